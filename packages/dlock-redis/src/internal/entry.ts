@@ -1,0 +1,69 @@
+import type { LockBackendError } from "effect-dlock/LockError"
+import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Names } from "./names.ts"
+import type { Tally } from "./port.ts"
+
+/**
+ * What this process knows of a claim, from its first request to its end.
+ *
+ * A pushed grant proves nothing by its arrival: it may have been under way for long. It counts from a request whose
+ * answer said "still queued", the latest of those, and only if its token is above the `floor` that this answer named:
+ * then the grant came after that request ran, which had set the claim's time to live. The first request of a claim
+ * always qualifies, since the claim did not exist before it.
+ */
+export class Entry implements Tally {
+  readonly claim: Claim
+  readonly names: Names
+  unanswered = 0
+  state: "asking" | "queued" | "held" | "over" = "asking"
+  ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
+  /** Milliseconds of monotonic time; set while it is queued. */
+  refreshAt = Infinity
+  /** When the last request was sent that the server answered with a place. */
+  confirmedAt = 0n
+  readonly granted: Deferred.Deferred<Granted | Gone, LockBackendError> = Deferred.makeUnsafe()
+
+  private firstSentAt: bigint | undefined
+  private base: { readonly sentAt: bigint; readonly floor: bigint } | undefined
+
+  constructor(claim: Claim, names: Names) {
+    this.claim = claim
+    this.names = names
+  }
+
+  /** Before the first request: what a grant that overtakes its answer counts from. */
+  asked(now: bigint): void {
+    this.firstSentAt ??= now
+  }
+
+  /** An answer said "still queued". An old one, or one about a claim that is held by now, says nothing. */
+  isQueued(sentAt: bigint, floor: bigint, ahead: Ahead): void {
+    if (this.state === "held" || this.state === "over") return
+    this.state = "queued"
+    if (this.base !== undefined && this.base.sentAt > sentAt) return
+    this.base = { sentAt, floor }
+    this.confirmedAt = sentAt
+    this.ahead = ahead
+  }
+
+  /** From when a pushed grant counts; `undefined` where it is too old to be believed. */
+  baseOf(token: bigint, now: bigint): bigint | undefined {
+    const sentAt = this.base !== undefined && token > this.base.floor ? this.base.sentAt : this.firstSentAt
+    if (sentAt === undefined) return undefined
+    return now < sentAt + Duration.toNanosUnsafe(this.claim.ttl) ? sentAt : undefined
+  }
+
+  isGranted(token: bigint, sentAt: bigint): Granted {
+    const granted = this.grant(token, sentAt)
+    this.state = "held"
+    Deferred.doneUnsafe(this.granted, Effect.succeed(granted))
+    return granted
+  }
+
+  private grant(fencingToken: bigint, confirmedAt: bigint): Granted {
+    return { _tag: "Granted", fencingToken, ttl: this.claim.ttl, confirmedAt }
+  }
+}

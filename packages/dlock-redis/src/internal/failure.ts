@@ -1,0 +1,60 @@
+import { LockBackendError } from "effect-dlock/LockError"
+import type { CallFailure } from "./port.ts"
+
+/**
+ * Replies after which the script cannot have started. Any other error may have come from within a script, and what a
+ * script wrote before an error stays written.
+ */
+const refusals =
+  /^(NOSCRIPT|LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|NOAUTH|MISCONF)\b/
+
+/** Refusals that a server's operator or its own recovery lifts. */
+const passing = /^(LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF)\b/
+
+/** Refusals of who we are: no repetition mends them. */
+const credentials = /\b(WRONGPASS|NOAUTH|NOPERM)\b|invalid (username-)?password|AUTH failed/i
+
+const isReply = (error: Error): boolean => error.name === "ReplyError"
+
+export const isRefusedCredentials = (error: Error): boolean => isReply(error) && credentials.test(error.message)
+
+/**
+ * An error of the client as we pass it on: its name and words, without the command and its arguments that the client
+ * hangs on it, and without the user and password of an address.
+ */
+export const sanitized = (error: unknown): Error => {
+  const { code, message, name } = (error ?? {}) as { readonly [field in "code" | "message" | "name"]?: unknown }
+  const words = [message, code, "unknown failure"].find((text) => typeof text === "string" && text !== "") as string
+  const clean = new Error(words.replace(/\/\/[^@/\s]*@/g, "//"))
+  clean.name = typeof name === "string" ? name : "Error"
+  return clean
+}
+
+export const notSent: CallFailure = {
+  _tag: "CallFailure",
+  notDone: true,
+  retryable: true,
+  cause: new Error("Redis is not connected")
+}
+
+export const fromClient = (error: unknown): CallFailure => {
+  const cause = sanitized(error)
+  const reply = isReply(cause)
+  return {
+    _tag: "CallFailure",
+    notDone: reply && refusals.test(cause.message),
+    retryable: !reply || passing.test(cause.message),
+    cause
+  }
+}
+
+/** What came back is none of the script's replies: another program answers on this address, or another version. */
+export const unusable = (error: unknown): CallFailure => ({
+  _tag: "CallFailure",
+  notDone: false,
+  retryable: false,
+  cause: sanitized(error)
+})
+
+export const backendError = (operation: LockBackendError["operation"]) => (failure: CallFailure): LockBackendError =>
+  new LockBackendError({ operation, retryable: failure.retryable, cause: failure.cause })

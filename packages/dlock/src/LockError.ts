@@ -1,0 +1,219 @@
+/**
+ * Every error that a user of a lock can meet. Each is a tagged class: catch it by its tag, read its fields, log it as
+ * JSON (`JSON.stringify(error)`), or send it on by its Schema: all of them survive the round trip.
+ *
+ * | error | when | what to do |
+ * |---|---|---|
+ * | `OwnershipLost` | the lock was ours and no longer is | stop; let the protected resource check the fencing token |
+ * | `LockTimeout` | another holder kept the key for the whole `timeout` | try later, or show who holds it |
+ * | `LockAlreadyHeld` | the caller is already inside this very lock | a bug in the caller: pass the lease down instead |
+ * | `LockNotHeld` | a lease is used after its release | a bug in the caller |
+ * | `LockBackendError` | the store could not be reached, or refused | retry later; nothing is held |
+ * | `InvalidLockRequest` | a key or an option that no store could honour | a bug in the caller; nothing was sent |
+ * | `CapacityMismatch` | the key is in use with another number of permits | one meaning a key |
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * Why a lease ended.
+ *
+ * - `Expired`: the backend no longer has it (it ran out, or somebody deleted it).
+ * - `Replaced`: the backend says that another holder has the key.
+ * - `Unreachable`: the deadline passed while the backend was silent or failing.
+ * - `Stalled`: this process was late: its own timer ran past the deadline, or the machine slept.
+ * - `Revoked`: it was taken away on purpose.
+ * - `MaxHold`: it was held for longer than its holder allowed itself.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const LossReason = Schema.Literals(["Expired", "Replaced", "Unreachable", "Stalled", "Revoked", "MaxHold"])
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type LossReason = typeof LossReason.Type
+
+const explained: { readonly [reason in LossReason]: string } = {
+  Expired: "it is gone at the backend",
+  Replaced: "another holder has it",
+  Unreachable: "its deadline passed while the backend did not answer",
+  Stalled: "this process was late and its deadline passed",
+  Revoked: "it was taken away",
+  MaxHold: "it was held for as long as its holder allowed itself"
+}
+
+/**
+ * The lock was ours and no longer is: whoever still works under it must stop. `withLock` has already interrupted its
+ * program when this error appears.
+ *
+ * `fencingToken` is what a protected resource compares: it refuses a writer whose token is older than one that it has
+ * seen. `lastConfirmedAgo` is how long before the loss the backend's last confirmation had been asked for.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlock/LockError/OwnershipLost")(
+  "OwnershipLost",
+  {
+    key: Schema.String,
+    fencingToken: Schema.BigIntFromString,
+    reason: LossReason,
+    lastConfirmedAgo: Schema.DurationFromMillis
+  }
+) {
+  override get message(): string {
+    return `Lost the lock "${this.key}" (${this.reason}): ${explained[this.reason]}`
+  }
+  override toJSON(): unknown {
+    return withMessage(Schema.encodeSync(OwnershipLost)(this), this)
+  }
+}
+
+/**
+ * The key was held by others for the whole `timeout`. The claim has been withdrawn: nothing of it is left in the queue.
+ *
+ * `holder` and `metadata` are those of the holder that the store last named (absent where it named none, for example a
+ * client of another library); `queueLength` counts the claims that waited then, this one included.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/LockError/LockTimeout")("LockTimeout", {
+  key: Schema.String,
+  waited: Schema.DurationFromMillis,
+  holder: Schema.optionalKey(Schema.String),
+  metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
+  queueLength: Schema.Int
+}) {
+  override get message(): string {
+    const holder = this.holder === undefined ? "another client" : this.holder
+    return `The lock "${this.key}" was still held by ${holder} when the wait ended (${this.queueLength} waiting)`
+  }
+  override toJSON(): unknown {
+    return withMessage(Schema.encodeSync(LockTimeout)(this), this)
+  }
+}
+
+/**
+ * The caller asked for a key inside the very section that holds it, and would have waited for itself.
+ *
+ * `fencingToken` is the one of the lease that holds the key: use that lease instead.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect-dlock/LockError/LockAlreadyHeld")(
+  "LockAlreadyHeld",
+  { key: Schema.String, fencingToken: Schema.BigIntFromString }
+) {
+  override get message(): string {
+    return `The lock "${this.key}" is already held by the section that asks for it`
+  }
+  override toJSON(): unknown {
+    return withMessage(Schema.encodeSync(LockAlreadyHeld)(this), this)
+  }
+}
+
+/**
+ * A lease was used after it had been released.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/LockError/LockNotHeld")("LockNotHeld", {
+  key: Schema.String
+}) {
+  override get message(): string {
+    return `The lock "${this.key}" has been released`
+  }
+  override toJSON(): unknown {
+    return withMessage(Schema.encodeSync(LockNotHeld)(this), this)
+  }
+}
+
+/**
+ * The store could not be reached in time, refused, or answered with something unusable. Unlike a lock that another
+ * holds, this says nothing about who holds the key; the caller does not.
+ *
+ * `retryable` is false for what no repetition mends: wrong credentials, a missing permission, a key of another type.
+ * The `cause` carries the client's words without addresses of passwords or arguments of commands.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LockBackendError extends Schema.TaggedError<LockBackendError>("effect-dlock/LockError/LockBackendError")(
+  "LockBackendError",
+  {
+    operation: Schema.Literals(["connect", "acquire", "wait", "renew", "release"]),
+    key: Schema.optionalKey(Schema.String),
+    retryable: Schema.Boolean,
+    cause: Schema.Defect()
+  }
+) {
+  override get message(): string {
+    const what = this.key === undefined ? this.operation : `${this.operation} "${this.key}"`
+    return `The lock store failed to ${what}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+  }
+  override toJSON(): unknown {
+    return withMessage(Schema.encodeSync(LockBackendError)(this), this)
+  }
+}
+
+/**
+ * A key or an option that no store could honour. Nothing was sent.
+ *
+ * `parameter` names what was wrong: `key`, `ttl`, `timeout`, `guardGap`, `metadata`, `permits`, `capacity`, or the name
+ * of an option that does not exist.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
+  "effect-dlock/LockError/InvalidLockRequest"
+)("InvalidLockRequest", { key: Schema.String, parameter: Schema.String, problem: Schema.String }) {
+  override get message(): string {
+    return `Cannot ask for the lock ${JSON.stringify(this.key)}: ${this.parameter} ${this.problem}`
+  }
+  override toJSON(): unknown {
+    return withMessage(Schema.encodeSync(InvalidLockRequest)(this), this)
+  }
+}
+
+/**
+ * The key is in use with another capacity: a mutex and a semaphore, or two semaphores of different sizes, share a name.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effect-dlock/LockError/CapacityMismatch")(
+  "CapacityMismatch",
+  { key: Schema.String, requested: Schema.Int }
+) {
+  override get message(): string {
+    return `The key "${this.key}" is in use with another capacity than ${this.requested}`
+  }
+  override toJSON(): unknown {
+    return withMessage(Schema.encodeSync(CapacityMismatch)(this), this)
+  }
+}
+
+/**
+ * What waiting for a lock can fail with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type AcquireError = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
+
+/**
+ * Every error of this package.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type LockError = AcquireError | OwnershipLost | LockNotHeld | CapacityMismatch
+
+// The message is a getter, so the fields alone would not carry it; decoding leaves it out again.
+const withMessage = (encoded: object, error: Error): unknown => ({ ...encoded, message: error.message })

@@ -1,0 +1,192 @@
+/**
+ * The contract of a backend. A store owns atomic changes of state, the queue, the wake-up, the fencing token and the
+ * time limit of each of its calls; everything else (validation, deadlines, the timing of renewals, retries, errors,
+ * logs) is the core's and is the same on every backend. Write a store, run `Conformance.cases` of
+ * `effect-dlock/testing` on it, and it is one.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
+import type { LockBackendError, LossReason } from "./LockError.ts"
+
+/**
+ * What one contender asks for: `permits` out of `capacity` on a key. It is granted when all claims that were queued
+ * before it, held or waiting, leave room. A mutex is 1 of 1.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Claim {
+  /** Random (128 bits, 22 characters of base64url) and never used again after a withdrawal or a `Gone`. */
+  readonly id: string
+  /** The name at the backend, prefix included. */
+  readonly key: string
+  readonly permits: number
+  readonly capacity: number
+  /** For how long the holder may believe in a confirmation, counted from the moment at which it was asked for. */
+  readonly ttl: Duration.Duration
+  /** By how much the backend's expiry is later than the holder's deadline. */
+  readonly guardGap: Duration.Duration
+  /** Who asks, in words for people and machines (see `lease.holder`); a store keeps it beside the claim. */
+  readonly holder: string
+}
+
+/**
+ * A claim is held.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Granted {
+  readonly _tag: "Granted"
+  /** Strictly larger than every token granted on this key before. */
+  readonly fencingToken: bigint
+  /** The time to live as the backend gave it: at least the claim's. */
+  readonly ttl: Duration.Duration
+  /** `Clock.monotonicTimeNanos` when the request was *sent* that proves how long the claim lives. */
+  readonly confirmedAt: bigint
+}
+
+/**
+ * What stands before a waiting claim, as the store last heard it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ahead {
+  /** The present holder's `Claim.holder`; absent where the store cannot know it (another library's client). */
+  readonly holder: string | undefined
+  /** How many waiting claims go first: 0 is the head of the queue. */
+  readonly place: number
+  /** How many claims wait on the key, this one included. */
+  readonly waiting: number
+}
+
+/**
+ * The claim has a place in the queue, which the store keeps alive until the claim is granted or withdrawn.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Queued {
+  readonly _tag: "Queued"
+  readonly place: number
+  readonly ahead: () => Ahead
+  /**
+   * Waits for the grant. `Gone` where the place was lost (this process was silent for too long): the core asks again
+   * under a fresh id. Interrupting it gives nothing up: only `withdraw` does.
+   */
+  readonly granted: Effect.Effect<Granted | Gone, LockBackendError>
+}
+
+/**
+ * Held by others, for a request that does not wait. The store keeps nothing of the claim.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Busy {
+  readonly _tag: "Busy"
+}
+
+/**
+ * The claim is neither held nor queued, and its id must not be used again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Gone {
+  readonly _tag: "Gone"
+}
+
+/**
+ * The key is in use with another capacity. The store keeps nothing of the claim.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Mismatched {
+  readonly _tag: "CapacityMismatch"
+}
+
+/**
+ * The answer to a request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Answer = Granted | Queued | Busy | Gone | Mismatched
+
+/**
+ * A claim that was granted.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Held {
+  readonly claim: Claim
+  readonly fencingToken: bigint
+}
+
+/**
+ * What became of one claim in a renewal: it lives on (`Confirmed`, with the send time that proves it), it is nobody's
+ * (`Gone`), another's (`Replaced`), it was taken away (`Revoked`), or nothing is known (`Unknown`), in which case the
+ * core tries again until the deadline.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Renewal =
+  | { readonly _tag: "Confirmed"; readonly confirmedAt: bigint }
+  | Gone
+  | { readonly _tag: "Replaced" }
+  | { readonly _tag: "Revoked" }
+  | { readonly _tag: "Unknown"; readonly error: LockBackendError }
+
+/**
+ * What a withdrawal found.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Withdrawn = "released" | "cancelled" | "notHeld"
+
+/**
+ * A hint that a claim has been lost, before a renewal would find out.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Loss {
+  readonly id: string
+  readonly reason: LossReason
+}
+
+/**
+ * The service that a backend implements.
+ *
+ * All its effects may be repeated: each is idempotent by the claim's id. Every call ends within a limit of the store's,
+ * below a third of the claim's `ttl`. They are run uninterruptibly, except for `Queued.granted`.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class LockStore extends Context.Service<LockStore, {
+  /**
+   * Asks for a claim. With `queue` it takes a place where there is no room; with `try` it is `Busy` then. A repeat for
+   * a claim that is held is `Granted` again, extended and with the same token.
+   */
+  readonly request: (claim: Claim, mode: "queue" | "try") => Effect.Effect<Answer, LockBackendError>
+  /** Extends claims to a full `ttl`, never re-creating one. One answer for each, in order. */
+  readonly renew: (held: ReadonlyArray<Held>) => Effect.Effect<ReadonlyArray<Renewal>>
+  /**
+   * Ends a claim, whatever became of it: held, queued, or a request whose answer never came and which the backend may
+   * yet execute. Afterwards it is not held and never will be.
+   */
+  readonly withdraw: (claim: Claim) => Effect.Effect<Withdrawn, LockBackendError>
+  /** Hints of losses. Never needed for correctness: a renewal or the deadline finds them too. */
+  readonly losses: Stream.Stream<Loss>
+}>()("effect-dlock/LockStore") {}

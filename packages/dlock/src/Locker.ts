@@ -1,0 +1,149 @@
+/**
+ * The front: the `Locker` service, the layers that build one, and `withLock`.
+ *
+ * @since 0.1.0
+ */
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as internal from "./internal/locker.ts"
+import * as Settings from "./internal/settings.ts"
+import type { Lease } from "./Lease.ts"
+import type { AcquireError, LockTimeout, OwnershipLost } from "./LockError.ts"
+import type { LockStore } from "./LockStore.ts"
+import * as MemoryLockStore from "./MemoryLockStore.ts"
+
+/**
+ * What one call may ask for. An option that is not in this list is refused with `InvalidLockRequest`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface TryLockOptions {
+  /**
+   * For how long the lock stands without a renewal: the longest time for which others wait after this process has died,
+   * and the longest outage of the backend that a holder survives. At least 100 milliseconds; a second or more is
+   * advised. The layer's `defaultTtl` (30 seconds) unless given.
+   */
+  readonly ttl?: Duration.Input | undefined
+  /**
+   * By how much the backend keeps the lock longer than the holder believes in it: the time that an interrupted program
+   * has to wind down before anyone else is in. The larger of 100 milliseconds and a tenth of the ttl unless given.
+   */
+  readonly guardGap?: Duration.Input | undefined
+  /** Told to whoever times out on this lock. At most 1,024 bytes as JSON; no place for secrets. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+}
+
+/**
+ * What one call that may wait may ask for.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface LockOptions extends TryLockOptions {
+  /** How long to wait for the lock before `LockTimeout`. Without it, for as long as it takes. */
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
+ * What a locker goes by. Everything else is said per call.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface LockerOptions {
+  /** Stands before every key at the backend. `dlock:` unless given. */
+  readonly prefix?: string | undefined
+  /** The `ttl` of a call that names none. 30 seconds unless given. */
+  readonly defaultTtl?: Duration.Input | undefined
+  /** The `guardGap` of a call that names none. */
+  readonly guardGap?: Duration.Input | undefined
+  /** How this process is named to others. Host and process id unless given; no braces. */
+  readonly holder?: string | undefined
+}
+
+/** Why there is no lock, for those who do not wait for one. */
+type TryError = Exclude<AcquireError, LockTimeout>
+
+/**
+ * The lock service. Provide it once at the edge of the program, by the layer of a backend or by `Locker.layerMemory`.
+ *
+ * `withLock` is what most programs want. `Locker.scoped` is for a lock that has to outlive one effect: it holds until
+ * the scope closes, and leaves it to its caller to stop when the lease is lost, by `lease.whileHeld`, `lease.lost` or
+ * `lease.renewal`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Locker } from "effect-dlock"
+ *
+ * const program = Effect.scoped(Effect.gen(function*() {
+ *   const lease = yield* Locker.scoped("reports/daily", { ttl: "10 seconds", timeout: "1 minute" })
+ *   yield* lease.whileHeld(Effect.log("writing the report"))
+ * }))
+ *
+ * Effect.runFork(program.pipe(Effect.provide(Locker.layerMemory)))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Locker extends Context.Service<Locker, {
+  readonly scoped: (key: string, options?: LockOptions) => Effect.Effect<Lease["Service"], AcquireError, Scope.Scope>
+  readonly scopedIfAvailable: (
+    key: string,
+    options?: TryLockOptions
+  ) => Effect.Effect<Option.Option<Lease["Service"]>, TryError, Scope.Scope>
+  readonly withLock: <A, E, R>(
+    key: string,
+    program: internal.Program<A, E, R>,
+    options?: LockOptions
+  ) => Effect.Effect<A, E | AcquireError | OwnershipLost, internal.Outside<R>>
+  readonly withLockIfAvailable: <A, E, R>(
+    key: string,
+    program: internal.Program<A, E, R>,
+    options?: TryLockOptions
+  ) => Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, internal.Outside<R>>
+}>()("effect-dlock/Locker") {
+  /**
+   * Waits for the lock, first come first served over all processes, and holds it until the scope closes. Fails with
+   * `LockTimeout`, `LockAlreadyHeld`, `LockBackendError` or `InvalidLockRequest`, and has then left nothing behind.
+   */
+  static readonly scoped = (
+    key: string,
+    options?: LockOptions
+  ): Effect.Effect<Lease["Service"], AcquireError, Locker | Scope.Scope> =>
+    Locker.use((locker) => locker.scoped(key, options))
+
+  /** Holds the lock until the scope closes if it is free, and is `Option.none` at once if it is not. */
+  static readonly scopedIfAvailable = (
+    key: string,
+    options?: TryLockOptions
+  ): Effect.Effect<Option.Option<Lease["Service"]>, TryError, Locker | Scope.Scope> =>
+    Locker.use((locker) => locker.scopedIfAvailable(key, options))
+
+  /** A locker over whatever `LockStore` is provided. Options that make no sense are a `ConfigError`. */
+  static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
+    Layer.effect(Locker, Effect.flatMap(Settings.parse(options), internal.make))
+
+  /** The same with `DLOCK_PREFIX` and `DLOCK_DEFAULT_TTL` read from Effect's `Config`. */
+  static readonly layerConfig: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
+    Locker,
+    Effect.flatMap(Settings.fromConfig, internal.make)
+  )
+
+  /**
+   * A locker in this process's memory, with every promise but the obvious one: other processes do not see it. For
+   * tests, where it keeps the time of `TestClock`, and for programs that run once.
+   */
+  static readonly layerMemory: Layer.Layer<Locker> = Layer.effect(
+    Locker,
+    Effect.flatMap(Effect.orDie(Settings.parse()), internal.make)
+  ).pipe(Layer.provide(MemoryLockStore.layer))
+}

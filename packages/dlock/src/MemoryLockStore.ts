@@ -1,0 +1,191 @@
+/**
+ * The store for one process: tests, tools, and programs that have no second instance. It keeps time by Effect's
+ * `Clock`, so that a test owns it, and does everything that a backend on a network does, expiry included.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import { Agenda, type Item } from "./internal/agenda.ts"
+import * as Time from "./internal/time.ts"
+import { type Ahead, type Answer, type Claim, type Granted, LockStore, type Renewal } from "./LockStore.ts"
+
+/** A granted claim, in the agenda by its expiry. */
+class Grant implements Item {
+  slot = -1
+  readonly claim: Claim
+  readonly fencingToken: bigint
+  dueAt: number
+  constructor(claim: Claim, fencingToken: bigint, expiresAt: number) {
+    this.claim = claim
+    this.fencingToken = fencingToken
+    this.dueAt = expiresAt
+  }
+}
+
+interface Waiter {
+  readonly claim: Claim
+  readonly granted: Deferred.Deferred<Granted>
+  /** What stood before it when it was withdrawn. */
+  last: Ahead | undefined
+}
+
+/** One key: who holds it, and who waits in which order. */
+interface Room {
+  readonly capacity: number
+  readonly held: Map<string, Grant>
+  readonly queue: Map<string, Waiter>
+  free: number
+}
+
+/**
+ * Builds a store with a memory of its own.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.gen(function*() {
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const time = yield* Time.make
+  const fork = yield* FiberSet.makeRuntime<never>()
+  const rooms = new Map<string, Room>()
+  // One counter for all keys grows over releases, and is not forgotten with a key.
+  let lastToken = 0n
+
+  const expiries = new Agenda<Grant>(time, fork, (now) => {
+    for (let next = expiries.peek(); next !== undefined && next.dueAt <= now; next = expiries.peek()) end(next)
+  })
+
+  const expiry = (claim: Claim): number => time.now() + Duration.toMillis(claim.ttl) + Duration.toMillis(claim.guardGap)
+
+  const confirmed = (grant: Grant): Granted => ({
+    _tag: "Granted",
+    fencingToken: grant.fencingToken,
+    ttl: grant.claim.ttl,
+    confirmedAt: clock.monotonicTimeNanosUnsafe()
+  })
+
+  const roomOf = (claim: Claim): Room => {
+    let room = rooms.get(claim.key)
+    if (room === undefined) {
+      room = { capacity: claim.capacity, held: new Map(), queue: new Map(), free: claim.capacity }
+      rooms.set(claim.key, room)
+    }
+    return room
+  }
+
+  const grant = (room: Room, claim: Claim): Granted => {
+    const grant = new Grant(claim, ++lastToken, 0)
+    room.held.set(claim.id, grant)
+    room.free -= claim.permits
+    expiries.schedule(grant, expiry(claim))
+    return confirmed(grant)
+  }
+
+  const end = (grant: Grant): void => {
+    const room = rooms.get(grant.claim.key)!
+    expiries.remove(grant)
+    room.held.delete(grant.claim.id)
+    room.free += grant.claim.permits
+    promote(grant.claim.key, room)
+  }
+
+  /** From the head while it fits: a small claim behind a large one waits, so that the large one is not starved. */
+  const promote = (key: string, room: Room): void => {
+    for (const waiter of room.queue.values()) {
+      if (waiter.claim.permits > room.free) return
+      room.queue.delete(waiter.claim.id)
+      Deferred.doneUnsafe(waiter.granted, Effect.succeed(grant(room, waiter.claim)))
+    }
+    if (room.held.size === 0) rooms.delete(key)
+  }
+
+  /** The timer may be late: what has run out is gone for whoever looks. */
+  const sweep = (key: string): void => {
+    const room = rooms.get(key)
+    if (room === undefined) return
+    const now = time.now()
+    for (const grant of Array.from(room.held.values())) {
+      if (grant.dueAt <= now) end(grant)
+    }
+  }
+
+  const ahead = (claim: Claim, room: Room): Ahead => ({
+    holder: room.held.values().next().value?.claim.holder,
+    place: Math.max(0, Array.from(room.queue.keys()).indexOf(claim.id)),
+    waiting: room.queue.size
+  })
+
+  const request = (claim: Claim, mode: "queue" | "try"): Answer => {
+    sweep(claim.key)
+    const room = roomOf(claim)
+    const mine = room.held.get(claim.id)
+    if (mine !== undefined) {
+      expiries.schedule(mine, expiry(claim))
+      return confirmed(mine)
+    }
+    if (room.capacity !== claim.capacity) return { _tag: "CapacityMismatch" }
+    let waiter = room.queue.get(claim.id)
+    if (waiter === undefined) {
+      if (room.queue.size === 0 && claim.permits <= room.free) return grant(room, claim)
+      if (mode === "try") return { _tag: "Busy" }
+      waiter = { claim, granted: Deferred.makeUnsafe(), last: undefined }
+      room.queue.set(claim.id, waiter)
+    }
+    const waiting = waiter
+    return {
+      _tag: "Queued",
+      place: ahead(claim, room).place,
+      ahead: () => waiting.last ?? ahead(claim, room),
+      granted: Deferred.await(waiting.granted)
+    }
+  }
+
+  const withdraw = (claim: Claim): "released" | "cancelled" | "notHeld" => {
+    sweep(claim.key)
+    const room = rooms.get(claim.key)
+    const mine = room?.held.get(claim.id)
+    if (mine !== undefined) {
+      end(mine)
+      return "released"
+    }
+    const waiter = room?.queue.get(claim.id)
+    if (room === undefined || waiter === undefined) return "notHeld"
+    waiter.last = ahead(claim, room)
+    room.queue.delete(claim.id)
+    // A large claim may have been all that held up those behind it.
+    promote(claim.key, room)
+    return "cancelled"
+  }
+
+  const renew = (claim: Claim, fencingToken: bigint): Renewal => {
+    sweep(claim.key)
+    const room = rooms.get(claim.key)
+    const mine = room?.held.get(claim.id)
+    if (mine === undefined || mine.fencingToken !== fencingToken) {
+      return { _tag: claim.capacity === 1 && room !== undefined && room.held.size > 0 ? "Replaced" : "Gone" }
+    }
+    expiries.schedule(mine, expiry(claim))
+    return { _tag: "Confirmed", confirmedAt: clock.monotonicTimeNanosUnsafe() }
+  }
+
+  return LockStore.of({
+    request: (claim, mode) => Effect.sync(() => request(claim, mode)),
+    renew: (held) => Effect.sync(() => held.map(({ claim, fencingToken }) => renew(claim, fencingToken))),
+    withdraw: (claim) => Effect.sync(() => withdraw(claim)),
+    losses: Stream.empty
+  })
+})
+
+/**
+ * A store in this process's memory, alone in it: two layers share nothing.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<LockStore> = Layer.effect(LockStore, make)

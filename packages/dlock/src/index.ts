@@ -1,0 +1,17 @@
+export { Lease } from "./Lease.ts"
+export { Locker, type LockerOptions, type LockOptions, type TryLockOptions } from "./Locker.ts"
+export {
+  type AcquireError,
+  CapacityMismatch,
+  InvalidLockRequest,
+  LockAlreadyHeld,
+  LockBackendError,
+  type LockError,
+  LockNotHeld,
+  LockTimeout,
+  LossReason,
+  OwnershipLost
+} from "./LockError.ts"
+export { LockStore } from "./LockStore.ts"
+export * as MemoryLockStore from "./MemoryLockStore.ts"
+export { withLock, withLockIfAvailable } from "./withLock.ts"

@@ -1,0 +1,138 @@
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { Time } from "./time.ts"
+
+/** Something with a next time, kept in an agenda. Both fields are the agenda's to write. */
+export interface Item {
+  dueAt: number
+  /** Its index in the heap, -1 while it is in none. */
+  slot: number
+}
+
+/**
+ * Items by their next time, behind one timer: a binary heap in which each item knows its place, so that one can be
+ * moved or removed as cheaply as it was added.
+ *
+ * The timer is lazy both ways. An item that is due later than the timer fires never touches it, and a short-lived item
+ * that goes leaves it standing for `linger` at most, so a tight loop of acquire and release arms it ten times a second
+ * rather than at every turn, and an idle locker has none.
+ */
+export class Agenda<A extends Item> {
+  private readonly heap: Array<A> = []
+  private timer: Fiber.Fiber<void> | undefined
+  private timerAt = Infinity
+  private firing = false
+
+  private readonly time: Time
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private readonly onDue: (now: number) => void
+
+  constructor(
+    time: Time,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+    /** Called when the first item is due; it takes what is due, with `peek` and `remove` or `schedule`. */
+    onDue: (now: number) => void
+  ) {
+    this.time = time
+    this.fork = fork
+    this.onDue = onDue
+  }
+
+  get size(): number {
+    return this.heap.length
+  }
+
+  peek(): A | undefined {
+    return this.heap[0]
+  }
+
+  items(): ReadonlyArray<A> {
+    return this.heap
+  }
+
+  /** Adds the item, or moves it. */
+  schedule(item: A, at: number): void {
+    const earlier = at < item.dueAt
+    item.dueAt = at
+    if (item.slot === -1) {
+      item.slot = this.heap.length
+      this.heap.push(item)
+      this.up(item)
+    } else if (earlier) this.up(item)
+    else this.down(item)
+    const first = this.heap[0]!.dueAt
+    if (this.firing || first >= this.timerAt) return
+    // A lone item may be gone in a moment: the timer looks again after `linger` before it settles for its time.
+    this.arm(this.heap.length === 1 ? Math.min(first, this.time.now() + linger) : first)
+  }
+
+  remove(item: A): void {
+    if (item.slot === -1) return
+    const last = this.heap.pop()!
+    if (last !== item) {
+      last.slot = item.slot
+      this.heap[item.slot] = last
+      this.up(last)
+      this.down(last)
+    }
+    item.slot = -1
+    if (this.heap.length === 0 && this.timerAt > this.time.now() + linger) this.disarm()
+  }
+
+  private arm(at: number): void {
+    this.disarm()
+    this.timerAt = at
+    const wait = Math.max(1, Math.ceil(at - this.time.now()))
+    this.timer = this.fork(Effect.andThen(this.time.sleep(wait), Effect.sync(() => this.fire())))
+  }
+
+  private disarm(): void {
+    const timer = this.timer
+    this.timer = undefined
+    this.timerAt = Infinity
+    timer?.interruptUnsafe()
+  }
+
+  private fire(): void {
+    this.timer = undefined
+    this.timerAt = Infinity
+    const now = this.time.now()
+    this.firing = true
+    if (this.heap.length > 0 && this.heap[0]!.dueAt <= now) this.onDue(now)
+    this.firing = false
+    if (this.heap.length > 0) this.arm(this.heap[0]!.dueAt)
+  }
+
+  private up(item: A): void {
+    let slot = item.slot
+    while (slot > 0) {
+      const parent = this.heap[(slot - 1) >> 1]!
+      if (parent.dueAt <= item.dueAt) break
+      parent.slot = slot
+      this.heap[slot] = parent
+      slot = (slot - 1) >> 1
+    }
+    item.slot = slot
+    this.heap[slot] = item
+  }
+
+  private down(item: A): void {
+    const length = this.heap.length
+    let slot = item.slot
+    while (true) {
+      const left = 2 * slot + 1
+      if (left >= length) break
+      const right = left + 1
+      const child = right < length && this.heap[right]!.dueAt < this.heap[left]!.dueAt ? right : left
+      const least = this.heap[child]!
+      if (item.dueAt <= least.dueAt) break
+      least.slot = slot
+      this.heap[slot] = least
+      slot = child
+    }
+    item.slot = slot
+    this.heap[slot] = item
+  }
+}
+
+const linger = 100

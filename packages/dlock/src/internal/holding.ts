@@ -1,0 +1,254 @@
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Latch from "effect/Latch"
+import * as Scope from "effect/Scope"
+import { LockNotHeld, type LossReason, OwnershipLost } from "../LockError.ts"
+import type { Claim, Granted, Held } from "../LockStore.ts"
+import type { Item } from "./agenda.ts"
+import * as Holder from "./holder.ts"
+import { fromNanos, type Time } from "./time.ts"
+
+/** What a holding asks of the locker that made it. */
+export interface Keeper {
+  readonly time: Time
+  /** The store, as an identity: two lockers over one store share their keys. */
+  readonly store: object
+  /** The holding has just been lost: stop renewing it, and say so. */
+  readonly onLost: (holding: Holding, loss: OwnershipLost) => void
+  /** The holder lets go: end the belief, stop renewing, give the claim back. */
+  readonly giveBack: (holding: Holding) => Effect.Effect<void>
+}
+
+/**
+ * A lease from the grant to its end: the state behind the `Lease` that users see, and the one place that decides
+ * whether it is still held.
+ *
+ * It ends once, as `lost` or as `released`, and nothing revives it. It is lost at `deadline` or at the backend's word;
+ * whoever looks first, a timer, a renewal's answer, the holder or the end of its program, finds the deadline passed
+ * and ends it.
+ */
+export class Holding implements Item, Held {
+  readonly key: string
+  readonly claim: Claim
+  readonly fencingToken: bigint
+  readonly ttl: Duration.Duration
+  /** The lease inside which this one was taken: the chain that a nested request is checked against. */
+  readonly outer: Holding | undefined
+  readonly keeper: Keeper
+
+  state: "held" | "lost" | "released" = "held"
+  loss: OwnershipLost | undefined
+  /** Set by the locker once it has forked it. */
+  renewal!: Fiber.Fiber<never, OwnershipLost>
+  /** The leases of the scope that holds this one, by name; absent for one that a section holds. */
+  neighbours: Map<string, Holding> | undefined
+  /** The scope whose end releases it; absent for one that a section holds. */
+  scope: Scope.Closeable | undefined
+
+  // The agenda's.
+  dueAt = 0
+  slot = -1
+  /** By how much earlier than due it may be renewed in company. */
+  slack = 0
+
+  /** Open when the renewal that carries this claim, if one is under way, has its answer. */
+  underWay: Latch.Latch | undefined
+  /** Renewals sent since the last confirmation. */
+  attempts = 0
+
+  private confirmedAt: number
+  private wallAhead: number
+  private readonly ttlMillis: number
+  private readonly observers = new Set<() => void>()
+
+  constructor(keeper: Keeper, key: string, claim: Claim, granted: Granted, wallAhead: number, outer?: Holding) {
+    this.keeper = keeper
+    this.key = key
+    this.claim = claim
+    this.fencingToken = granted.fencingToken
+    this.ttl = granted.ttl
+    this.ttlMillis = Duration.toMillis(granted.ttl)
+    this.confirmedAt = fromNanos(granted.confirmedAt)
+    this.wallAhead = wallAhead
+    this.outer = outer
+  }
+
+  get deadline(): number {
+    return this.confirmedAt + this.ttlMillis
+  }
+
+  /** A third of the time to live after the confirmation, which for a grant that took long is at once. */
+  get renewAt(): number {
+    return this.confirmedAt + this.ttlMillis / 3
+  }
+
+  get retryAfter(): number {
+    return this.ttlMillis / 10
+  }
+
+  /** What one call to the store about this claim may take. */
+  get callLimit(): number {
+    return this.ttlMillis / 3
+  }
+
+  /** `sentAt` and `wallAhead` were read before the request was sent that this confirms. */
+  confirm(sentAt: number, wallAhead: number): void {
+    if (sentAt < this.confirmedAt) return
+    this.confirmedAt = sentAt
+    this.wallAhead = wallAhead
+    this.attempts = 0
+  }
+
+  /** Is it held? Ends it if its deadline has passed: a timer may be late, this is not. */
+  check(now: number): boolean {
+    if (this.state !== "held") return false
+    if (this.keeper.time.wallAhead() - this.wallAhead > this.ttlMillis) this.lose("Stalled", now)
+    else if (now >= this.deadline) this.lose(this.reasonAt(now), now)
+    else return true
+    return false
+  }
+
+  /** A backend that was asked in time and did not confirm is to blame; where nobody asked in time, we are. */
+  private reasonAt(now: number): LossReason {
+    const late = now - this.deadline > Duration.toMillis(this.claim.guardGap)
+    return this.attempts > 0 && !late ? "Unreachable" : "Stalled"
+  }
+
+  lose(reason: LossReason, now: number): void {
+    if (this.state !== "held") return
+    this.state = "lost"
+    this.loss = new OwnershipLost({
+      key: this.key,
+      fencingToken: this.fencingToken,
+      reason,
+      lastConfirmedAgo: Duration.millis(Math.max(0, now - this.confirmedAt))
+    })
+    this.keeper.onLost(this, this.loss)
+    this.notify()
+  }
+
+  /** Ends the belief in the lock, before anything is sent. False if it had ended already. */
+  letGo(now: number): boolean {
+    if (!this.check(now)) return false
+    this.state = "released"
+    this.notify()
+    return true
+  }
+
+  private notify(): void {
+    const observers = Array.from(this.observers)
+    this.observers.clear()
+    for (const observer of observers) observer()
+  }
+
+  /** Calls back when the lease is lost or released. */
+  private onEnd(observer: () => void): () => void {
+    this.observers.add(observer)
+    return () => this.observers.delete(observer)
+  }
+
+  get holder(): string {
+    return Holder.decode(this.claim.holder).name
+  }
+
+  get lost(): Effect.Effect<never, OwnershipLost> {
+    return Effect.callback((resume) => {
+      const settle = () => {
+        if (this.loss !== undefined) resume(Effect.fail(this.loss))
+      }
+      if (this.state !== "held") return settle()
+      return Effect.sync(this.onEnd(settle))
+    })
+  }
+
+  get remaining(): Effect.Effect<Duration.Duration> {
+    return Effect.sync(() => {
+      const now = this.keeper.time.now()
+      return this.check(now) ? Duration.millis(this.deadline - now) : Duration.zero
+    })
+  }
+
+  get ensureHeld(): Effect.Effect<void, OwnershipLost | LockNotHeld> {
+    return Effect.suspend(() => this.check(this.keeper.time.now()) ? Effect.void : this.ended())
+  }
+
+  private ended(): Effect.Effect<never, OwnershipLost | LockNotHeld> {
+    return Effect.fail(this.loss ?? new LockNotHeld({ key: this.key }))
+  }
+
+  get release(): Effect.Effect<void> {
+    return this.scope === undefined
+      ? Effect.uninterruptible(Effect.suspend(() => this.keeper.giveBack(this)))
+      : Scope.close(this.scope, Exit.void)
+  }
+
+  readonly whileHeld = <A, E, R>(
+    effect: Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | OwnershipLost | LockNotHeld, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.andThen(
+        this.ensureHeld,
+        Effect.flatMap(
+          this.untilEnd(effect, restore, () => true),
+          (exit) => this.state === "released" ? this.settled(exit, this.ended()) : this.settleLoss(exit)
+        )
+      )
+    )
+
+  /**
+   * Runs a section's program, interrupts it when the lease is lost, and tells how it ended. An early release inside
+   * the section is the program's own wish and stops nothing. For an uninterruptible region, whose `restore` it takes.
+   */
+  readonly runSection = <A, E, R>(program: Effect.Effect<A, E, R>, restore: Restore) =>
+    this.untilEnd(program, restore, () => this.state === "lost")
+
+  /** The section's result: its own, unless the lease was lost before it ended. */
+  readonly settleLoss = <A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E | OwnershipLost> => {
+    if (this.state === "held") this.check(this.keeper.time.now())
+    return this.loss === undefined ? exit : this.settled(exit, Effect.fail(this.loss))
+  }
+
+  /** A program's own failure is kept, with the end of the lease beside it; a success or our interruption is not. */
+  private settled<A, E, E2>(exit: Exit.Exit<A, E>, ended: Effect.Effect<never, E2>): Effect.Effect<A, E | E2> {
+    if (Exit.isSuccess(exit)) return ended
+    const own = exit.cause.reasons.filter((reason) => !Cause.isInterruptReason(reason))
+    if (own.length === 0) return ended
+    return Effect.catchCause(ended, (cause) => Effect.failCause(Cause.combine(Cause.fromReasons(own), cause)))
+  }
+
+  /** Forked, so that the end of the lease can interrupt it without a second fiber to race with. */
+  private untilEnd<A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    restore: Restore,
+    stops: () => boolean
+  ): Effect.Effect<Exit.Exit<A, E>, never, R> {
+    return Effect.flatMap(
+      Effect.forkDetach(restore(effect), { startImmediately: true, uninterruptible: true }),
+      (fiber) => {
+        const done = fiber.pollUnsafe()
+        if (done !== undefined) return Effect.succeed(done)
+        const stop = () => {
+          if (stops()) fiber.interruptUnsafe()
+        }
+        if (this.state !== "held") stop()
+        const forget = this.onEnd(stop)
+        return Effect.matchCauseEffect(restore(Fiber.await(fiber)), {
+          onSuccess: (exit) => {
+            forget()
+            return Effect.succeed(exit)
+          },
+          onFailure: () => {
+            forget()
+            return Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber))
+          }
+        })
+      }
+    )
+  }
+}
+
+/** What `Effect.uninterruptibleMask` hands out. */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

@@ -1,0 +1,167 @@
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { Lease } from "../Lease.ts"
+import {
+  type AcquireError,
+  InvalidLockRequest,
+  LockAlreadyHeld,
+  LockTimeout,
+  type OwnershipLost
+} from "../LockError.ts"
+import { LockStore } from "../LockStore.ts"
+import { acquire } from "./acquire.ts"
+import { Holding, type Keeper, type Restore } from "./holding.ts"
+import { logged } from "./log.ts"
+import * as Nesting from "./nesting.ts"
+import { giveBack, withdraw } from "./release.ts"
+import { Renewals } from "./renewals.ts"
+import * as Request from "./request.ts"
+import type { Settings } from "./settings.ts"
+import * as Time from "./time.ts"
+
+/** What runs under a lock: an effect, or a function of the lease. */
+export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease["Service"]) => Effect.Effect<A, E, R>)
+
+/** What a program under a lock still needs from outside: its scope and its lease come with the lock. */
+export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
+
+/** A locker over the store in the context: every step of a lock's way, in order. */
+export const make = Effect.fnUntraced(function*(settings: Settings) {
+  const store = yield* LockStore
+  const time = yield* Time.make
+  const fork = yield* FiberSet.makeRuntime<never>()
+  const renewals = new Renewals(time, store, fork)
+  let warned = false
+
+  const keeper: Keeper = {
+    time,
+    store,
+    onLost: (holding, loss) => {
+      renewals.remove(holding)
+      Nesting.leave(holding)
+      fork(logged(Effect.logWarning(loss.message, loss), holding.key))
+      // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long.
+      if (loss.reason === "Unreachable" || loss.reason === "Stalled") fork(withdraw(store, holding.key, holding.claim))
+    },
+    giveBack: (holding) => {
+      renewals.remove(holding)
+      Nesting.leave(holding)
+      return giveBack(store, holding, Fiber.interrupt(holding.renewal))
+    }
+  }
+
+  /**
+   * From a request to a holding that is renewed. In an uninterruptible region: what has been granted is in the hands
+   * of the caller before anything can stop it.
+   */
+  const take = (
+    key: string,
+    options: Request.RequestOptions | undefined,
+    mode: "queue" | "try",
+    restore: Restore
+  ): Effect.Effect<Option.Option<Holding>, AcquireError> =>
+    Effect.withFiber((fiber): Effect.Effect<Option.Option<Holding>, AcquireError> => {
+      const request = Request.parse(settings, key, options, mode === "queue")
+      if (request instanceof InvalidLockRequest) return Effect.fail(request)
+      const already = Nesting.alreadyHeld(fiber.context, store, request.claim.key)
+      if (already !== undefined) {
+        return Effect.fail(new LockAlreadyHeld({ key, fencingToken: already.fencingToken }))
+      }
+      if (!warned && Duration.toMillis(request.claim.ttl) < 1000) {
+        warned = true
+        const warning = "A ttl below one second leaves little room for a late timer; this is said once"
+        fork(logged(Effect.logWarning(warning), key))
+      }
+      const outer = Nesting.enclosing(fiber.context)
+      return Effect.flatMap(acquire(store, time, key, request, mode, restore), (acquired) => {
+        if (Option.isNone(acquired)) return Effect.succeedNone
+        const { claim, granted, wallAhead } = acquired.value
+        const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
+        renewals.add(holding)
+        return Effect.map(Effect.forkDetach(holding.lost, { startImmediately: true }), (renewal) => {
+          holding.renewal = renewal
+          return Option.some(holding)
+        })
+      })
+    })
+
+  const takeScoped = (key: string, options: Request.RequestOptions | undefined, mode: "queue" | "try") =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const scope = yield* Effect.scope
+        const taken = yield* take(key, options, mode, restore)
+        if (Option.isNone(taken)) return Option.none<Lease["Service"]>()
+        const holding = taken.value
+        Nesting.settle(holding, scope)
+        // A scope of its own: an early release leaves nothing behind in the caller's.
+        holding.scope = Scope.forkUnsafe(scope)
+        yield* Scope.addFinalizer(holding.scope, Effect.suspend(() => keeper.giveBack(holding)))
+        return Option.some<Lease["Service"]>(holding)
+      })
+    )
+
+  const takeSection = <A, E, R>(
+    key: string,
+    program: Program<A, E, R>,
+    options: Request.RequestOptions | undefined,
+    mode: "queue" | "try"
+  ) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        take(key, options, mode, restore),
+        Option.match({
+          onNone: () => Effect.succeedNone,
+          onSome: (holding) => Effect.asSome(runSection(holding, program, restore))
+        })
+      )
+    )
+
+  /** The program in a scope inside the lock: what it opened is closed, then it is looked at once more, then released. */
+  const runSection = <A, E, R>(
+    holding: Holding,
+    program: Program<A, E, R>,
+    restore: Restore
+  ): Effect.Effect<A, E | OwnershipLost, Outside<R>> => {
+    const body = Effect.suspend(() => typeof program === "function" ? program(holding) : program)
+    return Effect.flatMap(
+      holding.runSection(Effect.provideService(Effect.scoped(body), Lease, holding), restore),
+      (exit) =>
+        Effect.flatMap(
+          Effect.exit(holding.settleLoss(exit)),
+          (settled) => Effect.andThen(keeper.giveBack(holding), settled)
+        )
+    )
+  }
+
+  yield* store.losses.pipe(
+    Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now()))),
+    Effect.forkScoped
+  )
+  // Whoever still holds a lock when the locker goes would never hear of its loss.
+  yield* Effect.addFinalizer(() =>
+    Effect.forEach(Array.from(renewals.all()), (holding) => {
+      holding.lose("Revoked", time.now())
+      return withdraw(store, holding.key, holding.claim)
+    }, { concurrency: "unbounded", discard: true })
+  )
+
+  return {
+    scoped: (key: string, options?: Request.RequestOptions) =>
+      Effect.map(takeScoped(key, options, "queue"), Option.getOrThrow),
+    scopedIfAvailable: (key: string, options?: Request.RequestOptions) => neverWaits(takeScoped(key, options, "try")),
+    withLock: <A, E, R>(key: string, program: Program<A, E, R>, options?: Request.RequestOptions) =>
+      Effect.map(takeSection(key, program, options, "queue"), Option.getOrThrow),
+    withLockIfAvailable: <A, E, R>(key: string, program: Program<A, E, R>, options?: Request.RequestOptions) =>
+      neverWaits(takeSection(key, program, options, "try"))
+  }
+})
+
+const neverWaits = <A, E, R>(
+  self: Effect.Effect<A, E | LockTimeout, R>
+): Effect.Effect<A, Exclude<E, LockTimeout>, R> =>
+  Effect.catch(self, (error) => error instanceof LockTimeout ? Effect.die(error) : Effect.fail(error)) as never

@@ -1,0 +1,44 @@
+import * as Context from "effect/Context"
+import * as Scope from "effect/Scope"
+import { Lease } from "../Lease.ts"
+import { Holding } from "./holding.ts"
+
+/** Leases by the scope that holds them, for as long as the scope is there. */
+const byScope = new WeakMap<Scope.Scope, Map<string, Holding>>()
+
+/** The innermost lease of the section that asks. A lease that somebody made up for a test holds nothing. */
+export const enclosing = (context: Context.Context<never>): Holding | undefined => {
+  const lease = Context.getOrUndefined(context, Lease)
+  return lease instanceof Holding ? lease : undefined
+}
+
+/**
+ * The live lease on `name` that the asker already stands in: one of the sections around it, or one that its own scope
+ * holds. Waiting for it would be waiting for oneself.
+ */
+export const alreadyHeld = (context: Context.Context<never>, store: object, name: string): Holding | undefined => {
+  const holds = (holding: Holding): boolean =>
+    holding.state === "held" && holding.claim.key === name && holding.keeper.store === store
+  for (let holding = enclosing(context); holding !== undefined; holding = holding.outer) {
+    if (holds(holding)) return holding
+  }
+  const scope = Context.getOrUndefined(context, Scope.Scope)
+  const own = scope && byScope.get(scope)?.get(name)
+  return own !== undefined && holds(own) ? own : undefined
+}
+
+/** Remembers which scope holds a lease. */
+export const settle = (holding: Holding, scope: Scope.Scope): void => {
+  let neighbours = byScope.get(scope)
+  if (neighbours === undefined) {
+    neighbours = new Map()
+    byScope.set(scope, neighbours)
+  }
+  neighbours.set(holding.claim.key, holding)
+  holding.neighbours = neighbours
+}
+
+/** Forgets a lease that is over. */
+export const leave = (holding: Holding): void => {
+  if (holding.neighbours?.get(holding.claim.key) === holding) holding.neighbours.delete(holding.claim.key)
+}

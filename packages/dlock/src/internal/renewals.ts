@@ -1,0 +1,118 @@
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import { LockBackendError } from "../LockError.ts"
+import type { LockStore, Renewal } from "../LockStore.ts"
+import { Agenda } from "./agenda.ts"
+import type { Holding } from "./holding.ts"
+import { logged } from "./log.ts"
+import { fromNanos, type Time } from "./time.ts"
+
+/**
+ * Keeps every lease of a locker alive: one agenda, one timer, and one call for all that are due together.
+ *
+ * Each holding is due at a third of its time to live after its last confirmation; while a renewal is under way, at its
+ * deadline, so that no answer is waited for any longer than that; after a failure, again within a tenth.
+ */
+export class Renewals {
+  private readonly agenda: Agenda<Holding>
+  private readonly time: Time
+  private readonly store: LockStore["Service"]
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+
+  constructor(
+    time: Time,
+    store: LockStore["Service"],
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  ) {
+    this.time = time
+    this.store = store
+    this.fork = fork
+    this.agenda = new Agenda(time, fork, (now) => this.renewDue(now))
+  }
+
+  /** What would be due a little later goes along with what is due: early is harmless, a call of its own is not free. */
+  add(holding: Holding): void {
+    holding.slack = holding.retryAfter / 2
+    this.agenda.schedule(holding, holding.renewAt)
+  }
+
+  remove(holding: Holding): void {
+    this.agenda.remove(holding)
+  }
+
+  all(): ReadonlyArray<Holding> {
+    return this.agenda.items()
+  }
+
+  find(id: string): Holding | undefined {
+    return this.agenda.items().find((holding) => holding.claim.id === id)
+  }
+
+  private renewDue(now: number): void {
+    const due: Array<Holding> = []
+    for (let next = this.agenda.peek(); next !== undefined; next = this.agenda.peek()) {
+      if (next.dueAt - next.slack > now) break
+      // One whose deadline has passed takes itself out.
+      if (!next.check(now)) continue
+      this.agenda.remove(next)
+      due.push(next)
+    }
+    for (const holding of due) {
+      holding.slack = 0
+      this.agenda.schedule(holding, holding.deadline)
+    }
+    if (due.length > 0) this.fork(this.renew(due))
+  }
+
+  private renew(holdings: ReadonlyArray<Holding>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const latch = Latch.makeUnsafe()
+      let limit = Infinity
+      for (const holding of holdings) {
+        holding.underWay = latch
+        holding.attempts++
+        limit = Math.min(limit, holding.callLimit)
+      }
+      const wallAhead = this.time.wallAhead()
+      return this.store.renew(holdings).pipe(
+        // A net: a store limits its own calls.
+        Effect.timeoutOption(limit),
+        Effect.map(Option.getOrElse((): ReadonlyArray<Renewal> => [])),
+        Effect.catchDefect((defect) => Effect.succeed<ReadonlyArray<Renewal>>([unknown(defect)])),
+        Effect.map((answers) => {
+          latch.openUnsafe()
+          holdings.forEach((holding, index) => {
+            holding.underWay = undefined
+            this.settle(holding, answers[index] ?? unknown("no answer in time"), wallAhead)
+          })
+        })
+      )
+    })
+  }
+
+  /** The deadline first: a "yes" that is read too late is a "no". */
+  private settle(holding: Holding, answer: Renewal, wallAhead: number): void {
+    const now = this.time.now()
+    if (!holding.check(now)) return
+    switch (answer._tag) {
+      case "Confirmed":
+        holding.confirm(fromNanos(answer.confirmedAt), wallAhead)
+        return this.add(holding)
+      case "Gone":
+        return holding.lose("Expired", now)
+      case "Replaced":
+      case "Revoked":
+        return holding.lose(answer._tag, now)
+      case "Unknown":
+        this.agenda.schedule(holding, Math.min(now + holding.retryAfter, holding.deadline))
+        this.fork(logged(Effect.logWarning("A renewal failed and will be tried again", answer.error), holding.key))
+    }
+  }
+}
+
+const unknown = (cause: unknown): Renewal => ({
+  _tag: "Unknown",
+  error: new LockBackendError({ operation: "renew", retryable: true, cause })
+})

@@ -1,0 +1,161 @@
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as Option from "effect/Option"
+import { InvalidLockRequest } from "../LockError.ts"
+import type { Claim } from "../LockStore.ts"
+import * as Holder from "./holder.ts"
+import type { Settings } from "./settings.ts"
+
+/** What one call may ask for: `LockOptions`, before they have been looked at. */
+export interface RequestOptions {
+  readonly ttl?: Duration.Input | undefined
+  readonly timeout?: Duration.Input | undefined
+  readonly guardGap?: Duration.Input | undefined
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+}
+
+/** A request that any store can honour. */
+export interface Request {
+  readonly claim: Claim
+  /** Milliseconds; `Infinity` for no limit. */
+  readonly timeout: number
+}
+
+const known = new Set(["ttl", "timeout", "guardGap", "metadata"])
+const year = 365 * 24 * 60 * 60 * 1000
+
+/** Checks a key and its options, and makes the claim. Nothing has been sent when it says no. */
+export const parse = (
+  settings: Settings,
+  key: string,
+  options: RequestOptions | undefined,
+  waits: boolean
+): Request | InvalidLockRequest => {
+  const invalid = (parameter: string, problem: string) =>
+    new InvalidLockRequest({ key: typeof key === "string" ? key.toWellFormed() : String(key), parameter, problem })
+
+  const name = settings.prefix + key
+  const wrong = problemOfName(key, name)
+  if (wrong !== undefined) return invalid("key", wrong)
+
+  let ttl = settings.ttl
+  let guardGap = settings.guardGap
+  let timeout = Infinity
+  let holder = settings.holder
+  if (options !== undefined) {
+    for (const option in options) {
+      if (!known.has(option) || (option === "timeout" && !waits)) return invalid(option, "is not an option here")
+    }
+    if (options.ttl !== undefined) {
+      const problem = problemOfTtl(options.ttl)
+      if (problem !== undefined) return invalid("ttl", problem)
+      ttl = Duration.millis(toMillis(options.ttl)!)
+    }
+    if (options.guardGap !== undefined) {
+      const millis = toMillis(options.guardGap)
+      if (millis === undefined) return invalid("guardGap", "is not a duration")
+      if (millis < 0) return invalid("guardGap", "is negative")
+      if (millis > year) return invalid("guardGap", "is longer than a year")
+      guardGap = Duration.millis(millis)
+    }
+    if (options.timeout !== undefined) {
+      const millis = toMillis(options.timeout)
+      if (millis === undefined) return invalid("timeout", "is not a duration")
+      if (millis < 0) return invalid("timeout", "is negative")
+      timeout = millis
+    }
+    if (options.metadata !== undefined) {
+      const problem = problemOfMetadata(options.metadata)
+      if (problem !== undefined) return invalid("metadata", problem)
+      holder = Holder.encode(holder, options.metadata)
+    }
+  }
+  return {
+    claim: {
+      id: freshId(),
+      key: name,
+      permits: 1,
+      capacity: 1,
+      ttl,
+      guardGap: guardGap ?? defaultGuardGap(ttl),
+      holder
+    },
+    timeout
+  }
+}
+
+/** The same claim under an id that no store has seen. */
+export const renamed = (claim: Claim): Claim => ({ ...claim, id: freshId() })
+
+const freshId = (): string => Base64Url.encode(SecureRandom.randomBytesUnsafe(16))
+
+/** The larger of 100 ms and a tenth: timers are late, and the larger the lease the more a clock may drift within it. */
+const defaultGuardGap = (ttl: Duration.Duration): Duration.Duration =>
+  Duration.millis(Math.max(100, Duration.toMillis(ttl) / 10))
+
+/** `undefined` for what is no duration; NaN counts as none. */
+export const toMillis = (input: unknown): number | undefined => {
+  if (typeof input === "number" && Number.isNaN(input)) return undefined
+  const duration = Duration.fromInput(input as Duration.Input)
+  if (Option.isNone(duration)) return undefined
+  const millis = Duration.toMillis(duration.value)
+  return Number.isNaN(millis) ? undefined : millis
+}
+
+export const problemOfTtl = (input: unknown): string | undefined => {
+  const millis = toMillis(input)
+  if (millis === undefined) return "is not a duration"
+  if (millis < 100) return "is below 100 milliseconds"
+  return millis > year ? "is longer than a year" : undefined
+}
+
+const bytesOfUtf8 = (text: string): number => {
+  let bytes = 0
+  for (const char of text) {
+    const point = char.codePointAt(0)!
+    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4
+  }
+  return bytes
+}
+
+const problemOfName = (key: unknown, name: string): string | undefined => {
+  if (key === "") return "is empty"
+  const wrong = problemOfText(key)
+  if (wrong !== undefined) return wrong
+  // A string has at most three bytes of UTF-8 for each of its units.
+  if (name.length * 3 > maxBytes && bytesOfUtf8(name) > maxBytes) {
+    return `is longer than ${maxBytes} bytes with its prefix`
+  }
+  return hasSlot(name) ? undefined : "has braces that leave no common hash slot for the lock's parts"
+}
+
+const problemOfText = (text: unknown): string | undefined => {
+  if (typeof text !== "string") return "is not a string"
+  if (text.includes("\0")) return "contains NUL"
+  return text.isWellFormed() ? undefined : "contains a lone surrogate"
+}
+
+/** A prefix may be empty; one whose braces leave no slot to any key is refused before the first key. */
+export const problemOfPrefix = (prefix: unknown): string | undefined =>
+  problemOfText(prefix) ?? problemOfName("k", `${prefix as string}k`)
+
+const maxBytes = 1024
+
+/**
+ * A lock has several parts in a Redis Cluster, which must share a hash slot: by the name's own hash tag, or by putting
+ * the whole name in braces, which a closing brace inside it prevents. The same names are refused on every backend, so
+ * that a program can change its backend.
+ */
+const hasSlot = (name: string): boolean => {
+  if (!name.includes("}")) return true
+  const open = name.indexOf("{")
+  if (open === -1) return false
+  return name.indexOf("}", open) > open + 1
+}
+
+const problemOfMetadata = (metadata: unknown): string | undefined => {
+  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) return "is not a record of strings"
+  if (!Object.values(metadata).every((value) => typeof value === "string")) return "is not a record of strings"
+  return bytesOfUtf8(JSON.stringify(metadata)) > maxBytes ? "is longer than 1024 bytes as JSON" : undefined
+}

@@ -1,0 +1,25 @@
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+
+/**
+ * The clock of a locker, in milliseconds with fractions. Every deadline is monotonic; this is the one file that reads
+ * the wall clock, and only to notice a machine that slept: monotonic time stands still meanwhile, wall time does not.
+ */
+export interface Time {
+  readonly now: () => number
+  /** By how much wall time is ahead of monotonic time. Only differences of it mean anything. */
+  readonly wallAhead: () => number
+  readonly sleep: (millis: number) => Effect.Effect<void>
+}
+
+export const make: Effect.Effect<Time> = Effect.map(Clock.clockWith(Effect.succeed), (clock) => {
+  const now = () => fromNanos(clock.monotonicTimeNanosUnsafe())
+  return {
+    now,
+    wallAhead: () => clock.currentTimeMillisUnsafe() - now(),
+    sleep: (millis) => clock.sleep(Duration.millis(millis))
+  }
+})
+
+export const fromNanos = (nanos: bigint): number => Number(nanos) / 1_000_000

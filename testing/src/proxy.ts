@@ -1,0 +1,163 @@
+import * as Net from "node:net"
+
+/**
+ * A TCP proxy in this process that a test can make misbehave. "Requests" are the bytes towards the server, "replies"
+ * those from it. What is held is kept, in order, until `release`: the ends of connections too.
+ */
+export interface Proxy {
+  readonly port: number
+  readonly url: string
+  /** Lets nothing through, either way. */
+  readonly hold: () => void
+  readonly holdRequests: () => void
+  readonly holdReplies: () => void
+  /** Lets through what was held, and all that comes. */
+  readonly release: () => void
+  /** Cuts every open connection with RST on both sides; what was held for them is lost. */
+  readonly reset: () => void
+  /** Closes the port, so that new connections are refused; open ones live on. */
+  readonly refuse: () => void
+  /** Opens the port again. */
+  readonly accept: () => Promise<void>
+  /** Passes each chunk on `ms` after it came, both ways. */
+  readonly delay: (ms: number) => void
+  /** Connections open now. */
+  readonly connections: () => number
+  /** Connections accepted since the start. */
+  readonly accepted: () => number
+  /** Bytes that arrived since the start, whether passed on or held. */
+  readonly bytes: () => { readonly requests: number; readonly replies: number }
+  /** Calls the listener with each chunk towards the server before it is passed on; returns the way to stop that. */
+  readonly onRequest: (listener: (chunk: Buffer) => void) => () => void
+  readonly onReply: (listener: (chunk: Buffer) => void) => () => void
+  /** Resets all connections and closes the port. */
+  readonly stop: () => Promise<void>
+}
+
+type Way = "requests" | "replies"
+
+interface Lane {
+  readonly push: (action: () => void) => void
+  readonly pump: () => void
+  readonly drop: () => void
+}
+
+/** Starts a proxy on a free loopback port. */
+export const startProxy = async (targetPort: number, scheme = "redis"): Promise<Proxy> => {
+  const held = { requests: false, replies: false }
+  const bytes = { requests: 0, replies: 0 }
+  const listeners = { requests: new Set<(chunk: Buffer) => void>(), replies: new Set<(chunk: Buffer) => void>() }
+  const open = new Map<Net.Socket, { readonly server: Net.Socket; readonly lanes: ReadonlyArray<Lane> }>()
+  let accepted = 0
+  let latency = 0
+
+  const makeLane = (way: Way): Lane => {
+    let queue: Array<{ readonly at: number; readonly action: () => void }> = []
+    let timer: NodeJS.Timeout | undefined
+    const pump = (): void => {
+      clearTimeout(timer)
+      while (!held[way] && queue[0] !== undefined) {
+        const wait = queue[0].at - performance.now()
+        if (wait > 0) {
+          timer = setTimeout(pump, Math.ceil(wait))
+          return
+        }
+        queue.shift()?.action()
+      }
+    }
+    return {
+      push: (action) => {
+        const last = queue.at(-1)?.at ?? 0
+        queue.push({ at: latency === 0 ? last : Math.max(last, performance.now() + latency), action })
+        pump()
+      },
+      pump,
+      drop: () => {
+        clearTimeout(timer)
+        queue = []
+      }
+    }
+  }
+
+  const join = (way: Way, from: Net.Socket, to: Net.Socket): Lane => {
+    const lane = makeLane(way)
+    from.on("data", (chunk: Buffer) => {
+      bytes[way] += chunk.length
+      for (const listener of listeners[way]) listener(chunk)
+      lane.push(() => void (to.destroyed || to.write(chunk)))
+    })
+    from.on("end", () => lane.push(() => to.end()))
+    from.on("error", () => lane.push(() => to.resetAndDestroy()))
+    return lane
+  }
+
+  const onConnection = (client: Net.Socket): void => {
+    accepted += 1
+    const server = Net.connect({ port: targetPort, host: "127.0.0.1", allowHalfOpen: true, noDelay: true })
+    const lanes = [join("requests", client, server), join("replies", server, client)]
+    open.set(client, { server, lanes })
+    client.once("close", () => {
+      if (server.destroyed) open.delete(client)
+    })
+    server.once("close", () => {
+      if (client.destroyed) open.delete(client)
+    })
+  }
+
+  const listener = Net.createServer({ allowHalfOpen: true, noDelay: true }, onConnection)
+  const listen = (port: number): Promise<void> =>
+    new Promise((resolve, reject) => {
+      listener.once("error", reject)
+      listener.listen(port, "127.0.0.1", () => {
+        listener.off("error", reject)
+        resolve()
+      })
+    })
+  await listen(0)
+  const { port } = listener.address() as Net.AddressInfo
+
+  const pump = (): void => open.forEach(({ lanes }) => lanes.forEach((lane) => lane.pump()))
+  const hold = (ways: ReadonlyArray<Way>) => (): void => ways.forEach((way) => (held[way] = true))
+  const subscribe = (way: Way) => (listener: (chunk: Buffer) => void) => {
+    listeners[way].add(listener)
+    return () => void listeners[way].delete(listener)
+  }
+  const reset = (): void => {
+    for (const [client, { lanes, server }] of open) {
+      lanes.forEach((lane) => lane.drop())
+      client.resetAndDestroy()
+      server.resetAndDestroy()
+    }
+    open.clear()
+  }
+  const refuse = (): void => void (listener.listening && listener.close())
+  return {
+    port,
+    url: `${scheme}://127.0.0.1:${port}`,
+    hold: hold(["requests", "replies"]),
+    holdRequests: hold(["requests"]),
+    holdReplies: hold(["replies"]),
+    release: () => {
+      held.requests = false
+      held.replies = false
+      pump()
+    },
+    reset,
+    refuse,
+    accept: async () => {
+      if (!listener.listening) await listen(port)
+    },
+    delay: (ms) => {
+      latency = ms
+    },
+    connections: () => [...open.keys()].filter((client) => !client.destroyed).length,
+    accepted: () => accepted,
+    bytes: () => ({ ...bytes }),
+    onRequest: subscribe("requests"),
+    onReply: subscribe("replies"),
+    stop: async () => {
+      refuse()
+      reset()
+    }
+  }
+}

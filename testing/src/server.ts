@@ -1,0 +1,102 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
+
+/** A running server process. */
+export interface Server {
+  readonly pid: number
+  readonly port: number
+  readonly url: string
+  readonly dir: string
+  /** Sends one signal, for example SIGSTOP, SIGCONT or SIGKILL. */
+  readonly signal: (signal: NodeJS.Signals) => void
+  /** Stops the process and removes its folder. */
+  readonly stop: () => Promise<void>
+}
+
+const running = new Set<ChildProcess>()
+process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")))
+
+/** Put before a command: `setpriv --pdeathsig` ends that process with this process, even when this process is killed. */
+export const dieWithParent = ((): ReadonlyArray<string> => {
+  try {
+    execFileSync("setpriv", ["--pdeathsig", "KILL", "true"], { stdio: "ignore" })
+    return ["setpriv", "--pdeathsig", "KILL", "--"]
+  } catch {
+    return []
+  }
+})()
+
+/** Asks the system for `count` loopback ports that are free now. */
+export const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
+  const listeners = await Promise.all(Array.from({ length: count }, () =>
+    new Promise<Net.Server>((resolve, reject) => {
+      const listener = Net.createServer().once("error", reject)
+      listener.listen(0, "127.0.0.1", () => resolve(listener))
+    })))
+  const ports = listeners.map((listener) => (listener.address() as Net.AddressInfo).port)
+  await Promise.all(listeners.map((listener) => new Promise((resolve) => listener.close(resolve))))
+  return ports
+}
+
+export interface Options {
+  readonly name: string
+  readonly program: string
+  readonly port: number
+  readonly url: string
+  readonly args: (dir: string) => ReadonlyArray<string>
+  readonly ready: () => Promise<boolean>
+  readonly timeoutMs?: number
+}
+
+/** Starts a server in a folder of its own under the system's temporary folder and waits until it answers. */
+export const start = async (options: Options): Promise<Server> => {
+  const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), `dlock-${options.name}-`))
+  const log = Path.join(dir, "server.log")
+  const output = Fs.openSync(log, "w")
+  const [file, ...args] = [...dieWithParent, options.program, ...options.args(dir)] as [string, ...Array<string>]
+  const child = spawn(file, args, { cwd: dir, stdio: ["ignore", output, output] })
+  Fs.closeSync(output)
+  running.add(child)
+  const gone = new Promise<void>((resolve) => {
+    child.once("exit", () => resolve())
+    child.once("error", () => resolve())
+  }).then(() => void running.delete(child))
+  const stop = async () => {
+    child.kill("SIGKILL")
+    await gone
+    Fs.rmSync(dir, { recursive: true, force: true })
+  }
+  const deadline = Date.now() + (options.timeoutMs ?? 20_000)
+  while (true) {
+    if (running.has(child) && await options.ready().catch(() => false)) break
+    if (!running.has(child) || Date.now() > deadline) {
+      const tail = Fs.readFileSync(log, "utf8").trimEnd().split("\n").slice(-15).join("\n")
+      await stop()
+      throw new Error(`${options.program} did not start on port ${options.port}:\n${tail}`)
+    }
+    await sleep(20)
+  }
+  return {
+    pid: child.pid as number,
+    port: options.port,
+    url: options.url,
+    dir,
+    signal: (signal) => void child.kill(signal),
+    stop
+  }
+}
+
+/** Another program may take a free port before the server does: try again on others. */
+export const retry = async <A>(attempt: () => Promise<A>, times = 3): Promise<A> => {
+  for (let n = 1;; n++) {
+    try {
+      return await attempt()
+    } catch (error) {
+      if (n === times) throw error
+    }
+  }
+}

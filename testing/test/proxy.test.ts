@@ -1,0 +1,124 @@
+import * as Net from "node:net"
+import { setTimeout as sleep } from "node:timers/promises"
+import { afterEach, beforeEach, expect, test } from "vitest"
+import { type Proxy, startProxy } from "../src/index.ts"
+
+let echo: Net.Server
+let proxy: Proxy
+const atServer: Array<string> = []
+
+beforeEach(async () => {
+  atServer.length = 0
+  echo = Net.createServer((socket) => {
+    socket.on("error", () => atServer.push("<error>"))
+    socket.on("end", () => atServer.push("<end>"))
+    socket.on("data", (chunk) => {
+      atServer.push(chunk.toString())
+      socket.write(chunk)
+    })
+  })
+  await new Promise<void>((resolve) => echo.listen(0, "127.0.0.1", resolve))
+  proxy = await startProxy((echo.address() as Net.AddressInfo).port)
+})
+
+afterEach(async () => {
+  await proxy.stop()
+  echo.close()
+})
+
+const connect = async () => {
+  const socket = Net.connect(proxy.port, "127.0.0.1")
+  const events: Array<string> = []
+  socket.on("data", (chunk) => events.push(chunk.toString()))
+  socket.on("error", (error: NodeJS.ErrnoException) => events.push(`<${error.code}>`))
+  socket.on("end", () => events.push("<end>"))
+  await new Promise<void>((resolve) => socket.once("connect", resolve).once("error", () => resolve()))
+  return { socket, events }
+}
+
+const until = async (fits: () => boolean): Promise<void> => {
+  for (let n = 0; !fits(); n++) {
+    if (n === 500) throw new Error("it did not happen within five seconds")
+    await sleep(10)
+  }
+}
+
+test("passes bytes both ways and counts them", async () => {
+  const { events, socket } = await connect()
+  const seen: Array<string> = []
+  const stop = proxy.onRequest((chunk) => seen.push(chunk.toString()))
+  socket.write("hello")
+  await until(() => events.join("") === "hello")
+  stop()
+  expect(proxy.bytes()).toEqual({ requests: 5, replies: 5 })
+  expect(proxy.connections()).toBe(1)
+  expect(proxy.accepted()).toBe(1)
+  expect(seen).toEqual(["hello"])
+  socket.end()
+  await until(() => proxy.connections() === 0)
+  expect(events).toEqual(["hello", "<end>"])
+})
+
+test("holds requests, holds replies, and lets everything through in order", async () => {
+  const { events, socket } = await connect()
+  proxy.hold()
+  socket.write("a")
+  await sleep(50)
+  expect(atServer).toEqual([])
+  proxy.release()
+  await until(() => events.join("") === "a")
+  proxy.holdReplies()
+  socket.write("b")
+  await until(() => atServer.join("") === "ab")
+  await sleep(50)
+  expect(events.join("")).toBe("a")
+  proxy.holdRequests()
+  socket.write("c")
+  socket.end()
+  await sleep(50)
+  expect(atServer.join("")).toBe("ab")
+  proxy.release()
+  await until(() => events.join("") === "abc<end>")
+})
+
+test("a listener that holds replies on a request keeps the reply to it", async () => {
+  const { events, socket } = await connect()
+  proxy.onRequest((chunk) => {
+    if (chunk.includes("SET")) proxy.holdReplies()
+  })
+  socket.write("SET")
+  await until(() => atServer.join("") === "SET")
+  await sleep(30)
+  expect(events).toEqual([])
+})
+
+test("resets open connections on both sides", async () => {
+  const { events, socket } = await connect()
+  socket.write("a")
+  await until(() => events.length === 1)
+  proxy.reset()
+  await until(() => events.at(-1) === "<ECONNRESET>" && atServer.at(-1) === "<error>")
+  expect(proxy.connections()).toBe(0)
+})
+
+test("refuses and accepts new connections", async () => {
+  const first = await connect()
+  proxy.refuse()
+  expect((await connect()).events).toEqual(["<ECONNREFUSED>"])
+  first.socket.write("still")
+  await until(() => first.events.join("") === "still")
+  await proxy.accept()
+  const second = await connect()
+  second.socket.write("again")
+  await until(() => second.events.join("") === "again")
+  expect(proxy.accepted()).toBe(2)
+})
+
+test("delays both ways", async () => {
+  const { events, socket } = await connect()
+  proxy.delay(60)
+  const start = performance.now()
+  socket.write("a")
+  await until(() => events.length === 1)
+  expect(performance.now() - start).toBeGreaterThan(115)
+})
