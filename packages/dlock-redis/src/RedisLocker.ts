@@ -43,12 +43,13 @@ export interface RedisLockerOptions extends LockerOptions {
 /** What a layer over Redis can fail with. */
 type Failure = Config.ConfigError | LockBackendError
 
+/** The core's options and the store's, each to its own. */
 const over = <Options extends LockerOptions>(
   options: Options,
   store: (rest: Omit<Options, keyof LockerOptions>) => ReturnType<typeof RedisLockStore.layer>
 ): Layer.Layer<Locker, Failure> => {
   const { defaultTtl, guardGap, holder, prefix, ...rest } = options
-  return Layer.provide(Locker.layer({ defaultTtl, guardGap, holder, prefix }), store(rest))
+  return Locker.layerOver(store(rest), { defaultTtl, guardGap, holder, prefix })
 }
 
 /**

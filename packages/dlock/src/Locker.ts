@@ -132,7 +132,20 @@ export class Locker extends Context.Service<Locker, {
   static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
     Layer.effect(Locker, Effect.flatMap(Settings.parse(options), internal.make))
 
-  /** The same with `DLOCK_PREFIX` and `DLOCK_DEFAULT_TTL` read from Effect's `Config`. */
+  /**
+   * A locker over a store that is opened for it alone. For the packages of backends: what is wrong with the options is
+   * said before anything is connected.
+   */
+  static readonly layerOver = <E, R>(
+    store: Layer.Layer<LockStore, E, R>,
+    options?: LockerOptions
+  ): Layer.Layer<Locker, Config.ConfigError | E, R> =>
+    Layer.unwrap(Effect.map(
+      Settings.parse(options),
+      (settings) => Layer.provide(Layer.effect(Locker, internal.make(settings)), store)
+    ))
+
+  /** A locker over the `LockStore` that is provided, with `DLOCK_PREFIX` and `DLOCK_DEFAULT_TTL` read from Effect's `Config`. */
   static readonly layerConfig: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
     Locker,
     Effect.flatMap(Settings.fromConfig, internal.make)

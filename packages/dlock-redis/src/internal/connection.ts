@@ -139,18 +139,18 @@ const connect = (options: ConnectionOptions, role: string, log: (effect: Effect.
     client.on("error", (error: unknown) => {
       lastError = sanitized(error)
     })
+    const failed = (retryable: boolean) =>
+      Effect.fail(new LockBackendError({ operation: "connect", retryable, cause: lastError }))
     yield* Effect.callback<void, LockBackendError>((resume) => {
-      const fail = (retryable: boolean) =>
-        resume(Effect.fail(new LockBackendError({ operation: "connect", retryable, cause: lastError })))
       client.once("ready", () => resume(Effect.void))
       client.on("error", () => {
-        if (isRefusedCredentials(lastError)) fail(false)
+        if (isRefusedCredentials(lastError)) resume(failed(false))
       })
       // It tries again by itself; what it met is in `lastError`.
       client.connect().catch(() => {})
-      const timer = setTimeout(() => fail(true), options.connectTimeout)
-      return Effect.sync(() => clearTimeout(timer))
-    }).pipe(Effect.ensuring(Effect.sync(() => client.removeAllListeners("ready"))))
+    }).pipe(
+      Effect.timeoutOrElse({ duration: options.connectTimeout, orElse: () => failed(true) })
+    )
     let down = false
     client.on("close", () => {
       if (!down) log(Effect.logWarning(`The connection to Redis was lost (${role})`))

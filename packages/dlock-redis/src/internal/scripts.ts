@@ -385,7 +385,8 @@ export const markTtl = 16 * 60 * 1_000
  * Returns { "released" }, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue without this
  * claim.
  *
- * Only a release differs with `interop`: a claim that did not hold leaves the lock as it is, so the queue moves as ever.
+ * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a leave that
+ * is sent again then changes nothing, and a head that was woken and gives up passes the call on.
  */
 export const leave: Script<LeaveArgs, LeaveReply> = make({
   name: "leave",
@@ -414,7 +415,7 @@ else
   held = false
 end
 
-if held and interop == "1" then
+if interop == "1" then
   local entry = nextUp({})
   if entry then pushes[1] = { entry.id, entry.inbox, "w:" .. lock } end
 else

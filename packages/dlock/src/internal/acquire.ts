@@ -76,23 +76,28 @@ const ask = Effect.fnUntraced(function*(
   restore: Restore
 ): Effect.fn.Return<Answer, LockBackendError> {
   const ttl = Duration.toMillis(claim.ttl)
-  const patience = time.now() + Math.min(ttl / 3, 3_000)
+  const until = time.now() + Math.min(ttl / 3, patience)
   while (true) {
-    const left = patience - time.now()
+    const left = Math.max(0, until - time.now())
     // A net: a store limits its own calls.
     const answer = yield* Effect.exit(
-      Effect.timeoutOrElse(store.request(claim, mode), { duration: ttl / 3, orElse: () => Effect.fail(silent) })
+      Effect.timeoutOrElse(store.request(claim, mode), { duration: left, orElse: () => Effect.fail(silent) })
     )
     if (Exit.isSuccess(answer)) return answer.value
     const failed = Cause.findErrorOption(answer.cause)
-    const again = Option.isSome(failed) && failed.value.retryable && left > 0
-    const paused = again ? yield* Effect.exit(restore(time.sleep(Math.min(ttl / 30, 100)))) : answer
+    const again = Option.isSome(failed) && failed.value.retryable && time.now() + pause(ttl) < until
+    const paused = again ? yield* Effect.exit(restore(time.sleep(pause(ttl)))) : answer
     if (Exit.isFailure(paused)) {
       yield* withdraw(store, key, claim)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
   }
 })
+
+/** For how long a backend that does not answer is asked, where the time to live leaves that much. */
+const patience = 3_000
+
+const pause = (ttl: number): number => Math.min(ttl / 30, 100)
 
 const silent = new LockBackendError({
   operation: "acquire",

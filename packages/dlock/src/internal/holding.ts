@@ -89,9 +89,9 @@ export class Holding implements Item, Held {
     return this.ttlMillis / 10
   }
 
-  /** What one call to the store about this claim may take. */
+  /** What one renewal may take: short enough for another try before the deadline. */
   get callLimit(): number {
-    return this.ttlMillis / 3
+    return this.ttlMillis / 6
   }
 
   /** `sentAt` and `wallAhead` were read before the request was sent that this confirms. */
@@ -219,8 +219,22 @@ export class Holding implements Item, Held {
     return Effect.catchCause(ended, (cause) => Effect.failCause(Cause.combine(Cause.fromReasons(own), cause)))
   }
 
-  /** Forked, so that the end of the lease can interrupt it without a second fiber to race with. */
+  /**
+   * Forked, so that the end of the lease can interrupt it without a second fiber to race with. It does not begin where
+   * its caller has been interrupted meanwhile, for example while the lock was on its way.
+   */
   private untilEnd<A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    restore: Restore,
+    stops: () => boolean
+  ): Effect.Effect<Exit.Exit<A, E>, never, R> {
+    return Effect.matchCauseEffect(restore(Effect.void), {
+      onSuccess: () => this.forkUntilEnd(effect, restore, stops),
+      onFailure: (cause) => Effect.succeed(Exit.failCause(cause))
+    })
+  }
+
+  private forkUntilEnd<A, E, R>(
     effect: Effect.Effect<A, E, R>,
     restore: Restore,
     stops: () => boolean

@@ -24,7 +24,7 @@ export const giveBack = (store: LockStore["Service"], holding: Holding, stopRene
  * time to live does the rest.
  */
 export const withdraw = (store: LockStore["Service"], key: string, claim: Claim): Effect.Effect<void> => {
-  const limit = Math.min(Duration.toMillis(claim.ttl) / 3, 3_000)
+  const limit = Math.min(Duration.toMillis(claim.ttl) / 3, 2_000)
   return store.withdraw(claim).pipe(
     Effect.retry({ while: (error: LockBackendError) => error.retryable, schedule: Schedule.spaced(limit / 20) }),
     Effect.timeoutOption(limit),

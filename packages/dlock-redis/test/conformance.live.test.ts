@@ -1,0 +1,16 @@
+import { assert, describe, it } from "@effect/vitest"
+import { redisUrl } from "dlock-testing/context"
+import { Context, Effect, Layer } from "effect"
+import { LockStore } from "effect-dlock"
+import { RedisLockStore } from "effect-dlock-redis"
+import { Conformance } from "effect-dlock/testing"
+
+describe("the Redis store", () => {
+  const client = Effect.map(
+    Effect.suspend(() => Layer.build(Layer.fresh(RedisLockStore.layer({ url: redisUrl() })))),
+    (context) => Context.get(context, LockStore)
+  )
+  const cases = Conformance.cases({ client, advance: Effect.sleep, ttl: "400 millis", lateness: "200 millis" })
+  for (const { name, run } of cases) it.live(name, () => Effect.scoped(run), 30_000)
+  it("is told what to do", () => assert.isAbove(cases.length, 10))
+})

@@ -1,0 +1,376 @@
+import { assert, describe, it } from "@effect/vitest"
+import { recordLag, startWorker } from "dlock-testing"
+import { Deferred, Duration, Effect, Exit, Fiber, Option, Scope } from "effect"
+import type { LockBackendError, OwnershipLost } from "effect-dlock"
+import * as Path from "node:path"
+import { commandsSent, eventually, locker, plainClient, proxyTo, server } from "./support.ts"
+
+const lag = Effect.acquireRelease(Effect.sync(recordLag), (lag) => Effect.sync(lag.stop))
+
+describe("a holder", () => {
+  it.live("is out by its deadline when the server freezes for 9 s", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const { withLock } = yield* locker({ url: redis.url })
+      const recorded = yield* lag
+      const inside = yield* Deferred.make<void>()
+      const fiber = yield* Effect.forkChild(
+        Effect.timed(Effect.flip(
+          withLock("k", Effect.andThen(Deferred.succeed(inside, undefined), Effect.never), { ttl: "3 seconds" })
+        ))
+      )
+      yield* Deferred.await(inside)
+      yield* Effect.sleep("1500 millis")
+      redis.signal("SIGSTOP")
+      const frozenAt = performance.now()
+      const [, error] = yield* Fiber.join(fiber)
+      const after = performance.now() - frozenAt
+      yield* Effect.sleep(Math.max(0, 9_000 - after))
+      redis.signal("SIGCONT")
+      assert.strictEqual(error._tag, "OwnershipLost")
+      const lost = error as OwnershipLost
+      assert.strictEqual(lost.reason, "Unreachable")
+      const ago = Duration.toMillis(lost.lastConfirmedAgo)
+      assert.isAtLeast(ago, 3_000)
+      assert.isAtMost(ago, 3_000 + 100 + recorded.max())
+      assert.isAtMost(after, 3_000 + 100 + recorded.max())
+    }).pipe(Effect.scoped), 30_000)
+
+  it.live("does not notice one second of refused writes", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      const token = yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          yield* Effect.sleep("900 millis")
+          yield* Effect.promise(() => admin.config("SET", "min-replicas-to-write", "1"))
+          yield* Effect.sleep("1 second")
+          yield* Effect.promise(() => admin.config("SET", "min-replicas-to-write", "0"))
+          yield* Effect.sleep("3500 millis")
+          yield* lease.ensureHeld
+          return lease.fencingToken
+        }), { ttl: "3 seconds" })
+      assert.isTrue(token > 0n)
+    }).pipe(Effect.scoped), 30_000)
+
+  it.live("learns within a renewal that its key was deleted, and nothing re-creates it", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      const error = yield* Effect.flip(
+        withLock("k", Effect.andThen(Effect.promise(() => admin.flushall()), Effect.never), { ttl: "600 millis" })
+      )
+      assert.strictEqual((error as OwnershipLost).reason, "Expired")
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+    }).pipe(Effect.scoped))
+
+  it.live("learns that another client took its key", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      const error = yield* Effect.flip(
+        withLock("k", Effect.andThen(Effect.promise(() => admin.set("dlock:k", "another")), Effect.never), {
+          ttl: "600 millis"
+        })
+      )
+      assert.strictEqual((error as OwnershipLost).reason, "Replaced")
+      // Nor does the finalizer delete what is not ours.
+      assert.strictEqual(yield* Effect.promise(() => admin.get("dlock:k")), "another")
+    }).pipe(Effect.scoped))
+
+  it.live("loses its lock with a server that forgets, and the token still grows", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      const before = yield* withLock("k", (lease) => Effect.succeed(lease.fencingToken))
+      yield* Effect.promise(() => admin.flushall())
+      const after = yield* withLock("k", (lease) => Effect.succeed(lease.fencingToken))
+      assert.isTrue(after > before)
+    }).pipe(Effect.scoped))
+
+  it.live("that is killed lets the first waiter in when its time is over", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url, retryInterval: "100 millis" })
+      const recorded = yield* lag
+      const holder = startWorker<{ held: string }>(Path.join(import.meta.dirname, "programs/holder.ts"), {
+        args: [redis.url, "k", "2000"]
+      })
+      const { held } = yield* Effect.promise(() => holder.waitFor(() => true))
+      const waiter = yield* Effect.forkChild(
+        withLock("k", (lease) => Effect.succeed({ token: lease.fencingToken, at: performance.now() })),
+        { startImmediately: true }
+      )
+      yield* Effect.sleep("300 millis")
+      yield* Effect.promise(() => holder.kill())
+      // The server's own expiry: what is left of the ttl, guard gap included.
+      const remaining = yield* Effect.promise(() => admin.pttl("dlock:k"))
+      const killedAt = performance.now()
+      const { at, token } = yield* Fiber.join(waiter)
+      assert.isTrue(token > BigInt(held))
+      assert.isAtLeast(at - killedAt, remaining - 5)
+      assert.isAtMost(at - killedAt, remaining + 100 + 100 + recorded.max())
+    }).pipe(Effect.scoped), 30_000)
+})
+
+describe("waiters", () => {
+  it.live(
+    "cost next to nothing while they wait, and are served in a row: 500 on one key",
+    () =>
+      Effect.gen(function*() {
+        const redis = yield* server
+        const admin = yield* plainClient(redis.url)
+        const { scoped, withLock } = yield* locker({ url: redis.url })
+        const scope = yield* Scope.make()
+        const lease = yield* Scope.provide(scoped("k", { ttl: "30 seconds" }), scope)
+        const order: Array<number> = []
+        const everyone = Array.from({ length: 500 }, (_, index) => index)
+        const waiters = yield* Effect.forkChild(
+          Effect.forEach(
+            everyone,
+            (index) => withLock("k", Effect.sync(() => order.push(index)), { ttl: "30 seconds" }),
+            { concurrency: "unbounded", discard: true }
+          ),
+          { startImmediately: true }
+        )
+        yield* eventually("all wait", async () => (await admin.zcard("{dlock:k}:\0q")) === 500)
+        const clients = yield* Effect.promise(() => admin.client("LIST") as Promise<string>)
+        assert.strictEqual(clients.split("\n").filter((line) => line.includes("name=effect-dlock")).length, 2)
+        yield* Effect.sleep("1 second")
+        const before = yield* Effect.promise(() => commandsSent(admin))
+        yield* Effect.sleep("12 seconds")
+        const sent = (yield* Effect.promise(() => commandsSent(admin))) - before
+        assert.isBelow(sent / 12, 5, `${sent} commands in 12 s`)
+        const releasedAt = performance.now()
+        yield* lease.release
+        yield* Fiber.join(waiters)
+        const took = performance.now() - releasedAt
+        yield* Effect.log(`500 waiters: ${sent} commands in 12 idle seconds, handed over in ${took.toFixed(0)} ms`)
+        assert.deepStrictEqual(order, everyone)
+        assert.isAtMost(took, 2_000)
+      }).pipe(Effect.scoped),
+    40_000
+  )
+
+  it.live("go on when the connection that listens is cut, and keep their places", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const proxy = yield* proxyTo(redis.port)
+      const holder = yield* locker({ url: redis.url })
+      const cut = yield* locker({ url: proxy.url })
+      const other = yield* locker({ url: redis.url })
+      const order: Array<string> = []
+      yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          yield* Effect.forkDetach(
+            cut.withLock(
+              "k",
+              Effect.sync(() => order.push("first"))
+            ),
+            { startImmediately: true }
+          )
+          yield* eventually("one waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+          yield* Effect.forkDetach(other.withLock("k", Effect.sync(() => order.push("second"))), {
+            startImmediately: true
+          })
+          yield* eventually("two wait", async () => (await admin.zcard("{dlock:k}:\0q")) === 2)
+          proxy.reset()
+        })
+      )
+      yield* eventually("both were inside", async () => order.length === 2)
+      assert.sameMembers(order, ["first", "second"])
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+    }).pipe(Effect.scoped))
+
+  it.live("are handed the lock although the push is lost", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const proxy = yield* proxyTo(redis.port)
+      const holder = yield* locker({ url: redis.url })
+      const deaf = yield* locker({ url: proxy.url })
+      const waiter = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(Effect.timed(deaf.withLock("k", Effect.void, { ttl: "3 seconds" })), {
+            startImmediately: true
+          })
+          yield* eventually("one waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+          // The grant goes out while every reply to that process is held back.
+          proxy.holdReplies()
+          return waiter
+        })
+      )
+      yield* Effect.sleep("400 millis")
+      proxy.reset()
+      proxy.release()
+      yield* Fiber.join(waiter)
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+    }).pipe(Effect.scoped))
+})
+
+describe("an acquire", () => {
+  it.live("whose reply is lost is recognised as its own when it is asked again", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const proxy = yield* proxyTo(redis.port)
+      const { withLock } = yield* locker({ url: proxy.url })
+      const stop = proxy.onRequest((chunk) => {
+        if (!chunk.includes("evalsha") && !chunk.includes("eval")) return
+        stop()
+        proxy.holdReplies()
+        setTimeout(() => {
+          proxy.reset()
+          proxy.release()
+        }, 100)
+      })
+      const inside = yield* withLock("k", Effect.promise(() => admin.get("dlock:k")))
+      assert.isString(inside)
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+    }).pipe(Effect.scoped))
+
+  it.live("that a frozen server executes after its caller gave up leaves no lock", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      yield* withLock("warm", Effect.void)
+      redis.signal("SIGSTOP")
+      const [took, error] = yield* Effect.timed(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
+      redis.signal("SIGCONT")
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isBelow(Duration.toMillis(took), 6_000)
+      yield* eventually("the key is free", async () => (await admin.exists("dlock:k")) === 0, 200)
+      yield* Effect.sleep("1 second")
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+      yield* withLock("k", Effect.void, { timeout: "200 millis" })
+    }).pipe(Effect.scoped), 30_000)
+
+  it.live("survives a server that forgets its scripts at every step", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      for (let turn = 0; turn < 20; turn++) {
+        yield* Effect.promise(() => admin.script("FLUSH"))
+        yield* withLock("k", Effect.promise(() => admin.script("FLUSH")))
+      }
+    }).pipe(Effect.scoped))
+
+  it.live(
+    "leaves nothing that does not expire when it is interrupted at a random moment: 1,000 of them",
+    () =>
+      Effect.gen(function*() {
+        const redis = yield* server
+        const admin = yield* plainClient(redis.url)
+        const resources = () => process.getActiveResourcesInfo().toSorted()
+        const beforeLayer = resources()
+        yield* Effect.scoped(Effect.gen(function*() {
+          const { scopedIfAvailable, withLock } = yield* locker({ url: redis.url })
+          const other = yield* locker({ url: redis.url })
+          yield* withLock("k", Effect.void)
+          yield* Effect.sleep("300 millis")
+          const before = resources()
+          for (let round = 0; round < 20; round++) {
+            const fibers = yield* Effect.forEach(
+              Array.from({ length: 50 }),
+              () => Effect.forkDetach(withLock("k", Effect.sleep(1), { ttl: "5 seconds" })),
+              { concurrency: 1 }
+            )
+            yield* Effect.forEach(
+              fibers,
+              (fiber) => Effect.delay(Fiber.interrupt(fiber), Math.random() * 20),
+              { concurrency: "unbounded", discard: true }
+            )
+          }
+          const free = yield* Effect.scoped(other.scopedIfAvailable("k"))
+          assert.isTrue(Option.isSome(free), "the key is free at once")
+          yield* Effect.sleep("300 millis")
+          const keys = yield* Effect.promise(() => admin.keys("*"))
+          for (const key of keys) {
+            assert.match(key, /\0[fx]/, "only counters and marks are left")
+            assert.isAbove(yield* Effect.promise(() => admin.pttl(key)), 0, key)
+          }
+          const timers = (all: ReadonlyArray<string>) => all.filter((resource) => resource === "Timeout").length
+          assert.isAtMost(resources().length, before.length)
+          assert.isAtMost(timers(resources()), timers(before))
+          assert.isTrue(Option.isSome(yield* Effect.scoped(scopedIfAvailable("k"))))
+        }))
+        yield* eventually("nothing is left of the layer", async () => resources().length <= beforeLayer.length)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live("of a key that is no lock fails soon, and changes nothing", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      yield* Effect.promise(() => admin.rpush("dlock:k", "a list"))
+      const { withLock } = yield* locker({ url: redis.url })
+      const error = yield* Effect.flip(withLock("k", Effect.void))
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isFalse((error as LockBackendError).retryable)
+      assert.include(error.message, "WRONGTYPE")
+      assert.deepStrictEqual(yield* Effect.promise(() => admin.lrange("dlock:k", 0, -1)), ["a list"])
+    }).pipe(Effect.scoped))
+})
+
+describe("beside a plain client", () => {
+  it.live("its SET NX PX excludes us, and we are in soon after it has gone", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { scopedIfAvailable, withLock } = yield* locker({ url: redis.url })
+      const recorded = yield* lag
+      assert.strictEqual(yield* Effect.promise(() => admin.set("dlock:k", "token", "PX", 60_000, "NX")), "OK")
+      assert.isTrue(Option.isNone(yield* Effect.scoped(scopedIfAvailable("k"))))
+      const timeout = yield* Effect.flip(withLock("k", Effect.void, { timeout: "100 millis" }))
+      assert.strictEqual(timeout._tag, "LockTimeout")
+      const waiter = yield* Effect.forkChild(withLock("k", Effect.sync(() => performance.now())), {
+        startImmediately: true
+      })
+      yield* Effect.sleep("500 millis")
+      assert.isUndefined(waiter.pollUnsafe())
+      yield* Effect.promise(() => admin.del("dlock:k"))
+      const deletedAt = performance.now()
+      assert.isAtMost((yield* Fiber.join(waiter)) - deletedAt, 100 + 100 + recorded.max())
+    }).pipe(Effect.scoped))
+
+  it.live("ours excludes its SET NX PX, as a plain string that expires", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      yield* withLock(
+        "k",
+        Effect.gen(function*() {
+          assert.isNull(yield* Effect.promise(() => admin.set("dlock:k", "token", "PX", 1_000, "NX")))
+          assert.strictEqual(yield* Effect.promise(() => admin.type("dlock:k")), "string")
+          assert.isAbove(yield* Effect.promise(() => admin.pttl("dlock:k")), 0)
+        })
+      )
+      assert.strictEqual(yield* Effect.promise(() => admin.set("dlock:k", "token", "PX", 1_000, "NX")), "OK")
+    }).pipe(Effect.scoped))
+})
+
+describe("a release", () => {
+  it.live("is limited in time when the server freezes, and keeps the program's result", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const { withLock } = yield* locker({ url: redis.url })
+      const exit = yield* Effect.timed(Effect.exit(
+        withLock("k", Effect.as(Effect.sync(() => redis.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
+      ))
+      redis.signal("SIGCONT")
+      assert.deepStrictEqual(exit[1], Exit.succeed(42))
+      assert.isBelow(Duration.toMillis(exit[0]), 2_000)
+    }).pipe(Effect.scoped))
+})

@@ -1,0 +1,516 @@
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { type Server, startRedis } from "dlock-testing"
+import { Redis } from "ioredis"
+import { randomBytes } from "node:crypto"
+import { setTimeout as sleep } from "node:timers/promises"
+import { type Names, names as namesOf } from "../src/internal/names.ts"
+import * as Scripts from "../src/internal/scripts.ts"
+import { readState, run } from "./model/real.ts"
+import { walk } from "./model/walk.ts"
+
+// A server of its own: these tests flush scripts and data, change users and read counters.
+let server: Server
+let redis: Redis
+let subscriber: Redis
+
+beforeAll(async () => {
+  server = await startRedis()
+  redis = new Redis(server.port)
+  subscriber = new Redis(server.port)
+}, 60_000)
+
+afterAll(async () => {
+  redis.disconnect()
+  subscriber.disconnect()
+  await server.stop()
+})
+
+const newId = (): string => randomBytes(17).toString("base64url").slice(0, 22)
+
+const lockOf = (name: string): Names => namesOf(name) ?? assert.fail(`no common slot: ${name}`)
+
+let count = 0
+const newLock = (): Names => lockOf(`lock-${++count}`)
+
+interface Wanted {
+  readonly inbox?: string
+  readonly ttl?: number
+  readonly guard?: number
+  readonly permits?: number
+  readonly capacity?: number
+  readonly mode?: "queue" | "try"
+  readonly label?: string
+}
+
+const acquire = (names: Names, id: string, wanted: Wanted = {}, client = redis) =>
+  run(client, Scripts.acquire, {
+    names,
+    id,
+    inbox: "nobody",
+    ttl: 10_000,
+    guard: 1_000,
+    permits: 1,
+    capacity: 1,
+    mode: "queue",
+    label: "",
+    ...wanted
+  })
+
+const refresh = async (names: Names, id: string, wanted: Wanted = {}) => {
+  const { guard = 1_000, inbox = "nobody", ttl = 10_000 } = wanted
+  const [reply] = await run(redis, Scripts.refresh, { names, inbox, claims: [{ id, ttl, guard }] })
+  return reply ?? assert.fail("no reply")
+}
+
+const leave = (names: Names, id: string, options: { readonly mark?: boolean; readonly interop?: boolean } = {}) =>
+  run(redis, Scripts.leave, { names, id, mark: false, interop: false, ...options })
+
+const renew = async (names: Names, id: string, token: bigint) => {
+  const claims = [{ names, id, token, ttl: 10_000, guard: 1_000, capacity: 1 }]
+  return (await run(redis, Scripts.renew, { claims }))[0]
+}
+
+const inspect = (names: Names) => run(redis, Scripts.inspect, { names })
+
+const tokenOf = (reply: { readonly _tag: string }): bigint =>
+  reply._tag === "Granted" ? (reply as Scripts.Granted).token : assert.fail(`not granted: ${JSON.stringify(reply)}`)
+
+const queuedOf = (reply: { readonly _tag: string }): Scripts.Queued =>
+  reply._tag === "Queued" ? reply as Scripts.Queued : assert.fail(`not queued: ${reply._tag}`)
+
+/** Messages of one channel, in order. */
+const listen = async (inbox: string) => {
+  const messages: Array<string> = []
+  subscriber.on("message", (channel, message) => {
+    if (channel === inbox) messages.push(message)
+  })
+  await subscriber.subscribe(inbox)
+  return {
+    next: async () => {
+      const deadline = Date.now() + 5_000
+      while (messages.length === 0 && Date.now() < deadline) await sleep(1)
+      return Scripts.decodePush(messages.shift() ?? assert.fail("no push came"))
+    },
+    stop: () => subscriber.unsubscribe(inbox)
+  }
+}
+
+describe("names", () => {
+  const tagOf = (key: string): string => /^[^{]*\{([^}]+)\}/s.exec(key)?.[1] ?? key
+
+  it("puts all keys of a lock into one slot", () => {
+    for (const name of ["a", "a:b", "{a}", "x{a}y", "{a", "{{a}", "a{b}c{d}", "a{}b{c", "{a}{}", "a}{b}"]) {
+      const names = namesOf(name)
+      if (names === undefined) {
+        assert.strictEqual(name, "a{}b{c")
+        continue
+      }
+      const { counter, deadlines, holders, lock, queue, values, waiters } = names
+      const slots = [counter, deadlines, holders, lock, queue, values, waiters, names.mark("id")].map(tagOf)
+      assert.deepStrictEqual(new Set(slots), new Set([tagOf(name)]), name)
+    }
+  })
+
+  it("refuses a lock whose companions have no common slot", () => {
+    for (const name of ["a}b", "{}a", "a{}", "}", "a}{b"]) assert.isUndefined(namesOf(name), name)
+  })
+
+  it("never gives two locks one companion", () => {
+    const all = ["a", "{a}", "{a}:", "{a}::", "a:", "a::", "{{a}", "{{a}:"].map(lockOf).map((names) => names.queue)
+    assert.strictEqual(new Set(all).size, all.length)
+  })
+
+  it("agrees with the server about slots", async () => {
+    const cluster = await startRedis({ args: ["--cluster-enabled", "yes"] })
+    const client = new Redis(cluster.port)
+    try {
+      for (const name of ["a", "{a}", "x{a}y", "{a", "{{a}", "a{b}c{d}", "{a}{}", "a}{b}"]) {
+        const { counter, lock, queue } = lockOf(name)
+        const [own, ...others] = await Promise.all([lock, counter, queue].map((key) => client.cluster("KEYSLOT", key)))
+        assert.deepStrictEqual(others, [own, own], name)
+      }
+    } finally {
+      client.disconnect()
+      await cluster.stop()
+    }
+  })
+})
+
+describe("pushes", () => {
+  it("are read whatever the lock is called", () => {
+    const id = newId()
+    for (const lock of ["a", "g:b:1:c", "w:", "line\nbreak", "{x}|é"]) {
+      assert.deepStrictEqual(Scripts.decodePush(`g:${id}:7:${lock}`), { _tag: "Granted", id, token: 7n, lock })
+      assert.deepStrictEqual(Scripts.decodePush(`w:${lock}`), { _tag: "Wake", lock })
+    }
+  })
+
+  it("of strangers are nothing", () => {
+    for (const message of ["", "g:", "g:short:1:a", `g:${newId()}:x:a`, "hello"]) {
+      assert.isUndefined(Scripts.decodePush(message))
+    }
+  })
+})
+
+describe("random walks over the scripts and the model", () => {
+  const given = process.env.DLOCK_SEED
+  const seeds = given === undefined ? Array.from({ length: 40 }, (_, index) => index + 1) : [Number(given)]
+
+  it("say and keep the same", { timeout: 240_000 }, async () => {
+    let steps = 0
+    let scripts = 0
+    const started = performance.now()
+    for (const seed of seeds) {
+      const walked = await walk(redis, subscriber, seed, 150)
+      steps += walked.steps
+      scripts += walked.scripts
+    }
+    const seconds = ((performance.now() - started) / 1_000).toFixed(1)
+    console.log(`walks: ${seeds.length} seeds, ${steps} steps, ${scripts} scripts, ${seconds} s`)
+  })
+})
+
+describe("traces", () => {
+  const short = { ttl: 150, guard: 0 }
+  const outlive = () => sleep(170)
+
+  it("an old push is below the floor of a later answer", async () => {
+    const names = newLock()
+    const inbox = await listen("trace-1")
+    const [a, b] = [newId(), newId()]
+    await acquire(names, a, short)
+    await sleep(60)
+    assert.strictEqual((await acquire(names, b, { ...short, inbox: "trace-1" }))._tag, "Queued")
+    await sleep(100)
+    assert.strictEqual((await acquire(names, a, short))._tag, "Queued")
+    const push = await inbox.next()
+    await outlive()
+    await acquire(names, a, short)
+    const { floor } = queuedOf(await acquire(names, b, { ...short, inbox: "trace-1" }))
+    assert.isTrue(push?._tag === "Granted" && push.id === b && push.token <= floor)
+    await inbox.stop()
+  })
+
+  it("a repeat on the own lock extends it", async () => {
+    const names = newLock()
+    const [a, b] = [newId(), newId()]
+    const token = tokenOf(await acquire(names, a, short))
+    await sleep(90)
+    assert.strictEqual(tokenOf(await acquire(names, a, short)), token)
+    await sleep(90)
+    assert.strictEqual((await acquire(names, b, short))._tag, "Queued")
+    assert.strictEqual((await inspect(names)).holders[0]?.id, a)
+  })
+
+  it("a refresh after the grant has expired finds nothing", async () => {
+    const names = newLock()
+    const [a, b] = [newId(), newId()]
+    await acquire(names, a)
+    await acquire(names, b, short)
+    await leave(names, a)
+    await outlive()
+    assert.strictEqual((await refresh(names, b, short))._tag, "Gone")
+    assert.deepInclude(await inspect(names), { holders: [], length: 0 })
+  })
+
+  it("a late leave of an old id does not touch the hold of a fresh one", async () => {
+    const names = newLock()
+    const [old, fresh] = [newId(), newId()]
+    await acquire(names, old, short)
+    await outlive()
+    const token = tokenOf(await acquire(names, fresh))
+    assert.strictEqual((await leave(names, old, { mark: true }))._tag, "Cancelled")
+    assert.strictEqual(await renew(names, fresh, token), "ok")
+  })
+
+  it("a second acquire that arrives after the release makes no ghost", async () => {
+    const names = newLock()
+    const a = newId()
+    await acquire(names, a)
+    assert.strictEqual((await leave(names, a, { mark: true }))._tag, "Released")
+    assert.strictEqual((await acquire(names, a))._tag, "Cancelled")
+    assert.strictEqual((await refresh(names, a))._tag, "Gone")
+    assert.deepInclude(await inspect(names), { holders: [], length: 0 })
+    assert.approximately(await redis.pttl(names.mark(a)), Scripts.markTtl, 5_000)
+  })
+
+  it("a waiter whose subscriber reconnects keeps its place", async () => {
+    const names = newLock()
+    const [a, b, c, d] = [newId(), newId(), newId(), newId()]
+    const first = await listen("trace-6-b")
+    const second = await listen("trace-6-c")
+    const tokenA = tokenOf(await acquire(names, a))
+    await acquire(names, b, { inbox: "trace-6-b" })
+    await acquire(names, c, { inbox: "trace-6-c" })
+    await first.stop()
+    await leave(names, a)
+    const push = await second.next()
+    assert.isTrue(push?._tag === "Granted" && push.id === c && push.token > tokenA)
+    await acquire(names, d)
+    assert.deepInclude(queuedOf(await refresh(names, b, { inbox: "trace-6-b" })), { place: 0, length: 2 })
+    await leave(names, c)
+    assert.strictEqual((await inspect(names)).holders[0]?.id, b)
+    await second.stop()
+  })
+})
+
+describe("fencing tokens", () => {
+  it("grow over release, expiry, a lost counter and FLUSHALL", async () => {
+    const names = newLock()
+    let last = 0n
+    const grows = async (ttl?: number) => {
+      const id = newId()
+      const token = tokenOf(await acquire(names, id, ttl === undefined ? {} : { ttl, guard: 0 }))
+      assert.isTrue(token > last)
+      last = token
+      return id
+    }
+    for (let round = 0; round < 5; round++) {
+      await leave(names, await grows())
+      await grows(20)
+      await sleep(40)
+      await leave(names, await grows())
+      await redis.del(names.counter)
+      await grows()
+      await redis.flushall()
+    }
+  })
+
+  it("are the same for a repeat when the counter was lost while held", async () => {
+    const names = newLock()
+    const id = newId()
+    const token = tokenOf(await acquire(names, id))
+    await redis.del(names.counter)
+    assert.strictEqual(tokenOf(await acquire(names, id)), token)
+    const { floor } = queuedOf(await acquire(names, newId()))
+    assert.isTrue(floor >= token)
+  })
+
+  it("go on from a counter that is ahead of the clock", async () => {
+    const names = newLock()
+    await redis.set(names.counter, "8000000000000000")
+    assert.strictEqual(tokenOf(await acquire(names, newId())), 8000000000000001n)
+  })
+})
+
+describe("other clients", () => {
+  it("that hold by the common pattern keep us out and are named foreign", async () => {
+    const names = newLock()
+    await redis.set(names.lock, "their-secret", "PX", 5_000, "NX")
+    const { holder } = queuedOf(await acquire(names, newId()))
+    assert.isTrue(holder?.foreign)
+    assert.strictEqual(holder?.label, "")
+    assert.isAtMost(holder?.remaining ?? 0, 5_000)
+    assert.strictEqual((await acquire(names, newId(), { mode: "try" }))._tag, "Busy")
+  })
+
+  it("that set no expiry are shown with none", async () => {
+    const names = newLock()
+    await redis.set(names.lock, "their-secret")
+    assert.strictEqual(queuedOf(await acquire(names, newId())).holder?.remaining, -1)
+  })
+
+  it("cannot take what we hold", async () => {
+    const names = newLock()
+    await acquire(names, newId())
+    assert.isNull(await redis.set(names.lock, "theirs", "PX", 1_000, "NX"))
+  })
+
+  it("get a chance at a release with interop, and the head is woken", async () => {
+    const names = newLock()
+    const inbox = await listen("interop")
+    const [a, b] = [newId(), newId()]
+    await acquire(names, a)
+    await acquire(names, b, { inbox: "interop" })
+    await leave(names, a, { interop: true })
+    assert.deepStrictEqual(await inbox.next(), { _tag: "Wake", lock: names.lock })
+    assert.strictEqual(await redis.exists(names.lock), 0)
+    assert.strictEqual((await refresh(names, b, { inbox: "interop" }))._tag, "Granted")
+    await inbox.stop()
+  })
+})
+
+describe("renewal", () => {
+  it("answers for each of many locks and never creates", async () => {
+    const [held, expired, replaced, broken, shared] = [newLock(), newLock(), newLock(), newLock(), newLock()]
+    const id = newId()
+    const tokens = {
+      held: tokenOf(await acquire(held, id, { ttl: 100, guard: 0 })),
+      shared: tokenOf(await acquire(shared, id, { ttl: 100, guard: 0, capacity: 3, permits: 2 }))
+    }
+    await acquire(replaced, newId())
+    await redis.lpush(broken.lock, "a list")
+    const claim = (names: Names, token: bigint, capacity = 1) => ({
+      names,
+      id,
+      token,
+      ttl: 10_000,
+      guard: 1_000,
+      capacity
+    })
+    const claims = [
+      claim(held, tokens.held),
+      claim(expired, 1n),
+      claim(replaced, 1n),
+      claim(broken, 1n),
+      claim(shared, tokens.shared, 3),
+      claim(shared, 1n, 3)
+    ]
+    assert.deepStrictEqual(
+      await run(redis, Scripts.renew, { claims }),
+      ["ok", "expired", "replaced", "replaced", "ok", "replaced"]
+    )
+    assert.isAbove(await redis.pttl(held.lock), 10_000)
+    assert.isAbove((await inspect(shared)).holders[0]?.remaining ?? 0, 10_000)
+    assert.strictEqual(await redis.exists(expired.lock), 0)
+  })
+
+  it("does not shorten", async () => {
+    const names = newLock()
+    const id = newId()
+    const token = tokenOf(await acquire(names, id, { ttl: 60_000 }))
+    assert.strictEqual(await renew(names, id, token), "ok")
+    assert.isAbove(await redis.pttl(names.lock), 50_000)
+  })
+})
+
+describe("errors", () => {
+  it("a user without channels is still granted, and hands over", async () => {
+    await redis.call("ACL", "SETUSER", "mute", "on", "nopass", "~*", "resetchannels", "+@all")
+    const client = new Redis(server.port, { username: "mute", password: "x" })
+    try {
+      const names = newLock()
+      const [a, b] = [newId(), newId()]
+      await acquire(names, a, {}, client)
+      assert.strictEqual((await acquire(names, b, { inbox: "anywhere" }, client))._tag, "Queued")
+      assert.strictEqual(
+        await client.publish("anywhere", "x").catch((error: Error) => error.message.slice(0, 6)),
+        "NOPERM"
+      )
+      assert.deepStrictEqual(
+        await run(client, Scripts.leave, { names, id: a, mark: false, interop: false }),
+        { _tag: "Released" }
+      )
+      assert.strictEqual((await inspect(names)).holders[0]?.id, b)
+    } finally {
+      client.disconnect()
+    }
+  })
+
+  it("a user who may not count subscribers grants blind", async () => {
+    await redis.call("ACL", "SETUSER", "blind", "on", "nopass", "~*", "&*", "+@all", "-pubsub")
+    const client = new Redis(server.port, { username: "blind", password: "x" })
+    try {
+      const names = newLock()
+      const [a, b] = [newId(), newId()]
+      await acquire(names, a, {}, client)
+      assert.strictEqual((await acquire(names, b, {}, client))._tag, "Queued")
+      await run(client, Scripts.leave, { names, id: a, mark: false, interop: false })
+      assert.strictEqual((await inspect(names)).holders[0]?.id, b)
+    } finally {
+      client.disconnect()
+    }
+  })
+
+  it("a key of a wrong type stops a script before its first write", async () => {
+    const dumpAll = async (names: Names, mark: string) => {
+      const { counter, deadlines, holders, lock, queue, values, waiters } = names
+      const keys = [counter, deadlines, holders, lock, queue, values, waiters, mark]
+      return Promise.all(keys.map(async (key) => (await redis.dumpBuffer(key))?.toString("hex")))
+    }
+    for (const key of ["lock", "counter", "queue", "deadlines", "waiters", "holders", "values"] as const) {
+      const names = newLock()
+      const [a, b] = [newId(), newId()]
+      // A lock in use, so that no script takes its short way.
+      await acquire(names, a)
+      await acquire(names, b)
+      await redis.del(names[key])
+      await redis.xadd(names[key], "*", "field", "value")
+      const before = await dumpAll(names, names.mark(b))
+      const calls = {
+        acquire: () => acquire(names, newId()),
+        try: () => acquire(names, newId(), { mode: "try" }),
+        refresh: () => refresh(names, b),
+        leave: () => leave(names, b, { mark: true })
+      }
+      for (const [name, call] of Object.entries(calls)) {
+        const error = await call().then(() => "no error", (cause: Error) => cause.message)
+        assert.match(error, /^WRONGTYPE/, `${name} with a wrong ${key}`)
+        assert.deepStrictEqual(await dumpAll(names, names.mark(b)), before, `${name} with a wrong ${key}`)
+      }
+    }
+  })
+
+  it("a free lock with a wrong type in its place is not taken", async () => {
+    for (const key of ["lock", "counter", "queue", "holders"] as const) {
+      const names = newLock()
+      await redis.hset(names[key], "field", "value")
+      const error = await acquire(names, newId()).then(() => "no error", (cause: Error) => cause.message)
+      assert.match(error, /^WRONGTYPE/, key)
+      assert.strictEqual(await redis.exists(names.lock), key === "lock" ? 1 : 0)
+      assert.strictEqual(await redis.type(names[key]), "hash")
+    }
+  })
+
+  it("scripts flushed between all calls lose nothing", async () => {
+    const names = newLock()
+    const [a, b] = [newId(), newId()]
+    for (
+      const call of [() => acquire(names, a), () => acquire(names, b), () => refresh(names, b), () => leave(names, a)]
+    ) {
+      await redis.script("FLUSH")
+      await call()
+    }
+    assert.strictEqual((await inspect(names)).holders[0]?.id, b)
+  })
+})
+
+describe("many waiters", () => {
+  it("more dead ones than a sweep takes are passed and not revived", async () => {
+    const names = newLock()
+    const ids = Array.from({ length: 230 }, newId)
+    await acquire(names, newId(), { ttl: 60_000 })
+    for (const id of ids) await acquire(names, id, { ttl: 400, guard: 60_000 })
+    const live = newId()
+    await acquire(names, live, { ttl: 60_000 })
+    await sleep(500)
+    assert.strictEqual((await refresh(names, ids[200] as string))._tag, "Gone")
+    await leave(names, (await inspect(names)).holders[0]?.id as string)
+    const { holders } = await inspect(names)
+    assert.strictEqual(holders[0]?.id, live)
+    assert.strictEqual(await redis.zcard(names.queue), 0)
+  })
+
+  it("keep their order", async () => {
+    const names = newLock()
+    const ids = Array.from({ length: 50 }, newId)
+    for (const id of ids) await acquire(names, id)
+    for (const id of ids) {
+      assert.strictEqual((await inspect(names)).holders[0]?.id, id)
+      await acquire(names, ids.at(-1) as string)
+      await leave(names, id)
+    }
+    assert.deepInclude((await readState(redis, names, ids)).server, { holders: [], queue: [] })
+  })
+})
+
+describe("cost", () => {
+  it("a free acquire makes six calls inside the script, its release three", async () => {
+    const callsOf = async (section: () => Promise<unknown>): Promise<Record<string, number>> => {
+      await redis.config("RESETSTAT")
+      await section()
+      const info = await redis.info("commandstats")
+      return Object.fromEntries(
+        [...info.matchAll(/cmdstat_([a-z|]+):calls=(\d+)/g)]
+          .filter(([, name]) => !["evalsha", "config|resetstat", "info"].includes(name as string))
+          .map(([, name, calls]) => [name as string, Number(calls)])
+      )
+    }
+    const names = newLock()
+    const id = newId()
+    await leave(names, (await acquire(names, id), id))
+    const fresh = newId()
+    assert.deepStrictEqual(await callsOf(() => acquire(names, fresh)), { get: 2, exists: 1, time: 1, set: 2 })
+    assert.deepStrictEqual(await callsOf(() => leave(names, fresh)), { get: 1, exists: 1, del: 1 })
+  })
+})

@@ -1,0 +1,48 @@
+import { type Proxy, type Server, startProxy, startRedis } from "dlock-testing"
+import { Context, Effect, Layer, type Scope } from "effect"
+import { Locker } from "effect-dlock"
+import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
+import { Redis } from "ioredis"
+
+/** A Redis of a test's own, which it may stop, freeze and kill. */
+export const server: Effect.Effect<Server, never, Scope.Scope> = Effect.acquireRelease(
+  Effect.promise(() => startRedis()),
+  (server) => Effect.promise(() => server.stop())
+)
+
+/** A plain client, for a test to look and meddle with. */
+export const plainClient = (url: string): Effect.Effect<Redis, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Redis(url, { maxRetriesPerRequest: 1 }).on("error", () => {})),
+    (client) => Effect.sync(() => client.disconnect())
+  )
+
+export const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(() => startProxy(port)),
+    (proxy) => Effect.promise(() => proxy.stop())
+  )
+
+/** A locker with connections of its own: another process, as far as the server can tell. */
+export const locker = (options: RedisLockerOptions) =>
+  Effect.map(Layer.build(Layer.fresh(RedisLocker.layer(options))), (context) => Context.get(context, Locker))
+
+/** Polls until it holds; fails after the limit. */
+export const eventually = (what: string, check: () => Promise<boolean>, limitMs = 5_000) =>
+  Effect.promise(async () => {
+    const until = performance.now() + limitMs
+    while (!await check()) {
+      if (performance.now() > until) throw new Error(`not within ${limitMs} ms: ${what}`)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  })
+
+/** Commands that clients sent so far, those inside scripts not counted. */
+export const commandsSent = async (client: Redis): Promise<number> => {
+  const stats = await client.info("commandstats")
+  const sent = /^cmdstat_(evalsha|eval|ping|subscribe|get|set|exists|del|publish|hello|client\|\w+):calls=(\d+)/gm
+  const outside = new Set(["evalsha", "eval", "ping", "subscribe", "hello"])
+  let sum = 0
+  for (const [, name, calls] of stats.matchAll(sent)) if (outside.has(name as string)) sum += Number(calls)
+  return sum
+}
