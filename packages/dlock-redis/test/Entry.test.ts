@@ -10,6 +10,7 @@ const entry = (): Entry =>
     {
       id: "b".repeat(22),
       key: "k",
+      prefix: "",
       permits: 1,
       capacity: 1,
       ttl: Duration.seconds(2),

@@ -286,10 +286,17 @@ describe("fencing tokens", () => {
     assert.isTrue(floor >= token)
   })
 
-  it("go on from a counter that is ahead of the clock", async () => {
+  it("go on from a counter that is ahead of the clock, and from the holder's where it is lost", async () => {
     const names = newLock()
     await redis.set(names.counter, "8000000000000000")
-    assert.strictEqual(tokenOf(await acquire(names, newId())), 8000000000000001n)
+    const a = newId()
+    assert.strictEqual(tokenOf(await acquire(names, a)), 8000000000000001n)
+    const b = newId()
+    await acquire(names, b)
+    await redis.del(names.counter)
+    assert.strictEqual(queuedOf(await refresh(names, b)).floor, 8000000000000001n)
+    await leave(names, a)
+    assert.strictEqual(tokenOf(await refresh(names, b)), 8000000000000002n)
   })
 })
 
@@ -326,6 +333,8 @@ describe("other clients", () => {
     assert.deepStrictEqual(await inbox.next(), { _tag: "Wake", lock: names.lock })
     assert.strictEqual(await redis.exists(names.lock), 0)
     assert.strictEqual((await refresh(names, b, { inbox: "interop" }))._tag, "Granted")
+    await redis.publish("interop", "nothing was pushed for what the answer said")
+    assert.isUndefined(await inbox.next())
     await inbox.stop()
   })
 })
@@ -363,6 +372,17 @@ describe("renewal", () => {
     assert.isAbove(await redis.pttl(held.lock), 10_000)
     assert.isAbove((await inspect(shared)).holders[0]?.remaining ?? 0, 10_000)
     assert.strictEqual(await redis.exists(expired.lock), 0)
+  })
+
+  it("does not revive a shared holder that expired beside another", async () => {
+    const names = newLock()
+    const [short, long] = [newId(), newId()]
+    const token = tokenOf(await acquire(names, short, { capacity: 2, ttl: 50, guard: 0 }))
+    await acquire(names, long, { capacity: 2 })
+    await sleep(70)
+    const claims = [{ names, id: short, token, ttl: 10_000, guard: 1_000, capacity: 2 }]
+    assert.deepStrictEqual(await run(redis, Scripts.renew, { claims }), ["expired"])
+    assert.deepStrictEqual((await inspect(names)).holders.map((one) => one.id), [long])
   })
 
   it("does not shorten", async () => {
@@ -463,6 +483,65 @@ describe("errors", () => {
     }
     assert.strictEqual((await inspect(names)).holders[0]?.id, b)
   })
+})
+
+describe("capacity above one", () => {
+  it("lets a large claim pass before later small ones, and a release grants several", async () => {
+    const names = newLock()
+    const [a, b, large, c, d] = [newId(), newId(), newId(), newId(), newId()]
+    const of = (permits: number) => ({ capacity: 3, permits })
+    tokenOf(await acquire(names, a, of(1)))
+    tokenOf(await acquire(names, b, of(1)))
+    await acquire(names, large, of(3))
+    assert.strictEqual(queuedOf(await acquire(names, c, of(1))).place, 1)
+    await acquire(names, d, of(2))
+    await leave(names, a)
+    assert.deepStrictEqual((await inspect(names)).holders.map((one) => one.id), [b])
+    await leave(names, b)
+    assert.deepStrictEqual((await inspect(names)).holders.map((one) => one.id), [large])
+    await leave(names, large)
+    assert.sameMembers((await inspect(names)).holders.map((one) => one.id), [c, d])
+  })
+
+  it("gives back the permits of a holder that is lost, and forgets it", async () => {
+    const names = newLock()
+    const [lost, next] = [newId(), newId()]
+    await acquire(names, lost, { capacity: 2, permits: 2, ttl: 100, guard: 0 })
+    await acquire(names, newId(), { capacity: 2, permits: 1, ttl: 100, guard: 5_000, mode: "try" })
+    await sleep(120)
+    tokenOf(await acquire(names, next, { capacity: 2, permits: 2 }))
+    assert.deepStrictEqual(await redis.zrange(names.holders, "0", "-1"), [next])
+    assert.deepStrictEqual(await redis.hkeys(names.values), [next])
+  })
+
+  it("refuses another capacity in use, whoever waits or holds", async () => {
+    const names = newLock()
+    const id = newId()
+    await acquire(names, id, { capacity: 3 })
+    assert.deepStrictEqual(await acquire(names, newId()), { _tag: "Mismatch", capacity: 3 })
+    assert.deepStrictEqual(await acquire(names, newId(), { capacity: 2 }), { _tag: "Mismatch", capacity: 3 })
+    await leave(names, id)
+    await acquire(names, newId())
+    assert.deepStrictEqual(await acquire(names, newId(), { capacity: 3 }), { _tag: "Mismatch", capacity: 1 })
+  })
+})
+
+describe("an evicted companion key", () => {
+  for (const key of ["queue", "deadlines", "waiters"] as const) {
+    it(`costs the waiters their place and nothing else: ${key}`, async () => {
+      const names = newLock()
+      const [a, b, c] = [newId(), newId(), newId()]
+      for (const id of [a, b, c]) await acquire(names, id)
+      await redis.del(names[key])
+      assert.strictEqual((await refresh(names, b))._tag, "Gone")
+      assert.strictEqual((await acquire(names, b))._tag, "Queued")
+      await leave(names, a)
+      assert.deepStrictEqual((await inspect(names)).holders.map((one) => one.id), [b])
+      assert.strictEqual((await refresh(names, c))._tag, "Gone")
+      await leave(names, b)
+      assert.strictEqual(await redis.exists(names.lock, names.queue, names.deadlines, names.waiters), 0)
+    })
+  }
 })
 
 describe("many waiters", () => {

@@ -24,6 +24,8 @@ export interface Claim {
   readonly id: string
   /** The name at the backend, prefix included. */
   readonly key: string
+  /** With what `key` begins: for a store that writes the two apart. */
+  readonly prefix: string
   readonly permits: number
   readonly capacity: number
   /** For how long the holder may believe in a confirmation, counted from the moment at which it was asked for. */

@@ -75,6 +75,7 @@ export const parse = (
     claim: {
       id: freshId(),
       key: name,
+      prefix: settings.prefix,
       permits: 1,
       capacity: 1,
       ttl,

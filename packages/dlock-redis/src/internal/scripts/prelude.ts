@@ -163,9 +163,7 @@ local function grant(entry)
 end
 
 local function fits(entry)
-  if holder then return false end
-  if entry.capacity == "1" then return used == 0 end
-  return used + entry.permits <= tonumber(entry.capacity)
+  return not holder and used + entry.permits <= tonumber(entry.capacity)
 end
 
 local function nextUp(asking)

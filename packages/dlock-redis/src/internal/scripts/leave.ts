@@ -1,0 +1,94 @@
+import type { Names } from "../names.ts"
+import { changes, state } from "./prelude.ts"
+import { type Holder, holderOf, list, lockKeys, make, type Script, unexpected } from "./script.ts"
+
+export interface LeaveArgs {
+  readonly names: Names
+  readonly id: string
+  /** Set while a request of this claim may still arrive: it will find the claim cancelled. */
+  readonly mark: boolean
+  /** Frees the lock for everybody instead of handing it to the next in line. */
+  readonly interop: boolean
+}
+
+export type LeaveReply =
+  | { readonly _tag: "Released" }
+  | {
+    /** `Cancelled`: it was queued, or a mark was set. `NotHeld`: nothing of it was there. */
+    readonly _tag: "Cancelled" | "NotHeld"
+    /** Claims that still wait. */
+    readonly length: number
+    readonly holder: Holder | undefined
+  }
+
+/** How long a mark stands: longer than a system keeps sending a request again (924 s on Linux). */
+export const markTtl = 16 * 60 * 1_000
+
+/**
+ * Ends a claim, held, queued or never arrived, and moves the queue on. It compares the id, not the token: whatever this
+ * claim has been granted goes.
+ *
+ * Keys: the lock's seven, the mark of the claim. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
+ *
+ * Returns { "released" }, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue without this
+ * claim.
+ *
+ * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a leave that
+ * is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1 there
+ * is no other client to make room for.
+ */
+export const leave: Script<LeaveArgs, LeaveReply> = make({
+  name: "leave",
+  lua: `
+local own = ARGV[1] .. ":"
+local found = redis.call("GET", KEYS[1])
+if found and string.sub(found, 1, #own) == own and redis.call("EXISTS", KEYS[3], KEYS[6]) == 0 then
+  if ARGV[2] ~= "0" then redis.call("SET", KEYS[8], "1", "PX", ARGV[2]) end
+  redis.call("DEL", KEYS[1])
+  return { "released" }
+end
+${state}${changes}
+local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
+sweep()
+local waited = read(id)
+if mark ~= "0" then redis.call("SET", KEYS[8], "1", "PX", mark) end
+drop({ id })
+
+local held = true
+if holder and holder.id == id then
+  redis.call("DEL", lock)
+  holder = nil
+elseif shared[id] then
+  dropShared({ id })
+else
+  held = false
+end
+
+local woken = interop == "1" and nextUp({})
+if woken and woken.capacity == "1" then
+  pushes[1] = { woken.id, woken.inbox, "w:" .. lock }
+else
+  promote({})
+end
+local reply = { "released" }
+if not held then
+  reply = { (waited or mark ~= "0") and "cancelled" or "notHeld", redis.call("ZCARD", queue), situation() }
+end
+publish({})
+return reply
+`,
+  encode: ({ id, interop, mark, names }) => ({
+    keys: [...lockKeys(names), names.mark(id)],
+    args: [id, mark ? String(markTtl) : "0", interop ? "1" : "0"]
+  }),
+  decode: (raw) => {
+    const [tag, ...rest] = list(raw)
+    if (tag === "released") return { _tag: "Released" }
+    if (tag !== "cancelled" && tag !== "notHeld") throw unexpected(raw)
+    return {
+      _tag: tag === "cancelled" ? "Cancelled" : "NotHeld",
+      length: Number(rest[0]),
+      holder: holderOf(rest[1], rest[2], rest[3])
+    }
+  }
+})

@@ -1,0 +1,112 @@
+import { createHash } from "node:crypto"
+import type { Names } from "../names.ts"
+
+/** What `EVALSHA sha numberOfKeys` takes after those: the keys, then the arguments. */
+export interface Call {
+  readonly keys: ReadonlyArray<string>
+  readonly args: ReadonlyArray<string>
+}
+
+export interface Script<Args, Reply> {
+  readonly name: string
+  readonly lua: string
+  readonly sha: string
+  readonly encode: (args: Args) => Call
+  /** Throws where the reply is not one of this script's. */
+  readonly decode: (raw: unknown) => Reply
+}
+
+/** Who holds the lock as seen by a claim that does not: of several holders the one that expires first. */
+export interface Holder {
+  /** Empty for a foreign holder, whose value may be its secret. */
+  readonly label: string
+  /** Milliseconds, or -1 where the holder set no expiry. */
+  readonly remaining: number
+  /** A client that follows the common lock pattern, not one of ours. */
+  readonly foreign: boolean
+}
+
+export interface Granted {
+  readonly _tag: "Granted"
+  readonly token: bigint
+}
+
+export interface Queued {
+  readonly _tag: "Queued"
+  /** No grant of this claim so far has a greater token. */
+  readonly floor: bigint
+  /** 0 at the head. */
+  readonly place: number
+  /** Claims that wait, this one included. */
+  readonly length: number
+  readonly holder: Holder | undefined
+}
+
+export interface Busy {
+  readonly _tag: "Busy"
+  readonly length: number
+  readonly holder: Holder | undefined
+}
+
+/** The claim was left before this request ran. */
+export interface Cancelled {
+  readonly _tag: "Cancelled"
+}
+
+/** The key is in use with another capacity. */
+export interface Mismatch {
+  readonly _tag: "Mismatch"
+  readonly capacity: number
+}
+
+/** Neither held nor queued. */
+export interface Gone {
+  readonly _tag: "Gone"
+}
+
+export const whole = (value: number): string => String(Math.ceil(value))
+
+export const unexpected = (raw: unknown): Error => new Error(`Not a reply of this script: ${JSON.stringify(raw)}`)
+
+export const list = (raw: unknown): ReadonlyArray<unknown> => {
+  if (Array.isArray(raw)) return raw
+  throw unexpected(raw)
+}
+
+export const holderOf = (kind: unknown, label: unknown, remaining: unknown): Holder | undefined =>
+  kind === "free" ? undefined : { label: String(label), remaining: Number(remaining), foreign: kind === "foreign" }
+
+export const claimReply = (raw: unknown): Granted | Queued | Gone => {
+  const [tag, ...rest] = list(raw)
+  switch (tag) {
+    case "granted":
+      return { _tag: "Granted", token: BigInt(String(rest[0])) }
+    case "queued":
+      return {
+        _tag: "Queued",
+        floor: BigInt(String(rest[0])),
+        place: Number(rest[1]),
+        length: Number(rest[2]),
+        holder: holderOf(rest[3], rest[4], rest[5])
+      }
+    case "gone":
+      return { _tag: "Gone" }
+    default:
+      throw unexpected(raw)
+  }
+}
+
+export const make = <Args, Reply>(script: Omit<Script<Args, Reply>, "sha">): Script<Args, Reply> => ({
+  ...script,
+  sha: createHash("sha1").update(script.lua).digest("hex")
+})
+
+export const lockKeys = (names: Names): ReadonlyArray<string> => [
+  names.lock,
+  names.counter,
+  names.queue,
+  names.deadlines,
+  names.waiters,
+  names.holders,
+  names.values
+]

@@ -1,0 +1,153 @@
+/** The scripts on a real server, read back in the terms of the model. */
+import { assert } from "@effect/vitest"
+import type { Redis } from "ioredis"
+import type { Names } from "../../src/internal/names.ts"
+import type { Script } from "../../src/internal/scripts.ts"
+import type * as Model from "./server.ts"
+
+/** One tick in milliseconds: so long that the time a walk takes rounds away. */
+export const tick = 100_000
+
+export const labelOf = (id: string): string => `of|${id}: `
+
+export const run = async <Args, Reply>(redis: Redis, script: Script<Args, Reply>, args: Args): Promise<Reply> => {
+  const call = script.encode(args)
+  const rest = [...call.keys, ...call.args]
+  const raw = await redis.evalsha(script.sha, call.keys.length, ...rest).catch((error: Error) => {
+    if (!error.message.startsWith("NOSCRIPT")) throw error
+    return redis.eval(script.lua, call.keys.length, ...rest)
+  })
+  return script.decode(raw)
+}
+
+const ticksOf = (ms: number): number => ms === -1 ? Infinity : Math.ceil(ms / tick)
+
+/** What the model cannot say: the tokens themselves, and whether the counter is there. */
+export interface Real {
+  readonly server: Pick<Model.Server, "foreign" | "holders" | "queue" | "marks">
+  readonly tokens: ReadonlyMap<string, bigint>
+  readonly counter: bigint | undefined
+}
+
+const pairs = (flat: ReadonlyArray<string>): ReadonlyArray<readonly [string, string]> =>
+  Array.from({ length: flat.length / 2 }, (_, index) => [flat[index * 2] as string, flat[index * 2 + 1] as string])
+
+/** Reads every key of the lock; times are ticks from now. Also asserts what holds of the keys by themselves. */
+export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<string>): Promise<Real> => {
+  const { counter, deadlines, holders, lock, queue, values, waiters } = names
+  const results = await redis.multi()
+    .time()
+    .get(lock)
+    .pttl(lock)
+    .get(counter)
+    .pttl(counter)
+    .zrange(queue, "0", "-1")
+    .zrange(deadlines, "0", "-1", "WITHSCORES")
+    .hgetall(waiters)
+    .zrange(holders, "0", "-1", "WITHSCORES")
+    .hgetall(values)
+    .pttl(queue)
+    .pttl(deadlines)
+    .pttl(waiters)
+    .pttl(holders)
+    .pttl(values)
+    .exec()
+  const [time, value, pttl, last, lastPttl, order, due, wanted, expiries, details, ...lives] = (results ?? []).map(
+    ([error, result]) => {
+      if (error !== null) throw error
+      return result
+    }
+  ) as [
+    [string, string],
+    string | null,
+    number,
+    string | null,
+    number,
+    Array<string>,
+    Array<string>,
+    Record<string, string>,
+    Array<string>,
+    Record<string, string>,
+    ...Array<number>
+  ]
+  const now = Number(time[0]) * 1_000 + Number(time[1]) / 1_000
+  const marks = await Promise.all(ids.map(async (id) => ({ id, until: ticksOf(await redis.pttl(names.mark(id))) })))
+  const tokens = new Map<string, bigint>()
+  const held: Array<Model.Holding> = []
+  const own = value === null ? null : /^([\w-]{22}):(\d+):(.*)$/s.exec(value)
+  if (own !== null) {
+    const [, id, token, label] = own as unknown as [string, string, string, string]
+    assert.strictEqual(label, labelOf(id))
+    assert.isAbove(pttl, 0)
+    tokens.set(id, BigInt(token))
+    held.push({ id, token: 0, permits: 1, capacity: 1, expiry: ticksOf(pttl) })
+  }
+  for (const [id, expiry] of pairs(expiries)) {
+    if (Number(expiry) <= now) continue
+    const [token, permits, capacity] = (details[id] ?? assert.fail(`half a holder: ${id}`)).split("|") as [
+      string,
+      string,
+      string
+    ]
+    tokens.set(id, BigInt(token))
+    held.push({
+      id,
+      token: 0,
+      permits: Number(permits),
+      capacity: Number(capacity),
+      expiry: ticksOf(Number(expiry) - now)
+    })
+  }
+  const deadline = new Map(pairs(due).map(([id, at]) => [id, Number(at) - now]))
+  const waiting = order.flatMap((id) => {
+    const left = deadline.get(id)
+    const fields = wanted[id]
+    if (left === undefined || fields === undefined) return assert.fail(`half an entry: ${id}`)
+    if (left <= 0) return []
+    const [inbox, , guard, permits, capacity, listening] = fields.split("|") as Array<string>
+    return [{
+      id,
+      inbox: inbox as string,
+      deadline: ticksOf(left),
+      guard: Number(guard) / tick,
+      permits: Number(permits),
+      capacity: Number(capacity),
+      listening: listening === "1"
+    }]
+  })
+  assert.strictEqual(deadline.size, order.length)
+  assert.strictEqual(Object.keys(wanted).length, order.length)
+
+  // Nothing stays for ever, and no companion goes before what it keeps.
+  const lastDeadline = Math.max(0, ...deadline.values())
+  const lastExpiry = Math.max(0, ...pairs(expiries).map(([, at]) => Number(at) - now))
+  if (last !== null) assert.isAbove(lastPttl, 0)
+  lives.forEach((life, index) => {
+    assert.notStrictEqual(life, -1, `companion ${index} never expires`)
+    if (life >= 0) assert.isAtLeast(life + 2, index < 3 ? lastDeadline : lastExpiry)
+  })
+  return {
+    server: {
+      foreign: value !== null && own === null ? ticksOf(pttl) : undefined,
+      holders: held,
+      queue: waiting,
+      marks: marks.filter(({ until }) => until > 0)
+    },
+    tokens,
+    counter: last === null ? undefined : BigInt(last)
+  }
+}
+
+/** Lets `ticks` pass on the server by moving everything that it keeps for this lock so far towards its end. */
+export const advance = async (redis: Redis, names: Names, ids: ReadonlyArray<string>, ticks: number): Promise<void> => {
+  const by = ticks * tick
+  const { counter, deadlines, holders, lock, queue, values, waiters } = names
+  for (const key of [deadlines, holders]) {
+    for (const id of await redis.zrange(key, "0", "-1")) await redis.zincrby(key, -by, id)
+  }
+  for (const key of [lock, counter, queue, deadlines, waiters, holders, values, ...ids.map(names.mark)]) {
+    const life = await redis.pttl(key)
+    if (life > by) await redis.pexpire(key, life - by)
+    else if (life >= 0) await redis.del(key)
+  }
+}

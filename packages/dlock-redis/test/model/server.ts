@@ -1,0 +1,343 @@
+/**
+ * The server of the protocol as a value: what the scripts of `src/internal/scripts.ts` do, under the same names, without
+ * keys and types. Time is in ticks. What has expired is gone as soon as the clock says so, since no script sees it.
+ *
+ * `Flaws` take a rule out on purpose, to show that the explorer finds what the rule prevents.
+ */
+
+export interface Entry {
+  readonly id: string
+  readonly inbox: string
+  readonly deadline: number
+  readonly guard: number
+  readonly permits: number
+  readonly capacity: number
+  readonly listening: boolean
+}
+
+export interface Holding {
+  readonly id: string
+  readonly token: number
+  readonly permits: number
+  readonly capacity: number
+  readonly expiry: number
+}
+
+export interface Server {
+  readonly now: number
+  /** The last token. The server's clock in µs stands behind it, so a lost counter does not take it back. */
+  readonly last: number
+  /** When the key of a client that is not ours expires. */
+  readonly foreign: number | undefined
+  readonly holders: ReadonlyArray<Holding>
+  /** By arrival. */
+  readonly queue: ReadonlyArray<Entry>
+  readonly marks: ReadonlyArray<{ readonly id: string; readonly until: number }>
+}
+
+export interface Push {
+  readonly inbox: string
+  readonly id: string
+  /** Undefined: a wake-up. */
+  readonly token: number | undefined
+}
+
+export interface Step<Reply> {
+  readonly server: Server
+  readonly reply: Reply
+  readonly pushes: ReadonlyArray<Push>
+  readonly grants: ReadonlyArray<string>
+}
+
+/** How many listen on an inbox; undefined where the server does not say. */
+export type Subscribers = (inbox: string) => number | undefined
+
+export interface Flaws {
+  /** F2: a repeat of the holder's acquire is answered and not extended. */
+  readonly keepsExpiry?: boolean
+  /** F5: a repeat is appended once more. */
+  readonly appendsTwice?: boolean
+  /** F6: who does not listen loses its place. */
+  readonly skipsForGood?: boolean
+  /** F7: a refresh makes an entry where there is none. */
+  readonly refreshCreates?: boolean
+}
+
+export interface Situation {
+  readonly length: number
+  readonly holder: string | undefined
+  readonly remaining: number
+}
+
+export type ClaimReply =
+  | { readonly _tag: "Granted"; readonly token: number }
+  | Situation & { readonly _tag: "Queued"; readonly floor: number; readonly place: number }
+  | { readonly _tag: "Gone" }
+
+export type AcquireReply =
+  | ClaimReply
+  | Situation & { readonly _tag: "Busy" }
+  | { readonly _tag: "Mismatch"; readonly capacity: number }
+  | { readonly _tag: "Cancelled" }
+
+export type RenewReply = "ok" | "expired" | "replaced"
+
+export type LeaveReply = { readonly _tag: "Released" } | Situation & { readonly _tag: "Cancelled" | "NotHeld" }
+
+export const empty: Server = { now: 0, last: 0, foreign: undefined, holders: [], queue: [], marks: [] }
+
+/** A lock while one script runs on it. */
+interface Draft {
+  readonly now: number
+  last: number
+  readonly foreign: number | undefined
+  holders: Array<Holding>
+  queue: Array<Entry>
+  marks: ReadonlyArray<{ readonly id: string; readonly until: number }>
+  readonly pushes: Array<Push>
+  readonly grants: Array<string>
+}
+
+const state = (server: Server): Draft => ({
+  now: server.now,
+  last: server.last,
+  foreign: server.foreign,
+  holders: [...server.holders],
+  queue: [...server.queue],
+  marks: server.marks,
+  pushes: [],
+  grants: []
+})
+
+const done = <Reply>(draft: Draft, reply: Reply): Step<Reply> => ({
+  server: {
+    now: draft.now,
+    last: draft.last,
+    foreign: draft.foreign,
+    holders: draft.holders,
+    queue: draft.queue,
+    marks: draft.marks
+  },
+  reply,
+  pushes: draft.pushes,
+  grants: draft.grants
+})
+
+const drop = (draft: Draft, id: string): void => {
+  const index = draft.queue.findIndex((entry) => entry.id === id)
+  if (index >= 0) draft.queue.splice(index, 1)
+}
+
+const held = (draft: Draft, id: string): Holding | undefined => draft.holders.find((one) => one.id === id)
+
+const read = (draft: Draft, id: string): Entry | undefined => draft.queue.find((entry) => entry.id === id)
+
+const situation = (draft: Draft): Situation => {
+  if (draft.foreign !== undefined) {
+    return { length: draft.queue.length, holder: "foreign", remaining: draft.foreign - draft.now }
+  }
+  const [first] = [...draft.holders].sort((a, b) => a.expiry - b.expiry)
+  return {
+    length: draft.queue.length,
+    holder: first?.id,
+    remaining: first === undefined ? 0 : first.expiry - draft.now
+  }
+}
+
+/** Never shortens. */
+const extend = (draft: Draft, id: string, time: number): number | undefined => {
+  const one = held(draft, id)
+  if (one === undefined) return undefined
+  const expiry = Math.max(one.expiry, draft.now + time)
+  draft.holders = draft.holders.map((other) => other === one ? { ...one, expiry } : other)
+  return one.token
+}
+
+/** The lock expires at the entry's deadline and its guard: a grant does not lengthen what the waiter was promised. */
+const grant = (draft: Draft, entry: Entry, asking: ReadonlyArray<string>): void => {
+  const { capacity, deadline, guard, id, inbox, permits } = entry
+  draft.last += 1
+  drop(draft, id)
+  draft.holders.push({ id, token: draft.last, permits, capacity, expiry: deadline + guard })
+  draft.grants.push(id)
+  if (!asking.includes(id)) draft.pushes.push({ inbox, id, token: draft.last })
+}
+
+const fits = (draft: Draft, entry: Entry): boolean =>
+  draft.foreign === undefined &&
+  draft.holders.reduce((sum, one) => sum + one.permits, 0) + entry.permits <= entry.capacity
+
+const nextUp = (
+  draft: Draft,
+  subscribers: Subscribers,
+  asking: ReadonlyArray<string>,
+  flaws: Flaws
+): Entry | undefined => {
+  for (const entry of draft.queue.slice()) {
+    if (!fits(draft, entry)) return undefined
+    if (asking.includes(entry.id) || !entry.listening || subscribers(entry.inbox) !== 0) return entry
+    if (flaws.skipsForGood === true) drop(draft, entry.id)
+  }
+  return undefined
+}
+
+const promote = (draft: Draft, subscribers: Subscribers, asking: ReadonlyArray<string>, flaws: Flaws): void => {
+  for (
+    let entry = nextUp(draft, subscribers, asking, flaws);
+    entry !== undefined;
+    entry = nextUp(draft, subscribers, asking, flaws)
+  ) grant(draft, entry, asking)
+}
+
+const answer = (draft: Draft, id: string): ClaimReply => {
+  const mine = held(draft, id)
+  if (mine !== undefined) return { _tag: "Granted", token: mine.token }
+  const place = draft.queue.findIndex((entry) => entry.id === id)
+  return { _tag: "Queued", floor: draft.last, place, ...situation(draft) }
+}
+
+const capacityInUse = (draft: Draft): number | undefined =>
+  draft.foreign !== undefined ? 1 : draft.holders[0]?.capacity ?? draft.queue[0]?.capacity
+
+export interface AcquireArgs {
+  readonly id: string
+  readonly inbox: string
+  readonly ttl: number
+  readonly guard: number
+  readonly permits: number
+  readonly capacity: number
+  readonly mode: "queue" | "try"
+}
+
+export const acquire = (
+  server: Server,
+  { capacity, guard, id, inbox, mode, permits, ttl }: AcquireArgs,
+  subscribers: Subscribers,
+  flaws: Flaws = {}
+): Step<AcquireReply> => {
+  const draft = state(server)
+  if (draft.marks.some((mark) => mark.id === id)) return done(draft, { _tag: "Cancelled" })
+  const inUse = capacityInUse(draft)
+  if (inUse !== undefined && inUse !== capacity) return done(draft, { _tag: "Mismatch", capacity: inUse })
+
+  const token = extend(draft, id, flaws.keepsExpiry === true ? 0 : ttl + guard)
+  if (token !== undefined) return done(draft, { _tag: "Granted", token })
+
+  const listening = (subscribers(inbox) ?? 0) > 0
+  const entry: Entry = { id, inbox, deadline: draft.now + ttl, guard, permits, capacity, listening }
+  const place = draft.queue.findIndex((one) => one.id === id)
+  if (place >= 0 && flaws.appendsTwice !== true) draft.queue[place] = entry
+  else draft.queue.push(entry)
+  promote(draft, subscribers, [id], flaws)
+  const reply = answer(draft, id)
+  if (reply._tag !== "Queued" || mode === "queue") return done(draft, reply)
+  drop(draft, id)
+  return done(draft, { _tag: "Busy", ...situation(draft) })
+}
+
+export interface RefreshArgs {
+  readonly inbox: string
+  readonly claims: ReadonlyArray<{ readonly id: string; readonly ttl: number; readonly guard: number }>
+}
+
+export const refresh = (
+  server: Server,
+  { claims, inbox }: RefreshArgs,
+  subscribers: Subscribers,
+  flaws: Flaws = {}
+): Step<ReadonlyArray<ClaimReply>> => {
+  const draft = state(server)
+  const listening = (subscribers(inbox) ?? 0) > 0
+  const replies = new Map<string, ClaimReply>()
+  const asking: Array<string> = []
+  for (const { guard, id, ttl } of claims) {
+    const token = extend(draft, id, ttl + guard)
+    const mine = read(draft, id)
+    if (token !== undefined) {
+      replies.set(id, { _tag: "Granted", token })
+    } else if (mine !== undefined) {
+      draft.queue[draft.queue.indexOf(mine)] = { ...mine, inbox, deadline: draft.now + ttl, guard, listening }
+      asking.push(id)
+    } else if (flaws.refreshCreates === true) {
+      draft.queue.push({ id, inbox, deadline: draft.now + ttl, guard, permits: 1, capacity: 1, listening })
+      asking.push(id)
+    } else {
+      replies.set(id, { _tag: "Gone" })
+    }
+  }
+  promote(draft, subscribers, asking, flaws)
+  return done(draft, claims.map(({ id }) => replies.get(id) ?? answer(draft, id)))
+}
+
+export interface RenewArgs {
+  readonly id: string
+  readonly token: number
+  readonly ttl: number
+  readonly guard: number
+  readonly capacity: number
+}
+
+export const renew = (server: Server, { capacity, guard, id, token, ttl }: RenewArgs): Step<RenewReply> => {
+  const draft = state(server)
+  if (held(draft, id)?.token === token) {
+    extend(draft, id, ttl + guard)
+    return done(draft, "ok")
+  }
+  // The string key names one holder, so another is seen there; shared holders do not stand in each other's way.
+  const other = capacity === 1 && (draft.foreign !== undefined || draft.holders.some((one) => one.capacity === 1))
+  return done(draft, other || held(draft, id) !== undefined ? "replaced" : "expired")
+}
+
+export interface LeaveArgs {
+  readonly id: string
+  readonly mark: boolean
+  readonly interop: boolean
+}
+
+export const leave = (
+  server: Server,
+  { id, interop, mark }: LeaveArgs,
+  markTtl: number,
+  subscribers: Subscribers,
+  flaws: Flaws = {}
+): Step<LeaveReply> => {
+  const draft = state(server)
+  const waited = read(draft, id) !== undefined
+  if (mark) draft.marks = [...draft.marks.filter((one) => one.id !== id), { id, until: draft.now + markTtl }]
+  drop(draft, id)
+  const released = held(draft, id) !== undefined
+  draft.holders = draft.holders.filter((one) => one.id !== id)
+  const next = nextUp(draft, subscribers, [], flaws)
+  if (interop && next?.capacity === 1) {
+    draft.pushes.push({ inbox: next.inbox, id: next.id, token: undefined })
+  } else {
+    promote(draft, subscribers, [], flaws)
+  }
+  if (released) return done(draft, { _tag: "Released" })
+  return done(draft, { _tag: waited || mark ? "Cancelled" : "NotHeld", ...situation(draft) })
+}
+
+/** Time passes: holders, dead entries and marks go by themselves. */
+export const advance = (server: Server, ticks: number): Server => {
+  const now = server.now + ticks
+  return {
+    now,
+    last: server.last,
+    foreign: server.foreign !== undefined && server.foreign > now ? server.foreign : undefined,
+    holders: server.holders.filter((one) => one.expiry > now),
+    queue: server.queue.filter((entry) => entry.deadline > now),
+    marks: server.marks.filter((mark) => mark.until > now)
+  }
+}
+
+/** `SET NX PX` of another client on the lock's key, without `PX` where `expiry` is infinite. */
+export const foreignSet = (server: Server, expiry: number): Server =>
+  server.foreign !== undefined || server.holders.some((one) => one.capacity === 1)
+    ? server
+    : { ...server, foreign: expiry }
+
+/** `DEL` by the client that set it. */
+export const foreignDel = (server: Server): Server => ({ ...server, foreign: undefined })
+
+/** Everything is gone; tokens go on by the server's clock. */
+export const flush = (server: Server): Server => ({ ...empty, now: server.now, last: server.last })

@@ -1,0 +1,274 @@
+/** A random walk: each step runs in the model and on a real server, and what both say and keep is compared. */
+import { assert } from "@effect/vitest"
+import type { Redis } from "ioredis"
+import { names as namesOf } from "../../src/internal/names.ts"
+import * as Scripts from "../../src/internal/scripts.ts"
+import { random } from "./random.ts"
+import * as Real from "./real.ts"
+import * as Model from "./server.ts"
+
+const markTtl = Scripts.markTtl / Real.tick
+const lockNames = ["plain", "a:b|c", "{tag}x", "{open", "x{y}z}", "ä€😀 \n"]
+const foreignValues = ["7c0e3b1e-9f5a-4a39-8d1e-0a4c8d2f6b11", "A".repeat(22), "not:ours:1", "worker:42:job", ""]
+
+export interface Walk {
+  readonly steps: number
+  readonly scripts: number
+}
+
+export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps: number): Promise<Walk> => {
+  const { below, chance, pick } = random(seed)
+  const capacity = chance(0.6) ? 1 : 3
+  const names = namesOf(`${pick(lockNames)}${seed}`)
+  if (names === undefined) return assert.fail("no common slot")
+  const inboxes = [`inbox:${seed}:0`, `inbox:${seed}:1`] as const
+  const subscribed = new Set<string>()
+  const heard: Array<string> = []
+  const hear = (_channel: string, message: string) => {
+    if (message.endsWith(names.lock)) heard.push(message)
+  }
+  subscriber.on("message", hear)
+
+  let model = Model.empty
+  let counter = false
+  let born = 0
+  let ids: Array<string> = []
+  const tokens: Array<bigint> = [0n]
+  let greatestFloor = 0n
+  let scripts = 0
+  /** Who held lately, whatever became of it. */
+  let held: Array<Model.Holding> = []
+  const log: Array<string> = []
+
+  const fresh = (): string => {
+    const id = `${"abcdef"[below(6)]}-${born++}`.padEnd(22, "_")
+    ids = [id, ...ids].slice(0, 7)
+    return id
+  }
+  const someId = (): string => ids.length > 3 || chance(0.5) && ids.length > 0 ? pick(ids) : fresh()
+  const inboxOf = (id: string): string => inboxes[Number(id.charCodeAt(0) % 2) as 0 | 1]
+  const subscribers: Model.Subscribers = (inbox) => subscribed.has(inbox) ? 1 : 0
+
+  const token = (number: number): bigint => tokens[number] ?? assert.fail(`token ${number} is not known`)
+
+  /** Tokens of the model count up from 1; those of the server only grow. */
+  const learn = (number: number, real: bigint): void => {
+    if (tokens[number] === undefined) {
+      assert.strictEqual(number, tokens.length)
+      assert.isTrue(real > token(number - 1), "a token did not grow")
+      assert.isTrue(real > greatestFloor, "a token is not above an earlier floor")
+      tokens.push(real)
+    }
+    assert.strictEqual(token(number), real)
+  }
+
+  const sameSituation = (real: { length: number; holder: Scripts.Holder | undefined }, ours: Model.Situation): void => {
+    assert.strictEqual(real.length, ours.length)
+    assert.strictEqual(real.holder?.foreign ?? false, ours.holder === "foreign")
+    if (real.holder === undefined || ours.holder === undefined) {
+      assert.strictEqual(real.holder, ours.holder as undefined)
+      return
+    }
+    const remaining = real.holder.remaining === -1 ? Infinity : Math.ceil(real.holder.remaining / Real.tick)
+    assert.strictEqual(remaining, ours.remaining)
+    const first = model.holders.filter((one) => one.expiry - model.now === remaining).map((one) => Real.labelOf(one.id))
+    assert.include(ours.holder === "foreign" ? [""] : first, real.holder.label)
+  }
+
+  const sameReply = (
+    real: Scripts.Granted | Scripts.Queued | Scripts.Busy | Scripts.Mismatch | Scripts.Cancelled | Scripts.Gone,
+    ours: Model.AcquireReply
+  ): void => {
+    assert.strictEqual(real._tag, ours._tag)
+    if (real._tag === "Granted" && ours._tag === "Granted") learn(ours.token, real.token)
+    if (real._tag === "Queued" && ours._tag === "Queued") {
+      sameSituation(real, ours)
+      assert.strictEqual(real.place, ours.place)
+      assert.isTrue(real.floor >= token(ours.floor), "a floor below a token that was granted before")
+      if (real.floor > greatestFloor) greatestFloor = real.floor
+    }
+    if (real._tag === "Busy" && ours._tag === "Busy") sameSituation(real, ours)
+    if (real._tag === "Mismatch" && ours._tag === "Mismatch") assert.strictEqual(real.capacity, ours.capacity)
+  }
+
+  const sameState = async (): Promise<void> => {
+    const real = await Real.readState(redis, names, ids)
+    const now = model.now
+    const byToken = [...model.holders].sort((a, b) => a.token - b.token)
+    for (const one of byToken) learn(one.token, real.tokens.get(one.id) ?? assert.fail(`not held: ${one.id}`))
+    const byId = (a: { id: string }, b: { id: string }) => a.id < b.id ? -1 : 1
+    assert.deepStrictEqual({
+      foreign: real.server.foreign,
+      holders: [...real.server.holders].sort(byId),
+      queue: real.server.queue,
+      marks: [...real.server.marks].sort(byId)
+    }, {
+      foreign: model.foreign === undefined ? undefined : model.foreign - now,
+      holders: model.holders.map((one) => ({ ...one, token: 0, expiry: one.expiry - now })).sort(byId),
+      queue: model.queue.map((entry) => ({ ...entry, deadline: entry.deadline - now })),
+      marks: model.marks.filter((mark) => ids.includes(mark.id))
+        .map((mark) => ({ id: mark.id, until: Math.ceil(mark.until - now) })).sort(byId)
+    })
+    assert.strictEqual(real.counter, counter ? tokens.at(-1) : undefined)
+  }
+
+  const samePushes = async (pushes: ReadonlyArray<Model.Push>): Promise<void> => {
+    const expected = pushes.filter((push) => subscribed.has(push.inbox)).map((push) =>
+      push.token === undefined ? `w:${names.lock}` : `g:${push.id}:${token(push.token)}:${names.lock}`
+    )
+    const deadline = Date.now() + 2_000
+    while (heard.length < expected.length && Date.now() < deadline) await new Promise((go) => setImmediate(go))
+    assert.deepStrictEqual(heard.splice(0), expected)
+    for (const push of pushes) {
+      if (push.token === undefined) continue
+      const text = `g:${push.id}:${token(push.token)}:${names.lock}`
+      assert.deepStrictEqual(Scripts.decodePush(text), {
+        _tag: "Granted",
+        id: push.id,
+        token: token(push.token),
+        lock: names.lock
+      })
+    }
+  }
+
+  /** Runs a script on both sides; sometimes twice, which must change nothing more. */
+  const both = async <Reply, Ours>(
+    name: string,
+    ours: () => Model.Step<Ours>,
+    real: () => Promise<Reply>,
+    same: (real: Reply, ours: Ours) => void
+  ): Promise<void> => {
+    const repeat = chance(0.2)
+    for (let time = 0; time < (repeat ? 2 : 1); time++) {
+      const before = model
+      const step = ours()
+      log.push(`${name} -> ${JSON.stringify(step.reply)}`)
+      model = step.server
+      held = [...model.holders, ...held].slice(0, 6)
+      if (step.grants.length > 0) counter = true
+      const reply = await real()
+      scripts++
+      await sameState()
+      same(reply, step.reply)
+      await samePushes(step.pushes)
+      if (time === 1) assert.deepStrictEqual(model, { ...before })
+    }
+  }
+
+  const step = async (): Promise<void> => {
+    const dice = below(100)
+    const ttl = 2 + below(2)
+    const guard = below(2)
+    const real = { ttl: ttl * Real.tick, guard: guard * Real.tick }
+    if (dice < 32) {
+      const id = chance(0.45) ? fresh() : someId()
+      const inbox = inboxOf(id)
+      const size = chance(0.05) ? (capacity === 1 ? 3 : 1) : capacity
+      const permits = size === 1 ? 1 : 1 + below(3)
+      const mode = chance(0.2) ? "try" : "queue"
+      const args = { id, inbox, permits, capacity: size, mode, ttl, guard } as const
+      await both(
+        `acquire ${JSON.stringify(args)}`,
+        () => Model.acquire(model, args, subscribers),
+        () => Real.run(redis, Scripts.acquire, { ...args, ...real, names, label: Real.labelOf(id) }),
+        sameReply
+      )
+    } else if (dice < 46) {
+      const inbox = pick(inboxes)
+      const claims = [...new Set([someId(), someId(), someId()])].filter((id) => inboxOf(id) === inbox)
+      await both(
+        `refresh ${inbox} ${claims.join()}`,
+        () => Model.refresh(model, { inbox, claims: claims.map((id) => ({ id, ttl, guard })) }, subscribers),
+        () => Real.run(redis, Scripts.refresh, { names, inbox, claims: claims.map((id) => ({ id, ...real })) }),
+        (replies, ours) => {
+          assert.strictEqual(replies.length, ours.length)
+          replies.forEach((reply, index) => sameReply(reply, ours[index] as Model.ClaimReply))
+        }
+      )
+    } else if (dice < 56) {
+      const now = model.holders.length > 0 && chance(0.5) ? pick(model.holders) : undefined
+      const once = now ?? (held.length > 0 && chance(0.7) ? pick(held) : undefined)
+      const id = once?.id ?? someId()
+      const number = once !== undefined && chance(0.9) ? once.token : below(tokens.length)
+      const size = (model.holders.find((one) => one.id === id) ?? once)?.capacity ?? capacity
+      const args = { id, token: number, ttl, guard, capacity: size }
+      await both(
+        `renew ${JSON.stringify(args)}`,
+        () => Model.renew(model, args),
+        () =>
+          Real.run(redis, Scripts.renew, { claims: [{ names, id, token: token(number), ...real, capacity: size }] }),
+        (replies, ours) => assert.deepStrictEqual(replies, [ours])
+      )
+    } else if (dice < 74) {
+      const id = model.holders.length > 0 && chance(0.6) ? pick(model.holders).id : someId()
+      const args = { id, mark: chance(0.3), interop: chance(0.15) }
+      await both(
+        `leave ${JSON.stringify(args)}`,
+        () => Model.leave(model, args, markTtl, subscribers),
+        () => Real.run(redis, Scripts.leave, { names, ...args }),
+        (reply, ours) => {
+          // A second leave finds nothing to release, so only the first reply of a pair is the same by itself.
+          assert.strictEqual(reply._tag, ours._tag)
+          if (reply._tag !== "Released" && ours._tag !== "Released") sameSituation(reply, ours)
+        }
+      )
+    } else if (dice < 84) {
+      const ticks = 1 + below(2)
+      log.push(`advance ${ticks}`)
+      model = Model.advance(model, ticks)
+      await Real.advance(redis, names, ids, ticks)
+      await sameState()
+    } else if (dice < 89) {
+      const inbox = pick(inboxes)
+      log.push(`subscription of ${inbox}`)
+      if (subscribed.delete(inbox)) {
+        await subscriber.unsubscribe(inbox)
+      } else {
+        await subscriber.subscribe(inbox)
+        subscribed.add(inbox)
+      }
+    } else if (dice < 93) {
+      const forever = chance(0.2)
+      const value = pick(foreignValues)
+      log.push(`foreign SET NX ${value} ${forever ? "" : "PX"}`)
+      model = Model.foreignSet(model, forever ? Infinity : model.now + 2)
+      if (forever) await redis.set(names.lock, value, "NX")
+      else await redis.set(names.lock, value, "PX", 2 * Real.tick, "NX")
+      await sameState()
+    } else if (dice < 96) {
+      if (model.foreign === undefined) return
+      log.push("foreign DEL")
+      model = Model.foreignDel(model)
+      await redis.del(names.lock)
+      await sameState()
+    } else if (dice < 98) {
+      log.push("the counter is lost")
+      counter = false
+      await redis.del(names.counter)
+    } else if (dice < 99) {
+      log.push("SCRIPT FLUSH")
+      await redis.script("FLUSH")
+    } else {
+      log.push("everything is lost")
+      counter = false
+      model = Model.flush(model)
+      const { deadlines, holders, lock, queue, values, waiters } = names
+      await redis.del(names.counter, deadlines, holders, lock, queue, values, waiters, ...ids.map(names.mark))
+      ids = []
+      await sameState()
+    }
+  }
+
+  try {
+    for (let number = 0; number < steps; number++) await step()
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    throw new Error(`DLOCK_SEED=${seed}, step ${log.length}: ${message}\n${log.slice(-12).join("\n")}`, {
+      cause: error
+    })
+  } finally {
+    subscriber.off("message", hear)
+    if (subscribed.size > 0) await subscriber.unsubscribe(...subscribed)
+  }
+  return { steps, scripts }
+}

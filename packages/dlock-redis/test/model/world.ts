@@ -1,0 +1,477 @@
+/**
+ * A small world: one lock, a few claims in processes, and a network that holds, reorders and loses what is sent. Every
+ * move of anybody may come at any time, so a client that pauses is a client whose moves come late.
+ */
+import * as Client from "./client.ts"
+import * as Server from "./server.ts"
+
+export interface Config {
+  readonly name: string
+  readonly claims: ReadonlyArray<
+    { readonly process: number; readonly permits?: number; readonly mode?: "queue" | "try" }
+  >
+  readonly ttl?: number
+  readonly guard?: number
+  readonly capacity?: number
+  /** Acquires, refreshes and pushes in flight of one claim; leaves and renewals: one. */
+  readonly acquires?: number
+  readonly refreshes?: number
+  readonly pushes?: number
+  /** How often an acquire is sent under one id. */
+  readonly sends?: number
+  /** Ids of one claim. */
+  readonly generations?: number
+  readonly renewals?: boolean
+  /** Waiting claims give up at any moment. */
+  readonly interrupts?: boolean
+  /** Messages are lost; without it they may still be held for ever. */
+  readonly loss?: boolean
+  readonly crash?: boolean
+  /** Subscriptions are cut and come back. */
+  readonly cut?: boolean
+  /** The server does not say how many listen. */
+  readonly blind?: boolean
+  /** Another client takes and frees the lock. */
+  readonly foreign?: boolean
+  readonly interop?: boolean
+  /** Requests may run more than a ttl after they were sent, later than any mark stands: ghosts are not checked. */
+  readonly endless?: boolean
+  readonly flaws?: Server.Flaws & Client.ClientFlaws
+}
+
+export type World = Required<Omit<Config, "flaws">> & { readonly flaws: Server.Flaws & Client.ClientFlaws }
+
+export const world = (config: Config): World => ({
+  ttl: 2,
+  guard: 0,
+  capacity: 1,
+  acquires: 1,
+  refreshes: 1,
+  pushes: 2,
+  sends: 2,
+  generations: 1,
+  renewals: false,
+  interrupts: true,
+  loss: false,
+  crash: false,
+  cut: false,
+  blind: false,
+  foreign: false,
+  interop: false,
+  endless: false,
+  flaws: {},
+  ...config
+})
+
+/** The limits of a world in words. */
+export const limits = (config: Config): string => {
+  const { acquires, claims, cut, guard, interrupts, pushes, refreshes, sends, ttl } = world(config)
+  const processes = new Set(claims.map((claim) => claim.process)).size
+  return [
+    `${claims.length} claims in ${processes} processes`,
+    `ttl ${ttl} guard ${guard}`,
+    `in flight of each: acquires ${acquires}, refreshes ${refreshes}, pushes ${pushes}`,
+    `acquires of an id: ${sends}`,
+    ...interrupts ? [] : ["nobody gives up waiting"],
+    ...cut ? ["subscriptions cut"] : []
+  ].join(", ")
+}
+
+interface Sent {
+  readonly claim: number
+  readonly id: string
+  readonly at: number
+}
+
+export type Message =
+  | Sent & { readonly kind: "acquire" | "refresh"; readonly reply: Server.AcquireReply | undefined }
+  | Sent & { readonly kind: "renew"; readonly token: number; readonly reply: Server.RenewReply | undefined }
+  | Sent & { readonly kind: "leave"; readonly mark: boolean; readonly reply: Server.LeaveReply | undefined }
+  | Sent & { readonly kind: "push"; readonly token: number | undefined }
+
+export interface State {
+  readonly server: Server.Server
+  readonly claims: ReadonlyArray<Client.Claim>
+  readonly processes: ReadonlyArray<{ readonly alive: boolean; readonly subscribed: boolean }>
+  readonly net: ReadonlyArray<Message>
+}
+
+export interface Move {
+  readonly name: string
+  readonly state: State
+  /** A promise broken by the move itself. */
+  readonly broken?: string
+}
+
+export const initial = (world: World): State => ({
+  server: Server.empty,
+  claims: world.claims.map(() => Client.idle(0)),
+  processes: [...new Set(world.claims.map(({ process }) => process))].map(() => ({ alive: true, subscribed: true })),
+  net: []
+})
+
+export const idOf = (index: number, generation: number): string => `${"abcdefgh"[index]}${generation}`
+const presentId = (state: State, index: number): string => idOf(index, (state.claims[index] as Client.Claim).generation)
+const claimOf = (id: string): number => "abcdefgh".indexOf(id[0] as string)
+
+const put = <A>(list: ReadonlyArray<A>, index: number, value: A): ReadonlyArray<A> =>
+  list.map((other, at) => at === index ? value : other)
+
+const setClaim = (state: State, index: number, claim: Client.Claim): State => ({
+  ...state,
+  claims: put(state.claims, index, claim)
+})
+
+const send = (state: State, message: Message): State => ({ ...state, net: [...state.net, message] })
+const without = (state: State, message: Message): State => ({
+  ...state,
+  net: state.net.filter((other) => other !== message)
+})
+
+const subscribersOf = (world: World, state: State): Server.Subscribers => (inbox) =>
+  world.blind ? undefined : state.processes[Number(inbox)]?.subscribed === true ? 1 : 0
+
+/** Nobody alive and connected is passed by a claim that came later, and nobody alive loses a place not yet expired. */
+const overtaken = (world: World, before: State, step: Server.Step<unknown>, asking: string): string | undefined => {
+  for (const granted of step.grants) {
+    const order = before.server.queue.map((entry) => entry.id)
+    if (!order.includes(granted)) order.push(granted)
+    for (const id of order.slice(0, order.indexOf(granted))) {
+      const index = claimOf(id)
+      const process = before.processes[(world.claims[index] as Config["claims"][number]).process]
+      const stillWaits = !step.grants.includes(id) && Client.waits(before.claims[index] as Client.Claim)
+      if (process?.alive === true && process.subscribed && stillWaits && id !== asking) {
+        return `F1: ${granted} overtook ${id}`
+      }
+    }
+  }
+  for (const { id } of before.server.queue) {
+    const index = claimOf(id)
+    const alive = before.processes[(world.claims[index] as Config["claims"][number]).process]?.alive === true
+    const gone = id !== asking && !step.grants.includes(id) && !step.server.queue.some((entry) => entry.id === id)
+    if (gone && alive) return `F6: ${id} lost its place`
+  }
+  return undefined
+}
+
+/** The server runs a request; its answer and the pushes go out. */
+export const execute = (world: World, state: State, message: Message): Move => {
+  if (message.kind === "push") throw new Error("a push is not a request")
+  const { capacity, flaws, guard, ttl } = world
+  const { mode = "queue", permits = 1, process } = world.claims[message.claim] as Config["claims"][number]
+  const { id } = message
+  const subscribers = subscribersOf(world, state)
+  const inbox = String(process)
+  const finish = (step: Server.Step<unknown>, answer: Message): Move => {
+    let next: State = { ...state, server: step.server, net: state.net.filter((other) => other !== message) }
+    if (state.processes[process]?.alive === true) next = send(next, answer)
+    for (const push of step.pushes) {
+      const claim = claimOf(push.id)
+      const reached = state.processes[Number(push.inbox)]?.subscribed === true
+      const flying = next.net.filter((other) => other.kind === "push" && other.claim === claim).length
+      if (reached && flying < world.pushes) {
+        next = send(next, { kind: "push", claim, id: push.id, token: push.token, at: 0 })
+      }
+    }
+    const broken = overtaken(world, state, step, id)
+    return { name: `run ${message.kind} ${id}`, state: next, ...broken === undefined ? {} : { broken } }
+  }
+  switch (message.kind) {
+    case "acquire": {
+      const args = { id, inbox, ttl, guard, permits, capacity, mode }
+      const step = Server.acquire(state.server, args, subscribers, flaws)
+      return finish(step, { ...message, reply: step.reply })
+    }
+    case "refresh": {
+      const step = Server.refresh(state.server, { inbox, claims: [{ id, ttl, guard }] }, subscribers, flaws)
+      return finish(step, { ...message, reply: step.reply[0] })
+    }
+    case "renew": {
+      const step = Server.renew(state.server, { id, token: message.token, ttl, guard, capacity })
+      return finish(step, { ...message, reply: step.reply })
+    }
+    case "leave": {
+      const args = { id, mark: message.mark, interop: world.interop }
+      const step = Server.leave(state.server, args, Infinity, subscribers, flaws)
+      return finish(step, { ...message, reply: step.reply })
+    }
+  }
+}
+
+/** The client hears an answer or a push. */
+export const deliver = (world: World, state: State, message: Message): State => {
+  const next = without(state, message)
+  const { claim: index, id } = message
+  const claim = state.claims[index] as Client.Claim
+  const { now } = state.server
+  const { flaws, ttl } = world
+  if (id !== presentId(state, index)) return next
+  if (message.kind === "push") {
+    if (message.token === undefined) return Client.waits(claim) ? ask(world, next, index, "refresh") ?? next : next
+    if (!Client.waits(claim)) return next
+    return lateness(world, next, index, Client.pushed(claim, message.token, ttl, now, flaws))
+  }
+  if (message.reply === undefined) throw new Error("not an answer")
+  switch (message.kind) {
+    case "acquire":
+    case "refresh": {
+      const heard = Client.answered(claim, message.kind, message.reply, message.at, ttl, now, flaws)
+      const next2 = claim.phase !== "leaving" && heard.phase === "leaving" ? leave(next, index, heard) : undefined
+      return next2 ?? (message.reply._tag === "Granted"
+        ? lateness(world, next, index, heard)
+        : setClaim(next, index, heard))
+    }
+    case "renew": {
+      const heard = Client.renewed(claim, message.reply, message.token, message.at, ttl, now, flaws)
+      return heard.phase === "leaving" ? leave(next, index, heard) : setClaim(next, index, heard)
+    }
+    case "leave":
+      return claim.phase === "leaving" ? setClaim(next, index, Client.left(claim, world.generations)) : next
+  }
+}
+
+const flying = (state: State, index: number, kind: Message["kind"]): number =>
+  state.net.filter((message) => message.claim === index && message.kind === kind).length
+
+const leave = (state: State, index: number, claim: Client.Claim): State => {
+  const next = setClaim(state, index, claim)
+  if (flying(next, index, "leave") > 0) return next
+  const { mark } = claim
+  return send(next, {
+    kind: "leave",
+    claim: index,
+    id: idOf(index, claim.generation),
+    at: state.server.now,
+    mark,
+    reply: undefined
+  })
+}
+
+/** A grant heard too late: ask how it stands. With flaw F4: give it back and start again under the same id. */
+const lateness = (world: World, state: State, index: number, heard: Client.Claim): State => {
+  if (!Client.waits(heard)) return setClaim(state, index, heard)
+  if (world.flaws.givesBack !== true) {
+    const next = setClaim(state, index, heard)
+    return ask(world, next, index, "refresh") ?? next
+  }
+  const given = leave(state, index, { ...heard, mark: false })
+  return setClaim(given, index, Client.idle(heard.generation))
+}
+
+const ask = (
+  world: World,
+  state: State,
+  index: number,
+  kind: "acquire" | "refresh" | "renew"
+): State | undefined => {
+  const claim = state.claims[index] as Client.Claim
+  const { now } = state.server
+  const id = presentId(state, index)
+  const free = (limit: number) => flying(state, index, kind) < limit
+  switch (kind) {
+    case "acquire":
+      if (!free(world.acquires) || claim.sent >= world.sends) return undefined
+      return send(setClaim(state, index, Client.asked(claim, now)), {
+        kind,
+        claim: index,
+        id,
+        at: now,
+        reply: undefined
+      })
+    case "refresh":
+      if (!free(world.refreshes)) return undefined
+      return send(setClaim(state, index, Client.refreshed(claim, now, world.flaws)), {
+        kind,
+        claim: index,
+        id,
+        at: now,
+        reply: undefined
+      })
+    case "renew":
+      if (!free(1)) return undefined
+      return send(state, { kind, claim: index, id, at: now, token: claim.token, reply: undefined })
+  }
+}
+
+export const tick = (world: World, state: State): State => {
+  const server = Server.advance(state.server, 1)
+  const net = world.endless
+    ? state.net
+    : state.net.filter((message) =>
+      message.kind === "push" || message.reply !== undefined || server.now - message.at <= world.ttl
+    )
+  return { ...state, server, net }
+}
+
+/** Everything that may happen next. */
+export const moves = (world: World, state: State): ReadonlyArray<Move> => {
+  const out: Array<Move> = []
+  const add = (name: string, next: State | undefined): void => {
+    if (next !== undefined) out.push({ name, state: next })
+  }
+  const { claims, net, processes, server } = state
+  const { now } = server
+  claims.forEach((claim, index) => {
+    const id = presentId(state, index)
+    const { mode = "queue" } = world.claims[index] as Config["claims"][number]
+    switch (claim.phase) {
+      case "idle":
+        add(`${id} asks`, ask(world, state, index, "acquire"))
+        break
+      case "asking":
+        add(`${id} asks again`, ask(world, state, index, "acquire"))
+        if (mode === "queue") add(`${id} refreshes`, ask(world, state, index, "refresh"))
+        if (world.interrupts) add(`${id} gives up`, leave(state, index, Client.leaving(claim, false, world.flaws)))
+        break
+      case "queued":
+        add(`${id} refreshes`, ask(world, state, index, "refresh"))
+        if (world.interrupts) add(`${id} gives up`, leave(state, index, Client.leaving(claim, false, world.flaws)))
+        break
+      case "held":
+        if (world.renewals) add(`${id} renews`, ask(world, state, index, "renew"))
+        add(`${id} releases`, leave(state, index, Client.leaving(claim, false, world.flaws)))
+        break
+      case "leaving":
+        if (flying(state, index, "leave") === 0) add(`${id} leaves again`, leave(state, index, claim))
+        break
+    }
+  })
+  for (const message of net) {
+    if (message.kind === "push" || message.reply !== undefined) {
+      add(`${message.id} hears ${message.kind}`, deliver(world, state, message))
+    } else {
+      out.push(execute(world, state, message))
+    }
+    if (world.loss) add(`lost: ${message.kind} ${message.id}`, without(state, message))
+  }
+  processes.forEach((process, index) => {
+    const set = (change: Partial<typeof process>) => ({
+      ...state,
+      processes: put(processes, index, { ...process, ...change })
+    })
+    if (world.cut && process.alive) {
+      add(`process ${index} ${process.subscribed ? "cut off" : "subscribes"}`, set({ subscribed: !process.subscribed }))
+    }
+    if (world.crash && process.alive) {
+      add(`process ${index} crashes`, {
+        ...set({ alive: false, subscribed: false }),
+        claims: claims.map((claim, at) => world.claims[at]?.process === index ? Client.dead(claim.generation) : claim)
+      })
+    }
+  })
+  if (world.foreign) {
+    if (server.foreign === undefined) {
+      const taken = Server.foreignSet(server, now + world.ttl)
+      if (taken !== server) add("foreign takes", { ...state, server: taken })
+    } else {
+      add("foreign frees", { ...state, server: Server.foreignDel(server) })
+    }
+  }
+  add("tick", tick(world, state))
+  return out
+}
+
+/** Safety, in every state. */
+export const broken = (world: World, state: State): string | undefined => {
+  const { claims, server } = state
+  if (server.holders.reduce((sum, one) => sum + one.permits, 0) > world.capacity) return "S1: too many holders"
+  for (let index = 0; index < claims.length; index++) {
+    const claim = claims[index] as Client.Claim
+    const id = idOf(index, claim.generation)
+    const holds = server.holders.some((one) => one.id === id)
+    if (Client.believes(claim, server.now) && !holds) return `S2: ${id} believes and the server has no such holder`
+    if (claim.phase === "over" && !world.endless && (holds || server.queue.some((entry) => entry.id === id))) {
+      return `S4: ${id} is over and still there`
+    }
+  }
+  return undefined
+}
+
+/** Drops what nobody will read any more: answers to claims that do not wait for them, marks that nothing can meet. */
+export const settle = (state: State): State => {
+  const { claims, net, server } = state
+  const kept = net.filter((message) => {
+    const claim = claims[message.claim] as Client.Claim
+    if (message.kind !== "push" && message.reply === undefined) return true
+    if (message.id !== presentId(state, message.claim)) return false
+    switch (message.kind) {
+      case "acquire":
+        return Client.waits(claim) || claim.phase === "held"
+      case "refresh":
+        return Client.waits(claim) || (claim.phase === "held" && message.reply?._tag === "Granted")
+      case "renew":
+        return claim.phase === "held"
+      case "leave":
+        return claim.phase === "leaving"
+      case "push":
+        return Client.waits(claim)
+    }
+  })
+  const meets = (id: string) =>
+    kept.some((message) => message.kind === "acquire" && message.reply === undefined && message.id === id)
+  const marks = server.marks.filter((mark) => meets(mark.id))
+  if (kept.length === net.length && marks.length === server.marks.length) return state
+  return { ...state, net: kept, server: { ...server, marks } }
+}
+
+/** States that differ in nothing that matters have one key: times relative to now, tokens by their order. */
+export const key = (world: World, state: State): string => {
+  const { claims, net, processes, server } = state
+  const { now } = server
+  const tokens = new Set<number>([server.last])
+  for (const one of server.holders) tokens.add(one.token)
+  for (const claim of claims) {
+    if (claim.base !== undefined) tokens.add(claim.base.floor)
+    if (claim.phase === "held") tokens.add(claim.token)
+  }
+  for (const message of net) {
+    if ((message.kind === "push" || message.kind === "renew") && message.token !== undefined) tokens.add(message.token)
+    if ((message.kind === "acquire" || message.kind === "refresh") && message.reply !== undefined) {
+      if (message.reply._tag === "Granted") tokens.add(message.reply.token)
+      if (message.reply._tag === "Queued") tokens.add(message.reply.floor)
+    }
+  }
+  const order = [...tokens].sort((a, b) => a - b)
+  const rank = (token: number) => order.indexOf(token)
+  const past = (at: number) => Math.min(now - at, world.ttl)
+  let out = ""
+  for (const one of server.holders) out += `${one.id}${rank(one.token)}${one.expiry - now}.`
+  out += `${server.foreign === undefined ? "" : server.foreign - now}${rank(server.last)}/`
+  for (const entry of server.queue) out += `${entry.id}${entry.deadline - now}${entry.listening ? "l" : "."}`
+  out += "/"
+  for (const mark of server.marks) out += mark.id
+  for (const process of processes) out += process.alive ? process.subscribed ? "s" : "u" : "x"
+  for (const claim of claims) {
+    out += `|${claim.phase.slice(0, 2)}${claim.generation}`
+    switch (claim.phase) {
+      case "asking":
+      case "queued":
+        out += `${claim.sent}${claim.unanswered}${past(claim.first)}`
+        if (claim.base !== undefined) out += `b${past(claim.base.at)}${rank(claim.base.floor)}`
+        break
+      case "held":
+        out += `${claim.unanswered}${rank(claim.token)}${Math.max(0, claim.deadline - now)}`
+        break
+      case "leaving":
+        out += `${claim.mark ? "m" : ""}${claim.again ? "a" : ""}`
+        break
+    }
+  }
+  const messages = net.map((message) => {
+    const head = message.kind.slice(0, 3) + message.id
+    if (message.kind === "push") return `${head}${message.token === undefined ? "" : rank(message.token)}`
+    const sent = `${head}${past(message.at)}`
+    const { reply } = message
+    if (message.kind === "renew") return `${sent}${rank(message.token)}${message.reply ?? "?"}`
+    if (message.kind === "leave") return `${sent}${message.mark ? "m" : ""}${reply === undefined ? "?" : "!"}`
+    if (reply === undefined) return `${sent}?`
+    const { _tag } = message.reply as Server.AcquireReply
+    const number = message.reply?._tag === "Granted"
+      ? rank(message.reply.token)
+      : message.reply?._tag === "Queued"
+      ? rank(message.reply.floor)
+      : ""
+    return `${sent}${_tag[0]}${_tag[1]}${number}`
+  })
+  return `${out}#${messages.sort().join(",")}`
+}

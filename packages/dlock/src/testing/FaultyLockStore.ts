@@ -1,0 +1,277 @@
+/**
+ * A `LockStore` that misbehaves when it is told to. A backend is slow, silent, or gone at the worst moment only in
+ * production; with this, a test says when.
+ *
+ * @since 0.1.0
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import { LockBackendError, type LossReason } from "../LockError.ts"
+import { type Answer, type Claim, type Gone, type Held, LockStore, type Loss, type Renewal } from "../LockStore.ts"
+
+/**
+ * What can be disturbed: the three calls of a store, and `wait`, the grant that a queued claim waits for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Operation = "request" | "wait" | "renew" | "withdraw"
+
+/**
+ * A call as it reached the store, in the order of `FaultyLockStore.calls`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly operation: Operation
+  /** One claim, but for `renew`, which carries all that are due together. */
+  readonly claims: ReadonlyArray<Claim>
+  /** What the caller heard: the tag of the answer, or `failed`; `undefined` while it hears nothing. */
+  answer: string | undefined
+}
+
+/**
+ * Calls that are kept back.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Hold {
+  /** Waits until a call has been caught. */
+  readonly caught: Effect.Effect<void>
+  /** Lets go of what was caught, and of every later call. */
+  readonly release: Effect.Effect<void>
+}
+
+/**
+ * A store under a test's control. Each verb replaces what was said before about the same operation, for the calls that
+ * come from then on; with `times` only for so many of them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FaultyLockStore {
+  /** The store to give to a locker. */
+  readonly store: LockStore["Service"]
+  /** Every call so far; it grows. */
+  readonly calls: ReadonlyArray<Call>
+  /**
+   * Keeps calls back before they are sent. Once let go, a request is executed even if its caller has given up meanwhile,
+   * as by a network that delivers late, unless its claim has been withdrawn.
+   */
+  readonly holdCalls: (operation: Operation) => Effect.Effect<Hold>
+  /** Executes calls and keeps the answers back. */
+  readonly holdReplies: (operation: Operation) => Effect.Effect<Hold>
+  /** Executes calls and loses the answers: the caller gets a `LockBackendError` that says to try again. */
+  readonly dropReplies: (operation: Operation, times?: number) => Effect.Effect<void>
+  /** Fails calls with an error, without executing them. */
+  readonly fail: (operation: Operation, error?: LockBackendError, times?: number) => Effect.Effect<void>
+  /** Never answers, and executes nothing. */
+  readonly hang: (operation: Operation, times?: number) => Effect.Effect<void>
+  /** Answers renewals without asking the store behind. */
+  readonly answerRenewals: (answer: Renewal, times?: number) => Effect.Effect<void>
+  /** Sends a hint on `losses`, as a backend does that pushes them. */
+  readonly lose: (id: string, reason: LossReason) => Effect.Effect<void>
+  /** Ends the misbehaviour, of one operation or of all. What is held stays held until its release. */
+  readonly heal: (operation?: Operation) => Effect.Effect<void>
+}
+
+interface Holding extends Hold {
+  readonly gate: Effect.Effect<void>
+  readonly caughtOne: Effect.Effect<void>
+}
+
+type Fault =
+  | { readonly _tag: "HoldCalls" | "HoldReplies"; readonly hold: Holding }
+  | { readonly _tag: "DropReplies" }
+  | { readonly _tag: "Fail"; readonly error: LockBackendError }
+  | { readonly _tag: "Hang" }
+  | { readonly _tag: "Renewals"; readonly answer: Renewal }
+
+/**
+ * Wraps a store, which then behaves as before until one of the verbs is used.
+ *
+ * **When to use** it: to see that your program does the right thing when its lock is lost. Give a locker the wrapped
+ * store, run the program up to its middle, take the lock away, and look at what it leaves behind.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { Locker, LockStore, MemoryLockStore, withLock } from "effect-dlock"
+ * import { FaultyLockStore } from "effect-dlock/testing"
+ * import { TestClock } from "effect/testing"
+ *
+ * declare const myJob: Effect.Effect<void>
+ *
+ * const test = Effect.gen(function*() {
+ *   const faulty = yield* FaultyLockStore.make(yield* MemoryLockStore.make)
+ *   const locker = Locker.layer().pipe(Layer.provide(Layer.succeed(LockStore, faulty.store)))
+ *   const job = yield* withLock("job", myJob, { ttl: "9 seconds" }).pipe(Effect.provide(locker), Effect.forkChild)
+ *   yield* faulty.answerRenewals({ _tag: "Revoked" })
+ *   yield* TestClock.adjust("3 seconds")
+ *   // myJob has been interrupted, and `job` has failed with OwnershipLost
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStore> =>
+  Effect.map(Queue.unbounded<Loss>(), (hints) => {
+    const calls: Array<Call> = []
+    const faults = new Map<Operation, { readonly fault: Fault; left: number }>()
+    /** Requests on their way, by claim; withdrawing the claim turns theirs to `true`. */
+    const underWay = new Map<string, { withdrawn: boolean }>()
+
+    const faultOf = (operation: Operation): Fault | undefined => {
+      const entry = faults.get(operation)
+      if (entry === undefined) return undefined
+      if (--entry.left <= 0) faults.delete(operation)
+      return entry.fault
+    }
+
+    const passing = <A>(
+      operation: Operation,
+      claims: ReadonlyArray<Claim>,
+      send: Effect.Effect<A, LockBackendError>,
+      tagOf: (answer: A) => string,
+      renewals?: (answer: Renewal) => A
+    ): Effect.Effect<A, LockBackendError> =>
+      Effect.suspend(() => {
+        const call: Call = { operation, claims, answer: undefined }
+        calls.push(call)
+        return Effect.onExit(disturbed(operation, send, renewals), (exit) =>
+          Effect.sync(() => {
+            if (Exit.isSuccess(exit)) call.answer = tagOf(exit.value)
+            else if (!Exit.hasInterrupts(exit)) call.answer = "failed"
+          }))
+      })
+
+    const disturbed = <A>(
+      operation: Operation,
+      send: Effect.Effect<A, LockBackendError>,
+      renewals: ((answer: Renewal) => A) | undefined
+    ): Effect.Effect<A, LockBackendError> => {
+      const fault = faultOf(operation)
+      switch (fault?._tag) {
+        case undefined:
+          return send
+        case "HoldCalls":
+          return Effect.forkDetach(Effect.andThen(fault.hold.gate, send), { startImmediately: true }).pipe(
+            Effect.tap(fault.hold.caughtOne),
+            Effect.flatMap(Fiber.join)
+          )
+        case "HoldReplies":
+          return Effect.flatMap(
+            Effect.exit(send),
+            (reply) => Effect.andThen(fault.hold.caughtOne, Effect.andThen(fault.hold.gate, reply))
+          )
+        case "DropReplies":
+          return Effect.andThen(Effect.exit(send), lost(operation, "the answer was lost"))
+        case "Fail":
+          return Effect.fail(fault.error)
+        case "Hang":
+          return Effect.never
+        case "Renewals":
+          return renewals === undefined ? send : Effect.sync(() => renewals(fault.answer))
+      }
+    }
+
+    const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
+      Effect.suspend(() => {
+        const trip = underWay.get(claim.id) ?? { withdrawn: false }
+        underWay.set(claim.id, trip)
+        const send = Effect.suspend((): Effect.Effect<Answer, LockBackendError> =>
+          trip.withdrawn ? Effect.succeed<Gone>({ _tag: "Gone" }) : behind.request(claim, mode)
+        )
+        return Effect.map(passing("request", [claim], send, tag), (answer): Answer =>
+          answer._tag === "Queued"
+            ? { ...answer, granted: passing("wait", [claim], answer.granted, tag) }
+            : answer)
+      })
+
+    const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
+      passing(
+        "renew",
+        held.map(({ claim }) => claim),
+        behind.renew(held),
+        (answers) => answers.map(tag).join(),
+        (answer) => held.map(() => answer)
+      ).pipe(Effect.catch((error) => Effect.succeed(held.map((): Renewal => ({ _tag: "Unknown", error })))))
+
+    const withdraw = (claim: Claim) =>
+      passing(
+        "withdraw",
+        [claim],
+        Effect.suspend(() => {
+          const trip = underWay.get(claim.id)
+          if (trip !== undefined) trip.withdrawn = true
+          return behind.withdraw(claim)
+        }),
+        (answer) => answer
+      )
+
+    const hold = (_tag: "HoldCalls" | "HoldReplies") => (operation: Operation): Effect.Effect<Hold> =>
+      Effect.sync(() => {
+        const gate = Latch.makeUnsafe()
+        const first = Deferred.makeUnsafe<void>()
+        const holding: Holding = {
+          gate: gate.await,
+          caughtOne: Effect.asVoid(Deferred.succeed(first, undefined)),
+          caught: Deferred.await(first),
+          release: Effect.suspend(() => {
+            const now = faults.get(operation)?.fault
+            if (now !== undefined && "hold" in now && now.hold === holding) faults.delete(operation)
+            return Effect.asVoid(gate.open)
+          })
+        }
+        faults.set(operation, { fault: { _tag, hold: holding }, left: Infinity })
+        return holding
+      })
+
+    const set = (operation: Operation, fault: Fault, times = Infinity): Effect.Effect<void> =>
+      Effect.sync(() => {
+        faults.set(operation, { fault, left: times })
+      })
+
+    return {
+      store: LockStore.of({
+        request,
+        renew,
+        withdraw,
+        losses: Stream.merge(behind.losses, Stream.fromQueue(hints))
+      }),
+      calls,
+      holdCalls: hold("HoldCalls"),
+      holdReplies: hold("HoldReplies"),
+      dropReplies: (operation, times) => set(operation, { _tag: "DropReplies" }, times),
+      fail: (operation, error, times) =>
+        set(operation, { _tag: "Fail", error: error ?? backendError(operation, "it was told to fail") }, times),
+      hang: (operation, times) => set(operation, { _tag: "Hang" }, times),
+      answerRenewals: (answer, times) => set("renew", { _tag: "Renewals", answer }, times),
+      lose: (id, reason) => Effect.asVoid(Queue.offer(hints, { id, reason })),
+      heal: (operation) =>
+        Effect.sync(() => {
+          if (operation === undefined) faults.clear()
+          else faults.delete(operation)
+        })
+    }
+  })
+
+const tag = (answer: { readonly _tag: string }): string => answer._tag
+
+const lost = (operation: Operation, why: string) => Effect.fail(backendError(operation, why))
+
+const backendError = (operation: Operation, why: string): LockBackendError =>
+  new LockBackendError({
+    operation: operation === "request" ? "acquire" : operation === "withdraw" ? "release" : operation,
+    retryable: true,
+    cause: new Error(why)
+  })
