@@ -1,6 +1,6 @@
 import { type Proxy, type Server, startProxy, startRedis } from "dlock-testing"
-import { Context, Effect, Layer, type Scope } from "effect"
-import { Locker } from "effect-dlock"
+import { type Config, Context, Effect, Layer, type Scope } from "effect"
+import { type LockBackendError, Locker } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import { Redis } from "ioredis"
 
@@ -24,8 +24,11 @@ export const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> 
   )
 
 /** A locker with connections of its own: another process, as far as the server can tell. */
-export const locker = (options: RedisLockerOptions) =>
-  Effect.map(Layer.build(Layer.fresh(RedisLocker.layer(options))), (context) => Context.get(context, Locker))
+export const locker = (options: RedisLockerOptions): Effect.Effect<
+  Locker["Service"],
+  Config.ConfigError | LockBackendError,
+  Scope.Scope
+> => Effect.map(Layer.build(Layer.fresh(RedisLocker.layer(options))), (context) => Context.get(context, Locker))
 
 /** Polls until it holds; fails after the limit. */
 export const eventually = (what: string, check: () => Promise<boolean>, limitMs = 5_000) =>

@@ -33,9 +33,9 @@ export class Renewals {
   }
 
   /** What would be due a little later goes along with what is due: early is harmless, a call of its own is not free. */
-  add(holding: Holding): void {
+  add(holding: Holding, notBefore = 0): void {
     holding.slack = holding.retryAfter / 2
-    this.agenda.schedule(holding, holding.renewAt)
+    this.agenda.schedule(holding, Math.min(Math.max(holding.renewAt, notBefore), holding.deadline))
   }
 
   remove(holding: Holding): void {
@@ -54,10 +54,8 @@ export class Renewals {
     const due: Array<Holding> = []
     for (let next = this.agenda.peek(); next !== undefined; next = this.agenda.peek()) {
       if (next.dueAt - next.slack > now) break
-      // One whose deadline has passed takes itself out.
-      if (!next.check(now)) continue
       this.agenda.remove(next)
-      due.push(next)
+      if (next.check(now)) due.push(next)
     }
     for (const holding of due) {
       holding.slack = 0
@@ -83,10 +81,14 @@ export class Renewals {
         Effect.catchDefect((defect) => Effect.succeed<ReadonlyArray<Renewal>>([unknown(defect)])),
         Effect.map((answers) => {
           latch.openUnsafe()
+          const failed: Array<readonly [Holding, LockBackendError]> = []
           holdings.forEach((holding, index) => {
+            const answer = answers[index] ?? unknown("no answer in time")
             holding.underWay = undefined
-            this.settle(holding, answers[index] ?? unknown("no answer in time"), wallAhead)
+            this.settle(holding, answer, wallAhead)
+            if (answer._tag === "Unknown" && holding.state === "held") failed.push([holding, answer.error])
           })
+          this.warn(failed)
         })
       )
     })
@@ -99,16 +101,24 @@ export class Renewals {
     switch (answer._tag) {
       case "Confirmed":
         holding.confirm(fromNanos(answer.confirmedAt), wallAhead)
-        return this.add(holding)
+        // A store may confirm by something older than this call: that is no reason to ask again without a pause.
+        return this.add(holding, now + holding.retryAfter)
       case "Gone":
         return holding.lose("Expired", now)
       case "Replaced":
       case "Revoked":
         return holding.lose(answer._tag, now)
       case "Unknown":
-        this.agenda.schedule(holding, Math.min(now + holding.retryAfter, holding.deadline))
-        this.fork(logged(Effect.logWarning("A renewal failed and will be tried again", answer.error), holding.key))
+        return this.agenda.schedule(holding, Math.min(now + holding.retryAfter, holding.deadline))
     }
+  }
+
+  /** One line for a call, however many locks it was for. */
+  private warn(failed: ReadonlyArray<readonly [Holding, LockBackendError]>): void {
+    if (failed[0] === undefined) return
+    const [holding, error] = failed[0]
+    const others = failed.length === 1 ? "" : ` (and of ${failed.length - 1} other locks)`
+    this.fork(logged(Effect.logWarning(`A renewal${others} failed and will be tried again`, error), holding.key))
   }
 }
 

@@ -1,0 +1,220 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Context, Duration, Effect, Layer } from "effect"
+import { InvalidLockRequest, Locker, LockStore, MemoryLockStore } from "effect-dlock"
+import { lockerOver, setting, withLogs } from "./support.ts"
+
+describe("a request that no store could honour is refused, and nothing is sent", () => {
+  const long = (bytes: number) => "k".repeat(bytes - "dlock:".length)
+  const any = (value: unknown): any => value
+
+  it.effect.each<readonly [what: string, parameter: string, key: string, options?: any]>([
+    ["an empty key", "key", ""],
+    ["a key over 1,024 bytes with its prefix", "key", long(1025)],
+    ["a key over 1,024 bytes of UTF-8, though not of characters", "key", "ü".repeat(510)],
+    ["a key over 1,024 bytes of UTF-8 in four-byte characters", "key", "😀".repeat(255)],
+    ["a key with NUL", "key", "a\0b"],
+    ["a key with a lone surrogate", "key", "a\ud800b"],
+    ["a key with a lone low surrogate", "key", "a\udc00"],
+    ["a key with a closing brace", "key", "a}b"],
+    ["a key with an empty hash tag", "key", "a{}b"],
+    ["a key whose closing brace comes first", "key", "}a{"],
+    ["a key that is no string", "key", any(42)],
+    ["a ttl below 100 ms", "ttl", "k", { ttl: 99 }],
+    ["a ttl of zero", "ttl", "k", { ttl: 0 }],
+    ["a negative ttl", "ttl", "k", { ttl: -1000 }],
+    ["an infinite ttl", "ttl", "k", { ttl: Infinity }],
+    ["a ttl that is not a number", "ttl", "k", { ttl: NaN }],
+    ["a ttl that is garbage", "ttl", "k", { ttl: "soon" }],
+    ["a ttl that is null", "ttl", "k", { ttl: null }],
+    ["a negative timeout", "timeout", "k", { timeout: -1 }],
+    ["a timeout that is not a number", "timeout", "k", { timeout: NaN }],
+    ["a timeout that is garbage", "timeout", "k", { timeout: "a while" }],
+    ["a negative guard gap", "guardGap", "k", { guardGap: -1 }],
+    ["an infinite guard gap", "guardGap", "k", { guardGap: Infinity }],
+    ["metadata that are no record", "metadata", "k", { metadata: "nightly" }],
+    ["metadata that are no strings", "metadata", "k", { metadata: { job: 1 } }],
+    ["metadata over 1,024 bytes", "metadata", "k", { metadata: { job: "x".repeat(1024) } }],
+    ["an option that does not exist", "reentrant", "k", { reentrant: true }],
+    ["an option that is misspelt", "timeOut", "k", { timeOut: 1000 }]
+  ])("$0", ([, parameter, key, options]) =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting()
+      const errors = yield* Effect.all([
+        Effect.flip(locker.withLock(key, Effect.void, options)),
+        Effect.flip(Effect.scoped(locker.scoped(key, options))),
+        Effect.flip(locker.withLockIfAvailable(key, Effect.void, options)),
+        Effect.flip(Effect.scoped(locker.scopedIfAvailable(key, options)))
+      ])
+      for (const error of errors) {
+        assert(error instanceof InvalidLockRequest)
+        assert.strictEqual(error.parameter, parameter)
+        assert.isNotEmpty(error.problem)
+        assert.include(error.message, parameter)
+        JSON.stringify(error)
+      }
+      assert.strictEqual(faulty.calls.length, 0)
+    }))
+
+  it.effect("a timeout on a form that does not wait", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting()
+      const options = { timeout: "1 second" } as {}
+      const section = yield* Effect.flip(locker.withLockIfAvailable("k", Effect.void, options))
+      const lease = yield* Effect.flip(Effect.scoped(locker.scopedIfAvailable("k", options)))
+      assert(section._tag === "InvalidLockRequest" && lease._tag === "InvalidLockRequest")
+      assert.deepStrictEqual([section.parameter, lease.parameter], ["timeout", "timeout"])
+      assert.strictEqual(faulty.calls.length, 0)
+    }))
+
+  it.effect.each<readonly [what: string, key: string, options?: any]>([
+    ["a key of exactly 1,024 bytes with its prefix", long(1024)],
+    ["a key of exactly 1,024 bytes of UTF-8", "ü".repeat(509)],
+    ["a key of exactly 1,024 bytes in four-byte characters", "😀".repeat(254) + "xx"],
+    ["a key with a hash tag", "a{b}c"],
+    ["a key with an opening brace", "a{b"],
+    ["a key with slashes, spaces and emoji", "a/b c/😀"],
+    ["a ttl of 100 ms", "k", { ttl: 100 }],
+    ["a ttl in words", "k", { ttl: "1 minute" }],
+    ["an infinite timeout", "k", { timeout: Infinity }],
+    ["a guard gap of zero", "k", { guardGap: 0 }],
+    ["options that are undefined", "k", {
+      ttl: undefined,
+      timeout: undefined,
+      guardGap: undefined,
+      metadata: undefined
+    }]
+  ])("$0 is fine", ([, key, options]) =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting()
+      assert.strictEqual(yield* locker.withLock(key, Effect.succeed(42), options), 42)
+      assert.strictEqual(faulty.calls[0]!.claims[0]!.key, `dlock:${key}`)
+    }))
+})
+
+describe("the claim that is sent", () => {
+  it.effect("carries the ttl, and a guard gap of a tenth of it or 100 ms", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting({ prefix: "p/", holder: "h" })
+      const lasts = (ttl: Duration.Input, guardGap?: Duration.Input) =>
+        locker.withLock("k", Effect.void, { ttl, guardGap })
+      yield* lasts("30 seconds")
+      yield* lasts("500 millis")
+      yield* lasts("30 seconds", 7)
+      const claims = faulty.calls.filter((call) => call.operation === "request").map((call) => call.claims[0]!)
+      assert.deepStrictEqual(
+        claims.map(({ capacity, guardGap, holder, key, permits, ttl }) => [
+          key,
+          permits,
+          capacity,
+          Duration.toMillis(ttl),
+          Duration.toMillis(guardGap),
+          holder
+        ]),
+        [
+          ["p/k", 1, 1, 30_000, 3000, "h"],
+          ["p/k", 1, 1, 500, 100, "h"],
+          ["p/k", 1, 1, 30_000, 7, "h"]
+        ]
+      )
+    }))
+})
+
+describe("options of a locker that make no sense are a ConfigError", () => {
+  const build = (options: any) =>
+    Effect.scoped(Layer.build(Layer.provide(Locker.layer(options), MemoryLockStore.layer)))
+
+  it.effect.each<readonly [what: string, options: unknown]>([
+    ["a prefix with NUL", { prefix: "a\0" }],
+    ["a prefix that leaves no slot", { prefix: "a}" }],
+    ["a prefix that leaves no room for a key", { prefix: "p".repeat(1024) }],
+    ["a prefix that is no string", { prefix: 42 }],
+    ["a ttl that is too short", { defaultTtl: 99 }],
+    ["a ttl that is infinite", { defaultTtl: Infinity }],
+    ["a ttl that is garbage", { defaultTtl: "soon" }],
+    ["a guard gap that is negative", { guardGap: -1 }],
+    ["a guard gap that is infinite", { guardGap: Infinity }],
+    ["a holder that is empty", { holder: "" }],
+    ["a holder with braces", { holder: "a{b}" }],
+    ["a holder with a line break", { holder: "a\nb" }],
+    ["an option that does not exist", { retries: 3 }]
+  ])("$0", ([, options]) =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(build(options))
+      assert.strictEqual(error._tag, "ConfigError")
+      assert.include(String(error.message), Object.keys(options as {})[0]!)
+    }))
+
+  it.effect("all of them are told together", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(build({ prefix: 42, defaultTtl: "soon", nonsense: true }))
+      for (const word of ["prefix", "defaultTtl", "nonsense"]) assert.include(error.message, word)
+    }))
+})
+
+describe("Locker.layerOver", () => {
+  it.effect("says what is wrong with the options before it opens the store", () =>
+    Effect.gen(function*() {
+      let opened = 0
+      const store = Layer.effect(LockStore, Effect.tap(MemoryLockStore.make, () => Effect.sync(() => opened++)))
+      const error = yield* Effect.flip(Layer.build(Locker.layerOver(store, { defaultTtl: 1 })))
+      assert.deepStrictEqual([error._tag, opened], ["ConfigError", 0])
+      const context = yield* Layer.build(Locker.layerOver(store, { defaultTtl: "5 seconds" }))
+      assert.strictEqual(yield* Context.get(context, Locker).withLock("k", Effect.succeed(42)), 42)
+      assert.strictEqual(opened, 1)
+    }))
+})
+
+describe("Locker.layerConfig", () => {
+  const first = (env: Readonly<Record<string, string>>) =>
+    Effect.gen(function*() {
+      const memory = yield* MemoryLockStore.make
+      let seen = ""
+      const store = LockStore.of({
+        ...memory,
+        request: (claim, mode) => {
+          seen = `${claim.key} ${Duration.toMillis(claim.ttl)}`
+          return memory.request(claim, mode)
+        }
+      })
+      const context = yield* Layer.build(Layer.provide(Locker.layerConfig, Layer.succeed(LockStore, store)))
+      yield* Context.get(context, Locker).withLock("k", Effect.void)
+      return seen
+    }).pipe(
+      Effect.scoped,
+      Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnv({ env }))
+    )
+
+  it.effect("reads DLOCK_PREFIX and DLOCK_DEFAULT_TTL, and has defaults for both", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* first({}), "dlock:k 30000")
+      assert.strictEqual(yield* first({ DLOCK_PREFIX: "shop/", DLOCK_DEFAULT_TTL: "5 seconds" }), "shop/k 5000")
+    }))
+
+  it.effect.each([{ DLOCK_PREFIX: "a}" }, { DLOCK_DEFAULT_TTL: "soon" }, { DLOCK_DEFAULT_TTL: "1 milli" }])(
+    "refuses %o",
+    (env) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(first(env as Readonly<Record<string, string>>))
+        assert.strictEqual(error._tag, "ConfigError")
+      })
+  )
+})
+
+describe("logs", () => {
+  it.effect("a ttl below a second is warned of once a locker", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        yield* locker.withLock("a", Effect.void)
+        assert.strictEqual(lines.length, 0)
+        yield* locker.withLock("b", Effect.void, { ttl: 999 })
+        yield* locker.withLock("c", Effect.void, { ttl: 500 })
+        const other = yield* lockerOver(yield* MemoryLockStore.make)
+        yield* other.withLock("d", Effect.void, { ttl: 500 })
+        assert.deepStrictEqual(
+          lines.map(({ annotations, level }) => [level, annotations]),
+          [["Warn", { component: "dlock", key: "b" }], ["Warn", { component: "dlock", key: "d" }]]
+        )
+      })
+    ))
+})

@@ -1,0 +1,121 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Duration, Effect, Schema } from "effect"
+import {
+  CapacityMismatch,
+  InvalidLockRequest,
+  LockAlreadyHeld,
+  LockBackendError,
+  LockNotHeld,
+  LockTimeout,
+  OwnershipLost
+} from "effect-dlock"
+import { TestClock } from "effect/testing"
+import { fork, setting, withLogs } from "./support.ts"
+
+/** Beyond what a floating-point number can hold. */
+const token = 2n ** 64n + 1n
+
+const errors = [
+  [
+    OwnershipLost,
+    new OwnershipLost({ key: "k", fencingToken: token, reason: "Stalled", lastConfirmedAgo: Duration.millis(1234.5) })
+  ],
+  [
+    LockTimeout,
+    new LockTimeout({
+      key: "k",
+      waited: Duration.seconds(3),
+      holder: "host:1",
+      metadata: { job: "nightly" },
+      queueLength: 2
+    })
+  ],
+  [LockTimeout, new LockTimeout({ key: "k", waited: Duration.zero, queueLength: 1 })],
+  [LockAlreadyHeld, new LockAlreadyHeld({ key: "k", fencingToken: token })],
+  [LockNotHeld, new LockNotHeld({ key: "k" })],
+  [
+    LockBackendError,
+    new LockBackendError({ operation: "renew", key: "k", retryable: true, cause: new Error("ECONNRESET") })
+  ],
+  [LockBackendError, new LockBackendError({ operation: "connect", retryable: false, cause: "refused" })],
+  [InvalidLockRequest, new InvalidLockRequest({ key: "k\0", parameter: "key", problem: "contains NUL" })],
+  [CapacityMismatch, new CapacityMismatch({ key: "k", requested: 3 })]
+] as const
+
+describe("every error", () => {
+  for (const [index, [schema, error]] of errors.entries()) {
+    it(`survives JSON and the round trip of its schema: ${error._tag} ${index}`, () => {
+      const json = JSON.parse(JSON.stringify(error))
+      assert.strictEqual(json._tag, error._tag)
+      assert.strictEqual(json.message, error.message)
+      const back = Schema.decodeUnknownSync(schema as Schema.Decoder<Error>)(json)
+      assert.strictEqual(back.constructor, schema)
+      assert.deepStrictEqual(JSON.stringify(back), JSON.stringify(error))
+      assert.strictEqual(back.message, error.message)
+      for (const field of Object.keys(error) as ReadonlyArray<keyof Error>) {
+        if (field === "stack" || field === "cause") continue
+        assert.deepStrictEqual(back[field], error[field], field)
+      }
+    })
+
+    it(`is encoded without what JSON cannot hold: ${error._tag} ${index}`, () => {
+      const encoded = Schema.encodeUnknownSync(schema as Schema.Encoder<unknown>)(error)
+      assert.deepStrictEqual(JSON.parse(JSON.stringify(encoded)), encoded)
+    })
+  }
+
+  it("has a token that is exact, as a decimal string", () => {
+    const json = JSON.parse(JSON.stringify(new LockAlreadyHeld({ key: "k", fencingToken: token })))
+    assert.strictEqual(json.fencingToken, "18446744073709551617")
+    assert.strictEqual(Schema.decodeUnknownSync(LockAlreadyHeld)(json).fencingToken, token)
+  })
+
+  it("can be told in a log line of JSON inside a cause", () => {
+    for (const [, error] of errors) assert.include(JSON.stringify(Cause.fail(error)), error._tag)
+  })
+
+  it("says in its message what happened to which key", () => {
+    for (const [, error] of errors) {
+      assert.isNotEmpty(error.message)
+      if ("key" in error && error.key === "k") assert.include(error.message, "\"k\"")
+    }
+  })
+})
+
+describe("what is logged", () => {
+  it.effect("a loss, a renewal that failed and a release that failed, each as component dlock with its key", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        yield* faulty.fail("renew", undefined, 1)
+        const fiber = yield* fork(Effect.flip(locker.withLock("a", Effect.never)))
+        yield* TestClock.adjust("4 seconds")
+        assert.strictEqual(lines.length, 1)
+        assert.include(lines[0]!.message, "renewal")
+        yield* faulty.answerRenewals({ _tag: "Gone" })
+        yield* TestClock.adjust("4 seconds")
+        assert.isDefined(fiber.pollUnsafe())
+        assert.strictEqual(lines.length, 2)
+        assert.include(lines[1]!.message, "Expired")
+        yield* faulty.fail("withdraw", new LockBackendError({ operation: "release", retryable: false, cause: "no" }))
+        yield* locker.withLock("b", Effect.void)
+        assert.strictEqual(lines.length, 3)
+        assert.include(lines[2]!.message, "release")
+        assert.deepStrictEqual(
+          lines.map(({ annotations, level }) => [level, annotations]),
+          ["a", "a", "b"].map((key) => ["Warn", { component: "dlock", key }])
+        )
+      })
+    ))
+
+  it.effect("nothing, when all goes well", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        yield* locker.withLock("a", Effect.void)
+        yield* Effect.scoped(locker.scoped("a"))
+        yield* Effect.flip(locker.withLock("a", Effect.fail("own")))
+        assert.strictEqual(lines.length, 0)
+      })
+    ))
+})

@@ -1,0 +1,404 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Clock, Duration, Effect, Exit, Fiber, Option } from "effect"
+import { type Lease, LockBackendError, MemoryLockStore, type OwnershipLost } from "effect-dlock"
+import { TestClock } from "effect/testing"
+import { fork, lockerOver, millis, setting, shiftedSetting } from "./support.ts"
+
+const lostBy = (error: { readonly _tag: string }): OwnershipLost => {
+  assert.strictEqual(error._tag, "OwnershipLost")
+  return error as OwnershipLost
+}
+
+describe("out before in", () => {
+  it.effect("a grant counts from when its request was sent, not from its reply", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting()
+      const held = yield* faulty.holdReplies("request")
+      const taking = yield* fork(locker.scoped("k"))
+      yield* held.caught
+      yield* TestClock.adjust("2 seconds")
+      yield* faulty.hang("renew")
+      yield* held.release
+      const lease = yield* Fiber.join(taking)
+      assert.strictEqual(yield* millis(lease.remaining), 7000)
+      yield* TestClock.adjust("6999 millis")
+      yield* lease.ensureHeld
+      yield* TestClock.adjust("1 milli")
+      assert.strictEqual(lostBy(yield* Effect.flip(lease.ensureHeld)).reason, "Unreachable")
+    }))
+
+  it.effect("a renewal counts from when it was sent, not from its answer", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, sent } = yield* setting()
+      const lease = yield* locker.scoped("k")
+      const held = yield* faulty.holdReplies("renew")
+      yield* TestClock.adjust("4 seconds")
+      assert.strictEqual(sent("renew").length, 1)
+      yield* faulty.hang("renew")
+      yield* held.release
+      yield* TestClock.adjust(0)
+      // Sent at 3 s, answered at 4 s: it stands until 12 s.
+      assert.strictEqual(yield* millis(lease.remaining), 8000)
+      yield* TestClock.adjust(7999)
+      yield* lease.ensureHeld
+      yield* TestClock.adjust(1)
+      const lost = lostBy(yield* Effect.flip(lease.ensureHeld))
+      assert.strictEqual(lost.reason, "Unreachable")
+      assert.strictEqual(Duration.toMillis(lost.lastConfirmedAgo), 9000)
+    }))
+
+  it.effect.each([["hangs", "hang"], ["fails", "fail"], ["loses its answers", "dropReplies"]] as const)(
+    "the program is interrupted at the deadline to the millisecond when the backend %s",
+    ([, disturb]) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        let stoppedAt = 0
+        yield* faulty[disturb]("renew")
+        const fiber = yield* Effect.never.pipe(
+          Effect.onInterrupt(() => Effect.map(Clock.currentTimeMillis, (now) => stoppedAt = now)),
+          (program) => locker.withLock("k", program),
+          Effect.flip,
+          fork
+        )
+        yield* TestClock.adjust("8999 millis")
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust("1 milli")
+        const lost = lostBy(yield* Fiber.join(fiber))
+        assert.deepStrictEqual([lost.key, lost.reason, stoppedAt], ["k", "Unreachable", 9000])
+      })
+  )
+
+  it.effect("an odd ttl ends within a millisecond", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting({ defaultTtl: 1001 })
+      yield* faulty.hang("renew")
+      const lease = yield* locker.scoped("k")
+      yield* TestClock.adjust(1000)
+      yield* lease.ensureHeld
+      assert.isUndefined(lease.renewal.pollUnsafe())
+      // Its parts are no whole milliseconds, and timers are.
+      yield* TestClock.adjust(2)
+      assert.isDefined(lease.renewal.pollUnsafe())
+    }))
+
+  it.effect("nobody else is granted before the holder is out", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, memory } = yield* setting()
+      yield* faulty.hang("renew")
+      // Not even told to let go: only the backend's own expiry ends the claim.
+      yield* faulty.hang("withdraw")
+      const lease = yield* locker.scoped("k")
+      const claim = { ...faulty.calls[0]!.claims[0]!, id: "another" }
+      const answer = yield* memory.request(claim, "queue")
+      assert(answer._tag === "Queued")
+      const waiting = yield* fork(answer.granted)
+      yield* TestClock.adjust("9 seconds")
+      assert.strictEqual((yield* Effect.flip(lease.ensureHeld))._tag, "OwnershipLost")
+      yield* TestClock.adjust("899 millis")
+      assert.isUndefined(waiting.pollUnsafe())
+      yield* TestClock.adjust("1 milli")
+      assert.isDefined(waiting.pollUnsafe())
+    }))
+
+  it.effect("a yes that is read after the deadline is a no", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, shift } = yield* shiftedSetting
+      const lease = yield* locker.scoped("k")
+      const held = yield* faulty.holdReplies("renew")
+      yield* TestClock.adjust("3 seconds")
+      // It would have confirmed until 12 s; it was not heard until 10 s, when the lock had been over since 9 s.
+      shift.monotonic = 7000
+      yield* held.release
+      yield* TestClock.adjust(0)
+      const exit = lease.renewal.pollUnsafe()
+      assert(exit !== undefined && Exit.isFailure(exit))
+      assert.strictEqual((yield* Effect.flip(lease.ensureHeld))._tag, "OwnershipLost")
+      shift.monotonic = 0
+      assert.strictEqual((yield* Effect.flip(lease.ensureHeld))._tag, "OwnershipLost")
+    }))
+
+  it.effect("a grant that is heard of after its own deadline is not believed, and asked for again", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, shift } = yield* shiftedSetting
+      const held = yield* faulty.holdReplies("request")
+      const taking = yield* fork(locker.scoped("k"))
+      yield* held.caught
+      shift.monotonic = 9000
+      yield* held.release
+      yield* TestClock.adjust(0)
+      shift.monotonic = 0
+      const lease = yield* Fiber.join(taking)
+      yield* lease.ensureHeld
+      const ids = faulty.calls.filter((call) => call.operation === "request").map((call) => call.claims[0]!.id)
+      assert.isAbove(ids.length, 1)
+      assert.strictEqual(new Set(ids).size, 1)
+    }))
+
+  it.effect("a success that was reached after the deadline is OwnershipLost, as Stalled", () =>
+    Effect.gen(function*() {
+      const { locker, shift } = yield* shiftedSetting
+      const lost = lostBy(
+        yield* Effect.flip(locker.withLock(
+          "k",
+          Effect.sync(() => {
+            shift.monotonic = 9000
+            return 42
+          })
+        ))
+      )
+      assert.strictEqual(lost.reason, "Stalled")
+      assert.strictEqual(Duration.toMillis(lost.lastConfirmedAgo), 9000)
+    }))
+
+  it.effect("a success that was reached right before the deadline is one", () =>
+    Effect.gen(function*() {
+      const { locker, shift } = yield* shiftedSetting
+      const result = yield* locker.withLock(
+        "k",
+        Effect.sync(() => {
+          shift.monotonic = 8999
+          return 42
+        })
+      )
+      assert.strictEqual(result, 42)
+    }))
+
+  it.effect.each([
+    ["failure", Effect.fail("own"), Cause.fail("own")] as const,
+    ["defect", Effect.die("own"), Cause.die("own")] as const
+  ])(
+    "the program's own %s after the deadline is kept, and the loss joins it",
+    ([, end, own]) =>
+      Effect.gen(function*() {
+        const { locker, shift } = yield* shiftedSetting
+        const exit = yield* Effect.exit(locker.withLock(
+          "k",
+          Effect.suspend(() => {
+            shift.monotonic = 9000
+            return end as Effect.Effect<never, string>
+          })
+        ))
+        assert(Exit.isFailure(exit))
+        assert.strictEqual(exit.cause.reasons.length, 2)
+        assert.deepStrictEqual(exit.cause.reasons[0]!._tag, own.reasons[0]!._tag)
+        const loss = exit.cause.reasons[1]!
+        assert(Cause.isFailReason(loss))
+        assert.strictEqual((loss.error as OwnershipLost).reason, "Stalled")
+      })
+  )
+
+  it.effect("a program that fails while it is interrupted for a loss keeps its failure, and the loss joins it", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting()
+      const fiber = yield* fork(Effect.exit(
+        locker.withLock("k", Effect.onInterrupt(Effect.never, () => Effect.die("no time to clean up")))
+      ))
+      yield* faulty.answerRenewals({ _tag: "Gone" })
+      yield* TestClock.adjust("3 seconds")
+      const exit = yield* Fiber.join(fiber)
+      assert(Exit.isFailure(exit))
+      assert.isTrue(Cause.hasDies(exit.cause))
+      const loss = Cause.findErrorOption(exit.cause)
+      assert(Option.isSome(loss))
+      assert.strictEqual(lostBy(loss.value).reason, "Expired")
+      assert.isFalse(Cause.hasInterrupts(exit.cause))
+    }))
+
+  it.effect("a program that cannot be interrupted delays the report, not the loss", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting()
+      yield* faulty.hang("renew")
+      let remaining: Effect.Effect<Duration.Duration> = Effect.succeed(Duration.zero)
+      let lost: Effect.Effect<never, OwnershipLost> = Effect.never
+      const fiber = yield* fork(Effect.flip(locker.withLock("k", (lease) => {
+        remaining = lease.remaining
+        lost = lease.lost
+        return Effect.uninterruptible(Effect.sleep("20 seconds"))
+      })))
+      const watching = yield* fork(Effect.flip(lost))
+      yield* TestClock.adjust("8999 millis")
+      assert.strictEqual(yield* millis(remaining), 1)
+      assert.isUndefined(watching.pollUnsafe())
+      yield* TestClock.adjust("1 milli")
+      assert.strictEqual(yield* millis(remaining), 0)
+      assert.strictEqual(lostBy(yield* Fiber.join(watching)).reason, "Unreachable")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("11 seconds")
+      assert.strictEqual(Duration.toMillis(lostBy(yield* Fiber.join(fiber)).lastConfirmedAgo), 9000)
+    }))
+
+  it.effect("wall time that runs ahead by more than the ttl ends the lease; smaller steps and steps back do not", () =>
+    Effect.gen(function*() {
+      const { locker, shift } = yield* shiftedSetting
+      const lease = yield* locker.scoped("k")
+      shift.wall = 9000
+      yield* lease.ensureHeld
+      shift.wall = -1_000_000
+      yield* lease.ensureHeld
+      // What was a step back at the last renewal is where the next step is measured from.
+      yield* TestClock.adjust("3 seconds")
+      shift.wall = -1_000_000 + 9000
+      yield* lease.ensureHeld
+      shift.wall += 1
+      assert.strictEqual(lostBy(yield* Effect.flip(lease.ensureHeld)).reason, "Stalled")
+    }))
+
+  it.effect("where nobody asked since the last confirmation, it is Stalled; where the answer was awaited, Unreachable", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, shift } = yield* shiftedSetting
+      const reason = (lease: Lease["Service"]) =>
+        Effect.map(Effect.flip(lease.ensureHeld), (error) => lostBy(error).reason)
+      const confirmed = yield* locker.scoped("a")
+      yield* TestClock.adjust("3 seconds")
+      shift.monotonic = 9100
+      assert.strictEqual(yield* reason(confirmed), "Stalled")
+      shift.monotonic = 0
+
+      const [asked, late] = yield* Effect.all([locker.scoped("b"), locker.scoped("c")])
+      yield* faulty.hang("renew")
+      yield* TestClock.adjust("3 seconds")
+      shift.monotonic = 6100
+      assert.strictEqual(yield* reason(asked), "Unreachable")
+      shift.monotonic = 60_000
+      assert.strictEqual(yield* reason(late), "Stalled")
+      shift.monotonic = 0
+    }))
+
+  it.effect("a timer that finds the deadline long passed tells Stalled, and does not blame the backend", () =>
+    Effect.gen(function*() {
+      const { locker, shift } = yield* shiftedSetting
+      const lease = yield* locker.scoped("k")
+      shift.monotonic = 60_000
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(lostBy(yield* Effect.flip(lease.lost)).reason, "Stalled")
+    }))
+})
+
+describe("a good lock is not thrown away", () => {
+  it.effect.each([1, 2, 3])("%s failed renewals cost nothing", (times) =>
+    Effect.gen(function*() {
+      const { faulty, locker, sent } = yield* setting()
+      const lease = yield* locker.scoped("k")
+      yield* faulty.fail("renew", undefined, times)
+      yield* TestClock.adjust("45 seconds")
+      yield* lease.ensureHeld
+      assert.isAbove(sent("renew").length, 10)
+      assert.isAbove(yield* millis(lease.remaining), 5999)
+    }))
+
+  it.effect("renewals that are refused for a second cost nothing", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting({ defaultTtl: "3 seconds" })
+      const lease = yield* locker.scoped("k")
+      const refused = new LockBackendError({ operation: "renew", retryable: false, cause: new Error("ECONNREFUSED") })
+      yield* faulty.fail("renew", refused)
+      yield* TestClock.adjust("2 seconds")
+      yield* faulty.heal()
+      yield* TestClock.adjust("30 seconds")
+      yield* lease.ensureHeld
+    }))
+
+  it.effect("a renewal that hangs is given up within a third of the ttl and tried again", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, sent } = yield* setting()
+      const lease = yield* locker.scoped("k")
+      yield* faulty.hang("renew", 1)
+      yield* TestClock.adjust("7 seconds")
+      assert.deepStrictEqual(sent("renew").map((call) => call.answer), [undefined, "Confirmed"])
+      yield* TestClock.adjust("30 seconds")
+      yield* lease.ensureHeld
+    }))
+
+  it.effect.each(
+    [
+      ["dies", () => Effect.die("a bug in the store")],
+      ["answers for too few", () => Effect.succeed([])]
+    ] as const
+  )("a store whose renewal %s once is one that failed once", ([, renew]) =>
+    Effect.gen(function*() {
+      const memory = yield* MemoryLockStore.make
+      let times = 0
+      const locker = yield* lockerOver({ ...memory, renew: (held) => times++ === 0 ? renew() : memory.renew(held) })
+      const lease = yield* locker.scoped("k", { ttl: "9 seconds" })
+      yield* TestClock.adjust("1 minute")
+      yield* lease.ensureHeld
+    }))
+})
+
+describe("a renewal that is confirmed by something older", () => {
+  it.effect("moves nothing back, and is not asked for again without a pause", () =>
+    Effect.gen(function*() {
+      const memory = yield* MemoryLockStore.make
+      let renewals = 0
+      const locker = yield* lockerOver({
+        ...memory,
+        renew: (held) =>
+          Effect.sync(() => {
+            renewals++
+            return held.map(() => ({ _tag: "Confirmed" as const, confirmedAt: -1_000_000_000n }))
+          })
+      })
+      const lease = yield* locker.scoped("k", { ttl: "9 seconds" })
+      yield* TestClock.adjust("8 seconds")
+      assert.strictEqual(yield* millis(lease.remaining), 1000)
+      assert.isAtMost(renewals, 8)
+      yield* TestClock.adjust("1 seconds")
+      assert.strictEqual((yield* Effect.flip(lease.ensureHeld))._tag, "OwnershipLost")
+    }))
+})
+
+describe("typed loss with a reason", () => {
+  it.effect.each([["Gone", "Expired"], ["Replaced", "Replaced"], ["Revoked", "Revoked"]] as const)(
+    "a renewal that is answered by %s is a loss as %s, at once",
+    ([answer, reason]) =>
+      Effect.gen(function*() {
+        const { faulty, locker, sent } = yield* setting()
+        yield* faulty.answerRenewals({ _tag: answer })
+        const fiber = yield* fork(Effect.flip(locker.withLock("k", Effect.never)))
+        yield* TestClock.adjust("3 seconds")
+        const lost = lostBy(yield* Fiber.join(fiber))
+        assert.deepStrictEqual([lost.key, lost.fencingToken, lost.reason], ["k", 1n, reason])
+        assert.strictEqual(Duration.toMillis(lost.lastConfirmedAgo), 3000)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(sent("withdraw").length, 0)
+        assert.strictEqual(sent("renew").length, 1)
+      })
+  )
+
+  it.effect("a hint of a loss ends the lease at once, and one about a stranger does nothing", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, sent } = yield* setting()
+      const fiber = yield* fork(Effect.flip(locker.withLock("k", Effect.never)))
+      yield* faulty.lose("somebody", "Revoked")
+      yield* TestClock.adjust(0)
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* faulty.lose(faulty.calls[0]!.claims[0]!.id, "Revoked")
+      yield* TestClock.adjust(0)
+      assert.strictEqual(lostBy(yield* Fiber.join(fiber)).reason, "Revoked")
+      assert.strictEqual(sent("withdraw").length, 0)
+    }))
+
+  it.effect("one that is lost for want of an answer is withdrawn once, so that others need not wait for its expiry", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, memory, sent } = yield* setting()
+      yield* faulty.hang("renew")
+      const fiber = yield* fork(Effect.flip(locker.withLock("k", Effect.never)))
+      yield* TestClock.adjust("9 seconds")
+      assert.strictEqual(lostBy(yield* Fiber.join(fiber)).reason, "Unreachable")
+      assert.strictEqual(sent("withdraw").length, 1)
+      const answer = yield* memory.request({ ...faulty.calls[0]!.claims[0]!, id: "another" }, "try")
+      assert.strictEqual(answer._tag, "Granted")
+    }))
+
+  it.effect("a lost lease stays lost", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting()
+      const lease = yield* locker.scoped("k")
+      yield* faulty.answerRenewals({ _tag: "Gone" }, 1)
+      yield* TestClock.adjust("3 seconds")
+      yield* faulty.lose(faulty.calls[0]!.claims[0]!.id, "Revoked")
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(lostBy(yield* Effect.flip(lease.ensureHeld)).reason, "Expired")
+      assert.strictEqual(lostBy(yield* Effect.flip(lease.lost)).reason, "Expired")
+    }))
+})

@@ -1,0 +1,74 @@
+import { Clock, Context, Duration, Effect, Layer, Logger, References } from "effect"
+import { Locker, type LockerOptions, LockStore, MemoryLockStore } from "effect-dlock"
+import { FaultyLockStore } from "effect-dlock/testing"
+
+/** A locker of its own over `store`. */
+export const lockerOver = (store: LockStore["Service"], options?: LockerOptions) =>
+  Layer.build(Layer.provide(Locker.layer(options), Layer.succeed(LockStore, store))).pipe(
+    Effect.map(Context.get(Locker))
+  )
+
+/** A locker over a memory that can be disturbed. */
+export const setting = Effect.fnUntraced(function*(options?: LockerOptions) {
+  const memory = yield* MemoryLockStore.make
+  const faulty = yield* FaultyLockStore.make(memory)
+  const locker = yield* lockerOver(faulty.store, { defaultTtl: "9 seconds", ...options })
+  const sent = (operation: FaultyLockStore.Operation) => faulty.calls.filter((call) => call.operation === operation)
+  return { memory, faulty, locker, sent }
+})
+
+/** Forks, and runs up to its first wait. */
+export const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+/** A clock that can be pushed ahead without any timer's noticing, as by a blocked event loop or a machine that slept. */
+export const shiftedClock = Effect.map(Clock.clockWith(Effect.succeed), (clock) => {
+  const shift = { monotonic: 0, wall: 0 }
+  const nanos = (millis: number) => BigInt(millis) * 1_000_000n
+  const monotonicTimeNanosUnsafe = () => clock.monotonicTimeNanosUnsafe() + nanos(shift.monotonic)
+  const currentTimeMillisUnsafe = () => clock.currentTimeMillisUnsafe() + shift.wall
+  const currentTimeNanosUnsafe = () => clock.currentTimeNanosUnsafe() + nanos(shift.wall)
+  const shifted: Clock.Clock = {
+    monotonicTimeNanosUnsafe,
+    monotonicTimeNanos: Effect.sync(monotonicTimeNanosUnsafe),
+    currentTimeMillisUnsafe,
+    currentTimeMillis: Effect.sync(currentTimeMillisUnsafe),
+    currentTimeNanosUnsafe,
+    currentTimeNanos: Effect.sync(currentTimeNanosUnsafe),
+    sleep: (duration) => clock.sleep(duration)
+  }
+  return { shift, clock: shifted }
+})
+
+/** The same, with a locker that lives by it. */
+export const shiftedSetting = Effect.gen(function*() {
+  const { clock, shift } = yield* shiftedClock
+  const memory = yield* MemoryLockStore.make
+  const faulty = yield* FaultyLockStore.make(memory)
+  const locker = yield* Effect.provideService(
+    lockerOver(faulty.store, { defaultTtl: "9 seconds" }),
+    Clock.Clock,
+    clock
+  )
+  return { shift, memory, faulty, locker }
+})
+
+export const millis = (effect: Effect.Effect<Duration.Duration>) => Effect.map(effect, Duration.toMillis)
+
+interface Line {
+  readonly level: string
+  readonly message: string
+  readonly annotations: Readonly<Record<string, unknown>>
+}
+
+/** Runs an effect with a logger that keeps what it is given. */
+export const withLogs = <A, E, R>(body: (lines: ReadonlyArray<Line>) => Effect.Effect<A, E, R>) => {
+  const lines: Array<Line> = []
+  const logger = Logger.make<unknown, void>(({ fiber, logLevel, message }) => {
+    lines.push({
+      level: logLevel,
+      message: (Array.isArray(message) ? message : [message]).map(String).join(" "),
+      annotations: fiber.getRef(References.CurrentLogAnnotations)
+    })
+  })
+  return Effect.provideService(body(lines), References.CurrentLoggers, new Set([logger]))
+}

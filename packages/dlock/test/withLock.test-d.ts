@@ -1,0 +1,137 @@
+import { Context, Effect, type Fiber, type Layer, type Option, type Scope } from "effect"
+import {
+  type AcquireError,
+  type InvalidLockRequest,
+  Lease,
+  type LockAlreadyHeld,
+  type LockBackendError,
+  Locker,
+  type LockNotHeld,
+  type LockStore,
+  type LockTimeout,
+  type OwnershipLost,
+  withLock,
+  withLockIfAvailable
+} from "effect-dlock"
+import { describe, expectTypeOf, it } from "vitest"
+
+class Db extends Context.Service<Db, { readonly query: Effect.Effect<string, "down"> }>()("test/Db") {}
+
+const query = Db.use((db) => db.query)
+const opens: Effect.Effect<number, never, Scope.Scope | Lease | Db> = null!
+type WithLock = Effect.Effect<string, "down" | AcquireError | OwnershipLost, Locker | Db>
+type TryLock = Effect.Effect<
+  Option.Option<string>,
+  "down" | Exclude<AcquireError, LockTimeout> | OwnershipLost,
+  Locker | Db
+>
+
+describe("withLock", () => {
+  it("keeps the program's value, errors and services, and adds the lock's, in both call forms", () => {
+    expectTypeOf(withLock("k", query)).toEqualTypeOf<WithLock>()
+    expectTypeOf(withLock("k", query, { ttl: "5 seconds", timeout: "1 minute" })).toEqualTypeOf<WithLock>()
+    expectTypeOf(query.pipe(withLock("k"))).toEqualTypeOf<WithLock>()
+    expectTypeOf(query.pipe(withLock("k", { ttl: "5 seconds" }))).toEqualTypeOf<WithLock>()
+  })
+
+  it("takes a function of the lease, in both call forms", () => {
+    expectTypeOf(withLock("k", (lease) => {
+      expectTypeOf(lease).toEqualTypeOf<Lease["Service"]>()
+      return query
+    })).toEqualTypeOf<WithLock>()
+    expectTypeOf(withLock("k")((lease: Lease["Service"]) => Effect.as(query, lease.key))).toEqualTypeOf<WithLock>()
+  })
+
+  it("brings the lease and a scope, and asks for the rest", () => {
+    type Expected = Effect.Effect<number, AcquireError | OwnershipLost, Locker | Db>
+    expectTypeOf(withLock("k", opens)).toEqualTypeOf<Expected>()
+    expectTypeOf(opens.pipe(withLock("k"))).toEqualTypeOf<Expected>()
+    expectTypeOf(withLock("k", () => opens)).toEqualTypeOf<Expected>()
+  })
+
+  it("stands in Effect.scoped, as the README has it", () => {
+    const program = Effect.scoped(withLock("inventory:42", query)).pipe(
+      Effect.catchTag("OwnershipLost", (lost) => Effect.succeed(lost.reason))
+    )
+    expectTypeOf<Effect.Services<typeof program>>().toEqualTypeOf<Locker | Db>()
+    expectTypeOf<Effect.Error<typeof program>>().toEqualTypeOf<"down" | AcquireError>()
+  })
+
+  it("gives a lease only inside", () => {
+    const ensure = Effect.flatMap(Lease, (lease) => lease.ensureHeld)
+    expectTypeOf<Effect.Services<typeof ensure>>().toEqualTypeOf<Lease>()
+    // What `runPromise` takes: a program that wants a lease does not run outside a lock.
+    expectTypeOf(ensure).not.toExtend<Effect.Effect<unknown, unknown>>()
+    const inside = withLock("k", ensure)
+    expectTypeOf<Effect.Services<typeof inside>>().toEqualTypeOf<Locker>()
+    expectTypeOf<Effect.Error<typeof inside>>().toEqualTypeOf<AcquireError | OwnershipLost | LockNotHeld>()
+    // Nor does a lock without a locker.
+    expectTypeOf(inside).not.toExtend<Effect.Effect<unknown, unknown>>()
+    expectTypeOf(Effect.provide(inside, Locker.layerMemory)).toExtend<Effect.Effect<void, unknown>>()
+  })
+
+  it("has no option that does not exist", () => {
+    void [
+      // @ts-expect-error not yet
+      withLock("k", query, { reentrant: true }),
+      // @ts-expect-error not a duration
+      withLock("k", query, { ttl: {} as Date })
+    ]
+  })
+})
+
+describe("withLockIfAvailable", () => {
+  it("is an option, never times out, and takes no timeout", () => {
+    expectTypeOf(withLockIfAvailable("k", query)).toEqualTypeOf<TryLock>()
+    expectTypeOf(query.pipe(withLockIfAvailable("k"))).toEqualTypeOf<TryLock>()
+    expectTypeOf(query.pipe(withLockIfAvailable("k", { ttl: "5 seconds" }))).toEqualTypeOf<TryLock>()
+    expectTypeOf(withLockIfAvailable("k", () => query)).toEqualTypeOf<TryLock>()
+    void [
+      // @ts-expect-error it does not wait
+      withLockIfAvailable("k", query, { timeout: "1 second" })
+    ]
+  })
+})
+
+describe("Locker", () => {
+  it("scoped asks for a scope and cannot fail with OwnershipLost", () => {
+    expectTypeOf(Locker.scoped("k")).toEqualTypeOf<
+      Effect.Effect<Lease["Service"], AcquireError, Locker | Scope.Scope>
+    >()
+    expectTypeOf(Locker.scopedIfAvailable("k")).toEqualTypeOf<
+      Effect.Effect<
+        Option.Option<Lease["Service"]>,
+        LockAlreadyHeld | LockBackendError | InvalidLockRequest,
+        Locker | Scope.Scope
+      >
+    >()
+    expectTypeOf<AcquireError>().toEqualTypeOf<
+      LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
+    >()
+    void [
+      // @ts-expect-error it does not wait
+      Locker.scopedIfAvailable("k", { timeout: "1 second" })
+    ]
+  })
+
+  it("has layers that say what they need and how they fail", () => {
+    expectTypeOf(Locker.layerMemory).toEqualTypeOf<Layer.Layer<Locker>>()
+    expectTypeOf<Layer.Services<ReturnType<typeof Locker.layer>>>().toEqualTypeOf<LockStore>()
+    expectTypeOf<Layer.Error<ReturnType<typeof Locker.layer>>["_tag"]>().toEqualTypeOf<"ConfigError">()
+    expectTypeOf<Layer.Error<typeof Locker.layerConfig>["_tag"]>().toEqualTypeOf<"ConfigError">()
+  })
+})
+
+describe("Lease", () => {
+  it("fails with what can happen to it", () => {
+    type Service = Lease["Service"]
+    expectTypeOf<Service["renewal"]>().toEqualTypeOf<Fiber.Fiber<never, OwnershipLost>>()
+    expectTypeOf<Service["lost"]>().toEqualTypeOf<Effect.Effect<never, OwnershipLost>>()
+    expectTypeOf<Service["ensureHeld"]>().toEqualTypeOf<Effect.Effect<void, OwnershipLost | LockNotHeld>>()
+    expectTypeOf<Service["release"]>().toEqualTypeOf<Effect.Effect<void>>()
+    expectTypeOf<Service["fencingToken"]>().toEqualTypeOf<bigint>()
+    const lease: Service = null!
+    const guarded = () => lease.whileHeld(query)
+    expectTypeOf(guarded).returns.toEqualTypeOf<Effect.Effect<string, "down" | OwnershipLost | LockNotHeld, Db>>()
+  })
+})
