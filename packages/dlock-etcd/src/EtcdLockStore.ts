@@ -1,0 +1,52 @@
+/**
+ * The store alone, for those who build their own locker over it or prove it with the conformance suite. Programs want
+ * `EtcdLocker`.
+ *
+ * @since 0.1.0
+ */
+import type { LockBackendError } from "effect-dlock/LockError"
+import { LockStore } from "effect-dlock/LockStore"
+import type * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Etcd3, IOptions } from "etcd3"
+import * as Connection from "./internal/connection.ts"
+import * as Options from "./internal/options.ts"
+import * as Store from "./internal/store.ts"
+
+/**
+ * The options of `EtcdLocker.layer` that are the store's.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type EtcdLockStoreOptions = Options.Options
+
+/**
+ * A store on the etcd at `hosts`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: EtcdLockStoreOptions): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
+  Layer.effect(LockStore, Effect.flatMap(Options.parse(options), make))
+
+/**
+ * A store at the hosts of a client that is neither used nor closed.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerClient = (
+  client: Etcd3,
+  options: Omit<EtcdLockStoreOptions, "hosts" | "username" | "password" | "tls"> = {}
+): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
+  Layer.effect(
+    LockStore,
+    Effect.flatMap(
+      Options.parseLimits(options),
+      (limits) => make({ target: (client as unknown as { readonly options: IOptions }).options, ...limits })
+    )
+  )
+
+const make = (settings: Options.Settings) => Effect.flatMap(Connection.open(settings), Store.make)

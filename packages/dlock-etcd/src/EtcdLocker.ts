@@ -1,0 +1,146 @@
+/**
+ * Lockers over etcd (3.4 or newer, 3.5 advised).
+ *
+ * Every layer opens connections of its own to each host, with settings that are safe for a lock. It waits until one
+ * answers, at most `connectTimeout`, and fails with `LockBackendError` after that; credentials that the server refuses
+ * fail at once. On closing, the layer revokes its leases, so that nothing of it is left.
+ *
+ * Times to live are whole seconds on etcd, and the server raises short ones: `lease.ttl` says what was granted.
+ *
+ * @since 0.1.0
+ */
+import { Locker, type LockerOptions } from "effect-dlock/Locker"
+import type { LockBackendError } from "effect-dlock/LockError"
+import * as Config from "effect/Config"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import type { Etcd3 } from "etcd3"
+import * as EtcdLockStore from "./EtcdLockStore.ts"
+import * as Files from "./internal/files.ts"
+
+/**
+ * What an etcd locker goes by besides `LockerOptions`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface EtcdLockerOptions extends LockerOptions {
+  /** `http://127.0.0.1:2379`, several as an array or with commas; `https:` for TLS, the same for all. */
+  readonly hosts: string | ReadonlyArray<string>
+  /** With `password`, for a cluster that has authentication enabled. */
+  readonly username?: string | undefined
+  readonly password?: string | Redacted.Redacted | undefined
+  /** PEM texts: the authority that signed the servers' certificates, and a certificate and key of our own. */
+  readonly tls?: {
+    readonly ca: string
+    readonly cert?: string | undefined
+    readonly key?: string | Redacted.Redacted | undefined
+  } | undefined
+  /** How long the layer waits for a host. 5 seconds unless given. */
+  readonly connectTimeout?: Duration.Input | undefined
+  /** The longest that one request may take, other hosts included. 2 seconds unless given. */
+  readonly operationTimeout?: Duration.Input | undefined
+}
+
+/** What a layer over etcd can fail with. */
+type Failure = Config.ConfigError | LockBackendError
+
+/**
+ * A locker on the etcd at `hosts`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { withLock } from "effect-dlock"
+ * import { EtcdLocker } from "effect-dlock-etcd"
+ *
+ * const EtcdLockerLive = EtcdLocker.layer({ hosts: "http://127.0.0.1:2379", prefix: "shop/lock/" })
+ *
+ * const program = withLock("inventory:42", Effect.log("alone")).pipe(Effect.provide(EtcdLockerLive))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: EtcdLockerOptions): Layer.Layer<Locker, Failure> => {
+  const { defaultTtl, guardGap, holder, prefix, ...rest } = options
+  return Locker.layerOver(EtcdLockStore.layer(rest), { defaultTtl, guardGap, holder, prefix })
+}
+
+/**
+ * The same, each option from Effect's `Config`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Config } from "effect"
+ * import { EtcdLocker } from "effect-dlock-etcd"
+ *
+ * const LockerLive = EtcdLocker.layerConfig({ hosts: Config.String("ETCD_HOSTS"), prefix: Config.succeed("shop/lock/") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (options: Config.Wrap<EtcdLockerOptions>): Layer.Layer<Locker, Failure> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * A locker at the hosts, and with the credentials, of a client that the program already has. The client itself is
+ * neither used nor closed: its settings are made for other work than a lock's.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { EtcdLocker } from "effect-dlock-etcd"
+ * import { Etcd3 } from "etcd3"
+ *
+ * const etcd = new Etcd3({ hosts: "http://127.0.0.1:2379" })
+ * const LockerLive = EtcdLocker.layerClient(etcd, { prefix: "lock/" })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerClient = (
+  client: Etcd3,
+  options: Omit<EtcdLockerOptions, "hosts" | "username" | "password" | "tls"> = {}
+): Layer.Layer<Locker, Failure> => {
+  const { defaultTtl, guardGap, holder, prefix, ...rest } = options
+  return Locker.layerOver(EtcdLockStore.layerClient(client, rest), { defaultTtl, guardGap, holder, prefix })
+}
+
+/**
+ * A locker whose settings all come from the environment (Effect's `Config`): `DLOCK_ETCD_HOSTS` (required, with commas),
+ * `DLOCK_ETCD_USERNAME`, `DLOCK_ETCD_PASSWORD`, the paths `DLOCK_ETCD_CA`, `DLOCK_ETCD_CERT` and `DLOCK_ETCD_KEY`,
+ * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const EtcdLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
+  Effect.gen(function*() {
+    const config = yield* Config.all({
+      hosts: Config.String("DLOCK_ETCD_HOSTS"),
+      username: Config.option(Config.String("DLOCK_ETCD_USERNAME")),
+      password: Config.option(Config.Redacted("DLOCK_ETCD_PASSWORD")),
+      ca: Config.option(Config.String("DLOCK_ETCD_CA")),
+      cert: Config.option(Config.String("DLOCK_ETCD_CERT")),
+      key: Config.option(Config.String("DLOCK_ETCD_KEY")),
+      prefix: Config.option(Config.String("DLOCK_PREFIX")),
+      defaultTtl: Config.option(Config.Duration("DLOCK_DEFAULT_TTL"))
+    })
+    return layer({
+      hosts: config.hosts,
+      username: Option.getOrUndefined(config.username),
+      password: Option.getOrUndefined(config.password),
+      tls: yield* Files.tls(config),
+      prefix: Option.getOrUndefined(config.prefix),
+      defaultTtl: Option.getOrUndefined(config.defaultTtl)
+    })
+  })
+)

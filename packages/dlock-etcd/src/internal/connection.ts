@@ -1,0 +1,185 @@
+import { LockBackendError } from "effect-dlock/LockError"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { Etcd3, type IOptions, type KVClient, type LeaseClient, type WatchClient } from "etcd3"
+import { type CallFailure, fromClient, isLasting, silent } from "./failure.ts"
+import type { Port, Reply, WatchStream } from "./port.ts"
+
+export interface ConnectionOptions {
+  /** Where, as whom and with which certificates: everything else is set here. */
+  readonly target: IOptions
+  /** Milliseconds until the layer gives up. */
+  readonly connectTimeout: number
+  /** Milliseconds that one call may take, other hosts included. */
+  readonly callLimit: number
+}
+
+/** The client's plain calls, which it keeps to itself: its builders cannot say all that a transaction can. */
+interface Calls {
+  readonly kv: KVClient
+  readonly leaseClient: LeaseClient
+  readonly watchClient: WatchClient
+}
+
+/**
+ * The client would repeat calls behind our back and, after a few failures, refuse them all for seconds, releases
+ * included. It does what it is told, once.
+ */
+const once = {
+  execute: async <A>(call: (context: { readonly signal: AbortSignal }) => A): Promise<Awaited<A>> =>
+    await call({ signal: notAborted })
+}
+const notAborted = new AbortController().signal
+
+const safe = (target: IOptions, host: string): IOptions => ({
+  ...target,
+  hosts: host,
+  faultHandling: { host: () => once as never, global: once as never },
+  // A connection that has gone silent is noticed within ten seconds; servers punish a shorter time.
+  grpcOptions: {
+    ...target.grpcOptions,
+    "grpc.keepalive_time_ms": 8_000,
+    "grpc.keepalive_timeout_ms": 2_000,
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 500
+  }
+})
+
+/** The hosts, each by a client of its own, so that we decide which one is asked. Closed with the scope. */
+export const open: (
+  options: ConnectionOptions
+) => Effect.Effect<Port, LockBackendError, Scope.Scope> = Effect.fnUntraced(function*(options) {
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const { target } = options
+  const hosts = typeof target.hosts === "string" ? [target.hosts] : target.hosts
+  const clients = yield* Effect.forEach(hosts, (host) =>
+    Effect.acquireRelease(
+      Effect.try({
+        try: () => new Etcd3(safe(target, host)),
+        catch: (error) =>
+          new LockBackendError({ operation: "connect", retryable: false, cause: fromClient(error).cause })
+      }),
+      (client) => Effect.sync(() => client.close())
+    ))
+  let current = 0
+
+  /** One call on one host. The promise is never left without somebody who hears of its failure. */
+  const attempt = <A>(limit: number, call: (calls: Calls, deadline: number) => Promise<A>) =>
+    Effect.callback<Reply<A>, CallFailure>((resume) => {
+      const sentAt = clock.monotonicTimeNanosUnsafe()
+      // The wall clock, because that is what the transport counts by; it bounds a call, never a belief.
+      const deadline = clock.currentTimeMillisUnsafe() + limit
+      call(clients[current % clients.length] as unknown as Calls, deadline).then(
+        (value) => resume(Effect.succeed({ sentAt, value })),
+        (error: unknown) => resume(Effect.fail(fromClient(error)))
+      )
+    }).pipe(Effect.timeoutOrElse({ duration: limit + 50, orElse: () => Effect.fail(silent) }))
+
+  /** The same, on the next host when this one fails or hangs. What was unknown before stays unknown. */
+  const call = <A>(
+    make: (calls: Calls, deadline: number) => Promise<A>
+  ): Effect.Effect<Reply<A>, CallFailure> =>
+    Effect.gen(function*() {
+      const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(options.callLimit))
+      let unknown = false
+      for (let tries = 1;; tries++) {
+        const left = Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
+        const asked = current
+        const exit = yield* Effect.result(attempt(Math.max(20, left / Math.max(1, clients.length - tries + 1)), make))
+        if (exit._tag === "Success") return exit.success
+        const failure = exit.failure
+        unknown ||= !failure.notDone
+        if (failure.notDone || tries >= clients.length) {
+          if (!failure.notDone && asked === current) current++
+          return yield* Effect.fail({ ...failure, notDone: !unknown })
+        }
+        if (asked === current) current++
+      }
+    })
+
+  const keepAlive = (id: string) =>
+    call(async ({ leaseClient }, deadline) => {
+      const stream = await leaseClient.leaseKeepAlive({ deadline })
+      try {
+        return await new Promise<number>((resolve, reject) => {
+          stream.on("data", (response) => resolve(Number(response.TTL)))
+          stream.on("error", reject)
+          stream.on("end", () => reject(new Error("the stream ended without an answer")))
+          stream.write({ ID: id })
+        })
+      } finally {
+        stream.end()
+      }
+    })
+
+  const port: Port = {
+    txn: (request) => call(({ kv }, deadline) => kv.txn(request, { deadline })),
+    grant: (id, seconds) =>
+      call(({ leaseClient }, deadline) => leaseClient.leaseGrant({ ID: id, TTL: seconds }, { deadline })).pipe(
+        Effect.map(({ sentAt, value }) => ({ sentAt, value: Number(value.TTL) })),
+        Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
+      ),
+    revoke: (id) =>
+      Effect.map(
+        call(({ leaseClient }, deadline) => leaseClient.leaseRevoke({ ID: id }, { deadline })),
+        ({ sentAt }) => ({ sentAt, value: undefined })
+      ),
+    keepAlive,
+    inspect: (id) =>
+      Effect.map(
+        call(({ leaseClient }, deadline) => leaseClient.leaseTimeToLive({ ID: id, keys: true }, { deadline })),
+        ({ sentAt, value }) => ({
+          sentAt,
+          value: { ttl: Number(value.TTL), keys: value.keys.map((key) => key.toString()) }
+        })
+      ),
+    watch: ({ onEnd, onResponse }) =>
+      Effect.tryPromise({
+        try: async (): Promise<WatchStream> => {
+          const { watchClient } = clients[current % clients.length] as unknown as Calls
+          const stream = await watchClient.watch()
+          let ended = false
+          const end = () => {
+            if (ended) return
+            ended = true
+            onEnd()
+          }
+          stream.on("error", end)
+          stream.on("end", end)
+          stream.on("data", onResponse)
+          return {
+            send: (request) => {
+              if (!ended) stream.write(request)
+            },
+            close: () => {
+              ended = true
+              stream.cancel()
+            }
+          }
+        },
+        catch: fromClient
+      })
+  }
+
+  yield* reachable(port, options)
+  return port
+})
+
+/** Waits until the server answers a request that asks for nothing. */
+const reachable = (port: Port, options: ConnectionOptions): Effect.Effect<void, LockBackendError> => {
+  let last: CallFailure = silent
+  const failed = () =>
+    Effect.fail(new LockBackendError({ operation: "connect", retryable: !isLasting(last.cause), cause: last.cause }))
+  const ask: Effect.Effect<void, LockBackendError> = Effect.suspend(() =>
+    Effect.matchEffect(port.txn({ compare: [], success: [], failure: [] }), {
+      onSuccess: () => Effect.void,
+      onFailure: (failure) => {
+        last = failure
+        return isLasting(failure.cause) ? failed() : Effect.delay(ask, "100 millis")
+      }
+    })
+  )
+  return Effect.timeoutOrElse(ask, { duration: options.connectTimeout, orElse: failed })
+}

@@ -1,0 +1,211 @@
+import type * as Clock from "effect/Clock"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { CallFailure } from "./failure.ts"
+import type { Port, Reply } from "./port.ts"
+
+/** What a beat found: since when the lease is known to live, and the keys that it carries. */
+export interface Beat {
+  readonly confirmedAt: bigint
+  readonly keys: ReadonlySet<string>
+}
+
+/** A lease of this process, shared by its claims of one length. */
+export class Lease<Claim> {
+  readonly id: string
+  /** Milliseconds, as the server granted them. */
+  readonly ttl: number
+  readonly claims = new Map<string, Claim>()
+  /** When the last grant or keep-alive was sent that the server confirmed. */
+  confirmedAt: bigint
+  /** The last keep-alive brought no answer. */
+  doubtful = false
+  gone = false
+  /** The beat that is under way. */
+  beating: Deferred.Deferred<Beat, CallFailure> | undefined
+  lastUsedAt = 0
+
+  constructor(id: string, ttl: number, confirmedAt: bigint) {
+    this.id = id
+    this.ttl = ttl
+    this.confirmedAt = confirmedAt
+  }
+}
+
+const claimsPerLease = 512
+
+/**
+ * The leases of a process: one for each length of time and 512 claims, kept alive for as long as somebody is on it and
+ * a little longer, so that a section costs no grant. A lease whose keep-alive failed, or has used up a third of its
+ * time, is confirmed before it carries anything new.
+ */
+export class Leases<Claim> {
+  private readonly byLength = new Map<number, Array<Lease<Claim>>>()
+  private readonly granting = new Map<number, Deferred.Deferred<void, CallFailure>>()
+  private readonly clock: Clock.Clock
+  private readonly port: Port
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private readonly onGone: (lease: Lease<Claim>) => void
+
+  constructor(
+    clock: Clock.Clock,
+    port: Port,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+    onGone: (lease: Lease<Claim>) => void
+  ) {
+    this.clock = clock
+    this.port = port
+    this.fork = fork
+    this.onGone = onGone
+  }
+
+  private now(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1_000_000
+  }
+
+  all(): ReadonlyArray<Lease<Claim>> {
+    return Array.from(this.byLength.values()).flat()
+  }
+
+  /** A lease of at least `seconds` that has room, with the claim on it. */
+  join(seconds: number, key: string, claim: Claim): Effect.Effect<Lease<Claim>, CallFailure> {
+    return Effect.suspend(() => {
+      const lease = this.byLength.get(seconds)?.find((lease) => !lease.gone && lease.claims.size < claimsPerLease)
+      if (lease !== undefined) {
+        lease.claims.set(key, claim)
+        lease.lastUsedAt = this.now()
+        return Effect.succeed(lease)
+      }
+      return Effect.andThen(this.grant(seconds), this.join(seconds, key, claim))
+    })
+  }
+
+  leave(lease: Lease<Claim>, key: string): void {
+    lease.claims.delete(key)
+    lease.lastUsedAt = this.now()
+  }
+
+  /** One grant at a time of each length: whoever comes meanwhile waits for it. It outlives whoever asked first. */
+  private grant(seconds: number): Effect.Effect<void, CallFailure> {
+    const pending = this.granting.get(seconds)
+    if (pending !== undefined) return Deferred.await(pending)
+    const granted = Deferred.makeUnsafe<void, CallFailure>()
+    this.granting.set(seconds, granted)
+    const id = freshId()
+    this.fork(
+      Effect.matchEffect(this.port.grant(id, seconds), {
+        onSuccess: ({ sentAt, value }) =>
+          Effect.sync(() => {
+            const lease = new Lease<Claim>(id, value * 1_000, sentAt)
+            lease.lastUsedAt = this.now()
+            const same = this.byLength.get(seconds)
+            if (same === undefined) this.byLength.set(seconds, [lease])
+            else same.push(lease)
+          }).pipe(Effect.andThen(Deferred.succeed(granted, undefined))),
+        onFailure: (failure) =>
+          // Its answer may have been lost on the way.
+          Effect.andThen(Deferred.fail(granted, failure), failure.notDone ? Effect.void : this.drop(id))
+      }).pipe(
+        Effect.ensuring(Effect.sync(() => this.granting.delete(seconds))),
+        Effect.asVoid
+      )
+    )
+    return Deferred.await(granted)
+  }
+
+  private drop(id: string): Effect.Effect<void> {
+    return Effect.ignore(this.port.revoke(id))
+  }
+
+  /** Two thirds of its time left, and no doubt about it? */
+  isFresh(lease: Lease<Claim>): boolean {
+    return !lease.gone && !lease.doubtful && this.now() < toMillis(lease.confirmedAt) + lease.ttl / 3
+  }
+
+  /** Fails only where nothing was heard; a lease that is gone is `gone`. */
+  freshen(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
+    return Effect.suspend(() => this.isFresh(lease) || lease.gone ? Effect.void : Effect.asVoid(this.beat(lease)))
+  }
+
+  /**
+   * Keeps the lease alive and asks what it carries: a keep-alive alone says nothing of a claim that was deleted, nor of
+   * one that should not be there. One at a time; whoever comes meanwhile hears the same.
+   */
+  beat(lease: Lease<Claim>): Effect.Effect<Beat, CallFailure> {
+    return Effect.suspend(() => {
+      if (lease.beating !== undefined) return Deferred.await(lease.beating)
+      const beating = Deferred.makeUnsafe<Beat, CallFailure>()
+      lease.beating = beating
+      this.fork(
+        this.confirm(lease).pipe(
+          Effect.exit,
+          Effect.flatMap((exit) => {
+            lease.beating = undefined
+            return Deferred.done(beating, exit)
+          }),
+          Effect.asVoid
+        )
+      )
+      return Deferred.await(beating)
+    })
+  }
+
+  private confirm(lease: Lease<Claim>): Effect.Effect<Beat, CallFailure> {
+    return Effect.gen({ self: this }, function*() {
+      const kept: Reply<number> = yield* Effect.tapError(this.port.keepAlive(lease.id), () =>
+        Effect.sync(() => {
+          lease.doubtful = true
+        }))
+      if (kept.value <= 0) return this.lost(lease)
+      lease.doubtful = false
+      if (kept.sentAt > lease.confirmedAt) lease.confirmedAt = kept.sentAt
+      const { value } = yield* this.port.inspect(lease.id)
+      if (value.ttl <= 0) return this.lost(lease)
+      return { confirmedAt: lease.confirmedAt, keys: new Set(value.keys) }
+    })
+  }
+
+  /** Nothing that was on it is left. */
+  lost(lease: Lease<Claim>): Beat {
+    if (!lease.gone) {
+      lease.gone = true
+      for (const leases of this.byLength.values()) {
+        const index = leases.indexOf(lease)
+        if (index !== -1) leases.splice(index, 1)
+      }
+      this.onGone(lease)
+    }
+    return { confirmedAt: lease.confirmedAt, keys: new Set() }
+  }
+
+  /** When the lease must be looked after if no renewal of a claim on it does so before. */
+  dueAt(lease: Lease<Claim>): number {
+    if (lease.beating !== undefined) return Infinity
+    const confirmedAt = toMillis(lease.confirmedAt)
+    return lease.doubtful ? this.now() + lease.ttl / 20 : confirmedAt + lease.ttl * 0.4
+  }
+
+  /** Nobody has been on it for a while: it goes. */
+  isIdle(lease: Lease<Claim>): boolean {
+    return lease.claims.size === 0 && this.now() > lease.lastUsedAt + Math.max(60_000, 2 * lease.ttl)
+  }
+
+  retire(lease: Lease<Claim>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.lost(lease)
+      return this.drop(lease.id)
+    })
+  }
+}
+
+/** A 63-bit number of our choosing, so that a grant may be asked for twice. */
+export const freshId = (): string => {
+  const bytes = SecureRandom.randomBytesUnsafe(8)
+  let id = BigInt(bytes[0]! & 0x7f)
+  for (const byte of bytes.subarray(1)) id = id << 8n | BigInt(byte)
+  return String(id === 0n ? 1n : id)
+}
+
+const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000

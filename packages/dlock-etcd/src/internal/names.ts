@@ -1,0 +1,24 @@
+/** The keys of one lock. */
+export interface Names {
+  /** All claims stand in this folder, in the order of their create revisions: etcd's own queue of a mutex. */
+  readonly folder: Buffer
+  /** The end of the folder's range. */
+  readonly folderEnd: Buffer
+  readonly entry: (id: string) => Buffer
+  /** The mark that a claim is cancelled. NUL, which no key holds, keeps it out of every folder. */
+  readonly mark: (id: string) => Buffer
+}
+
+/**
+ * `%` and `/` of a key are encoded, so that no lock's folder holds another's claims: `etcdctl lock a` would wait for the
+ * claims of `a/b` otherwise. The prefix stays as it is.
+ */
+export const names = (name: string, prefix: string): Names => {
+  const path = prefix + name.slice(prefix.length).replaceAll("%", "%25").replaceAll("/", "%2F")
+  return {
+    folder: Buffer.from(`${path}/`),
+    folderEnd: Buffer.from(`${path}0`),
+    entry: (id) => Buffer.from(`${path}/${id}`),
+    mark: (id) => Buffer.from(`${path}\0${id}`)
+  }
+}

@@ -1,0 +1,16 @@
+import { assert, describe, it } from "@effect/vitest"
+import { etcdUrl } from "dlock-testing/context"
+import { Context, Effect, Layer } from "effect"
+import { LockStore } from "effect-dlock"
+import { EtcdLockStore } from "effect-dlock-etcd"
+import { Conformance } from "effect-dlock/testing"
+
+describe("the etcd store", () => {
+  const client = Effect.map(
+    Effect.suspend(() => Layer.build(Layer.fresh(EtcdLockStore.layer({ hosts: etcdUrl() })))),
+    (context) => Context.get(context, LockStore)
+  )
+  const cases = Conformance.cases({ client, advance: Effect.sleep, ttl: "1800 millis", lateness: "2 seconds" })
+  for (const { name, run } of cases) it.live(name, () => Effect.scoped(run), 60_000)
+  it("is told what to do", () => assert.isAbove(cases.length, 10))
+})
