@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as Driver from "./internal/driver.ts"
 import * as internal from "./internal/locker.ts"
 import * as Settings from "./internal/settings.ts"
 import type { Lease } from "./Lease.ts"
@@ -159,4 +160,38 @@ export class Locker extends Context.Service<Locker, {
     Locker,
     Effect.flatMap(Effect.orDie(Settings.parse()), internal.make)
   ).pipe(Layer.provide(MemoryLockStore.layer))
+
+  /**
+   * The locker that the configuration names: `DLOCK_DRIVER` is a key of the record, or `memory`, which is always there.
+   * A driver is a layer, or a function that promises one, so that a program loads the client of one backend only.
+   *
+   * Unset, unknown or not installed is a `ConfigError` that says what there is. There is no default on purpose: a fleet
+   * whose instances silently fell back to their own memory would have no exclusion at all.
+   *
+   * **Example**
+   *
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Locker, withLock } from "effect-dlock"
+   *
+   * const LockerLive = Locker.layerDriver({
+   *   redis: () => import("effect-dlock-redis").then((module) => module.RedisLockerLive),
+   *   etcd: () => import("effect-dlock-etcd").then((module) => module.EtcdLockerLive)
+   * })
+   *
+   * const program = withLock("inventory:42", Effect.log("alone")).pipe(Effect.provide(LockerLive))
+   * ```
+   */
+  static readonly layerDriver = <
+    const Drivers extends Readonly<Record<string, Driver.Driver<Layer.Layer<Locker, any, any>>>>
+  >(
+    drivers: Drivers
+  ): Layer.Layer<
+    Locker,
+    Config.ConfigError | Layer.Error<Driver.LayerOf<Drivers[keyof Drivers]>>,
+    Layer.Services<Driver.LayerOf<Drivers[keyof Drivers]>>
+  > => {
+    const memory = Layer.provide(Locker.layerConfig, MemoryLockStore.layer)
+    return Layer.unwrap(Driver.choose<Layer.Layer<Locker, any, any>>({ memory, ...drivers }))
+  }
 }
