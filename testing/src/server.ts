@@ -58,7 +58,8 @@ export const start = async (options: Options): Promise<Server> => {
   const log = Path.join(dir, "server.log")
   const output = Fs.openSync(log, "w")
   const [file, ...args] = [...dieWithParent, options.program, ...options.args(dir)] as [string, ...Array<string>]
-  const child = spawn(file, args, { cwd: dir, stdio: ["ignore", output, output] })
+  // In a group of its own: Ctrl-C in a terminal is for this process, whose clients may yet have something to release.
+  const child = spawn(file, args, { cwd: dir, stdio: ["ignore", output, output], detached: true })
   Fs.closeSync(output)
   running.add(child)
   const gone = new Promise<void>((resolve) => {

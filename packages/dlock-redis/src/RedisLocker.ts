@@ -9,13 +9,14 @@
  */
 import { Locker, type LockerOptions } from "effect-dlock/Locker"
 import type { LockBackendError } from "effect-dlock/LockError"
+import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import type { Redis } from "ioredis"
+import { problemOfRetryInterval, problemOfUrl } from "./internal/options.ts"
 import * as RedisLockStore from "./RedisLockStore.ts"
 
 /**
@@ -121,18 +122,14 @@ export const layerClient = (
  */
 export const RedisLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
   Effect.map(
-    Config.all({
-      url: Config.Redacted("DLOCK_REDIS_URL"),
-      prefix: Config.option(Config.String("DLOCK_PREFIX")),
-      defaultTtl: Config.option(Config.Duration("DLOCK_DEFAULT_TTL")),
-      retryInterval: Config.option(Config.Duration("DLOCK_RETRY_INTERVAL"))
+    Effect.all({
+      url: StoreOptions.requiredVariable("DLOCK_REDIS_URL", "redis://127.0.0.1:6379", problemOfUrl),
+      retryInterval: StoreOptions.variable("DLOCK_RETRY_INTERVAL", problemOfRetryInterval)
     }),
-    ({ defaultTtl, prefix, retryInterval, url }) =>
-      layer({
-        url,
-        prefix: Option.getOrUndefined(prefix),
-        defaultTtl: Option.getOrUndefined(defaultTtl),
-        retryInterval: Option.getOrUndefined(retryInterval)
-      })
+    ({ retryInterval, url }) =>
+      Locker.layerConfigOver(RedisLockStore.layer({
+        url: Redacted.make(url),
+        retryInterval: retryInterval as Duration.Input | undefined
+      }))
   )
 )

@@ -109,7 +109,7 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
   { key: Schema.String, fencingToken: Schema.BigIntFromString }
 ) {
   override get message(): string {
-    return `The lock "${this.key}" is already held by the section that asks for it`
+    return `The lock "${this.key}" is already held by the section or the scope that asks for it`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockAlreadyHeld)(this), this)

@@ -140,17 +140,18 @@ export class Locker extends Context.Service<Locker, {
   static readonly layerOver = <E, R>(
     store: Layer.Layer<LockStore, E, R>,
     options?: LockerOptions
-  ): Layer.Layer<Locker, Config.ConfigError | E, R> =>
-    Layer.unwrap(Effect.map(
-      Settings.parse(options),
-      (settings) => Layer.provide(Layer.effect(Locker, internal.make(settings)), store)
-    ))
+  ): Layer.Layer<Locker, Config.ConfigError | E, R> => over(store, Settings.parse(options))
 
-  /** A locker over the `LockStore` that is provided, with `DLOCK_PREFIX` and `DLOCK_DEFAULT_TTL` read from Effect's `Config`. */
+  /** A locker over the `LockStore` that is provided, with `DLOCK_PREFIX` and `DLOCK_DEFAULT_TTL` from `Config`. */
   static readonly layerConfig: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
     Locker,
     Effect.flatMap(Settings.fromConfig, internal.make)
   )
+
+  /** The same over a store that is opened for it alone, once the configuration has been found right. */
+  static readonly layerConfigOver = <E, R>(
+    store: Layer.Layer<LockStore, E, R>
+  ): Layer.Layer<Locker, Config.ConfigError | E, R> => over(store, Settings.fromConfig)
 
   /**
    * A locker in this process's memory, with every promise but the obvious one: other processes do not see it. For
@@ -191,7 +192,17 @@ export class Locker extends Context.Service<Locker, {
     Config.ConfigError | Layer.Error<Driver.LayerOf<Drivers[keyof Drivers]>>,
     Layer.Services<Driver.LayerOf<Drivers[keyof Drivers]>>
   > => {
-    const memory = Layer.provide(Locker.layerConfig, MemoryLockStore.layer)
+    const memory = Locker.layerConfigOver(MemoryLockStore.layer)
     return Layer.unwrap(Driver.choose<Layer.Layer<Locker, any, any>>({ memory, ...drivers }))
   }
 }
+
+/** What is wrong with the settings is said before the store connects to anything. */
+const over = <E, R>(
+  store: Layer.Layer<LockStore, E, R>,
+  settings: Effect.Effect<Settings.Settings, Config.ConfigError>
+): Layer.Layer<Locker, Config.ConfigError | E, R> =>
+  Layer.unwrap(Effect.map(
+    settings,
+    (settings) => Layer.provide(Layer.effect(Locker, internal.make(settings)), store)
+  ))

@@ -59,7 +59,34 @@ export const make = Effect.gen(function*() {
 
   const expiries = new Agenda<Grant>(time, fork, (now) => {
     for (let next = expiries.peek(); next !== undefined && next.dueAt <= now; next = expiries.peek()) end(next)
+    deliver()
   })
+
+  const news: Array<() => void> = []
+  let delivering = false
+
+  /**
+   * Tells waiters what they were granted. A waiter that is told runs on at once, within this call, and may come back to
+   * the store: so a step is over before anyone hears of it, and what is granted meanwhile is told by the outermost call,
+   * one after the other, rather than one inside the other.
+   */
+  const deliver = (): void => {
+    if (delivering) return
+    delivering = true
+    try {
+      for (let tell = news.shift(); tell !== undefined; tell = news.shift()) tell()
+    } finally {
+      delivering = false
+    }
+  }
+
+  /** A step of the store, whole before any waiter hears of it. */
+  const step = <A>(change: () => A): Effect.Effect<A> =>
+    Effect.sync(() => {
+      const answer = change()
+      deliver()
+      return answer
+    })
 
   const expiry = (claim: Claim): number => time.now() + Duration.toMillis(claim.ttl) + Duration.toMillis(claim.guardGap)
 
@@ -100,7 +127,8 @@ export const make = Effect.gen(function*() {
     for (const waiter of room.queue.values()) {
       if (waiter.claim.permits > room.free) return
       room.queue.delete(waiter.claim.id)
-      Deferred.doneUnsafe(waiter.granted, Effect.succeed(grant(room, waiter.claim)))
+      const granted = Effect.succeed(grant(room, waiter.claim))
+      news.push(() => Deferred.doneUnsafe(waiter.granted, granted))
     }
     if (room.held.size === 0) rooms.delete(key)
   }
@@ -175,9 +203,9 @@ export const make = Effect.gen(function*() {
   }
 
   return LockStore.of({
-    request: (claim, mode) => Effect.sync(() => request(claim, mode)),
-    renew: (held) => Effect.sync(() => held.map(({ claim, fencingToken }) => renew(claim, fencingToken))),
-    withdraw: (claim) => Effect.sync(() => withdraw(claim)),
+    request: (claim, mode) => step(() => request(claim, mode)),
+    renew: (held) => step(() => held.map(({ claim, fencingToken }) => renew(claim, fencingToken))),
+    withdraw: (claim) => step(() => withdraw(claim)),
     losses: Stream.empty
   })
 })

@@ -22,7 +22,16 @@ it("the public names are these", () => {
   assert.deepStrictEqual(Object.keys(root.MemoryLockStore).sort(), ["layer", "make"])
   assert.deepStrictEqual(
     Object.keys(root.Locker).filter((name) => /^(layer|scoped|inspect)/.test(name)).sort(),
-    ["layer", "layerConfig", "layerMemory", "layerOver", "scoped", "scopedIfAvailable"]
+    [
+      "layer",
+      "layerConfig",
+      "layerConfigOver",
+      "layerDriver",
+      "layerMemory",
+      "layerOver",
+      "scoped",
+      "scopedIfAvailable"
+    ]
   )
 })
 

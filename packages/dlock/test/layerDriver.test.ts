@@ -39,7 +39,11 @@ describe("Locker.layerDriver", () => {
       ["unknown", { DLOCK_DRIVER: "redsi" }, "DLOCK_DRIVER is \"redsi\": set it to one of etcd, memory, redis"],
       ["a name that every object has", { DLOCK_DRIVER: "toString" }, "set it to one of etcd, memory, redis"],
       ["empty", { DLOCK_DRIVER: "" }, "set it to one of etcd, memory, redis"],
-      ["not installed", { DLOCK_DRIVER: "etcd" }, "The driver \"etcd\" could not be loaded: are its packages installed?"]
+      [
+        "not installed",
+        { DLOCK_DRIVER: "etcd" },
+        "The driver \"etcd\" could not be loaded: are its packages installed?"
+      ]
     ] as const
   ) {
     it.effect(`is a ConfigError that says what to do when the driver is ${what}`, () =>

@@ -1,7 +1,7 @@
-import * as Config from "effect/Config"
-import * as Duration from "effect/Duration"
+import * as StoreOptions from "effect-dlock/StoreOptions"
+import type * as Config from "effect/Config"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { RedisOptions } from "ioredis"
@@ -24,60 +24,44 @@ export interface Settings {
   readonly callLimit: number
 }
 
-// A message of ours rather than the schema's own, which would quote the value: it may be an address with a password.
-const checked = (problem: (value: unknown) => string | undefined) =>
-  Schema.Unknown.check(Schema.makeFilter((value: unknown) => problem(value) ?? true))
-
-const duration = (least: number, most: number) =>
-  Schema.optional(checked((value) => {
-    const millis = Option.map(Duration.fromInput(value as Duration.Input), Duration.toMillis)
-    return Option.isSome(millis) && millis.value >= least && millis.value <= most
-      ? undefined
-      : `is not a duration from ${least} milliseconds to ${most / 1_000} seconds`
-  }))
+export const problemOfRetryInterval = StoreOptions.durationBetween(10, 60_000)
 
 const Checked = Schema.Struct({
-  keyPrefix: Schema.optional(
-    checked((value) =>
-      typeof value === "string" && !value.includes("\0") && value.isWellFormed() && names(`${value}k`) !== undefined
-        ? undefined
-        : "is not a string whose braces leave a hash slot to every key"
-    )
+  keyPrefix: StoreOptions.optional((value) =>
+    typeof value === "string" && !value.includes("\0") && value.isWellFormed() && names(`${value}k`) !== undefined
+      ? undefined
+      : "is not a string whose braces leave a hash slot to every key"
   ),
-  retryInterval: duration(10, 60_000),
-  connectTimeout: duration(100, 300_000),
-  operationTimeout: duration(50, 60_000)
+  retryInterval: StoreOptions.optional(problemOfRetryInterval),
+  connectTimeout: StoreOptions.optional(StoreOptions.durationBetween(100, 300_000)),
+  operationTimeout: StoreOptions.optional(StoreOptions.durationBetween(50, 60_000))
 })
-
-const millis = (input: unknown, otherwise: number): number =>
-  input === undefined ? otherwise : Duration.toMillis(Duration.fromInputUnsafe(input as Duration.Input))
 
 /** Bad options are the same typed error as bad configuration, and one that does not exist is bad. */
 export const parse = (options: Omit<Options, "url">): Effect.Effect<Settings, Config.ConfigError> =>
-  Schema.decodeUnknownEffect(Checked)(options, { onExcessProperty: "error", errors: "all" }).pipe(
-    Effect.mapError((error) => new Config.ConfigError(error)),
-    Effect.map((options) => ({
-      keyPrefix: options.keyPrefix as string | undefined ?? "",
-      retryInterval: millis(options.retryInterval, 100),
-      connectTimeout: millis(options.connectTimeout, 5_000),
-      callLimit: millis(options.operationTimeout, 2_000)
-    }))
+  Effect.map(StoreOptions.check(Checked, options), () => ({
+    keyPrefix: options.keyPrefix ?? "",
+    retryInterval: StoreOptions.toMillis(options.retryInterval ?? 100)!,
+    connectTimeout: StoreOptions.toMillis(options.connectTimeout ?? 5_000)!,
+    callLimit: StoreOptions.toMillis(options.operationTimeout ?? 2_000)!
+  }))
+
+export const problemOfUrl: StoreOptions.Check = (url) =>
+  targetOf(revealed(url)) === undefined
+    ? "is not an address like redis://user:password@host:6379/0 (rediss: for TLS)"
+    : undefined
+
+/** `redis://user:password@host:port/db`, or `rediss:` for TLS. */
+export const parseUrl = (url: unknown): Effect.Effect<RedisOptions, Config.ConfigError> =>
+  Effect.map(
+    StoreOptions.check(Schema.Struct({ url: StoreOptions.required(problemOfUrl) }), { url }),
+    () => targetOf(revealed(url))!
   )
 
-/** `redis://user:password@host:port/db`, or `rediss:` for TLS. What is wrong with it is said without repeating it. */
-export const parseUrl = (url: unknown): Effect.Effect<RedisOptions, Config.ConfigError> => {
-  const text = Redacted.isRedacted(url) ? Redacted.value(url) : url
-  const target = typeof text === "string" ? targetOf(text) : undefined
-  if (target !== undefined) return Effect.succeed(target)
-  const problem = "is not an address like redis://user:password@host:6379/0 (rediss: for TLS)"
-  return Schema.decodeUnknownEffect(Schema.Struct({ url: checked(() => problem) }))({ url: "" }).pipe(
-    Effect.mapError((error) => new Config.ConfigError(error)),
-    Effect.andThen(Effect.never)
-  )
-}
+const revealed = (url: unknown): unknown => Redacted.isRedacted(url) ? Redacted.value(url) : url
 
-const targetOf = (text: string): RedisOptions | undefined => {
-  if (!URL.canParse(text)) return undefined
+const targetOf = (text: unknown): RedisOptions | undefined => {
+  if (typeof text !== "string" || !URL.canParse(text)) return undefined
   const url = new URL(text)
   if (url.protocol !== "redis:" && url.protocol !== "rediss:") return undefined
   const db = url.pathname.slice(1)

@@ -42,12 +42,15 @@ export const acquire = Effect.fnUntraced(function*(
       answer = yield* wait(store, time, key, claim, answer, startedAt, request.timeout, restore)
     }
     switch (answer._tag) {
-      case "Granted":
-        if (time.now() < fromNanos(answer.confirmedAt) + Duration.toMillis(answer.ttl)) {
+      case "Granted": {
+        const ttl = Duration.toMillis(answer.ttl)
+        if (time.now() < fromNanos(answer.confirmedAt) + ttl && time.wallAhead() - wallAhead <= ttl) {
           return Option.some({ claim, granted: answer, wallAhead })
         }
-        // Heard of too late to believe in: asked for once more under the same id, it is ours anew or we are queued.
+        // Heard of too late to believe in, or the wall clock was set during the wait: asked for once more under the same
+        // id, it is ours anew or we are queued.
         break
+      }
       case "Busy":
         return Option.none()
       case "Gone":

@@ -1,17 +1,13 @@
-import * as Config from "effect/Config"
-import * as ConfigProvider from "effect/ConfigProvider"
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
+import { problem, variable } from "../StoreOptions.ts"
 
 /** A layer, or where to get one when it is needed. */
 export type Driver<L> = L | (() => Promise<L>)
 
 /** The layer that a driver is, or promises. */
 export type LayerOf<D> = D extends () => Promise<infer L> ? L : D
-
-const problem = (message: string, cause?: unknown): Config.ConfigError =>
-  new Config.ConfigError(new ConfigProvider.SourceError({ message, ...(cause !== undefined && { cause }) }))
 
 /**
  * The layer that `DLOCK_DRIVER` names. There is no default: one that is chosen in silence would give each instance of
@@ -22,18 +18,18 @@ export const choose = <L extends Layer.Any>(
 ): Effect.Effect<L, Config.ConfigError> =>
   Effect.gen(function*() {
     const names = Object.keys(drivers).toSorted().join(", ")
-    const name = yield* Config.option(Config.String("DLOCK_DRIVER"))
-    if (Option.isNone(name)) return yield* Effect.fail(problem(`DLOCK_DRIVER is not set: set it to one of ${names}`))
-    const driver = Object.hasOwn(drivers, name.value) ? drivers[name.value] : undefined
+    const name = yield* variable("DLOCK_DRIVER")
+    if (name === undefined) return yield* Effect.fail(problem(`DLOCK_DRIVER is not set: set it to one of ${names}`))
+    const driver = Object.hasOwn(drivers, name) ? drivers[name] : undefined
     if (driver === undefined) {
-      return yield* Effect.fail(problem(`DLOCK_DRIVER is ${JSON.stringify(name.value)}: set it to one of ${names}`))
+      return yield* Effect.fail(problem(`DLOCK_DRIVER is ${JSON.stringify(name)}: set it to one of ${names}`))
     }
     if (typeof driver !== "function" || Layer.isLayer(driver)) return driver as L
     return yield* Effect.tryPromise({
       try: driver as () => Promise<L>,
       catch: (cause) =>
         problem(
-          `The driver "${name.value}" could not be loaded: are its packages installed? (${
+          `The driver "${name}" could not be loaded: are its packages installed? (${
             cause instanceof Error ? cause.message : String(cause)
           })`,
           cause

@@ -36,7 +36,7 @@ export class Holding implements Item, Held {
   readonly fencingToken: bigint
   readonly ttl: Duration.Duration
   /** The lease inside which this one was taken: the chain that a nested request is checked against. */
-  readonly outer: Holding | undefined
+  outer: Holding | undefined
   readonly keeper: Keeper
 
   state: "held" | "lost" | "released" = "held"

@@ -127,7 +127,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     program: Program<A, E, R>,
     restore: Restore
   ): Effect.Effect<A, E | OwnershipLost, Outside<R>> => {
-    const body = Effect.suspend(() => typeof program === "function" ? program(holding) : program)
+    // A service such as `Lease` is an effect that is also a function.
+    const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(holding))
     return Effect.flatMap(
       holding.runSection(Effect.provideService(Effect.scoped(body), Lease, holding), restore),
       (exit) =>

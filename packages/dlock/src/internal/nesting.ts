@@ -6,10 +6,22 @@ import { Holding } from "./holding.ts"
 /** Leases by the scope that holds them, for as long as the scope is there. */
 const byScope = new WeakMap<Scope.Scope, Map<string, Holding>>()
 
-/** The innermost lease of the section that asks. A lease that somebody made up for a test holds nothing. */
+/**
+ * The innermost live lease of the section that asks. A lease that somebody made up for a test holds nothing.
+ *
+ * Those that have ended are taken out of the chain on the way: fibers that outlive their section and open the next one
+ * would make it longer for ever.
+ */
 export const enclosing = (context: Context.Context<never>): Holding | undefined => {
   const lease = Context.getOrUndefined(context, Lease)
-  return lease instanceof Holding ? lease : undefined
+  const innermost = live(lease instanceof Holding ? lease : undefined)
+  for (let holding = innermost; holding !== undefined; holding = holding.outer) holding.outer = live(holding.outer)
+  return innermost
+}
+
+const live = (holding: Holding | undefined): Holding | undefined => {
+  while (holding !== undefined && holding.state !== "held") holding = holding.outer
+  return holding
 }
 
 /**

@@ -118,7 +118,9 @@ export class Renewals {
     if (failed[0] === undefined) return
     const [holding, error] = failed[0]
     const others = failed.length === 1 ? "" : ` (and of ${failed.length - 1} other locks)`
-    this.fork(logged(Effect.logWarning(`A renewal${others} failed and will be tried again`, error), holding.key))
+    const left = Math.min(...failed.map(([holding]) => holding.deadline)) - this.time.now()
+    const message = `A renewal${others} failed and will be tried again: ${(left / 1_000).toFixed(1)} s are left`
+    this.fork(logged(Effect.logWarning(message, error), holding.key))
   }
 }
 

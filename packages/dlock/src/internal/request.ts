@@ -1,9 +1,9 @@
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Base64Url from "effect/encoding/Base64Url"
-import * as Option from "effect/Option"
 import { InvalidLockRequest } from "../LockError.ts"
 import type { Claim } from "../LockStore.ts"
+import { toMillis } from "../StoreOptions.ts"
 import * as Holder from "./holder.ts"
 import type { Settings } from "./settings.ts"
 
@@ -23,7 +23,7 @@ export interface Request {
 }
 
 const known = new Set(["ttl", "timeout", "guardGap", "metadata"])
-const year = 365 * 24 * 60 * 60 * 1000
+export const year = 365 * 24 * 60 * 60 * 1000
 
 /** Checks a key and its options, and makes the claim. Nothing has been sent when it says no. */
 export const parse = (
@@ -90,7 +90,7 @@ export const parse = (
 export const renamed = (claim: Claim): Claim => ({ ...claim, id: freshId() })
 
 // Asking for random bytes costs the same for many as for few, and more than all else in making a claim.
-let random = new Uint8Array(0)
+let random: Uint8Array = new Uint8Array(0)
 let used = 0
 
 const freshId = (): string => {
@@ -105,18 +105,9 @@ const freshId = (): string => {
 const defaultGuardGap = (ttl: Duration.Duration): Duration.Duration =>
   Duration.millis(Math.max(100, Duration.toMillis(ttl) / 10))
 
-/** `undefined` for what is no duration; NaN counts as none. */
-export const toMillis = (input: unknown): number | undefined => {
-  if (typeof input === "number" && Number.isNaN(input)) return undefined
-  const duration = Duration.fromInput(input as Duration.Input)
-  if (Option.isNone(duration)) return undefined
-  const millis = Duration.toMillis(duration.value)
-  return Number.isNaN(millis) ? undefined : millis
-}
-
 export const problemOfTtl = (input: unknown): string | undefined => {
   const millis = toMillis(input)
-  if (millis === undefined) return "is not a duration"
+  if (millis === undefined) return "is not a duration such as \"30 seconds\""
   if (millis < 100) return "is below 100 milliseconds"
   return millis > year ? "is longer than a year" : undefined
 }

@@ -1,0 +1,96 @@
+import { Config, ConfigProvider, Console, Effect, Fiber, Layer, Option, Queue, Redacted, Stream } from "effect"
+import { Ndjson } from "effect/encoding"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { Crew, CrewFailed, Order, workers } from "./crew.ts"
+import { Event, History } from "./journal.ts"
+import { startRedis } from "./redis-server.ts"
+import { ShopInRedis } from "./shop-redis.ts"
+
+/** Where the locks are, for this process and for those that it starts. */
+const environment = Effect.gen(function*() {
+  const given = yield* Config.option(Config.Redacted("DLOCK_REDIS_URL"))
+  const prefix = `dlock-demo:${process.pid}:`
+  if (Option.isSome(given)) {
+    yield* Console.log(`Using the Redis of DLOCK_REDIS_URL, keys ${prefix}* for a minute.`)
+  }
+  return {
+    DLOCK_REDIS_URL: Option.isSome(given) ? given.value : Redacted.make(yield* startRedis),
+    DLOCK_PREFIX: prefix
+  }
+})
+
+/** Starts a worker and waits until it is ready. It ends with the scope, or when its standard input ends. */
+const hire = Effect.fnUntraced(function*(worker: string, env: Record<string, string | Redacted.Redacted<string>>) {
+  const history = yield* History
+  const orders = yield* Queue.unbounded<Order>()
+  const child = yield* ChildProcess.make(process.execPath, [`${import.meta.dirname}/worker.ts`, worker], {
+    env,
+    extendEnv: true,
+    stdin: Stream.fromQueue(orders).pipe(Stream.pipeThroughChannel(Ndjson.encodeSchema(Order)()), Stream.orDie),
+    stderr: "inherit",
+    forceKillAfter: "3 seconds"
+  })
+  const reading = yield* child.stdout.pipe(
+    Stream.pipeThroughChannel(Ndjson.decodeSchema(Event)()),
+    Stream.runForEach(history.add),
+    Effect.andThen(Effect.fail("its process has ended")),
+    Effect.mapError((cause) => new CrewFailed({ worker, cause })),
+    Effect.forkScoped
+  )
+  const heard = (tag: Event["_tag"]) =>
+    Effect.raceFirst(
+      history.first((event) => event._tag === tag && event.worker === worker),
+      Fiber.join(reading)
+    )
+  yield* heard("Ready")
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+
+  return {
+    serve: (order: Order) => Effect.andThen(Queue.offer(orders, order), heard("Done")),
+    cutOff: (from: Effect.Effect<unknown>, until: Effect.Effect<unknown>) =>
+      pause(child.pid, from, until).pipe(
+        Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner),
+        Effect.mapError((cause) => new CrewFailed({ worker, cause }))
+      )
+  }
+})
+
+/**
+ * Stops a process between two events, by the hand of a shell that goes on when its standard input ends: even if this
+ * process is killed in between, the other does not stay stopped.
+ */
+const pause = (pid: number, from: Effect.Effect<unknown>, until: Effect.Effect<unknown>) => {
+  const word = Effect.as(from, new TextEncoder().encode("\n"))
+  return ChildProcess.make("sh", ["-c", "read _ && kill -STOP $0; read _; kill -CONT $0", `${pid}`], {
+    stdin: Stream.concat(Stream.fromEffect(word), Stream.fromEffectDrain(until))
+  }).pipe(
+    Effect.flatMap((shell) => shell.exitCode),
+    Effect.scoped,
+    Effect.ensuring(Effect.ignore(Effect.try(() => process.kill(pid, "SIGCONT"))))
+  )
+}
+
+const makeCrew = Effect.fnUntraced(function*(env: Record<string, string | Redacted.Redacted<string>>) {
+  const hired = yield* Effect.forEach(workers, (worker) => hire(worker, env), { concurrency: "unbounded" })
+  const staff = new Map(workers.map((worker, index) => [worker, hired[index]!]))
+  return Crew.of({
+    described: "Each worker is a process of its own, and the locks are in Redis.",
+    misfortune: "his process is stopped (SIGSTOP), as by a long garbage collection or a moved machine",
+    serve: (worker, order) => Effect.asVoid(staff.get(worker)!.serve(order)),
+    cutOff: (worker, from, until) => Effect.asVoid(staff.get(worker)!.cutOff(from, until))
+  })
+})
+
+/** Each worker is a process of its own, and the locks and the shop are in Redis. */
+export const CrewOnRedis = Layer.unwrap(Effect.map(environment, (env) =>
+  Layer.effect(Crew, makeCrew(env)).pipe(
+    Layer.provideMerge(ShopInRedis),
+    Layer.provideMerge(History.layer),
+    Layer.provide(ConfigProvider.layerAdd(
+      ConfigProvider.fromUnknown({
+        DLOCK_PREFIX: env.DLOCK_PREFIX,
+        DLOCK_REDIS_URL: Redacted.value(env.DLOCK_REDIS_URL)
+      }),
+      { asPrimary: true }
+    ))
+  )))

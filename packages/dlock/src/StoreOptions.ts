@@ -1,0 +1,122 @@
+/**
+ * For the packages of backends: options and environment variables that are checked alike everywhere. What is wrong is
+ * always a `ConfigError`, which names the option or the variable and never repeats its value: it may be a secret.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+
+/**
+ * Says what is wrong with a value, in words that follow its name ("is not a duration"); `undefined` where nothing is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Check = (value: unknown) => string | undefined
+
+/**
+ * A `ConfigError` in words of ours.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const problem = (message: string, cause?: unknown): Config.ConfigError =>
+  new Config.ConfigError(new ConfigProvider.SourceError({ message, ...(cause !== undefined && { cause }) }))
+
+/**
+ * A field of options that must be there.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const required = (check: Check) =>
+  Schema.Unknown.check(Schema.makeFilter((value: unknown) => check(value) ?? true))
+
+/**
+ * A field of options that may be absent or `undefined`.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const optional = (check: Check) => Schema.optional(required(check))
+
+/**
+ * Milliseconds of what `Duration` takes; `undefined` for anything else.
+ *
+ * @category durations
+ * @since 0.1.0
+ */
+export const toMillis = (input: unknown): number | undefined => {
+  if (typeof input === "number" && Number.isNaN(input)) return undefined
+  const duration = Duration.fromInput(input as Duration.Input)
+  if (Option.isNone(duration)) return undefined
+  const millis = Duration.toMillis(duration.value)
+  return Number.isNaN(millis) ? undefined : millis
+}
+
+/**
+ * Checks a duration between two numbers of milliseconds.
+ *
+ * @category durations
+ * @since 0.1.0
+ */
+export const durationBetween = (least: number, most: number): Check => (value) => {
+  const millis = toMillis(value)
+  if (millis === undefined) return "is not a duration such as \"30 seconds\""
+  return millis >= least && millis <= most ? undefined : `is not between ${least} and ${most} milliseconds`
+}
+
+/**
+ * Checks options against a schema of such fields. One that is not in the schema is refused: it would do nothing.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const check = (
+  schema: Schema.Constraint,
+  options: object
+): Effect.Effect<void, Config.ConfigError> =>
+  Schema.decodeUnknownEffect(schema as Schema.Codec<unknown>)(options, {
+    onExcessProperty: "error",
+    errors: "all"
+  }).pipe(
+    Effect.mapError((error) => new Config.ConfigError(error)),
+    Effect.asVoid
+  )
+
+/**
+ * An environment variable (through Effect's `Config`), checked; `undefined` where it is not set.
+ *
+ * @category environment
+ * @since 0.1.0
+ */
+export const variable = (name: string, check: Check = () => undefined): Effect.Effect<
+  string | undefined,
+  Config.ConfigError
+> =>
+  Effect.flatMap(Config.option(Config.String(name)), (value) => {
+    if (Option.isNone(value)) return Effect.undefined
+    const wrong = check(value.value)
+    return wrong === undefined ? Effect.succeed(value.value) : Effect.fail(problem(`${name} ${wrong}`))
+  })
+
+/**
+ * The same for one that must be set; the example says to what.
+ *
+ * @category environment
+ * @since 0.1.0
+ */
+export const requiredVariable = (
+  name: string,
+  example: string,
+  check?: Check
+): Effect.Effect<string, Config.ConfigError> =>
+  Effect.flatMap(variable(name, check), (value) =>
+    value === undefined || value === ""
+      ? Effect.fail(problem(`${name} is not set: it would be something like ${example}`))
+      : Effect.succeed(value))
