@@ -53,10 +53,11 @@ export const layerClient = (
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
   Layer.effect(
     LockStore,
-    Effect.flatMap(
-      Options.parse({ ...options, keyPrefix: client.options.keyPrefix }),
-      (settings) => make(client.options, settings)
-    )
+    Effect.gen(function*() {
+      const target = yield* Options.oneNode(client)
+      const settings = yield* Options.parse({ ...options, keyPrefix: target.keyPrefix })
+      return yield* make(target, settings)
+    })
   )
 
 const make = (target: RedisOptions, settings: Options.Settings) =>

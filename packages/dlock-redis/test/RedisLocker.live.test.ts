@@ -3,7 +3,7 @@ import { freePorts } from "dlock-testing"
 import { ConfigProvider, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
 import { Locker, withLock } from "effect-dlock"
 import { RedisLocker, RedisLockerLive, type RedisLockerOptions, RedisLockStore } from "effect-dlock-redis"
-import { Redis } from "ioredis"
+import { Cluster, Redis } from "ioredis"
 import { commandsSent, eventually, locker, plainClient, server } from "./support.ts"
 
 const fails = <A, E>(layer: Layer.Layer<A, E>) => Effect.flip(Effect.scoped(Layer.build(Layer.fresh(layer))))
@@ -61,6 +61,17 @@ describe("RedisLocker", () => {
       )
       assert.strictEqual(app.status, "wait", "never connected, never closed")
     }).pipe(Effect.scoped))
+
+  it.effect("refuses a client of Sentinel or Cluster, which it would serve unsafely", () =>
+    Effect.gen(function*() {
+      const clients = [
+        new Redis({ sentinels: [{ host: "127.0.0.1", port: 1 }], name: "m", lazyConnect: true }),
+        new Cluster([{ host: "127.0.0.1", port: 1 }], { lazyConnect: true }) as unknown as Redis
+      ]
+      for (const client of clients) {
+        assert.strictEqual((yield* fails(RedisLocker.layerClient(client)))._tag, "ConfigError")
+      }
+    }))
 
   it.live("takes all its settings from Config", () =>
     Effect.gen(function*() {

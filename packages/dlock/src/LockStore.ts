@@ -171,7 +171,8 @@ export interface Loss {
  * The service that a backend implements.
  *
  * All its effects may be repeated: each is idempotent by the claim's id. Every call ends within a limit of the store's,
- * below a third of the claim's `ttl`. They are run uninterruptibly, except for `Queued.granted`.
+ * below a third of the claim's `ttl`. A caller's interruption reaches none of them but `Queued.granted`; the core's own time
+ * limits do interrupt a call, which is then one whose outcome is unknown.
  *
  * @category services
  * @since 0.1.0

@@ -12,6 +12,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { Agenda, type Item } from "./internal/agenda.ts"
+import { callBack } from "./internal/log.ts"
 import * as Time from "./internal/time.ts"
 import { type Ahead, type Answer, type Claim, type Granted, LockStore, type Renewal } from "./LockStore.ts"
 
@@ -62,7 +63,7 @@ export const make = Effect.gen(function*() {
     deliver()
   })
 
-  const news: Array<() => void> = []
+  const news: Array<{ readonly waiter: Waiter; readonly granted: Granted }> = []
   let delivering = false
 
   /**
@@ -73,11 +74,11 @@ export const make = Effect.gen(function*() {
   const deliver = (): void => {
     if (delivering) return
     delivering = true
-    try {
-      for (let tell = news.shift(); tell !== undefined; tell = news.shift()) tell()
-    } finally {
-      delivering = false
+    for (let next = news.shift(); next !== undefined; next = news.shift()) {
+      const { granted, waiter } = next
+      callBack(() => Deferred.doneUnsafe(waiter.granted, Effect.succeed(granted)), waiter.claim.key)
     }
+    delivering = false
   }
 
   /** A step of the store, whole before any waiter hears of it. */
@@ -127,8 +128,7 @@ export const make = Effect.gen(function*() {
     for (const waiter of room.queue.values()) {
       if (waiter.claim.permits > room.free) return
       room.queue.delete(waiter.claim.id)
-      const granted = Effect.succeed(grant(room, waiter.claim))
-      news.push(() => Deferred.doneUnsafe(waiter.granted, granted))
+      news.push({ waiter, granted: grant(room, waiter.claim) })
     }
     if (room.held.size === 0) rooms.delete(key)
   }

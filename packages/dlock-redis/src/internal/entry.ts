@@ -24,7 +24,7 @@ export class Entry implements Tally {
   refreshAt = Infinity
   /** When the last request was sent that the server answered with a place. */
   confirmedAt = 0n
-  readonly granted: Deferred.Deferred<Granted | Gone, LockBackendError> = Deferred.makeUnsafe()
+  granted: Deferred.Deferred<Granted | Gone, LockBackendError> = Deferred.makeUnsafe()
 
   private firstSentAt: bigint | undefined
   private base: { readonly sentAt: bigint; readonly floor: bigint } | undefined
@@ -34,9 +34,13 @@ export class Entry implements Tally {
     this.names = names
   }
 
-  /** Before the first request: what a grant that overtakes its answer counts from. */
+  /** Before each request; what a grant counts from that overtakes the answer to the first. */
   asked(now: bigint): void {
     this.firstSentAt ??= now
+    if (this.state !== "held") return
+    // Asked for again after a grant: that one came too late to be believed, and must not answer for the next.
+    this.state = "asking"
+    this.granted = Deferred.makeUnsafe()
   }
 
   /** An answer said "still queued". An old one, or one about a claim that is held by now, says nothing. */

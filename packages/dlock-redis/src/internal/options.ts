@@ -4,7 +4,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import type { RedisOptions } from "ioredis"
+import type { Redis, RedisOptions } from "ioredis"
 import { names } from "./names.ts"
 
 /** The options of a Redis store, as they were given. */
@@ -57,6 +57,17 @@ export const parseUrl = (url: unknown): Effect.Effect<RedisOptions, Config.Confi
     StoreOptions.check(Schema.Struct({ url: StoreOptions.required(problemOfUrl) }), { url }),
     () => targetOf(revealed(url))!
   )
+
+/**
+ * The options of a client of one node. Behind sentinels, an old primary that was cut off would go on to confirm
+ * renewals; that and a cluster take more than these options, and are refused rather than half served.
+ */
+export const oneNode = (client: Redis): Effect.Effect<RedisOptions, Config.ConfigError> => {
+  const { options } = client
+  return client.isCluster || options.sentinels != null || options.Connector != null
+    ? Effect.fail(StoreOptions.problem("The client is one of Sentinel or Cluster, which this layer does not serve yet"))
+    : Effect.succeed(options)
+}
 
 const revealed = (url: unknown): unknown => Redacted.isRedacted(url) ? Redacted.value(url) : url
 

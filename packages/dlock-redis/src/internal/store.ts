@@ -221,6 +221,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     const at = now()
     if (at >= toMillis(entry.confirmedAt) + Duration.toMillis(entry.claim.ttl)) {
       const error = new LockBackendError({ operation: "wait", retryable: true, cause })
+      entry.refreshAt = Infinity
       return void Deferred.doneUnsafe(entry.granted, Effect.fail(error))
     }
     entry.refreshAt = at + Math.min(Duration.toMillis(entry.claim.ttl) / 10, 500)
@@ -263,6 +264,18 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     entry.refreshAt = 0
     stirred.openUnsafe()
   }
+
+  // Those who still wait when the store goes would never hear of it. They withdraw by themselves; the same once more,
+  // behind them on the one connection, tells when that is done.
+  yield* Effect.addFinalizer(() => {
+    const left = Array.from(entries.values()).filter(({ state }) => state !== "held")
+    const cause = new Error("the store has been closed")
+    const failed = Effect.fail(new LockBackendError({ operation: "wait", retryable: false, cause }))
+    for (const entry of left) Deferred.doneUnsafe(entry.granted, failed)
+    const leave = ({ claim, names, unanswered }: Entry) =>
+      Effect.ignore(port.run(Scripts.leave, { names, id: claim.id, mark: unanswered > 0, interop: false }))
+    return Effect.timeoutOption(Effect.forEach(left, leave, { concurrency: "unbounded" }), options.callLimit)
+  })
 
   port.onMessage(hear)
   port.onReconnect(() => {

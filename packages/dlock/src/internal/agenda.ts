@@ -98,9 +98,12 @@ export class Agenda<A extends Item> {
     this.timerAt = Infinity
     const now = this.time.now()
     this.firing = true
-    if (this.heap.length > 0 && this.heap[0]!.dueAt <= now) this.onDue(now)
-    this.firing = false
-    if (this.heap.length > 0) this.arm(this.heap[0]!.dueAt)
+    try {
+      if (this.heap.length > 0 && this.heap[0]!.dueAt <= now) this.onDue(now)
+    } finally {
+      this.firing = false
+      if (this.heap.length > 0) this.arm(this.heap[0]!.dueAt)
+    }
   }
 
   private up(item: A): void {

@@ -15,10 +15,14 @@ export const decode = (holder: string): Holder => {
   const brace = holder.indexOf(" {")
   if (brace === -1) return { name: holder, metadata: undefined }
   try {
-    return { name: holder.slice(0, brace), metadata: JSON.parse(holder.slice(brace + 1)) }
+    const metadata = JSON.parse(holder.slice(brace + 1))
+    if (Object.values(metadata).every((value) => typeof value === "string")) {
+      return { name: holder.slice(0, brace), metadata }
+    }
   } catch {
-    return { name: holder, metadata: undefined }
+    // Not of our making.
   }
+  return { name: holder, metadata: undefined }
 }
 
 interface Host {

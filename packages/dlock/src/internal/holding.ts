@@ -3,12 +3,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Inspectable from "effect/Inspectable"
 import type * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import { LockNotHeld, type LossReason, OwnershipLost } from "../LockError.ts"
 import type { Claim, Granted, Held } from "../LockStore.ts"
 import type { Item } from "./agenda.ts"
 import * as Holder from "./holder.ts"
+import { callBack } from "./log.ts"
 import { fromNanos, type Time } from "./time.ts"
 
 /** What a holding asks of the locker that made it. */
@@ -56,6 +58,8 @@ export class Holding implements Item, Held {
 
   /** Open when the renewal that carries this claim, if one is under way, has its answer. */
   underWay: Latch.Latch | undefined
+  /** Lost, and yet to be withdrawn: the backend may still keep it. */
+  owed = false
   /** Renewals sent since the last confirmation. */
   attempts = 0
 
@@ -141,7 +145,7 @@ export class Holding implements Item, Held {
   private notify(): void {
     const observers = Array.from(this.observers)
     this.observers.clear()
-    for (const observer of observers) observer()
+    for (const observer of observers) callBack(observer, this.key)
   }
 
   /** Calls back when the lease is lost or released. */
@@ -152,6 +156,16 @@ export class Holding implements Item, Held {
 
   get holder(): string {
     return Holder.decode(this.claim.holder).name
+  }
+
+  /** For logs: a lease leads to the program's whole context, and its claim's id is what a release is known by. */
+  toJSON(): unknown {
+    const { fencingToken, holder, key, state } = this
+    return { _id: "effect-dlock/Lease", key, fencingToken: String(fencingToken), holder, state }
+  }
+
+  [Inspectable.NodeInspectSymbol](): unknown {
+    return this.toJSON()
   }
 
   get lost(): Effect.Effect<never, OwnershipLost> {

@@ -1,5 +1,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
@@ -10,6 +11,7 @@ import {
   type AcquireError,
   InvalidLockRequest,
   LockAlreadyHeld,
+  LockBackendError,
   LockTimeout,
   type OwnershipLost
 } from "../LockError.ts"
@@ -37,6 +39,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const fork = yield* FiberSet.makeRuntime<never>()
   const renewals = new Renewals(time, store, fork)
   let warned = false
+  let closed = false
 
   const keeper: Keeper = {
     time,
@@ -45,14 +48,46 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       renewals.remove(holding)
       Nesting.leave(holding)
       fork(logged(Effect.logWarning(loss.message, loss), holding.key))
-      // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long.
-      if (loss.reason === "Unreachable" || loss.reason === "Stalled") fork(withdraw(store, holding.key, holding.claim))
+      // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
+      // but for as long as the guard gap gives the holder to wind down.
+      holding.owed = loss.reason === "Unreachable" || loss.reason === "Stalled"
+      // At the earliest after those who wait for the loss have heard of it.
+      const gap = holding.owed ? time.sleep(Duration.toMillis(holding.claim.guardGap)) : Effect.yieldNow
+      fork(Effect.andThen(gap, forget(holding)))
     },
     giveBack: (holding) => {
       renewals.remove(holding)
       Nesting.leave(holding)
-      return giveBack(store, holding, Fiber.interrupt(holding.renewal))
+      // Not waited for: where the backend was silent just now, it may still be.
+      const owing = Effect.sync(() => {
+        if (holding.owed) fork(payBack(holding))
+      })
+      // An observer of that fiber may throw.
+      const stopRenewal = Effect.ignoreCause(Fiber.interrupt(holding.renewal))
+      return Effect.andThen(giveBack(store, holding, stopRenewal), owing)
     }
+  }
+
+  /** A lost claim that the backend may still keep, once its holder is out. */
+  const payBack = (holding: Holding): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (!holding.owed) return Effect.void
+      holding.owed = false
+      return withdraw(store, holding.key, holding.claim)
+    })
+
+  /** A lost lease is over for its scope too, which may be a long one. */
+  const forget = (holding: Holding): Effect.Effect<void> =>
+    Effect.suspend(() =>
+      Effect.andThen(
+        payBack(holding),
+        holding.scope === undefined ? Effect.void : Scope.close(holding.scope, Exit.void)
+      )
+    )
+
+  const gone = (key: string): LockBackendError => {
+    const cause = new Error("the locker has been closed")
+    return new LockBackendError({ operation: "acquire", key, retryable: false, cause })
   }
 
   /**
@@ -68,6 +103,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     Effect.withFiber((fiber): Effect.Effect<Option.Option<Holding>, AcquireError> => {
       const request = Request.parse(settings, key, options, mode === "queue")
       if (request instanceof InvalidLockRequest) return Effect.fail(request)
+      if (closed) return Effect.fail(gone(key))
       const already = Nesting.alreadyHeld(fiber.context, store, request.claim.key)
       if (already !== undefined) {
         return Effect.fail(new LockAlreadyHeld({ key, fencingToken: already.fencingToken }))
@@ -81,6 +117,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return Effect.flatMap(acquire(store, time, key, request, mode, restore), (acquired) => {
         if (Option.isNone(acquired)) return Effect.succeedNone
         const { claim, granted, wallAhead } = acquired.value
+        // With the locker its timers have gone: nobody would notice that this lease has ended.
+        if (closed) return Effect.andThen(withdraw(store, key, claim), Effect.fail(gone(key)))
         const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
         renewals.add(holding)
         return Effect.map(Effect.forkDetach(holding.lost, { startImmediately: true }), (renewal) => {
@@ -144,12 +182,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     Effect.forkScoped
   )
   // Whoever still holds a lock when the locker goes would never hear of its loss.
-  yield* Effect.addFinalizer(() =>
-    Effect.forEach(Array.from(renewals.all()), (holding) => {
+  yield* Effect.addFinalizer(() => {
+    closed = true
+    return Effect.forEach(Array.from(renewals.all()), (holding) => {
       holding.lose("Revoked", time.now())
       return withdraw(store, holding.key, holding.claim)
     }, { concurrency: "unbounded", discard: true })
-  )
+  })
 
   return {
     scoped: (key: string, options?: Request.RequestOptions) =>

@@ -3,3 +3,15 @@ import * as Effect from "effect/Effect"
 /** Every line of this library says which component wrote it and about which key. */
 export const logged = <A, E, R>(effect: Effect.Effect<A, E, R>, key: string): Effect.Effect<A, E, R> =>
   Effect.annotateLogs(effect, { component: "dlock", key })
+
+/**
+ * Calls back into code that is not ours, such as an observer that a program put on a fiber. What it throws must not keep
+ * others from being called.
+ */
+export const callBack = (callback: () => void, key: string): void => {
+  try {
+    callback()
+  } catch (error) {
+    Effect.runFork(logged(Effect.logError("An observer of a lock threw", error), key))
+  }
+}

@@ -3,8 +3,8 @@ import * as Scope from "effect/Scope"
 import { Lease } from "../Lease.ts"
 import { Holding } from "./holding.ts"
 
-/** Leases by the scope that holds them, for as long as the scope is there. */
-const byScope = new WeakMap<Scope.Scope, Map<string, Holding>>()
+/** Leases by their store and the scope that holds them, for as long as both are there. */
+const byStore = new WeakMap<object, WeakMap<Scope.Scope, Map<string, Holding>>>()
 
 /**
  * The innermost live lease of the section that asks. A lease that somebody made up for a test holds nothing.
@@ -35,12 +35,18 @@ export const alreadyHeld = (context: Context.Context<never>, store: object, name
     if (holds(holding)) return holding
   }
   const scope = Context.getOrUndefined(context, Scope.Scope)
-  const own = scope && byScope.get(scope)?.get(name)
+  const own = scope && byStore.get(store)?.get(scope)?.get(name)
   return own !== undefined && holds(own) ? own : undefined
 }
 
 /** Remembers which scope holds a lease. */
 export const settle = (holding: Holding, scope: Scope.Scope): void => {
+  const { store } = holding.keeper
+  let byScope = byStore.get(store)
+  if (byScope === undefined) {
+    byScope = new WeakMap()
+    byStore.set(store, byScope)
+  }
   let neighbours = byScope.get(scope)
   if (neighbours === undefined) {
     neighbours = new Map()

@@ -16,7 +16,7 @@ export const giveBack = (store: LockStore["Service"], holding: Holding, stopRene
     const withdrawn = Effect.andThen(stopRenewal, withdraw(store, holding.key, holding.claim))
     return holding.underWay === undefined
       ? withdrawn
-      : Effect.andThen(Effect.timeoutOption(holding.underWay.await, holding.callLimit), withdrawn)
+      : Effect.andThen(Effect.timeoutOption(holding.underWay.await, Math.min(holding.callLimit, patience)), withdrawn)
   })
 
 /**
@@ -24,7 +24,7 @@ export const giveBack = (store: LockStore["Service"], holding: Holding, stopRene
  * time to live does the rest.
  */
 export const withdraw = (store: LockStore["Service"], key: string, claim: Claim): Effect.Effect<void> => {
-  const limit = Math.min(Duration.toMillis(claim.ttl) / 3, 2_000)
+  const limit = Math.min(Duration.toMillis(claim.ttl) / 3, patience)
   return store.withdraw(claim).pipe(
     Effect.retry({ while: (error: LockBackendError) => error.retryable, schedule: Schedule.spaced(limit / 20) }),
     Effect.timeoutOption(limit),
@@ -36,3 +36,6 @@ export const withdraw = (store: LockStore["Service"], key: string, claim: Claim)
     )
   )
 }
+
+/** For how long a scope's end is held up by a backend that does not answer, where the time to live is long. */
+const patience = 2_000

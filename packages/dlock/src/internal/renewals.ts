@@ -80,7 +80,6 @@ export class Renewals {
         Effect.map(Option.getOrElse((): ReadonlyArray<Renewal> => [])),
         Effect.catchDefect((defect) => Effect.succeed<ReadonlyArray<Renewal>>([unknown(defect)])),
         Effect.map((answers) => {
-          latch.openUnsafe()
           const failed: Array<readonly [Holding, LockBackendError]> = []
           holdings.forEach((holding, index) => {
             const answer = answers[index] ?? unknown("no answer in time")
@@ -89,6 +88,8 @@ export class Renewals {
             if (answer._tag === "Unknown" && holding.state === "held") failed.push([holding, answer.error])
           })
           this.warn(failed)
+          // Last: who waits for it runs on at once, and may keep the thread busy.
+          latch.openUnsafe()
         })
       )
     })

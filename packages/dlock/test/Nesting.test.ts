@@ -1,0 +1,54 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect } from "effect"
+import { Lease, Locker, MemoryLockStore, withLock } from "effect-dlock"
+import { Holding } from "../src/internal/holding.ts"
+import { lockerOver } from "./support.ts"
+
+describe("the leases around a section", () => {
+  it.effect("do not pile up where each section starts the next one, hand over hand", () =>
+    Effect.gen(function*() {
+      const locker = yield* lockerOver(yield* MemoryLockStore.make)
+      const length = yield* Deferred.make<number>()
+      const section = (n: number, before?: Deferred.Deferred<void>): Effect.Effect<unknown> =>
+        Effect.orDie(locker.withLock(`k${n}`, (lease) =>
+          Effect.gen(function*() {
+            // Only now may the one before end.
+            if (before !== undefined) yield* Deferred.succeed(before, undefined)
+            if (n === 50) {
+              assert(lease instanceof Holding)
+              let count = 0
+              for (let at: Holding | undefined = lease; at !== undefined; at = at.outer) count++
+              return yield* Deferred.succeed(length, count)
+            }
+            const next = yield* Deferred.make<void>()
+            yield* Effect.forkDetach(section(n + 1, next))
+            return yield* Deferred.await(next)
+          })))
+      yield* section(0)
+      assert.isAtMost(yield* Deferred.await(length), 3)
+    }))
+
+  it.effect("are seen through one that has ended", () =>
+    Effect.gen(function*() {
+      const locker = yield* lockerOver(yield* MemoryLockStore.make)
+      const again = Effect.flip(locker.withLock("outer", Effect.void))
+      const inner = locker.withLock("inner", (lease) => Effect.andThen(lease.release, again))
+      assert.strictEqual((yield* locker.withLock("outer", inner))._tag, "LockAlreadyHeld")
+    }))
+
+  it.effect("are told apart by their store where one scope holds two of a name", () =>
+    Effect.gen(function*() {
+      const one = yield* lockerOver(yield* MemoryLockStore.make)
+      const two = yield* lockerOver(yield* MemoryLockStore.make)
+      yield* one.scoped("k")
+      yield* two.scoped("k")
+      assert.strictEqual((yield* Effect.flip(one.scoped("k", { timeout: 0 })))._tag, "LockAlreadyHeld")
+      assert.strictEqual((yield* Effect.flip(two.scoped("k", { timeout: 0 })))._tag, "LockAlreadyHeld")
+    }))
+
+  it.effect("may be what a section is for: a service is an effect, though it is a function too", () =>
+    Effect.gen(function*() {
+      assert.strictEqual((yield* withLock("k", Lease)).key, "k")
+      assert.strictEqual((yield* Lease.pipe(withLock("k"))).key, "k")
+    }).pipe(Effect.provide(Locker.layerMemory)))
+})
