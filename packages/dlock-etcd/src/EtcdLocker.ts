@@ -11,15 +11,15 @@
  */
 import { Locker, type LockerOptions } from "effect-dlock/Locker"
 import type { LockBackendError } from "effect-dlock/LockError"
+import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Config from "effect/Config"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import type { Etcd3 } from "etcd3"
 import * as EtcdLockStore from "./EtcdLockStore.ts"
 import * as Files from "./internal/files.ts"
+import { problemOfHosts } from "./internal/options.ts"
 
 /**
  * What an etcd locker goes by besides `LockerOptions`.
@@ -27,7 +27,7 @@ import * as Files from "./internal/files.ts"
  * @category options
  * @since 0.1.0
  */
-export interface EtcdLockerOptions extends LockerOptions {
+export interface EtcdLockerOptions extends LockerOptions, StoreOptions.Limits {
   /** `http://127.0.0.1:2379`, several as an array or with commas; `https:` for TLS, the same for all. */
   readonly hosts: string | ReadonlyArray<string>
   /** With `password`, for a cluster that has authentication enabled. */
@@ -39,10 +39,6 @@ export interface EtcdLockerOptions extends LockerOptions {
     readonly cert?: string | undefined
     readonly key?: string | Redacted.Redacted | undefined
   } | undefined
-  /** How long the layer waits for a host. 5 seconds unless given. */
-  readonly connectTimeout?: Duration.Input | undefined
-  /** The longest that one request may take, other hosts included. 2 seconds unless given. */
-  readonly operationTimeout?: Duration.Input | undefined
 }
 
 /** What a layer over etcd can fail with. */
@@ -123,24 +119,19 @@ export const layerClient = (
  * @since 0.1.0
  */
 export const EtcdLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
-  Effect.gen(function*() {
-    const config = yield* Config.all({
-      hosts: Config.String("DLOCK_ETCD_HOSTS"),
-      username: Config.option(Config.String("DLOCK_ETCD_USERNAME")),
-      password: Config.option(Config.Redacted("DLOCK_ETCD_PASSWORD")),
-      ca: Config.option(Config.String("DLOCK_ETCD_CA")),
-      cert: Config.option(Config.String("DLOCK_ETCD_CERT")),
-      key: Config.option(Config.String("DLOCK_ETCD_KEY")),
-      prefix: Config.option(Config.String("DLOCK_PREFIX")),
-      defaultTtl: Config.option(Config.Duration("DLOCK_DEFAULT_TTL"))
-    })
-    return layer({
-      hosts: config.hosts,
-      username: Option.getOrUndefined(config.username),
-      password: Option.getOrUndefined(config.password),
-      tls: yield* Files.tls(config),
-      prefix: Option.getOrUndefined(config.prefix),
-      defaultTtl: Option.getOrUndefined(config.defaultTtl)
-    })
-  })
+  Effect.map(
+    Effect.all({
+      hosts: StoreOptions.requiredVariable("DLOCK_ETCD_HOSTS", "http://127.0.0.1:2379", problemOfHosts),
+      username: StoreOptions.variable("DLOCK_ETCD_USERNAME"),
+      password: StoreOptions.variable("DLOCK_ETCD_PASSWORD"),
+      tls: Files.tls
+    }),
+    ({ hosts, password, tls, username }) =>
+      Locker.layerConfigOver(EtcdLockStore.layer({
+        hosts,
+        username,
+        password: password === undefined ? undefined : Redacted.make(password),
+        tls
+      }))
+  )
 )

@@ -25,7 +25,7 @@ import * as RedisLockStore from "./RedisLockStore.ts"
  * @category options
  * @since 0.1.0
  */
-export interface RedisLockerOptions extends LockerOptions {
+export interface RedisLockerOptions extends LockerOptions, StoreOptions.Limits {
   /** `redis://user:password@host:6379/0`, or `rediss:` for TLS. Redacted where it holds a password. */
   readonly url: string | Redacted.Redacted
   /** Stands before every key and its prefix, as a client's own `keyPrefix` would. None unless given. */
@@ -35,10 +35,6 @@ export interface RedisLockerOptions extends LockerOptions {
    * known expiry; nothing else polls. 100 milliseconds unless given.
    */
   readonly retryInterval?: Duration.Input | undefined
-  /** How long the layer waits for the server. 5 seconds unless given. */
-  readonly connectTimeout?: Duration.Input | undefined
-  /** The longest that one request may take; never more than a third of the `ttl`. 2 seconds unless given. */
-  readonly operationTimeout?: Duration.Input | undefined
 }
 
 /** What a layer over Redis can fail with. */

@@ -120,3 +120,38 @@ export const requiredVariable = (
     value === undefined || value === ""
       ? Effect.fail(problem(`${name} is not set: it would be something like ${example}`))
       : Effect.succeed(value))
+
+/**
+ * How long a backend that is reached over a network may take.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export interface Limits {
+  /** How long the layer waits for the server. 5 seconds unless given. */
+  readonly connectTimeout?: Duration.Input | undefined
+  /** The longest that one request may take; never more than a third of the `ttl`. 2 seconds unless given. */
+  readonly operationTimeout?: Duration.Input | undefined
+}
+
+/**
+ * The fields of `Limits`.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const limits = {
+  connectTimeout: optional(durationBetween(100, 300_000)),
+  operationTimeout: optional(durationBetween(50, 60_000))
+}
+
+/**
+ * Limits that have been checked, in milliseconds.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const limitsOf = (options: Limits): { readonly connectTimeout: number; readonly callLimit: number } => ({
+  connectTimeout: toMillis(options.connectTimeout ?? 5_000)!,
+  callLimit: toMillis(options.operationTimeout ?? 2_000)!
+})

@@ -33,9 +33,19 @@ const once = {
 }
 const notAborted = new AbortController().signal
 
+const authLimit = 2_000
+
 const safe = (target: IOptions, host: string): IOptions => ({
-  ...target,
   hosts: host,
+  ...(target.credentials !== undefined && { credentials: target.credentials }),
+  // Its own calls have no limit otherwise, and every other call waits for them.
+  ...(target.auth !== undefined && {
+    auth: {
+      username: target.auth.username,
+      password: target.auth.password,
+      callOptions: () => ({ deadline: Date.now() + authLimit })
+    }
+  }),
   faultHandling: { host: () => once as never, global: once as never },
   // A connection that has gone silent is noticed within ten seconds; servers punish a shorter time.
   grpcOptions: {
@@ -72,26 +82,32 @@ export const open: (
       // The wall clock, because that is what the transport counts by; it bounds a call, never a belief.
       const deadline = clock.currentTimeMillisUnsafe() + limit
       call(clients[current % clients.length] as unknown as Calls, deadline).then(
-        (value) => resume(Effect.succeed({ sentAt, value })),
+        (value) => resume(Effect.succeed({ sentAt, value, doubled: false })),
         (error: unknown) => resume(Effect.fail(fromClient(error)))
       )
     }).pipe(Effect.timeoutOrElse({ duration: limit + 50, orElse: () => Effect.fail(silent) }))
 
-  /** The same, on the next host when this one fails or hangs. What was unknown before stays unknown. */
+  /**
+   * The same, on the next host when this one fails or hangs; of one host, on a new connection. What was unknown before
+   * stays unknown.
+   */
   const call = <A>(
-    make: (calls: Calls, deadline: number) => Promise<A>
+    make: (calls: Calls, deadline: number) => Promise<A>,
+    limit = Infinity
   ): Effect.Effect<Reply<A>, CallFailure> =>
     Effect.gen(function*() {
-      const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(options.callLimit))
+      const mostTries = Math.max(2, clients.length)
+      const within = Duration.millis(Math.max(leastLimit, Math.min(limit, options.callLimit)))
+      const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(within)
       let unknown = false
       for (let tries = 1;; tries++) {
         const left = Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
         const asked = current
-        const exit = yield* Effect.result(attempt(Math.max(20, left / Math.max(1, clients.length - tries + 1)), make))
-        if (exit._tag === "Success") return exit.success
+        const exit = yield* Effect.result(attempt(Math.max(20, left / (mostTries - tries + 1)), make))
+        if (exit._tag === "Success") return { ...exit.success, doubled: unknown }
         const failure = exit.failure
         unknown ||= !failure.notDone
-        if (failure.notDone || tries >= clients.length) {
+        if (failure.notDone || tries >= mostTries) {
           if (!failure.notDone && asked === current) current++
           return yield* Effect.fail({ ...failure, notDone: !unknown })
         }
@@ -99,7 +115,7 @@ export const open: (
       }
     })
 
-  const keepAlive = (id: string) =>
+  const keepAlive = (id: string, limit?: number) =>
     call(async ({ leaseClient }, deadline) => {
       const stream = await leaseClient.leaseKeepAlive({ deadline })
       try {
@@ -112,34 +128,36 @@ export const open: (
       } finally {
         stream.end()
       }
-    })
+    }, limit)
 
   const port: Port = {
-    txn: (request) => call(({ kv }, deadline) => kv.txn(request, { deadline })),
+    txn: (request, limit) => call(({ kv }, deadline) => kv.txn(request, { deadline }), limit),
     grant: (id, seconds) =>
       call(({ leaseClient }, deadline) => leaseClient.leaseGrant({ ID: id, TTL: seconds }, { deadline })).pipe(
-        Effect.map(({ sentAt, value }) => ({ sentAt, value: Number(value.TTL) })),
+        Effect.map((reply) => ({ ...reply, value: Number(reply.value.TTL) })),
         Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
       ),
     revoke: (id) =>
       Effect.map(
         call(({ leaseClient }, deadline) => leaseClient.leaseRevoke({ ID: id }, { deadline })),
-        ({ sentAt }) => ({ sentAt, value: undefined })
+        (reply) => ({ ...reply, value: undefined })
       ),
     keepAlive,
-    inspect: (id) =>
+    inspect: (id, limit) =>
       Effect.map(
-        call(({ leaseClient }, deadline) => leaseClient.leaseTimeToLive({ ID: id, keys: true }, { deadline })),
-        ({ sentAt, value }) => ({
-          sentAt,
-          value: { ttl: Number(value.TTL), keys: value.keys.map((key) => key.toString()) }
+        call(({ leaseClient }, deadline) => leaseClient.leaseTimeToLive({ ID: id, keys: true }, { deadline }), limit),
+        (reply) => ({
+          ...reply,
+          value: { ttl: Number(reply.value.TTL), keys: reply.value.keys.map((key) => key.toString()) }
         })
       ),
     watch: ({ onEnd, onResponse }) =>
       Effect.tryPromise({
-        try: async (): Promise<WatchStream> => {
+        try: async (given): Promise<WatchStream> => {
           const { watchClient } = clients[current % clients.length] as unknown as Calls
           const stream = await watchClient.watch()
+          // Nobody waits for it any more, and it would keep the process alive.
+          if (given.aborted) stream.cancel()
           let ended = false
           const end = () => {
             if (ended) return
@@ -155,27 +173,37 @@ export const open: (
             },
             close: () => {
               ended = true
+              // Ended first: the client takes the end of a stream that could still be written to for a failure of its
+              // host, and would make all connections anew.
+              stream.end()
               stream.cancel()
             }
           }
         },
         catch: fromClient
-      })
+      }).pipe(Effect.timeoutOrElse({ duration: options.callLimit, orElse: () => Effect.fail(silent) }))
   }
 
   yield* reachable(port, options)
   return port
 })
 
-/** Waits until the server answers a request that asks for nothing. */
+/** Below this a call is hopeless, whatever the time to live. */
+const leastLimit = 50
+
+/** A look at one key: unlike a request for nothing, a server with authentication does not answer it to just anybody. */
+const probe = { success: [{ request_range: { key: Buffer.from("dlock"), keys_only: true } }] }
+
+/** Waits until the server answers. That we may not look at that key is an answer too: it knows us. */
 const reachable = (port: Port, options: ConnectionOptions): Effect.Effect<void, LockBackendError> => {
   let last: CallFailure = silent
   const failed = () =>
     Effect.fail(new LockBackendError({ operation: "connect", retryable: !isLasting(last.cause), cause: last.cause }))
   const ask: Effect.Effect<void, LockBackendError> = Effect.suspend(() =>
-    Effect.matchEffect(port.txn({ compare: [], success: [], failure: [] }), {
+    Effect.matchEffect(port.txn(probe), {
       onSuccess: () => Effect.void,
       onFailure: (failure) => {
+        if (/permission denied/.test(failure.cause.message)) return Effect.void
         last = failure
         return isLasting(failure.cause) ? failed() : Effect.delay(ask, "100 millis")
       }

@@ -13,8 +13,8 @@ export interface CallFailure {
   readonly cause: Error
 }
 
-/** Answers of the server itself, which names itself in them. */
-const refusal = /etcdserver: (?!request timed out|leader changed|no leader|not capable)/
+/** Answers of the server itself, which names itself in them; not those that it gives while the request is on its way. */
+const refusal = /etcdserver: (?!request timed out|leader changed|no leader|not capable|server stopped)/
 
 /** Refusals of who we are or of what we ask: no repetition mends them. */
 const lasting =
@@ -47,6 +47,15 @@ export const silent: CallFailure = {
   retryable: true,
   leaseGone: false,
   cause: new Error("etcd did not answer in time")
+}
+
+/** The layer has been closed under whoever still waits. */
+export const isClosed: CallFailure = {
+  _tag: "CallFailure",
+  notDone: true,
+  retryable: false,
+  leaseGone: false,
+  cause: new Error("the store is closed")
 }
 
 export const backendError = (operation: LockBackendError["operation"]) => (failure: CallFailure): LockBackendError =>

@@ -22,6 +22,8 @@ export class Lease<Claim> {
   confirmedAt: bigint
   /** The last keep-alive brought no answer. */
   doubtful = false
+  /** Milliseconds, when that was known. */
+  failedAt = 0
   gone = false
   /** The beat that is under way. */
   beating: Deferred.Deferred<Beat, CallFailure> | undefined
@@ -41,9 +43,12 @@ const claimsPerLease = 512
  * a little longer, so that a section costs no grant. A lease whose keep-alive failed, or has used up a third of its
  * time, is confirmed before it carries anything new.
  */
-export class Leases<Claim> {
+export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   private readonly byLength = new Map<number, Array<Lease<Claim>>>()
-  private readonly granting = new Map<number, Deferred.Deferred<void, CallFailure>>()
+  private readonly granting = new Map<
+    number,
+    { readonly id: string; readonly done: Deferred.Deferred<void, CallFailure> }
+  >()
   private readonly clock: Clock.Clock
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -69,12 +74,13 @@ export class Leases<Claim> {
     return Array.from(this.byLength.values()).flat()
   }
 
-  /** A lease of at least `seconds` that has room, with the claim on it. */
+  /** A lease of at least `seconds` that has room, with the claim on it, and it on the claim. */
   join(seconds: number, key: string, claim: Claim): Effect.Effect<Lease<Claim>, CallFailure> {
     return Effect.suspend(() => {
       const lease = this.byLength.get(seconds)?.find((lease) => !lease.gone && lease.claims.size < claimsPerLease)
       if (lease !== undefined) {
         lease.claims.set(key, claim)
+        claim.lease = lease
         lease.lastUsedAt = this.now()
         return Effect.succeed(lease)
       }
@@ -90,33 +96,47 @@ export class Leases<Claim> {
   /** One grant at a time of each length: whoever comes meanwhile waits for it. It outlives whoever asked first. */
   private grant(seconds: number): Effect.Effect<void, CallFailure> {
     const pending = this.granting.get(seconds)
-    if (pending !== undefined) return Deferred.await(pending)
-    const granted = Deferred.makeUnsafe<void, CallFailure>()
-    this.granting.set(seconds, granted)
+    if (pending !== undefined) return Deferred.await(pending.done)
+    const done = Deferred.makeUnsafe<void, CallFailure>()
     const id = freshId()
+    this.granting.set(seconds, { id, done })
     this.fork(
       Effect.matchEffect(this.port.grant(id, seconds), {
-        onSuccess: ({ sentAt, value }) =>
-          Effect.sync(() => {
-            const lease = new Lease<Claim>(id, value * 1_000, sentAt)
-            lease.lastUsedAt = this.now()
-            const same = this.byLength.get(seconds)
-            if (same === undefined) this.byLength.set(seconds, [lease])
-            else same.push(lease)
-          }).pipe(Effect.andThen(Deferred.succeed(granted, undefined))),
-        onFailure: (failure) =>
-          // Its answer may have been lost on the way.
-          Effect.andThen(Deferred.fail(granted, failure), failure.notDone ? Effect.void : this.drop(id))
-      }).pipe(
-        Effect.ensuring(Effect.sync(() => this.granting.delete(seconds))),
-        Effect.asVoid
-      )
+        onSuccess: ({ sentAt, value }) => {
+          this.granting.delete(seconds)
+          const lease = new Lease<Claim>(id, value * 1_000, sentAt)
+          lease.lastUsedAt = this.now()
+          const same = this.byLength.get(seconds)
+          if (same === undefined) this.byLength.set(seconds, [lease])
+          else same.push(lease)
+          return Effect.asVoid(Deferred.succeed(done, undefined))
+        },
+        onFailure: (failure) => {
+          // Whoever asks from now on asks anew. Its answer may have been lost on the way: then it goes.
+          this.granting.delete(seconds)
+          return Effect.andThen(Deferred.fail(done, failure), failure.notDone ? Effect.void : this.drop(id))
+        }
+      })
     )
-    return Deferred.await(granted)
+    return Deferred.await(done)
   }
 
   private drop(id: string): Effect.Effect<void> {
     return Effect.ignore(this.port.revoke(id))
+  }
+
+  /** Revokes them all, those that are on their way included: what they carry goes at once and for all waiting. */
+  close(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.forEach(
+        [
+          ...this.all().map((lease) => this.retire(lease)),
+          ...Array.from(this.granting.values(), ({ id }) => this.drop(id))
+        ],
+        (effect) => effect,
+        { concurrency: "unbounded", discard: true }
+      )
+    )
   }
 
   /** Two thirds of its time left, and no doubt about it? */
@@ -154,15 +174,18 @@ export class Leases<Claim> {
 
   private confirm(lease: Lease<Claim>): Effect.Effect<Beat, CallFailure> {
     return Effect.gen({ self: this }, function*() {
-      const kept: Reply<number> = yield* Effect.tapError(this.port.keepAlive(lease.id), () =>
+      // Short enough for another try while the lease still stands.
+      const limit = lease.ttl / 3
+      const kept: Reply<number> = yield* Effect.tapError(this.port.keepAlive(lease.id, limit), () =>
         Effect.sync(() => {
           lease.doubtful = true
+          lease.failedAt = this.now()
         }))
       if (kept.value <= 0) return this.lost(lease)
       lease.doubtful = false
       if (kept.sentAt > lease.confirmedAt) lease.confirmedAt = kept.sentAt
-      const { value } = yield* this.port.inspect(lease.id)
-      if (value.ttl <= 0) return this.lost(lease)
+      const { value } = yield* this.port.inspect(lease.id, limit)
+      if (value.ttl < 0) return this.lost(lease)
       return { confirmedAt: lease.confirmedAt, keys: new Set(value.keys) }
     })
   }
@@ -184,7 +207,7 @@ export class Leases<Claim> {
   dueAt(lease: Lease<Claim>): number {
     if (lease.beating !== undefined) return Infinity
     const confirmedAt = toMillis(lease.confirmedAt)
-    return lease.doubtful ? this.now() + lease.ttl / 20 : confirmedAt + lease.ttl * 0.4
+    return lease.doubtful ? lease.failedAt + lease.ttl / 20 : confirmedAt + lease.ttl * 0.4
   }
 
   /** Nobody has been on it for a while: it goes. */

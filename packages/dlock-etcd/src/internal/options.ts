@@ -1,19 +1,16 @@
-import * as Config from "effect/Config"
-import * as Duration from "effect/Duration"
+import * as StoreOptions from "effect-dlock/StoreOptions"
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { IOptions } from "etcd3"
 
 /** The options of an etcd store, as they were given. */
-export interface Options {
+export interface Options extends StoreOptions.Limits {
   readonly hosts: string | ReadonlyArray<string>
   readonly username?: string | undefined
   readonly password?: string | Redacted.Redacted | undefined
   readonly tls?: Tls | undefined
-  readonly connectTimeout?: Duration.Input | undefined
-  readonly operationTimeout?: Duration.Input | undefined
 }
 
 /** Certificates as PEM text. */
@@ -32,48 +29,38 @@ export interface Settings extends Limits {
   readonly target: IOptions
 }
 
-// A message of ours rather than the schema's own, which would quote the value: it may be a secret.
-const checked = (problem: (value: unknown) => string | undefined) =>
-  Schema.Unknown.check(Schema.makeFilter((value: unknown) => problem(value) ?? true))
-
-const duration = (least: number, most: number) =>
-  Schema.optional(checked((value) => {
-    const millis = Option.map(Duration.fromInput(value as Duration.Input), Duration.toMillis)
-    return Option.isSome(millis) && millis.value >= least && millis.value <= most
-      ? undefined
-      : `is not a duration from ${least} milliseconds to ${most / 1_000} seconds`
-  }))
-
 const reveal = (value: unknown): unknown => Redacted.isRedacted(value) ? Redacted.value(value) : value
 
-const text = Schema.optional(checked((value) => {
+const problemOfText: StoreOptions.Check = (value) => {
   const plain = reveal(value)
   return typeof plain === "string" && plain !== "" ? undefined : "is not a text"
-}))
+}
+const text = StoreOptions.optional(problemOfText)
 
 const hostsOf = (value: unknown): ReadonlyArray<string> =>
   (typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [])
     .map((host: unknown) => typeof host === "string" ? host.trim() : "")
 
-const limits = { connectTimeout: duration(100, 300_000), operationTimeout: duration(50, 60_000) }
+export const problemOfHosts: StoreOptions.Check = (value) => {
+  const hosts = hostsOf(value)
+  if (hosts.length === 0 || !hosts.every(isHost)) return "is not one or several addresses like http://127.0.0.1:2379"
+  return new Set(hosts.map((host) => host.startsWith("https:"))).size === 1
+    ? undefined
+    : "is partly with and partly without TLS"
+}
 
 const Checked = Schema.Struct({
-  hosts: checked((value) => {
-    const hosts = hostsOf(value)
-    if (hosts.length === 0 || !hosts.every(isHost)) return "are not addresses like http://127.0.0.1:2379"
-    return new Set(hosts.map((host) => host.startsWith("https:"))).size === 1
-      ? undefined
-      : "are partly with and partly without TLS"
-  }),
+  hosts: StoreOptions.required(problemOfHosts),
   username: text,
   password: text,
-  tls: Schema.optional(Schema.Struct({ ca: text, cert: text, key: text })),
-  ...limits
-}).check(Schema.makeFilter((options) =>
-  (options.username === undefined) === (options.password === undefined)
-    ? true
-    : "username and password go together"
-))
+  tls: Schema.optional(Schema.Struct({ ca: StoreOptions.required(problemOfText), cert: text, key: text })),
+  ...StoreOptions.limits
+}).check(Schema.makeFilter(({ hosts, password, tls, username }) => {
+  if ((username === undefined) !== (password === undefined)) return "username and password go together"
+  if (tls === undefined) return true
+  if ((tls.cert === undefined) !== (tls.key === undefined)) return "tls.cert and tls.key go together"
+  return hostsOf(hosts).every((host) => host.startsWith("https:")) ? true : "tls goes with hosts that begin with https:"
+}))
 
 const isHost = (host: string): boolean => {
   if (!/^https?:\/\//.test(host) || !URL.canParse(host)) return false
@@ -81,18 +68,10 @@ const isHost = (host: string): boolean => {
   return pathname === "/" && `${search}${hash}${username}${password}` === ""
 }
 
-const millis = (input: unknown, otherwise: number): number =>
-  input === undefined ? otherwise : Duration.toMillis(Duration.fromInputUnsafe(input as Duration.Input))
-
-const decode = <S extends Schema.Constraint>(schema: S, options: unknown) =>
-  Schema.decodeUnknownEffect(schema as never)(options, { onExcessProperty: "error", errors: "all" }).pipe(
-    Effect.mapError((error) => new Config.ConfigError(error as Schema.SchemaError))
-  )
-
 /** Bad options are the same typed error as bad configuration, and one that does not exist is bad. */
 export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigError> =>
-  Effect.map(decode(Checked, options), () => {
-    const { connectTimeout, hosts, operationTimeout, password, tls, username } = options
+  Effect.map(StoreOptions.check(Checked, options), () => {
+    const { hosts, password, tls, username } = options
     return {
       target: {
         hosts: [...hostsOf(hosts)],
@@ -105,15 +84,12 @@ export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigEr
           }
         })
       },
-      connectTimeout: millis(connectTimeout, 5_000),
-      callLimit: millis(operationTimeout, 2_000)
+      ...StoreOptions.limitsOf(options)
     }
   })
 
-export const parseLimits = (
-  options: Pick<Options, "connectTimeout" | "operationTimeout">
-): Effect.Effect<Limits, Config.ConfigError> =>
-  Effect.map(decode(Schema.Struct(limits), options), () => ({
-    connectTimeout: millis(options.connectTimeout, 5_000),
-    callLimit: millis(options.operationTimeout, 2_000)
-  }))
+export const parseLimits = (options: StoreOptions.Limits): Effect.Effect<Limits, Config.ConfigError> =>
+  Effect.map(
+    StoreOptions.check(Schema.Struct(StoreOptions.limits), options),
+    () => StoreOptions.limitsOf(options)
+  )

@@ -6,13 +6,15 @@ import type { CallFailure } from "./failure.ts"
 export interface Reply<A> {
   readonly sentAt: bigint
   readonly value: A
+  /** It was sent before, without an answer: that first request may yet be executed. */
+  readonly doubled: boolean
 }
 
 type Call<A> = Effect.Effect<Reply<A>, CallFailure>
 
 /** A lease as the server keeps it: seconds, and the keys that are on it. */
 export interface LeaseState {
-  /** Zero or less: there is no such lease any more. */
+  /** Whole seconds, rounded down; negative where there is no such lease any more. */
   readonly ttl: number
   readonly keys: ReadonlyArray<string>
 }
@@ -25,16 +27,17 @@ export interface WatchStream {
 
 /**
  * What the store needs of an etcd. Each call goes to the host that answered last; one that fails or hangs is left for
- * the next within the call's limit. All that is asked through here may be done twice without harm.
+ * the next (of one host, its connection for a new one) within the call's limit: `limit` milliseconds, or the layer's
+ * own where that is less. All that is asked through here may be done twice without harm.
  */
 export interface Port {
-  readonly txn: (request: ITxnRequest) => Call<ITxnResponse>
+  readonly txn: (request: ITxnRequest, limit?: number) => Call<ITxnResponse>
   /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. */
   readonly grant: (id: string, seconds: number) => Call<number>
   readonly revoke: (id: string) => Call<void>
   /** Keeps a lease alive once, on a stream of its own that is over with the answer. Zero where there is none. */
-  readonly keepAlive: (id: string) => Call<number>
-  readonly inspect: (id: string) => Call<LeaseState>
+  readonly keepAlive: (id: string, limit?: number) => Call<number>
+  readonly inspect: (id: string, limit?: number) => Call<LeaseState>
   readonly watch: (listeners: {
     readonly onResponse: (response: IWatchResponse) => void
     readonly onEnd: () => void

@@ -26,7 +26,9 @@ const encode = (claim: Claim): Buffer =>
 const decode = (value: Buffer): Standing => {
   try {
     const { capacity, holder, permits } = JSON.parse(value.toString()) as Partial<Standing>
-    if (typeof permits === "number" && typeof capacity === "number") return { permits, capacity, holder }
+    if (typeof permits === "number" && typeof capacity === "number") {
+      return { permits, capacity, holder: typeof holder === "string" ? holder : undefined }
+    }
   } catch {
     // Not one of ours.
   }
@@ -118,9 +120,9 @@ export const leave = (
   }
 }
 
-/** Removes whatever stands at a key. */
-export const remove = (key: string): ITxnRequest => ({
-  success: [{ request_delete_range: { key: Buffer.from(key) } }]
+/** Removes whatever stands at some keys. */
+export const remove = (keys: ReadonlyArray<string>): ITxnRequest => ({
+  success: keys.map((key) => ({ request_delete_range: { key: Buffer.from(key) } }))
 })
 
 /** What a `leave` found: whether anything was there, and who stands first now. */
@@ -163,6 +165,6 @@ export const isGranted = (claim: Claim, view: View): boolean =>
   view.own !== undefined
   && view.before.reduce((permits, { standing }) => permits + standing.permits, claim.permits) <= claim.capacity
 
-/** Does anybody before it use the key with another capacity? */
+/** Is the key in use with another capacity? The first of the queue says so: others may be about to be told that, and go. */
 export const isMismatched = (claim: Claim, view: View): boolean =>
-  view.before.some(({ standing }) => standing.capacity !== claim.capacity)
+  view.before.length > 0 && view.before[0]!.standing.capacity !== claim.capacity

@@ -19,7 +19,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
-import { backendError, type CallFailure } from "./failure.ts"
+import { backendError, type CallFailure, isClosed } from "./failure.ts"
 import { type Beat, freshId, type Lease, Leases } from "./leases.ts"
 import { type Names, names } from "./names.ts"
 import type { Port } from "./port.ts"
@@ -37,6 +37,11 @@ class Entry {
   /** When to look without having been told to. */
   lookAt = Infinity
   looking = false
+  lookedAt = -Infinity
+  /** Something happened during the look that is under way. */
+  stale = false
+  /** What a waiting claim watches. */
+  target: string | undefined
   /** When nobody can believe in the last grant or confirmation any more, the backend's guard included. */
   until = Infinity
   stopWatching: () => void = () => {}
@@ -63,6 +68,13 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   const losses = yield* PubSub.unbounded<Loss>()
   const stirred = Latch.makeUnsafe()
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
+  let closed = false
+
+  /** Until when the loop sleeps. */
+  let wakesAt = Infinity
+  const stir = (at: number): void => {
+    if (at < wakesAt) stirred.openUnsafe()
+  }
 
   const over = (entry: Entry): void => {
     entry.state = "over"
@@ -70,6 +82,8 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     entries.delete(entry.claim.id)
     if (entry.lease !== undefined) leases.leave(entry.lease, entry.key)
   }
+
+  const isOver = (entry: Entry): boolean => entry.state === "over"
 
   /** It is gone at the backend, whoever finds out first. */
   const isGone = (entry: Entry): void => {
@@ -88,32 +102,31 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   })
   const watches = new Watches(port, fork)
 
-  /** Is it still there? Asked where a list lacked it or a watch fell silent: lists and watches are hints. */
-  const verify = (entry: Entry): Effect.Effect<void> =>
-    Effect.suspend(() =>
-      entry.created === undefined || entry.state === "over"
-        ? Effect.void
-        : Effect.match(port.txn(Queue.look(entry.names, entry.claim, entry.created)), {
-          onFailure: () => {},
-          onSuccess: ({ value }) => {
-            if (Queue.view(value).own !== entry.created) isGone(entry)
-          }
-        })
+  /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
+  const verify = (entry: Entry): Effect.Effect<bigint, CallFailure> =>
+    Effect.map(
+      port.txn(Queue.look(entry.names, entry.claim, entry.created ?? 0n), limitOf(entry.claim)),
+      ({ value }) => {
+        const view = Queue.view(value)
+        if (view.own !== entry.created) isGone(entry)
+        return view.revision
+      }
     )
 
   /**
    * Compares what a lease carries with what should be on it. A claim that nobody here knows is one whose request was
    * executed after its caller had given up; it goes.
    */
-  const sweep = (lease: Lease<Entry>, { keys }: Beat): Effect.Effect<void> => {
+  const sweep = (lease: Lease<Entry>, { keys }: Beat): Effect.Effect<void, CallFailure> => {
     const strangers = Array.from(keys).filter((key) => !lease.claims.has(key))
     const missing = Array.from(lease.claims.values()).filter((entry) =>
       entry.created !== undefined && !keys.has(entry.key)
     )
-    return Effect.andThen(
-      Effect.forEach(strangers, (key) => Effect.ignore(port.txn(Queue.remove(key))), { discard: true }),
-      Effect.forEach(missing, verify, { discard: true })
-    )
+    // Not waited for: those who are known have nothing to do with it.
+    for (let from = 0; from < strangers.length; from += removedAtOnce) {
+      fork(Effect.ignore(port.txn(Queue.remove(strangers.slice(from, from + removedAtOnce)))))
+    }
+    return Effect.forEach(missing, verify, { concurrency: 16, discard: true })
   }
 
   const tend = (lease: Lease<Entry>): Effect.Effect<void, CallFailure> =>
@@ -137,37 +150,39 @@ export const make = Effect.fnUntraced(function*(port: Port) {
       entry.stopWatching()
       entry.state = "held"
       entry.lookAt = Infinity
-      guard(entry)
-      stirred.openUnsafe()
+      guard(entry, entry.created!, guardDelay)
     }
     const granted = grantedBy(entry, lease)
+    stir(entry.until)
     Deferred.doneUnsafe(entry.granted, Effect.succeed(granted))
     return granted
   }
 
   /**
    * A held claim that somebody deletes is lost at once, not at the next renewal. The watch starts a little later than
-   * the hold, from the revision at which it began: a short section never has one, and nothing is missed.
+   * the hold, from the revision `after` at which it was there: a short section never has one, and nothing is missed.
    */
-  const guard = (entry: Entry): void => {
+  const guard = (entry: Entry, after: bigint, delay: number): void => {
     const fiber = fork(Effect.delay(
       Effect.sync(() => {
         if (entry.state !== "held") return
-        entry.stopWatching = watches.add(
-          { key: entry.names.entry(entry.claim.id) },
-          entry.created!,
-          () => isGone(entry),
-          () => {
-            if (entry.state !== "held") return
-            entry.stopWatching()
-            guard(entry)
-            fork(verify(entry))
-          }
-        )
+        const key = entry.names.entry(entry.claim.id)
+        entry.stopWatching = watches.add({ key }, after, () => isGone(entry), () => guardAnew(entry, after))
       }),
-      guardDelay
+      delay
     ))
     entry.stopWatching = () => fiber.interruptUnsafe()
+  }
+
+  /** Its watch was refused: what is there now, and from there on, at a pace that no server minds. */
+  const guardAnew = (entry: Entry, after: bigint): void => {
+    if (entry.state !== "held") return
+    fork(Effect.map(
+      Effect.orElseSucceed(verify(entry), () => after),
+      (seenAt) => {
+        if (entry.state === "held") guard(entry, seenAt, guardAnewDelay)
+      }
+    ))
   }
 
   /** Takes in how a claim stands: it is granted on a lease that is known to live, or told what to wait for. */
@@ -200,17 +215,23 @@ export const make = Effect.fnUntraced(function*(port: Port) {
 
   /** A mutex waits for the one before it; of permits any may come free that stand before. A poll is the net. */
   const await_ = (entry: Entry, view: Queue.View): void => {
-    entry.stopWatching()
     entry.lookAt = now() + pollAfter(entry)
-    stirred.openUnsafe()
+    stir(entry.lookAt)
     const target = entry.claim.capacity === 1
       ? { key: view.before[view.before.length - 1]!.key }
       : { key: entry.names.folder, rangeEnd: entry.names.folderEnd }
+    const watched = target.key.toString()
+    if (entry.target === watched) return
+    entry.stopWatching()
+    entry.target = watched
+    // Its watch was refused. A look watches from what it sees, so this does not go on, but for a server that always refuses.
     const check = () => {
-      entry.lookAt = 0
-      stirred.openUnsafe()
+      entry.target = undefined
+      entry.lookAt = Math.min(entry.lookAt, Math.max(now(), entry.lookedAt + lookPause))
+      stir(entry.lookAt)
     }
-    entry.stopWatching = watches.add(target, view.revision, () => lookAgain(entry), check)
+    const look = () => lookAgain(entry)
+    entry.stopWatching = watches.add(target, view.revision, look, check, look)
   }
 
   const pollAfter = (entry: Entry): number =>
@@ -220,13 +241,15 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   const lookAgain = (entry: Entry): void => {
     if (entry.state !== "queued" || entry.created === undefined) return
     if (entry.looking) {
-      entry.lookAt = 0
+      entry.stale = true
       return
     }
     entry.looking = true
-    entry.lookAt = now() + pollAfter(entry)
+    entry.stale = false
+    entry.lookedAt = now()
+    entry.lookAt = entry.lookedAt + pollAfter(entry)
     fork(
-      port.txn(Queue.look(entry.names, entry.claim, entry.created)).pipe(
+      port.txn(Queue.look(entry.names, entry.claim, entry.created), limitOf(entry.claim)).pipe(
         Effect.flatMap(({ value }) => {
           const view = Queue.view(value)
           return settle(entry, view.own === entry.created ? view : { ...view, own: undefined })
@@ -234,7 +257,8 @@ export const make = Effect.fnUntraced(function*(port: Port) {
         Effect.catch((failure: CallFailure) => Effect.sync(() => isSilent(entry, failure))),
         Effect.ensuring(Effect.sync(() => {
           entry.looking = false
-          if (entry.lookAt === 0) stirred.openUnsafe()
+          if (entry.stale) lookAgain(entry)
+          else if (entry.state === "queued") stir(entry.lookAt)
         }))
       )
     )
@@ -248,11 +272,11 @@ export const make = Effect.fnUntraced(function*(port: Port) {
       return
     }
     entry.lookAt = now() + Math.min(Duration.toMillis(entry.claim.ttl) / 10, 500)
-    stirred.openUnsafe()
   }
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
+      if (closed) return Effect.fail(backendError("acquire")(isClosed))
       let entry = entries.get(claim.id)
       if (entry === undefined) {
         entry = new Entry(claim)
@@ -264,26 +288,26 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.gen(function*() {
       const { claim } = entry
-      const lease = entry.lease ??= yield* leases.join(seconds(claim), entry.key, entry)
-      if (entry.state === "over") return { _tag: "Gone" }
+      const lease = entry.lease ?? (yield* leases.join(seconds(claim), entry.key, entry))
+      stir(leases.dueAt(lease))
       yield* leases.freshen(lease)
-      if (lease.gone) {
-        entry.lease = undefined
-        return yield* ask(entry, mode)
-      }
+      if (isOver(entry)) return { _tag: "Gone" }
+      if (lease.gone) return yield* askAgain(entry, mode)
       const enter = mode === "try" && claim.capacity === 1 ? Queue.enterIfEmpty : Queue.enter
       entry.unanswered++
-      const reply = yield* port.txn(enter(entry.names, claim, lease.id)).pipe(
-        Effect.tap(() => Effect.sync(() => entry.unanswered--)),
+      const reply = yield* port.txn(enter(entry.names, claim, lease.id), limitOf(claim)).pipe(
+        // An answer to a second sending says nothing of the first.
+        Effect.tap(({ doubled }) => Effect.sync(() => doubled || entry.unanswered--)),
         Effect.catch((failure: CallFailure) => {
           if (failure.notDone) entry.unanswered--
           if (!failure.leaseGone) return Effect.fail(failure)
           leases.lost(lease)
-          entry.lease = undefined
           return Effect.undefined
         })
       )
-      if (reply === undefined) return yield* ask(entry, mode)
+      if (isOver(entry)) return { _tag: "Gone" }
+      // Gone while the answer was on its way, and what was put on it with it.
+      if (reply === undefined || lease.gone) return yield* askAgain(entry, mode)
       const view = Queue.view(reply.value)
       if (view.own === undefined) {
         // Cancelled before, or a try that found somebody there.
@@ -302,6 +326,12 @@ export const make = Effect.fnUntraced(function*(port: Port) {
       if (entry.state === "held") return isGranted(entry, lease)
       yield* settle(entry, view)
       return yield* standing(entry)
+    })
+
+  const askAgain = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
+    Effect.suspend(() => {
+      entry.lease = undefined
+      return ask(entry, mode)
     })
 
   const standing = (entry: Entry): Effect.Effect<Answer> => {
@@ -337,20 +367,26 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     Effect.gen(function*() {
       const lease = mark ? yield* markLease : undefined
       const created = mark ? undefined : entry.created
-      const { value } = yield* port.txn(Queue.leave(entry.names, entry.claim, created, lease))
+      const leave = port.txn(Queue.leave(entry.names, entry.claim, created, lease), limitOf(entry.claim))
+      const { value } = yield* Effect.tapError(leave, (failure) =>
+        Effect.sync(() => {
+          if (failure.leaseGone && marks?.id === lease) marks = undefined
+        }))
       const { deleted, holder, length } = Queue.left(value)
       entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
       return deleted
     })
 
-  // Marks outlive any request that may still be on its way, on a lease that is never kept alive.
-  let marks: { readonly id: string; readonly until: number } | undefined
+  // Marks outlive any request that may still be on its way, on a lease that is never kept alive. It has its id before
+  // it is granted, so that many who ask for it at once, and again after a failure, make one lease.
+  let marks: { readonly id: string; until: number } | undefined
   const markLease: Effect.Effect<string, CallFailure> = Effect.suspend(() => {
-    if (marks !== undefined && now() < marks.until) return Effect.succeed(marks.id)
-    const id = freshId()
-    return Effect.map(port.grant(id, markSeconds), ({ value }) => {
-      marks = { id, until: now() + value * 1_000 / 2 }
-      return id
+    if (marks === undefined || now() >= marks.until && marks.until > 0) marks = { id: freshId(), until: 0 }
+    const mine = marks
+    if (mine.until > 0) return Effect.succeed(mine.id)
+    return Effect.map(port.grant(mine.id, markSeconds), ({ value }) => {
+      mine.until = now() + value * 1_000 / 2
+      return mine.id
     })
   })
 
@@ -392,6 +428,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
       stirred.closeUnsafe()
       const at = now()
       let next = Infinity
+      wakesAt = Infinity
       for (const lease of leases.all()) {
         const dueAt = leases.dueAt(lease)
         if (dueAt > at) next = Math.min(next, dueAt)
@@ -410,24 +447,33 @@ export const make = Effect.fnUntraced(function*(port: Port) {
           else next = Math.min(next, entry.lookAt)
         }
       }
+      wakesAt = next
       yield* next === Infinity
         ? stirred.await
         : Effect.timeoutOption(stirred.await, Math.max(1, Math.ceil(next - at)))
     }
   }).pipe(Effect.forkScoped)
 
-  // Whatever is left goes with its leases, at once and for all waiting, and the process can end.
+  // Whatever is left goes with its leases, and the process can end.
   yield* Effect.addFinalizer(() => {
+    closed = true
     watches.close()
-    return Effect.forEach(leases.all(), (lease) => leases.retire(lease), { concurrency: "unbounded", discard: true })
+    return leases.close()
   })
 
   return LockStore.of({ request, renew, withdraw, losses: Stream.fromPubSub(losses) })
 })
 
 const guardDelay = 30
+const guardAnewDelay = 1_000
+const lookPause = 200
+/** A server takes at most 128 operations in a transaction unless told otherwise. */
+const removedAtOnce = 100
 const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000
 const markSeconds = 960
+
+/** What one call about a claim may take. */
+const limitOf = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3
 
 /** Leases are whole seconds: as many as hold the claim's own time and the guard gap behind it. */
 const seconds = (claim: Claim): number =>

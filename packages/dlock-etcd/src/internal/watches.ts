@@ -13,13 +13,16 @@ interface Watch extends Target {
   /** Deletions from here on have not been heard of. */
   from: bigint
   readonly onDelete: () => void
-  /** Something may have been missed: look for yourself. */
+  /** It is over, and something may have been missed: look for yourself, and watch from what you saw. */
   readonly onDoubt: () => void
+  /** It begins in the past: what happened since then is told within a tenth of a second, but not at once. */
+  readonly onLate?: (() => void) | undefined
 }
 
 /**
- * All watches of a process, on one stream that is open while there are any. A watch is only a hint: when the stream ends
- * or a watch is refused, everybody is told to look for themselves, and the stream is made anew from where it ended.
+ * All watches of a process, on one stream that opens with the first of them. A watch is only a hint. When the stream
+ * ends it is made anew after a pause, and each watch goes on from where it was: the server tells what happened
+ * meanwhile, or refuses because it no longer knows.
  */
 export class Watches {
   private readonly watches = new Map<number, Watch>()
@@ -29,6 +32,7 @@ export class Watches {
   private opening = false
   private closed = false
   private nextId = 1
+  private pause = leastPause
 
   constructor(port: Port, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
     this.port = port
@@ -36,17 +40,20 @@ export class Watches {
   }
 
   /** Watches for deletions after the revision `after`; returns the way to stop. */
-  add(target: Target, after: bigint, onDelete: () => void, onDoubt: () => void): () => void {
+  add(
+    target: Target,
+    after: bigint,
+    onDelete: () => void,
+    onDoubt: () => void,
+    onLate?: () => void
+  ): () => void {
     const id = this.nextId++
-    const watch: Watch = { ...target, from: after + 1n, onDelete, onDoubt }
+    const watch: Watch = { ...target, from: after + 1n, onDelete, onDoubt, onLate }
     this.watches.set(id, watch)
-    if (this.stream === undefined) this.open()
+    if (this.stream === undefined) this.open(0)
     else this.create(this.stream, id, watch)
     return () => {
-      if (!this.watches.delete(id)) return
-      if (this.watches.size > 0) return this.stream?.send({ cancel_request: { watch_id: id } })
-      this.stream?.close()
-      this.stream = undefined
+      if (this.watches.delete(id)) this.stream?.send({ cancel_request: { watch_id: id } })
     }
   }
 
@@ -69,51 +76,53 @@ export class Watches {
     })
   }
 
-  private open(): void {
+  private open(after: number): void {
     if (this.opening || this.closed) return
     this.opening = true
-    let mine: WatchStream | undefined
-    const ended = () => {
-      if (mine !== undefined && this.stream === mine) this.stream = undefined
-      mine = undefined
-      this.again()
-    }
-    this.fork(
-      // A plain call first: it is what has a token that ran out replaced.
-      Effect.andThen(
-        this.port.txn({}),
-        this.port.watch({ onResponse: (response) => this.hear(response), onEnd: ended })
-      )
-        .pipe(Effect.match({
-          onSuccess: (stream) => {
-            this.opening = false
-            if (this.watches.size === 0 || this.closed) return stream.close()
-            mine = stream
-            this.stream = stream
-            for (const [id, watch] of this.watches) this.create(stream, id, watch)
-          },
-          onFailure: () => {
-            this.opening = false
-            this.again()
-          }
-        }))
-    )
-  }
-
-  /** After a pause in which everybody looks for themselves. */
-  private again(): void {
-    if (this.closed) return
-    for (const watch of Array.from(this.watches.values())) watch.onDoubt()
     this.fork(Effect.delay(
-      Effect.sync(() => {
-        if (this.stream === undefined && this.watches.size > 0) this.open()
-      }),
-      200
+      // A plain call first: it is what has a token that ran out replaced.
+      Effect.andThen(this.port.txn({}), Effect.suspend(() => this.connect())).pipe(Effect.match({
+        onSuccess: () => {},
+        onFailure: () => {
+          this.opening = false
+          this.again()
+        }
+      })),
+      after
     ))
   }
 
-  private hear(response: Parameters<Parameters<Port["watch"]>[0]["onResponse"]>[0]): void {
+  private connect() {
+    let mine: WatchStream | undefined
+    let ended = false
+    const listeners = {
+      onResponse: (response: Response) => this.hear(response),
+      onEnd: () => {
+        ended = true
+        if (mine === undefined || this.stream !== mine) return
+        this.stream = undefined
+        this.again()
+      }
+    }
+    return Effect.map(this.port.watch(listeners), (stream) => {
+      this.opening = false
+      if (this.closed) return stream.close()
+      if (ended) return this.again()
+      mine = stream
+      this.stream = stream
+      for (const [id, watch] of this.watches) this.create(stream, id, watch)
+    })
+  }
+
+  /** After a pause, which grows for as long as nothing is heard: polls see to it meanwhile that nobody waits for ever. */
+  private again(): void {
+    this.open(this.pause)
+    this.pause = Math.min(2 * this.pause, mostPause)
+  }
+
+  private hear(response: Response): void {
     const id = Number(response.watch_id)
+    this.pause = leastPause
     const watch = this.watches.get(id)
     if (watch === undefined) return
     if (response.canceled) {
@@ -121,6 +130,7 @@ export class Watches {
       this.watches.delete(id)
       return watch.onDoubt()
     }
+    if (response.created && BigInt(response.header.revision) >= watch.from) watch.onLate?.()
     let deleted = false
     for (const event of response.events) {
       watch.from = BigInt(event.kv.mod_revision) + 1n
@@ -129,3 +139,8 @@ export class Watches {
     if (deleted) watch.onDelete()
   }
 }
+
+type Response = Parameters<Parameters<Port["watch"]>[0]["onResponse"]>[0]
+
+const leastPause = 100
+const mostPause = 2_000

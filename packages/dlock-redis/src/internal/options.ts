@@ -8,12 +8,10 @@ import type { Redis, RedisOptions } from "ioredis"
 import { names } from "./names.ts"
 
 /** The options of a Redis store, as they were given. */
-export interface Options {
+export interface Options extends StoreOptions.Limits {
   readonly url?: string | Redacted.Redacted | undefined
   readonly keyPrefix?: string | undefined
   readonly retryInterval?: Duration.Input | undefined
-  readonly connectTimeout?: Duration.Input | undefined
-  readonly operationTimeout?: Duration.Input | undefined
 }
 
 /** The same, checked. */
@@ -33,8 +31,7 @@ const Checked = Schema.Struct({
       : "is not a string whose braces leave a hash slot to every key"
   ),
   retryInterval: StoreOptions.optional(problemOfRetryInterval),
-  connectTimeout: StoreOptions.optional(StoreOptions.durationBetween(100, 300_000)),
-  operationTimeout: StoreOptions.optional(StoreOptions.durationBetween(50, 60_000))
+  ...StoreOptions.limits
 })
 
 /** Bad options are the same typed error as bad configuration, and one that does not exist is bad. */
@@ -42,8 +39,7 @@ export const parse = (options: Omit<Options, "url">): Effect.Effect<Settings, Co
   Effect.map(StoreOptions.check(Checked, options), () => ({
     keyPrefix: options.keyPrefix ?? "",
     retryInterval: StoreOptions.toMillis(options.retryInterval ?? 100)!,
-    connectTimeout: StoreOptions.toMillis(options.connectTimeout ?? 5_000)!,
-    callLimit: StoreOptions.toMillis(options.operationTimeout ?? 2_000)!
+    ...StoreOptions.limitsOf(options)
   }))
 
 export const problemOfUrl: StoreOptions.Check = (url) =>

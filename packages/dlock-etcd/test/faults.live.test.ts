@@ -1,0 +1,1024 @@
+import { assert, describe, it } from "@effect/vitest"
+import { startWorker } from "dlock-testing"
+import { Deferred, Duration, Effect, Exit, Fiber, Option } from "effect"
+import type { LockBackendError, OwnershipLost } from "effect-dlock"
+import * as Path from "node:path"
+import { open } from "../src/internal/connection.ts"
+import { silent } from "../src/internal/failure.ts"
+import { parse } from "../src/internal/options.ts"
+import {
+  claims,
+  eventually,
+  keys,
+  lag,
+  leases,
+  leasesOfClaims,
+  locker,
+  lockerOver,
+  members,
+  plainClient,
+  proxyTo,
+  requests,
+  server,
+  since
+} from "./support.ts"
+
+const program = (name: string): string => Path.join(import.meta.dirname, "programs", name)
+
+describe("a holder", () => {
+  it.live("is out by its deadline when the server freezes for 14 s", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const recorded = yield* lag
+      const inside = yield* Deferred.make<void>()
+      const fiber = yield* Effect.forkChild(
+        Effect.timed(Effect.flip(
+          withLock("k", Effect.andThen(Deferred.succeed(inside, undefined), Effect.never), { ttl: "3 seconds" })
+        ))
+      )
+      yield* Deferred.await(inside)
+      yield* Effect.sleep("1500 millis")
+      etcd.signal("SIGSTOP")
+      const frozenAt = performance.now()
+      const error = (yield* Fiber.join(fiber))[1] as OwnershipLost
+      const after = performance.now() - frozenAt
+      yield* Effect.sleep(Math.max(0, 14_000 - after))
+      etcd.signal("SIGCONT")
+      assert.strictEqual(error._tag, "OwnershipLost")
+      assert.strictEqual(error.reason, "Unreachable")
+      // Whole seconds: 3 and the guard gap behind it make 4, of which the holder believes in all but the gap.
+      const ago = Duration.toMillis(error.lastConfirmedAgo)
+      assert.isAtLeast(ago, 3_700)
+      assert.isAtMost(ago, 3_700 + 100 + recorded.max())
+      assert.isAtMost(after, 3_700 + 100 + recorded.max())
+      yield* Effect.log(`lost ${ago.toFixed(0)} ms after the last confirmation (lag ${recorded.max().toFixed(0)} ms)`)
+      // What the server does when it is back: nothing stands in the way of the next for longer than the lease.
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
+    }).pipe(Effect.scoped), 40_000)
+
+  it.live("is out at once when its key is deleted, and nothing re-creates it", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const recorded = yield* lag
+      for (const early of [true, false]) {
+        let deletedAt = 0
+        const error = yield* Effect.flip(
+          withLock(
+            "k",
+            Effect.andThen(
+              Effect.promise(async () => {
+                // Before its watch has begun, and after.
+                if (!early) await new Promise((resolve) => setTimeout(resolve, 300))
+                deletedAt = performance.now()
+                await admin.delete().prefix("dlock:k/")
+              }),
+              Effect.never
+            )
+          )
+        )
+        const took = performance.now() - deletedAt
+        assert.strictEqual((error as OwnershipLost).reason, "Expired")
+        // A watch begins 30 ms into a section, and a server tells what is past by then within another 100 ms.
+        assert.isAtMost(took, (early ? 230 : 100) + recorded.max())
+        assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), [])
+        yield* Effect.log(`out ${took.toFixed(0)} ms after the deletion (lag ${recorded.max().toFixed(0)} ms)`)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("is out at once when its lease is revoked", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const recorded = yield* lag
+      let revokedAt = 0
+      const error = yield* Effect.flip(
+        withLock(
+          "k",
+          Effect.andThen(
+            Effect.promise(async () => {
+              await new Promise((resolve) => setTimeout(resolve, 200))
+              const [ID] = await leases(admin)
+              revokedAt = performance.now()
+              await admin.leaseClient.leaseRevoke({ ID: ID as string })
+            }),
+            Effect.never
+          )
+        )
+      )
+      const took = performance.now() - revokedAt
+      assert.strictEqual((error as OwnershipLost).reason, "Expired")
+      assert.isAtMost(took, 100 + recorded.max())
+      yield* Effect.log(`out ${took.toFixed(0)} ms after the revocation (lag ${recorded.max().toFixed(0)} ms)`)
+      // A new lease takes its place.
+      yield* withLock("k", Effect.void, { timeout: "1 second" })
+    }).pipe(Effect.scoped))
+
+  it.live("learns by a renewal that its key was deleted when its watch is deaf", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const { withLock } = yield* locker({ hosts: proxy.url })
+      const error = yield* Effect.flip(
+        withLock(
+          "k",
+          Effect.gen(function*() {
+            yield* Effect.sleep("200 millis")
+            proxy.hold()
+            yield* Effect.promise(() => admin.delete().prefix("dlock:k/"))
+            // The events of that connection are lost, and compacted before it is made anew.
+            const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
+            yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
+            proxy.reset()
+            proxy.release()
+            return yield* Effect.never
+          }),
+          { ttl: "3 seconds" }
+        )
+      )
+      assert.strictEqual((error as OwnershipLost).reason, "Expired")
+    }).pipe(Effect.scoped))
+
+  it.live("keeps its lock through a third of its time without a server", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          for (let freeze = 0; freeze < 3; freeze++) {
+            yield* Effect.sleep("1100 millis")
+            etcd.signal("SIGSTOP")
+            yield* Effect.sleep("1 second")
+            etcd.signal("SIGCONT")
+          }
+          yield* lease.ensureHeld
+        }), { ttl: "3 seconds" })
+    }).pipe(Effect.scoped))
+
+  it.live("keeps its lock when one connection goes silent just before a renewal", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const proxy = yield* proxyTo(etcd.port)
+      const { withLock } = yield* locker({ hosts: proxy.url })
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          yield* Effect.sleep("1200 millis")
+          proxy.hold()
+          yield* Effect.sleep("1900 millis")
+          proxy.reset()
+          proxy.release()
+          yield* Effect.sleep("2 seconds")
+          yield* lease.ensureHeld
+        }), { ttl: "3 seconds" })
+    }).pipe(Effect.scoped))
+
+  it.live("that is killed lets the first waiter in when its lease is over", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const recorded = yield* lag
+      const holder = startWorker<{ held: string }>(program("holder.ts"), { args: [etcd.url, "k", "2000"] })
+      const { held } = yield* Effect.promise(() => holder.waitFor(() => true))
+      const waiter = yield* Effect.forkChild(
+        withLock("k", (lease) => Effect.succeed({ token: lease.fencingToken, at: performance.now() })),
+        { startImmediately: true }
+      )
+      yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+      yield* Effect.promise(() => holder.kill())
+      const killedAt = performance.now()
+      const { at, token } = yield* Fiber.join(waiter)
+      assert.isTrue(token > BigInt(held))
+      // Three whole seconds, and half a second in which the server gets round to it.
+      assert.isAtMost(at - killedAt, 3_000 + 1_000 + 100 + recorded.max())
+      yield* Effect.log(`in ${(at - killedAt).toFixed(0)} ms after the kill`)
+    }).pipe(Effect.scoped))
+
+  it.live("has the deadline of its lease, not one of its own", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "300 millis" })
+      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
+      const [id] = yield* Effect.promise(() => leases(admin))
+      // Two thirds of the lease's six seconds without a keep-alive that gets through.
+      yield* Effect.sleep("200 millis")
+      proxy.hold()
+      yield* Effect.sleep("4 seconds")
+      proxy.reset()
+      proxy.release()
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          const remaining = Duration.toMillis(yield* lease.remaining)
+          const state = yield* Effect.promise(() => admin.leaseClient.leaseTimeToLive({ ID: id as string }))
+          // Whatever it believes, the server keeps the lease for longer (it tells whole seconds, rounded down).
+          assert.isBelow(remaining, (Number(state.TTL) + 1) * 1_000)
+          assert.isAtLeast(Number(state.TTL), 4, "a keep-alive was confirmed first")
+          yield* Effect.log(`believes in ${remaining.toFixed(0)} ms, the server has ${state.TTL} s`)
+        }), { ttl: "5400 millis" })
+    }).pipe(Effect.scoped))
+
+  it.live("counts from the lease's last confirmation when its claim is new", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const grantedAt = performance.now()
+      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
+      yield* Effect.sleep("1500 millis")
+      const remaining = yield* withLock("k", (lease) => lease.remaining, { ttl: "5400 millis" })
+      assert.isAtMost(Duration.toMillis(remaining), 5_460 - 1_500)
+      assert.isAtLeast(Duration.toMillis(remaining), 5_460 - (performance.now() - grantedAt))
+    }).pipe(Effect.scoped))
+})
+
+describe("waiters", () => {
+  it.live("keep their places when one keep-alive fails", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const holder = yield* locker({ hosts: etcd.url })
+      const waiting = yield* locker({ hosts: proxy.url, operationTimeout: "300 millis" })
+      yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "1800 millis" }), {
+            startImmediately: true
+          })
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+          const place = (yield* Effect.promise(() => claims(admin, "dlock:k")))[1]
+          // Its lease is due for a keep-alive at 0.4 of two seconds, and this one gets no answer.
+          yield* Effect.sleep("600 millis")
+          proxy.hold()
+          yield* Effect.sleep("700 millis")
+          proxy.reset()
+          proxy.release()
+          yield* Effect.sleep("4 seconds")
+          assert.strictEqual((yield* Effect.promise(() => claims(admin, "dlock:k")))[1], place)
+          return waiter
+        })
+      ).pipe(Effect.flatMap(Fiber.join))
+    }).pipe(Effect.scoped))
+
+  it.live("are told when the connection that watches was cut and the past compacted meanwhile", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const holder = yield* locker({ hosts: etcd.url })
+      const waiting = yield* locker({ hosts: proxy.url })
+      const waiter = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(
+            waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "30 seconds" }),
+            { startImmediately: true }
+          )
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+          yield* Effect.sleep("100 millis")
+          proxy.hold()
+          return waiter
+        })
+      )
+      yield* eventually("it was released", async () => (await claims(admin, "dlock:k")).length === 1)
+      const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
+      yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
+      const healedAt = performance.now()
+      proxy.reset()
+      proxy.release()
+      const took = (yield* Fiber.join(waiter)) - healedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the network was back`)
+      assert.isAtMost(took, 1_500)
+    }).pipe(Effect.scoped))
+
+  it.live("go on by their poll when the connection falls silent", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const holder = yield* locker({ hosts: etcd.url })
+      const waiting = yield* locker({ hosts: proxy.url })
+      const waiter = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(
+            waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "6 seconds" }),
+            { startImmediately: true }
+          )
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+          yield* Effect.sleep("100 millis")
+          proxy.holdReplies()
+          return waiter
+        })
+      )
+      const releasedAt = performance.now()
+      // The old connection never says a word again; new ones work.
+      yield* Effect.sleep("500 millis")
+      proxy.reset()
+      proxy.release()
+      const took = (yield* Fiber.join(waiter)) - releasedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
+      assert.isAtMost(took, 5_000)
+    }).pipe(Effect.scoped))
+
+  it.live("and holders go on after the server was killed and started again", () =>
+    Effect.gen(function*() {
+      const [etcd] = yield* members(1)
+      const admin = yield* plainClient(etcd!.url)
+      const holder = yield* locker({ hosts: etcd!.url })
+      const waiting = yield* locker({ hosts: etcd!.url })
+      const waiter = yield* holder.withLock(
+        "k",
+        (lease) =>
+          Effect.gen(function*() {
+            const waiter = yield* Effect.forkDetach(
+              waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "10 seconds" }),
+              { startImmediately: true }
+            )
+            yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+            yield* Effect.promise(() => etcd!.kill())
+            yield* Effect.sleep("1 second")
+            yield* Effect.promise(() => etcd!.start())
+            yield* Effect.sleep("2 seconds")
+            yield* lease.ensureHeld
+            assert.isUndefined(waiter.pollUnsafe())
+            return waiter
+          }),
+        { ttl: "10 seconds" }
+      )
+      const releasedAt = performance.now()
+      const took = (yield* Fiber.join(waiter)) - releasedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
+      assert.isAtMost(took, 500)
+    }).pipe(Effect.scoped))
+
+  it.live("are woken one by one: a release costs the same however many wait", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const holder = yield* locker({ hosts: etcd.url })
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const other = yield* locker({ hosts: etcd.url })
+      const lease = yield* holder.scoped("k", { ttl: "30 seconds" })
+      const waiters = yield* Effect.forkChild(
+        Effect.forEach(
+          Array.from({ length: 100 }, (_, index) => (index % 2 === 0 ? withLock : other.withLock)),
+          (withLock) => withLock("k", Effect.sleep(2), { ttl: "30 seconds" }),
+          { concurrency: "unbounded", discard: true }
+        ),
+        { startImmediately: true }
+      )
+      yield* eventually("all wait", async () => (await claims(admin, "dlock:k")).length === 101)
+      yield* Effect.sleep("1 second")
+      const before = yield* Effect.promise(() => requests(etcd.url))
+      const releasedAt = performance.now()
+      yield* lease.release
+      yield* Fiber.join(waiters)
+      const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
+      yield* Effect.log(`100 waiters: ${sent.Txn} transactions, ${(performance.now() - releasedAt).toFixed(0)} ms`)
+      // Each release, and the look of the one who is next.
+      assert.isAtMost(sent.Txn ?? 0, 201 + 10)
+    }).pipe(Effect.scoped))
+
+  it.live("hear of a claim that was deleted before their watch began", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const other = yield* locker({ hosts: etcd.url })
+      // Hand-over after hand-over with no pause: every watch begins while its claim is going.
+      const [took] = yield* Effect.timed(Effect.all(
+        [withLock, other.withLock].map((withLock) => Effect.repeat(withLock("k", Effect.void), { times: 149 })),
+        { concurrency: "unbounded" }
+      ))
+      assert.isBelow(Duration.toMillis(took), 5_000)
+      yield* Effect.log(`300 hand-overs in ${Duration.toMillis(took).toFixed(0)} ms`)
+    }).pipe(Effect.scoped))
+})
+
+describe("a quiet process", () => {
+  it.live("does not ask again and again for a past that was compacted", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const { withLock } = yield* locker({ hosts: proxy.url })
+      yield* withLock(
+        "k",
+        Effect.gen(function*() {
+          yield* Effect.sleep("200 millis")
+          for (let put = 0; put < 3; put++) yield* Effect.promise(() => admin.put("other").value(`${put}`))
+          const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
+          yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
+          proxy.reset()
+          yield* Effect.sleep("1 second")
+          const before = yield* Effect.promise(() => requests(etcd.url))
+          const bytes = proxy.bytes()
+          yield* Effect.sleep("2 seconds")
+          const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
+          assert.isAtMost(sent.Txn ?? 0, 2, JSON.stringify(sent))
+          assert.isAtMost(proxy.bytes().requests - bytes.requests, 1_000)
+          // And its watch works.
+          yield* Effect.forkChild(Effect.delay(Effect.promise(() => admin.delete().prefix("dlock:k/")), 100))
+          return yield* Effect.never
+        }),
+        { ttl: "30 seconds" }
+      ).pipe(Effect.flip, Effect.timed, Effect.map(([took]) => assert.isBelow(Duration.toMillis(took), 4_000)))
+    }).pipe(Effect.scoped))
+
+  it.live("does not spin while there is no server", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const { scoped } = yield* locker({ hosts: proxy.url })
+      const other = yield* locker({ hosts: etcd.url })
+      yield* Effect.forEach(
+        Array.from({ length: 200 }, (_, index) => index),
+        (index) => scoped(`k${index}`, { ttl: "30 seconds" }),
+        { concurrency: "unbounded" }
+      )
+      yield* other.scoped("w", { ttl: "30 seconds" })
+      yield* Effect.forkChild(scoped("w", { ttl: "30 seconds" }), { startImmediately: true })
+      yield* eventually("it waits", async () => (await claims(admin, "dlock:w")).length === 2)
+      yield* Effect.sleep("500 millis")
+      proxy.refuse()
+      proxy.reset()
+      yield* Effect.sleep("200 millis")
+      const before = process.cpuUsage()
+      yield* Effect.sleep("3 seconds")
+      const { system, user } = process.cpuUsage(before)
+      yield* Effect.log(`${((system + user) / 3_000).toFixed(0)} ms of processor time a second`)
+      assert.isBelow((system + user) / 3_000, 250)
+      yield* Effect.promise(() => proxy.accept())
+    }).pipe(Effect.scoped))
+
+  it.live("keeps one connection a host, however many sections watch", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const proxy = yield* proxyTo(etcd.port)
+      const { withLock } = yield* locker({ hosts: proxy.url })
+      for (let section = 0; section < 20; section++) yield* withLock("k", Effect.sleep(60))
+      assert.isAtMost(proxy.accepted(), 2)
+    }).pipe(Effect.scoped))
+})
+
+describe("an acquire", () => {
+  it.live("that a frozen server executes after its caller gave up leaves no claim", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
+      etcd.signal("SIGSTOP")
+      const [took, error] = yield* Effect.timed(Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" })))
+      etcd.signal("SIGCONT")
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isBelow(Duration.toMillis(took), 6_000)
+      // By the next renewal of its lease at the latest.
+      yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
+      yield* Effect.sleep("1 second")
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+      yield* withLock("k", Effect.void, { timeout: "200 millis" })
+    }).pipe(Effect.scoped), 40_000)
+
+  it.live("whose request arrives after its caller gave up leaves no claim", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "500 millis" })
+      yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
+      proxy.holdRequests()
+      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      proxy.release()
+      yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
+      yield* Effect.sleep("1 second")
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+      yield* withLock("k", Effect.void, { timeout: "200 millis" })
+    }).pipe(Effect.scoped), 40_000)
+
+  it.live("that another member executes first is not executed again after its release", () =>
+    Effect.gen(function*() {
+      const [first, second, third] = yield* members(3)
+      const all = [first!, second!, third!]
+      for (const one of all) {
+        if (yield* Effect.promise(one.isLeader)) all.push(...all.splice(all.indexOf(one), 1))
+      }
+      const [follower, other] = all as [typeof first & {}, typeof first & {}]
+      const admin = yield* plainClient(other.url)
+      const { withLock } = yield* locker({ hosts: [follower.url, other.url], operationTimeout: "1 second" })
+      yield* withLock("warm", Effect.void)
+      follower.signal("SIGSTOP")
+      yield* withLock("k", Effect.void)
+      const before = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
+      follower.signal("SIGCONT")
+      yield* Effect.sleep("500 millis")
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+      // Nor was it there for a moment.
+      const late: Array<string> = []
+      const watcher = yield* Effect.promise(() =>
+        admin.watch().prefix("dlock:k/").startRevision(String(BigInt(before.header.revision) + 1n)).create()
+      )
+      watcher.on("put", ({ key }) => late.push(key.toString()))
+      yield* Effect.sleep("300 millis")
+      yield* Effect.promise(() => watcher.cancel())
+      assert.deepStrictEqual(late, [])
+    }).pipe(Effect.scoped), 40_000)
+
+  it.live("leaves one lease of marks, however many give up at once", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const { withLock } = yield* locker({ hosts: etcd.url, operationTimeout: "400 millis" })
+      yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
+      etcd.signal("SIGSTOP")
+      yield* Effect.forEach(
+        Array.from({ length: 50 }, (_, index) => index),
+        (index) => Effect.exit(withLock(`k${index}`, Effect.void, { ttl: "20 seconds" })),
+        { concurrency: "unbounded" }
+      )
+      etcd.signal("SIGCONT")
+      yield* Effect.sleep("1 second")
+      const left = yield* Effect.promise(() => leases(admin))
+      assert.isAtMost(left.length, 2)
+      yield* eventually("no claims", async () => (await keys(admin)).every((key) => key.includes("\0")), 9_000)
+    }).pipe(Effect.scoped), 40_000)
+
+  it.live("is cancelled although the lease of the marks was revoked", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "200 millis" })
+      const giveUp = (key: string) =>
+        Effect.gen(function*() {
+          yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
+          proxy.holdReplies()
+          const asked = yield* Effect.forkChild(Effect.exit(withLock(key, Effect.void, { ttl: "20 seconds" })))
+          yield* eventually("it was executed", async () => (await claims(admin, `dlock:${key}`)).length === 1)
+          yield* Effect.sleep("300 millis")
+          proxy.release()
+          yield* Fiber.interrupt(asked)
+        })
+      yield* giveUp("a")
+      for (const ID of yield* Effect.promise(() => leases(admin))) {
+        yield* Effect.promise(() => admin.leaseClient.leaseRevoke({ ID }))
+      }
+      yield* giveUp("b")
+      yield* eventually("no claim", async () => (await claims(admin, "dlock:b")).length === 0, 1_000)
+    }).pipe(Effect.scoped))
+
+  it.live(
+    "leaves nothing when it is interrupted at a random moment: 1,000 of them",
+    () =>
+      Effect.gen(function*() {
+        const etcd = yield* server()
+        const admin = yield* plainClient(etcd.url)
+        yield* Effect.promise(() => keys(admin))
+        const resources = () =>
+          process.getActiveResourcesInfo().filter((resource) => resource !== "Immediate").toSorted()
+        const beforeLayer = resources()
+        yield* Effect.scoped(Effect.gen(function*() {
+          const { scopedIfAvailable, withLock } = yield* locker({ hosts: etcd.url })
+          const other = yield* locker({ hosts: etcd.url })
+          // Long enough for a watch: its stream stays open while the layer lives.
+          yield* withLock("k", Effect.sleep("100 millis"), { ttl: "5 seconds" })
+          yield* Effect.scoped(other.scopedIfAvailable("k"))
+          yield* Effect.sleep("300 millis")
+          const before = resources()
+          const pooled = yield* Effect.promise(() => leases(admin))
+          let interrupted = 0
+          for (let round = 0; round < 20; round++) {
+            const fibers = yield* Effect.forEach(
+              Array.from({ length: 50 }),
+              () => Effect.forkDetach(withLock("k", Effect.sleep(1), { ttl: "5 seconds" })),
+              { concurrency: 1 }
+            )
+            yield* Effect.forEach(
+              fibers,
+              (fiber) =>
+                Effect.delay(Fiber.interrupt(fiber), Math.random() * 40).pipe(
+                  Effect.andThen(Fiber.await(fiber)),
+                  Effect.map((exit) => void (Exit.isFailure(exit) && interrupted++))
+                ),
+              { concurrency: "unbounded", discard: true }
+            )
+          }
+          yield* Effect.log(`${interrupted} of 1,000 were interrupted before their end`)
+          const free = yield* Effect.scoped(other.scopedIfAvailable("k"))
+          assert.isTrue(Option.isSome(free), "the key is free at once")
+          yield* Effect.sleep("300 millis")
+          assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+          assert.sameMembers([...(yield* Effect.promise(() => leasesOfClaims(admin)))], [...pooled])
+          const timers = (all: ReadonlyArray<string>) => all.filter((resource) => resource === "Timeout").length
+          assert.isAtMost(resources().length, before.length, `${before.join()} ${resources().join()}`)
+          assert.isAtMost(timers(resources()), timers(before))
+          assert.isTrue(Option.isSome(yield* Effect.scoped(scopedIfAvailable("k"))))
+        }))
+        assert.deepStrictEqual(yield* Effect.promise(() => leasesOfClaims(admin)), [])
+        yield* eventually("nothing is left of the layer", async () => resources().length <= beforeLayer.length)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+})
+
+describe("a release", () => {
+  it.live("is limited in time when the server freezes, and keeps the program's result", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const [took, exit] = yield* Effect.timed(Effect.exit(
+        withLock("k", Effect.as(Effect.sync(() => etcd.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
+      ))
+      etcd.signal("SIGCONT")
+      assert.deepStrictEqual(exit, Exit.succeed(42))
+      assert.isBelow(Duration.toMillis(took), 2_000)
+    }).pipe(Effect.scoped))
+
+  it.live("of the last watched section does not cut what others have under way", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      yield* Effect.all([
+        Effect.repeat(withLock("long", Effect.sleep(40)), { times: 30 }),
+        Effect.repeat(withLock("short", Effect.void), { times: 500 })
+      ], { concurrency: "unbounded" })
+    }).pipe(Effect.scoped))
+})
+
+describe("a layer that closes", () => {
+  it.live("lets its process end by itself, with nothing left at the server", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      yield* withLock(
+        "busy",
+        Effect.gen(function*() {
+          const before = yield* Effect.promise(() => leases(admin))
+          const visitor = startWorker<{ closed?: number; exit?: number }>(program("visitor.ts"), {
+            args: [etcd.url, "busy"]
+          })
+          const { closed } = yield* Effect.promise(() => visitor.waitFor((message) => message.closed !== undefined))
+          const { exit } = yield* Effect.promise(() => visitor.waitFor((message) => message.exit !== undefined))
+          assert.isBelow(exit! - closed!, 1_000)
+          assert.deepStrictEqual(yield* Effect.promise(() => visitor.exited), { code: 0, signal: null })
+          assert.strictEqual(visitor.output(), "")
+          assert.sameMembers([...(yield* Effect.promise(() => leases(admin)))], [...before])
+        })
+      )
+    }).pipe(Effect.scoped))
+
+  it.live("fails whoever still waits", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const holder = yield* locker({ hosts: etcd.url })
+      yield* holder.scoped("k")
+      const waiter = yield* Effect.scoped(Effect.gen(function*() {
+        const { withLock } = yield* locker({ hosts: etcd.url })
+        const waiter = yield* Effect.forkDetach(Effect.flip(withLock("k", Effect.void)), { startImmediately: true })
+        yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+        return waiter
+      }))
+      const error = yield* Fiber.join(waiter).pipe(Effect.timeoutOrElse({
+        duration: "3 seconds",
+        orElse: () => Effect.die("it still waits")
+      }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isFalse((error as LockBackendError).retryable)
+    }).pipe(Effect.scoped))
+})
+
+describe("over a server that answers some calls only", () => {
+  it.live("a lease whose keep-alives fail is not believed in because a transaction went through", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let failing = false
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        keepAlive: (id, limit) => failing ? Effect.fail(silent) : port.keepAlive(id, limit)
+      }))
+      const grantedAt = performance.now()
+      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
+      failing = true
+      yield* Effect.sleep("2500 millis")
+      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "5400 millis", timeout: "2 seconds" }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      failing = false
+      yield* withLock(
+        "k",
+        (lease) => Effect.map(lease.remaining, (remaining) => assert.isAbove(Duration.toMillis(remaining), 5_000)),
+        {
+          ttl: "5400 millis"
+        }
+      )
+      assert.isBelow(performance.now() - grantedAt, 6_000)
+    }).pipe(Effect.scoped))
+
+  it.live("a grant that was held up for long is confirmed before it counts", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let slow = false
+      let kept = 0
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        txn: (request, limit) => Effect.delay(port.txn(request, limit), slow ? 1_700 : 0),
+        keepAlive: (id, limit) => {
+          kept++
+          return port.keepAlive(id, limit)
+        }
+      }))
+      yield* withLock("warm", Effect.void, { ttl: "4500 millis" })
+      slow = true
+      const before = kept
+      const remaining = yield* Effect.exit(withLock("k", (lease) => lease.remaining, { ttl: "5400 millis" }))
+      yield* Effect.log(remaining._tag === "Success" ? Duration.toMillis(remaining.value) : remaining.cause)
+      assert.isAbove(kept, before)
+    }).pipe(Effect.scoped))
+
+  it.live("one that refuses watches is asked at the pace of polls", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const holder = yield* locker({ hosts: etcd.url })
+      for (const refused of [true, false]) {
+        let calls = 0
+        const waiting = yield* lockerOver(etcd.url, (port) => ({
+          ...port,
+          txn: (request, limit) => {
+            calls++
+            return port.txn(request, limit)
+          },
+          // Refused at once, or cut off as soon as it is there.
+          watch: (listeners) =>
+            refused
+              ? Effect.fail(silent)
+              : Effect.tap(port.watch(listeners), (stream) =>
+                Effect.sync(() =>
+                  setTimeout(() => {
+                    stream.close()
+                    listeners.onEnd()
+                  }, 1)
+                ))
+        }))
+        const waiter = yield* holder.withLock(
+          "k",
+          Effect.gen(function*() {
+            const waiters = yield* Effect.forEach([1, 2, 3], () =>
+              Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "5 seconds" }), { startImmediately: true }))
+            yield* waiting.scoped("held")
+            yield* eventually("they wait", async () =>
+              (await claims(admin, "dlock:k")).length === 4)
+            const before = calls
+            yield* Effect.sleep("3 seconds")
+            yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
+            assert.isAtMost(calls - before, 30)
+            return waiters
+          }).pipe(Effect.scoped)
+        )
+        yield* Effect.forEach(waiter, Fiber.join)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("a watch that never says a word leaves a waiter to its poll", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const recorded = yield* lag
+      const holder = yield* locker({ hosts: etcd.url })
+      const deaf = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        watch: () => Effect.succeed({ send: () => {}, close: () => {} })
+      }))
+      const waiter = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(
+            deaf.withLock("k", Effect.sync(() => performance.now()), { ttl: "6 seconds" }),
+            { startImmediately: true }
+          )
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+          return waiter
+        })
+      )
+      const releasedAt = performance.now()
+      const took = (yield* Fiber.join(waiter)) - releasedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
+      // A third of the ttl.
+      assert.isAtMost(took, 2_000 + 100 + recorded.max())
+    }).pipe(Effect.scoped))
+
+  it.live("an answer to the second sending leaves the first to a mark", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      let late: Effect.Effect<unknown> | undefined
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        txn: (request, limit) => {
+          if (late !== undefined || !request.compare?.length) return port.txn(request, limit)
+          late = Effect.ignore(port.txn(request))
+          return Effect.map(port.txn(request, limit), (reply) => ({ ...reply, doubled: true }))
+        }
+      }))
+      yield* withLock("k", Effect.void, { ttl: "30 seconds" })
+      yield* late!
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+      yield* withLock("k", Effect.void, { timeout: "100 millis" })
+    }).pipe(Effect.scoped))
+
+  it.live("an answer by the second host says that the first was asked", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const silentHost = yield* proxyTo(etcd.port)
+      silentHost.holdReplies()
+      const settings = yield* parse({ hosts: [silentHost.url, etcd.url], operationTimeout: "600 millis" })
+      const port = yield* open(settings)
+      silentHost.release()
+      const reply = yield* port.txn({})
+      assert.isFalse(reply.doubled)
+      const other = yield* open({ ...settings, target: { hosts: [silentHost.url, etcd.url] } })
+      silentHost.holdReplies()
+      assert.isTrue((yield* other.txn({})).doubled)
+    }).pipe(Effect.scoped))
+
+  it.live("of one host, a call that hangs is sent a second time within its limit", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const proxy = yield* proxyTo(etcd.port)
+      const port = yield* open(yield* parse({ hosts: proxy.url, operationTimeout: "1 second" }))
+      proxy.hold()
+      yield* Effect.forkChild(Effect.delay(Effect.sync(proxy.release), "600 millis"))
+      const [took, reply] = yield* Effect.timed(port.txn({}))
+      assert.isTrue(reply.doubled)
+      assert.isBelow(Duration.toMillis(took), 1_000)
+    }).pipe(Effect.scoped))
+
+  it.live("who is told of another capacity does not spoil the key for others", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const other = yield* locker({ hosts: etcd.url })
+      const waiter = yield* other.withLock(
+        "k",
+        Effect.gen(function*() {
+          // One that asked for three permits, and has not gone yet.
+          const value = JSON.stringify({ permits: 1, capacity: 3, holder: "other" })
+          yield* Effect.promise(() => admin.put("dlock:k/mismatched").value(value))
+          const waiter = yield* Effect.forkDetach(withLock("k", Effect.succeed("inside")), { startImmediately: true })
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 3)
+          yield* Effect.promise(() => admin.delete().key("dlock:k/mismatched"))
+          return waiter
+        })
+      )
+      assert.strictEqual(yield* Fiber.join(waiter), "inside")
+    }).pipe(Effect.scoped))
+
+  it.live("one that ends every watch with a refusal is asked at the pace of polls", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const holder = yield* locker({ hosts: etcd.url })
+      let calls = 0
+      const waiting = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        txn: (request, limit) => {
+          calls++
+          return port.txn(request, limit)
+        },
+        watch: ({ onResponse }) =>
+          Effect.succeed({
+            send: (request) => {
+              const asked = request as { readonly create_request?: { readonly watch_id: number } }
+              if (asked.create_request === undefined) return
+              const watch_id = asked.create_request.watch_id
+              setTimeout(() => onResponse({ watch_id, created: true, canceled: true, events: [] } as never), 1)
+            },
+            close: () => {}
+          })
+      }))
+      const waiters = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiters = yield* Effect.forEach([1, 2, 3], () =>
+            Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "5 seconds" }), { startImmediately: true }))
+          yield* waiting.scoped("held")
+          yield* eventually("they wait", async () =>
+            (await claims(admin, "dlock:k")).length === 4)
+          const before = calls
+          yield* Effect.sleep("3 seconds")
+          yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
+          assert.isAtMost(calls - before, 60)
+          return waiters
+        }).pipe(Effect.scoped)
+      )
+      yield* Effect.forEach(waiters, Fiber.join)
+    }).pipe(Effect.scoped))
+
+  it.live("a claim whose lease is found lost before its answer comes is asked for again", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      let hold: Deferred.Deferred<void> | undefined
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        // The answer of one transaction is held up.
+        txn: (request, limit) => {
+          const held = hold
+          hold = undefined
+          return Effect.tap(port.txn(request, limit), () => held === undefined ? Effect.void : Deferred.await(held))
+        }
+      }))
+      const held = yield* Effect.forkChild(Effect.flip(withLock("held", Effect.never, { ttl: "5 seconds" })))
+      yield* eventually("it is held", async () => (await claims(admin, "dlock:held")).length === 1)
+      const answer = hold = yield* Deferred.make<void>()
+      const asked = yield* Effect.forkChild(withLock("k", Effect.succeed("inside"), { ttl: "9 seconds" }), {
+        startImmediately: true
+      })
+      // Another length, another lease: the grant comes first.
+      yield* eventually("it was executed", async () => (await claims(admin, "dlock:k")).length === 1)
+      for (const ID of yield* Effect.promise(() => leases(admin))) {
+        yield* Effect.promise(() => admin.leaseClient.leaseRevoke({ ID }))
+      }
+      assert.strictEqual((yield* Fiber.join(held) as Effect.Effect<OwnershipLost>).reason, "Expired")
+      // A transaction on the same lease is what learns that it has gone.
+      yield* withLock("other", Effect.void, { ttl: "9 seconds" })
+      yield* Deferred.succeed(answer, undefined)
+      assert.strictEqual(yield* Fiber.join(asked), "inside")
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+    }).pipe(Effect.scoped))
+
+  it.live("a grant that failed is not served to who asks later", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let failing = true
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        grant: (id, seconds) => failing ? Effect.fail(silent) : port.grant(id, seconds),
+        revoke: () => Effect.delay(Effect.fail(silent), "5 seconds")
+      }))
+      const first = yield* Effect.exit(withLock("k", Effect.void, { ttl: "200 millis" }))
+      assert.isTrue(Exit.isFailure(first))
+      failing = false
+      yield* withLock("k", Effect.void, { ttl: "200 millis" })
+    }).pipe(Effect.scoped))
+
+  it.live("a list that lacks a claim, and nobody to ask, is no confirmation", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let failing = false
+      const recorded = yield* lag
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        inspect: (id, limit) =>
+          failing
+            ? Effect.map(port.inspect(id, limit), (reply) => ({ ...reply, value: { ...reply.value, keys: [] } }))
+            : port.inspect(id, limit),
+        txn: (request, limit) => failing ? Effect.fail(silent) : port.txn(request, limit)
+      }))
+      const error = yield* Effect.flip(
+        withLock("k", Effect.andThen(Effect.sync(() => void (failing = true)), Effect.never), { ttl: "1800 millis" })
+      )
+      const { lastConfirmedAgo, reason } = error as OwnershipLost
+      assert.strictEqual(reason, "Unreachable")
+      assert.isAtMost(Duration.toMillis(lastConfirmedAgo), 1_820 + 100 + recorded.max())
+    }).pipe(Effect.scoped))
+
+  it.live("seconds that have run down to nothing are no end of a lease", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        inspect: (id, limit) =>
+          Effect.map(port.inspect(id, limit), (reply) => ({ ...reply, value: { ...reply.value, ttl: 0 } }))
+      }))
+      yield* withLock("k", Effect.sleep("4 seconds"), { ttl: "1800 millis" })
+    }).pipe(Effect.scoped))
+
+  it.live("a renewal finds another try before the deadline when a keep-alive hangs", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let kept = 0
+      const limits: Array<number | undefined> = []
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        keepAlive: (id, limit) => {
+          limits.push(limit)
+          // The first hangs for as long as it may.
+          return kept++ === 0
+            ? Effect.delay(Effect.fail(silent), Math.min(limit ?? Infinity, 2_000))
+            : port.keepAlive(id, limit)
+        }
+      }))
+      yield* withLock("k", Effect.sleep("5 seconds"), { ttl: "1800 millis" })
+      for (const limit of limits) assert.isAtMost(limit ?? Infinity, 2_000 / 3)
+    }).pipe(Effect.scoped))
+})

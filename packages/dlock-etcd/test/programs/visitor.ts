@@ -1,0 +1,19 @@
+/** Takes a few locks, waits for one in vain, says what keeps it alive, and ends by having nothing left to do. */
+import { report } from "dlock-testing/report"
+import { Effect } from "effect"
+import { withLock } from "effect-dlock"
+import { EtcdLocker } from "effect-dlock-etcd"
+
+const [hosts, busy] = process.argv.slice(2) as [string, string]
+await Effect.runPromise(
+  Effect.gen(function*() {
+    yield* withLock("visited", Effect.sleep("100 millis"))
+    yield* Effect.forEach(
+      [1, 2, 3],
+      () => Effect.flip(withLock(busy, Effect.void, { timeout: "200 millis" })),
+      { concurrency: "unbounded" }
+    )
+  }).pipe(Effect.provide(EtcdLocker.layer({ hosts })))
+)
+report({ closed: performance.now() })
+process.once("exit", () => report({ exit: performance.now() }))

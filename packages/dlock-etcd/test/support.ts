@@ -1,0 +1,219 @@
+import { find, freePorts, type Proxy, recordLag, type Server, startEtcd, startProxy } from "dlock-testing"
+import { Context, Effect, Layer, type Scope } from "effect"
+import { type LockBackendError, Locker, LockStore } from "effect-dlock"
+import { EtcdLocker, type EtcdLockerOptions } from "effect-dlock-etcd"
+import type { ConfigError } from "effect/Config"
+import { Etcd3 } from "etcd3"
+import { type ChildProcess, execFile, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { promisify } from "node:util"
+import { open } from "../src/internal/connection.ts"
+import { parse } from "../src/internal/options.ts"
+import type { Port } from "../src/internal/port.ts"
+import * as Store from "../src/internal/store.ts"
+
+/** An etcd of a test's own, which it may stop, freeze and kill. */
+export const server = (...args: ReadonlyArray<string>): Effect.Effect<Server, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(() => startEtcd(args)),
+    (server) => Effect.promise(() => server.stop())
+  )
+
+/** A plain client, for a test to look and meddle with. */
+export const plainClient = (url: string): Effect.Effect<Etcd3, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Etcd3({ hosts: url })),
+    (client) => Effect.sync(() => client.close())
+  )
+
+export const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(() => startProxy(port, "http")),
+    (proxy) => Effect.promise(() => proxy.stop())
+  )
+
+/** A locker with connections of its own: another process, as far as the server can tell. */
+export const locker = (
+  options: EtcdLockerOptions
+): Effect.Effect<Locker["Service"], ConfigError | LockBackendError, Scope.Scope> =>
+  Effect.map(Layer.build(Layer.fresh(EtcdLocker.layer(options))), (context) => Context.get(context, Locker))
+
+/** A locker over a port that a test may make misbehave, call by call. */
+export const lockerOver = (hosts: string, meddle: (port: Port) => Port): Effect.Effect<
+  Locker["Service"],
+  ConfigError | LockBackendError,
+  Scope.Scope
+> =>
+  Effect.gen(function*() {
+    const settings = yield* parse({ hosts })
+    const store = Layer.effect(LockStore, Effect.flatMap(open(settings), (port) => Store.make(meddle(port))))
+    return Context.get(yield* Layer.build(Layer.fresh(Layer.provide(Locker.layer(), store))), Locker)
+  })
+
+/** How late this process's own timers were: what a deadline's assertion allows for. */
+export const lag = Effect.acquireRelease(Effect.sync(recordLag), (lag) => Effect.sync(lag.stop))
+
+/** Polls until it holds; fails after the limit. */
+export const eventually = (what: string, check: () => Promise<boolean>, limitMs = 5_000) =>
+  Effect.promise(async () => {
+    const until = performance.now() + limitMs
+    while (!await check()) {
+      if (performance.now() > until) throw new Error(`not within ${limitMs} ms: ${what}`)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  })
+
+/** The keys of the server, marks included. */
+export const keys = (client: Etcd3): Promise<ReadonlyArray<string>> => client.getAll().keys()
+
+/** The claims that stand in a lock's queue. */
+export const claims = async (client: Etcd3, name: string): Promise<ReadonlyArray<string>> =>
+  await client.getAll().prefix(`${name}/`).sort("Create", "Ascend").keys()
+
+export const leases = async (client: Etcd3): Promise<ReadonlyArray<string>> =>
+  (await client.leaseClient.leaseLeases()).leases.map(({ ID }) => ID)
+
+/** The leases that carry nothing but marks of cancelled claims count as none: they end by themselves. */
+export const leasesOfClaims = async (client: Etcd3): Promise<ReadonlyArray<string>> => {
+  const all = await leases(client)
+  const states = await Promise.all(all.map((ID) => client.leaseClient.leaseTimeToLive({ ID, keys: true })))
+  return all.filter((_, index) => {
+    const on = states[index]!.keys.map(String)
+    return on.length === 0 || !on.every((key) => key.includes("\0"))
+  })
+}
+
+/** How many requests of each kind the server has begun so far. */
+export const requests = async (url: string): Promise<Readonly<Record<string, number>>> => {
+  const text = await (await fetch(`${url}/metrics`)).text()
+  const counts: Record<string, number> = {}
+  for (const [, method, count] of text.matchAll(/^grpc_server_started_total\{grpc_method="(\w+)".*\} (\S+)$/gm)) {
+    counts[method as string] = Number(count)
+  }
+  return counts
+}
+
+/** What came in between two counts, kinds without any left out. */
+export const since = (
+  before: Readonly<Record<string, number>>,
+  after: Readonly<Record<string, number>>
+): Readonly<Record<string, number>> =>
+  Object.fromEntries(
+    Object.entries(after).map(([method, count]) => [method, count - (before[method] ?? 0)] as const)
+      .filter(([, count]) => count !== 0)
+  )
+
+const etcdctl = Path.join(Path.dirname(find("etcd")), "etcdctl")
+
+/** One command of `etcdctl`. */
+export const ctl = async (url: string, ...args: ReadonlyArray<string>): Promise<string> =>
+  (await promisify(execFile)(etcdctl, [`--endpoints=${url}`, ...args], { env: { ETCDCTL_API: "3" } })).stdout
+
+/** An `etcdctl lock` that holds until it is told to unlock. */
+export interface Foreign {
+  readonly locked: () => boolean
+  readonly unlock: Effect.Effect<void>
+}
+
+export const ctlLock = (url: string, name: string): Effect.Effect<Foreign, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = spawn(etcdctl, [`--endpoints=${url}`, "lock", "--ttl=20", name], {
+        stdio: ["ignore", "pipe", "inherit"],
+        env: { ETCDCTL_API: "3" }
+      })
+      let output = ""
+      child.stdout.setEncoding("utf8").on("data", (text: string) => {
+        output += text
+      })
+      const unlock = Effect.promise(() =>
+        new Promise<void>((resolve) => {
+          if (child.exitCode !== null || child.signalCode !== null) return resolve()
+          child.once("exit", () => resolve())
+          child.kill("SIGINT")
+        })
+      )
+      return { child, foreign: { locked: () => output.includes(name), unlock } }
+    }),
+    ({ child }) => Effect.sync(() => void child.kill("SIGKILL"))
+  ).pipe(Effect.map(({ foreign }) => foreign))
+
+/** A member that can be killed and started again with what it had on disk. */
+export interface Member {
+  readonly url: string
+  readonly port: number
+  readonly signal: (signal: NodeJS.Signals) => void
+  readonly kill: () => Promise<void>
+  readonly start: () => Promise<void>
+  readonly isLeader: () => Promise<boolean>
+}
+
+/** A cluster of members that come back under the same names, ports and folders. */
+export const members = (count: number): Effect.Effect<ReadonlyArray<Member>, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "dlock-members-"))
+      const ports = await freePorts(count * 2)
+      const peers = ports.slice(count).map((port) => `http://127.0.0.1:${port}`)
+      const all = peers.map((peer, index) => member(dir, index, ports[index]!, peer, peers))
+      await Promise.all(all.map((one) => one.start()))
+      return { all, dir }
+    }),
+    ({ all, dir }) =>
+      Effect.promise(async () => {
+        await Promise.all(all.map((one) => one.kill()))
+        Fs.rmSync(dir, { recursive: true, force: true })
+      })
+  ).pipe(Effect.map(({ all }) => all))
+
+const member = (dir: string, index: number, port: number, peer: string, peers: ReadonlyArray<string>): Member => {
+  const url = `http://127.0.0.1:${port}`
+  let child: ChildProcess | undefined
+  const onExit = () => void child?.kill("SIGKILL")
+  return {
+    url,
+    port,
+    signal: (signal) => void child?.kill(signal),
+    kill: async () => {
+      const gone = child && new Promise((resolve) => child!.once("exit", resolve))
+      child?.kill("SIGKILL")
+      await gone
+      child = undefined
+      process.off("exit", onExit)
+    },
+    start: async () => {
+      process.once("exit", onExit)
+      child = spawn(find("etcd"), [
+        `--name=m${index}`,
+        `--data-dir=${dir}/m${index}`,
+        `--listen-client-urls=${url}`,
+        `--advertise-client-urls=${url}`,
+        `--listen-peer-urls=${peer}`,
+        `--initial-advertise-peer-urls=${peer}`,
+        `--initial-cluster=${peers.map((peer, index) => `m${index}=${peer}`).join(",")}`,
+        "--heartbeat-interval=50",
+        "--election-timeout=500"
+      ], { stdio: "ignore" })
+      const until = performance.now() + 20_000
+      while (!await isHealthy(url)) {
+        if (performance.now() > until) throw new Error(`${url} is not healthy`)
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+    },
+    isLeader: async () => {
+      const text = await (await fetch(`${url}/metrics`)).text()
+      return /^etcd_server_is_leader 1$/m.test(text)
+    }
+  }
+}
+
+const isHealthy = async (url: string): Promise<boolean> => {
+  try {
+    const response = await fetch(`${url}/health`, { signal: AbortSignal.timeout(1_000) })
+    return (await response.json() as { readonly health: string }).health === "true"
+  } catch {
+    return false
+  }
+}
