@@ -2,14 +2,15 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Console, Effect, Layer } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
-import { customers, items, unlucky, withALoss, withoutLock, withTheLock } from "./acts.ts"
-import { Crew, workers } from "./crew.ts"
-import { History } from "./journal.ts"
-import { LogLines } from "./log.ts"
-import { CrewInMemory } from "./memory.ts"
-import { say, show } from "./page.ts"
-import { CrewOnRedis } from "./redis.ts"
-import { Shop } from "./shop.ts"
+import { customers, items, unlucky, withALoss, withoutLock, withTheLock } from "./demo/acts.ts"
+import { Crew, workers } from "./demo/crew.ts"
+import { History } from "./demo/journal.ts"
+import { LogLines } from "./demo/log.ts"
+import { CrewInMemory } from "./demo/memory.ts"
+import { say, show } from "./demo/page.ts"
+import { crewOfProcesses } from "./demo/processes.ts"
+import { Shop } from "./demo/shop.ts"
+import { drivers } from "./servers.ts"
 
 const play = Effect.gen(function*() {
   const crew = yield* Crew
@@ -42,18 +43,19 @@ const play = Effect.gen(function*() {
   }
 })
 
-const drivers = {
+const crews = {
   memory: CrewInMemory.pipe(Layer.provideMerge(Layer.mergeAll(Shop.layerMemory, History.layerJournal))),
-  redis: CrewOnRedis
+  redis: crewOfProcesses("redis"),
+  etcd: crewOfProcesses("etcd")
 }
 
 const demo = Command.make("demo", {
-  driver: Flag.Literals("driver", ["memory", "redis"]).pipe(
+  driver: Flag.Literals("driver", drivers).pipe(
     Flag.withDescription("Where the locks are, and with them the workers: fibers or processes"),
     Flag.withDefault("memory")
   )
 }, ({ driver }) =>
-  Effect.provide(play, drivers[driver]).pipe(
+  Effect.provide(play, crews[driver]).pipe(
     Effect.mapError((cause) => new CliError.UserError({ cause }))
   )).pipe(
     Command.withDescription(

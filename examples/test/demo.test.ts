@@ -1,9 +1,11 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { redisUrl } from "dlock-testing/context"
+import { etcdUrl, redisUrl } from "dlock-testing/context"
 import { Effect, Fiber, Ref, Schedule, Stream } from "effect"
 import { ChildProcess } from "effect/process"
+import { Etcd3 } from "etcd3"
 import { Redis } from "ioredis"
+import * as Net from "node:net"
 import * as Path from "node:path"
 
 const program = Path.resolve(import.meta.dirname, "../src/demo.ts")
@@ -61,62 +63,64 @@ describe("the demo", () => {
       assert.include(output, "OwnershipLost, reason Unreachable")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-  it.live("on a Redis of its own, which ends with it: the same with processes, one of which is stopped", () =>
-    Effect.gen(function*() {
-      const [code, output] = yield* run(["--driver=redis"], { DLOCK_REDIS_URL: "" })
-      assert.strictEqual(code, 0, output)
-      assertFacts(output)
-      assert.include(output, "OwnershipLost, reason Stalled")
-      const [, port] = output.match(/on 127\.0\.0\.1:(\d+), with nothing on disk/) ?? []
-      const error = yield* Effect.flip(connect(`redis://127.0.0.1:${port}`))
-      assert.include(String(error), "ECONNREFUSED")
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+  describe.each(["redis", "etcd"] as const)("on %s", (driver) => {
+    const { connect, given, variable } = places[driver]
 
-  it.live("leaves no lock and no process when Ctrl-C ends it in the middle of a sale", () =>
-    Effect.gen(function*() {
-      const redis = yield* connect(redisUrl())
-      const demo = yield* start(["--driver", "redis"], { DLOCK_REDIS_URL: redisUrl() })
-      const lock = `dlock-demo:${demo.pid}:inventory:42`
-      const isHeld = Effect.map(Effect.promise(() => redis.exists(lock)), (count) => count === 1)
+    it.live("on a server of its own, which ends with it: the same with processes, one of which is stopped", () =>
+      Effect.gen(function*() {
+        const [code, output] = yield* run([`--driver=${driver}`], { [variable]: "" })
+        assert.strictEqual(code, 0, output)
+        assertFacts(output)
+        assert.include(output, "OwnershipLost, reason Stalled")
+        const [, port] = output.match(/on 127\.0\.0\.1:(\d+), with nothing on disk/) ?? []
+        assert.isFalse(yield* isOpen(Number(port)))
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-      yield* until("a sale", isHeld)
-      const workers = yield* childrenOf(demo.pid)
-      assert.lengthOf(workers, 4)
-      process.kill(demo.pid, "SIGINT")
-      const [code, output] = yield* demo.ended
+    it.live("leaves no lock and no process when Ctrl-C ends it in the middle of a sale", () =>
+      Effect.gen(function*() {
+        const holdersOf = yield* connect
+        const demo = yield* start(["--driver", driver], { [variable]: given() })
+        const isHeld = Effect.map(holdersOf(`dlock-demo:${demo.pid}:inventory:42`), (count) => count > 0)
 
-      assert.isFalse(yield* isHeld, output)
-      assert.strictEqual(code, 130, output)
-      assert.include(output, "Stopped.")
-      assert.deepStrictEqual(workers.filter(isAlive), [])
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+        yield* until("a sale", isHeld)
+        const workers = yield* childrenOf(demo.pid)
+        assert.lengthOf(workers, 4)
+        process.kill(demo.pid, "SIGINT")
+        const [code, output] = yield* demo.ended
 
-  it.live("keeps its own Redis up until the workers have released, when Ctrl-C reaches all processes of the terminal", () =>
-    Effect.gen(function*() {
-      const demo = yield* start(["--driver", "redis"], { DLOCK_REDIS_URL: "" })
-      yield* until("Act 2", Effect.map(demo.written, (text) => text.includes("Act 2")))
-      yield* Effect.sleep("200 millis")
-      process.kill(-Number(demo.pid), "SIGINT")
-      const [code, output] = yield* demo.ended
-      assert.strictEqual(code, 130, output)
-      assert.include(output, "Stopped.")
-      assert.notMatch(output, /release failed|connection to Redis was lost/)
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+        assert.isFalse(yield* isHeld, output)
+        assert.strictEqual(code, 130, output)
+        assert.include(output, "Stopped.")
+        assert.deepStrictEqual(workers.filter(isAlive), [])
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-  it.live("leaves no lock and no process when it is killed while a worker is stopped", () =>
-    Effect.gen(function*() {
-      const redis = yield* connect(redisUrl())
-      const demo = yield* start(["--driver", "redis"], { DLOCK_REDIS_URL: redisUrl() })
-      yield* until("Act 3", Effect.map(demo.written, (text) => text.includes("Act 3")))
-      const lock = `dlock-demo:${demo.pid}:inventory:42`
-      yield* until("a sale", Effect.map(Effect.promise(() => redis.exists(lock)), (count) => count === 1))
-      const workers = (yield* childrenOf(demo.pid)).filter((pid) => isAlive(pid))
-      yield* Effect.sleep("300 millis")
+    it.live("keeps its own server up until the workers have released, when Ctrl-C reaches all processes of the terminal", () =>
+      Effect.gen(function*() {
+        const demo = yield* start(["--driver", driver], { [variable]: "" })
+        yield* until("Act 2", Effect.map(demo.written, (text) => text.includes("Act 2")))
+        yield* Effect.sleep("200 millis")
+        process.kill(-Number(demo.pid), "SIGINT")
+        const [code, output] = yield* demo.ended
+        assert.strictEqual(code, 130, output)
+        assert.include(output, "Stopped.")
+        assert.notMatch(output, /release failed|connection .*lost|WARN|ERROR/)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-      process.kill(demo.pid, "SIGKILL")
-      yield* until("the workers' end", Effect.sync(() => !workers.some(isAlive)))
-      assert.strictEqual(yield* Effect.promise(() => redis.exists(lock)), 0)
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+    it.live("leaves no lock and no process when it is killed while a worker is stopped", () =>
+      Effect.gen(function*() {
+        const holdersOf = yield* connect
+        const demo = yield* start(["--driver", driver], { [variable]: given() })
+        yield* until("Act 3", Effect.map(demo.written, (text) => text.includes("Act 3")))
+        const holders = holdersOf(`dlock-demo:${demo.pid}:inventory:42`)
+        yield* until("a sale", Effect.map(holders, (count) => count > 0))
+        const workers = (yield* childrenOf(demo.pid)).filter((pid) => isAlive(pid))
+        yield* Effect.sleep("300 millis")
+
+        process.kill(demo.pid, "SIGKILL")
+        yield* until("the workers' end", Effect.sync(() => !workers.some(isAlive)))
+        assert.strictEqual(yield* holders, 0)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+  })
 
   it.live("says what is wrong with its arguments, or with the server", () =>
     Effect.gen(function*() {
@@ -124,7 +128,7 @@ describe("the demo", () => {
         { args: ["--nope"], says: "Unrecognized flag: --nope" },
         {
           args: ["--driver", "paper"],
-          says: "Invalid value for flag --driver: \"paper\". Expected: \"memory\" | \"redis\""
+          says: "Invalid value for flag --driver: \"paper\". Expected: \"memory\" | \"redis\" | \"etcd\""
         },
         { args: ["--driver"], says: "Missing value for flag --driver" },
         { args: ["redis"], says: "Unexpected positional argument: \"redis\"" }
@@ -140,24 +144,48 @@ describe("the demo", () => {
       assert.include(output, "cannot be reached: connect ECONNREFUSED 127.0.0.1:1")
       assert.notInclude(output, "secret")
 
+      const [refused, why] = yield* run(["--driver", "etcd"], { DLOCK_ETCD_HOSTS: "http://127.0.0.1:1" })
+      assert.strictEqual(refused, 1, why)
+      assert.match(why, /cannot be reached: .*connect ECONNREFUSED 127\.0\.0\.1:1/)
+
       const [helped, help] = yield* run(["--help"])
       assert.strictEqual(helped, 0)
       assert.include(help, "--driver")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 })
 
-const connect = (url: string) =>
-  Effect.gen(function*() {
-    const redis = yield* Effect.acquireRelease(
-      Effect.sync(() => new Redis(url, { lazyConnect: true, retryStrategy: () => null })),
-      (redis) => Effect.sync(() => redis.disconnect())
+/** The servers of this run, where they are named to the demo, and how to count who stands at a lock there. */
+const places = {
+  redis: {
+    variable: "DLOCK_REDIS_URL",
+    given: redisUrl,
+    connect: Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => new Redis(redisUrl())),
+        (redis) => Effect.sync(() => redis.disconnect())
+      ),
+      (redis) => (name: string) => Effect.promise(() => redis.exists(name))
     )
-    let trouble: Error | undefined
-    redis.on("error", (error) => {
-      trouble = error
-    })
-    yield* Effect.tryPromise({ try: () => redis.connect(), catch: (error) => trouble ?? new Error(String(error)) })
-    return redis
+  },
+  etcd: {
+    variable: "DLOCK_ETCD_HOSTS",
+    given: etcdUrl,
+    connect: Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => new Etcd3({ hosts: etcdUrl() })),
+        (etcd) => Effect.sync(() => etcd.close())
+      ),
+      (etcd) => (name: string) => Effect.promise(() => etcd.getAll().prefix(`${name}/`).count())
+    )
+  }
+}
+
+const isOpen = (port: number) =>
+  Effect.callback<boolean>((resume) => {
+    const socket = Net.connect(port, "127.0.0.1")
+    socket.once("connect", () => resume(Effect.succeed(true)))
+    socket.once("error", () => resume(Effect.succeed(false)))
+    return Effect.sync(() => socket.destroy())
   })
 
 /** The Node.js processes that a process has started. */

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
-import type { Event } from "../src/journal.ts"
-import { closestHandOver, sectionsOf } from "../src/sections.ts"
-import { timeline } from "../src/timeline.ts"
+import type { Event } from "../src/demo/journal.ts"
+import { closestHandOver, sectionsOf } from "../src/demo/sections.ts"
+import { timeline } from "../src/demo/timeline.ts"
 
 const page = { columns: 80, colours: false }
 

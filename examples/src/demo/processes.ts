@@ -1,26 +1,13 @@
-import { Config, ConfigProvider, Console, Effect, Fiber, Layer, Option, Queue, Redacted, Stream } from "effect"
+import { ConfigProvider, Effect, Fiber, Layer, Queue, Record, Redacted, Stream } from "effect"
 import { Ndjson } from "effect/encoding"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { type Environment, environment, type ServerDriver } from "../servers.ts"
 import { Crew, CrewFailed, Order, workers } from "./crew.ts"
 import { Event, History } from "./journal.ts"
-import { startRedis } from "./redis-server.ts"
-import { ShopInRedis } from "./shop-redis.ts"
-
-/** Where the locks are, for this process and for those that it starts. */
-const environment = Effect.gen(function*() {
-  const given = yield* Config.option(Config.Redacted("DLOCK_REDIS_URL"))
-  const prefix = `dlock-demo:${process.pid}:`
-  if (Option.isSome(given)) {
-    yield* Console.log(`Using the Redis of DLOCK_REDIS_URL, keys ${prefix}* for a minute.`)
-  }
-  return {
-    DLOCK_REDIS_URL: Option.isSome(given) ? given.value : Redacted.make(yield* startRedis),
-    DLOCK_PREFIX: prefix
-  }
-})
+import { ShopByDriver } from "./shops.ts"
 
 /** Starts a worker and waits until it is ready. It ends with the scope, or when its standard input ends. */
-const hire = Effect.fnUntraced(function*(worker: string, env: Record<string, string | Redacted.Redacted<string>>) {
+const hire = Effect.fnUntraced(function*(worker: string, env: Environment) {
   const history = yield* History
   const orders = yield* Queue.unbounded<Order>()
   const child = yield* ChildProcess.make(process.execPath, [`${import.meta.dirname}/worker.ts`, worker], {
@@ -70,27 +57,34 @@ const pause = (pid: number, from: Effect.Effect<unknown>, until: Effect.Effect<u
   )
 }
 
-const makeCrew = Effect.fnUntraced(function*(env: Record<string, string | Redacted.Redacted<string>>) {
+const makeCrew = Effect.fnUntraced(function*(env: Environment, { adds, place }: typeof words[ServerDriver]) {
   const hired = yield* Effect.forEach(workers, (worker) => hire(worker, env), { concurrency: "unbounded" })
   const staff = new Map(workers.map((worker, index) => [worker, hired[index]!]))
   return Crew.of({
-    described: "Each worker is a process of its own, and the locks are in Redis.",
-    misfortune: "his process is stopped (SIGSTOP), as by a long garbage collection or a moved machine",
+    described: `Each worker is a process of its own, and the locks are in ${place}.`,
+    misfortune: `his process is stopped (SIGSTOP), as by a long garbage collection or a moved machine${adds}`,
     serve: (worker, order) => Effect.asVoid(staff.get(worker)!.serve(order)),
     cutOff: (worker, from, until) => Effect.asVoid(staff.get(worker)!.cutOff(from, until))
   })
 })
 
-/** Each worker is a process of its own, and the locks and the shop are in Redis. */
-export const CrewOnRedis = Layer.unwrap(Effect.map(environment, (env) =>
-  Layer.effect(Crew, makeCrew(env)).pipe(
-    Layer.provideMerge(ShopInRedis),
-    Layer.provideMerge(History.layer),
-    Layer.provide(ConfigProvider.layerAdd(
-      ConfigProvider.fromUnknown({
-        DLOCK_PREFIX: env.DLOCK_PREFIX,
-        DLOCK_REDIS_URL: Redacted.value(env.DLOCK_REDIS_URL)
-      }),
-      { asPrimary: true }
-    ))
-  )))
+const words = {
+  redis: { place: "Redis", adds: "" },
+  etcd: { place: "etcd", adds: "; etcd counts in whole seconds, so it takes two" }
+} as const
+
+/** Each worker is a process of its own, and the locks and the shop are in the server of the driver. */
+export const crewOfProcesses = (driver: ServerDriver) =>
+  Layer.unwrap(Effect.gen(function*() {
+    const prefix = `dlock-demo:${process.pid}:`
+    const env: Environment = {
+      ...yield* environment(driver, "demo", `, keys ${prefix}*, which expire`),
+      DLOCK_PREFIX: prefix
+    }
+    const plain = Record.map(env, (value) => Redacted.isRedacted(value) ? Redacted.value(value) : value)
+    return Layer.effect(Crew, makeCrew(env, words[driver])).pipe(
+      Layer.provideMerge(ShopByDriver),
+      Layer.provideMerge(History.layer),
+      Layer.provide(ConfigProvider.layerAdd(ConfigProvider.fromUnknown(plain), { asPrimary: true }))
+    )
+  }))

@@ -3,15 +3,18 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Queue, Schema, Stdio, Stream } from "effect"
-import { RedisLockerLive } from "effect-dlock-redis"
 import { Ndjson } from "effect/encoding"
+import { LockerLive } from "../locker.ts"
 import { Order } from "./crew.ts"
 import { Event, Journal, Worker } from "./journal.ts"
 import { LogLines } from "./log.ts"
 import { Payment, sellLocked, sellUnlocked } from "./sale.ts"
-import { ShopInRedis } from "./shop-redis.ts"
+import { ShopByDriver } from "./shops.ts"
 
 const encode = Schema.encodeSync(Schema.fromJsonString(Event))
+
+// When the demo is killed nobody reads any more. That is no reason to die of it with the lock in hand.
+process.stdout.on("error", () => {})
 
 const JournalOnStdout = Layer.succeed(Journal, {
   add: (event) => Effect.sync(() => process.stdout.write(`${encode(event)}\n`))
@@ -39,8 +42,10 @@ const program = Effect.gen(function*() {
 
 program.pipe(
   Effect.provideService(Worker, process.argv[2] ?? "somebody"),
-  Effect.provide([RedisLockerLive, ShopInRedis, JournalOnStdout, NodeServices.layer]),
+  Effect.provide([LockerLive, ShopByDriver, JournalOnStdout]),
+  Effect.provide(NodeServices.layer),
   Effect.tapError((error) => Effect.logError(error.message)),
+  Effect.tapDefect((defect) => Effect.logError(String(defect))),
   Effect.provide(LogLines),
   // Standard output is for events only.
   NodeRuntime.runMain({ disableErrorReporting: true })

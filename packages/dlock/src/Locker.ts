@@ -183,18 +183,25 @@ export class Locker extends Context.Service<Locker, {
    * const program = withLock("inventory:42", Effect.log("alone")).pipe(Effect.provide(LockerLive))
    * ```
    */
-  static readonly layerDriver = <
-    const Drivers extends Readonly<Record<string, Driver.Driver<Layer.Layer<Locker, any, any>>>>
-  >(
-    drivers: Drivers
+  static readonly layerDriver = <const Drivers extends Readonly<Record<string, unknown>>>(
+    drivers: Drivers & OfLockers<Drivers>
   ): Layer.Layer<
     Locker,
     Config.ConfigError | Layer.Error<Driver.LayerOf<Drivers[keyof Drivers]>>,
     Layer.Services<Driver.LayerOf<Drivers[keyof Drivers]>>
   > => {
     const memory = Locker.layerConfigOver(MemoryLockStore.layer)
-    return Layer.unwrap(Driver.choose<Layer.Layer<Locker, any, any>>({ memory, ...drivers }))
+    return Layer.unwrap(
+      Driver.choose({ memory, ...drivers } as Record<string, Driver.Driver<Layer.Layer<Locker, any, any>>>)
+    )
   }
+}
+
+/** A driver that gives something else than a locker does not compile. */
+type OfLockers<Drivers> = {
+  readonly [Name in keyof Drivers]: [Driver.LayerOf<Drivers[Name]>] extends [never] ? Driver.Driver<Layer.Layer<Locker>>
+    : Driver.LayerOf<Drivers[Name]> extends Layer.Layer<Locker, infer _E, infer _R> ? unknown
+    : Driver.Driver<Layer.Layer<Locker>>
 }
 
 /** What is wrong with the settings is said before the store connects to anything. */

@@ -6,8 +6,8 @@ import { problem, variable } from "../StoreOptions.ts"
 /** A layer, or where to get one when it is needed. */
 export type Driver<L> = L | (() => Promise<L>)
 
-/** The layer that a driver is, or promises. */
-export type LayerOf<D> = D extends () => Promise<infer L> ? L : D
+/** The layer that a driver is, or promises; nothing for what is neither. */
+export type LayerOf<D> = Extract<D extends () => Promise<infer L> ? L : D, Layer.Any>
 
 /**
  * The layer that `DLOCK_DRIVER` names. There is no default: one that is chosen in silence would give each instance of

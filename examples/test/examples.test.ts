@@ -1,0 +1,158 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { etcdUrl, redisUrl } from "dlock-testing/context"
+import { Clock, ConfigProvider, Context, Effect, Fiber, Layer, Option, Ref, Schedule, Stream } from "effect"
+import { Locker } from "effect-dlock"
+import { ChildProcess } from "effect/process"
+import * as Path from "node:path"
+import { LockerLive } from "../src/locker.ts"
+
+const folder = Path.resolve(import.meta.dirname, "../src")
+
+/** A program of the examples as a process of its own. */
+const start = Effect.fnUntraced(function*(args: ReadonlyArray<string>, env: Record<string, string | undefined>) {
+  const [file, ...rest] = args
+  const child = yield* ChildProcess.make(process.execPath, [`${folder}/${file}.ts`, ...rest], {
+    env: { ...env, NO_COLOR: "1" },
+    extendEnv: true
+  })
+  const written = yield* Ref.make("")
+  const reading = yield* child.all.pipe(
+    Stream.decodeText(),
+    Stream.runForEach((text) => Ref.update(written, (before) => before + text)),
+    Effect.forkScoped
+  )
+  return {
+    pid: child.pid,
+    says: (text: string) =>
+      Ref.get(written).pipe(
+        Effect.repeat({ until: (output) => output.includes(text), schedule: Schedule.spaced("5 millis") }),
+        Effect.timeoutOrElse({ duration: "15 seconds", orElse: () => Effect.die(`waited in vain for "${text}"`) })
+      ),
+    /** Code and output, after the end. */
+    ended: Effect.zip(child.exitCode, Effect.andThen(Fiber.join(reading), Ref.get(written)))
+  }
+})
+
+/** The launcher with one of the examples. */
+const run = (example: string, driver: string, env: Record<string, string | undefined>) =>
+  Effect.flatMap(start(["example", example, "--driver", driver], env), (child) => child.ended)
+
+let prefixes = 0
+const drivers = {
+  memory: () => ({}),
+  redis: () => ({ DLOCK_REDIS_URL: redisUrl() }),
+  etcd: () => ({ DLOCK_ETCD_HOSTS: etcdUrl() })
+}
+const place = (driver: keyof typeof drivers): Record<string, string> => ({
+  ...drivers[driver](),
+  DLOCK_DRIVER: driver,
+  DLOCK_PREFIX: `examples:${process.pid}:${prefixes++}:`
+})
+
+const count = (text: string, part: string | RegExp) => text.split(part).length - 1
+
+describe.each(["memory", "redis", "etcd"] as const)("the examples on %s", { concurrent: true }, (driver) => {
+  const example = (name: string, promise: string, check: (output: string) => void) =>
+    it.live(`${name}: ${promise}`, () =>
+      Effect.gen(function*() {
+        const [code, output] = yield* run(name, driver, place(driver))
+        assert.strictEqual(code, 0, output)
+        check(output)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  example("task-election", "each round is done by one, and skipped by the others", (output) => {
+    assert.strictEqual(count(output, "elected:"), 3, output)
+    assert.strictEqual(count(output, "done: 12 pages"), 3, output)
+    assert.strictEqual(count(output, "skips:"), 6, output)
+  })
+
+  example("stock-deduction", "no piece is sold twice", (output) => {
+    assert.deepStrictEqual(Array.from(output.matchAll(/has one, (\d) left/g), ([, left]) => Number(left)), [
+      6,
+      5,
+      4,
+      3,
+      2,
+      1,
+      0
+    ])
+    assert.strictEqual(count(output, "comes too late"), 3, output)
+    assert.match(output, /counted 0 under token \d+, good for 1m/)
+  })
+
+  example("fencing", "the late write is refused, and done again", (output) => {
+    assert.match(output, /Ann's late write was refused: the account has seen token \d+/)
+    assert.match(output, /Ann has lost the lock \((Stalled|Expired|Replaced)\) and does it again/)
+    assert.include(output, "the balance is 115")
+  })
+
+  example("driver-by-config", "the driver that is named, and no other", (output) => {
+    assert.strictEqual(count(output, /holds "inventory:42" under token \d+/), 2, output)
+    assert.include(output, "DLOCK_DRIVER is \"paper\": set it to one of etcd, memory, redis")
+    assert.include(output, "DLOCK_DRIVER is not set: set it to one of etcd, memory, redis")
+  })
+})
+
+describe.each(["redis", "etcd"] as const)("the long task on %s", (driver) => {
+  it.live("lets go of its lock at once when Ctrl-C ends it: whoever stands by is in, and so is whoever comes new", () =>
+    Effect.gen(function*() {
+      const env = place(driver)
+      const first = yield* start(["long-task"], env)
+      yield* first.says("in charge")
+
+      const locker = yield* instance(env)
+      assert.isTrue(Option.isNone(yield* Effect.scoped(locker.scopedIfAvailable("jobs/mail"))))
+      const standby = yield* Effect.forkScoped(locker.withLock("jobs/mail", Clock.monotonicTimeNanos))
+      yield* Effect.sleep("300 millis")
+
+      const stoppedAt = yield* Clock.monotonicTimeNanos
+      process.kill(first.pid, "SIGINT")
+      const inAfter = Number((yield* Fiber.join(standby)) - stoppedAt) / 1_000_000
+      const [code, output] = yield* first.ended
+      assert.strictEqual(code, 130, output)
+      assert.include(output, "leaves, the lock still in hand")
+      console.log(`${driver}: in ${inAfter.toFixed(1)} ms after Ctrl-C`)
+      assert.isBelow(inAfter, 1_000)
+
+      const second = yield* start(["long-task"], env)
+      yield* second.says("in charge")
+      process.kill(second.pid, "SIGTERM")
+      yield* second.ended
+      const newcomer = yield* instance(env)
+      assert.isTrue(Option.isSome(yield* Effect.scoped(newcomer.scopedIfAvailable("jobs/mail"))))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+})
+
+describe("the launcher", () => {
+  it.live("brings a server where none is named, and takes it away with Ctrl-C", () =>
+    Effect.gen(function*() {
+      const launcher = yield* start(["example", "long-task", "--driver", "redis"], { DLOCK_REDIS_URL: "" })
+      yield* launcher.says("in charge")
+      process.kill(launcher.pid, "SIGINT")
+      const [code, output] = yield* launcher.ended
+      assert.strictEqual(code, 130, output)
+      assert.include(output, "leaves, the lock still in hand")
+      assert.notMatch(output, /WARN|ERROR/)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("says what is wrong, and ends with a code that says so", () =>
+    Effect.gen(function*() {
+      const away = yield* run("task-election", "redis", { DLOCK_REDIS_URL: "redis://127.0.0.1:1" })
+      assert.strictEqual(away[0], 1, away[1])
+      assert.include(away[1], "ECONNREFUSED")
+      const unknown = yield* run("nothing", "redis", {})
+      assert.strictEqual(unknown[0], 1)
+      assert.include(unknown[1], "task-election")
+      const bare = yield* Effect.flatMap(start(["task-election"], { DLOCK_DRIVER: "" }), (child) => child.ended)
+      assert.strictEqual(bare[0], 1)
+      assert.include(bare[1], "DLOCK_DRIVER is not set: set it to one of etcd, memory, redis")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+})
+
+/** One more instance of the service, with connections of its own. */
+const instance = (env: Record<string, string>) =>
+  Layer.build(Layer.fresh(LockerLive)).pipe(
+    Effect.map((context) => Context.get(context, Locker)),
+    Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env)))
+  )
