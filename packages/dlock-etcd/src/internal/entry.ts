@@ -1,0 +1,40 @@
+import type { LockBackendError } from "effect-dlock/LockError"
+import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import type { Lease } from "./leases.ts"
+import { type Names, names } from "./names.ts"
+
+/** What this process knows of a claim, from its first request to its end. */
+export class Entry {
+  state: "asking" | "queued" | "held" | "over" = "asking"
+  /** Requests that were sent and of which it is not known whether they have been executed. */
+  unanswered = 0
+  created: bigint | undefined
+  lease: Lease<Entry> | undefined
+  ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
+  /** When to look without having been told to. */
+  lookAt = Infinity
+  looking = false
+  lookedAt = -Infinity
+  /** Something happened during the look that is under way. */
+  stale = false
+  /** What a waiting claim watches. */
+  target: string | undefined
+  /** When nobody can believe in the last grant or confirmation any more, the backend's guard included. */
+  until = Infinity
+  stopWatching: () => void = () => {}
+  readonly granted = Deferred.makeUnsafe<Granted | Gone, LockBackendError>()
+  readonly claim: Claim
+  readonly names: Names
+  readonly key: string
+
+  constructor(claim: Claim) {
+    this.claim = claim
+    this.names = names(claim.key, claim.prefix)
+    this.key = this.names.entry(claim.id).toString()
+  }
+}
+
+/** What one call about a claim may take. */
+export const limitOf = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3

@@ -1,0 +1,190 @@
+import type { Granted } from "effect-dlock/LockStore"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { Claims } from "./claims.ts"
+import { type Entry, limitOf } from "./entry.ts"
+import { backendError, type CallFailure } from "./failure.ts"
+import type { Lease, Leases } from "./leases.ts"
+import type { Port } from "./port.ts"
+import * as Queue from "./queue.ts"
+import type { Watches } from "./watches.ts"
+
+/** What it takes to follow claims through their queues. */
+export interface Desk {
+  readonly port: Port
+  readonly now: () => number
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly claims: Claims
+  readonly leases: Leases<Entry>
+  readonly watches: Watches
+  /** Sees to it that the store's loop is awake at that time. */
+  readonly stir: (at: number) => void
+}
+
+/** Whose turn is it? Follows each claim from its place in the queue to the grant, and watches over what is held. */
+export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) => {
+  /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
+  const verify = (entry: Entry): Effect.Effect<bigint, CallFailure> =>
+    Effect.map(
+      port.txn(Queue.look(entry.names, entry.claim, entry.created ?? 0n), limitOf(entry.claim)),
+      ({ value }) => {
+        const view = Queue.view(value)
+        if (view.own !== entry.created) claims.isGone(entry)
+        return view.revision
+      }
+    )
+
+  /** What the holder is told it may believe; whoever tells it nothing more lets the claim go with that. */
+  const believe = (entry: Entry, lease: Lease<Entry>): bigint => {
+    entry.until = toMillis(lease.confirmedAt) + lease.ttl
+    return lease.confirmedAt
+  }
+
+  const grantedBy = (entry: Entry, lease: Lease<Entry>): Granted => ({
+    _tag: "Granted",
+    fencingToken: entry.created!,
+    ttl: Duration.millis(lease.ttl - Duration.toMillis(entry.claim.guardGap)),
+    confirmedAt: believe(entry, lease)
+  })
+
+  const isGranted = (entry: Entry, lease: Lease<Entry>): Granted => {
+    if (entry.state !== "held") {
+      entry.stopWatching()
+      entry.state = "held"
+      entry.lookAt = Infinity
+      guard(entry, entry.created!, guardDelay)
+    }
+    const granted = grantedBy(entry, lease)
+    stir(entry.until)
+    Deferred.doneUnsafe(entry.granted, Effect.succeed(granted))
+    return granted
+  }
+
+  /**
+   * A held claim that somebody deletes is lost at once, not at the next renewal. The watch starts a little later than
+   * the hold, from the revision `after` at which it was there: a short section never has one, and nothing is missed.
+   */
+  const guard = (entry: Entry, after: bigint, delay: number): void => {
+    const fiber = fork(Effect.delay(
+      Effect.sync(() => {
+        if (entry.state !== "held") return
+        const key = entry.names.entry(entry.claim.id)
+        entry.stopWatching = watches.add({ key }, after, () => claims.isGone(entry), () => guardAnew(entry, after))
+      }),
+      delay
+    ))
+    entry.stopWatching = () => fiber.interruptUnsafe()
+  }
+
+  /** Its watch was refused: what is there now, and from there on, at a pace that no server minds. */
+  const guardAnew = (entry: Entry, after: bigint): void => {
+    if (entry.state !== "held") return
+    fork(Effect.map(
+      Effect.orElseSucceed(verify(entry), () => after),
+      (seenAt) => {
+        if (entry.state === "held") guard(entry, seenAt, guardAnewDelay)
+      }
+    ))
+  }
+
+  /** Takes in how a claim stands: it is granted on a lease that is known to live, or told what to wait for. */
+  const settle = (entry: Entry, view: Queue.View): Effect.Effect<void, CallFailure> =>
+    Effect.suspend(() => {
+      if (entry.state === "over" || entry.state === "held") return Effect.void
+      if (view.own === undefined) {
+        claims.isGone(entry)
+        return Effect.void
+      }
+      entry.created = view.own
+      const { claim } = entry
+      entry.ahead = {
+        holder: view.before[0]?.standing.holder,
+        place: claim.capacity === 1 ? Math.max(0, view.length - 2) : view.before.length,
+        waiting: Math.max(1, view.length - 1)
+      }
+      entry.state = "queued"
+      if (!Queue.isGranted(claim, view)) {
+        await_(entry, view)
+        return Effect.void
+      }
+      const lease = entry.lease!
+      return Effect.map(leases.freshen(lease), () => {
+        if (entry.state !== "queued") return
+        if (lease.gone) claims.isGone(entry)
+        else isGranted(entry, lease)
+      })
+    })
+
+  /** A mutex waits for the one before it; of permits any may come free that stand before. A poll is the net. */
+  const await_ = (entry: Entry, view: Queue.View): void => {
+    entry.lookAt = now() + pollAfter(entry)
+    stir(entry.lookAt)
+    const target = entry.claim.capacity === 1
+      ? { key: view.before[view.before.length - 1]!.key }
+      : { key: entry.names.folder, rangeEnd: entry.names.folderEnd }
+    const watched = target.key.toString()
+    if (entry.target === watched) return
+    entry.stopWatching()
+    entry.target = watched
+    // Its watch was refused. A look watches from what it sees, so this does not go on, but for a server that always refuses.
+    const check = () => {
+      entry.target = undefined
+      entry.lookAt = Math.min(entry.lookAt, Math.max(now(), entry.lookedAt + lookPause))
+      stir(entry.lookAt)
+    }
+    const look = () => lookAgain(entry)
+    entry.stopWatching = watches.add(target, view.revision, look, check, look)
+  }
+
+  const pollAfter = (entry: Entry): number =>
+    Math.min(10_000, Math.max(1_000, Duration.toMillis(entry.claim.ttl) / 3)) * (1 + entry.ahead.place % 7 / 20)
+
+  /** One look at a time; what happens meanwhile has it look once more. */
+  const lookAgain = (entry: Entry): void => {
+    if (entry.state !== "queued" || entry.created === undefined) return
+    if (entry.looking) {
+      entry.stale = true
+      return
+    }
+    entry.looking = true
+    entry.stale = false
+    entry.lookedAt = now()
+    entry.lookAt = entry.lookedAt + pollAfter(entry)
+    fork(
+      port.txn(Queue.look(entry.names, entry.claim, entry.created), limitOf(entry.claim)).pipe(
+        Effect.flatMap(({ value }) => {
+          const view = Queue.view(value)
+          return settle(entry, view.own === entry.created ? view : { ...view, own: undefined })
+        }),
+        Effect.catch((failure: CallFailure) => Effect.sync(() => isSilent(entry, failure))),
+        Effect.ensuring(Effect.sync(() => {
+          entry.looking = false
+          if (entry.stale) lookAgain(entry)
+          else if (entry.state === "queued") stir(entry.lookAt)
+        }))
+      )
+    )
+  }
+
+  /** No answer: again soon, until the lease can no longer be alive. */
+  const isSilent = (entry: Entry, failure: CallFailure): void => {
+    if (entry.state !== "queued" || entry.lease === undefined) return
+    if (now() > toMillis(entry.lease.confirmedAt) + entry.lease.ttl) {
+      Deferred.doneUnsafe(entry.granted, Effect.fail(backendError("wait")(failure)))
+      return
+    }
+    entry.lookAt = now() + Math.min(Duration.toMillis(entry.claim.ttl) / 10, 500)
+  }
+
+  return { believe, grantedBy, isGranted, lookAgain, settle, verify }
+}
+
+export type Turns = ReturnType<typeof make>
+
+const guardDelay = 30
+const guardAnewDelay = 1_000
+const lookPause = 200
+
+export const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000
