@@ -5,6 +5,7 @@ import { InvalidLockRequest } from "../LockError.ts"
 import type { Claim } from "../LockStore.ts"
 import { toMillis } from "../StoreOptions.ts"
 import * as Holder from "./holder.ts"
+import { problemOfMetadata, problemOfName, problemOfTtl, year } from "./rules.ts"
 import type { Settings } from "./settings.ts"
 
 /** What one call may ask for: `LockOptions`, before they have been looked at. */
@@ -23,7 +24,6 @@ export interface Request {
 }
 
 const known = new Set(["ttl", "timeout", "guardGap", "metadata"])
-export const year = 365 * 24 * 60 * 60 * 1000
 
 /** Checks a key and its options, and makes the claim. Nothing has been sent when it says no. */
 export const parse = (
@@ -104,60 +104,3 @@ const freshId = (): string => {
 /** The larger of 100 ms and a tenth: timers are late, and the larger the lease the more a clock may drift within it. */
 const defaultGuardGap = (ttl: Duration.Duration): Duration.Duration =>
   Duration.millis(Math.max(100, Duration.toMillis(ttl) / 10))
-
-export const problemOfTtl = (input: unknown): string | undefined => {
-  const millis = toMillis(input)
-  if (millis === undefined) return "is not a duration such as \"30 seconds\""
-  if (millis < 100) return "is below 100 milliseconds"
-  return millis > year ? "is longer than a year" : undefined
-}
-
-const bytesOfUtf8 = (text: string): number => {
-  let bytes = 0
-  for (const char of text) {
-    const point = char.codePointAt(0)!
-    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4
-  }
-  return bytes
-}
-
-const problemOfName = (key: unknown, name: string): string | undefined => {
-  if (key === "") return "is empty"
-  const wrong = problemOfText(key)
-  if (wrong !== undefined) return wrong
-  // A string has at most three bytes of UTF-8 for each of its units.
-  if (name.length * 3 > maxBytes && bytesOfUtf8(name) > maxBytes) {
-    return `is longer than ${maxBytes} bytes with its prefix`
-  }
-  return hasSlot(name) ? undefined : "has braces that leave no common hash slot for the lock's parts"
-}
-
-const problemOfText = (text: unknown): string | undefined => {
-  if (typeof text !== "string") return "is not a string"
-  if (text.includes("\0")) return "contains NUL"
-  return text.isWellFormed() ? undefined : "contains a lone surrogate"
-}
-
-/** A prefix may be empty; one whose braces leave no slot to any key is refused before the first key. */
-export const problemOfPrefix = (prefix: unknown): string | undefined =>
-  problemOfText(prefix) ?? problemOfName("k", `${prefix as string}k`)
-
-const maxBytes = 1024
-
-/**
- * A lock has several parts in a Redis Cluster, which must share a hash slot: by the name's own hash tag, or by putting
- * the whole name in braces, which a closing brace inside it prevents. The same names are refused on every backend, so
- * that a program can change its backend.
- */
-const hasSlot = (name: string): boolean => {
-  if (!name.includes("}")) return true
-  const open = name.indexOf("{")
-  if (open === -1) return false
-  return name.indexOf("}", open) > open + 1
-}
-
-const problemOfMetadata = (metadata: unknown): string | undefined => {
-  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) return "is not a record of strings"
-  if (!Object.values(metadata).every((value) => typeof value === "string")) return "is not a record of strings"
-  return bytesOfUtf8(JSON.stringify(metadata)) > maxBytes ? "is longer than 1024 bytes as JSON" : undefined
-}

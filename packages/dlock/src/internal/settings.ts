@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as StoreOptions from "../StoreOptions.ts"
 import * as Holder from "./holder.ts"
-import { problemOfPrefix, problemOfTtl, year } from "./request.ts"
+import { problemOfPrefix, problemOfTtl, year } from "./rules.ts"
 
 /** What a locker goes by, once its options have been checked. */
 export interface Settings {
