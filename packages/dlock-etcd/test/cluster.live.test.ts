@@ -4,9 +4,9 @@ import { Duration, Effect } from "effect"
 import * as Path from "node:path"
 import { eventually, lag, locker, type Member, members, plainClient } from "./support.ts"
 
-/** `DLOCK_ETCD_KILLS=50` for a longer run. */
+/** `DLOCK_ETCD_KILLS=50 DLOCK_ETCD_PROCESSES=8` for a longer run. */
 const kills = Number(process.env.DLOCK_ETCD_KILLS ?? 3)
-const contenders = 4
+const contenders = Number(process.env.DLOCK_ETCD_PROCESSES ?? 4)
 
 interface Section {
   readonly key: string
@@ -123,7 +123,8 @@ describe("three members", () => {
       const [built, { withLock }] = yield* Effect.timed(locker(options))
       assert.isAtMost(Duration.toMillis(built), 1_200 + 100 + recorded.max())
       const [first] = yield* Effect.timed(withLock("k", Effect.void))
-      assert.isAtMost(Duration.toMillis(first), 200 + recorded.max(), "it is not asked again")
+      // A third of the limit is what a hanging host would cost.
+      assert.isBelow(Duration.toMillis(first), 400 + recorded.max(), "it is not asked again")
       hanging.signal("SIGCONT")
 
       // While it is in use.

@@ -186,7 +186,7 @@ describe("waiters", () => {
       )
       yield* eventually("both were inside", async () => order.length === 2)
       assert.sameMembers(order, ["first", "second"])
-      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+      yield* eventually("both have released", async () => (await admin.exists("dlock:k")) === 0)
     }).pipe(Effect.scoped))
 
   it.live("are handed the lock although the push is lost", () =>
@@ -212,7 +212,7 @@ describe("waiters", () => {
       proxy.reset()
       proxy.release()
       yield* Fiber.join(waiter)
-      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+      yield* eventually("it has released", async () => (await admin.exists("dlock:k")) === 0)
     }).pipe(Effect.scoped))
 })
 
