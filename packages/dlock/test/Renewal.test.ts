@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scope } from "effect"
-import { Locker } from "effect-dlock"
+import { Duration, Effect, Exit, Layer, Scope } from "effect"
+import { Locker, LockStore, MemoryLockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
-import { setting, withLogs } from "./support.ts"
+import { lockerOver, setting, withLogs } from "./support.ts"
 
 describe("one scheduler a locker", () => {
   it.effect("one call renews a thousand leases, once in a third of their ttl", () =>
@@ -37,6 +37,22 @@ describe("one scheduler a locker", () => {
         sent("renew").filter((call) => call.claims.some((claim) => claim.key.endsWith(key)))
       assert.isAtMost(times("long").length, 3)
       assert.isAtLeast(times("short").length, 59)
+    }))
+
+  it.effect("a short lease's haste is not that of a long one which is due with it", () =>
+    Effect.gen(function*() {
+      const memory = yield* MemoryLockStore.make
+      // Slower than a sixth of the short ttl, and faster than one of the long.
+      const slow = LockStore.of({ ...memory, renew: (held) => Effect.delay(memory.renew(held), "200 millis") })
+      const locker = yield* lockerOver(slow, {})
+      const long = yield* locker.scoped("long", { ttl: "9 seconds" })
+      yield* TestClock.adjust("2700 millis")
+      // Due so soon after the long one that it goes along.
+      yield* locker.scoped("short", { ttl: "1 second" })
+      yield* TestClock.adjust("600 millis")
+      assert.isAbove(Duration.toMillis(yield* long.remaining), 8_500)
+      // Until none is under way, which a release would wait for.
+      yield* TestClock.adjust("2 seconds")
     }))
 
   it.effect("one lease that is lost does not touch the others of the same call", () =>

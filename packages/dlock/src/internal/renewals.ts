@@ -61,7 +61,10 @@ export class Renewals {
       holding.slack = 0
       this.agenda.schedule(holding, holding.deadline)
     }
-    if (due.length > 0) this.fork(this.renew(due))
+    // One call waits no longer than its shortest lease allows, so leases of like lengths go together.
+    for (const alike of Map.groupBy(due, ({ callLimit }) => Math.floor(Math.log2(callLimit))).values()) {
+      this.fork(this.renew(alike))
+    }
   }
 
   private renew(holdings: ReadonlyArray<Holding>): Effect.Effect<void> {
