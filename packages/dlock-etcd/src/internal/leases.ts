@@ -67,7 +67,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   }
 
   private now(): number {
-    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1_000_000
+    return toMillis(this.clock.monotonicTimeNanosUnsafe())
   }
 
   all(): ReadonlyArray<Lease<Claim>> {
@@ -231,4 +231,4 @@ export const freshId = (): string => {
   return String(id === 0n ? 1n : id)
 }
 
-const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000
+export const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000

@@ -48,8 +48,8 @@ export const make = ({ claims, fork, leases, port, stir }: Desk, turns: Turns, m
         return { _tag: mismatched ? "CapacityMismatch" : busy ? "Busy" : "Gone" }
       }
       entry.created = view.own
-      if (Queue.isMismatched(claim, view) || (mode === "try" && !Queue.isGranted(claim, view))) {
-        const mismatched = Queue.isMismatched(claim, view)
+      const mismatched = Queue.isMismatched(claim, view)
+      if (mismatched || (mode === "try" && !Queue.isGranted(claim, view))) {
         yield* Effect.ignore(port.txn(Queue.leave(entry.names, claim, view.own, undefined)))
         forget(entry)
         return { _tag: mismatched ? "CapacityMismatch" : "Busy" }

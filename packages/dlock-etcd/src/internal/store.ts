@@ -8,7 +8,7 @@ import * as Stream from "effect/Stream"
 import { Claims } from "./claims.ts"
 import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure, isClosed } from "./failure.ts"
-import { type Beat, type Lease, Leases } from "./leases.ts"
+import { type Beat, type Lease, Leases, toMillis } from "./leases.ts"
 import { Marks } from "./marks.ts"
 import { names } from "./names.ts"
 import type { Port } from "./port.ts"
@@ -26,7 +26,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   const fork = yield* FiberSet.makeRuntime<never>()
   const losses = yield* PubSub.unbounded<Loss>()
   const stirred = Latch.makeUnsafe()
-  const now = () => Turns.toMillis(clock.monotonicTimeNanosUnsafe())
+  const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   let closed = false
 
   /** Until when the loop sleeps. */

@@ -6,7 +6,7 @@ import type * as Fiber from "effect/Fiber"
 import type { Claims } from "./claims.ts"
 import { type Entry, limitOf } from "./entry.ts"
 import { backendError, type CallFailure } from "./failure.ts"
-import type { Lease, Leases } from "./leases.ts"
+import { type Lease, type Leases, toMillis } from "./leases.ts"
 import type { Port } from "./port.ts"
 import * as Queue from "./queue.ts"
 import type { Watches } from "./watches.ts"
@@ -186,5 +186,3 @@ export type Turns = ReturnType<typeof make>
 const guardDelay = 30
 const guardAnewDelay = 1_000
 const lookPause = 200
-
-export const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000
