@@ -17,8 +17,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type { Etcd3 } from "etcd3"
+import * as Fs from "node:fs/promises"
 import * as EtcdLockStore from "./EtcdLockStore.ts"
-import * as Files from "./internal/files.ts"
 import { problemOfHosts } from "./internal/options.ts"
 
 /**
@@ -34,11 +34,7 @@ export interface EtcdLockerOptions extends LockerOptions, StoreOptions.Limits {
   readonly username?: string | undefined
   readonly password?: string | Redacted.Redacted | undefined
   /** PEM texts: the authority that signed the servers' certificates, and a certificate and key of our own. */
-  readonly tls?: {
-    readonly ca: string
-    readonly cert?: string | undefined
-    readonly key?: string | Redacted.Redacted | undefined
-  } | undefined
+  readonly tls?: StoreOptions.Tls & { readonly ca: string } | undefined
 }
 
 /** What a layer over etcd can fail with. */
@@ -124,7 +120,7 @@ export const EtcdLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
       hosts: StoreOptions.requiredVariable("DLOCK_ETCD_HOSTS", "http://127.0.0.1:2379", problemOfHosts),
       username: StoreOptions.variable("DLOCK_ETCD_USERNAME"),
       password: StoreOptions.variable("DLOCK_ETCD_PASSWORD"),
-      tls: Files.tls
+      tls: StoreOptions.tlsFromPaths("DLOCK_ETCD", (path) => Fs.readFile(path, "utf8"))
     }),
     ({ hosts, password, tls, username }) =>
       Locker.layerConfigOver(EtcdLockStore.layer({

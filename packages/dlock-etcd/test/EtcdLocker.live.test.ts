@@ -276,7 +276,15 @@ describe("EtcdLocker", () => {
       assert.include(missing.message, "DLOCK_ETCD_CA")
       const alone = yield* from({ DLOCK_ETCD_HOSTS: "https://127.0.0.1:1", DLOCK_ETCD_KEY: import.meta.filename })
       assert.strictEqual(alone._tag, "ConfigError")
-      assert.include(alone.message, "DLOCK_ETCD_CA")
+      assert.include(alone.message, "DLOCK_ETCD_CERT")
+      const file = import.meta.filename
+      const noAuthority = yield* from({
+        DLOCK_ETCD_HOSTS: "https://127.0.0.1:1",
+        DLOCK_ETCD_KEY: file,
+        DLOCK_ETCD_CERT: file
+      })
+      assert.strictEqual(noAuthority._tag, "ConfigError")
+      assert.include(noAuthority.message, "DLOCK_ETCD_CA")
     }))
 
   it.live("fails when nobody answers within connectTimeout", () =>

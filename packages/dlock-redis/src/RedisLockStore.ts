@@ -9,10 +9,16 @@ import { LockStore } from "effect-dlock/LockStore"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Redis, RedisOptions } from "ioredis"
+import type { Redis as EffectRedis } from "effect/persistence/Redis"
+import type { Cluster, Redis } from "ioredis"
 import * as Connection from "./internal/connection.ts"
+import * as EffectConnection from "./internal/effectRedis.ts"
 import * as Options from "./internal/options.ts"
+import * as Permissions from "./internal/permissions.ts"
+import type { Port } from "./internal/port.ts"
 import * as Store from "./internal/store.ts"
+import * as Target from "./internal/target.ts"
+import * as Warnings from "./internal/warnings.ts"
 
 /**
  * The options of `RedisLocker.layer` that are the store's.
@@ -20,10 +26,10 @@ import * as Store from "./internal/store.ts"
  * @category options
  * @since 0.1.0
  */
-export type RedisLockStoreOptions = Options.Options
+export interface RedisLockStoreOptions extends Options.Options, Target.Address {}
 
 /**
- * A store on the Redis at `url`.
+ * A store on the Redis at `url`, at the primary that `sentinels` name, or on a `cluster`.
  *
  * @category layers
  * @since 0.1.0
@@ -31,37 +37,54 @@ export type RedisLockStoreOptions = Options.Options
 export const layer = (
   options: RedisLockStoreOptions
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> => {
-  const { url, ...rest } = options
+  const { address, rest } = Target.split(options)
   return Layer.effect(
     LockStore,
-    Effect.flatMap(
-      Effect.all([Options.parseUrl(url), Options.parse(rest)]),
-      ([target, settings]) => make(target, settings)
-    )
+    Effect.gen(function*() {
+      const target = yield* Target.parse(address)
+      const settings = yield* Options.parse(rest)
+      return yield* over(Connection.open(target, settings), settings)
+    })
   )
 }
 
 /**
- * A store at the address of a client that is neither used nor closed.
+ * A store where a client leads, which is neither used nor closed.
  *
  * @category layers
  * @since 0.1.0
  */
 export const layerClient = (
-  client: Redis,
-  options: Omit<RedisLockStoreOptions, "url" | "keyPrefix"> = {}
+  client: Redis | Cluster,
+  options: Omit<Options.Options, "keyPrefix"> = {}
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
   Layer.effect(
     LockStore,
     Effect.gen(function*() {
-      const target = yield* Options.oneNode(client)
-      const settings = yield* Options.parse({ ...options, keyPrefix: target.keyPrefix })
-      return yield* make(target, settings)
+      const { keyPrefix, target } = Target.ofClient(client)
+      const settings = yield* Options.parse({ ...options, keyPrefix })
+      return yield* over(Connection.open(target, settings), settings)
     })
   )
 
-const make = (target: RedisOptions, settings: Options.Settings) =>
-  Effect.flatMap(
-    Connection.open({ target, connectTimeout: settings.connectTimeout, callLimit: settings.callLimit }),
-    (port) => Store.make(port, settings)
+/**
+ * A store over the program's own Effect service of Redis.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerEffectRedis = (
+  options: Options.Options = {}
+): Layer.Layer<LockStore, Config.ConfigError | LockBackendError, EffectRedis> =>
+  Layer.effect(
+    LockStore,
+    Effect.flatMap(Options.parse(options), (settings) => over(EffectConnection.open(settings), settings))
   )
+
+const over = <E, R>(open: Effect.Effect<Port, E, R>, settings: Options.Settings) =>
+  Effect.gen(function*() {
+    const port = yield* open
+    yield* Permissions.check(port)
+    yield* Warnings.warn(port)
+    return yield* Store.make(port, settings)
+  })

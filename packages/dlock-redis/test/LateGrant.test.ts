@@ -24,6 +24,9 @@ describe("a grant that is read too late to be believed", () => {
         onMessage: () => {},
         onReconnect: () => {},
         probe: Effect.void,
+        slotted: false,
+        servers: () => [],
+        replicated: () => Effect.die("nobody waits for replicas"),
         run: (script) =>
           Effect.suspend(() => {
             const now = clock.monotonicTimeNanosUnsafe()
@@ -35,7 +38,13 @@ describe("a grant that is read too late to be believed", () => {
           })
       }
       yield* TestClock.adjust("1 minute")
-      const store = yield* Store.make(port, { keyPrefix: "", retryInterval: 100, callLimit: 2_000 })
+      const store = yield* Store.make(port, {
+        keyPrefix: "",
+        retryInterval: 100,
+        callLimit: 2_000,
+        interop: false,
+        waitReplicas: 0
+      })
       const locker = Locker.layer().pipe(Layer.provide(Layer.succeed(LockStore, store)))
       const waiting = yield* Effect.forkChild(
         Effect.flip(

@@ -3,7 +3,7 @@ import { freePorts } from "dlock-testing"
 import { ConfigProvider, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
 import { Locker, withLock } from "effect-dlock"
 import { RedisLocker, RedisLockerLive, type RedisLockerOptions, RedisLockStore } from "effect-dlock-redis"
-import { Cluster, Redis } from "ioredis"
+import { Redis } from "ioredis"
 import { commandsSent, eventually, locker, plainClient, server } from "./support.ts"
 
 const fails = <A, E>(layer: Layer.Layer<A, E>) => Effect.flip(Effect.scoped(Layer.build(Layer.fresh(layer))))
@@ -62,17 +62,6 @@ describe("RedisLocker", () => {
       assert.strictEqual(app.status, "wait", "never connected, never closed")
     }).pipe(Effect.scoped))
 
-  it.effect("refuses a client of Sentinel or Cluster, which it would serve unsafely", () =>
-    Effect.gen(function*() {
-      const clients = [
-        new Redis({ sentinels: [{ host: "127.0.0.1", port: 1 }], name: "m", lazyConnect: true }),
-        new Cluster([{ host: "127.0.0.1", port: 1 }], { lazyConnect: true }) as unknown as Redis
-      ]
-      for (const client of clients) {
-        assert.strictEqual((yield* fails(RedisLocker.layerClient(client)))._tag, "ConfigError")
-      }
-    }))
-
   it.live("takes all its settings from Config", () =>
     Effect.gen(function*() {
       const redis = yield* server
@@ -114,6 +103,26 @@ describe("RedisLocker", () => {
         { url, operationTimeout: Infinity },
         { url, keyPrefix: "}" },
         { url, holder: "" },
+        { url, interop: "yes" },
+        { url, waitReplicas: -1 },
+        { url, waitReplicas: 1.5 },
+        { url, password: "" },
+        { url, username: "u" },
+        { url, tls: { ca: "PEM" } },
+        { url: "rediss://127.0.0.1", tls: { cert: "PEM" } },
+        { url, master: "m" },
+        { url, sentinelPassword: "p" },
+        { url, cluster: "127.0.0.1:1" },
+        {},
+        { sentinels: "127.0.0.1:1" },
+        { sentinels: [], master: "m" },
+        { sentinels: "127.0.0.1:1,rediss://127.0.0.1:2", master: "m" },
+        { sentinels: "redis://u:p@127.0.0.1:1", master: "m" },
+        { sentinels: "127.0.0.1:1", cluster: "127.0.0.1:1", master: "m" },
+        { sentinels: "127.0.0.1:1", master: "m", sentinelUsername: "u" },
+        { cluster: ["127.0.0.1:1", 5] },
+        { cluster: "http://127.0.0.1:1" },
+        { cluster: "127.0.0.1:1/3" },
         { url, prefx: "typo" }
       ]
       for (const options of bad) {

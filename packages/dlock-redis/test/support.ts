@@ -1,5 +1,5 @@
 import { type Proxy, type Server, startProxy, startRedis } from "dlock-testing"
-import { type Config, Context, Effect, Layer, type Scope } from "effect"
+import { type Config, Context, Effect, Layer, References, type Scope } from "effect"
 import { type LockBackendError, Locker } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import { Redis } from "ioredis"
@@ -23,12 +23,19 @@ export const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> 
     (proxy) => Effect.promise(() => proxy.stop())
   )
 
-/** A locker with connections of its own: another process, as far as the server can tell. */
+/**
+ * A locker with connections of its own: another process, as far as the server can tell. Without the warnings that these
+ * servers deserve.
+ */
 export const locker = (options: RedisLockerOptions): Effect.Effect<
   Locker["Service"],
   Config.ConfigError | LockBackendError,
   Scope.Scope
-> => Effect.map(Layer.build(Layer.fresh(RedisLocker.layer(options))), (context) => Context.get(context, Locker))
+> =>
+  Layer.build(Layer.fresh(RedisLocker.layer(options))).pipe(
+    Effect.provideService(References.MinimumLogLevel, "Error"),
+    Effect.map((context) => Context.get(context, Locker))
+  )
 
 /** Polls until it holds; fails after the limit. */
 export const eventually = (what: string, check: () => Promise<boolean>, limitMs = 5_000) =>

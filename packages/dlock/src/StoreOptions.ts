@@ -9,6 +9,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 
 /**
@@ -155,3 +156,87 @@ export const limitsOf = (options: Limits): { readonly connectTimeout: number; re
   connectTimeout: toMillis(options.connectTimeout ?? 5_000)!,
   callLimit: toMillis(options.operationTimeout ?? 2_000)!
 })
+
+/**
+ * What a value is inside `Redacted`, or the value itself.
+ *
+ * @category secrets
+ * @since 0.1.0
+ */
+export const reveal = (value: unknown): unknown => Redacted.isRedacted(value) ? Redacted.value(value) : value
+
+/**
+ * Checks a text that is not empty, plain or redacted.
+ *
+ * @category secrets
+ * @since 0.1.0
+ */
+export const problemOfText: Check = (value) => {
+  const plain = reveal(value)
+  return typeof plain === "string" && plain !== "" ? undefined : "is not a text"
+}
+
+/**
+ * The parts of a list that is an array or a text with commas; empty for anything else.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const listOf = (value: unknown): ReadonlyArray<string> =>
+  (typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [])
+    .map((part: unknown) => typeof part === "string" ? part.trim() : "")
+
+/**
+ * Certificates as PEM texts: the authority that signed the servers', and a certificate and key of our own.
+ *
+ * @category tls
+ * @since 0.1.0
+ */
+export interface Tls {
+  readonly ca?: string | undefined
+  readonly cert?: string | undefined
+  readonly key?: string | Redacted.Redacted | undefined
+}
+
+/**
+ * The field for `Tls`.
+ *
+ * @category tls
+ * @since 0.1.0
+ */
+export const tls = Schema.optional(
+  Schema.Struct({ ca: optional(problemOfText), cert: optional(problemOfText), key: optional(problemOfText) }).check(
+    Schema.makeFilter(({ cert, key }) => (cert === undefined) === (key === undefined) || "cert and key go together")
+  )
+)
+
+/**
+ * The certificates whose paths stand in the environment under a prefix (`DLOCK_ETCD` reads `DLOCK_ETCD_CA`, `_CERT` and
+ * `_KEY`); `undefined` where none does. It takes the way to read a file, since this package knows no platform.
+ *
+ * @category tls
+ * @since 0.1.0
+ */
+export const tlsFromPaths = (
+  prefix: string,
+  readFile: (path: string) => Promise<string>
+): Effect.Effect<Tls | undefined, Config.ConfigError> => {
+  const read = (name: string) =>
+    Effect.flatMap(variable(name), (path) =>
+      path === undefined
+        ? Effect.undefined
+        : Effect.tryPromise({
+          try: () => readFile(path),
+          catch: (cause) => problem(`${name} names a file that cannot be read`, cause)
+        }))
+  return Effect.flatMap(
+    Effect.all([read(`${prefix}_CA`), read(`${prefix}_CERT`), read(`${prefix}_KEY`)]),
+    ([ca, cert, key]) => {
+      if ((cert === undefined) !== (key === undefined)) {
+        return Effect.fail(problem(`${prefix}_CERT and ${prefix}_KEY go together`))
+      }
+      if (ca === undefined && key === undefined) return Effect.undefined
+      return Effect.succeed({ ca, cert, key: key === undefined ? undefined : Redacted.make(key) })
+    }
+  )
+}

@@ -1,7 +1,7 @@
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { IOptions } from "etcd3"
 
@@ -10,14 +10,7 @@ export interface Options extends StoreOptions.Limits {
   readonly hosts: string | ReadonlyArray<string>
   readonly username?: string | undefined
   readonly password?: string | Redacted.Redacted | undefined
-  readonly tls?: Tls | undefined
-}
-
-/** Certificates as PEM text. */
-export interface Tls {
-  readonly ca: string
-  readonly cert?: string | undefined
-  readonly key?: string | Redacted.Redacted | undefined
+  readonly tls?: StoreOptions.Tls | undefined
 }
 
 export interface Limits {
@@ -29,20 +22,10 @@ export interface Settings extends Limits {
   readonly target: IOptions
 }
 
-const reveal = (value: unknown): unknown => Redacted.isRedacted(value) ? Redacted.value(value) : value
-
-const problemOfText: StoreOptions.Check = (value) => {
-  const plain = reveal(value)
-  return typeof plain === "string" && plain !== "" ? undefined : "is not a text"
-}
-const text = StoreOptions.optional(problemOfText)
-
-const hostsOf = (value: unknown): ReadonlyArray<string> =>
-  (typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [])
-    .map((host: unknown) => typeof host === "string" ? host.trim() : "")
+const text = StoreOptions.optional(StoreOptions.problemOfText)
 
 export const problemOfHosts: StoreOptions.Check = (value) => {
-  const hosts = hostsOf(value)
+  const hosts = StoreOptions.listOf(value)
   if (hosts.length === 0 || !hosts.every(isHost)) return "is not one or several addresses like http://127.0.0.1:2379"
   return new Set(hosts.map((host) => host.startsWith("https:"))).size === 1
     ? undefined
@@ -53,13 +36,15 @@ const Checked = Schema.Struct({
   hosts: StoreOptions.required(problemOfHosts),
   username: text,
   password: text,
-  tls: Schema.optional(Schema.Struct({ ca: StoreOptions.required(problemOfText), cert: text, key: text })),
+  tls: StoreOptions.tls,
   ...StoreOptions.limits
 }).check(Schema.makeFilter(({ hosts, password, tls, username }) => {
   if ((username === undefined) !== (password === undefined)) return "username and password go together"
   if (tls === undefined) return true
-  if ((tls.cert === undefined) !== (tls.key === undefined)) return "tls.cert and tls.key go together"
-  return hostsOf(hosts).every((host) => host.startsWith("https:")) ? true : "tls goes with hosts that begin with https:"
+  if (tls.ca === undefined) return "tls needs ca (DLOCK_ETCD_CA)"
+  return StoreOptions.listOf(hosts).every((host) => host.startsWith("https:"))
+    ? true
+    : "tls goes with hosts that begin with https:"
 }))
 
 const isHost = (host: string): boolean => {
@@ -74,12 +59,12 @@ export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigEr
     const { hosts, password, tls, username } = options
     return {
       target: {
-        hosts: [...hostsOf(hosts)],
-        ...(username !== undefined && { auth: { username, password: reveal(password) as string } }),
+        hosts: [...StoreOptions.listOf(hosts)],
+        ...(username !== undefined && { auth: { username, password: StoreOptions.reveal(password) as string } }),
         ...(tls !== undefined && {
           credentials: {
-            rootCertificate: Buffer.from(tls.ca),
-            ...(tls.key !== undefined && { privateKey: Buffer.from(reveal(tls.key) as string) }),
+            rootCertificate: Buffer.from(tls.ca!),
+            ...(tls.key !== undefined && { privateKey: Buffer.from(StoreOptions.reveal(tls.key) as string) }),
             ...(tls.cert !== undefined && { certChain: Buffer.from(tls.cert) })
           }
         })

@@ -1,164 +1,126 @@
-import { LockBackendError } from "effect-dlock/LockError"
+import type { LockBackendError } from "effect-dlock/LockError"
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { Redis, type RedisOptions } from "ioredis"
-import { fromClient, isRefusedCredentials, notSent, sanitized, unusable } from "./failure.ts"
-import type { CallFailure, Port, Reply, Tally } from "./port.ts"
-import type { Script } from "./scripts.ts"
+import type { Cluster, Redis } from "ioredis"
+import { decoded, runner } from "./call.ts"
+import { connect, connectSubscriber, isCluster, type Limits } from "./clients.ts"
+import { fromClient, isReply, notConnected, notSent, sanitized } from "./failure.ts"
+import { lacking } from "./permissions.ts"
+import type { Ask, Port } from "./port.ts"
+import type { Target } from "./target.ts"
 
-export interface ConnectionOptions {
-  /** Where and as whom: everything else is set here. */
-  readonly target: RedisOptions
-  /** Milliseconds until the layer gives up. */
-  readonly connectTimeout: number
-  /** Milliseconds that the client waits for one reply. */
-  readonly callLimit: number
+/** A channel of this process alone. */
+export const newInbox = (): string => `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
+
+export interface ConnectionOptions extends Limits {
+  /** Whether grants will have to be confirmed by replicas: that takes a connection of its own. */
+  readonly waitReplicas: number
 }
 
 /**
- * The client's defaults suit a cache. A lock needs to know what became of each request: nothing is queued while there
- * is no connection, nothing is sent again behind our back, nothing is waited for without a limit, and a connection that
- * has gone silent is made anew soon.
- */
-const safe = ({ callLimit }: ConnectionOptions) => ({
-  lazyConnect: true,
-  enableOfflineQueue: false,
-  autoResendUnfulfilledCommands: false,
-  autoResubscribe: false,
-  maxRetriesPerRequest: 0,
-  commandTimeout: callLimit,
-  socketTimeout: 2 * callLimit,
-  connectTimeout: 2_000,
-  disconnectTimeout: 100,
-  retryStrategy: (times: number) => Math.min(20 * 2 ** Math.min(times, 10), 500),
-  reconnectOnError: null,
-  enableReadyCheck: true,
-  maxLoadingRetryTime: 500,
-  enableAutoPipelining: false,
-  keepAlive: 5_000,
-  noDelay: true,
-  readOnly: false,
-  stringNumbers: false,
-  monitor: false,
-  connectionName: "effect-dlock",
-  // Ours to prepend: the client would rewrite keys and leave alone what scripts and channels carry.
-  keyPrefix: "",
-  replyMapping: "legacy" as const
-})
-
-/**
- * Two connections of our own, ready to use: one for scripts, and one that listens. Both are closed with the scope, by
- * taking the sockets down rather than by asking a server that may not answer.
+ * Connections of our own, ready to use: one to each server for scripts, and one that listens. They are closed with the
+ * scope, by taking the sockets down rather than by asking a server that may not answer.
  */
 export const open: (
+  target: Target,
   options: ConnectionOptions
-) => Effect.Effect<Port, LockBackendError, Scope.Scope> = Effect.fnUntraced(function*(options) {
-  const clock = yield* Clock.clockWith(Effect.succeed)
-  const fork = yield* FiberSet.makeRuntime<never>()
-  const log = (effect: Effect.Effect<void>) => void fork(Effect.annotateLogs(effect, { component: "dlock" }))
-  const inbox = `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
-  const messageListeners: Array<(message: string) => void> = []
-  const reconnectListeners: Array<() => void> = []
-  const missed = () => reconnectListeners.forEach((listener) => listener())
+) => Effect.Effect<Port, LockBackendError | Config.ConfigError, Scope.Scope> = Effect.fnUntraced(
+  function*(target, options) {
+    const clock = yield* Clock.clockWith(Effect.succeed)
+    const fork = yield* FiberSet.makeRuntime<never>()
+    const log = (effect: Effect.Effect<void>) => void fork(Effect.annotateLogs(effect, { component: "dlock" }))
+    const inbox = newInbox()
+    const messageListeners: Array<(message: string) => void> = []
+    const reconnectListeners: Array<() => void> = []
+    const missed = () => reconnectListeners.forEach((listener) => listener())
 
-  const commands = yield* connect(options, "commands", log)
-  const subscriber = yield* connect(options, "subscriber", log)
-  subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
+    const commands = yield* connect(target, options, "commands", log)
+    const confirming = options.waitReplicas === 0
+      ? undefined
+      // A reply comes when the replicas have answered, or after the limit that was asked for.
+      : yield* connect(target, { ...options, callLimit: options.callLimit + 1_000 }, "replicas", log)
+    const subscriber = yield* connectSubscriber(target, commands, options, log)
+    subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
 
-  const subscribe = () =>
-    subscriber.subscribe(inbox).then(missed, (error: unknown) => {
-      const cause = sanitized(error)
-      // Without the permission waiters ask now and then, as they do while a message is missing.
-      if (/\bNOPERM\b/.test(cause.message)) {
-        return log(Effect.logWarning("Redis does not let us listen: waiters will poll", cause))
-      }
-      subscriber.disconnect(true)
-    })
-  yield* Effect.promise(subscribe)
-  subscriber.on("ready", () => void subscribe())
-  commands.on("ready", missed)
+    // Without the permission there is no layer. Where it is withdrawn later, waiters ask now and then, as they do while a
+    // message is missing.
+    yield* Effect.tryPromise({ try: () => subscriber.subscribe(inbox), catch: sanitized }).pipe(
+      Effect.catchIf((error) => !isReply(error), () => Effect.sync(() => subscriber.disconnect(true))),
+      Effect.mapError((error) => notConnected(lacking(["+subscribe", "&dlock:inbox:*"], error), false))
+    )
+    const listenAgain = () =>
+      subscriber.subscribe(inbox).then(missed, (error: unknown) => {
+        const cause = sanitized(error)
+        if (isReply(cause)) return log(Effect.logWarning("Redis does not let us listen: waiters will poll", cause))
+        subscriber.disconnect(true)
+      })
+    subscriber.on("ready", () => void listenAgain())
+    if (isCluster(commands)) commands.on("+node", (node: Redis) => node.once("ready", missed))
+    else commands.on("ready", missed)
 
-  const run = <Args, A>(script: Script<Args, A>, args: Args, tally?: Tally): Effect.Effect<Reply<A>, CallFailure> =>
-    Effect.callback((resume) => {
-      if (commands.status !== "ready") return resume(Effect.fail(notSent))
-      const { args: argv, keys } = script.encode(args)
-      let sentAt = clock.monotonicTimeNanosUnsafe()
-      if (tally !== undefined) tally.unanswered++
-      const answered = () => {
-        if (tally !== undefined) tally.unanswered--
-      }
-      const onReply = (raw: unknown): void => {
-        answered()
-        let value: A
-        try {
-          value = script.decode(raw)
-        } catch (error) {
-          return resume(Effect.fail(unusable(error)))
+    const onSilence = isCluster(commands) ? lookAround(commands) : undefined
+    return {
+      run: runner(clock, {
+        ready: () => commands.status === "ready",
+        send: (command, program, { args, keys }) => {
+          const reply = commands[command](program, keys.length, ...keys, ...args)
+          return onSilence === undefined ? reply : reply.catch(onSilence)
         }
-        resume(Effect.succeed({ sentAt, value }))
-      }
-      const onError = (error: unknown): void => {
-        const failure = fromClient(error)
-        if (failure.notDone) answered()
-        resume(Effect.fail(failure))
-      }
-      commands.evalsha(script.sha, keys.length, ...keys, ...argv).then(onReply, (error: unknown) => {
-        // The server does not know the script, so it has not run: this time with its text.
-        if (!(error instanceof Error) || !error.message.startsWith("NOSCRIPT")) return onError(error)
-        sentAt = clock.monotonicTimeNanosUnsafe()
-        commands.eval(script.lua, keys.length, ...keys, ...argv).then(onReply, onError)
-      })
-    })
-
-  return {
-    run,
-    inbox,
-    onMessage: (listener) => void messageListeners.push(listener),
-    onReconnect: (listener) => void reconnectListeners.push(listener),
-    probe: Effect.promise(() =>
-      subscriber.status === "ready"
-        ? subscriber.ping().then(() => {}, () => subscriber.disconnect(true))
-        : Promise.resolve()
-    )
+      }),
+      slotted: isCluster(commands),
+      inbox,
+      onMessage: (listener) => void messageListeners.push(listener),
+      onReconnect: (listener) => void reconnectListeners.push(listener),
+      probe: Effect.promise(() =>
+        subscriber.status === "ready"
+          ? subscriber.ping().then(() => {}, () => subscriber.disconnect(true))
+          : Promise.resolve()
+      ),
+      servers: () => (isCluster(commands) ? commands.nodes("master") : [commands]).map(described),
+      replicated: (script, args, replicas, limit) =>
+        Effect.gen(function*() {
+          if (confirming?.status !== "ready") return yield* Effect.fail(notSent)
+          const { args: argv, keys } = script.encode(args)
+          const [wrote, waited] = yield* Effect.tryPromise({
+            try: () =>
+              confirming.pipeline([
+                ["eval", script.lua, keys.length, ...keys, ...argv],
+                ["wait", replicas, Math.ceil(limit)]
+              ]).exec().then((results) =>
+                results!.map(([error, value]) => {
+                  if (error !== null) throw error
+                  return value
+                })
+              ),
+            catch: fromClient
+          })
+          return { value: yield* decoded(script, wrote), replicas: Number(waited) }
+        })
+    }
   }
-})
+)
 
-/** A client that is ready, or the reason why there is none. What a running one meets goes to the log. */
-const connect = (options: ConnectionOptions, role: string, log: (effect: Effect.Effect<void>) => void) =>
-  Effect.gen(function*() {
-    const client = yield* Effect.acquireRelease(
-      Effect.sync(() => new Redis({ ...options.target, ...safe(options) })),
-      (client) => Effect.sync(() => client.disconnect())
-    )
-    let lastError = new Error("no answer")
-    // An "error" that nobody listens to is printed by the client, address and all.
-    client.on("error", (error: unknown) => {
-      lastError = sanitized(error)
-    })
-    const failed = (retryable: boolean) =>
-      Effect.fail(new LockBackendError({ operation: "connect", retryable, cause: lastError }))
-    yield* Effect.callback<void, LockBackendError>((resume) => {
-      client.once("ready", () => resume(Effect.void))
-      client.on("error", () => {
-        if (isRefusedCredentials(lastError)) resume(failed(false))
-      })
-      // It tries again by itself; what it met is in `lastError`.
-      client.connect().catch(() => {})
-    }).pipe(
-      Effect.timeoutOrElse({ duration: options.connectTimeout, orElse: () => failed(true) })
-    )
-    let down = false
-    client.on("close", () => {
-      if (!down) log(Effect.logWarning(`The connection to Redis was lost (${role})`))
-      down = true
-    })
-    client.on("ready", () => {
-      down = false
-      log(Effect.logInfo(`The connection to Redis is back (${role})`))
-    })
-    return client
-  })
+/**
+ * A node that does not answer may have been replaced. A cluster's client finds out when it is sent elsewhere; a node
+ * that is silent sends nobody anywhere.
+ */
+const lookAround = (cluster: Cluster) => {
+  let lookedAt = -Infinity
+  return (error: unknown): never => {
+    if (!isReply(sanitized(error)) && performance.now() > lookedAt + 250) {
+      lookedAt = performance.now()
+      cluster.refreshSlotsCache()
+    }
+    throw error
+  }
+}
+
+const described = (server: Redis): { readonly name: string; readonly ask: Ask } => ({
+  name: server.options.sentinels ? server.options.name! : `${server.options.host}:${server.options.port}`,
+  ask: (command, ...args) => Effect.tryPromise({ try: () => server.call(command, ...args), catch: fromClient })
+})

@@ -18,7 +18,7 @@ export class Entry implements Tally {
   readonly claim: Claim
   readonly names: Names
   unanswered = 0
-  state: "asking" | "queued" | "held" | "over" = "asking"
+  state: "asking" | "queued" | "confirming" | "held" | "over" = "asking"
   ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
   /** Milliseconds of monotonic time; set while it is queued. */
   refreshAt = Infinity
@@ -45,7 +45,7 @@ export class Entry implements Tally {
 
   /** An answer said "still queued". An old one, or one about a claim that is held by now, says nothing. */
   isQueued(sentAt: bigint, floor: bigint, ahead: Ahead): void {
-    if (this.state === "held" || this.state === "over") return
+    if (this.state !== "asking" && this.state !== "queued") return
     this.state = "queued"
     if (this.base !== undefined && this.base.sentAt > sentAt) return
     this.base = { sentAt, floor }

@@ -14,9 +14,12 @@ const passing = /^(LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN
 /** Refusals of who we are: no repetition mends them. */
 const credentials = /\b(WRONGPASS|NOAUTH|NOPERM)\b|invalid (username-)?password|AUTH failed/i
 
-const isReply = (error: Error): boolean => error.name === "ReplyError"
+/** The server's own words: each client has a class of its own for them, but they begin with a code. */
+export const isReply = (error: Error): boolean =>
+  error.name === "ReplyError" || refusals.test(error.message) ||
+  /^(ERR|WRONG[A-Z]+|NOPERM|CROSSSLOT) /.test(error.message)
 
-export const isRefusedCredentials = (error: Error): boolean => isReply(error) && credentials.test(error.message)
+export const isRefusedCredentials = (error: Error): boolean => credentials.test(error.message)
 
 /**
  * An error of the client as we pass it on: its name and words, without the command and its arguments that the client
@@ -55,6 +58,10 @@ export const unusable = (error: unknown): CallFailure => ({
   retryable: false,
   cause: sanitized(error)
 })
+
+/** Why a layer is not built. */
+export const notConnected = (cause: Error, retryable: boolean): LockBackendError =>
+  new LockBackendError({ operation: "connect", retryable, cause })
 
 export const backendError = (operation: LockBackendError["operation"]) => (failure: CallFailure): LockBackendError =>
   new LockBackendError({ operation, retryable: failure.retryable, cause: failure.cause })

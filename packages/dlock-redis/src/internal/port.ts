@@ -24,12 +24,18 @@ export interface Tally {
   unanswered: number
 }
 
+/** Runs a command on a server outside any script. */
+export type Ask = (command: string, ...args: ReadonlyArray<string>) => Effect.Effect<unknown, CallFailure>
+
 /**
- * What the store needs of a Redis: scripts run on one connection, in order, and the messages of one inbox. A call may be
- * interrupted; its request is on its way all the same, and the tally is kept right whenever its reply comes.
+ * What the store needs of a Redis: scripts run in order on one connection to the server that holds their keys, and the
+ * messages of one inbox. A call may be interrupted; its request is on its way all the same, and the tally is kept right
+ * whenever its reply comes.
  */
 export interface Port {
   readonly run: <Args, A>(script: Script<Args, A>, args: Args, tally?: Tally) => Effect.Effect<Reply<A>, CallFailure>
+  /** Whether the keys of one call must all be in one hash slot, as on a cluster. */
+  readonly slotted: boolean
   /** The channel on which this process hears of its grants. */
   readonly inbox: string
   /** Calls back for each message on the inbox. */
@@ -38,4 +44,16 @@ export interface Port {
   readonly onReconnect: (listener: () => void) => void
   /** Asks whether the inbox still hears, and makes its connection anew if not. */
   readonly probe: Effect.Effect<void>
+  /** The servers that hold locks now: one, or each primary of a cluster. */
+  readonly servers: () => ReadonlyArray<{ readonly name: string; readonly ask: Ask }>
+  /**
+   * Runs a script that writes, on a connection beside that of `run`, and then waits until `replicas` have what it wrote
+   * and all before it, at most `limit` milliseconds. Others may wait for the same connection; nothing else does.
+   */
+  readonly replicated: <Args, A>(
+    script: Script<Args, A>,
+    args: Args,
+    replicas: number,
+    limit: number
+  ) => Effect.Effect<{ readonly value: A; readonly replicas: number }, CallFailure>
 }

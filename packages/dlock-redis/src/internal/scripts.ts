@@ -4,10 +4,11 @@
  * A claim's id is 22 characters of base64url, new for each try to get the lock and never used again after a `leave`. An
  * inbox is a channel name without `|`. Times are whole milliseconds of the server, which alone decides what has expired.
  */
-export { acquire, type AcquireArgs } from "./scripts/acquire.ts"
+export { acquire, type AcquireArgs, type AcquireReply } from "./scripts/acquire.ts"
 export { inspect, type Inspection } from "./scripts/inspect.ts"
 export { leave, type LeaveArgs, type LeaveReply, markTtl } from "./scripts/leave.ts"
 export { decodePush, type Push } from "./scripts/push.ts"
 export { refresh, type RefreshArgs } from "./scripts/refresh.ts"
 export { renew, type RenewArgs } from "./scripts/renew.ts"
 export type { Busy, Call, Cancelled, Gone, Granted, Holder, Mismatch, Queued, Script } from "./scripts/script.ts"
+export { stamp, type StampArgs } from "./scripts/stamp.ts"

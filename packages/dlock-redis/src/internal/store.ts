@@ -5,14 +5,16 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
-import * as Latch from "effect/Latch"
 import * as Stream from "effect/Stream"
-import { Entry } from "./entry.ts"
+import { chunks } from "./chunks.ts"
+import { Claims, labelOf, toMillis } from "./claims.ts"
+import type { Entry } from "./entry.ts"
 import { backendError } from "./failure.ts"
 import { type Names, names } from "./names.ts"
 import type { CallFailure, Port } from "./port.ts"
+import * as Replicas from "./replicas.ts"
 import * as Scripts from "./scripts.ts"
-import { type Group, Waiting } from "./waiting.ts"
+import * as Upkeep from "./upkeep.ts"
 
 export interface StoreOptions {
   /** Stands before every name, as the client's own `keyPrefix` would. */
@@ -21,6 +23,10 @@ export interface StoreOptions {
   readonly retryInterval: number
   /** Milliseconds that one call of the store's own making may take. */
   readonly callLimit: number
+  /** Whether a release frees the key for everybody instead of handing it to the next in line. */
+  readonly interop: boolean
+  /** Replicas that must have a grant before it counts. */
+  readonly waitReplicas: number
 }
 
 /**
@@ -28,55 +34,29 @@ export interface StoreOptions {
  * again where a message may be missing, and ends every claim that was ever asked for.
  */
 export const make = Effect.fnUntraced(function*(port: Port, options: StoreOptions) {
+  const { interop, waitReplicas } = options
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
-  const entries = new Map<string, Entry>()
-  const waiting = new Waiting(options.retryInterval)
-  const stirred = Latch.makeUnsafe()
-  let sleepsUntil = Infinity
-  const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
+  const claims = new Claims(options.keyPrefix, options.retryInterval)
 
-  const namesOf = (claim: Claim): Names => names(options.keyPrefix + claim.key)!
+  const leave = (names: Names, id: string, mark: boolean) => port.run(Scripts.leave, { names, id, mark, interop })
 
   /** Ends a claim that nobody waits for, without anybody waiting for that. */
-  const leaveBehind = (lock: Names, id: string): void => {
-    fork(Effect.ignore(
-      Effect.timeoutOption(port.run(Scripts.leave, { names: lock, id, mark: true, interop: false }), options.callLimit)
-    ))
+  const leaveBehind = (names: Names, id: string, mark: boolean): void => {
+    fork(Effect.ignore(Effect.timeoutOption(leave(names, id, mark), options.callLimit)))
   }
 
   /** Its id is over. A request that may yet run must find it cancelled. */
   const forget = (entry: Entry): void => {
-    entry.state = "over"
-    entries.delete(entry.claim.id)
-    waiting.remove(entry)
-    if (entry.unanswered > 0) leaveBehind(entry.names, entry.claim.id)
-  }
-
-  const isQueued = (entry: Entry, sentAt: bigint, reply: Scripts.Queued): void => {
-    const { floor, holder, length, place } = reply
-    entry.isQueued(sentAt, floor, { holder: labelOf(holder), place, waiting: length })
-    if (entry.state !== "queued") return
-    waiting.schedule(entry, toMillis(sentAt), holder)
-    waiting.add(entry)
-    if (entry.refreshAt < sleepsUntil) stirred.openUnsafe()
-  }
-
-  const isGranted = (entry: Entry, token: bigint, sentAt: bigint) => {
-    waiting.remove(entry)
-    if (waiting.groups.size === 0) stirred.openUnsafe()
-    return entry.isGranted(token, sentAt)
+    claims.end(entry)
+    if (entry.unanswered > 0) leaveBehind(entry.names, entry.claim.id, true)
   }
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
-      let entry = entries.get(claim.id)
-      if (entry === undefined) {
-        entry = new Entry(claim, namesOf(claim))
-        entries.set(claim.id, entry)
-      }
-      entry.asked(clock.monotonicTimeNanosUnsafe())
-      return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(entry, mode), entry), {
+      const entry = claims.asked(claim, clock.monotonicTimeNanosUnsafe())
+      const call = port.run(Scripts.acquire, acquireArgs(entry, mode), entry)
+      return Effect.matchEffect(waitReplicas === 0 ? call : Effect.tap(call, ({ value }) => confirmed(entry, value)), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
         onSuccess: ({ sentAt, value }) => Effect.succeed(answer(entry, sentAt, value))
       })
@@ -94,16 +74,12 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     label: claim.holder
   })
 
-  const answer = (
-    entry: Entry,
-    sentAt: bigint,
-    reply: Scripts.Granted | Scripts.Queued | Scripts.Busy | Scripts.Mismatch | Scripts.Cancelled
-  ): Answer => {
+  const answer = (entry: Entry, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
     switch (reply._tag) {
       case "Granted":
-        return isGranted(entry, reply.token, sentAt)
+        return claims.isGranted(entry, reply.token, sentAt)
       case "Queued":
-        isQueued(entry, sentAt, reply)
+        claims.isQueued(entry, sentAt, reply)
         return {
           _tag: "Queued",
           place: entry.ahead.place,
@@ -122,19 +98,43 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     }
   }
 
+  /** A grant that too few replicas have is given back, and fails as what passes: the core tries again. */
+  const confirmed = (entry: Entry, reply: Scripts.AcquireReply): Effect.Effect<void, CallFailure> =>
+    reply._tag !== "Granted"
+      ? Effect.void
+      : Effect.flatMap(Replicas.confirm(port, waitReplicas, entry, reply.token), (enough) =>
+        enough
+          ? Effect.void
+          : Effect.andThen(
+            Effect.ignore(Effect.timeoutOption(leave(entry.names, entry.claim.id, false), options.callLimit)),
+            Effect.fail(Replicas.tooFew(waitReplicas))
+          ))
+
+  /** A waiting claim was granted. With replicas to wait for, it is told so when they have the grant. */
+  const isGranted = (entry: Entry, token: bigint, sentAt: bigint): void => {
+    if (waitReplicas === 0) return void claims.isGranted(entry, token, sentAt)
+    claims.isConfirming(entry)
+    fork(Effect.map(Replicas.confirm(port, waitReplicas, entry, token), (enough) => {
+      if (entry.state !== "confirming") return
+      if (enough) return void claims.isGranted(entry, token, sentAt)
+      leaveBehind(entry.names, entry.claim.id, entry.unanswered > 0)
+      isGone(entry)
+    }))
+  }
+
+  const isGone = (entry: Entry): void => {
+    forget(entry)
+    Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" }))
+  }
+
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
-      const entry = entries.get(claim.id)
+      const names = claims.namesOf(claim)
+      const entry = claims.entries.get(claim.id)
       // A claim that is not known any more may have been asked for; better a mark too many.
       const mark = entry === undefined || entry.unanswered > 0
-      if (entry !== undefined) {
-        entry.state = "over"
-        entries.delete(claim.id)
-        waiting.remove(entry)
-        if (waiting.groups.size === 0) stirred.openUnsafe()
-      }
-      const args = { names: entry?.names ?? namesOf(claim), id: claim.id, mark, interop: false }
-      return Effect.matchEffect(port.run(Scripts.leave, args), {
+      if (entry !== undefined) claims.end(entry)
+      return Effect.matchEffect(leave(names, claim.id, mark), {
         onFailure: (failure) => Effect.fail(backendError("release")(failure)),
         onSuccess: ({ value }) => {
           if (value._tag === "Released") return Effect.succeed("released")
@@ -150,7 +150,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     Effect.match(
       port.run(Scripts.renew, {
         claims: held.map(({ claim, fencingToken }) => ({
-          names: entries.get(claim.id)?.names ?? namesOf(claim),
+          names: claims.namesOf(claim),
           id: claim.id,
           token: fencingToken,
           ttl: Duration.toMillis(claim.ttl),
@@ -166,154 +166,70 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         onSuccess: ({ sentAt, value }) =>
           value.map((reply, index): Renewal => {
             if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
-            const entry = entries.get(held[index]!.claim.id)
+            const entry = claims.entries.get(held[index]!.claim.id)
             if (entry !== undefined) forget(entry)
             return { _tag: reply === "expired" ? "Gone" : "Replaced" }
           })
       }
     )
 
-  const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
-    held.length <= renewalsPerCall
-      ? renewSome(held)
-      : Effect.map(
-        Effect.forEach(chunks(held, renewalsPerCall), renewSome, { concurrency: "unbounded" }),
-        (answers) => answers.flat()
-      )
-
-  /** Tells the server that these claims of one lock still wait, and takes in how they stand. */
-  const refresh = (group: Group, due: ReadonlyArray<Entry>): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const claims = due.map(({ claim }) => ({
-        id: claim.id,
-        ttl: Duration.toMillis(claim.ttl),
-        guard: Duration.toMillis(claim.guardGap)
-      }))
-      const limit = Math.min(options.callLimit, ...claims.map(({ ttl }) => ttl / 4))
-      return port.run(Scripts.refresh, { names: group.names, inbox: port.inbox, claims }).pipe(
-        Effect.timeoutOption(limit),
-        Effect.match({
-          onFailure: (failure) => due.forEach((entry) => postpone(entry, failure.cause)),
-          onSuccess: (reply) =>
-            reply._tag === "None"
-              ? due.forEach((entry) => postpone(entry, new Error("Redis did not answer in time")))
-              : reply.value.value.forEach((answer, index) => isRefreshed(due[index]!, reply.value.sentAt, answer))
-        })
-      )
-    })
-
-  const isRefreshed = (entry: Entry, sentAt: bigint, reply: Scripts.Granted | Scripts.Queued | Scripts.Gone): void => {
-    if (entry.state !== "queued") return
-    switch (reply._tag) {
-      case "Granted":
-        return void isGranted(entry, reply.token, sentAt)
-      case "Queued":
-        return isQueued(entry, sentAt, reply)
-      case "Gone":
-        forget(entry)
-        Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" }))
-    }
-  }
-
-  /** No answer: again soon, until the place in the queue can no longer be alive. */
-  const postpone = (entry: Entry, cause: Error): void => {
-    if (entry.state !== "queued") return
-    const at = now()
-    if (at >= toMillis(entry.confirmedAt) + Duration.toMillis(entry.claim.ttl)) {
-      const error = new LockBackendError({ operation: "wait", retryable: true, cause })
-      entry.refreshAt = Infinity
-      return void Deferred.doneUnsafe(entry.granted, Effect.fail(error))
-    }
-    entry.refreshAt = at + Math.min(Duration.toMillis(entry.claim.ttl) / 10, 500)
-  }
-
-  const refreshDue = (): void => {
-    const at = now()
-    for (const group of waiting.groups.values()) {
-      if (group.asking) continue
-      const due = waiting.due(group, at)
-      if (due.length === 0) continue
-      group.asking = true
-      fork(
-        Effect.forEach(chunks(due, refreshesPerCall), (some) => refresh(group, some), { discard: true }).pipe(
-          Effect.ensuring(Effect.sync(() => {
-            group.asking = false
-            stirred.openUnsafe()
-          }))
-        )
-      )
-    }
+  /** As many claims a call as the server takes: on a cluster those of one slot. */
+  const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> => {
+    if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewSome(held)
+    const indexes = Array.from(held.keys())
+    const slots = port.slotted
+      ? Array.from(Map.groupBy(indexes, (index) => claims.namesOf(held[index]!.claim).hashed).values())
+      : [indexes]
+    const calls = slots.flatMap((slot) => chunks(slot, renewalsPerCall))
+    return Effect.map(
+      Effect.forEach(calls, (call) => renewSome(call.map((index) => held[index]!)), { concurrency: "unbounded" }),
+      (answers) => {
+        const all: Array<Renewal> = []
+        calls.forEach((call, nth) => call.forEach((index, place) => (all[index] = answers[nth]![place]!)))
+        return all
+      }
+    )
   }
 
   const hear = (message: string): void => {
     const push = Scripts.decodePush(message)
     if (push === undefined) return
-    if (push._tag === "Wake") {
-      waiting.hurry(now(), push.lock)
-      return void stirred.openUnsafe()
-    }
-    const entry = entries.get(push.id)
+    if (push._tag === "Wake") return claims.hurry(toMillis(clock.monotonicTimeNanosUnsafe()), push.lock)
+    const entry = claims.entries.get(push.id)
     if (entry === undefined) {
       // A late ghost, or somebody else's joke: either way nobody here will ever release it.
       const lock = names(push.lock)
-      return lock === undefined ? undefined : leaveBehind(lock, push.id)
+      return lock === undefined ? undefined : leaveBehind(lock, push.id, true)
     }
     if (entry.state !== "asking" && entry.state !== "queued") return
     const sentAt = entry.baseOf(push.token, clock.monotonicTimeNanosUnsafe())
-    if (sentAt !== undefined) return void isGranted(entry, push.token, sentAt)
+    if (sentAt !== undefined) return isGranted(entry, push.token, sentAt)
     entry.refreshAt = 0
-    stirred.openUnsafe()
+    claims.stirred.openUnsafe()
   }
 
   // Those who still wait when the store goes would never hear of it. They withdraw by themselves; the same once more,
   // behind them on the one connection, tells when that is done.
   yield* Effect.addFinalizer(() => {
-    const left = Array.from(entries.values()).filter(({ state }) => state !== "held")
+    const left = Array.from(claims.entries.values()).filter(({ state }) => state !== "held")
     const cause = new Error("the store has been closed")
     const failed = Effect.fail(new LockBackendError({ operation: "wait", retryable: false, cause }))
     for (const entry of left) Deferred.doneUnsafe(entry.granted, failed)
-    const leave = ({ claim, names, unanswered }: Entry) =>
-      Effect.ignore(port.run(Scripts.leave, { names, id: claim.id, mark: unanswered > 0, interop: false }))
-    return Effect.timeoutOption(Effect.forEach(left, leave, { concurrency: "unbounded" }), options.callLimit)
+    return Effect.timeoutOption(
+      Effect.forEach(
+        left,
+        ({ claim, names, unanswered }) => Effect.ignore(leave(names, claim.id, unanswered > 0)),
+        { concurrency: "unbounded" }
+      ),
+      options.callLimit
+    )
   })
 
   port.onMessage(hear)
-  port.onReconnect(() => {
-    waiting.hurry(now())
-    stirred.openUnsafe()
-  })
-
-  // One loop for all that wait. It sleeps without a timer while nobody does.
-  let probeAt = Infinity
-  yield* Effect.gen(function*() {
-    while (true) {
-      stirred.closeUnsafe()
-      refreshDue()
-      const at = now()
-      if (waiting.groups.size === 0) probeAt = Infinity
-      else if (probeAt === Infinity) probeAt = at + probePeriod
-      else if (probeAt <= at) {
-        probeAt = at + probePeriod
-        fork(port.probe)
-      }
-      sleepsUntil = Math.min(waiting.nextAt(), probeAt)
-      yield* sleepsUntil === Infinity
-        ? stirred.await
-        : Effect.timeoutOption(stirred.await, Math.max(1, Math.ceil(sleepsUntil - at)))
-    }
-  }).pipe(Effect.forkScoped)
+  port.onReconnect(() => claims.hurry(toMillis(clock.monotonicTimeNanosUnsafe())))
+  yield* Upkeep.keep(port, claims, options.callLimit, { granted: isGranted, gone: isGone })
 
   return LockStore.of({ request, renew, withdraw, losses: Stream.empty })
 })
 
 const renewalsPerCall = 256
-const refreshesPerCall = 100
-const probePeriod = 5_000
-
-const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000
-
-const labelOf = (holder: Scripts.Holder | undefined): string | undefined =>
-  holder === undefined || holder.foreign ? undefined : holder.label
-
-const chunks = <A>(all: ReadonlyArray<A>, size: number): ReadonlyArray<ReadonlyArray<A>> =>
-  Array.from({ length: Math.ceil(all.length / size) }, (_, index) => all.slice(index * size, (index + 1) * size))

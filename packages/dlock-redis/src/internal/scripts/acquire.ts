@@ -28,6 +28,8 @@ export interface AcquireArgs {
   readonly label: string
 }
 
+export type AcquireReply = Granted | Queued | Busy | Mismatch | Cancelled
+
 /**
  * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
  *
@@ -40,7 +42,7 @@ export interface AcquireArgs {
  * A free mutex with nobody waiting takes the first lines and nothing else. `try` does not enter a queue that it would
  * leave at once.
  */
-export const acquire: Script<AcquireArgs, Granted | Queued | Busy | Mismatch | Cancelled> = make({
+export const acquire: Script<AcquireArgs, AcquireReply> = make({
   name: "acquire",
   lua: `
 if ARGV[6] == "1" and not redis.call("GET", KEYS[1]) and redis.call("EXISTS", KEYS[3], KEYS[6], KEYS[8]) == 0 then

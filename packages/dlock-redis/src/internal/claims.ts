@@ -1,0 +1,78 @@
+import type { Claim, Granted } from "effect-dlock/LockStore"
+import * as Latch from "effect/Latch"
+import { Entry } from "./entry.ts"
+import { type Names, names } from "./names.ts"
+import type { Holder, Queued } from "./scripts.ts"
+import { Waiting } from "./waiting.ts"
+
+/** The claims of this process, from the first request of each to its end, and when something changed about them. */
+export class Claims {
+  readonly entries = new Map<string, Entry>()
+  readonly waiting: Waiting
+  /** Opens when those who wait must be looked at before `sleepsUntil`. */
+  readonly stirred = Latch.makeUnsafe()
+  /** Milliseconds of monotonic time. */
+  sleepsUntil = Infinity
+  private readonly keyPrefix: string
+
+  constructor(keyPrefix: string, retryInterval: number) {
+    this.keyPrefix = keyPrefix
+    this.waiting = new Waiting(retryInterval)
+  }
+
+  namesOf(claim: Claim): Names {
+    return this.entries.get(claim.id)?.names ?? names(this.keyPrefix + claim.key)!
+  }
+
+  asked(claim: Claim, now: bigint): Entry {
+    let entry = this.entries.get(claim.id)
+    if (entry === undefined) {
+      entry = new Entry(claim, this.namesOf(claim))
+      this.entries.set(claim.id, entry)
+    }
+    entry.asked(now)
+    return entry
+  }
+
+  isQueued(entry: Entry, sentAt: bigint, { floor, holder, length, place }: Queued): void {
+    entry.isQueued(sentAt, floor, { holder: labelOf(holder), place, waiting: length })
+    if (entry.state !== "queued") return
+    this.waiting.schedule(entry, toMillis(sentAt), holder)
+    this.waiting.add(entry)
+    if (entry.refreshAt < this.sleepsUntil) this.stirred.openUnsafe()
+  }
+
+  isGranted(entry: Entry, token: bigint, sentAt: bigint): Granted {
+    this.noLongerWaits(entry)
+    return entry.isGranted(token, sentAt)
+  }
+
+  /** It has been granted, which counts when it is confirmed. */
+  isConfirming(entry: Entry): void {
+    this.noLongerWaits(entry)
+    entry.state = "confirming"
+  }
+
+  /** Its id is over: nothing that comes for it is for us. */
+  end(entry: Entry): void {
+    entry.state = "over"
+    this.entries.delete(entry.claim.id)
+    this.noLongerWaits(entry)
+  }
+
+  /** Has every waiting claim, or every one of a lock, ask at once. */
+  hurry(now: number, lock?: string): void {
+    this.waiting.hurry(now, lock)
+    this.stirred.openUnsafe()
+  }
+
+  private noLongerWaits(entry: Entry): void {
+    this.waiting.remove(entry)
+    if (this.waiting.groups.size === 0) this.stirred.openUnsafe()
+  }
+}
+
+export const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000
+
+export const labelOf = (holder: Holder | undefined): string | undefined =>
+  holder === undefined || holder.foreign ? undefined : holder.label

@@ -1,0 +1,198 @@
+import type { LockBackendError } from "effect-dlock/LockError"
+import * as StoreOptions from "effect-dlock/StoreOptions"
+import * as Effect from "effect/Effect"
+import type { Cluster, Redis, RedisOptions } from "ioredis"
+import { isRefusedCredentials, notConnected, sanitized } from "./failure.ts"
+import type { ClusterSettings, Target } from "./target.ts"
+
+export interface Limits {
+  /** Milliseconds until the layer gives up. */
+  readonly connectTimeout: number
+  /** Milliseconds that a client waits for one reply. */
+  readonly callLimit: number
+}
+
+/** Runs what is said on the log of the layer. */
+export type Log = (effect: Effect.Effect<void>) => void
+
+/** Loaded with the first layer that needs it: a program that has another client need not install this one. */
+export const library = Effect.tryPromise({
+  try: () => import("ioredis"),
+  catch: (cause) => StoreOptions.problem("The package ioredis (5.11 or 6) is not installed", cause)
+})
+
+const backOff = (times: number): number => Math.min(20 * 2 ** Math.min(times, 10), 500)
+
+/**
+ * The client's defaults suit a cache. A lock needs to know what became of each request: nothing is queued while there
+ * is no connection, nothing is sent again behind our back, nothing is waited for without a limit, and a connection that
+ * has gone silent, or has come to a replica, is made anew soon.
+ */
+const safe = (callLimit: number) => ({
+  lazyConnect: true,
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  autoResubscribe: false,
+  maxRetriesPerRequest: 0,
+  commandTimeout: callLimit,
+  socketTimeout: 2 * callLimit,
+  connectTimeout: 2_000,
+  disconnectTimeout: 100,
+  retryStrategy: backOff,
+  reconnectOnError: (error: Error) => error.message.startsWith("READONLY"),
+  enableReadyCheck: true,
+  maxLoadingRetryTime: 500,
+  enableAutoPipelining: false,
+  keepAlive: 5_000,
+  noDelay: true,
+  readOnly: false,
+  stringNumbers: false,
+  monitor: false,
+  connectionName: "effect-dlock",
+  // Ours to prepend: the client would rewrite keys and leave alone what scripts and channels carry.
+  keyPrefix: "",
+  replyMapping: "legacy" as const,
+  // Only behind sentinels. Without the detector, a primary that was cut off and replaced would go on confirming renewals
+  // to those who can still reach it.
+  role: "master" as const,
+  failoverDetector: true,
+  sentinelCommandTimeout: callLimit,
+  sentinelRetryStrategy: backOff,
+  sentinelReconnectStrategy: (times: number) => Math.min(100 * 2 ** times, 5_000)
+})
+
+/** A cluster's client sends again by itself what a lost connection left in doubt, unless each of its delays is 0. */
+const safeCluster = (options: RedisOptions, callLimit: number): ClusterSettings => ({
+  lazyConnect: true,
+  enableOfflineQueue: false,
+  enableReadyCheck: true,
+  enableAutoPipelining: false,
+  scaleReads: "master",
+  shardedSubscribers: false,
+  retryDelayOnFailover: 0,
+  retryDelayOnClusterDown: 0,
+  clusterRetryStrategy: backOff,
+  slotsRefreshTimeout: Math.min(callLimit, 1_000),
+  keyPrefix: "",
+  redisOptions: { ...options, ...safe(callLimit) }
+})
+
+/** A client of a whole target: of its one server, or of all primaries of a cluster. */
+export const connect = Effect.fnUntraced(function*(target: Target, limits: Limits, role: string, log: Log) {
+  const ioredis = yield* library
+  if (target._tag === "Cluster") {
+    return yield* ready(
+      () => follow(target.make(ioredis.Cluster, safeCluster(target.options, limits.callLimit))),
+      limits,
+      role,
+      log
+    )
+  }
+  return yield* ready(
+    () => quietDetector(new ioredis.Redis({ ...target.options, ...safe(limits.callLimit) })),
+    limits,
+    role,
+    log
+  )
+})
+
+/**
+ * A client that listens. In a cluster a message published on one node reaches the subscribers of every other, so it
+ * listens on any of them: at each attempt another, and elsewhere as soon as its own leaves the cluster.
+ */
+export const connectSubscriber = Effect.fnUntraced(function*(
+  target: Target,
+  commands: Redis | Cluster,
+  limits: Limits,
+  log: Log
+) {
+  if (!isCluster(commands)) return (yield* connect(target, limits, "subscriber", log)) as Redis
+  const ioredis = yield* library
+  const somewhere = () => {
+    const nodes = commands.nodes()
+    const { host, port } = nodes[Math.floor(Math.random() * nodes.length)]?.options ?? {}
+    return host === undefined || port === undefined ? {} : { host, port }
+  }
+  const subscriber = yield* ready(
+    () =>
+      new ioredis.Redis({
+        ...target.options,
+        ...somewhere(),
+        ...safe(limits.callLimit),
+        retryStrategy: (times) => {
+          Object.assign(subscriber.options, somewhere())
+          return backOff(times)
+        }
+      }),
+    limits,
+    "subscriber",
+    log
+  )
+  commands.on("-node", ({ options: { host, port } }: Redis) => {
+    if (subscriber.options.host === host && subscriber.options.port === port) subscriber.disconnect(true)
+  })
+  return subscriber
+})
+
+export const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
+
+/** Connects to each primary as soon as it is known, so that no request waits in a queue for its connection. */
+const follow = (cluster: Cluster): Cluster =>
+  cluster.on("+node", (node: Redis) => {
+    if (node.options.readOnly !== true && node.status === "wait") node.connect().catch(() => {})
+  })
+
+/** The client prints what befalls the connections of its failover detector; they are only there to hear of one. */
+const quietDetector = (client: Redis): Redis => {
+  const { connector } = client as unknown as {
+    readonly connector?: { connectToSentinel?: (...args: ReadonlyArray<unknown>) => Redis }
+  }
+  const plain = connector?.connectToSentinel?.bind(connector)
+  if (connector !== undefined && plain !== undefined) {
+    connector.connectToSentinel = (...args) => plain(...args).on("error", () => {})
+  }
+  return client
+}
+
+/** A client that is ready, or the reason why there is none. What a running one meets goes to the log. */
+const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limits, role: string, log: Log) =>
+  Effect.gen(function*() {
+    const client = yield* Effect.acquireRelease(
+      Effect.sync(make),
+      (client) => Effect.sync(() => client.disconnect())
+    )
+    let lastError = new Error("no answer")
+    // An "error" that nobody listens to is printed by the client, address and all.
+    const on = (event: string, listener: (error: unknown) => void) => void (client as Redis).on(event, listener)
+    const errors = isCluster(client) ? ["error", "node error"] : ["error", "sentinelError"]
+    for (const event of errors) {
+      on(event, (error) => {
+        // That no node answered says less than what one of them said.
+        if (event === "error" && isCluster(client) && lastError.message !== "no answer") return
+        lastError = sanitized(error)
+      })
+    }
+    const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
+    yield* Effect.callback<void, LockBackendError>((resume) => {
+      on("ready", () => resume(Effect.void))
+      for (const event of errors) {
+        on(event, () => {
+          if (isRefusedCredentials(lastError)) resume(failed(false))
+        })
+      }
+      // It tries again by itself; what it met is in `lastError`.
+      client.connect().catch(() => {})
+    }).pipe(
+      Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => failed(true) })
+    )
+    let down = false
+    on("close", () => {
+      if (!down) log(Effect.logWarning(`The connection to Redis was lost (${role})`))
+      down = true
+    })
+    on("ready", () => {
+      down = false
+      log(Effect.logInfo(`The connection to Redis is back (${role})`))
+    })
+    return client
+  })

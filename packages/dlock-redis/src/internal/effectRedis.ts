@@ -1,0 +1,101 @@
+import type { LockBackendError } from "effect-dlock/LockError"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FiberHandle from "effect/FiberHandle"
+import * as FiberSet from "effect/FiberSet"
+import * as Latch from "effect/Latch"
+import * as Redis from "effect/persistence/Redis"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import { decoded, runner } from "./call.ts"
+import type { Limits } from "./clients.ts"
+import { newInbox } from "./connection.ts"
+import { fromClient, notConnected } from "./failure.ts"
+import type { Ask, Port } from "./port.ts"
+
+/**
+ * A port over the Redis that a program already has as an Effect service. How its connections behave is that client's:
+ * what it queues or sends again it may execute late, which the marks of cancelled claims are there for.
+ */
+export const open: (
+  limits: Limits
+) => Effect.Effect<Port, LockBackendError, Redis.Redis | Scope.Scope> = Effect.fnUntraced(function*(limits) {
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const redis = yield* Redis.Redis
+  const promise = yield* FiberSet.makeRuntimePromise<never>()
+  const inbox = newInbox()
+  const messageListeners: Array<(message: string) => void> = []
+  const reconnectListeners: Array<() => void> = []
+
+  const ask: Ask = (command, ...args) =>
+    Effect.mapError(redis.send(command, ...args), (error) => fromClient(error.cause))
+  yield* Effect.timeoutOrElse(ask("PING"), {
+    duration: limits.connectTimeout,
+    orElse: () => Effect.fail(fromClient(new Error("no answer in time")))
+  }).pipe(Effect.mapError(({ cause, retryable }) => notConnected(cause, retryable)))
+
+  // The service does not tell of a connection that was lost and made again, only of one that is given up. What was sent
+  // to ourselves and did not come says the same.
+  let hears = true
+  const listening = Latch.makeUnsafe()
+  const listen = Effect.gen(function*() {
+    const messages = yield* redis.subscribe(inbox)
+    listening.openUnsafe()
+    reconnectListeners.forEach((listener) => listener())
+    while (true) {
+      const { message } = yield* Queue.take(messages)
+      hears = true
+      messageListeners.forEach((hear) => hear(message))
+    }
+  }).pipe(
+    Effect.scoped,
+    Effect.catch((error) => Effect.logWarning("Redis does not let us listen: waiters will poll", error)),
+    Effect.annotateLogs({ component: "dlock" }),
+    Effect.andThen(Effect.sleep(1_000)),
+    Effect.forever
+  )
+  const subscription = yield* FiberHandle.make()
+  yield* FiberHandle.run(subscription, listen)
+  yield* Effect.timeoutOption(listening.await, limits.connectTimeout)
+
+  const run = runner(clock, {
+    ready: () => true,
+    send: (command, program, { args, keys }) =>
+      promise(
+        redis.send(command.toUpperCase(), program, String(keys.length), ...keys, ...args).pipe(
+          Effect.mapError((error) => error.cause)
+        )
+      )
+  })
+  return {
+    run: (script, args, tally) =>
+      Effect.timeoutOrElse(run(script, args, tally), {
+        duration: limits.callLimit,
+        orElse: () => Effect.fail(fromClient(new Error("no answer in time")))
+      }),
+    slotted: false,
+    inbox,
+    onMessage: (listener) => void messageListeners.push(listener),
+    onReconnect: (listener) => void reconnectListeners.push(listener),
+    probe: Effect.gen(function*() {
+      if (!hears) yield* FiberHandle.run(subscription, listen)
+      hears = false
+      yield* Effect.ignore(Effect.timeoutOption(ask("PUBLISH", inbox, ""), limits.callLimit))
+    }),
+    servers: () => [{ name: "effect/persistence/Redis", ask }],
+    replicated: (script, args, replicas, limit) =>
+      Effect.gen(function*() {
+        const { args: argv, keys } = script.encode(args)
+        const connection = yield* redis.reserve
+        const wrote = yield* connection.send("EVAL", script.lua, String(keys.length), ...keys, ...argv)
+        const waited = yield* connection.send("WAIT", String(replicas), String(Math.ceil(limit)))
+        return { wrote, waited }
+      }).pipe(
+        Effect.scoped,
+        Effect.mapError((error) => fromClient(error.cause)),
+        Effect.flatMap(({ waited, wrote }) =>
+          Effect.map(decoded(script, wrote), (value) => ({ value, replicas: Number(waited) }))
+        )
+      )
+  }
+})

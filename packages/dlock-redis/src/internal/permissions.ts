@@ -1,0 +1,73 @@
+import type { LockBackendError } from "effect-dlock/LockError"
+import * as Effect from "effect/Effect"
+import { notConnected } from "./failure.ts"
+import type { Port } from "./port.ts"
+
+/**
+ * Calls what the scripts call, so that nothing is written: on a key that is not there, with conditions that do not hold.
+ * Whether the user may use the key is not asked, since no name of a lock is known yet; that is refused before a script
+ * starts, and so in time.
+ *
+ * Arguments: the inbox, a key. Returns the commands that are refused.
+ */
+const probe = `
+local inbox, key = ARGV[1], ARGV[2]
+local refused = {}
+local function try(name, ...)
+  local reply = redis.pcall(name, ...)
+  local text = type(reply) == "table" and reply.err or ""
+  for _, words in ipairs({ "permissions to run", "t run this command", "nknown Redis command", "a channel", "the channel" }) do
+    if string.find(text, words, 1, true) then
+      refused[#refused + 1] = "+" .. string.lower(name)
+      if name == "PUBLISH" then refused[#refused + 1] = "&dlock:inbox:*" end
+      return
+    end
+  end
+end
+try("GET", key)
+try("SET", key, "", "XX", "PX", 1)
+try("DEL", key)
+try("EXISTS", key)
+try("PTTL", key)
+try("PEXPIRE", key, 1)
+try("TIME")
+try("ZADD", key, "XX", 0, "member")
+try("ZCARD", key)
+try("ZRANGE", key, 0, 0)
+try("ZRANGEBYSCORE", key, 0, 0)
+try("ZRANK", key, "member")
+try("ZREM", key, "member")
+try("ZSCORE", key, "member")
+try("HDEL", key, "field")
+try("HGET", key, "field")
+try("HGETALL", key)
+try("HLEN", key)
+try("HSET", key, "field", "value", "a field without a value")
+try("PUBSUB", "NUMSUB", inbox)
+try("PUBLISH", inbox, "")
+return refused
+`
+
+/** What a user lacks, as an access control list would grant it. */
+export const lacking = (permissions: ReadonlyArray<string>, cause?: Error): Error =>
+  new Error(`NOPERM the user lacks ${permissions.join(" ")}`, cause && { cause })
+
+const isRefused = (error: Error): boolean => /\bNOPERM\b|unknown command/i.test(error.message)
+
+/** Fails where the user of this connection may not do what the scripts, the inbox and the layer do. */
+export const check = (port: Port): Effect.Effect<void, LockBackendError> =>
+  Effect.forEach(port.servers(), ({ ask }) =>
+    Effect.gen(function*() {
+      const may = (permission: string, ...command: [string, ...Array<string>]) =>
+        Effect.match(ask(...command), {
+          onSuccess: (reply) => Array.isArray(reply) ? reply.map(String) : [],
+          onFailure: ({ cause }) => isRefused(cause) ? [permission] : []
+        })
+      const missing = yield* Effect.all([
+        may("+eval", "EVAL", probe, "0", port.inbox, "dlock:\0p"),
+        may("+evalsha", "EVALSHA", "0".repeat(40), "0"),
+        may("+ping", "PING"),
+        may("+info", "INFO", "server")
+      ], { concurrency: "unbounded" })
+      if (missing.flat().length > 0) return yield* Effect.fail(notConnected(lacking(missing.flat()), false))
+    }), { discard: true, concurrency: "unbounded" })

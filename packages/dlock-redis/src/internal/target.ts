@@ -1,0 +1,209 @@
+import * as StoreOptions from "effect-dlock/StoreOptions"
+import type * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis"
+import * as Fs from "node:fs/promises"
+
+/** Where the servers are and who we are to them, as it was given: one server, sentinels with a name, or a cluster. */
+export interface Address {
+  readonly url?: string | Redacted.Redacted | undefined
+  readonly sentinels?: string | ReadonlyArray<string> | undefined
+  readonly master?: string | undefined
+  readonly cluster?: string | ReadonlyArray<string> | undefined
+  readonly username?: string | undefined
+  readonly password?: string | Redacted.Redacted | undefined
+  readonly sentinelUsername?: string | undefined
+  readonly sentinelPassword?: string | Redacted.Redacted | undefined
+  readonly tls?: StoreOptions.Tls | undefined
+}
+
+/** What the connection adds for a cluster. */
+export type ClusterSettings = ClusterOptions & {
+  readonly redisOptions: NonNullable<ClusterOptions["redisOptions"]> & { readonly replyMapping: "legacy" }
+}
+
+/**
+ * The same, for the client. It says where and as whom: how its connections behave is the connection's to say.
+ * `Server` is one that has an address, or that sentinels name.
+ */
+export type Target =
+  | { readonly _tag: "Server"; readonly options: RedisOptions }
+  | {
+    readonly _tag: "Cluster"
+    /** Of each node. */
+    readonly options: RedisOptions
+    readonly make: (Client: typeof Cluster, settings: ClusterSettings) => Cluster
+  }
+
+const text = StoreOptions.optional(StoreOptions.problemOfText)
+
+export const problemOfUrl: StoreOptions.Check = (url) =>
+  serverOf(StoreOptions.reveal(url)) === undefined
+    ? "is not an address like redis://user:password@host:6379/0 (rediss: for TLS)"
+    : undefined
+
+export const problemOfNodes: StoreOptions.Check = (nodes) => {
+  const parsed = StoreOptions.listOf(nodes).map(nodeOf)
+  if (parsed.length === 0 || parsed.includes(undefined)) {
+    return "is not one or several addresses like host:6379 (rediss://host:6379 for TLS; user and password go apart)"
+  }
+  return new Set(parsed.map((node) => node?.secure)).size === 1 ? undefined : "is partly with and partly without TLS"
+}
+
+/** The fields of `Address`. */
+export const fields = {
+  url: StoreOptions.optional(problemOfUrl),
+  sentinels: StoreOptions.optional(problemOfNodes),
+  master: text,
+  cluster: StoreOptions.optional(problemOfNodes),
+  username: text,
+  password: text,
+  sentinelUsername: text,
+  sentinelPassword: text,
+  tls: StoreOptions.tls
+}
+
+const Checked = Schema.Struct(fields).check(Schema.makeFilter((address) => {
+  const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username } = address
+  if ([url, sentinels, cluster].filter((given) => given !== undefined).length !== 1) {
+    return "exactly one of url, sentinels (with master) and cluster says where the servers are"
+  }
+  if ((sentinels === undefined) !== (master === undefined)) return "sentinels and master go together"
+  if (sentinels === undefined && (sentinelUsername ?? sentinelPassword) !== undefined) {
+    return "sentinelUsername and sentinelPassword go with sentinels"
+  }
+  if (username !== undefined && password === undefined) return "username goes with password"
+  if (sentinelUsername !== undefined && sentinelPassword === undefined) {
+    return "sentinelUsername goes with sentinelPassword"
+  }
+  return tls === undefined || isSecure(address) ? true : "tls goes with addresses that begin with rediss:"
+}))
+
+/** The options that are an address, and the others. */
+export const split = <Given extends Address>(
+  options: Given
+): { readonly address: Address; readonly rest: Omit<Given, keyof Address> } => {
+  const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username, ...rest } =
+    options
+  const address = { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username }
+  return { address, rest }
+}
+
+export const parse = (address: Address): Effect.Effect<Target, Config.ConfigError> =>
+  Effect.map(StoreOptions.check(Checked, address), () => targetOf(address))
+
+/** At the address of a client that the program has; with its credentials, `db`, TLS and address translation. */
+export const ofClient = (client: Redis | Cluster): { readonly target: Target; readonly keyPrefix: string } =>
+  isCluster(client)
+    ? {
+      target: {
+        _tag: "Cluster",
+        options: client.options.redisOptions ?? {},
+        make: (_, settings) => client.duplicate([], settings)
+      },
+      keyPrefix: client.options.keyPrefix ?? ""
+    }
+    : { target: { _tag: "Server", options: client.options }, keyPrefix: client.options.keyPrefix ?? "" }
+
+const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
+
+const isSecure = ({ cluster, sentinels, url }: { readonly [address in keyof Address]?: unknown }): boolean =>
+  [StoreOptions.reveal(url), ...StoreOptions.listOf(sentinels ?? cluster)]
+    .some((each) => typeof each === "string" && each.startsWith("rediss:"))
+
+const targetOf = (address: Address): Target => {
+  const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username } = address
+  const plain = (secret: unknown) => StoreOptions.reveal(secret) as string | undefined
+  const certificates = isSecure(address) && {
+    tls: {
+      ...(tls?.ca !== undefined && { ca: tls.ca }),
+      ...(tls?.cert !== undefined && { cert: tls.cert, key: plain(tls.key) })
+    }
+  }
+  const options: RedisOptions = {
+    ...(url !== undefined && serverOf(plain(url))),
+    ...certificates,
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password: plain(password)! })
+  }
+  const nodes = StoreOptions.listOf(sentinels ?? cluster).map((node) => {
+    const { host, port } = nodeOf(node)!
+    return { host, port: port ?? (sentinels === undefined ? 6379 : 26379) }
+  })
+  if (cluster !== undefined) {
+    return { _tag: "Cluster", options, make: (Client, settings) => new Client(nodes, settings) }
+  }
+  if (sentinels === undefined) return { _tag: "Server", options }
+  return {
+    _tag: "Server",
+    options: {
+      ...options,
+      sentinels: nodes,
+      name: master!,
+      ...(certificates && { sentinelTLS: certificates.tls, enableTLSForSentinelMode: true }),
+      ...(sentinelUsername !== undefined && { sentinelUsername }),
+      ...(sentinelPassword !== undefined && { sentinelPassword: plain(sentinelPassword)! })
+    }
+  }
+}
+
+const unbracketed = (hostname: string): string => hostname.replace(/^\[(.*)\]$/, "$1")
+
+/** `redis://user:password@host:port/db`, or `rediss:` for TLS. */
+const serverOf = (text: unknown): RedisOptions | undefined => {
+  if (typeof text !== "string" || !URL.canParse(text)) return undefined
+  const url = new URL(text)
+  if (url.protocol !== "redis:" && url.protocol !== "rediss:") return undefined
+  const db = url.pathname.slice(1)
+  if (url.hostname === "" || !/^\d{0,4}$/.test(db) || url.search !== "") return undefined
+  try {
+    return {
+      host: unbracketed(url.hostname),
+      port: url.port === "" ? 6379 : Number(url.port),
+      db: Number(db),
+      ...(url.username !== "" && { username: decodeURIComponent(url.username) }),
+      ...(url.password !== "" && { password: decodeURIComponent(url.password) })
+    }
+  } catch {
+    return undefined
+  }
+}
+
+/** `host`, `host:port`, or the same behind `redis://` or `rediss://`: nothing secret stands in a list of nodes. */
+const nodeOf = (
+  text: string
+): { readonly host: string; readonly port: number | undefined; readonly secure: boolean } | undefined => {
+  const address = text.includes("://") ? text : `redis://${text}`
+  if (!/^rediss?:\/\//.test(address) || !URL.canParse(address)) return undefined
+  const { hash, hostname, password, pathname, port, protocol, search, username } = new URL(address)
+  if (hostname === "" || !/^\/?$/.test(pathname) || `${search}${hash}${username}${password}` !== "") return undefined
+  return { host: unbracketed(hostname), port: port === "" ? undefined : Number(port), secure: protocol === "rediss:" }
+}
+
+/** The address that stands in the environment: one of `DLOCK_REDIS_URL`, `_SENTINELS` with `_MASTER`, `_CLUSTER`. */
+export const fromEnvironment = Effect.gen(function*() {
+  const plain = (name: string, check = StoreOptions.problemOfText) =>
+    StoreOptions.variable(`DLOCK_REDIS_${name}`, check)
+  const secret = (name: string, check?: StoreOptions.Check) =>
+    Effect.map(plain(name, check), (value) => value === undefined ? undefined : Redacted.make(value))
+  const address: Address = {
+    url: yield* secret("URL", problemOfUrl),
+    sentinels: yield* plain("SENTINELS", problemOfNodes),
+    master: yield* plain("MASTER"),
+    cluster: yield* plain("CLUSTER", problemOfNodes),
+    username: yield* plain("USERNAME"),
+    password: yield* secret("PASSWORD"),
+    sentinelUsername: yield* plain("SENTINEL_USERNAME"),
+    sentinelPassword: yield* secret("SENTINEL_PASSWORD"),
+    tls: yield* StoreOptions.tlsFromPaths("DLOCK_REDIS", (path) => Fs.readFile(path, "utf8"))
+  }
+  if (address.sentinels !== undefined && address.master === undefined) {
+    yield* StoreOptions.requiredVariable("DLOCK_REDIS_MASTER", "mymaster")
+  }
+  if (address.url === undefined && address.sentinels === undefined && address.cluster === undefined) {
+    yield* StoreOptions.requiredVariable("DLOCK_REDIS_URL", "redis://127.0.0.1:6379")
+  }
+  return address
+})

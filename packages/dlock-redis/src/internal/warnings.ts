@@ -1,0 +1,72 @@
+import * as Effect from "effect/Effect"
+import type { Ask, Port } from "./port.ts"
+
+/** What a server says of itself, as far as it lets us ask. */
+interface Facts {
+  readonly policy: string | undefined
+  readonly isReplica: boolean
+  readonly persists: boolean
+}
+
+const facts = (ask: Ask): Effect.Effect<Facts> =>
+  Effect.gen(function*() {
+    const info = String(yield* Effect.orElseSucceed(ask("INFO"), () => ""))
+    const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
+    // Where it is not told, snapshots are taken for granted: a warning has to be right.
+    const save = yield* Effect.orElseSucceed(ask("CONFIG", "GET", "save"), () => undefined)
+    return {
+      policy: field("maxmemory_policy"),
+      isReplica: field("role") === "slave",
+      persists: field("aof_enabled") !== "0" || setting(save) !== ""
+    }
+  })
+
+/** The value in a reply to `CONFIG GET`, which is a list or a map as the client has it. */
+const setting = (reply: unknown): unknown =>
+  Array.isArray(reply)
+    ? reply[1]
+    : reply instanceof Map
+    ? reply.get("save")
+    : (reply as { readonly save?: unknown } | undefined)?.save
+
+const kinds: ReadonlyArray<{
+  readonly warning: string
+  readonly applies: (facts: Facts) => boolean
+  readonly text: string
+}> = [
+  {
+    warning: "eviction",
+    applies: ({ policy }) => policy !== undefined && policy !== "noeviction",
+    text: "Redis may evict locks while they are held: set maxmemory-policy to noeviction"
+  },
+  {
+    warning: "replica",
+    applies: ({ isReplica }) => isReplica,
+    text: "This Redis is a replica and takes no locks: give the address of its primary, or of the sentinels"
+  },
+  {
+    warning: "persistence",
+    applies: ({ persists }) => !persists,
+    text: "Redis keeps nothing over a restart, which frees every lock that is held: set appendonly to yes"
+  }
+]
+
+/** Tells once what about the servers can end a lock that was acknowledged. */
+export const warn = (port: Port): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    const servers = yield* Effect.forEach(
+      port.servers(),
+      ({ ask, name }) => Effect.map(facts(ask), (facts) => ({ name, facts })),
+      { concurrency: "unbounded" }
+    )
+    for (const { applies, text, warning } of kinds) {
+      const concerned = servers.filter(({ facts }) => applies(facts))
+      if (concerned.length === 0) continue
+      yield* Effect.annotateLogs(Effect.logWarning(text), {
+        component: "dlock",
+        warning,
+        servers: concerned.map(({ name }) => name),
+        ...(warning === "eviction" && { policies: concerned.map(({ facts }) => facts.policy) })
+      })
+    }
+  })
