@@ -1,10 +1,10 @@
 import type { TestProject } from "vitest/node"
 import type {} from "./context.ts"
-import { describe, startEtcd, startRedis } from "./index.ts"
+import { describe, flavour, startEtcd, startRedis } from "./index.ts"
 
 /** One redis and one etcd for the whole run; tests keep to keys of their own. */
 export default async (project: TestProject): Promise<() => Promise<void>> => {
-  console.log(`Servers: ${describe("redis-server")}\n         ${describe("etcd")}`)
+  console.log(`Servers: ${describe(flavour())}\n         ${describe("etcd")}`)
   const starting = await Promise.allSettled([startRedis(), startEtcd()])
   const stop = async () => {
     await Promise.all(starting.flatMap((one) => one.status === "fulfilled" ? [one.value.stop()] : []))

@@ -1,3 +1,5 @@
+export { makeCertificates } from "./certificates.ts"
+export { type ClusterOptions, startCluster } from "./cluster.ts"
 export { startEtcd, startEtcdCluster } from "./etcd.ts"
 export { type Lag, recordLag } from "./lag.ts"
 export { describe, find, type Program } from "./programs.ts"
@@ -5,12 +7,14 @@ export { type Proxy, startProxy } from "./proxy.ts"
 export {
   command,
   type Flavour,
+  flavour,
   type Group,
-  startCluster,
   startIndependent,
   startRedis,
-  startSentinel
+  startRedisTls,
+  startReplicated
 } from "./redis.ts"
 export { onMessage, report } from "./report.ts"
+export { type SentinelGroup, startSentinel } from "./sentinel.ts"
 export { freePorts, type Server } from "./server.ts"
 export { startWorker, type Worker, type WorkerOptions } from "./worker.ts"

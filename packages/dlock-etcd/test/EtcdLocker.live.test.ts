@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { find, freePorts } from "dlock-testing"
+import { find, freePorts, makeCertificates } from "dlock-testing"
 import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Logger, Option, Redacted } from "effect"
 import { Locker, type LockTimeout, withLock } from "effect-dlock"
 import { EtcdLocker, EtcdLockerLive, type EtcdLockerOptions, EtcdLockStore } from "effect-dlock-etcd"
 import { Etcd3 } from "etcd3"
-import { execFileSync, spawn } from "node:child_process"
+import { spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -418,19 +418,7 @@ const withAuth = (url: string) =>
 const certificates = Effect.acquireRelease(
   Effect.sync(() => {
     const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "dlock-tls-"))
-    const openssl = (line: string) => execFileSync("openssl", line.split(" "), { cwd: dir, stdio: "pipe" })
-    Fs.writeFileSync(Path.join(dir, "names"), "subjectAltName=IP:127.0.0.1")
-    for (const authority of ["ca", "other"]) {
-      openssl(
-        `req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ${authority}.key -out ${authority}.pem -subj /CN=${authority}`
-      )
-    }
-    for (const one of ["server", "client"]) {
-      openssl(`req -newkey rsa:2048 -nodes -keyout ${one}.key -out ${one}.csr -subj /CN=${one}`)
-      openssl(
-        `x509 -req -in ${one}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out ${one}.pem`
-      )
-    }
+    makeCertificates(dir)
     return (name: string) => Path.join(dir, name)
   }),
   (file) => Effect.sync(() => Fs.rmSync(file("."), { recursive: true, force: true }))

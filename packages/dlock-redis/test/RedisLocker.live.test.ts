@@ -4,9 +4,7 @@ import { ConfigProvider, Duration, Effect, Fiber, Layer, Logger, Redacted } from
 import { Locker, withLock } from "effect-dlock"
 import { RedisLocker, RedisLockerLive, type RedisLockerOptions, RedisLockStore } from "effect-dlock-redis"
 import { Redis } from "ioredis"
-import { commandsSent, eventually, locker, plainClient, server } from "./support.ts"
-
-const fails = <A, E>(layer: Layer.Layer<A, E>) => Effect.flip(Effect.scoped(Layer.build(Layer.fresh(layer))))
+import { commandsSent, eventually, fails, locker, plainClient, server } from "./support.ts"
 
 describe("RedisLocker", () => {
   it.live("costs two commands a section", () =>

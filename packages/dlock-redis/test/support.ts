@@ -31,11 +31,52 @@ export const locker = (options: RedisLockerOptions): Effect.Effect<
   Locker["Service"],
   Config.ConfigError | LockBackendError,
   Scope.Scope
-> =>
-  Layer.build(Layer.fresh(RedisLocker.layer(options))).pipe(
+> => built(RedisLocker.layer(options))
+
+/** The locker of any layer. */
+export const built = <E, R>(layer: Layer.Layer<Locker, E, R>): Effect.Effect<Locker["Service"], E, R | Scope.Scope> =>
+  Layer.build(Layer.fresh(layer)).pipe(
     Effect.provideService(References.MinimumLogLevel, "Error"),
     Effect.map((context) => Context.get(context, Locker))
   )
+
+/** How a layer fails. */
+export const fails = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
+  Effect.flip(Effect.scoped(Layer.build(Layer.fresh(layer))))
+
+/** A group of servers of a test's own. */
+export const group = <A extends { readonly stop: () => Promise<void> }>(
+  start: () => Promise<A>
+): Effect.Effect<A, never, Scope.Scope> =>
+  Effect.acquireRelease(Effect.promise(start), (group) => Effect.promise(() => group.stop()))
+
+/** A section as the resource saw it; times in milliseconds of one clock. */
+export interface Section {
+  readonly key: string
+  readonly token: bigint
+  readonly enteredAt: number
+  readonly leftAt: number
+}
+
+/**
+ * What was wrong: sections of one lock that overlap, unless that is forgiven, and tokens that do not grow in the order
+ * of entry, which nothing excuses.
+ */
+export const violations = (sections: ReadonlyArray<Section>, forgiven: (later: Section) => boolean = () => false) => {
+  const found: Array<string> = []
+  for (const [key, of] of Map.groupBy(sections, ({ key }) => key)) {
+    const ordered = of.toSorted((a, b) => a.enteredAt - b.enteredAt)
+    ordered.forEach((later, index) => {
+      const before = ordered[index - 1]
+      if (before === undefined) return
+      if (later.token <= before.token) found.push(`${key}: token ${later.token} after ${before.token}`)
+      if (later.enteredAt < before.leftAt && !forgiven(later)) {
+        found.push(`${key}: entered ${(before.leftAt - later.enteredAt).toFixed(1)} ms before the other left`)
+      }
+    })
+  }
+  return found
+}
 
 /** Polls until it holds; fails after the limit. */
 export const eventually = (what: string, check: () => Promise<boolean>, limitMs = 5_000) =>

@@ -89,7 +89,7 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
     )
   }
   return yield* ready(
-    () => quietDetector(new ioredis.Redis({ ...target.options, ...safe(limits.callLimit) })),
+    () => tellOfSentinels(new ioredis.Redis({ ...target.options, ...safe(limits.callLimit) })),
     limits,
     role,
     log
@@ -142,17 +142,24 @@ const follow = (cluster: Cluster): Cluster =>
     if (node.options.readOnly !== true && node.status === "wait") node.connect().catch(() => {})
   })
 
-/** The client prints what befalls the connections of its failover detector; they are only there to hear of one. */
-const quietDetector = (client: Redis): Redis => {
+/**
+ * The client prints what befalls the connections of its failover detector, which are only there to hear of one, and
+ * keeps to itself why a sentinel cannot be reached. Here both are told to whoever listens.
+ */
+const tellOfSentinels = (client: Redis): Redis => {
   const { connector } = client as unknown as {
     readonly connector?: { connectToSentinel?: (...args: ReadonlyArray<unknown>) => Redis }
   }
   const plain = connector?.connectToSentinel?.bind(connector)
   if (connector !== undefined && plain !== undefined) {
-    connector.connectToSentinel = (...args) => plain(...args).on("error", () => {})
+    connector.connectToSentinel = (...args) =>
+      plain(...args).on("error", (error: unknown) => void client.emit("sentinelError", error))
   }
   return client
 }
+
+/** What clients say last, and what says less than anything said before. */
+const vague = /^All sentinels are unreachable|^Failed to refresh slots cache|Connection is closed/
 
 /** A client that is ready, or the reason why there is none. What a running one meets goes to the log. */
 const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limits, role: string, log: Log) =>
@@ -164,12 +171,11 @@ const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limit
     let lastError = new Error("no answer")
     // An "error" that nobody listens to is printed by the client, address and all.
     const on = (event: string, listener: (error: unknown) => void) => void (client as Redis).on(event, listener)
-    const errors = isCluster(client) ? ["error", "node error"] : ["error", "sentinelError"]
+    const errors = ["error", "node error", "sentinelError"]
     for (const event of errors) {
       on(event, (error) => {
-        // That no node answered says less than what one of them said.
-        if (event === "error" && isCluster(client) && lastError.message !== "no answer") return
-        lastError = sanitized(error)
+        const told = sanitized(error)
+        if (!vague.test(told.message) || lastError.message === "no answer") lastError = told
       })
     }
     const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))

@@ -1,0 +1,19 @@
+/** Holds a lock behind sentinels until it is told to let go, and then has nothing left to do. */
+import { onMessage, report } from "dlock-testing/report"
+import { Deferred, Effect, References } from "effect"
+import { withLock } from "effect-dlock"
+import { RedisLocker } from "effect-dlock-redis"
+
+const [sentinels] = process.argv.slice(2) as [string]
+const released = Deferred.makeUnsafe<void>()
+onMessage(() => Deferred.doneUnsafe(released, Effect.void))
+await withLock(
+  "k",
+  (lease) => Effect.andThen(Effect.sync(() => report({ held: String(lease.fencingToken) })), Deferred.await(released))
+).pipe(
+  Effect.provide(RedisLocker.layer({ sentinels, master: "dlock" })),
+  Effect.provideService(References.MinimumLogLevel, "Error"),
+  Effect.runPromise
+)
+// What the test sends is no reason to stay.
+process.stdin.removeAllListeners("close").destroy()

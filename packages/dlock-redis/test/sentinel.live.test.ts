@@ -1,0 +1,220 @@
+import { assert, describe, it } from "@effect/vitest"
+import { command, freePorts, recordLag, startSentinel, startWorker } from "dlock-testing"
+import { Config, ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Ref, Schedule } from "effect"
+import type { Locker } from "effect-dlock"
+import { RedisLocker, RedisLockerLive, type RedisLockerOptions } from "effect-dlock-redis"
+import { Redis } from "ioredis"
+import * as Path from "node:path"
+import { built, eventually, fails, group, locker, proxyTo, type Section, violations } from "./support.ts"
+
+const sentinelsOf = (servers: ReadonlyArray<{ readonly port: number }>) =>
+  servers.map(({ port }) => `127.0.0.1:${port}`)
+
+/** How a test's own clients find the primary, by its own address. */
+const addressed = (servers: ReadonlyArray<{ readonly port: number }>, natMap: RedisLockerOptions | object) =>
+  new Redis({
+    sentinels: servers.map(({ port }) => ({ host: "127.0.0.1", port })),
+    name: "dlock",
+    natMap: natMap as Record<string, { host: string; port: number }>,
+    lazyConnect: true
+  })
+
+describe("behind sentinels", () => {
+  it.live(
+    "an old primary that was cut off confirms no renewal while another holds the lock on the new one",
+    () =>
+      Effect.gen(function*() {
+        const servers = yield* group(() => startSentinel())
+        const [old] = servers.servers
+        const client = () => addressed(servers.sentinels.servers, servers.natMap)
+        const first = yield* built(RedisLocker.layerClient(client()))
+        const second = yield* built(RedisLocker.layerClient(client()))
+        const sections = yield* Ref.make<ReadonlyArray<Section>>([])
+        const record = (section: Section) => Ref.update(sections, (all) => [...all, section])
+
+        const inside = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkChild(
+          Effect.exit(first.withLock("k", (lease) =>
+            Effect.suspend(() => {
+              const enteredAt = performance.now()
+              return Deferred.succeed(inside, undefined).pipe(
+                Effect.andThen(Effect.never),
+                Effect.onExit(() =>
+                  record({ key: "k", token: lease.fencingToken, enteredAt, leftAt: performance.now() })
+                )
+              )
+            }), { ttl: "3 seconds" }))
+        )
+        yield* Deferred.await(inside)
+        const before = yield* Effect.promise(() => command(old!.port, "GET dlock:k"))
+        assert.include(before, ":", "the lock is on the old primary")
+        servers.isolate()
+        yield* Effect.promise(servers.promoted)
+        // The replica may have had the lock or not. Either way it is taken from the holder: as if that write had been lost.
+        const promoted = servers.servers[1]!
+        yield* Effect.promise(() => command(promoted.port, "DEL dlock:k"))
+        const confirmed = yield* second.withLock("k", (lease) =>
+          Effect.gen(function*() {
+            const enteredAt = performance.now()
+            // Renewals of the first holder would show on the old primary as a time to live that grows.
+            let confirmed = 0
+            let last = Number((yield* Effect.promise(() => command(old!.port, "PTTL dlock:k"))).slice(1))
+            for (let beat = 0; beat < 100; beat++) {
+              yield* Effect.sleep("100 millis")
+              const ttl = Number((yield* Effect.promise(() => command(old!.port, "PTTL dlock:k"))).slice(1))
+              if (ttl > last) confirmed++
+              last = ttl
+            }
+            yield* lease.ensureHeld
+            yield* record({ key: "k", token: lease.fencingToken, enteredAt, leftAt: performance.now() })
+            return confirmed
+          }), { ttl: "3 seconds" })
+        const exit = yield* Fiber.join(holder)
+        yield* Effect.log(`an isolated old primary confirmed ${confirmed} of 10 renewals`)
+        assert.strictEqual(confirmed, 0)
+        assert.strictEqual(exit._tag, "Failure", "the first holder was told")
+        // The overlap is what the failover cost; the newer holder has the larger token.
+        assert.deepStrictEqual(violations(yield* Ref.get(sections), () => true), [])
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
+    "sections go on soon after a killed primary's replica has been promoted, and tokens still grow",
+    () =>
+      Effect.gen(function*() {
+        const servers = yield* group(() => startSentinel())
+        const options = { sentinels: sentinelsOf(servers.sentinels.servers), master: "dlock" }
+        const natted = () => built(RedisLocker.layerClient(addressed(servers.sentinels.servers, servers.natMap)))
+        const lockers = [yield* locker(options), yield* natted()]
+        const sections: Array<Section> = []
+        const recorded = recordLag()
+        const running = yield* Effect.forkChild(
+          Effect.forEach(
+            lockers.flatMap((locker) => [0, 1].map((fiber) => ({ locker, keys: [`k${fiber}`, "k2"] }))),
+            ({ keys, locker }) =>
+              Effect.forEach(keys, (key) => section(locker, key, sections), { discard: true }).pipe(
+                Effect.retry(Schedule.spaced("50 millis")),
+                Effect.forever
+              ),
+            { concurrency: "unbounded", discard: true }
+          )
+        )
+        yield* eventually("sections run", async () => sections.length > 100)
+        servers.servers[0]!.signal("SIGKILL")
+        // To the sentinels it has a proxy in front, which would go on accepting.
+        servers.isolate()
+        yield* Effect.promise(servers.promoted)
+        const promotedAt = performance.now()
+        const after = () => sections.filter(({ enteredAt }) => enteredAt > promotedAt)
+        const all = ["k0", "k1", "k2"]
+        yield* eventually(
+          "sections on every key go on",
+          async () => all.every((key) => after().some((section) => section.key === key)),
+          5_000 + recorded.max()
+        )
+        const gap = Math.max(...all.map((key) => after().find((section) => section.key === key)!.enteredAt)) -
+          promotedAt
+        yield* Effect.sleep("1 second")
+        yield* Fiber.interrupt(running)
+        recorded.stop()
+        yield* Effect.log(`sections went on ${gap.toFixed(0)} ms after the promotion, ${sections.length} in all`)
+        assert.deepStrictEqual(violations(sections, ({ enteredAt }) => enteredAt > promotedAt - 5_000), [])
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live("takes all its settings from Config, and misses the name of the primary", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel({ password: "right", sentinelPassword: "watch" }))
+      const from = (config: Record<string, string>) => ConfigProvider.layer(ConfigProvider.fromUnknown(config))
+      const config = {
+        DLOCK_REDIS_SENTINELS: sentinelsOf(servers.sentinels.servers).join(),
+        DLOCK_REDIS_MASTER: "dlock",
+        DLOCK_REDIS_PASSWORD: "right",
+        DLOCK_REDIS_SENTINEL_PASSWORD: "watch"
+      }
+      const { withLock } = yield* built(Layer.provide(RedisLockerLive, from(config)))
+      yield* withLock("k", Effect.void)
+      const { DLOCK_REDIS_MASTER: _, ...nameless } = config
+      const error = yield* fails(Layer.provide(RedisLockerLive, from(nameless)))
+      assert.instanceOf(error, Config.ConfigError)
+      assert.include(error.message, "DLOCK_REDIS_MASTER")
+      for (
+        const wrong of [
+          { ...config, DLOCK_REDIS_PASSWORD: "s3cret" },
+          { ...config, DLOCK_REDIS_SENTINEL_PASSWORD: "s3cret" }
+        ]
+      ) {
+        const [took, error] = yield* Effect.timed(fails(Layer.provide(RedisLockerLive, from(wrong))))
+        assert.strictEqual(error._tag, "LockBackendError")
+        assert.isFalse((error as { readonly retryable?: boolean }).retryable)
+        assert.match(error.message, /WRONGPASS|NOAUTH/)
+        assert.notInclude(JSON.stringify(error), "s3cret")
+        assert.isBelow(Duration.toMillis(took), 2_000)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("fails in time where no sentinel answers, or none knows the name", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel())
+      const [nobody] = yield* Effect.promise(() => freePorts(1))
+      const sentinels = sentinelsOf(servers.sentinels.servers)
+      for (
+        const [options, word] of [
+          [{ sentinels: `127.0.0.1:${nobody}`, master: "dlock" }, "ECONNREFUSED"],
+          [{ sentinels, master: "another" }, "sentinel"]
+        ] as const
+      ) {
+        const [took, error] = yield* Effect.timed(fails(RedisLocker.layer({ ...options, connectTimeout: "1 second" })))
+        assert.strictEqual(error._tag, "LockBackendError")
+        assert.include(error.message, word)
+        assert.isBelow(Duration.toMillis(took), 2_000)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("a process prints nothing while a sentinel is away, and ends by itself", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel())
+      const worker = startWorker(Path.join(import.meta.dirname, "programs/behindSentinels.ts"), {
+        args: [sentinelsOf(servers.sentinels.servers).join()]
+      })
+      yield* Effect.promise(() => worker.waitFor((message) => "held" in message))
+      servers.sentinels.servers[2]!.signal("SIGKILL")
+      yield* Effect.sleep("1 second")
+      worker.send({ release: true })
+      const { code } = yield* Effect.timeout(Effect.promise(() => worker.exited), "5 seconds")
+      assert.strictEqual(worker.output(), "")
+      assert.strictEqual(code, 0)
+    }).pipe(Effect.scoped))
+
+  it.live("leaves a server that has become a replica, or was one", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel())
+      const replica = servers.servers[1]!
+      const proxy = yield* proxyTo(replica.port)
+      const { withLock } = yield* locker({ url: proxy.url })
+      const before = proxy.accepted()
+      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.include(error.message, "READONLY")
+      assert.isAbove(proxy.accepted(), before, "it looks whether another server is behind the address now")
+      yield* Effect.promise(() => command(replica.port, "REPLICAOF NO ONE"))
+      yield* Effect.timeout(Effect.retry(withLock("k", Effect.void), Schedule.spaced("50 millis")), "2 seconds")
+    }).pipe(Effect.scoped))
+})
+
+/** One short section, written down. */
+const section = ({ withLock }: Locker["Service"], key: string, sections: Array<Section>) =>
+  withLock(
+    key,
+    (lease) =>
+      Effect.suspend(() => {
+        const enteredAt = performance.now()
+        return Effect.onExit(Effect.sleep(2), () =>
+          Effect.sync(() =>
+            void sections.push({ key, token: lease.fencingToken, enteredAt, leftAt: performance.now() })
+          ))
+      }),
+    { ttl: "3 seconds" }
+  )
