@@ -1,0 +1,262 @@
+import { assert, describe, it } from "@effect/vitest"
+import { command, freePorts, recordLag, startCluster, startProxy } from "dlock-testing"
+import { ConfigProvider, Context, Deferred, Duration, Effect, Fiber, Layer, Schedule, Scope } from "effect"
+import { LockStore } from "effect-dlock"
+import { RedisLocker, RedisLockerLive, RedisLockStore } from "effect-dlock-redis"
+import { Conformance } from "effect-dlock/testing"
+import { Cluster, Redis } from "ioredis"
+import { built, commandsSent, eventually, fails, group, locker, plainClient } from "./support.ts"
+
+type Servers = ReadonlyArray<{ readonly port: number }>
+
+const nodesOf = (servers: Servers) => servers.map(({ port }) => `127.0.0.1:${port}`)
+
+const cluster = group(() => startCluster())
+
+/** A plain client of the whole cluster, for a test to look and meddle with. */
+const plainCluster = (servers: Servers) =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Cluster(servers.map(({ port }) => ({ host: "127.0.0.1", port })))),
+    (client) => Effect.sync(() => client.disconnect())
+  )
+
+const sentTo = (servers: Servers) =>
+  Effect.gen(function*() {
+    const admins = yield* Effect.forEach(servers, ({ port }) => plainClient(`redis://127.0.0.1:${port}`))
+    return Effect.promise(async () => (await Promise.all(admins.map(commandsSent))).reduce((a, b) => a + b, 0))
+  })
+
+describe("the Redis store on a cluster", () => {
+  let servers: Servers = []
+  const shared = Effect.suspend(() => Layer.build(Layer.fresh(RedisLockStore.layer({ cluster: nodesOf(servers) }))))
+    .pipe(Effect.map((context) => Context.get(context, LockStore)))
+  const cases = Conformance.cases({ client: shared, advance: Effect.sleep, ttl: "400 millis" })
+  it.live("does what every store does", () =>
+    Effect.gen(function*() {
+      servers = (yield* cluster).servers
+      yield* Effect.forEach(
+        cases,
+        ({ name, run }) =>
+          Effect.scoped(run).pipe(
+            Effect.timeout("30 seconds"),
+            Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))
+          ),
+        { concurrency: 8, discard: true }
+      )
+      assert.isAbove(cases.length, 10)
+    }).pipe(Effect.scoped), 120_000)
+})
+
+describe("a locker on a cluster", () => {
+  it.live("hands locks over on every shard by a push, with two commands a section", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const [one, other] = [
+        yield* locker({ cluster: nodesOf(servers) }),
+        yield* locker({ cluster: nodesOf(servers).toReversed() })
+      ]
+      const sent = yield* sentTo(servers)
+      const recorded = recordLag()
+      const keys = Array.from({ length: 60 }, (_, index) => `key-${index}`)
+      yield* Effect.forEach(keys, (key) => one.withLock(key, Effect.void), { concurrency: 10 })
+      const before = yield* sent
+      const delays = yield* Effect.forEach(
+        keys,
+        (key) =>
+          Effect.gen(function*() {
+            const inside = yield* Deferred.make<void>()
+            let releasedAt = 0
+            const holder = yield* Effect.forkChild(
+              one.withLock(key, Effect.andThen(Deferred.succeed(inside, undefined), Effect.sleep(300))).pipe(
+                Effect.tap(() => Effect.sync(() => (releasedAt = performance.now())))
+              )
+            )
+            yield* Deferred.await(inside)
+            const enteredAt = yield* other.withLock(key, Effect.sync(() => performance.now()))
+            yield* Fiber.join(holder)
+            return enteredAt - releasedAt
+          }),
+        { concurrency: 10 }
+      )
+      const commands = (yield* sent) - before
+      recorded.stop()
+      yield* Effect.log(
+        `slowest of 60 hand-overs ${Math.max(...delays).toFixed(0)} ms, ${commands / 120} commands a section`
+      )
+      // A poll would come a second after the last.
+      assert.isBelow(Math.max(...delays), 150 + recorded.max())
+      assert.isAtMost(commands / 120, 2.1)
+    }).pipe(Effect.scoped))
+
+  it.live("takes every key that leaves a slot in common, and no other", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const { withLock } = yield* locker({ cluster: nodesOf(servers) })
+      for (const key of ["a", "{a}", "{a}:b", "a{b", "{{x}}", "x{y}z{w}", "{a}}", "ключ 🔑", "two words", "::", "a:"]) {
+        const section = withLock(key, Effect.sleep(5), { timeout: "5 seconds" })
+        yield* Effect.all([section, section], { concurrency: 2 })
+      }
+      for (const key of ["a}b", "a{}b", "}"]) {
+        assert.strictEqual((yield* Effect.flip(withLock(key, Effect.void)))._tag, "InvalidLockRequest", key)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("keeps three hundred locks of as many slots alive", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const { scoped } = yield* locker({ cluster: nodesOf(servers) })
+      const leases = yield* Effect.forEach(
+        Array.from({ length: 300 }),
+        (_, index) => scoped(`key-${index}`, { ttl: "2 seconds" }),
+        { concurrency: 50 }
+      )
+      yield* Effect.sleep("6 seconds")
+      yield* Effect.forEach(leases, (lease) => lease.ensureHeld)
+    }).pipe(Effect.scoped))
+
+  it.live("sends nothing twice where a connection was lost with a reply under way", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const admin = yield* plainCluster(servers)
+      const proxies = yield* Effect.forEach(servers, ({ port }) => group(() => startProxy(port)))
+      const natMap = Object.fromEntries(
+        servers.map(({ port }, index) => [`127.0.0.1:${port}`, { host: "127.0.0.1", port: proxies[index]!.port }])
+      )
+      const client = new Cluster(proxies.map(({ port }) => ({ host: "127.0.0.1", port })), {
+        natMap,
+        lazyConnect: true
+      })
+      const { withLock } = yield* built(RedisLocker.layerClient(client))
+      yield* withLock("warm", Effect.void)
+      for (const key of ["x", "y", "z"]) {
+        yield* withLock(key, Effect.void)
+        let requests = 0
+        let withinMoments = 0
+        const stops = proxies.map((proxy) =>
+          proxy.onRequest((chunk) => {
+            if (!chunk.includes("evalsha") || !chunk.includes(`dlock:${key}`)) return
+            if (++requests !== 1) return
+            proxy.holdReplies()
+            setTimeout(() => {
+              proxy.reset()
+              proxy.release()
+              // The core asks again after a pause of a hundred milliseconds; the client's own layer would at once.
+              setTimeout(() => (withinMoments = requests), 60)
+            }, 50)
+          })
+        )
+        yield* withLock(key, Effect.promise(() => admin.get(`dlock:${key}`)), { ttl: "10 seconds" }).pipe(
+          Effect.map((value) => assert.isString(value))
+        )
+        stops.forEach((stop) => stop())
+        assert.strictEqual(withinMoments, 1, "only the core decides what is asked again")
+        assert.strictEqual(yield* Effect.promise(() => admin.exists(`dlock:${key}`)), 0)
+      }
+      assert.strictEqual(client.status, "wait", "never connected, never closed")
+    }).pipe(Effect.scoped))
+
+  it.live("keeps a lock while its slot moves to another node, and lets others in afterwards", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const admin = yield* plainCluster(servers)
+      const { scoped, withLock } = yield* locker({ cluster: nodesOf(servers) })
+      const scope = yield* Scope.make()
+      const lease = yield* Scope.provide(scoped("k", { ttl: "2 seconds" }), scope)
+      const waiter = yield* Effect.forkChild(withLock("k", (lease) => Effect.succeed(lease.fencingToken)), {
+        startImmediately: true
+      })
+      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+      yield* Effect.promise(async () => {
+        const slot = await admin.cluster("KEYSLOT", "dlock:k")
+        const ids = await Promise.all(
+          servers.map(async ({ port }) => /[0-9a-f]{40}/.exec(await command(port, "CLUSTER MYID"))![0])
+        )
+        const keys = async (port: number) => {
+          const node = new Redis(port)
+          const found = await node.cluster("GETKEYSINSLOT", slot, 100) as Array<string>
+          node.disconnect()
+          return found
+        }
+        const counts = await Promise.all(servers.map(async ({ port }) => (await keys(port)).length))
+        const from = counts.findIndex((count) => count > 0)
+        const to = (from + 1) % servers.length
+        const say = async (at: number, line: string) => {
+          const reply = await command(servers[at]!.port, line)
+          if (reply.startsWith("-")) throw new Error(`${line}: ${reply}`)
+        }
+        await say(to, `CLUSTER SETSLOT ${slot} IMPORTING ${ids[from]}`)
+        await say(from, `CLUSTER SETSLOT ${slot} MIGRATING ${ids[to]}`)
+        const node = new Redis(servers[from]!.port)
+        // The lock first, and a while in which its companions are elsewhere.
+        const moving = (await keys(servers[from]!.port)).toSorted((a) => a === "dlock:k" ? -1 : 1)
+        for (const key of moving) {
+          await node.migrate("127.0.0.1", servers[to]!.port, key, 0, 1_000)
+          await new Promise((resolve) => setTimeout(resolve, 700))
+        }
+        node.disconnect()
+        for (let at = 0; at < servers.length; at++) await say(at, `CLUSTER SETSLOT ${slot} NODE ${ids[to]}`)
+      })
+      yield* lease.ensureHeld
+      yield* Effect.sleep("1 second")
+      yield* lease.ensureHeld
+      assert.isUndefined(waiter.pollUnsafe())
+      yield* lease.release
+      assert.isTrue((yield* Effect.timeout(Fiber.join(waiter), "5 seconds")) > lease.fencingToken)
+      yield* withLock("k", Effect.void, { timeout: "1 second" })
+    }).pipe(Effect.scoped))
+
+  it.live("listens elsewhere when the node that it listens on goes away", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ replicas: 1, nodeTimeoutMs: 1_000 }))
+      const { withLock } = yield* locker({ cluster: nodesOf(servers) })
+      const admins = yield* Effect.forEach(servers, ({ port }) => plainClient(`redis://127.0.0.1:${port}`))
+      const channels = (index: number) =>
+        admins[index]!.pubsub("CHANNELS", "dlock:inbox:*").then((found) => (found as Array<string>).length, () => 0)
+      const listensOn = async () =>
+        (await Promise.all(servers.map((_, index) => channels(index)))).findIndex((count) => count > 0)
+      yield* withLock("k", Effect.void)
+      const first = yield* Effect.promise(listensOn)
+      assert.isAtLeast(first, 0)
+      servers[first]!.signal("SIGKILL")
+      const dead = servers[first]!
+      yield* eventually("it listens elsewhere", async () => {
+        const now = await listensOn()
+        return now >= 0 && servers[now] !== dead
+      }, 10_000)
+      yield* Effect.retry(withLock("k", Effect.void), Schedule.spaced("100 millis")).pipe(Effect.timeout("10 seconds"))
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("takes its nodes from Config, and fails in time and by name", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const from = (config: Record<string, string>) =>
+        Layer.provide(RedisLockerLive, ConfigProvider.layer(ConfigProvider.fromUnknown(config)))
+      const { withLock } = yield* built(from({ DLOCK_REDIS_CLUSTER: nodesOf(servers).join() }))
+      yield* withLock("k", Effect.void)
+      const [nobody] = yield* Effect.promise(() => freePorts(1))
+      const [took, error] = yield* Effect.timed(
+        fails(RedisLocker.layer({ cluster: `127.0.0.1:${nobody}`, connectTimeout: "1 second" }))
+      )
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.include(error.message, "ECONNREFUSED")
+      assert.isBelow(Duration.toMillis(took), 2_000)
+      for (const { port } of servers) yield* Effect.promise(() => command(port, "CONFIG SET requirepass right"))
+      const wrong = yield* fails(from({ DLOCK_REDIS_CLUSTER: nodesOf(servers).join(), DLOCK_REDIS_PASSWORD: "s3cret" }))
+      assert.strictEqual(wrong._tag, "LockBackendError")
+      assert.isFalse((wrong as { readonly retryable?: boolean }).retryable)
+      assert.notInclude(JSON.stringify(wrong), "s3cret")
+      const right = yield* built(from({ DLOCK_REDIS_CLUSTER: nodesOf(servers).join(), DLOCK_REDIS_PASSWORD: "right" }))
+      yield* right.withLock("k", Effect.void)
+    }).pipe(Effect.scoped))
+
+  it.live("leaves nothing open behind it", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const before = process.getActiveResourcesInfo().length
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { withLock } = yield* locker({ cluster: nodesOf(servers) })
+        yield* withLock("k", Effect.void)
+      }))
+      yield* eventually("all is closed", async () => process.getActiveResourcesInfo().length <= before)
+    }).pipe(Effect.scoped))
+})
