@@ -91,7 +91,7 @@ describe("the finalizer does its duty", () => {
       yield* TestClock.adjust("2900 millis")
       const held = yield* faulty.holdCalls("withdraw")
       const closing = yield* fork(Scope.close(scope, Exit.void))
-      yield* TestClock.adjust("2 seconds")
+      yield* TestClock.adjust("1900 millis")
       yield* held.release
       yield* Fiber.join(closing)
       assert.deepStrictEqual(faulty.calls.map((call) => call.operation), ["request", "withdraw"])
@@ -121,6 +121,39 @@ describe("the finalizer does its duty", () => {
         const fiber = yield* fork(locker.withLock("k", Effect.succeed(42)))
         yield* TestClock.adjust("3 seconds")
         assert.isDefined(fiber.pollUnsafe())
+      })
+    ))
+
+  it.effect("a release that was given up goes on behind, so that an outage does not cost others a whole ttl", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker, sent } = yield* setting({ defaultTtl: "10 minutes" })
+        yield* faulty.hang("withdraw")
+        const fiber = yield* fork(locker.withLock("k", Effect.succeed(42)))
+        yield* TestClock.adjust("20 seconds")
+        assert.strictEqual(yield* Fiber.join(fiber), 42)
+        yield* faulty.heal("withdraw")
+        const next = yield* fork(locker.withLock("k", Effect.succeed("in")))
+        yield* TestClock.adjust("3 seconds")
+        assert.deepStrictEqual(next.pollUnsafe(), Exit.succeed("in"))
+        const withdrawals = sent("withdraw").length
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(sent("withdraw").length, withdrawals, "once is enough")
+        assert.strictEqual(lines.length, 1)
+      })
+    ))
+
+  it.effect("and ends with the time to live of its claim", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const { faulty, locker, sent } = yield* setting()
+        yield* faulty.fail("withdraw")
+        yield* fork(locker.withLock("k", Effect.void))
+        yield* TestClock.adjust("1 minute")
+        const withdrawals = sent("withdraw").length
+        assert.isAbove(withdrawals, 10)
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(sent("withdraw").length, withdrawals)
       })
     ))
 

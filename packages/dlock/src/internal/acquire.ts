@@ -7,7 +7,7 @@ import { InvalidLockRequest, LockBackendError, LockTimeout } from "../LockError.
 import type { Answer, Claim, Gone, Granted, LockStore, Queued } from "../LockStore.ts"
 import * as Holder from "./holder.ts"
 import type { Restore } from "./holding.ts"
-import { withdraw } from "./release.ts"
+import type { Withdraw } from "./release.ts"
 import * as Request from "./request.ts"
 import { fromNanos, type Time } from "./time.ts"
 
@@ -27,6 +27,7 @@ export interface Acquired {
  */
 export const acquire = Effect.fnUntraced(function*(
   store: LockStore["Service"],
+  withdraw: Withdraw,
   time: Time,
   key: string,
   request: Request.Request,
@@ -37,9 +38,9 @@ export const acquire = Effect.fnUntraced(function*(
   let claim = request.claim
   while (true) {
     const wallAhead = time.wallAhead()
-    let answer: Answer = yield* ask(store, time, key, claim, mode, restore)
+    let answer: Answer = yield* ask(store, withdraw, time, key, claim, mode, restore)
     if (answer._tag === "Queued") {
-      answer = yield* wait(store, time, key, claim, answer, startedAt, request.timeout, restore)
+      answer = yield* wait(withdraw, time, key, claim, answer, startedAt, request.timeout, restore)
     }
     switch (answer._tag) {
       case "Granted": {
@@ -72,6 +73,7 @@ export const acquire = Effect.fnUntraced(function*(
  */
 const ask = Effect.fnUntraced(function*(
   store: LockStore["Service"],
+  withdraw: Withdraw,
   time: Time,
   key: string,
   claim: Claim,
@@ -91,7 +93,7 @@ const ask = Effect.fnUntraced(function*(
     const again = Option.isSome(failed) && failed.value.retryable && time.now() + pause(ttl) < until
     const paused = again ? yield* Effect.exit(restore(time.sleep(pause(ttl)))) : answer
     if (Exit.isFailure(paused)) {
-      yield* withdraw(store, key, claim)
+      yield* withdraw(key, claim)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
   }
@@ -114,7 +116,7 @@ const about = (key: string) => (error: LockBackendError): LockBackendError =>
 
 /** Waits for a queued claim until it is granted, gone, or out of time; everything else withdraws it. */
 const wait = Effect.fnUntraced(function*(
-  store: LockStore["Service"],
+  withdraw: Withdraw,
   time: Time,
   key: string,
   claim: Claim,
@@ -131,7 +133,7 @@ const wait = Effect.fnUntraced(function*(
   if (Exit.isSuccess(waited) && Option.isSome(waited.value)) {
     return waited.value.value
   }
-  yield* withdraw(store, key, claim)
+  yield* withdraw(key, claim)
   if (Exit.isFailure(waited)) return yield* Effect.failCause(Cause.map(waited.cause, about(key)))
   const ahead = queued.ahead()
   const holder = ahead.holder === undefined ? undefined : Holder.decode(ahead.holder)

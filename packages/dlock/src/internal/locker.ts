@@ -20,7 +20,7 @@ import { acquire } from "./acquire.ts"
 import { Holding, type Keeper, type Restore } from "./holding.ts"
 import { logged } from "./log.ts"
 import * as Nesting from "./nesting.ts"
-import { giveBack, withdraw } from "./release.ts"
+import { giveBack, withdrawals } from "./release.ts"
 import { Renewals } from "./renewals.ts"
 import * as Request from "./request.ts"
 import type { Settings } from "./settings.ts"
@@ -37,6 +37,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const store = yield* LockStore
   const time = yield* Time.make
   const fork = yield* FiberSet.makeRuntime<never>()
+  const withdraw = withdrawals(store, fork)
   const renewals = new Renewals(time, store, fork)
   let warned = false
   let closed = false
@@ -64,7 +65,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       })
       // An observer of that fiber may throw.
       const stopRenewal = Effect.ignoreCause(Fiber.interrupt(holding.renewal))
-      return Effect.andThen(giveBack(store, holding, stopRenewal), owing)
+      return Effect.andThen(giveBack(withdraw, holding, stopRenewal), owing)
     }
   }
 
@@ -73,7 +74,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     Effect.suspend(() => {
       if (!holding.owed) return Effect.void
       holding.owed = false
-      return withdraw(store, holding.key, holding.claim)
+      return withdraw(holding.key, holding.claim)
     })
 
   /** A lost lease is over for its scope too, which may be a long one. */
@@ -114,11 +115,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         fork(logged(Effect.logWarning(warning), key))
       }
       const outer = Nesting.enclosing(fiber.context)
-      return Effect.flatMap(acquire(store, time, key, request, mode, restore), (acquired) => {
+      return Effect.flatMap(acquire(store, withdraw, time, key, request, mode, restore), (acquired) => {
         if (Option.isNone(acquired)) return Effect.succeedNone
         const { claim, granted, wallAhead } = acquired.value
         // With the locker its timers have gone: nobody would notice that this lease has ended.
-        if (closed) return Effect.andThen(withdraw(store, key, claim), Effect.fail(gone(key)))
+        if (closed) return Effect.andThen(withdraw(key, claim), Effect.fail(gone(key)))
         const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
         renewals.add(holding)
         return Effect.map(Effect.forkDetach(holding.lost, { startImmediately: true }), (renewal) => {
@@ -186,7 +187,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     closed = true
     return Effect.forEach(Array.from(renewals.all()), (holding) => {
       holding.lose("Revoked", time.now())
-      return withdraw(store, holding.key, holding.claim)
+      return withdraw(holding.key, holding.claim)
     }, { concurrency: "unbounded", discard: true })
   })
 

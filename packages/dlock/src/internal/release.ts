@@ -1,7 +1,9 @@
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import type { LockBackendError } from "../LockError.ts"
+import { LockBackendError } from "../LockError.ts"
 import type { Claim, LockStore } from "../LockStore.ts"
 import type { Holding } from "./holding.ts"
 import { logged } from "./log.ts"
@@ -10,32 +12,57 @@ import { logged } from "./log.ts"
  * Gives a held lease back. The belief ends first, then the renewal, then the claim: a renewal that is under way is
  * waited for, so that none is ever answered after the release was sent. A lease that was lost is not released again.
  */
-export const giveBack = (store: LockStore["Service"], holding: Holding, stopRenewal: Effect.Effect<void>) =>
+export const giveBack = (withdraw: Withdraw, holding: Holding, stopRenewal: Effect.Effect<void>) =>
   Effect.suspend(() => {
     if (!holding.letGo(holding.keeper.time.now())) return stopRenewal
-    const withdrawn = Effect.andThen(stopRenewal, withdraw(store, holding.key, holding.claim))
+    const withdrawn = Effect.andThen(stopRenewal, withdraw(holding.key, holding.claim))
     return holding.underWay === undefined
       ? withdrawn
       : Effect.andThen(Effect.timeoutOption(holding.underWay.await, Math.min(holding.callLimit, patience)), withdrawn)
   })
 
+/** Ends a claim, whatever became of it, and never fails. */
+export type Withdraw = (key: string, claim: Claim) => Effect.Effect<void>
+
 /**
- * Ends a claim within a limit, whatever became of it, and never fails: when the backend does not answer, the claim's
- * time to live does the rest.
+ * A withdrawal is waited for within a limit. Where the backend does not answer in that time it goes on behind the
+ * caller's back: an outage is over long before a long time to live would end the claim.
  */
-export const withdraw = (store: LockStore["Service"], key: string, claim: Claim): Effect.Effect<void> => {
-  const limit = Math.min(Duration.toMillis(claim.ttl) / 3, patience)
-  return store.withdraw(claim).pipe(
-    Effect.retry({ while: (error: LockBackendError) => error.retryable, schedule: Schedule.spaced(limit / 20) }),
-    Effect.timeoutOption(limit),
-    Effect.flatMap((answer) =>
-      answer._tag === "Some" ? Effect.void : Effect.fail("the backend did not answer in time")
-    ),
-    Effect.catchCause((cause) =>
-      logged(Effect.logWarning("A release failed; the time to live will end the claim", cause), key)
+export const withdrawals = (
+  store: LockStore["Service"],
+  fork: (effect: Effect.Effect<void>) => void
+): Withdraw =>
+(key, claim) => {
+  const ttl = Duration.toMillis(claim.ttl)
+  const limit = Math.min(ttl / 3, patience)
+  const attempts = (pause: number) =>
+    Effect.retry(
+      Effect.timeoutOrElse(store.withdraw(claim), { duration: limit, orElse: () => Effect.fail(silent) }),
+      { while: (error) => error.retryable, schedule: Schedule.spaced(pause) }
     )
+  const behind = attempts(Math.min(ttl / 10, 500)).pipe(
+    Effect.timeoutOption(ttl + Duration.toMillis(claim.guardGap)),
+    Effect.ignoreCause
+  )
+  return attempts(limit / 20).pipe(
+    Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.fail(silent) }),
+    Effect.asVoid,
+    Effect.catchCause((cause) => {
+      const goesOn = Option.exists(Cause.findErrorOption(cause), (error) => error.retryable)
+      if (goesOn) fork(behind)
+      const then = goesOn
+        ? "; it is tried again until its time to live ends the claim"
+        : "; its time to live will end the claim"
+      return logged(Effect.logWarning(`A release failed${then}`, cause), key)
+    })
   )
 }
+
+const silent = new LockBackendError({
+  operation: "release",
+  retryable: true,
+  cause: new Error("no answer in time")
+})
 
 /** For how long a scope's end is held up by a backend that does not answer, where the time to live is long. */
 const patience = 2_000

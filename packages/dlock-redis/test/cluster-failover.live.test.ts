@@ -1,0 +1,126 @@
+import { assert, describe, it } from "@effect/vitest"
+import { command, recordLag, type Server, startCluster, startWorker } from "dlock-testing"
+import { Effect } from "effect"
+import * as Path from "node:path"
+import { eventually, group, plainClient, type Section, violations } from "./support.ts"
+
+type Message =
+  | { readonly key: string; readonly token: string; readonly enteredAt: number; readonly leftAt: number }
+  | { readonly failed: string }
+  | { readonly started: number }
+
+const now = () => performance.timeOrigin + performance.now()
+
+/** The clock of all processes. */
+const processes = 3
+const keys = 50
+
+/** Sections of several processes on fifty keys while `fault` befalls the primary of a third of them. */
+const underLoad = (fault: (primary: Server) => void, after: (primary: Server) => Effect.Effect<void>) =>
+  Effect.gen(function*() {
+    const { servers } = yield* group(() => startCluster({ replicas: 1, nodeTimeoutMs: 1_000 }))
+    const [primary, second, , replica] = servers as [Server, Server, Server, Server]
+    const options = JSON.stringify({ cluster: servers.map(({ port }) => `127.0.0.1:${port}`) })
+    const workers = yield* Effect.forEach(Array.from({ length: processes }), () =>
+      Effect.acquireRelease(
+        Effect.sync(() =>
+          startWorker<Message>(Path.join(import.meta.dirname, "programs/contender.ts"), {
+            args: [options, String(keys)]
+          })
+        ),
+        (worker) => Effect.promise(() => worker.kill())
+      ))
+    const sections = () =>
+      workers.flatMap(({ messages }) =>
+        messages.flatMap((one): ReadonlyArray<Section> => "key" in one ? [{ ...one, token: BigInt(one.token) }] : [])
+      )
+    yield* eventually(
+      "all processes run",
+      async () => workers.every(({ messages }) => messages.length > 5 * keys),
+      20_000
+    )
+    const concerned = yield* keysOn(primary)
+    assert.isAbove(concerned.size, 5)
+    const recorded = recordLag()
+    const struckAt = now()
+    fault(primary)
+    yield* eventually(
+      "a failover",
+      async () =>
+        (await command(replica.port, "INFO replication")).includes("role:master") &&
+        (await command(second.port, "CLUSTER INFO")).includes("cluster_state:ok"),
+      20_000
+    )
+    const failedOverAt = now()
+    yield* eventually(
+      "sections on every key go on",
+      async () => {
+        const since = new Set(sections().flatMap((one) => one.enteredAt > failedOverAt ? [one.key] : []))
+        return since.size === keys
+      },
+      5_000 + recorded.max()
+    )
+    const back = now() - failedOverAt
+    yield* after(primary)
+    yield* Effect.sleep("1 second")
+    for (const worker of workers) worker.send({ stop: true })
+    yield* Effect.forEach(workers, (worker) => Effect.promise(() => worker.exited))
+    recorded.stop()
+    const all = sections()
+    const failed = workers.flatMap(({ messages }) => messages.flatMap((one) => "failed" in one ? [one.failed] : []))
+    // Only what was granted before may have been lost, and only to one who came after.
+    const lost = ({ enteredAt, key }: Section) =>
+      concerned.has(key) && enteredAt > struckAt && enteredAt < struckAt + 15_000
+    const strict = violations(all)
+    yield* Effect.log(
+      `${all.length} sections, failover after ${(failedOverAt - struckAt).toFixed(0)} ms, all keys back ${
+        back.toFixed(0)
+      } ms`
+        + ` later; ${strict.length} overlaps by lost writes; ${
+          JSON.stringify(Object.fromEntries(
+            Array.from(Map.groupBy(failed, (tag) => tag), ([tag, list]) => [tag, list.length])
+          ))
+        }`
+    )
+    assert.deepStrictEqual(violations(all, lost), [])
+    // The other shards do not stop for long: while the cluster is not whole, it serves nobody.
+    const others = all.filter(({ key }) => !concerned.has(key)).toSorted((a, b) => a.enteredAt - b.enteredAt)
+    assert.isAbove(others.filter(({ enteredAt }) => enteredAt > struckAt).length, keys)
+  })
+
+const keysOn = (server: Server) =>
+  Effect.scoped(Effect.gen(function*() {
+    const client = yield* plainClient(server.url)
+    const found = new Set<string>()
+    yield* eventually("its keys are known", async () => {
+      for (const key of await client.keys("*")) {
+        const name = /dlock:(key-\d+)/.exec(key)
+        if (name !== null) found.add(name[1]!)
+      }
+      return found.size > 10
+    })
+    return found
+  }))
+
+describe("a cluster of three primaries, each with a replica, under load on fifty keys", () => {
+  it.live(
+    "goes on after a primary was killed",
+    () => Effect.scoped(underLoad((primary) => primary.signal("SIGKILL"), () => Effect.void)),
+    90_000
+  )
+
+  it.live(
+    "goes on after a primary fell silent, and is not served by it when it is back",
+    () =>
+      Effect.scoped(underLoad((primary) => primary.signal("SIGSTOP"), (primary) =>
+        Effect.gen(function*() {
+          primary.signal("SIGCONT")
+          yield* eventually(
+            "it is a replica",
+            async () => (await command(primary.port, "INFO replication")).includes("role:slave"),
+            10_000
+          )
+        }))),
+    90_000
+  )
+})
