@@ -33,7 +33,7 @@ export const runner = (clock: Clock.Clock, { ready, send }: Client): Port["run"]
     const onError = (error: unknown): void => {
       const failure = fromClient(error)
       if (failure.notDone) answered()
-      resume(Effect.fail(failure))
+      resume(Effect.fail(withKeys(failure, call.keys)))
     }
     send("evalsha", script.sha, call).then(onReply, (error: unknown) => {
       if (!isUnknownScript(error)) return onError(error)
@@ -41,6 +41,14 @@ export const runner = (clock: Clock.Clock, { ready, send }: Client): Port["run"]
       send("eval", script.lua, call).then(onReply, onError)
     })
   })
+
+/** The server does not say which keys it refuses. */
+const withKeys = (failure: CallFailure, keys: ReadonlyArray<string>): CallFailure => {
+  const { message } = failure.cause
+  if (!/^NOPERM .*\bkeys?\b/.test(message)) return failure
+  const patterns = new Set(keys.map((key) => `~${key.replace(/\0.*/s, "*")}`))
+  return { ...failure, cause: new Error(`${message}: the user needs ${Array.from(patterns).join(" ")}`) }
+}
 
 /** The server does not know the script by its digest, so it has not run. */
 const isUnknownScript = (error: unknown): boolean => fromClient(error).cause.message.startsWith("NOSCRIPT")

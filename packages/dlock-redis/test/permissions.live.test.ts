@@ -1,0 +1,117 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Deferred, Effect, Fiber, Layer, Redacted } from "effect"
+import { type LockBackendError, LockStore } from "effect-dlock"
+import { RedisLocker, RedisLockStore } from "effect-dlock-redis"
+import { Conformance } from "effect-dlock/testing"
+import { eventually, fails, locker, plainClient, server } from "./support.ts"
+
+/** What the documentation says that a user needs. */
+const commands = [
+  ...["+evalsha", "+eval", "+subscribe", "+ping", "+info", "+get", "+set", "+del", "+exists", "+pttl", "+pexpire"],
+  ...["+time", "+zadd", "+zcard", "+zrange", "+zrangebyscore", "+zrank", "+zrem", "+zscore"],
+  ...["+hget", "+hgetall", "+hset", "+hdel", "+hlen", "+publish", "+pubsub|numsub"]
+]
+const keys = ["~dlock:*", "~{dlock:*"]
+const channels = ["&dlock:inbox:*"]
+
+/** A server, and how to make its user and go there as that user. */
+const restricted = Effect.gen(function*() {
+  const redis = yield* server
+  const admin = yield* plainClient(redis.url)
+  return {
+    admin,
+    url: Redacted.make(`redis://locker:s3cret@127.0.0.1:${redis.port}`),
+    may: (...rules: ReadonlyArray<string>) =>
+      Effect.promise(() =>
+        admin.acl("SETUSER", "locker", "reset", "on", ">s3cret", "resetchannels", "-@all", ...rules) as Promise<unknown>
+      )
+  }
+})
+
+describe("a user with the documented permissions and no more", () => {
+  it.live("locks, waits and is handed the lock", () =>
+    Effect.gen(function*() {
+      const { may, url } = yield* restricted
+      yield* may(...commands, ...keys, ...channels)
+      const one = yield* locker({ url })
+      const other = yield* locker({ url })
+      const inside = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkChild(
+        Effect.as(
+          one.withLock("k", Effect.andThen(Deferred.succeed(inside, undefined), Effect.sleep("1500 millis"))),
+          0
+        )
+          .pipe(Effect.map(() => performance.now()))
+      )
+      yield* Deferred.await(inside)
+      const timeout = yield* Effect.flip(other.withLock("k", Effect.void, { timeout: "100 millis" }))
+      assert.strictEqual(timeout._tag, "LockTimeout")
+      const enteredAt = yield* other.withLock("k", Effect.sync(() => performance.now()))
+      assert.isBelow(enteredAt - (yield* Fiber.join(holder)), 200, "it was told, and did not have to ask")
+    }).pipe(Effect.scoped))
+
+  it.live("does what every store does", () =>
+    Effect.gen(function*() {
+      const { may, url } = yield* restricted
+      yield* may(...commands, "allkeys", ...channels)
+      const client = Effect.map(
+        Effect.suspend(() => Layer.build(Layer.fresh(RedisLockStore.layer({ url })))),
+        (context) => Context.get(context, LockStore)
+      )
+      yield* Effect.forEach(
+        Conformance.cases({ client, advance: Effect.sleep, ttl: "400 millis" }),
+        ({ name, run }) =>
+          Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
+        { concurrency: 8, discard: true }
+      )
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("is refused at once, by name, for each that is missing", () =>
+    Effect.gen(function*() {
+      const { may, url } = yield* restricted
+      for (const missing of [...commands, ...channels]) {
+        yield* may(...[...commands, ...keys, ...channels].filter((one) => one !== missing))
+        const error = (yield* fails(RedisLocker.layer({ url }))) as LockBackendError
+        assert.strictEqual(error._tag, "LockBackendError", missing)
+        assert.strictEqual(error.operation, "connect", missing)
+        assert.isFalse(error.retryable, missing)
+        assert.include(error.message, missing.split("|")[0]!, missing)
+        assert.notInclude(JSON.stringify(error), "s3cret")
+      }
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("learns which lock is not within its keys, and leaves nothing there", () =>
+    Effect.gen(function*() {
+      const { admin, may, url } = yield* restricted
+      for (const pattern of keys) {
+        yield* may(...commands, pattern, ...channels)
+        const { withLock } = yield* locker({ url })
+        const error = (yield* Effect.flip(withLock("k", Effect.void))) as LockBackendError
+        assert.strictEqual(error._tag, "LockBackendError", pattern)
+        assert.isFalse(error.retryable, pattern)
+        assert.match(error.message, /NOPERM.*dlock:k/, pattern)
+        assert.deepStrictEqual(yield* Effect.promise(() => admin.keys("*")), [])
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("polls when the right to listen is withdrawn later", () =>
+    Effect.gen(function*() {
+      const { admin, may, url } = yield* restricted
+      yield* may(...commands, ...keys, ...channels)
+      const one = yield* locker({ url })
+      const other = yield* locker({ url })
+      const inside = yield* Deferred.make<void>()
+      const leave = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkChild(
+        one.withLock("k", Effect.andThen(Deferred.succeed(inside, undefined), Deferred.await(leave)))
+      )
+      yield* Deferred.await(inside)
+      yield* may(...commands, ...keys)
+      yield* Effect.promise(() => admin.call("CLIENT", "KILL", "TYPE", "pubsub"))
+      const waiter = yield* Effect.forkChild(other.withLock("k", Effect.succeed("in")))
+      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+      yield* Deferred.succeed(leave, undefined)
+      yield* Fiber.join(holder)
+      assert.strictEqual(yield* Effect.timeout(Fiber.join(waiter), "3 seconds"), "in")
+    }).pipe(Effect.scoped))
+})
