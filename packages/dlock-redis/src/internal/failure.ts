@@ -11,8 +11,8 @@ const refusals =
 /** Refusals that a server's operator or its own recovery lifts. */
 const passing = /^(LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF)\b/
 
-/** Refusals of who we are: no repetition mends them. */
-const credentials = /\b(WRONGPASS|NOAUTH|NOPERM)\b|invalid (username-)?password|AUTH failed/i
+/** Refusals of who we are, or of who they are: no repetition mends them. */
+const credentials = /\b(WRONGPASS|NOAUTH|NOPERM)\b|invalid (username-)?password|AUTH failed|certificate/i
 
 /** The server's own words: each client has a class of its own for them, but they begin with a code. */
 export const isReply = (error: Error): boolean =>

@@ -82,6 +82,7 @@ const ask = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Answer, LockBackendError> {
   const ttl = Duration.toMillis(claim.ttl)
   const until = time.now() + Math.min(ttl / 3, patience)
+  let told: LockBackendError | undefined
   while (true) {
     const left = Math.max(0, until - time.now())
     // A net: a store limits its own calls.
@@ -91,7 +92,10 @@ const ask = Effect.fnUntraced(function*(
     if (Exit.isSuccess(answer)) return answer.value
     const failed = Cause.findErrorOption(answer.cause)
     const again = Option.isSome(failed) && failed.value.retryable && time.now() + pause(ttl) < until
-    const paused = again ? yield* Effect.exit(restore(time.sleep(pause(ttl)))) : answer
+    // What it said before it fell silent says more than the silence.
+    if (Option.isSome(failed) && failed.value !== silent) told = failed.value
+    const ended = told === undefined || Option.isNone(failed) ? answer : Exit.fail(told)
+    const paused = again ? yield* Effect.exit(restore(time.sleep(pause(ttl)))) : ended
     if (Exit.isFailure(paused)) {
       yield* withdraw(key, claim)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))

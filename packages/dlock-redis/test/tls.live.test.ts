@@ -1,0 +1,63 @@
+import { assert, describe, it } from "@effect/vitest"
+import { startRedisTls } from "dlock-testing"
+import { ConfigProvider, Duration, Effect, Layer, Redacted } from "effect"
+import { RedisLocker, RedisLockerLive, type RedisLockerOptions } from "effect-dlock-redis"
+import { Redis } from "ioredis"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { built, fails, group, locker, server } from "./support.ts"
+
+/** Fails in time, and says why. */
+const refusal = (options: RedisLockerOptions) =>
+  Effect.map(Effect.timed(fails(RedisLocker.layer({ ...options, connectTimeout: "1 second" }))), ([took, error]) => {
+    assert.strictEqual(error._tag, "LockBackendError")
+    assert.isBelow(Duration.toMillis(took), 2_000)
+    return error.message
+  })
+
+describe("over TLS", () => {
+  it.live("trusts the authority that it was given, and no other", () =>
+    Effect.gen(function*() {
+      const redis = yield* group(() => startRedisTls())
+      const { scoped, withLock } = yield* locker({ url: redis.url, tls: { ca: redis.ca } })
+      yield* withLock("k", Effect.void)
+      const lease = yield* scoped("k", { ttl: "1 second" })
+      yield* Effect.sleep("2 seconds")
+      yield* lease.ensureHeld
+      assert.match(yield* refusal({ url: redis.url }), /certificate/i)
+      const other = Fs.readFileSync(Path.join(redis.dir, "other.pem"), "utf8")
+      assert.match(yield* refusal({ url: redis.url, tls: { ca: other } }), /certificate|signature/i)
+      yield* refusal({ url: redis.url.replace("rediss:", "redis:") })
+    }).pipe(Effect.scoped))
+
+  it.live("shows a certificate of its own where the server asks for one", () =>
+    Effect.gen(function*() {
+      const redis = yield* group(() => startRedisTls({ clientAuth: true }))
+      const { ca, cert, key } = redis
+      yield* refusal({ url: redis.url, tls: { ca } })
+      const { withLock } = yield* locker({ url: redis.url, tls: { ca, cert, key: Redacted.make(key) } })
+      yield* withLock("k", Effect.void)
+      const client = new Redis({ port: redis.port, host: "127.0.0.1", tls: { ca, cert, key }, lazyConnect: true })
+      yield* (yield* built(RedisLocker.layerClient(client))).withLock("k", Effect.void)
+      const at = (name: string) => Path.join(redis.dir, name)
+      const config = {
+        DLOCK_REDIS_URL: redis.url,
+        DLOCK_REDIS_CA: at("ca.pem"),
+        DLOCK_REDIS_CERT: at("client.pem"),
+        DLOCK_REDIS_KEY: at("client.key")
+      }
+      const from = (config: Record<string, string>) =>
+        Layer.provide(RedisLockerLive, ConfigProvider.layer(ConfigProvider.fromUnknown(config)))
+      yield* (yield* built(from(config))).withLock("k", Effect.void)
+      const { DLOCK_REDIS_KEY: _, ...keyless } = config
+      const error = yield* fails(from(keyless))
+      assert.strictEqual(error._tag, "ConfigError")
+      assert.include(error.message, "DLOCK_REDIS_KEY")
+    }).pipe(Effect.scoped))
+
+  it.live("fails in time where the server does not speak it", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      yield* refusal({ url: redis.url.replace("redis:", "rediss:") })
+    }).pipe(Effect.scoped))
+})
