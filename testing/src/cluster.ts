@@ -21,10 +21,9 @@ export const startCluster = (options: ClusterOptions = {}): Promise<Group> => {
         node(
           port,
           [
-            ...["--cluster-enabled", "yes", "--cluster-port", `${ports[count + index]}`],
-            ...["--cluster-node-timeout", `${options.nodeTimeoutMs ?? 2_000}`],
-            ...["--cluster-replica-validity-factor", "0"]
-          ],
+            `--cluster-enabled yes --cluster-port ${ports[count + index]}`,
+            `--cluster-node-timeout ${options.nodeTimeoutMs ?? 2_000} --cluster-replica-validity-factor 0`
+          ].join(" ").split(" "),
           program
         )
       )

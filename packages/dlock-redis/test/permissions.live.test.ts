@@ -7,10 +7,9 @@ import { eventually, fails, locker, plainClient, server } from "./support.ts"
 
 /** What the documentation says that a user needs. */
 const commands = [
-  ...["+evalsha", "+eval", "+subscribe", "+ping", "+info", "+get", "+set", "+del", "+exists", "+pttl", "+pexpire"],
-  ...["+time", "+zadd", "+zcard", "+zrange", "+zrangebyscore", "+zrank", "+zrem", "+zscore"],
-  ...["+hget", "+hgetall", "+hset", "+hdel", "+hlen", "+publish", "+pubsub|numsub"]
-]
+  "+evalsha +eval +subscribe +ping +info +get +set +del +exists +pttl +pexpire +time",
+  "+zadd +zcard +zrange +zrangebyscore +zrank +zrem +zscore +hget +hgetall +hset +hdel +hlen +publish +pubsub|numsub"
+].join(" ").split(" ")
 const keys = ["~dlock:*", "~{dlock:*"]
 const channels = ["&dlock:inbox:*"]
 

@@ -48,12 +48,14 @@ export const withdrawals = (
     Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.fail(silent) }),
     Effect.asVoid,
     Effect.catchCause((cause) => {
-      const goesOn = Option.exists(Cause.findErrorOption(cause), (error) => error.retryable)
+      const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+      const goesOn = error?.retryable === true
       if (goesOn) fork(behind)
       const then = goesOn
-        ? "; it is tried again until its time to live ends the claim"
-        : "; its time to live will end the claim"
-      return logged(Effect.logWarning(`A release failed${then}`, cause), key)
+        ? "it is tried again until the time to live ends the claim"
+        : "the time to live will end the claim"
+      const why = error === silent ? "the backend did not answer in time" : cause
+      return logged(Effect.logWarning(`A release failed; ${then}`, why), key)
     })
   )
 }
