@@ -10,6 +10,7 @@ export default class Tally implements Reporter {
     let passed = 0
     let failed = unhandled.length
     let skipped = 0
+    const failures: Array<string> = []
     for (const module of modules) {
       if (module.errors().length > 0) failed += 1
       for (const suite of module.children.allSuites()) {
@@ -19,10 +20,13 @@ export default class Tally implements Reporter {
         const { state } = test.result()
         if (state === "passed") passed += 1
         else if (state === "skipped") skipped += 1
-        else failed += 1
+        else {
+          failed += 1
+          failures.push(`${module.project.name}: ${module.relativeModuleId} > ${test.fullName}`)
+        }
       }
     }
     const file = process.env.DLOCK_TALLY
-    if (file !== undefined) Fs.writeFileSync(file, JSON.stringify({ passed, failed, skipped }))
+    if (file !== undefined) Fs.writeFileSync(file, JSON.stringify({ passed, failed, skipped, failures }))
   }
 }

@@ -129,11 +129,13 @@ const wait = Effect.fnUntraced(function*(
   timeout: number,
   restore: Restore
 ): Effect.fn.Return<Granted | Gone, LockTimeout | LockBackendError> {
-  const waited = yield* Effect.exit(restore(
-    timeout === Infinity
-      ? Effect.asSome(queued.granted)
-      : Effect.timeoutOption(queued.granted, Math.max(0, startedAt + timeout - time.now()))
-  ))
+  const left = () => startedAt + timeout - time.now()
+  // A timer may be early by a part of a millisecond.
+  const limited: typeof inTime = Effect.suspend(() =>
+    Effect.flatMap(inTime, (grant) => Option.isNone(grant) && left() > 0 ? limited : Effect.succeed(grant))
+  )
+  const inTime = Effect.suspend(() => Effect.timeoutOption(queued.granted, Math.max(0, Math.ceil(left()))))
+  const waited = yield* Effect.exit(restore(timeout === Infinity ? Effect.asSome(queued.granted) : limited))
   if (Exit.isSuccess(waited) && Option.isSome(waited.value)) {
     return waited.value.value
   }
