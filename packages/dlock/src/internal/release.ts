@@ -35,27 +35,29 @@ export const withdrawals = (
 (key, claim) => {
   const ttl = Duration.toMillis(claim.ttl)
   const limit = Math.min(ttl / 3, patience)
-  const attempts = (pause: number) =>
-    Effect.retry(
-      Effect.timeoutOrElse(store.withdraw(claim), { duration: limit, orElse: () => Effect.fail(silent) }),
-      { while: (error) => error.retryable, schedule: Schedule.spaced(pause) }
-    )
-  const behind = attempts(Math.min(ttl / 10, 500)).pipe(
-    Effect.timeoutOption(ttl + Duration.toMillis(claim.guardGap)),
-    Effect.ignoreCause
-  )
-  return attempts(limit / 20).pipe(
-    Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.fail(silent) }),
+  const within = <A>(effect: Effect.Effect<A, LockBackendError>) =>
+    Effect.timeoutOrElse(effect, { duration: limit, orElse: () => Effect.fail(silent) })
+  const untilAnswered = <A>(effect: Effect.Effect<A, LockBackendError>, pause: number) =>
+    Effect.retry(effect, { while: (error) => error.retryable, schedule: Schedule.spaced(pause) })
+
+  return within(untilAnswered(store.withdraw(claim), limit / 20)).pipe(
     Effect.asVoid,
     Effect.catchCause((cause) => {
       const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-      const goesOn = error?.retryable === true
-      if (goesOn) fork(behind)
-      const then = goesOn
-        ? "it is tried again until the time to live ends the claim"
-        : "the time to live will end the claim"
       const why = error === silent ? "the backend did not answer in time" : cause
-      return logged(Effect.logWarning(`A release failed; ${then}`, why), key)
+      if (error?.retryable !== true) {
+        return logged(Effect.logWarning("A release failed; the time to live will end the claim", why), key)
+      }
+      fork(
+        untilAnswered(within(store.withdraw(claim)), Math.min(ttl / 10, 500)).pipe(
+          Effect.timeoutOption(ttl + Duration.toMillis(claim.guardGap)),
+          Effect.ignoreCause
+        )
+      )
+      return logged(
+        Effect.logWarning("A release failed; it is tried again until the time to live ends the claim", why),
+        key
+      )
     })
   )
 }
