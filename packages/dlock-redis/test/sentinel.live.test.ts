@@ -124,6 +124,27 @@ describe("behind sentinels", () => {
     60_000
   )
 
+  it.live("a lock that the replica has is kept over the failover", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel())
+      const { withLock } = yield* locker({ sentinels: sentinelsOf(servers.sentinels.servers), master: "dlock" })
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          const promoted = servers.servers[1]!
+          yield* eventually("it is replicated", async () =>
+            (await command(promoted.port, "EXISTS dlock:k")).includes("1"))
+          servers.servers[0]!.signal("SIGKILL")
+          servers.isolate()
+          yield* Effect.promise(servers.promoted)
+          yield* Effect.sleep("10 seconds")
+          yield* lease.ensureHeld
+          const ttl = Number((yield* Effect.promise(() =>
+            command(promoted.port, "PTTL dlock:k")
+          )).slice(1))
+          assert.isAbove(ttl, 4_000, "the new primary confirms its renewals")
+        }), { ttl: "9 seconds" })
+    }).pipe(Effect.scoped), 60_000)
+
   it.live("takes all its settings from Config, and misses the name of the primary", () =>
     Effect.gen(function*() {
       const servers = yield* group(() => startSentinel({ password: "right", sentinelPassword: "watch" }))
