@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
+import { startCluster } from "dlock-testing"
 import { Context, Deferred, Effect, Fiber, Layer, Redacted } from "effect"
 import { type LockBackendError, LockStore } from "effect-dlock"
 import { RedisLocker, RedisLockStore } from "effect-dlock-redis"
 import { Conformance } from "effect-dlock/testing"
-import { eventually, fails, locker, plainClient, server } from "./support.ts"
+import { eventually, fails, group, locker, plainClient, server } from "./support.ts"
 
 /** What the documentation says that a user needs. */
 const commands = [
@@ -64,6 +65,22 @@ describe("a user with the documented permissions and no more", () => {
         { concurrency: 8, discard: true }
       )
     }).pipe(Effect.scoped), 60_000)
+
+  it.live("and two more on a cluster, locks there", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster())
+      const rules = [...commands, ...keys, ...channels, "+cluster|slots", "+cluster|info"]
+      for (const { url } of servers) {
+        const admin = yield* plainClient(url)
+        yield* Effect.promise(() => admin.acl("SETUSER", "locker", "on", ">s3cret", "resetchannels", "-@all", ...rules))
+      }
+      const { withLock } = yield* locker({
+        cluster: servers.map(({ port }) => `127.0.0.1:${port}`),
+        username: "locker",
+        password: Redacted.make("s3cret")
+      })
+      yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
+    }).pipe(Effect.scoped))
 
   it.live("is refused at once, by name, for each that is missing", () =>
     Effect.gen(function*() {

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { startRedisTls } from "dlock-testing"
+import { freePorts, startRedisTls } from "dlock-testing"
 import { ConfigProvider, Duration, Effect, Layer, Redacted } from "effect"
 import { RedisLocker, RedisLockerLive, type RedisLockerOptions } from "effect-dlock-redis"
 import { Redis } from "ioredis"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { built, fails, group, locker, server } from "./support.ts"
+import { built, eventually, fails, group, locker, server } from "./support.ts"
 
 /** Fails in time, and says why. */
 const refusal = (options: RedisLockerOptions) =>
@@ -53,6 +53,23 @@ describe("over TLS", () => {
       const error = yield* fails(from(keyless))
       assert.strictEqual(error._tag, "ConfigError")
       assert.include(error.message, "DLOCK_REDIS_KEY")
+    }).pipe(Effect.scoped))
+
+  it.live("goes to every node of a cluster that way", () =>
+    Effect.gen(function*() {
+      const [bus] = yield* Effect.promise(() => freePorts(1))
+      const args = `--cluster-enabled yes --tls-cluster yes --cluster-announce-ip 127.0.0.1 --cluster-port ${bus}`
+        .split(" ")
+      const { ca, port } = yield* group(() => startRedisTls({ args }))
+      const admin = yield* Effect.acquireRelease(
+        Effect.sync(() => new Redis({ port, host: "127.0.0.1", tls: { ca } })),
+        (client) => Effect.sync(() => client.disconnect())
+      )
+      yield* Effect.promise(() => admin.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383"))
+      yield* eventually("the cluster", async () =>
+        String(await admin.call("CLUSTER", "INFO")).includes("cluster_state:ok"))
+      const { withLock } = yield* locker({ cluster: `rediss://127.0.0.1:${port}`, tls: { ca } })
+      yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
     }).pipe(Effect.scoped))
 
   it.live("fails in time where the server does not speak it", () =>
