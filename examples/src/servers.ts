@@ -21,7 +21,8 @@ const servers = {
     name: "Redis",
     program: "redis-server",
     variable: "DLOCK_REDIS_URL",
-    start: () => startRedis()
+    // As the library advises: it warns of one that forgets.
+    start: () => startRedis({ args: ["--appendonly", "yes"] })
   },
   etcd: { article: "an", name: "etcd", program: "etcd", variable: "DLOCK_ETCD_HOSTS", start: () => startEtcd() }
 } as const

@@ -1,11 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
 import { command, freePorts, recordLag, startCluster, startProxy } from "dlock-testing"
-import { ConfigProvider, Context, Deferred, Duration, Effect, Fiber, Layer, Schedule, Scope } from "effect"
-import { LockStore } from "effect-dlock"
+import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Schedule, Scope } from "effect"
 import { RedisLocker, RedisLockerLive, RedisLockStore } from "effect-dlock-redis"
-import { Conformance } from "effect-dlock/testing"
 import { Cluster, Redis } from "ioredis"
-import { built, commandsSent, eventually, fails, group, locker, plainClient } from "./support.ts"
+import {
+  built,
+  commandsSent,
+  doesWhatEveryStoreDoes,
+  eventually,
+  fails,
+  group,
+  locker,
+  plainClient
+} from "./support.ts"
 
 type Servers = ReadonlyArray<{ readonly port: number }>
 
@@ -27,24 +34,11 @@ const sentTo = (servers: Servers) =>
   })
 
 describe("the Redis store on a cluster", () => {
-  let servers: Servers = []
-  const shared = Effect.suspend(() => Layer.build(Layer.fresh(RedisLockStore.layer({ cluster: nodesOf(servers) }))))
-    .pipe(Effect.map((context) => Context.get(context, LockStore)))
-  const cases = Conformance.cases({ client: shared, advance: Effect.sleep, ttl: "400 millis" })
   it.live("does what every store does", () =>
     Effect.gen(function*() {
-      servers = (yield* cluster).servers
-      yield* Effect.forEach(
-        cases,
-        ({ name, run }) =>
-          Effect.scoped(run).pipe(
-            Effect.timeout("30 seconds"),
-            Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))
-          ),
-        { concurrency: 8, discard: true }
-      )
-      assert.isAbove(cases.length, 10)
-    }).pipe(Effect.scoped), 120_000)
+      const { servers } = yield* cluster
+      yield* doesWhatEveryStoreDoes(RedisLockStore.layer({ cluster: nodesOf(servers) }))
+    }).pipe(Effect.scoped), 60_000)
 })
 
 describe("a locker on a cluster", () => {

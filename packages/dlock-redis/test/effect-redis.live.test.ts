@@ -3,11 +3,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { recordLag, startReplicated } from "dlock-testing"
 import { redisUrl } from "dlock-testing/context"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, References, Scope } from "effect"
-import { type LockBackendError, LockStore, type OwnershipLost } from "effect-dlock"
+import type { LockBackendError, OwnershipLost } from "effect-dlock"
 import { RedisLocker, type RedisLockerSettings, RedisLockStore } from "effect-dlock-redis"
-import { Conformance } from "effect-dlock/testing"
 import { Redis } from "effect/persistence/Redis"
-import { built, eventually, fails, group, locker, plainClient, server } from "./support.ts"
+import { built, doesWhatEveryStoreDoes, eventually, fails, group, locker, plainClient, server } from "./support.ts"
 
 /** A service of Redis that a program has, and a locker over it. */
 const program = (url: string, options: RedisLockerSettings = {}) =>
@@ -21,20 +20,9 @@ const program = (url: string, options: RedisLockerSettings = {}) =>
 
 describe("the Redis store over Effect's own service", () => {
   for (const RESP of [2, 3] as const) {
-    const client = Effect.suspend(() =>
-      Layer.build(Layer.fresh(
-        RedisLockStore.layerEffectRedis().pipe(Layer.provide(NodeRedis.layer({ url: redisUrl(), RESP })))
-      ))
-    ).pipe(
-      Effect.provideService(References.MinimumLogLevel, "Error"),
-      Effect.map((context) => Context.get(context, LockStore))
-    )
     it.live(`does what every store does, by RESP${RESP}`, () =>
-      Effect.forEach(
-        Conformance.cases({ client, advance: Effect.sleep, ttl: "400 millis" }),
-        ({ name, run }) =>
-          Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
-        { concurrency: 8, discard: true }
+      doesWhatEveryStoreDoes(
+        RedisLockStore.layerEffectRedis().pipe(Layer.provide(NodeRedis.layer({ url: redisUrl(), RESP })))
       ), 60_000)
   }
 })

@@ -1,11 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ioredisLine } from "dlock-testing/context"
-import { Context, Effect, Layer } from "effect"
-import { LockStore } from "effect-dlock"
+import { Effect } from "effect"
 import { RedisLocker, RedisLockStore } from "effect-dlock-redis"
-import { Conformance } from "effect-dlock/testing"
 import { Redis } from "ioredis"
-import { built, plainClient, server } from "./support.ts"
+import { built, doesWhatEveryStoreDoes, plainClient, server } from "./support.ts"
 
 describe(`the line of ioredis that this project is for: ${ioredisLine()}`, () => {
   it.live("is the one that tests and library use", () =>
@@ -26,15 +24,6 @@ describe(`the line of ioredis that this project is for: ${ioredisLine()}`, () =>
     Effect.gen(function*() {
       const redis = yield* server
       const client = new Redis({ host: "127.0.0.1", port: redis.port, protocol: 2, lazyConnect: true })
-      const store = Effect.map(
-        Effect.suspend(() => Layer.build(Layer.fresh(RedisLockStore.layerClient(client)))),
-        (context) => Context.get(context, LockStore)
-      )
-      yield* Effect.forEach(
-        Conformance.cases({ client: store, advance: Effect.sleep, ttl: "400 millis" }),
-        ({ name, run }) =>
-          Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
-        { concurrency: 8, discard: true }
-      )
+      yield* doesWhatEveryStoreDoes(RedisLockStore.layerClient(client))
     }).pipe(Effect.scoped), 60_000)
 })

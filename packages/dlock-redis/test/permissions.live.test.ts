@@ -1,10 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { startCluster } from "dlock-testing"
-import { Context, Deferred, Effect, Fiber, Layer, Redacted } from "effect"
-import { type LockBackendError, LockStore } from "effect-dlock"
+import { Deferred, Effect, Fiber, Redacted } from "effect"
+import type { LockBackendError } from "effect-dlock"
 import { RedisLocker, RedisLockStore } from "effect-dlock-redis"
-import { Conformance } from "effect-dlock/testing"
-import { eventually, fails, group, locker, plainClient, server } from "./support.ts"
+import { doesWhatEveryStoreDoes, eventually, fails, group, locker, plainClient, server } from "./support.ts"
 
 /** What the documentation says that a user needs. */
 const commands = [
@@ -54,16 +53,7 @@ describe("a user with the documented permissions and no more", () => {
     Effect.gen(function*() {
       const { may, url } = yield* restricted
       yield* may(...commands, "allkeys", ...channels)
-      const client = Effect.map(
-        Effect.suspend(() => Layer.build(Layer.fresh(RedisLockStore.layer({ url })))),
-        (context) => Context.get(context, LockStore)
-      )
-      yield* Effect.forEach(
-        Conformance.cases({ client, advance: Effect.sleep, ttl: "400 millis" }),
-        ({ name, run }) =>
-          Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
-        { concurrency: 8, discard: true }
-      )
+      yield* doesWhatEveryStoreDoes(RedisLockStore.layer({ url }))
     }).pipe(Effect.scoped), 60_000)
 
   it.live("and two more on a cluster, locks there", () =>

@@ -1,7 +1,8 @@
 import { type Proxy, type Server, startProxy, startRedis } from "dlock-testing"
 import { type Config, Context, Effect, Layer, References, type Scope } from "effect"
-import { type LockBackendError, Locker } from "effect-dlock"
+import { type LockBackendError, Locker, LockStore } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
+import { Conformance } from "effect-dlock/testing"
 import { Redis } from "ioredis"
 
 /** A Redis of a test's own, which it may stop, freeze and kill. */
@@ -49,6 +50,21 @@ export const group = <A extends { readonly stop: () => Promise<void> }>(
   start: () => Promise<A>
 ): Effect.Effect<A, never, Scope.Scope> =>
   Effect.acquireRelease(Effect.promise(start), (group) => Effect.promise(() => group.stop()))
+
+/** What every store does, of a store in a setting of its own: eight cases at a time. */
+export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore, E>) => {
+  const client = Effect.suspend(() => Layer.build(Layer.fresh(layer))).pipe(
+    Effect.provideService(References.MinimumLogLevel, "Error"),
+    Effect.map((context) => Context.get(context, LockStore)),
+    Effect.orDie
+  )
+  return Effect.forEach(
+    // Long enough for eight at once on a machine that has other work.
+    Conformance.cases({ client, advance: Effect.sleep, ttl: "1 second" }),
+    ({ name, run }) => Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
+    { concurrency: 8, discard: true }
+  )
+}
 
 /** A section as the resource saw it; times in milliseconds of one clock. */
 export interface Section {
