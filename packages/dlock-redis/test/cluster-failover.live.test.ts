@@ -9,14 +9,14 @@ type Message =
   | { readonly failed: string }
   | { readonly started: number }
 
+/** The clock of all processes. */
 const now = () => performance.timeOrigin + performance.now()
 
-/** The clock of all processes. */
 const processes = 3
 const keys = 50
 
 /** Sections of several processes on fifty keys while `fault` befalls the primary of a third of them. */
-const underLoad = (fault: (primary: Server) => void, after: (primary: Server) => Effect.Effect<void>) =>
+const underLoad = (fault: (primary: Server) => void, wake?: (primary: Server) => Effect.Effect<void>) =>
   Effect.gen(function*() {
     const { servers } = yield* group(() => startCluster({ replicas: 1, nodeTimeoutMs: 1_000 }))
     const [primary, second, , replica] = servers as [Server, Server, Server, Server]
@@ -61,7 +61,8 @@ const underLoad = (fault: (primary: Server) => void, after: (primary: Server) =>
       5_000 + recorded.max()
     )
     const back = now() - failedOverAt
-    yield* after(primary)
+    const wokenAt = wake === undefined ? Infinity : now()
+    if (wake !== undefined) yield* wake(primary)
     yield* Effect.sleep("1 second")
     for (const worker of workers) worker.send({ stop: true })
     yield* Effect.forEach(workers, (worker) => Effect.promise(() => worker.exited))
@@ -82,7 +83,11 @@ const underLoad = (fault: (primary: Server) => void, after: (primary: Server) =>
           ))
         }`
     )
-    assert.deepStrictEqual(violations(all, lost), [])
+    // A node that wakes serves what lies in its sockets before it hears that it was replaced. Those grants and the new
+    // primary's are of one moment: their holders may come in either order, and the resource refuses the smaller token.
+    const woken = ({ enteredAt, key }: Section) =>
+      concerned.has(key) && enteredAt > wokenAt && enteredAt < wokenAt + 1_000
+    assert.deepStrictEqual(violations(all, { overlap: lost, token: woken }), [])
     // The other shards do not stop for long: while the cluster is not whole, it serves nobody.
     const others = all.filter(({ key }) => !concerned.has(key)).toSorted((a, b) => a.enteredAt - b.enteredAt)
     assert.isAbove(others.filter(({ enteredAt }) => enteredAt > struckAt).length, keys)
@@ -105,7 +110,7 @@ const keysOn = (server: Server) =>
 describe("a cluster of three primaries, each with a replica, under load on fifty keys", () => {
   it.live(
     "goes on after a primary was killed",
-    () => Effect.scoped(underLoad((primary) => primary.signal("SIGKILL"), () => Effect.void)),
+    () => Effect.scoped(underLoad((primary) => primary.signal("SIGKILL"))),
     90_000
   )
 

@@ -74,7 +74,7 @@ describe("behind sentinels", () => {
         assert.strictEqual(confirmed, 0)
         assert.strictEqual(exit._tag, "Failure", "the first holder was told")
         // The overlap is what the failover cost; the newer holder has the larger token.
-        assert.deepStrictEqual(violations(yield* Ref.get(sections), () => true), [])
+        assert.deepStrictEqual(violations(yield* Ref.get(sections), { overlap: () => true }), [])
       }).pipe(Effect.scoped),
     60_000
   )
@@ -119,7 +119,7 @@ describe("behind sentinels", () => {
         yield* Fiber.interrupt(running)
         recorded.stop()
         yield* Effect.log(`sections went on ${gap.toFixed(0)} ms after the promotion, ${sections.length} in all`)
-        assert.deepStrictEqual(violations(sections, ({ enteredAt }) => enteredAt > promotedAt - 5_000), [])
+        assert.deepStrictEqual(violations(sections, { overlap: ({ enteredAt }) => enteredAt > promotedAt - 5_000 }), [])
       }).pipe(Effect.scoped),
     60_000
   )

@@ -75,18 +75,23 @@ export interface Section {
 }
 
 /**
- * What was wrong: sections of one lock that overlap, unless that is forgiven, and tokens that do not grow in the order
- * of entry, which nothing excuses.
+ * What was wrong: sections of one lock that overlap, and tokens that do not grow in the order of entry, unless the one
+ * that came later is forgiven.
  */
-export const violations = (sections: ReadonlyArray<Section>, forgiven: (later: Section) => boolean = () => false) => {
+export const violations = (
+  sections: ReadonlyArray<Section>,
+  forgiven: { readonly overlap?: (later: Section) => boolean; readonly token?: (later: Section) => boolean } = {}
+) => {
   const found: Array<string> = []
   for (const [key, of] of Map.groupBy(sections, ({ key }) => key)) {
     const ordered = of.toSorted((a, b) => a.enteredAt - b.enteredAt)
     ordered.forEach((later, index) => {
       const before = ordered[index - 1]
       if (before === undefined) return
-      if (later.token <= before.token) found.push(`${key}: token ${later.token} after ${before.token}`)
-      if (later.enteredAt < before.leftAt && !forgiven(later)) {
+      if (later.token <= before.token && forgiven.token?.(later) !== true) {
+        found.push(`${key}: token ${later.token} after ${before.token}`)
+      }
+      if (later.enteredAt < before.leftAt && forgiven.overlap?.(later) !== true) {
         found.push(`${key}: entered ${(before.leftAt - later.enteredAt).toFixed(1)} ms before the other left`)
       }
     })

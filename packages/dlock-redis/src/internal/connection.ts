@@ -63,13 +63,13 @@ export const open: (
     if (isCluster(commands)) commands.on("+node", (node: Redis) => node.once("ready", missed))
     else commands.on("ready", missed)
 
-    const onSilence = isCluster(commands) ? lookAround(commands) : undefined
+    const watched = isCluster(commands) ? lookingAround(commands) : undefined
     return {
       run: runner(clock, {
         ready: () => commands.status === "ready",
         send: (command, program, { args, keys }) => {
           const reply = commands[command](program, keys.length, ...keys, ...args)
-          return onSilence === undefined ? reply : reply.catch(onSilence)
+          return watched === undefined ? reply : watched(reply)
         }
       }),
       slotted: isCluster(commands),
@@ -106,19 +106,40 @@ export const open: (
 )
 
 /**
- * A node that does not answer may have been replaced. A cluster's client finds out when it is sent elsewhere; a node
- * that is silent sends nobody anywhere.
+ * A node that does not answer may have been replaced. A cluster's client finds out when it is sent elsewhere, and a node
+ * that is silent sends nobody anywhere: so it is made to look. What it finds to have left the cluster it disconnects, and
+ * no answer that comes late from there is believed.
  */
-const lookAround = (cluster: Cluster) => {
-  let lookedAt = -Infinity
-  return (error: unknown): never => {
-    if (!isReply(sanitized(error)) && performance.now() > lookedAt + 250) {
-      lookedAt = performance.now()
-      cluster.refreshSlotsCache()
-    }
-    throw error
+const lookingAround = (cluster: Cluster) => {
+  const pending = new Set<{ readonly sentAt: number }>()
+  let timer: NodeJS.Timeout | undefined
+  const look = (): void => {
+    const [oldest] = pending
+    if (oldest === undefined) {
+      clearInterval(timer)
+      timer = undefined
+    } else if (performance.now() > oldest.sentAt + silence) cluster.refreshSlotsCache()
+  }
+  return (reply: Promise<unknown>): Promise<unknown> => {
+    const request = { sentAt: performance.now() }
+    pending.add(request)
+    timer ??= setInterval(look, silence / 2).unref()
+    return reply.then(
+      (value) => {
+        pending.delete(request)
+        return value
+      },
+      (error: unknown) => {
+        pending.delete(request)
+        if (!isReply(sanitized(error))) cluster.refreshSlotsCache()
+        throw error
+      }
+    )
   }
 }
+
+/** Milliseconds after which a cluster's node is called silent. */
+const silence = 500
 
 const described = (server: Redis): { readonly name: string; readonly ask: Ask } => ({
   name: server.options.sentinels ? server.options.name! : `${server.options.host}:${server.options.port}`,
