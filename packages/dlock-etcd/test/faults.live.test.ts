@@ -696,6 +696,32 @@ describe("a layer that closes", () => {
     }).pipe(Effect.scoped))
 })
 
+describe("a layer that closes while an answer is under way", () => {
+  it.live("fails whoever is told of a place in the queue only then", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const holder = yield* locker({ hosts: etcd.url })
+      yield* holder.scoped("k")
+      let slow = false
+      const waiter = yield* Effect.scoped(Effect.gen(function*() {
+        const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+          ...port,
+          txn: (request, limit) =>
+            Effect.tap(port.txn(request, limit), () => slow ? Effect.sleep("500 millis") : Effect.void)
+        }))
+        yield* withLock("warm", Effect.void)
+        slow = true
+        const waiter = yield* Effect.forkDetach(Effect.flip(withLock("k", Effect.void)), { startImmediately: true })
+        yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+        return waiter
+      }))
+      const error = yield* Effect.timeout(Fiber.join(waiter), "5 seconds")
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isFalse((error as LockBackendError).retryable)
+    }).pipe(Effect.scoped))
+})
+
 describe("over a server that answers some calls only", () => {
   it.live("a lease whose keep-alives fail is not believed in because a transaction went through", () =>
     Effect.gen(function*() {

@@ -1,5 +1,7 @@
+import type { LockBackendError } from "effect-dlock/LockError"
 import { type Claim, type Held, LockStore, type Loss, type Renewal } from "effect-dlock/LockStore"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
@@ -128,18 +130,28 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     }
   }).pipe(Effect.forkScoped)
 
-  // Whatever is left goes with its leases, and the process can end.
+  // Whatever is left goes with its leases, and the process can end. What is under way is not waited for: nobody would
+  // tell it any more that its turn has come.
+  const closing = Deferred.makeUnsafe<never, LockBackendError>()
+  const untilClosed = <A>(effect: Effect.Effect<A, LockBackendError>): Effect.Effect<A, LockBackendError> =>
+    Effect.raceFirst(effect, Deferred.await(closing))
   yield* Effect.addFinalizer(() => {
     closed = true
+    Deferred.doneUnsafe(closing, Effect.fail(backendError("acquire")(isClosed)))
     watches.close()
     return leases.close()
   })
 
   return LockStore.of({
-    request: (claim, mode) =>
-      Effect.suspend(() => closed ? Effect.fail(backendError("acquire")(isClosed)) : request(claim, mode)),
+    request: (claim, mode) => untilClosed(Effect.suspend(() => request(claim, mode))),
     renew,
-    withdraw,
+    withdraw: (claim) =>
+      Effect.suspend(() =>
+        closed
+          ? Effect.succeed("cancelled")
+          : Effect.catch(untilClosed(withdraw(claim)), (error) =>
+            closed ? Effect.succeed("cancelled") : Effect.fail(error))
+      ),
     losses: Stream.fromPubSub(losses)
   })
 })
