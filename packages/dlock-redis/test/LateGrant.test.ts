@@ -5,6 +5,7 @@ import { TestClock } from "effect/testing"
 import type { Port } from "../src/internal/port.ts"
 import type * as Scripts from "../src/internal/scripts.ts"
 import * as Store from "../src/internal/store.ts"
+import { plainSettings, silentPort } from "./model/port.ts"
 
 const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: false }
 const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
@@ -20,13 +21,7 @@ describe("a grant that is read too late to be believed", () => {
         return sent.length === 1 ? { _tag: "Granted", token: 7n } : queued
       }
       const port: Port = {
-        inbox: "inbox",
-        onMessage: () => {},
-        onReconnect: () => {},
-        probe: Effect.void,
-        slotted: false,
-        servers: () => [],
-        replicated: () => Effect.die("nobody waits for replicas"),
+        ...silentPort,
         run: (script) =>
           Effect.suspend(() => {
             const now = clock.monotonicTimeNanosUnsafe()
@@ -38,13 +33,7 @@ describe("a grant that is read too late to be believed", () => {
           })
       }
       yield* TestClock.adjust("1 minute")
-      const store = yield* Store.make(port, {
-        keyPrefix: "",
-        retryInterval: 100,
-        callLimit: 2_000,
-        interop: false,
-        waitReplicas: 0
-      })
+      const store = yield* Store.make(port, plainSettings)
       const locker = Locker.layer().pipe(Layer.provide(Layer.succeed(LockStore, store)))
       const waiting = yield* Effect.forkChild(
         Effect.flip(

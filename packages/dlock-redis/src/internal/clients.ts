@@ -71,6 +71,9 @@ const safeCluster = (options: RedisOptions, callLimit: number): ClusterSettings 
   shardedSubscribers: false,
   retryDelayOnFailover: 0,
   retryDelayOnClusterDown: 0,
+  // What is refused while its slot moves, or is sent elsewhere, has not run; for how long it is tried is ours to say.
+  retryDelayOnTryAgain: 20,
+  maxRedirections: 5,
   clusterRetryStrategy: backOff,
   slotsRefreshTimeout: Math.min(callLimit, 1_000),
   keyPrefix: "",

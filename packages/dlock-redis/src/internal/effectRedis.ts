@@ -10,7 +10,7 @@ import type * as Scope from "effect/Scope"
 import { decoded, runner } from "./call.ts"
 import type { Limits } from "./clients.ts"
 import { newInbox } from "./connection.ts"
-import { fromClient, notConnected } from "./failure.ts"
+import { fromClient, notConnected, silent } from "./failure.ts"
 import type { Ask, Port } from "./port.ts"
 
 /**
@@ -31,7 +31,7 @@ export const open: (
     Effect.mapError(redis.send(command, ...args), (error) => fromClient(error.cause))
   yield* Effect.timeoutOrElse(ask("PING"), {
     duration: limits.connectTimeout,
-    orElse: () => Effect.fail(fromClient(new Error("no answer in time")))
+    orElse: () => Effect.fail(silent)
   }).pipe(Effect.mapError(({ cause, retryable }) => notConnected(cause, retryable)))
 
   // The service does not tell of a connection that was lost and made again, only of one that is given up. What was sent
@@ -71,7 +71,7 @@ export const open: (
     run: (script, args, tally) =>
       Effect.timeoutOrElse(run(script, args, tally), {
         duration: limits.callLimit,
-        orElse: () => Effect.fail(fromClient(new Error("no answer in time")))
+        orElse: () => Effect.fail(silent)
       }),
     slotted: false,
     inbox,

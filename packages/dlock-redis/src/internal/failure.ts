@@ -21,6 +21,9 @@ export const isReply = (error: Error): boolean =>
 
 export const isRefusedCredentials = (error: Error): boolean => credentials.test(error.message)
 
+/** What a cluster's client puts before the last of several refusals: none of them let the script start. */
+const redirected = /^Too many Cluster redirections\. Last error: (ReplyError: )?/
+
 /**
  * An error of the client as we pass it on: its name and words, without the command and its arguments that the client
  * hangs on it, and without the user and password of an address.
@@ -28,7 +31,7 @@ export const isRefusedCredentials = (error: Error): boolean => credentials.test(
 export const sanitized = (error: unknown): Error => {
   const { code, message, name } = (error ?? {}) as { readonly [field in "code" | "message" | "name"]?: unknown }
   const words = [message, code, "unknown failure"].find((text) => typeof text === "string" && text !== "") as string
-  const clean = new Error(words.replace(/\/\/[^@/\s]*@/g, "//"))
+  const clean = new Error(words.replace(/\/\/[^@/\s]*@/g, "//").replace(redirected, ""))
   clean.name = typeof name === "string" ? name : "Error"
   return clean
 }
@@ -38,6 +41,14 @@ export const notSent: CallFailure = {
   notDone: true,
   retryable: true,
   cause: new Error("Redis is not connected")
+}
+
+/** A server that did not answer in the time that a call has. */
+export const silent: CallFailure = {
+  _tag: "CallFailure",
+  notDone: false,
+  retryable: true,
+  cause: new Error("Redis did not answer in time")
 }
 
 export const fromClient = (error: unknown): CallFailure => {

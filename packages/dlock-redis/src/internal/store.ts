@@ -1,5 +1,6 @@
 import { LockBackendError } from "effect-dlock/LockError"
 import { type Answer, type Claim, type Held, LockStore, type Renewal, type Withdrawn } from "effect-dlock/LockStore"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -9,7 +10,7 @@ import * as Stream from "effect/Stream"
 import { chunks } from "./chunks.ts"
 import { Claims, labelOf, toMillis } from "./claims.ts"
 import type { Entry } from "./entry.ts"
-import { backendError } from "./failure.ts"
+import { backendError, silent } from "./failure.ts"
 import { type Names, names } from "./names.ts"
 import type { CallFailure, Port } from "./port.ts"
 import * as Replicas from "./replicas.ts"
@@ -146,8 +147,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       })
     })
 
-  const renewSome = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
-    Effect.match(
+  const renewSome = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>, CallFailure> =>
+    Effect.map(
       port.run(Scripts.renew, {
         claims: held.map(({ claim, fencingToken }) => ({
           names: claims.namesOf(claim),
@@ -158,31 +159,45 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
           capacity: claim.capacity
         }))
       }),
-      {
-        onFailure: (failure: CallFailure): ReadonlyArray<Renewal> => {
-          const error = backendError("renew")(failure)
-          return held.map(() => ({ _tag: "Unknown", error }))
-        },
-        onSuccess: ({ sentAt, value }) =>
-          value.map((reply, index): Renewal => {
-            if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
-            const entry = claims.entries.get(held[index]!.claim.id)
-            if (entry !== undefined) forget(entry)
-            return { _tag: reply === "expired" ? "Gone" : "Replaced" }
-          })
-      }
+      ({ sentAt, value }) =>
+        value.map((reply, index): Renewal => {
+          if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
+          const entry = claims.entries.get(held[index]!.claim.id)
+          if (entry !== undefined) forget(entry)
+          return { _tag: reply === "expired" ? "Gone" : "Replaced" }
+        })
     )
+
+  /** While their slot moves, locks that are not all on one side of the move are refused together and served apart. */
+  const renewTogetherOrApart = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
+    renewSome(held).pipe(
+      Effect.catchIf(
+        ({ cause }) => held.length > 1 && cause.message.startsWith("TRYAGAIN"),
+        () => Effect.map(Effect.forEach(held, (one) => renewInTime([one]), { concurrency: "unbounded" }), Arr.flatten)
+      ),
+      Effect.catch((failure) => Effect.succeed(unknown(held, failure)))
+    )
+
+  /**
+   * A call ends before the limit of the core is over for all of them: what one node of a cluster does not answer costs
+   * the locks on the others nothing.
+   */
+  const renewInTime = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
+    Effect.timeoutOrElse(renewTogetherOrApart(held), {
+      duration: Math.min(...held.map(({ claim }) => Duration.toMillis(claim.ttl))) / 8,
+      orElse: () => Effect.succeed(unknown(held, silent))
+    })
 
   /** As many claims a call as the server takes: on a cluster those of one slot. */
   const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> => {
-    if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewSome(held)
+    if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewInTime(held)
     const indexes = Array.from(held.keys())
     const slots = port.slotted
       ? Array.from(Map.groupBy(indexes, (index) => claims.namesOf(held[index]!.claim).hashed).values())
       : [indexes]
     const calls = slots.flatMap((slot) => chunks(slot, renewalsPerCall))
     return Effect.map(
-      Effect.forEach(calls, (call) => renewSome(call.map((index) => held[index]!)), { concurrency: "unbounded" }),
+      Effect.forEach(calls, (call) => renewInTime(call.map((index) => held[index]!)), { concurrency: "unbounded" }),
       (answers) => {
         const all: Array<Renewal> = []
         calls.forEach((call, nth) => call.forEach((index, place) => (all[index] = answers[nth]![place]!)))
@@ -233,3 +248,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 })
 
 const renewalsPerCall = 256
+
+const unknown = (held: ReadonlyArray<Held>, failure: CallFailure): ReadonlyArray<Renewal> => {
+  const error = backendError("renew")(failure)
+  return held.map(() => ({ _tag: "Unknown", error }))
+}

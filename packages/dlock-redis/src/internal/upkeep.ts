@@ -7,6 +7,7 @@ import * as FiberSet from "effect/FiberSet"
 import { chunks } from "./chunks.ts"
 import { type Claims, toMillis } from "./claims.ts"
 import type { Entry } from "./entry.ts"
+import { silent } from "./failure.ts"
 import type { Port } from "./port.ts"
 import * as Scripts from "./scripts.ts"
 import type { Group } from "./waiting.ts"
@@ -42,13 +43,10 @@ export const keep = Effect.fnUntraced(function*(
       }))
       const limit = Math.min(callLimit, ...asked.map(({ ttl }) => ttl / 4))
       return port.run(Scripts.refresh, { names: group.names, inbox: port.inbox, claims: asked }).pipe(
-        Effect.timeoutOption(limit),
+        Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.fail(silent) }),
         Effect.match({
-          onFailure: (failure) => due.forEach((entry) => postpone(entry, failure.cause)),
-          onSuccess: (reply) =>
-            reply._tag === "None"
-              ? due.forEach((entry) => postpone(entry, new Error("Redis did not answer in time")))
-              : reply.value.value.forEach((answer, index) => isRefreshed(due[index]!, reply.value.sentAt, answer))
+          onFailure: ({ cause }) => due.forEach((entry) => postpone(entry, cause)),
+          onSuccess: ({ sentAt, value }) => value.forEach((answer, index) => isRefreshed(due[index]!, sentAt, answer))
         })
       )
     })
@@ -95,19 +93,19 @@ export const keep = Effect.fnUntraced(function*(
     }
   }
 
-  let probeAt = Infinity
+  let probeAt = now() + probePeriod
   yield* Effect.gen(function*() {
     while (true) {
       stirred.closeUnsafe()
       refreshDue()
       const at = now()
-      if (waiting.groups.size === 0) probeAt = Infinity
-      else if (probeAt === Infinity) probeAt = at + probePeriod
-      else if (probeAt <= at) {
+      const waits = waiting.groups.size > 0
+      // However short each wait is: the first one after the period looks whether the inbox still hears.
+      if (waits && probeAt <= at) {
         probeAt = at + probePeriod
         fork(port.probe)
       }
-      claims.sleepsUntil = Math.min(waiting.nextAt(), probeAt)
+      claims.sleepsUntil = waits ? Math.min(waiting.nextAt(), probeAt) : Infinity
       yield* claims.sleepsUntil === Infinity
         ? stirred.await
         : Effect.timeoutOption(stirred.await, Math.max(1, Math.ceil(claims.sleepsUntil - at)))

@@ -1,0 +1,76 @@
+import { assert, describe, it } from "@effect/vitest"
+import { command, type Server, startCluster } from "dlock-testing"
+import { Effect, Fiber, Scope } from "effect"
+import { eventually, group, locker, plainClient } from "./support.ts"
+
+const cluster = group(() => startCluster())
+
+/**
+ * Moves the slot of `{dlock:k}` to the next node, as `redis-cli --cluster reshard` does: key by key, in the order that
+ * `rank` gives, with a pause after each.
+ */
+const moveSlot = (servers: ReadonlyArray<Server>, rank: (key: string) => number, pauseMs: number) =>
+  Effect.scoped(Effect.gen(function*() {
+    const nodes = yield* Effect.forEach(servers, ({ url }) => plainClient(url))
+    yield* Effect.promise(async () => {
+      const slot = await nodes[0]!.cluster("KEYSLOT", "dlock:k")
+      const ids = await Promise.all(nodes.map((node) => node.cluster("MYID") as Promise<string>))
+      const keys = await Promise.all(
+        nodes.map((node) => node.cluster("GETKEYSINSLOT", slot, 100) as Promise<Array<string>>)
+      )
+      const from = keys.findIndex((found) => found.length > 0)
+      const to = (from + 1) % servers.length
+      const say = async (at: number, line: string) => {
+        const reply = await command(servers[at]!.port, line)
+        if (reply.startsWith("-")) throw new Error(`${line}: ${reply}`)
+      }
+      await say(to, `CLUSTER SETSLOT ${slot} IMPORTING ${ids[from]}`)
+      await say(from, `CLUSTER SETSLOT ${slot} MIGRATING ${ids[to]}`)
+      for (const key of keys[from]!.toSorted((a, b) => rank(a) - rank(b))) {
+        await nodes[from]!.migrate("127.0.0.1", servers[to]!.port, key, 0, 1_000)
+        await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      }
+      for (let at = 0; at < servers.length; at++) await say(at, `CLUSTER SETSLOT ${slot} NODE ${ids[to]}`)
+    })
+  }))
+
+describe("a locker on a cluster whose slots move", () => {
+  it.live("keeps a lock while its slot moves to another node, and lets others in afterwards", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const { scoped, withLock } = yield* locker({ cluster: servers.map(({ port }) => `127.0.0.1:${port}`) })
+      const scope = yield* Scope.make()
+      const lease = yield* Scope.provide(scoped("k", { ttl: "2 seconds" }), scope)
+      const waiter = yield* Effect.forkChild(withLock("k", (lease) => Effect.succeed(lease.fencingToken)), {
+        startImmediately: true
+      })
+      const nodes = yield* Effect.forEach(servers, ({ url }) => plainClient(url))
+      yield* eventually("it waits", async () => {
+        const queued = await Promise.all(nodes.map((node) => node.zcard("{dlock:k}:\0q").catch(() => 0)))
+        return queued.includes(1)
+      })
+      // The lock first, and a while in which its companions are elsewhere.
+      yield* moveSlot(servers, (key) => key === "dlock:k" ? 0 : 1, 700)
+      yield* lease.ensureHeld
+      yield* Effect.sleep("1 second")
+      yield* lease.ensureHeld
+      assert.isUndefined(waiter.pollUnsafe())
+      yield* lease.release
+      assert.isTrue((yield* Effect.timeout(Fiber.join(waiter), "5 seconds")) > lease.fencingToken)
+      yield* withLock("k", Effect.void, { timeout: "1 second" })
+    }).pipe(Effect.scoped))
+
+  it.live("renews locks of one slot that are on both sides of the move", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const { scoped } = yield* locker({ cluster: servers.map(({ port }) => `127.0.0.1:${port}`) })
+      const leases = yield* Effect.forEach(
+        Array.from({ length: 10 }),
+        (_, index) => scoped(`{dlock:k}${index}`, { ttl: "2 seconds" }),
+        { concurrency: "unbounded" }
+      )
+      // Ten locks and their ten counters: for two times to live some are here and some are there.
+      yield* moveSlot(servers, (key) => key.includes("\0") ? 1 : 0, 400)
+      yield* Effect.forEach(leases, (lease) => lease.ensureHeld)
+    }).pipe(Effect.scoped), 30_000)
+})
