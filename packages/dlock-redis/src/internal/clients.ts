@@ -91,12 +91,10 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
       log
     )
   }
-  return yield* ready(
-    () => tellOfSentinels(new ioredis.Redis({ ...target.options, ...safe(limits.callLimit) })),
-    limits,
-    role,
-    log
-  )
+  const options = { ...target.options, ...safe(limits.callLimit) }
+  // Whoever sends commands limits them too, with one timer for all. The client's own is one for each.
+  if (role === "commands") delete (options as RedisOptions).commandTimeout
+  return yield* ready(() => tellOfSentinels(new ioredis.Redis(options)), limits, role, log)
 })
 
 /**

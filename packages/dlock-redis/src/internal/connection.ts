@@ -7,9 +7,9 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis } from "ioredis"
-import { decoded, runner } from "./call.ts"
+import { decoded, Pending, runner } from "./call.ts"
 import { connect, connectSubscriber, isCluster, type Limits } from "./clients.ts"
-import { fromClient, isReply, notConnected, notSent, sanitized } from "./failure.ts"
+import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
 import { lacking } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
 import type { Target } from "./target.ts"
@@ -64,14 +64,18 @@ export const open: (
     else commands.on("ready", missed)
 
     const watched = isCluster(commands) ? lookingAround(commands) : undefined
+    const together = isCluster(commands) ? undefined : gathering(commands)
+    const pending = new Pending(options.callLimit)
+    if (!isCluster(commands)) commands.on("close", () => pending.lost())
     return {
       run: runner(clock, {
         ready: () => commands.status === "ready",
         send: (command, program, { args, keys }) => {
+          together?.()
           const reply = commands[command](program, keys.length, ...keys, ...args)
           return watched === undefined ? reply : watched(reply)
         }
-      }),
+      }, pending),
       slotted: isCluster(commands),
       inbox,
       onMessage: (listener) => void messageListeners.push(listener),
@@ -81,7 +85,7 @@ export const open: (
           ? subscriber.ping().then(() => {}, () => subscriber.disconnect(true))
           : Promise.resolve()
       ),
-      servers: () => (isCluster(commands) ? commands.nodes("master") : [commands]).map(described),
+      servers: () => (isCluster(commands) ? commands.nodes("master") : [commands]).map(described(options.callLimit)),
       replicated: (script, args, replicas, limit) =>
         Effect.gen(function*() {
           if (confirming?.status !== "ready") return yield* Effect.fail(notSent)
@@ -104,6 +108,30 @@ export const open: (
     }
   }
 )
+
+/**
+ * Before each request: those of one turn of the event loop go to the socket together, since with many sections at once
+ * the writes are most of what a request costs. Not too many: the server is to begin while the next are made.
+ */
+const gathering = (client: Redis): () => void => {
+  let corked: Redis["stream"] | undefined
+  let gathered = 0
+  const flush = () => {
+    corked?.uncork()
+    corked = undefined
+  }
+  return () => {
+    const { stream } = client
+    if (stream === corked && ++gathered < requestsPerWrite) return
+    if (corked === undefined) process.nextTick(flush)
+    else corked.uncork()
+    stream.cork()
+    corked = stream
+    gathered = 0
+  }
+}
+
+const requestsPerWrite = 16
 
 /**
  * A node that does not answer may have been replaced. A cluster's client finds out when it is sent elsewhere, and a node
@@ -141,7 +169,11 @@ const lookingAround = (cluster: Cluster) => {
 /** Milliseconds after which a cluster's node is called silent. */
 const silence = 500
 
-const described = (server: Redis): { readonly name: string; readonly ask: Ask } => ({
+const described = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
   name: server.options.sentinels ? server.options.name! : `${server.options.host}:${server.options.port}`,
-  ask: (command, ...args) => Effect.tryPromise({ try: () => server.call(command, ...args), catch: fromClient })
+  ask: (command, ...args) =>
+    Effect.timeoutOrElse(Effect.tryPromise({ try: () => server.call(command, ...args), catch: fromClient }), {
+      duration: limit,
+      orElse: () => Effect.fail(silent)
+    })
 })

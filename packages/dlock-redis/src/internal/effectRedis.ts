@@ -7,7 +7,7 @@ import * as Latch from "effect/Latch"
 import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { decoded, runner } from "./call.ts"
+import { decoded, Pending, runner } from "./call.ts"
 import type { Limits } from "./clients.ts"
 import { newInbox } from "./connection.ts"
 import { fromClient, notConnected, silent } from "./failure.ts"
@@ -66,13 +66,9 @@ export const open: (
           Effect.mapError((error) => error.cause)
         )
       )
-  })
+  }, new Pending(limits.callLimit))
   return {
-    run: (script, args, tally) =>
-      Effect.timeoutOrElse(run(script, args, tally), {
-        duration: limits.callLimit,
-        orElse: () => Effect.fail(silent)
-      }),
+    run,
     slotted: false,
     inbox,
     onMessage: (listener) => void messageListeners.push(listener),

@@ -19,13 +19,14 @@ export class Entry implements Tally {
   readonly names: Names
   unanswered = 0
   state: "asking" | "queued" | "confirming" | "held" | "over" = "asking"
-  ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
+  ahead: Ahead = alone
   /** Milliseconds of monotonic time; set while it is queued. */
   refreshAt = Infinity
   /** When the last request was sent that the server answered with a place. */
   confirmedAt = 0n
-  granted: Deferred.Deferred<Granted | Gone, LockBackendError> = Deferred.makeUnsafe()
 
+  private outcome: Deferred.Deferred<Granted | Gone, LockBackendError> | undefined
+  private given: Granted | undefined
   private firstSentAt: bigint | undefined
   private base: { readonly sentAt: bigint; readonly floor: bigint } | undefined
 
@@ -40,7 +41,17 @@ export class Entry implements Tally {
     if (this.state !== "held") return
     // Asked for again after a grant: that one came too late to be believed, and must not answer for the next.
     this.state = "asking"
-    this.granted = Deferred.makeUnsafe()
+    this.outcome = undefined
+    this.given = undefined
+  }
+
+  /** How its wait ends. A claim that is granted at once is never asked. */
+  get granted(): Deferred.Deferred<Granted | Gone, LockBackendError> {
+    if (this.outcome === undefined) {
+      this.outcome = Deferred.makeUnsafe()
+      if (this.given !== undefined) Deferred.doneUnsafe(this.outcome, Effect.succeed(this.given))
+    }
+    return this.outcome
   }
 
   /** An answer said "still queued". An old one, or one about a claim that is held by now, says nothing. */
@@ -60,14 +71,12 @@ export class Entry implements Tally {
     return now < sentAt + Duration.toNanosUnsafe(this.claim.ttl) ? sentAt : undefined
   }
 
-  isGranted(token: bigint, sentAt: bigint): Granted {
-    const granted = this.grant(token, sentAt)
+  isGranted(fencingToken: bigint, confirmedAt: bigint): Granted {
     this.state = "held"
-    Deferred.doneUnsafe(this.granted, Effect.succeed(granted))
-    return granted
-  }
-
-  private grant(fencingToken: bigint, confirmedAt: bigint): Granted {
-    return { _tag: "Granted", fencingToken, ttl: this.claim.ttl, confirmedAt }
+    this.given = { _tag: "Granted", fencingToken, ttl: this.claim.ttl, confirmedAt }
+    if (this.outcome !== undefined) Deferred.doneUnsafe(this.outcome, Effect.succeed(this.given))
+    return this.given
   }
 }
+
+const alone: Ahead = { holder: undefined, place: 0, waiting: 1 }

@@ -51,6 +51,11 @@ export const silent: CallFailure = {
   cause: new Error("Redis did not answer in time")
 }
 
+export const connectionLost: CallFailure = {
+  ...silent,
+  cause: new Error("The connection to Redis was lost with a reply under way")
+}
+
 export const fromClient = (error: unknown): CallFailure => {
   const cause = sanitized(error)
   const reply = isReply(cause)

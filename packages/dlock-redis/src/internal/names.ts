@@ -1,23 +1,54 @@
-/** The keys of one lock. All hash to one slot. */
-export interface Names {
+/**
+ * The keys of one lock. All hash to one slot. Companions are put together when they are asked for: a name is kept for as
+ * long as a lock is held, its companions are needed twice.
+ */
+export class Names {
   /** The lock itself, `prefix + key`: a plain string, so that other clients exclude us and are excluded. */
   readonly lock: string
   /** What is hashed of all of them. Locks that have it in common are in one slot. */
   readonly hashed: string
+  private readonly before: string
+
+  constructor(lock: string, hashed: string, before: string) {
+    this.lock = lock
+    this.hashed = hashed
+    this.before = before
+  }
+
   /** The last fencing token. */
-  readonly counter: string
+  get counter(): string {
+    return `${this.before}\0f`
+  }
+
   /** Waiting claims by arrival. */
-  readonly queue: string
+  get queue(): string {
+    return `${this.before}\0q`
+  }
+
   /** Waiting claims by the server time at which they are dead. */
-  readonly deadlines: string
+  get deadlines(): string {
+    return `${this.before}\0d`
+  }
+
   /** What a waiting claim wants. */
-  readonly waiters: string
+  get waiters(): string {
+    return `${this.before}\0w`
+  }
+
   /** Capacity above 1: claims by the server time at which they expire. */
-  readonly holders: string
+  get holders(): string {
+    return `${this.before}\0h`
+  }
+
   /** Capacity above 1: what each holder holds. */
-  readonly values: string
+  get values(): string {
+    return `${this.before}\0v`
+  }
+
   /** The mark that a claim is cancelled. */
-  readonly mark: (id: string) => string
+  mark(id: string): string {
+    return `${this.before}\0x${id}`
+  }
 }
 
 /**
@@ -37,17 +68,5 @@ const stem = (name: string): { readonly hashed: string; readonly before: string 
 /** The keys of the lock `name` (`prefix + key`), or `undefined` where they have no common slot: `a}b`, `{}a`. */
 export const names = (name: string): Names | undefined => {
   const found = stem(name)
-  if (found === undefined) return undefined
-  const companion = (suffix: string) => `${found.before}\0${suffix}`
-  return {
-    lock: name,
-    hashed: found.hashed,
-    counter: companion("f"),
-    queue: companion("q"),
-    deadlines: companion("d"),
-    waiters: companion("w"),
-    holders: companion("h"),
-    values: companion("v"),
-    mark: (id) => companion(`x${id}`)
-  }
+  return found && new Names(name, found.hashed, found.before)
 }

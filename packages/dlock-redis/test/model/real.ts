@@ -145,7 +145,7 @@ export const advance = async (redis: Redis, names: Names, ids: ReadonlyArray<str
   for (const key of [deadlines, holders]) {
     for (const id of await redis.zrange(key, "0", "-1")) await redis.zincrby(key, -by, id)
   }
-  for (const key of [lock, counter, queue, deadlines, waiters, holders, values, ...ids.map(names.mark)]) {
+  for (const key of [lock, counter, queue, deadlines, waiters, holders, values, ...ids.map((id) => names.mark(id))]) {
     const life = await redis.pttl(key)
     if (life > by) await redis.pexpire(key, life - by)
     else if (life >= 0) await redis.del(key)

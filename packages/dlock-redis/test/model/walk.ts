@@ -253,7 +253,16 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       counter = false
       model = Model.flush(model)
       const { deadlines, holders, lock, queue, values, waiters } = names
-      await redis.del(names.counter, deadlines, holders, lock, queue, values, waiters, ...ids.map(names.mark))
+      await redis.del(
+        names.counter,
+        deadlines,
+        holders,
+        lock,
+        queue,
+        values,
+        waiters,
+        ...ids.map((id) => names.mark(id))
+      )
       ids = []
       await sameState()
     }

@@ -7,6 +7,7 @@ import { InvalidLockRequest, LockBackendError, LockTimeout } from "../LockError.
 import type { Answer, Claim, Gone, Granted, LockStore, Queued } from "../LockStore.ts"
 import * as Holder from "./holder.ts"
 import type { Restore } from "./holding.ts"
+import type { Limits } from "./limits.ts"
 import type { Withdraw } from "./release.ts"
 import * as Request from "./request.ts"
 import { fromNanos, type Time } from "./time.ts"
@@ -18,42 +19,71 @@ export interface Acquired {
   readonly wallAhead: number
 }
 
+/** What an acquire works with, the same for all of them. */
+export interface Means {
+  readonly store: LockStore["Service"]
+  readonly time: Time
+  readonly limits: Limits
+  readonly withdraw: Withdraw
+}
+
+/** One acquire: what is asked for, and how what may be interrupted is. */
+interface Asking extends Means {
+  readonly key: string
+  readonly mode: "queue" | "try"
+  readonly timeout: number
+  readonly startedAt: number
+  readonly restore: Restore
+}
+
+type Failure = LockTimeout | LockBackendError | InvalidLockRequest
+
 /**
  * Asks until granted. For an uninterruptible region, whose `restore` it takes: what has been sent runs to its answer,
  * so that nobody holds a lock they never heard of, and only the waits in between are given back. However it ends
  * without a grant, the claim has been withdrawn before.
  *
- * `Option.none` is the answer of a `try` that found the key held.
+ * Without a value it is the answer to a `try` that found the key held.
  */
-export const acquire = Effect.fnUntraced(function*(
-  store: LockStore["Service"],
-  withdraw: Withdraw,
-  time: Time,
+export const acquire = (
+  { limits, store, time, withdraw }: Means,
   key: string,
-  request: Request.Request,
+  { claim, timeout }: Request.Request,
   mode: "queue" | "try",
   restore: Restore
-): Effect.fn.Return<Option.Option<Acquired>, LockTimeout | LockBackendError | InvalidLockRequest> {
-  const startedAt = time.now()
-  let claim = request.claim
-  while (true) {
+): Effect.Effect<Acquired | undefined, Failure> =>
+  Effect.suspend(() => {
+    const asking = { store, time, limits, withdraw, key, mode, timeout, startedAt: time.now(), restore }
     const wallAhead = time.wallAhead()
-    let answer: Answer = yield* ask(store, withdraw, time, key, claim, mode, restore)
-    if (answer._tag === "Queued") {
-      answer = yield* wait(withdraw, time, key, claim, answer, startedAt, request.timeout, restore)
-    }
+    return Effect.flatMap(ask(asking, claim, asking.startedAt), (answer) =>
+      answer._tag === "Granted" && isTimely(time, answer, wallAhead)
+        ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
+        : untilGranted(asking, claim, answer, wallAhead))
+  })
+
+/** Heard of in time to believe in, and with no jump of the wall clock meanwhile. */
+const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallAhead: number): boolean => {
+  const millis = Duration.toMillis(ttl)
+  return time.now() < fromNanos(confirmedAt) + millis && time.wallAhead() - wallAhead <= millis
+}
+
+/** Goes on from a first answer that was not all. */
+const untilGranted = Effect.fnUntraced(function*(
+  asking: Asking,
+  claim: Claim,
+  answer: Answer,
+  wallAhead: number
+): Effect.fn.Return<Acquired | undefined, Failure> {
+  const { key, time } = asking
+  while (true) {
+    if (answer._tag === "Queued") answer = yield* wait(asking, claim, answer)
     switch (answer._tag) {
-      case "Granted": {
-        const ttl = Duration.toMillis(answer.ttl)
-        if (time.now() < fromNanos(answer.confirmedAt) + ttl && time.wallAhead() - wallAhead <= ttl) {
-          return Option.some({ claim, granted: answer, wallAhead })
-        }
-        // Heard of too late to believe in, or the wall clock was set during the wait: asked for once more under the same
-        // id, it is ours anew or we are queued.
+      case "Granted":
+        if (isTimely(time, answer, wallAhead)) return { claim, granted: answer, wallAhead }
+        // Asked for once more under the same id, it is ours anew or we are queued.
         break
-      }
       case "Busy":
-        return Option.none()
+        return undefined
       case "Gone":
         claim = Request.renamed(claim)
         break
@@ -64,6 +94,8 @@ export const acquire = Effect.fnUntraced(function*(
           problem: `${claim.capacity} is not the one with which the key is in use`
         })
     }
+    wallAhead = time.wallAhead()
+    answer = yield* ask(asking, claim, time.now())
   }
 })
 
@@ -71,42 +103,46 @@ export const acquire = Effect.fnUntraced(function*(
  * One request, repeated under the same id while the backend may yet be back in a moment: an answer that got lost, a
  * connection that is being made again. A repeat of a request that was executed is harmless.
  */
-const ask = Effect.fnUntraced(function*(
-  store: LockStore["Service"],
-  withdraw: Withdraw,
-  time: Time,
-  key: string,
+const ask = (asking: Asking, claim: Claim, now: number): Effect.Effect<Answer, LockBackendError> => {
+  const limit = Math.min(Duration.toMillis(claim.ttl) / 3, patience)
+  return Effect.catchCause(
+    request(asking, claim, limit),
+    (cause) => askAgain(asking, claim, cause, now + limit)
+  )
+}
+
+/** A net: a store limits its own calls. */
+const request = ({ limits, mode, store }: Asking, claim: Claim, limit: number) =>
+  limits.within(store.request(claim, mode), limit, Effect.fail(silent))
+
+const askAgain = Effect.fnUntraced(function*(
+  asking: Asking,
   claim: Claim,
-  mode: "queue" | "try",
-  restore: Restore
+  cause: Cause.Cause<LockBackendError>,
+  until: number
 ): Effect.fn.Return<Answer, LockBackendError> {
-  const ttl = Duration.toMillis(claim.ttl)
-  const until = time.now() + Math.min(ttl / 3, patience)
+  const { key, restore, time, withdraw } = asking
+  const pause = Math.min(Duration.toMillis(claim.ttl) / 30, 100)
   let told: LockBackendError | undefined
   while (true) {
-    const left = Math.max(0, until - time.now())
-    // A net: a store limits its own calls.
-    const answer = yield* Effect.exit(
-      Effect.timeoutOrElse(store.request(claim, mode), { duration: left, orElse: () => Effect.fail(silent) })
-    )
-    if (Exit.isSuccess(answer)) return answer.value
-    const failed = Cause.findErrorOption(answer.cause)
-    const again = Option.isSome(failed) && failed.value.retryable && time.now() + pause(ttl) < until
+    const failed = Cause.findErrorOption(cause)
+    const again = Option.isSome(failed) && failed.value.retryable && time.now() + pause < until
     // What it said before it fell silent says more than the silence.
     if (Option.isSome(failed) && failed.value !== silent) told = failed.value
-    const ended = told === undefined || Option.isNone(failed) ? answer : Exit.fail(told)
-    const paused = again ? yield* Effect.exit(restore(time.sleep(pause(ttl)))) : ended
+    const ended = told === undefined || Option.isNone(failed) ? Exit.failCause(cause) : Exit.fail(told)
+    const paused = again ? yield* Effect.exit(restore(time.sleep(pause))) : ended
     if (Exit.isFailure(paused)) {
       yield* withdraw(key, claim)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
+    const answer = yield* Effect.exit(request(asking, claim, Math.max(0, until - time.now())))
+    if (Exit.isSuccess(answer)) return answer.value
+    cause = answer.cause
   }
 })
 
 /** For how long a backend that does not answer is asked, where the time to live leaves that much. */
 const patience = 3_000
-
-const pause = (ttl: number): number => Math.min(ttl / 30, 100)
 
 const silent = new LockBackendError({
   operation: "acquire",
@@ -120,14 +156,9 @@ const about = (key: string) => (error: LockBackendError): LockBackendError =>
 
 /** Waits for a queued claim until it is granted, gone, or out of time; everything else withdraws it. */
 const wait = Effect.fnUntraced(function*(
-  withdraw: Withdraw,
-  time: Time,
-  key: string,
+  { key, restore, startedAt, time, timeout, withdraw }: Asking,
   claim: Claim,
-  queued: Queued,
-  startedAt: number,
-  timeout: number,
-  restore: Restore
+  queued: Queued
 ): Effect.fn.Return<Granted | Gone, LockTimeout | LockBackendError> {
   const left = () => startedAt + timeout - time.now()
   // A timer may be early by a part of a millisecond.

@@ -79,6 +79,11 @@ export class Agenda<A extends Item> {
     if (this.heap.length === 0 && this.timerAt > this.time.now() + linger) this.disarm()
   }
 
+  /** Disarms the timer at once where nothing is left, rather than after `linger`. */
+  settle(): void {
+    if (this.heap.length === 0) this.disarm()
+  }
+
   private arm(at: number): void {
     this.disarm()
     this.timerAt = at

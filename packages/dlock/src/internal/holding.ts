@@ -43,8 +43,6 @@ export class Holding implements Item, Held {
 
   state: "held" | "lost" | "released" = "held"
   loss: OwnershipLost | undefined
-  /** Set by the locker once it has forked it. */
-  renewal!: Fiber.Fiber<never, OwnershipLost>
   /** The leases of the scope that holds this one, by name; absent for one that a section holds. */
   neighbours: Map<string, Holding> | undefined
   /** The scope whose end releases it; absent for one that a section holds. */
@@ -66,7 +64,8 @@ export class Holding implements Item, Held {
   private confirmedAt: number
   private wallAhead: number
   private readonly ttlMillis: number
-  private readonly observers = new Set<() => void>()
+  private observers: Set<() => void> | undefined
+  private renewalFiber: Fiber.Fiber<never, OwnershipLost> | undefined
 
   constructor(keeper: Keeper, key: string, claim: Claim, granted: Granted, wallAhead: number, outer?: Holding) {
     this.keeper = keeper
@@ -143,15 +142,30 @@ export class Holding implements Item, Held {
   }
 
   private notify(): void {
-    const observers = Array.from(this.observers)
-    this.observers.clear()
-    for (const observer of observers) callBack(observer, this.key)
+    const { observers } = this
+    this.observers = undefined
+    if (observers !== undefined) { for (const observer of observers) callBack(observer, this.key) }
   }
 
   /** Calls back when the lease is lost or released. */
   private onEnd(observer: () => void): () => void {
-    this.observers.add(observer)
-    return () => this.observers.delete(observer)
+    const observers = this.observers ??= new Set()
+    observers.add(observer)
+    return () => observers.delete(observer)
+  }
+
+  /** Forked when somebody first asks for it: it only waits, and who would not know of it need not pay for it. */
+  get renewal(): Fiber.Fiber<never, OwnershipLost> {
+    if (this.renewalFiber === undefined) {
+      this.renewalFiber = Effect.runFork(this.lost)
+      if (this.state === "released") this.renewalFiber.interruptUnsafe()
+    }
+    return this.renewalFiber
+  }
+
+  get stopRenewal(): Effect.Effect<void> {
+    // An observer of that fiber may throw.
+    return this.renewalFiber === undefined ? Effect.void : Effect.ignoreCause(Fiber.interrupt(this.renewalFiber))
   }
 
   get holder(): string {
@@ -199,28 +213,30 @@ export class Holding implements Item, Held {
       : Scope.close(this.scope, Exit.void)
   }
 
-  readonly whileHeld = <A, E, R>(
-    effect: Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | OwnershipLost | LockNotHeld, R> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.andThen(
-        this.ensureHeld,
-        Effect.flatMap(
-          this.untilEnd(effect, restore, () => true),
-          (exit) => this.state === "released" ? this.settled(exit, this.ended()) : this.settleLoss(exit)
+  /** A function that may be passed around, made anew for each who asks: a lease may be one of very many. */
+  get whileHeld() {
+    return <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | OwnershipLost | LockNotHeld, R> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.andThen(
+          this.ensureHeld,
+          Effect.flatMap(
+            this.untilEnd(effect, restore, () => true),
+            (exit) => this.state === "released" ? this.settled(exit, this.ended()) : this.settleLoss(exit)
+          )
         )
       )
-    )
+  }
 
   /**
    * Runs a section's program, interrupts it when the lease is lost, and tells how it ended. An early release inside
    * the section is the program's own wish and stops nothing. For an uninterruptible region, whose `restore` it takes.
    */
-  readonly runSection = <A, E, R>(program: Effect.Effect<A, E, R>, restore: Restore) =>
-    this.untilEnd(program, restore, () => this.state === "lost")
+  runSection<A, E, R>(program: Effect.Effect<A, E, R>, restore: Restore): Effect.Effect<Exit.Exit<A, E>, never, R> {
+    return this.untilEnd(program, restore, () => this.state === "lost")
+  }
 
   /** The section's result: its own, unless the lease was lost before it ended. */
-  readonly settleLoss = <A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E | OwnershipLost> => {
+  settleLoss<A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E | OwnershipLost> {
     if (this.state === "held") this.check(this.keeper.time.now())
     return this.loss === undefined ? exit : this.settled(exit, Effect.fail(this.loss))
   }

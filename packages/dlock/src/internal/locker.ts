@@ -1,7 +1,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
@@ -18,6 +17,7 @@ import {
 import { LockStore } from "../LockStore.ts"
 import { acquire } from "./acquire.ts"
 import { Holding, type Keeper, type Restore } from "./holding.ts"
+import { Limits } from "./limits.ts"
 import { logged } from "./log.ts"
 import * as Nesting from "./nesting.ts"
 import { giveBack, withdrawals } from "./release.ts"
@@ -37,7 +37,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const store = yield* LockStore
   const time = yield* Time.make
   const fork = yield* FiberSet.makeRuntime<never>()
-  const withdraw = withdrawals(store, fork)
+  const limits = new Limits(time)
+  const withdraw = withdrawals(store, time, limits, fork)
+  const means = { store, time, limits, withdraw }
   const renewals = new Renewals(time, store, fork)
   let warned = false
   let closed = false
@@ -59,13 +61,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     giveBack: (holding) => {
       renewals.remove(holding)
       Nesting.leave(holding)
+      const given = giveBack(withdraw, holding)
       // Not waited for: where the backend was silent just now, it may still be.
-      const owing = Effect.sync(() => {
-        if (holding.owed) fork(payBack(holding))
-      })
-      // An observer of that fiber may throw.
-      const stopRenewal = Effect.ignoreCause(Fiber.interrupt(holding.renewal))
-      return Effect.andThen(giveBack(withdraw, holding, stopRenewal), owing)
+      return holding.owed ? Effect.andThen(given, Effect.sync(() => void fork(payBack(holding)))) : given
     }
   }
 
@@ -100,8 +98,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     options: Request.RequestOptions | undefined,
     mode: "queue" | "try",
     restore: Restore
-  ): Effect.Effect<Option.Option<Holding>, AcquireError> =>
-    Effect.withFiber((fiber): Effect.Effect<Option.Option<Holding>, AcquireError> => {
+  ): Effect.Effect<Holding | undefined, AcquireError> =>
+    Effect.withFiber((fiber): Effect.Effect<Holding | undefined, AcquireError> => {
       const request = Request.parse(settings, key, options, mode === "queue")
       if (request instanceof InvalidLockRequest) return Effect.fail(request)
       if (closed) return Effect.fail(gone(key))
@@ -115,49 +113,43 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         fork(logged(Effect.logWarning(warning), key))
       }
       const outer = Nesting.enclosing(fiber.context)
-      return Effect.flatMap(acquire(store, withdraw, time, key, request, mode, restore), (acquired) => {
-        if (Option.isNone(acquired)) return Effect.succeedNone
-        const { claim, granted, wallAhead } = acquired.value
+      return Effect.flatMap(acquire(means, key, request, mode, restore), (acquired) => {
+        if (acquired === undefined) return Effect.undefined
+        const { claim, granted, wallAhead } = acquired
         // With the locker its timers have gone: nobody would notice that this lease has ended.
         if (closed) return Effect.andThen(withdraw(key, claim), Effect.fail(gone(key)))
         const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
         renewals.add(holding)
-        return Effect.map(Effect.forkDetach(holding.lost, { startImmediately: true }), (renewal) => {
-          holding.renewal = renewal
-          return Option.some(holding)
-        })
+        return Effect.succeed(holding)
       })
     })
 
   const takeScoped = (key: string, options: Request.RequestOptions | undefined, mode: "queue" | "try") =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function*() {
-        const scope = yield* Effect.scope
-        const taken = yield* take(key, options, mode, restore)
-        if (Option.isNone(taken)) return Option.none<Lease["Service"]>()
-        const holding = taken.value
-        Nesting.settle(holding, scope)
-        // A scope of its own: an early release leaves nothing behind in the caller's.
-        holding.scope = Scope.forkUnsafe(scope)
-        yield* Scope.addFinalizer(holding.scope, Effect.suspend(() => keeper.giveBack(holding)))
-        return Option.some<Lease["Service"]>(holding)
-      })
+      Effect.flatMap(
+        Effect.scope,
+        (scope) =>
+          Effect.flatMap(take(key, options, mode, restore), (holding): Effect.Effect<Lease["Service"] | undefined> => {
+            if (holding === undefined) return Effect.undefined
+            Nesting.settle(holding, scope)
+            // A scope of its own: an early release leaves nothing behind in the caller's.
+            holding.scope = Scope.forkUnsafe(scope)
+            return Effect.as(
+              Scope.addFinalizer(holding.scope, Effect.suspend(() => keeper.giveBack(holding))),
+              holding
+            )
+          })
+      )
     )
 
   const takeSection = <A, E, R>(
     key: string,
-    program: Program<A, E, R>,
     options: Request.RequestOptions | undefined,
-    mode: "queue" | "try"
+    mode: "queue" | "try",
+    taken: (holding: Holding | undefined, restore: Restore) => Effect.Effect<A, E, R>
   ) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(
-        take(key, options, mode, restore),
-        Option.match({
-          onNone: () => Effect.succeedNone,
-          onSome: (holding) => Effect.asSome(runSection(holding, program, restore))
-        })
-      )
+      Effect.flatMap(take(key, options, mode, restore), (holding) => taken(holding, restore))
     )
 
   /** The program in a scope inside the lock: what it opened is closed, then it is looked at once more, then released. */
@@ -178,6 +170,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     )
   }
 
+  yield* Effect.addFinalizer(() => Effect.sync(() => limits.close()))
   yield* store.losses.pipe(
     Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now()))),
     Effect.forkScoped
@@ -193,12 +186,18 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   return {
     scoped: (key: string, options?: Request.RequestOptions) =>
-      Effect.map(takeScoped(key, options, "queue"), Option.getOrThrow),
-    scopedIfAvailable: (key: string, options?: Request.RequestOptions) => neverWaits(takeScoped(key, options, "try")),
+      Effect.map(takeScoped(key, options, "queue"), (lease) => lease!),
+    scopedIfAvailable: (key: string, options?: Request.RequestOptions) =>
+      neverWaits(Effect.map(takeScoped(key, options, "try"), Option.fromUndefinedOr)),
     withLock: <A, E, R>(key: string, program: Program<A, E, R>, options?: Request.RequestOptions) =>
-      Effect.map(takeSection(key, program, options, "queue"), Option.getOrThrow),
+      takeSection(key, options, "queue", (holding, restore) => runSection(holding!, program, restore)),
     withLockIfAvailable: <A, E, R>(key: string, program: Program<A, E, R>, options?: Request.RequestOptions) =>
-      neverWaits(takeSection(key, program, options, "try"))
+      neverWaits(
+        takeSection(key, options, "try", (holding, restore) =>
+          holding === undefined
+            ? Effect.succeed(Option.none<A>())
+            : Effect.asSome(runSection(holding, program, restore)))
+      )
   }
 })
 

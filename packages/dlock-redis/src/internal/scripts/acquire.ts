@@ -1,5 +1,5 @@
 import type { Names } from "../names.ts"
-import { changes, state } from "./prelude.ts"
+import { changes, day, state } from "./prelude.ts"
 import {
   type Busy,
   type Cancelled,
@@ -33,9 +33,10 @@ export type AcquireReply = Granted | Queued | Busy | Mismatch | Cancelled
 /**
  * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
  *
- * Keys: the lock's seven, the mark of the claim. Arguments: id, inbox, ttl, guard, permits, capacity, mode, label.
+ * Keys: the lock's seven, the mark of the claim. Arguments: id, inbox, ttl, guard, permits, capacity, mode, label;
+ * of a grant at once, for how long (ms) the lock lives and for how long the counter.
  *
- * Returns { "granted", token }, { "queued", floor, place, length, kind, label, remaining },
+ * Returns the token alone where it was granted at once; else { "granted", token }, { "queued", floor, place, length, kind, label, remaining },
  * { "busy", length, kind, label, remaining }, { "mismatch", capacity } or { "cancelled" }, where `kind` of the holder is
  * "held", "foreign" or "free".
  *
@@ -45,13 +46,14 @@ export type AcquireReply = Granted | Queued | Busy | Mismatch | Cancelled
 export const acquire: Script<AcquireArgs, AcquireReply> = make({
   name: "acquire",
   lua: `
-if ARGV[6] == "1" and not redis.call("GET", KEYS[1]) and redis.call("EXISTS", KEYS[3], KEYS[6], KEYS[8]) == 0 then
-  local last = tonumber(redis.call("GET", KEYS[2]) or "") or 0
-  local time = redis.call("TIME")
+local call = redis.call
+if ARGV[6] == "1" and not call("GET", KEYS[1]) and call("EXISTS", KEYS[3], KEYS[6], KEYS[8]) == 0 then
+  local time = call("TIME")
+  local last = tonumber(call("GET", KEYS[2]) or 0) or 0
   local token = string.format("%.0f", math.max(last + 1, time[1] * 1000000 + time[2]))
-  redis.call("SET", KEYS[1], ARGV[1] .. ":" .. token .. ":" .. ARGV[8], "PX", ARGV[3] + ARGV[4])
-  redis.call("SET", KEYS[2], token, "PX", 86400000 + ARGV[3])
-  return { "granted", token }
+  call("SET", KEYS[1], ARGV[1] .. ":" .. token .. ":" .. ARGV[8], "PX", ARGV[9])
+  call("SET", KEYS[2], token, "PX", ARGV[10])
+  return token
 end
 ${state}${changes}
 local mark = KEYS[8]
@@ -99,9 +101,21 @@ return reply
 `,
   encode: ({ capacity, guard, id, inbox, label, mode, names, permits, ttl }) => ({
     keys: [...lockKeys(names), names.mark(id)],
-    args: [id, inbox, whole(ttl), whole(guard), String(permits), String(capacity), mode, label]
+    args: [
+      id,
+      inbox,
+      whole(ttl),
+      whole(guard),
+      String(permits),
+      String(capacity),
+      mode,
+      label,
+      whole(ttl + guard),
+      whole(day + ttl)
+    ]
   }),
   decode: (raw) => {
+    if (typeof raw === "string") return { _tag: "Granted", token: BigInt(raw) }
     const [tag, ...rest] = list(raw)
     switch (tag) {
       case "busy":

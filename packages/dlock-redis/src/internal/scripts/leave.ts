@@ -30,7 +30,7 @@ export const markTtl = 16 * 60 * 1_000
  *
  * Keys: the lock's seven, the mark of the claim. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
  *
- * Returns { "released" }, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue without this
+ * Returns "released", alone or in a list, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue without this
  * claim.
  *
  * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a leave that
@@ -40,12 +40,12 @@ export const markTtl = 16 * 60 * 1_000
 export const leave: Script<LeaveArgs, LeaveReply> = make({
   name: "leave",
   lua: `
-local own = ARGV[1] .. ":"
-local found = redis.call("GET", KEYS[1])
-if found and string.sub(found, 1, #own) == own and redis.call("EXISTS", KEYS[3], KEYS[6]) == 0 then
-  if ARGV[2] ~= "0" then redis.call("SET", KEYS[8], "1", "PX", ARGV[2]) end
-  redis.call("DEL", KEYS[1])
-  return { "released" }
+local call, own = redis.call, ARGV[1] .. ":"
+local found = call("GET", KEYS[1])
+if found and string.sub(found, 1, #own) == own and call("EXISTS", KEYS[3], KEYS[6]) == 0 then
+  if ARGV[2] ~= "0" then call("SET", KEYS[8], "1", "PX", ARGV[2]) end
+  call("DEL", KEYS[1])
+  return "released"
 end
 ${state}${changes}
 local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
@@ -82,6 +82,7 @@ return reply
     args: [id, mark ? String(markTtl) : "0", interop ? "1" : "0"]
   }),
   decode: (raw) => {
+    if (raw === "released") return { _tag: "Released" }
     const [tag, ...rest] = list(raw)
     if (tag === "released") return { _tag: "Released" }
     if (tag !== "cancelled" && tag !== "notHeld") throw unexpected(raw)

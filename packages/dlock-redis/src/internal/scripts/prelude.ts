@@ -5,7 +5,8 @@
  * roll a script back, so an error may only come before the first write; a publication that is refused is no error.
  */
 
-const day = 24 * 60 * 60 * 1_000
+/** Milliseconds that a token is remembered beyond the `ttl` of its grant. */
+export const day = 24 * 60 * 60 * 1_000
 
 /**
  * Reads the lock: `now` (ms) and `us` (µs) of the server, `holder` of the string key, `shared` holders with the permits

@@ -1,0 +1,71 @@
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { Agenda, type Item } from "./agenda.ts"
+import type { Time } from "./time.ts"
+
+class Limit implements Item {
+  slot = -1
+  dueAt = 0
+  readonly onDue: () => void
+  constructor(onDue: () => void) {
+    this.onDue = onDue
+  }
+}
+
+/**
+ * The time limits of a locker's calls behind one timer. A limit of Effect's own races two fibers, one of which sleeps:
+ * on the path of every section that is most of what the section costs.
+ */
+export class Limits {
+  private readonly agenda: Agenda<Limit>
+  private readonly time: Time
+
+  constructor(time: Time) {
+    this.time = time
+    // Not the locker's fibers: what is released after the locker has gone is limited too.
+    this.agenda = new Agenda<Limit>(time, Effect.runFork, (now) => {
+      for (let next = this.agenda.peek(); next !== undefined && next.dueAt <= now; next = this.agenda.peek()) {
+        this.agenda.remove(next)
+        next.onDue()
+      }
+    })
+  }
+
+  /** The effect, or the other one where it takes longer; it is interrupted then, and not waited for. */
+  readonly within = <A, E>(
+    effect: Effect.Effect<A, E>,
+    millis: number,
+    otherwise: Effect.Effect<A, E>
+  ): Effect.Effect<A, E> =>
+    Effect.flatMap(
+      Effect.forkDetach(effect, { startImmediately: true }),
+      (fiber) => fiber.pollUnsafe() ?? this.end(fiber, millis, otherwise)
+    )
+
+  private end<A, E>(
+    fiber: Fiber.Fiber<A, E>,
+    millis: number,
+    otherwise: Effect.Effect<A, E>
+  ): Effect.Effect<A, E> {
+    return Effect.callback((resume) => {
+      const limit = new Limit(() => {
+        resume(otherwise)
+        fiber.interruptUnsafe()
+      })
+      this.agenda.schedule(limit, this.time.now() + millis)
+      fiber.addObserver((exit) => {
+        this.agenda.remove(limit)
+        resume(exit)
+      })
+      return Effect.sync(() => {
+        this.agenda.remove(limit)
+        fiber.interruptUnsafe()
+      })
+    })
+  }
+
+  /** Leaves no timer behind where nothing is limited any more. */
+  close(): void {
+    this.agenda.settle()
+  }
+}
