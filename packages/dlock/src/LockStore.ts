@@ -190,6 +190,11 @@ export class LockStore extends Context.Service<LockStore, {
    * yet execute. Afterwards it is not held and never will be.
    */
   readonly withdraw: (claim: Claim) => Effect.Effect<Withdrawn, LockBackendError>
+  /**
+   * Set where `request` and `withdraw` end by themselves within a third of the claim's `ttl`, whatever the backend does.
+   * The core puts a limit of its own around the calls of any other store, which costs a fiber each.
+   */
+  readonly bounded?: boolean
   /** Hints of losses. Never needed for correctness: a renewal or the deadline finds them too. */
   readonly losses: Stream.Stream<Loss>
 }>()("effect-dlock/LockStore") {}

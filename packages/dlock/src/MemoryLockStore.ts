@@ -206,6 +206,7 @@ export const make = Effect.gen(function*() {
     request: (claim, mode) => step(() => request(claim, mode)),
     renew: (held) => step(() => held.map(({ claim, fencingToken }) => renew(claim, fencingToken))),
     withdraw: (claim) => step(() => withdraw(claim)),
+    bounded: true,
     losses: Stream.empty
   })
 })

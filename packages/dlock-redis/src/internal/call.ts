@@ -13,30 +13,82 @@ export interface Client {
 }
 
 /**
- * Calls without a reply, in the order in which they were sent. All have the same limit, so one timer looks after the
- * oldest: a timer for each would cost more than the call.
+ * Calls without a reply. Those of one limit end in the order in which they were sent, so one timer looks after the
+ * oldest of them: a timer for each would cost more than the call.
  */
 export class Pending {
-  private readonly calls = new Map<(failure: CallFailure) => void, number>()
+  private readonly queues = new Map<number, Queue>()
+  private readonly longest: number
+
+  /** Milliseconds, beyond which no call goes. */
+  constructor(longest: number) {
+    this.longest = longest
+  }
+
+  /** The calls that may take so long. */
+  within(limit: number | undefined): Queue {
+    const millis = limit === undefined ? this.longest : Math.min(Math.ceil(limit), this.longest)
+    let queue = this.queues.get(millis)
+    if (queue === undefined) {
+      if (this.queues.size >= mostQueues) this.forgetIdle()
+      queue = new Queue(millis)
+      this.queues.set(millis, queue)
+    }
+    return queue
+  }
+
+  /** Nothing that was sent so far will be answered. */
+  lost(): void {
+    for (const queue of this.queues.values()) queue.lost()
+  }
+
+  private forgetIdle(): void {
+    for (const [limit, queue] of this.queues) {
+      if (queue.size === 0) this.queues.delete(limit)
+    }
+  }
+}
+
+/** Programs have a few times to live; one that makes up a new one for each call must not grow without end. */
+const mostQueues = 100
+
+/** A call whose reply has not come: without `fail` it is over. */
+interface Sent {
+  readonly dueAt: number
+  fail: ((failure: CallFailure) => void) | undefined
+}
+
+class Queue {
+  // No map: what its table has lost stays reachable from older tables, and outlives the young generation with all it
+  // leads to. At a section's pace that is most of the collector's work.
+  private calls: Array<Sent> = []
+  private first = 0
   private readonly limit: number
   private timer: NodeJS.Timeout | undefined
 
-  /** Milliseconds. */
   constructor(limit: number) {
     this.limit = limit
   }
 
-  add(fail: (failure: CallFailure) => void): void {
-    this.calls.set(fail, performance.now() + this.limit)
+  get size(): number {
+    return this.calls.length - this.first
+  }
+
+  add(fail: (failure: CallFailure) => void): Sent {
+    const sent = { dueAt: performance.now() + this.limit, fail }
+    this.calls.push(sent)
     this.timer ??= setTimeout(this.look, this.limit).unref()
+    return sent
   }
 
   /** False where it has failed meanwhile. */
-  remove(fail: (failure: CallFailure) => void): boolean {
-    return this.calls.delete(fail)
+  remove(sent: Sent): boolean {
+    if (sent.fail === undefined) return false
+    sent.fail = undefined
+    this.forget()
+    return true
   }
 
-  /** Nothing that was sent so far will be answered. */
   lost(): void {
     this.failWhile(() => true, connectionLost)
   }
@@ -44,16 +96,23 @@ export class Pending {
   private readonly look = (): void => {
     const now = performance.now()
     this.failWhile((dueAt) => dueAt <= now, silent)
-    const [dueAt] = this.calls.values()
-    this.timer = dueAt === undefined ? undefined : setTimeout(this.look, Math.max(1, dueAt - now)).unref()
+    const next = this.calls[this.first]
+    this.timer = next && setTimeout(this.look, Math.max(1, next.dueAt - now)).unref()
   }
 
   private failWhile(ends: (dueAt: number) => boolean, failure: CallFailure): void {
-    for (const [fail, dueAt] of this.calls) {
-      if (!ends(dueAt)) return
-      this.calls.delete(fail)
-      fail(failure)
+    for (let next = this.calls[this.first]; next !== undefined && ends(next.dueAt); next = this.calls[this.first]) {
+      const { fail } = next
+      next.fail = undefined
+      this.forget()
+      fail?.(failure)
     }
+  }
+
+  private forget(): void {
+    while (this.first < this.calls.length && this.calls[this.first]!.fail === undefined) this.first++
+    if (this.first === this.calls.length) this.calls.length = this.first = 0
+    else if (this.first > 1_000) this.calls.splice(0, this.first), this.first = 0
   }
 }
 
@@ -62,10 +121,12 @@ export const runner = (clock: Clock.Clock, { ready, send }: Client, pending: Pen
 <Args, A>(
   script: Script<Args, A>,
   args: Args,
-  tally?: Tally
+  tally?: Tally,
+  limit?: number
 ): Effect.Effect<Reply<A>, CallFailure> =>
   Effect.callback((resume) => {
     if (!ready()) return resume(Effect.fail(notSent))
+    const queue = pending.within(limit)
     const call = script.encode(args)
     let sentAt = clock.monotonicTimeNanosUnsafe()
     if (tally !== undefined) tally.unanswered++
@@ -75,16 +136,16 @@ export const runner = (clock: Clock.Clock, { ready, send }: Client, pending: Pen
     }
     const onReply = (raw: unknown): void => {
       answered()
-      if (!pending.remove(fail)) return
+      if (!queue.remove(sent)) return
       const decode = decoded(script, raw)
       resume(Exit.map(decode, (value) => ({ sentAt, value })))
     }
     const onError = (error: unknown): void => {
       const failure = fromClient(error)
       if (failure.notDone) answered()
-      if (pending.remove(fail)) fail(withKeys(failure, call.keys))
+      if (queue.remove(sent)) fail(withKeys(failure, call.keys))
     }
-    pending.add(fail)
+    const sent = queue.add(fail)
     send("evalsha", script.sha, call).then(onReply, (error: unknown) => {
       if (!isUnknownScript(error)) return onError(error)
       sentAt = clock.monotonicTimeNanosUnsafe()

@@ -33,7 +33,13 @@ export type Ask = (command: string, ...args: ReadonlyArray<string>) => Effect.Ef
  * whenever its reply comes.
  */
 export interface Port {
-  readonly run: <Args, A>(script: Script<Args, A>, args: Args, tally?: Tally) => Effect.Effect<Reply<A>, CallFailure>
+  readonly run: <Args, A>(
+    script: Script<Args, A>,
+    args: Args,
+    tally?: Tally,
+    /** Milliseconds until it fails without a reply, where that is less than what any call may take. */
+    limit?: number
+  ) => Effect.Effect<Reply<A>, CallFailure>
   /** Whether the keys of one call must all be in one hash slot, as on a cluster. */
   readonly slotted: boolean
   /** The channel on which this process hears of its grants. */

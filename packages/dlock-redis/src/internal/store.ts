@@ -40,7 +40,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const fork = yield* FiberSet.makeRuntime<never>()
   const claims = new Claims(options.keyPrefix, options.retryInterval)
 
-  const leave = (names: Names, id: string, mark: boolean) => port.run(Scripts.leave, { names, id, mark, interop })
+  const leave = (names: Names, id: string, mark: boolean, limit?: number) =>
+    port.run(Scripts.leave, { names, id, mark, interop }, undefined, limit)
 
   /** Ends a claim that nobody waits for, without anybody waiting for that. */
   const leaveBehind = (names: Names, id: string, mark: boolean): void => {
@@ -56,7 +57,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
       const entry = claims.asked(claim, clock.monotonicTimeNanosUnsafe())
-      const call = port.run(Scripts.acquire, acquireArgs(entry, mode), entry)
+      const call = port.run(Scripts.acquire, acquireArgs(entry, mode), entry, callLimit(claim))
       return Effect.matchEffect(waitReplicas === 0 ? call : Effect.tap(call, ({ value }) => confirmed(entry, value)), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
         onSuccess: ({ sentAt, value }) => Effect.succeed(answer(entry, sentAt, value))
@@ -135,7 +136,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       // A claim that is not known any more may have been asked for; better a mark too many.
       const mark = entry === undefined || entry.unanswered > 0
       if (entry !== undefined) claims.end(entry)
-      return Effect.matchEffect(leave(names, claim.id, mark), {
+      return Effect.matchEffect(leave(names, claim.id, mark, callLimit(claim)), {
         onFailure: (failure) => Effect.fail(backendError("release")(failure)),
         onSuccess: ({ value }) => {
           if (value._tag === "Released") return Effect.succeed("released")
@@ -244,8 +245,10 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   port.onReconnect(() => claims.hurry(toMillis(clock.monotonicTimeNanosUnsafe())))
   yield* Upkeep.keep(port, claims, options.callLimit, { granted: isGranted, gone: isGone })
 
-  return LockStore.of({ request, renew, withdraw, losses: Stream.empty })
+  return LockStore.of({ request, renew, withdraw, bounded: waitReplicas === 0, losses: Stream.empty })
 })
+
+const callLimit = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3
 
 const renewalsPerCall = 256
 

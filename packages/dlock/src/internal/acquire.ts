@@ -54,8 +54,8 @@ export const acquire = (
 ): Effect.Effect<Acquired | undefined, Failure> =>
   Effect.suspend(() => {
     const asking = { store, time, limits, withdraw, key, mode, timeout, startedAt: time.now(), restore }
-    const wallAhead = time.wallAhead()
-    return Effect.flatMap(ask(asking, claim, asking.startedAt), (answer) =>
+    const wallAhead = time.wallAhead(asking.startedAt)
+    return ask(asking, claim, asking.startedAt, (answer) =>
       answer._tag === "Granted" && isTimely(time, answer, wallAhead)
         ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
         : untilGranted(asking, claim, answer, wallAhead))
@@ -64,7 +64,8 @@ export const acquire = (
 /** Heard of in time to believe in, and with no jump of the wall clock meanwhile. */
 const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallAhead: number): boolean => {
   const millis = Duration.toMillis(ttl)
-  return time.now() < fromNanos(confirmedAt) + millis && time.wallAhead() - wallAhead <= millis
+  const now = time.now()
+  return now < fromNanos(confirmedAt) + millis && time.wallAhead(now) - wallAhead <= millis
 }
 
 /** Goes on from a first answer that was not all. */
@@ -95,7 +96,7 @@ const untilGranted = Effect.fnUntraced(function*(
         })
     }
     wallAhead = time.wallAhead()
-    answer = yield* ask(asking, claim, time.now())
+    answer = yield* ask(asking, claim, time.now(), Effect.succeed)
   }
 })
 
@@ -103,17 +104,23 @@ const untilGranted = Effect.fnUntraced(function*(
  * One request, repeated under the same id while the backend may yet be back in a moment: an answer that got lost, a
  * connection that is being made again. A repeat of a request that was executed is harmless.
  */
-const ask = (asking: Asking, claim: Claim, now: number): Effect.Effect<Answer, LockBackendError> => {
+const ask = <A, E>(
+  asking: Asking,
+  claim: Claim,
+  now: number,
+  then: (answer: Answer) => Effect.Effect<A, E>
+): Effect.Effect<A, E | LockBackendError> => {
   const limit = Math.min(Duration.toMillis(claim.ttl) / 3, patience)
-  return Effect.catchCause(
-    request(asking, claim, limit),
-    (cause) => askAgain(asking, claim, cause, now + limit)
+  const { limits, mode, store } = asking
+  const request = store.request(claim, mode)
+  return Effect.matchCauseEffect(
+    store.bounded === true ? request : limits.within(request, limit, Effect.fail(silent)),
+    {
+      onSuccess: then,
+      onFailure: (cause) => Effect.flatMap(askAgain(asking, claim, cause, now + limit), then)
+    }
   )
 }
-
-/** A net: a store limits its own calls. */
-const request = ({ limits, mode, store }: Asking, claim: Claim, limit: number) =>
-  limits.within(store.request(claim, mode), limit, Effect.fail(silent))
 
 const askAgain = Effect.fnUntraced(function*(
   asking: Asking,
@@ -121,7 +128,7 @@ const askAgain = Effect.fnUntraced(function*(
   cause: Cause.Cause<LockBackendError>,
   until: number
 ): Effect.fn.Return<Answer, LockBackendError> {
-  const { key, restore, time, withdraw } = asking
+  const { key, limits, mode, restore, store, time, withdraw } = asking
   const pause = Math.min(Duration.toMillis(claim.ttl) / 30, 100)
   let told: LockBackendError | undefined
   while (true) {
@@ -135,7 +142,9 @@ const askAgain = Effect.fnUntraced(function*(
       yield* withdraw(key, claim)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
-    const answer = yield* Effect.exit(request(asking, claim, Math.max(0, until - time.now())))
+    const answer = yield* Effect.exit(
+      limits.within(store.request(claim, mode), Math.max(0, until - time.now()), Effect.fail(silent))
+    )
     if (Exit.isSuccess(answer)) return answer.value
     cause = answer.cause
   }

@@ -108,7 +108,7 @@ export class Holding implements Item, Held {
   /** Is it held? Ends it if its deadline has passed: a timer may be late, this is not. */
   check(now: number): boolean {
     if (this.state !== "held") return false
-    if (this.keeper.time.wallAhead() - this.wallAhead > this.ttlMillis) this.lose("Stalled", now)
+    if (this.keeper.time.wallAhead(now) - this.wallAhead > this.ttlMillis) this.lose("Stalled", now)
     else if (now >= this.deadline) this.lose(this.reasonAt(now), now)
     else return true
     return false

@@ -38,7 +38,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const time = yield* Time.make
   const fork = yield* FiberSet.makeRuntime<never>()
   const limits = new Limits(time)
-  const withdraw = withdrawals(store, time, limits, fork)
+  const withdraw = withdrawals({ store, time, limits, fork })
   const means = { store, time, limits, withdraw }
   const renewals = new Renewals(time, store, fork)
   let warned = false
@@ -162,11 +162,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(holding))
     return Effect.flatMap(
       holding.runSection(Effect.provideService(Effect.scoped(body), Lease, holding), restore),
-      (exit) =>
-        Effect.flatMap(
-          Effect.exit(holding.settleLoss(exit)),
-          (settled) => Effect.andThen(keeper.giveBack(holding), settled)
-        )
+      (exit) => {
+        const settled: Effect.Effect<A, E | OwnershipLost> = holding.settleLoss(exit)
+        const giveBack = (result: typeof settled) => Effect.andThen(keeper.giveBack(holding), result)
+        return Exit.isExit(settled) ? giveBack(settled as typeof exit) : Effect.flatMap(Effect.exit(settled), giveBack)
+      }
     )
   }
 

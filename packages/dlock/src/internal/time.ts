@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
  */
 export interface Time {
   readonly now: () => number
-  /** By how much wall time is ahead of monotonic time. Only differences of it mean anything. */
-  readonly wallAhead: () => number
+  /** By how much wall time is ahead of monotonic time, which is `now`. Only differences of it mean anything. */
+  readonly wallAhead: (now?: number) => number
   readonly sleep: (millis: number) => Effect.Effect<void>
 }
 
@@ -17,7 +17,7 @@ export const make: Effect.Effect<Time> = Effect.map(Clock.clockWith(Effect.succe
   const now = () => fromNanos(clock.monotonicTimeNanosUnsafe())
   return {
     now,
-    wallAhead: () => clock.currentTimeMillisUnsafe() - now(),
+    wallAhead: (at = now()) => clock.currentTimeMillisUnsafe() - at,
     sleep: (millis) => clock.sleep(Duration.millis(millis))
   }
 })
