@@ -36,7 +36,8 @@ export type AcquireReply = Granted | Queued | Busy | Mismatch | Cancelled
  * Keys: the lock's seven, the mark of the claim. Arguments: id, inbox, ttl, guard, permits, capacity, mode, label;
  * of a grant at once, for how long (ms) the lock lives and for how long the counter.
  *
- * Returns the token alone where it was granted at once; else { "granted", token }, { "queued", floor, place, length, kind, label, remaining },
+ * Returns the token alone where it was granted at once; else { "granted", token },
+ * { "queued", floor, place, length, kind, label, remaining },
  * { "busy", length, kind, label, remaining }, { "mismatch", capacity } or { "cancelled" }, where `kind` of the holder is
  * "held", "foreign" or "free".
  *
