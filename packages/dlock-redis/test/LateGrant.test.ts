@@ -23,6 +23,7 @@ describe("a grant that is read too late to be believed", () => {
         inbox: "inbox",
         onMessage: () => {},
         onReconnect: () => {},
+        onLeft: () => {},
         probe: Effect.void,
         slotted: false,
         servers: () => [],

@@ -37,6 +37,8 @@ export const open: (
     const inbox = newInbox()
     const messageListeners: Array<(message: string) => void> = []
     const reconnectListeners: Array<() => void> = []
+    const leftListeners: Array<() => void> = []
+    const left = () => leftListeners.forEach((listener) => listener())
     const missed = () => reconnectListeners.forEach((listener) => listener())
 
     const commands = yield* connect(target, options, "commands", log)
@@ -60,8 +62,9 @@ export const open: (
         subscriber.disconnect(true)
       })
     subscriber.on("ready", () => void listenAgain())
-    if (isCluster(commands)) commands.on("+node", (node: Redis) => node.once("ready", missed))
-    else commands.on("ready", missed)
+    if (isCluster(commands)) {
+      commands.on("+node", (node: Redis) => node.once("ready", missed)).on("-node", left)
+    } else commands.on("ready", missed).on("close", left)
 
     const watched = isCluster(commands) ? lookingAround(commands) : undefined
     return {
@@ -76,6 +79,7 @@ export const open: (
       inbox,
       onMessage: (listener) => void messageListeners.push(listener),
       onReconnect: (listener) => void reconnectListeners.push(listener),
+      onLeft: (listener) => void leftListeners.push(listener),
       probe: Effect.promise(() =>
         subscriber.status === "ready"
           ? subscriber.ping().then(() => {}, () => subscriber.disconnect(true))
