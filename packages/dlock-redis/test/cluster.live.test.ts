@@ -220,6 +220,35 @@ describe("a locker on a cluster", () => {
       yield* Effect.retry(withLock("k", Effect.void), Schedule.spaced("100 millis")).pipe(Effect.timeout("10 seconds"))
     }).pipe(Effect.scoped), 60_000)
 
+  it.live("leaves no rejection unhandled when the node that a slot is moving to falls silent", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ nodeTimeoutMs: 30_000 }))
+      const { withLock } = yield* locker({ cluster: nodesOf(servers), operationTimeout: "300 millis" })
+      const unhandled: Array<unknown> = []
+      const hear = (reason: unknown) => void unhandled.push(reason)
+      process.on("unhandledRejection", hear)
+      yield* Effect.addFinalizer(() => Effect.sync(() => process.off("unhandledRejection", hear)))
+      const say = async (server: { readonly port: number }, line: string) => {
+        const reply = await command(server.port, line)
+        if (reply.startsWith("-")) throw new Error(`${line}: ${reply}`)
+        return reply
+      }
+      const id = async (server: { readonly port: number }) => /[0-9a-f]{40}/.exec(await say(server, "CLUSTER MYID"))![0]
+      const to = yield* Effect.promise(async () => {
+        const slot = Number((await say(servers[0]!, "CLUSTER KEYSLOT dlock:k")).slice(1))
+        const from = Math.floor(slot / (16384 / 3))
+        const to = servers[(from + 1) % 3]!
+        await say(to, `CLUSTER SETSLOT ${slot} IMPORTING ${await id(servers[from]!)}`)
+        await say(servers[from]!, `CLUSTER SETSLOT ${slot} MIGRATING ${await id(to)}`)
+        return to
+      })
+      to.signal("SIGSTOP")
+      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "1 second" }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      yield* Effect.sleep("500 millis")
+      assert.deepStrictEqual(unhandled, [])
+    }).pipe(Effect.scoped))
+
   it.live("takes its nodes from Config, and fails in time and by name", () =>
     Effect.gen(function*() {
       const { servers } = yield* cluster

@@ -136,9 +136,21 @@ export const connectSubscriber = Effect.fnUntraced(function*(
 
 export const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
 
-/** Connects to each primary as soon as it is known, so that no request waits in a queue for its connection. */
+/**
+ * Connects to each primary as soon as it is known, so that no request waits in a queue for its connection. And looks at
+ * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a rejection
+ * that nobody handles ends the process.
+ */
 const follow = (cluster: Cluster): Cluster =>
   cluster.on("+node", (node: Redis) => {
+    const asking = node.asking.bind(node)
+    Object.assign(node, {
+      asking: () => {
+        const asked = asking()
+        asked.catch(() => {})
+        return asked
+      }
+    })
     if (node.options.readOnly !== true && node.status === "wait") node.connect().catch(() => {})
   })
 
