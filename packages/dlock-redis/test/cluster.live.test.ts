@@ -272,6 +272,17 @@ describe("a locker on a cluster", () => {
       yield* right.withLock("k", Effect.void)
     }).pipe(Effect.scoped))
 
+  it.live("goes to each node as whom a client goes to that one", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster())
+      for (const { port } of servers) yield* Effect.promise(() => command(port, `CONFIG SET requirepass s${port}`))
+      const client = new Cluster(servers.map(({ port }) => ({ host: "127.0.0.1", port, password: `s${port}` })), {
+        lazyConnect: true
+      })
+      const { withLock } = yield* built(RedisLocker.layerClient(client))
+      yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
+    }).pipe(Effect.scoped))
+
   it.live("leaves nothing open behind it", () =>
     Effect.gen(function*() {
       const { servers } = yield* cluster

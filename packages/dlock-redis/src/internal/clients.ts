@@ -108,10 +108,13 @@ export const connectSubscriber = Effect.fnUntraced(function*(
 ) {
   if (!isCluster(commands)) return (yield* connect(target, limits, "subscriber", log)) as Redis
   const ioredis = yield* library
-  const somewhere = () => {
+  // A client may have been told of some nodes alone as whom to go there, and how.
+  const somewhere = (): RedisOptions => {
     const nodes = commands.nodes()
-    const { host, port } = nodes[Math.floor(Math.random() * nodes.length)]?.options ?? {}
-    return host === undefined || port === undefined ? {} : { host, port }
+    const node = nodes[Math.floor(Math.random() * nodes.length)]
+    if (node === undefined) return {}
+    const { family, host, password, port, tls, username } = node.options
+    return { family, host, password, port, tls, username } as RedisOptions
   }
   const subscriber = yield* ready(
     () =>
