@@ -84,6 +84,24 @@ describe("over TLS", () => {
       }).pipe(Effect.scoped))
   }
 
+  it.live("goes to sentinels and to what they name that way", () =>
+    Effect.gen(function*() {
+      const redis = yield* group(() => startRedisTls())
+      const watch = `sentinel monitor dlock 127.0.0.1 ${redis.port} 1\n`
+      const args = ["--tls-replication", "yes", "--tls-ca-cert-file", Path.join(redis.dir, "ca.pem")]
+      const sentinel = yield* group(() => startRedisTls({ sentinel: watch, args }))
+      const options = { sentinels: `rediss://127.0.0.1:${sentinel.port}`, master: "dlock" }
+      const { withLock } = yield* locker({ ...options, tls: { ca: `${redis.ca}${sentinel.ca}` } })
+      yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
+      const admin = yield* Effect.acquireRelease(
+        Effect.sync(() => new Redis({ port: sentinel.port, host: "127.0.0.1", tls: { ca: sentinel.ca } })),
+        (client) => Effect.sync(() => client.disconnect())
+      )
+      yield* eventually("it would hear of a failover", async () => String(await admin.client("LIST")).includes("sub=1"))
+      assert.match(yield* refusal({ ...options, tls: { ca: redis.ca } }), /certificate|signature/i)
+      assert.match(yield* refusal({ ...options, tls: { ca: sentinel.ca } }), /certificate|signature/i)
+    }).pipe(Effect.scoped))
+
   it.live("fails in time where the server does not speak it", () =>
     Effect.gen(function*() {
       const redis = yield* server
