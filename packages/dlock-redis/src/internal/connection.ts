@@ -66,14 +66,12 @@ export const open: (
       commands.on("+node", (node: Redis) => node.once("ready", missed)).on("-node", left)
     } else commands.on("ready", missed).on("close", left)
 
-    const watched = isCluster(commands) ? lookingAround(commands) : undefined
+    const watched = lookingAround(commands)
+    const confirmed = confirming && lookingAround(confirming)
     return {
       run: runner(clock, {
         ready: () => commands.status === "ready",
-        send: (command, program, { args, keys }) => {
-          const reply = commands[command](program, keys.length, ...keys, ...args)
-          return watched === undefined ? reply : watched(reply)
-        }
+        send: (command, program, { args, keys }) => watched(commands[command](program, keys.length, ...keys, ...args))
       }),
       slotted: isCluster(commands),
       inbox,
@@ -92,14 +90,16 @@ export const open: (
           const { args: argv, keys } = script.encode(args)
           const [wrote, waited] = yield* Effect.tryPromise({
             try: () =>
-              confirming.pipeline([
-                ["eval", script.lua, keys.length, ...keys, ...argv],
-                ["wait", replicas, Math.ceil(limit)]
-              ]).exec().then((results) =>
-                results!.map(([error, value]) => {
-                  if (error !== null) throw error
-                  return value
-                })
+              confirmed!(
+                confirming.pipeline([
+                  ["eval", script.lua, keys.length, ...keys, ...argv],
+                  ["wait", replicas, Math.ceil(limit)]
+                ]).exec().then((results) =>
+                  results!.map(([error, value]) => {
+                    if (error !== null) throw error
+                    return value
+                  })
+                )
               ),
             catch: fromClient
           })
@@ -114,7 +114,8 @@ export const open: (
  * that is silent sends nobody anywhere: so it is made to look. What it finds to have left the cluster it disconnects, and
  * no answer that comes late from there is believed.
  */
-const lookingAround = (cluster: Cluster) => {
+const lookingAround = (cluster: Redis | Cluster): <A>(reply: Promise<A>) => Promise<A> => {
+  if (!isCluster(cluster)) return (reply) => reply
   const pending = new Set<{ readonly sentAt: number }>()
   let timer: NodeJS.Timeout | undefined
   const look = (): void => {
@@ -124,7 +125,7 @@ const lookingAround = (cluster: Cluster) => {
       timer = undefined
     } else if (performance.now() > oldest.sentAt + silence) cluster.refreshSlotsCache()
   }
-  return (reply: Promise<unknown>): Promise<unknown> => {
+  return (reply) => {
     const request = { sentAt: performance.now() }
     pending.add(request)
     timer ??= setInterval(look, silence / 2).unref()
