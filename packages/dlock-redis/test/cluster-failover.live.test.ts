@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { command, recordLag, type Server, startCluster, startWorker } from "dlock-testing"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Scope } from "effect"
 import * as Path from "node:path"
 import { eventually, group, locker, plainClient, type Section, violations } from "./support.ts"
 
@@ -131,6 +131,31 @@ describe("a cluster of three primaries, each with a replica, under load on fifty
 })
 
 describe("a primary that was replaced while it was silent", () => {
+  it.live("has those who wait there ask the new one at once", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ primaries: 2, replicas: 1, nodeTimeoutMs: 1_000 }))
+      const slot = Number((yield* Effect.promise(() => command(servers[0]!.port, "CLUSTER KEYSLOT dlock:k"))).slice(1))
+      const [primary, replica] = slot < 8192 ? [servers[0]!, servers[2]!] : [servers[1]!, servers[3]!]
+      const admin = yield* plainClient(primary.url)
+      // It is, once it has had something to replicate.
+      yield* Effect.promise(() => admin.set("{dlock:k}", ""))
+      yield* eventually("the replica is listed", async () =>
+        JSON.stringify(await admin.cluster("SLOTS")).includes(String(replica.port)))
+      const { scoped, withLock } = yield* locker({ cluster: `127.0.0.1:${primary.port}` })
+      yield* Scope.provide(scoped("k"), yield* Scope.make())
+      const waiters = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 10 }), () =>
+          withLock("k", Effect.void), { concurrency: "unbounded" })
+      )
+      yield* eventually("they wait", async () => (await admin.zcard("{dlock:k}:\0q")) === 10)
+      const recorded = recordLag()
+      primary.signal("SIGSTOP")
+      yield* Effect.promise(() => command(replica.port, "CLUSTER FAILOVER TAKEOVER"))
+      // As if the new one had heard of none of it.
+      yield* Effect.promise(() => command(replica.port, "FLUSHALL"))
+      yield* Effect.timeout(Fiber.join(waiters), 4_000 + recorded.max())
+    }).pipe(Effect.scoped), 60_000)
+
   it.live("lets nobody in when it wakes", () =>
     Effect.gen(function*() {
       const { servers } = yield* group(() => startCluster({ replicas: 1, nodeTimeoutMs: 1_000 }))

@@ -63,7 +63,10 @@ export const open: (
       })
     subscriber.on("ready", () => void listenAgain())
     if (isCluster(commands)) {
-      commands.on("+node", (node: Redis) => node.once("ready", missed)).on("-node", left)
+      // One that is promoted has long been a node, and is connected to only then.
+      const watch = (node: Redis) => void node.on("ready", missed)
+      commands.nodes().forEach(watch)
+      commands.on("+node", watch).on("-node", left)
     } else commands.on("ready", missed).on("close", left)
 
     const watched = lookingAround(commands)
