@@ -220,6 +220,50 @@ describe("a locker on a cluster", () => {
       yield* Effect.retry(withLock("k", Effect.void), Schedule.spaced("100 millis")).pipe(Effect.timeout("10 seconds"))
     }).pipe(Effect.scoped), 60_000)
 
+  it.live("leaves a node that was taken out, and listens elsewhere", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster())
+      const say = async (at: number, line: string) => {
+        const reply = await command(servers[at]!.port, line)
+        if (reply.startsWith("-")) throw new Error(`${line}: ${reply}`)
+        return reply
+      }
+      const waiting = yield* locker({ cluster: nodesOf(servers) })
+      const listening = async () =>
+        (await Promise.all(servers.map((_, at) => say(at, "PUBSUB CHANNELS dlock:inbox:*"))))
+          .map((reply) => reply.includes("dlock:inbox:"))
+      const out = (yield* Effect.promise(listening)).indexOf(true)
+      const others = [0, 1, 2].filter((at) => at !== out)
+      const idle = yield* locker({ cluster: nodesOf(servers) })
+      const [from, to] = [out, out + 1].map((part) => Math.ceil(16384 * part / 3)) as [number, number]
+      const keys: Array<string> = []
+      yield* Effect.promise(async () => {
+        for (let n = 0; keys.length < 2; n++) {
+          const slot = Number((await say(0, `CLUSTER KEYSLOT dlock:k${n}`)).slice(1))
+          if ((slot >= from && slot < to) === (keys.length === 0)) keys.push(`k${n}`)
+        }
+        const id = /[0-9a-f]{40}/.exec(await say(out, "CLUSTER MYID"))![0]
+        for (const at of [0, 1, 2]) await say(at, `CLUSTER DELSLOTSRANGE ${from} ${to - 1}`)
+        await say(others[0]!, `CLUSTER ADDSLOTSRANGE ${from} ${to - 1}`)
+        for (const at of others) await say(at, `CLUSTER FORGET ${id}`)
+        await say(out, "CLUSTER RESET")
+      })
+      const [moved, elsewhere] = keys as [string, string]
+      yield* eventually("the cluster is whole", async () =>
+        (await Promise.all(others.map((at) =>
+          say(at, "CLUSTER INFO")
+        ))).every((info) => info.includes("state:ok")))
+      const recorded = recordLag()
+      // It answers that the cluster is down, and not where the slot has gone.
+      yield* Effect.timeout(
+        Effect.retry(idle.withLock(moved, Effect.void), Schedule.spaced("50 millis")),
+        5_000 + recorded.max()
+      )
+      yield* Scope.provide(waiting.scoped(elsewhere), yield* Scope.make())
+      yield* Effect.forkChild(waiting.withLock(elsewhere, Effect.void))
+      yield* eventually("it listens elsewhere", async () => !(await listening())[out], 8_000)
+    }).pipe(Effect.scoped), 60_000)
+
   it.live("leaves no rejection unhandled when the node that a slot is moving to falls silent", () =>
     Effect.gen(function*() {
       const { servers } = yield* group(() => startCluster({ nodeTimeoutMs: 30_000 }))

@@ -81,11 +81,13 @@ export const open: (
       onMessage: (listener) => void messageListeners.push(listener),
       onReconnect: (listener) => void reconnectListeners.push(listener),
       onLeft: (listener) => void leftListeners.push(listener),
-      probe: Effect.promise(() =>
-        subscriber.status === "ready"
+      probe: Effect.promise(() => {
+        // A node that was taken out of the cluster goes on answering its listeners, who hear nothing more.
+        if (isCluster(commands)) commands.refreshSlotsCache()
+        return subscriber.status === "ready"
           ? subscriber.ping().then(() => {}, () => subscriber.disconnect(true))
           : Promise.resolve()
-      ),
+      }),
       servers: () => (isCluster(commands) ? commands.nodes("master") : [commands]).map(described),
       replicated: (script, args, replicas, limit) =>
         Effect.gen(function*() {
@@ -139,7 +141,9 @@ const lookingAround = (cluster: Redis | Cluster): <A>(reply: Promise<A>) => Prom
       },
       (error: unknown) => {
         pending.delete(request)
-        if (!isReply(sanitized(error))) cluster.refreshSlotsCache()
+        const cause = sanitized(error)
+        // One that was taken out of the cluster, or is cut off from it, says that all of it is down.
+        if (!isReply(cause) || cause.message.startsWith("CLUSTERDOWN")) cluster.refreshSlotsCache()
         throw error
       }
     )
