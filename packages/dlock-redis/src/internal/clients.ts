@@ -159,18 +159,33 @@ const follow = (cluster: Cluster): Cluster =>
 
 /**
  * The client prints what befalls the connections of its failover detector, which are only there to hear of one, and
- * keeps to itself why a sentinel cannot be reached. Here both are told to whoever listens.
+ * keeps to itself why a sentinel cannot be reached, or does not let it listen. Here all of it is told to whoever listens.
  */
 const tellOfSentinels = (client: Redis): Redis => {
+  const connector = throughSentinels(client)
+  if (connector === undefined) return client
+  const plain = connector.connectToSentinel.bind(connector)
+  const failed = (error: unknown) => void client.emit("sentinelError", error)
+  connector.connectToSentinel = (...args) => {
+    const sentinel = plain(...args).on("error", failed)
+    const subscribe = sentinel.subscribe.bind(sentinel) as (...channels: ReadonlyArray<string>) => Promise<unknown>
+    return Object.assign(sentinel, {
+      subscribe: (...channels: ReadonlyArray<string>) => {
+        const subscribed = subscribe(...channels)
+        subscribed.then(() => client.emit("sentinelListening"), failed)
+        return subscribed
+      }
+    })
+  }
+  return client
+}
+
+/** What a client asks sentinels by, where it does. */
+const throughSentinels = (client: Redis | Cluster) => {
   const { connector } = client as unknown as {
     readonly connector?: { connectToSentinel?: (...args: ReadonlyArray<unknown>) => Redis }
   }
-  const plain = connector?.connectToSentinel?.bind(connector)
-  if (connector !== undefined && plain !== undefined) {
-    connector.connectToSentinel = (...args) =>
-      plain(...args).on("error", (error: unknown) => void client.emit("sentinelError", error))
-  }
-  return client
+  return connector?.connectToSentinel === undefined ? undefined : connector as Required<typeof connector>
 }
 
 /** What clients say last, and what says less than anything said before. */
@@ -195,7 +210,14 @@ const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limit
     }
     const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
     yield* Effect.callback<void, LockBackendError>((resume) => {
-      on("ready", () => resume(Effect.void))
+      // Behind sentinels it is of no use before it would hear of a failover.
+      let listening = throughSentinels(client) === undefined
+      const up = () => listening && client.status === "ready" && resume(Effect.void)
+      on("ready", up)
+      on("sentinelListening", () => {
+        listening = true
+        up()
+      })
       for (const event of errors) {
         on(event, () => {
           if (isRefusedCredentials(lastError)) resume(failed(false))
