@@ -261,7 +261,7 @@ describe("a locker on a cluster", () => {
       )
       yield* Scope.provide(waiting.scoped(elsewhere), yield* Scope.make())
       yield* Effect.forkChild(waiting.withLock(elsewhere, Effect.void))
-      yield* eventually("it listens elsewhere", async () => !(await listening())[out], 8_000)
+      yield* eventually("it listens elsewhere", async () => !(await listening())[out], 12_000)
     }).pipe(Effect.scoped), 60_000)
 
   it.live("leaves no rejection unhandled when the node that a slot is moving to falls silent", () =>
