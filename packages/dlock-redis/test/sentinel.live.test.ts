@@ -224,6 +224,18 @@ describe("behind sentinels", () => {
       }
     }).pipe(Effect.scoped))
 
+  it.live("is up within the time limit although the first sentinels are silent", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel())
+      const sentinels = servers.sentinels.servers
+      for (const silent of sentinels.slice(0, 2)) silent.signal("SIGSTOP")
+      const recorded = recordLag()
+      const limits = { operationTimeout: "1 second", connectTimeout: "3 seconds" } as const
+      const [took] = yield* Effect.timed(locker({ sentinels: sentinelsOf(sentinels), master: "dlock", ...limits }))
+      recorded.stop()
+      assert.isBelow(Duration.toMillis(took), 3_000 + recorded.max())
+    }).pipe(Effect.scoped))
+
   it.live("a process prints nothing while a sentinel is away, and ends by itself", () =>
     Effect.gen(function*() {
       const servers = yield* group(() => startSentinel())

@@ -97,16 +97,15 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
 })
 
 /**
- * A client that listens. In a cluster a message published on one node reaches the subscribers of every other, so it
- * listens on any of them: at each attempt another, and elsewhere as soon as its own leaves the cluster.
+ * A client that listens to a cluster. What is published on one node reaches the subscribers of every other, so it listens
+ * on any of them: at each attempt another, and elsewhere as soon as its own leaves the cluster.
  */
 export const connectSubscriber = Effect.fnUntraced(function*(
   target: Target,
-  commands: Redis | Cluster,
+  commands: Cluster,
   limits: Limits,
   log: Log
 ) {
-  if (!isCluster(commands)) return (yield* connect(target, limits, "subscriber", log)) as Redis
   const ioredis = yield* library
   // A client may have been told of some nodes alone as whom to go there, and how.
   const somewhere = (): RedisOptions => {

@@ -41,12 +41,18 @@ export const open: (
     const left = () => leftListeners.forEach((listener) => listener())
     const missed = () => reconnectListeners.forEach((listener) => listener())
 
-    const commands = yield* connect(target, options, "commands", log)
-    const confirming = options.waitReplicas === 0
-      ? undefined
-      // A reply comes when the replicas have answered, or after the limit that was asked for.
-      : yield* connect(target, { ...options, callLimit: options.callLimit + 1_000 }, "replicas", log)
-    const subscriber = yield* connectSubscriber(target, commands, options, log)
+    // All at once: each may have to ask several sentinels before one answers, within one time limit.
+    const [commands, confirming, listening] = yield* Effect.all([
+      connect(target, options, "commands", log),
+      options.waitReplicas === 0
+        ? Effect.undefined
+        // A reply comes when the replicas have answered, or after the limit that was asked for.
+        : connect(target, { ...options, callLimit: options.callLimit + 1_000 }, "replicas", log),
+      target._tag === "Cluster" ? Effect.undefined : connect(target, options, "subscriber", log)
+    ], { concurrency: "unbounded" })
+    const subscriber = isCluster(commands)
+      ? yield* connectSubscriber(target, commands, options, log)
+      : listening as Redis
     subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
 
     // Without the permission there is no layer. Where it is withdrawn later, waiters ask now and then, as they do while a
