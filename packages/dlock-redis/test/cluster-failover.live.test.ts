@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { command, recordLag, type Server, startCluster, startWorker } from "dlock-testing"
-import { Effect } from "effect"
+import { Effect, Fiber, Scope } from "effect"
 import * as Path from "node:path"
-import { eventually, group, plainClient, type Section, violations } from "./support.ts"
+import { eventually, group, locker, plainClient, type Section, violations } from "./support.ts"
 
 type Message =
   | { readonly key: string; readonly token: string; readonly enteredAt: number; readonly leftAt: number }
@@ -128,4 +128,64 @@ describe("a cluster of three primaries, each with a replica, under load on fifty
         }))),
     90_000
   )
+})
+
+describe("a primary that was replaced while it was silent", () => {
+  it.live("has those who wait there ask the new one at once", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ primaries: 2, replicas: 1, nodeTimeoutMs: 1_000 }))
+      const slot = Number((yield* Effect.promise(() => command(servers[0]!.port, "CLUSTER KEYSLOT dlock:k"))).slice(1))
+      const [primary, replica] = slot < 8192 ? [servers[0]!, servers[2]!] : [servers[1]!, servers[3]!]
+      const admin = yield* plainClient(primary.url)
+      // It is, once it has had something to replicate.
+      yield* Effect.promise(() => admin.set("{dlock:k}", ""))
+      yield* eventually("the replica is listed", async () =>
+        JSON.stringify(await admin.cluster("SLOTS")).includes(String(replica.port)))
+      const { scoped, withLock } = yield* locker({ cluster: `127.0.0.1:${primary.port}` })
+      yield* Scope.provide(scoped("k"), yield* Scope.make())
+      const waiters = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 10 }), () =>
+          withLock("k", Effect.void), { concurrency: "unbounded" })
+      )
+      yield* eventually("they wait", async () => (await admin.zcard("{dlock:k}:\0q")) === 10)
+      const recorded = recordLag()
+      primary.signal("SIGSTOP")
+      yield* Effect.promise(() => command(replica.port, "CLUSTER FAILOVER TAKEOVER"))
+      // As if the new one had heard of none of it.
+      yield* Effect.promise(() => command(replica.port, "FLUSHALL"))
+      yield* Effect.timeout(Fiber.join(waiters), 4_000 + recorded.max())
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("lets nobody in when it wakes", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ replicas: 1, nodeTimeoutMs: 1_000 }))
+      const [primary, , , replica] = servers as [Server, Server, Server, Server]
+      const admin = yield* plainClient(primary.url)
+      const key = yield* Effect.promise(async () => {
+        for (let n = 0;; n++) if (Number(await admin.cluster("KEYSLOT", `dlock:k${n}`)) < 16384 / 3 - 1) return `k${n}`
+      })
+      const options = { cluster: servers.map(({ port }) => `127.0.0.1:${port}`) }
+      const one = yield* locker(options)
+      const other = yield* locker(options)
+      const lease = yield* one.scoped(key, { ttl: "8 seconds" })
+      const waiter = yield* Effect.forkChild(other.withLock(key, Effect.succeed("in"), { ttl: "1 minute" }))
+      yield* eventually("it waits", async () => (await admin.zcard(`{dlock:${key}}:\0q`)) === 1)
+      yield* Effect.sleep("1500 millis")
+      primary.signal("SIGSTOP")
+      // It will find this in its sockets, with the lock expired by then, and hand that over.
+      const asking = yield* Effect.forkChild(Effect.exit(other.withLockIfAvailable(key, Effect.void)))
+      yield* eventually(
+        "a failover",
+        async () => (await command(replica.port, "INFO replication")).includes("role:master"),
+        20_000
+      )
+      yield* Effect.sleep("10 seconds")
+      yield* Fiber.join(asking)
+      primary.signal("SIGCONT")
+      yield* Effect.sleep("2 seconds")
+      yield* lease.ensureHeld
+      assert.isUndefined(waiter.pollUnsafe(), "the other is in beside the holder")
+      yield* lease.release
+      assert.strictEqual(yield* Effect.timeout(Fiber.join(waiter), "5 seconds"), "in")
+    }).pipe(Effect.scoped), 60_000)
 })

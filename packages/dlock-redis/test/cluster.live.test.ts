@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { command, freePorts, recordLag, type Server, startCluster, startProxy } from "dlock-testing"
-import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Schedule } from "effect"
+import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Schedule, Scope } from "effect"
 import { RedisLocker, RedisLockerLive, RedisLockStore } from "effect-dlock-redis"
 import { Cluster } from "ioredis"
 import {
@@ -198,6 +198,79 @@ describe("a locker on a cluster", () => {
       yield* Effect.retry(withLock("k", Effect.void), Schedule.spaced("100 millis")).pipe(Effect.timeout("10 seconds"))
     }).pipe(Effect.scoped), 60_000)
 
+  it.live("leaves a node that was taken out, and listens elsewhere", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster())
+      const say = async (at: number, line: string) => {
+        const reply = await command(servers[at]!.port, line)
+        if (reply.startsWith("-")) throw new Error(`${line}: ${reply}`)
+        return reply
+      }
+      const waiting = yield* locker({ cluster: nodesOf(servers) })
+      const listening = async () =>
+        (await Promise.all(servers.map((_, at) => say(at, "PUBSUB CHANNELS dlock:inbox:*"))))
+          .map((reply) => reply.includes("dlock:inbox:"))
+      const out = (yield* Effect.promise(listening)).indexOf(true)
+      const others = [0, 1, 2].filter((at) => at !== out)
+      const idle = yield* locker({ cluster: nodesOf(servers) })
+      const [from, to] = [out, out + 1].map((part) => Math.ceil(16384 * part / 3)) as [number, number]
+      const keys: Array<string> = []
+      yield* Effect.promise(async () => {
+        for (let n = 0; keys.length < 2; n++) {
+          const slot = Number((await say(0, `CLUSTER KEYSLOT dlock:k${n}`)).slice(1))
+          if ((slot >= from && slot < to) === (keys.length === 0)) keys.push(`k${n}`)
+        }
+        const id = /[0-9a-f]{40}/.exec(await say(out, "CLUSTER MYID"))![0]
+        for (const at of [0, 1, 2]) await say(at, `CLUSTER DELSLOTSRANGE ${from} ${to - 1}`)
+        await say(others[0]!, `CLUSTER ADDSLOTSRANGE ${from} ${to - 1}`)
+        for (const at of others) await say(at, `CLUSTER FORGET ${id}`)
+        await say(out, "CLUSTER RESET")
+      })
+      const [moved, elsewhere] = keys as [string, string]
+      yield* eventually("the cluster is whole", async () =>
+        (await Promise.all(others.map((at) =>
+          say(at, "CLUSTER INFO")
+        ))).every((info) => info.includes("state:ok")))
+      const recorded = recordLag()
+      // It answers that the cluster is down, and not where the slot has gone.
+      yield* Effect.timeout(
+        Effect.retry(idle.withLock(moved, Effect.void), Schedule.spaced("50 millis")),
+        5_000 + recorded.max()
+      )
+      yield* Scope.provide(waiting.scoped(elsewhere), yield* Scope.make())
+      yield* Effect.forkChild(waiting.withLock(elsewhere, Effect.void))
+      yield* eventually("it listens elsewhere", async () => !(await listening())[out], 12_000)
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("leaves no rejection unhandled when the node that a slot is moving to falls silent", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ nodeTimeoutMs: 30_000 }))
+      const { withLock } = yield* locker({ cluster: nodesOf(servers), operationTimeout: "300 millis" })
+      const unhandled: Array<unknown> = []
+      const hear = (reason: unknown) => void unhandled.push(reason)
+      process.on("unhandledRejection", hear)
+      yield* Effect.addFinalizer(() => Effect.sync(() => process.off("unhandledRejection", hear)))
+      const say = async (server: { readonly port: number }, line: string) => {
+        const reply = await command(server.port, line)
+        if (reply.startsWith("-")) throw new Error(`${line}: ${reply}`)
+        return reply
+      }
+      const id = async (server: { readonly port: number }) => /[0-9a-f]{40}/.exec(await say(server, "CLUSTER MYID"))![0]
+      const to = yield* Effect.promise(async () => {
+        const slot = Number((await say(servers[0]!, "CLUSTER KEYSLOT dlock:k")).slice(1))
+        const from = Math.floor(slot / (16384 / 3))
+        const to = servers[(from + 1) % 3]!
+        await say(to, `CLUSTER SETSLOT ${slot} IMPORTING ${await id(servers[from]!)}`)
+        await say(servers[from]!, `CLUSTER SETSLOT ${slot} MIGRATING ${await id(to)}`)
+        return to
+      })
+      to.signal("SIGSTOP")
+      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "1 second" }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      yield* Effect.sleep("500 millis")
+      assert.deepStrictEqual(unhandled, [])
+    }).pipe(Effect.scoped))
+
   it.live("takes its nodes from Config, and fails in time and by name", () =>
     Effect.gen(function*() {
       const { servers } = yield* cluster
@@ -219,6 +292,17 @@ describe("a locker on a cluster", () => {
       assert.notInclude(JSON.stringify(wrong), "s3cret")
       const right = yield* built(from({ DLOCK_REDIS_CLUSTER: nodesOf(servers).join(), DLOCK_REDIS_PASSWORD: "right" }))
       yield* right.withLock("k", Effect.void)
+    }).pipe(Effect.scoped))
+
+  it.live("goes to each node as whom a client goes to that one", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster())
+      for (const { port } of servers) yield* Effect.promise(() => command(port, `CONFIG SET requirepass s${port}`))
+      const client = new Cluster(servers.map(({ port }) => ({ host: "127.0.0.1", port, password: `s${port}` })), {
+        lazyConnect: true
+      })
+      const { withLock } = yield* built(RedisLocker.layerClient(client))
+      yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
     }).pipe(Effect.scoped))
 
   it.live("leaves nothing open behind it", () =>

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { command, recordLag, type Server, startReplicated } from "dlock-testing"
-import { Deferred, Duration, Effect, Fiber, Scope } from "effect"
+import { command, recordLag, type Server, startCluster, startReplicated } from "dlock-testing"
+import { Deferred, Duration, Effect, Fiber, Schedule, Scope } from "effect"
 import type { LockBackendError } from "effect-dlock"
 import { eventually, group, locker, plainClient } from "./support.ts"
 
@@ -87,5 +87,24 @@ describe("a locker that waits for a replica", () => {
         yield* Fiber.interrupt(fiber)
       }
       yield* eventually("nothing is left", async () => (await admin.keys("*")).every((key) => /\0[fx]/.test(key)))
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("goes on after its primary in a cluster has fallen silent and was replaced", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ primaries: 2, replicas: 2, nodeTimeoutMs: 1_000 }))
+      const slot = Number((yield* Effect.promise(() => command(servers[0]!.port, "CLUSTER KEYSLOT dlock:k"))).slice(1))
+      const [primary, replica] = slot < 8192 ? [servers[0]!, servers[2]!] : [servers[1]!, servers[4]!]
+      const { withLock } = yield* locker({ cluster: `127.0.0.1:${primary.port}`, waitReplicas: 1 })
+      yield* withLock("k", Effect.void)
+      const recorded = recordLag()
+      primary.signal("SIGSTOP")
+      yield* Effect.promise(() => command(replica.port, "CLUSTER FAILOVER TAKEOVER"))
+      yield* eventually("a replica of the new one", async () =>
+        (await command(replica.port, "INFO replication")).includes("state=online"))
+      // Two attempts at most that began before the other was found; each may take what a silent server is given.
+      yield* Effect.timeout(
+        Effect.retry(withLock("k", Effect.void), Schedule.spaced("50 millis")),
+        10_000 + recorded.max()
+      )
     }).pipe(Effect.scoped), 60_000)
 })

@@ -176,6 +176,36 @@ describe("behind sentinels", () => {
       }
     }).pipe(Effect.scoped))
 
+  it.live("takes a user of the sentinels who may do what it needs, and none who may not hear of a failover", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel())
+      const options = {
+        sentinels: sentinelsOf(servers.sentinels.servers),
+        master: "dlock",
+        sentinelUsername: "watch",
+        sentinelPassword: "right"
+      }
+      const needed = ["+sentinel|get-master-addr-by-name", "+sentinel|sentinels", "+subscribe", "&+switch-master"]
+      const may = (rules: ReadonlyArray<string>) =>
+        Effect.forEach(
+          servers.sentinels.servers,
+          ({ port }) =>
+            Effect.promise(() =>
+              command(port, `ACL SETUSER watch reset on >right resetchannels -@all ${rules.join(" ")}`)
+            )
+        )
+      yield* may(needed)
+      yield* Effect.scoped(Effect.flatMap(locker(options), ({ withLock }) => withLock("k", Effect.void)))
+      for (const missing of needed) {
+        yield* may(needed.filter((one) => one !== missing))
+        const [took, error] = yield* Effect.timed(fails(RedisLocker.layer(options)))
+        assert.strictEqual(error._tag, "LockBackendError")
+        assert.isFalse((error as { readonly retryable?: boolean }).retryable, missing)
+        assert.include(error.message, "NOPERM", missing)
+        assert.isBelow(Duration.toMillis(took), 2_000)
+      }
+    }).pipe(Effect.scoped))
+
   it.live("fails in time where no sentinel answers, or none knows the name", () =>
     Effect.gen(function*() {
       const servers = yield* group(() => startSentinel())
@@ -192,6 +222,18 @@ describe("behind sentinels", () => {
         assert.include(error.message, word)
         assert.isBelow(Duration.toMillis(took), 2_000)
       }
+    }).pipe(Effect.scoped))
+
+  it.live("is up within the time limit although the first sentinels are silent", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel())
+      const sentinels = servers.sentinels.servers
+      for (const silent of sentinels.slice(0, 2)) silent.signal("SIGSTOP")
+      const recorded = recordLag()
+      const limits = { operationTimeout: "1 second", connectTimeout: "3 seconds" } as const
+      const [took] = yield* Effect.timed(locker({ sentinels: sentinelsOf(sentinels), master: "dlock", ...limits }))
+      recorded.stop()
+      assert.isBelow(Duration.toMillis(took), 3_000 + recorded.max())
     }).pipe(Effect.scoped))
 
   it.live("a process prints nothing while a sentinel is away, and ends by itself", () =>

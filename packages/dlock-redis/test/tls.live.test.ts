@@ -55,21 +55,51 @@ describe("over TLS", () => {
       assert.include(error.message, "DLOCK_REDIS_KEY")
     }).pipe(Effect.scoped))
 
-  it.live("goes to every node of a cluster that way", () =>
+  for (
+    const [what, name, args] of [
+      ["address", "IP:127.0.0.1", []],
+      ["name", "DNS:localhost", [
+        "--cluster-announce-hostname",
+        "localhost",
+        "--cluster-preferred-endpoint-type",
+        "hostname"
+      ]]
+    ] as const
+  ) {
+    it.live(`goes to every node of a cluster that way, each known by its ${what}`, () =>
+      Effect.gen(function*() {
+        const [bus] = yield* Effect.promise(() => freePorts(1))
+        const enabled = `--cluster-enabled yes --tls-cluster yes --cluster-announce-ip 127.0.0.1 --cluster-port ${bus}`
+        const { ca, port } = yield* group(() => startRedisTls({ name, args: [...enabled.split(" "), ...args] }))
+        const host = name.replace(/^.*?:/, "")
+        const admin = yield* Effect.acquireRelease(
+          Effect.sync(() => new Redis({ port, host, tls: { ca } })),
+          (client) => Effect.sync(() => client.disconnect())
+        )
+        yield* Effect.promise(() => admin.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383"))
+        yield* eventually("the cluster", async () =>
+          String(await admin.call("CLUSTER", "INFO")).includes("cluster_state:ok"))
+        const { withLock } = yield* locker({ cluster: `rediss://${host}:${port}`, tls: { ca } })
+        yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
+      }).pipe(Effect.scoped))
+  }
+
+  it.live("goes to sentinels and to what they name that way", () =>
     Effect.gen(function*() {
-      const [bus] = yield* Effect.promise(() => freePorts(1))
-      const args = `--cluster-enabled yes --tls-cluster yes --cluster-announce-ip 127.0.0.1 --cluster-port ${bus}`
-        .split(" ")
-      const { ca, port } = yield* group(() => startRedisTls({ args }))
+      const redis = yield* group(() => startRedisTls())
+      const watch = `sentinel monitor dlock 127.0.0.1 ${redis.port} 1\n`
+      const args = ["--tls-replication", "yes", "--tls-ca-cert-file", Path.join(redis.dir, "ca.pem")]
+      const sentinel = yield* group(() => startRedisTls({ sentinel: watch, args }))
+      const options = { sentinels: `rediss://127.0.0.1:${sentinel.port}`, master: "dlock" }
+      const { withLock } = yield* locker({ ...options, tls: { ca: `${redis.ca}${sentinel.ca}` } })
+      yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
       const admin = yield* Effect.acquireRelease(
-        Effect.sync(() => new Redis({ port, host: "127.0.0.1", tls: { ca } })),
+        Effect.sync(() => new Redis({ port: sentinel.port, host: "127.0.0.1", tls: { ca: sentinel.ca } })),
         (client) => Effect.sync(() => client.disconnect())
       )
-      yield* Effect.promise(() => admin.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383"))
-      yield* eventually("the cluster", async () =>
-        String(await admin.call("CLUSTER", "INFO")).includes("cluster_state:ok"))
-      const { withLock } = yield* locker({ cluster: `rediss://127.0.0.1:${port}`, tls: { ca } })
-      yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
+      yield* eventually("it would hear of a failover", async () => String(await admin.client("LIST")).includes("sub=1"))
+      assert.match(yield* refusal({ ...options, tls: { ca: redis.ca } }), /certificate|signature/i)
+      assert.match(yield* refusal({ ...options, tls: { ca: sentinel.ca } }), /certificate|signature/i)
     }).pipe(Effect.scoped))
 
   it.live("fails in time where the server does not speak it", () =>

@@ -66,6 +66,11 @@ export class Claims {
     this.stirred.openUnsafe()
   }
 
+  /** A server was left that may know of any of these. */
+  isLeft(): void {
+    for (const entry of this.entries.values()) entry.isKnownElsewhere = true
+  }
+
   private noLongerWaits(entry: Entry): void {
     this.waiting.remove(entry)
     if (this.waiting.groups.size === 0) this.stirred.openUnsafe()

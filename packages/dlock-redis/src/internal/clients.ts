@@ -98,21 +98,23 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
 })
 
 /**
- * A client that listens. In a cluster a message published on one node reaches the subscribers of every other, so it
- * listens on any of them: at each attempt another, and elsewhere as soon as its own leaves the cluster.
+ * A client that listens to a cluster. What is published on one node reaches the subscribers of every other, so it listens
+ * on any of them: at each attempt another, and elsewhere as soon as its own leaves the cluster.
  */
 export const connectSubscriber = Effect.fnUntraced(function*(
   target: Target,
-  commands: Redis | Cluster,
+  commands: Cluster,
   limits: Limits,
   log: Log
 ) {
-  if (!isCluster(commands)) return (yield* connect(target, limits, "subscriber", log)) as Redis
   const ioredis = yield* library
-  const somewhere = () => {
+  // A client may have been told of some nodes alone as whom to go there, and how.
+  const somewhere = (): RedisOptions => {
     const nodes = commands.nodes()
-    const { host, port } = nodes[Math.floor(Math.random() * nodes.length)]?.options ?? {}
-    return host === undefined || port === undefined ? {} : { host, port }
+    const node = nodes[Math.floor(Math.random() * nodes.length)]
+    if (node === undefined) return {}
+    const { family, host, password, port, tls, username } = node.options
+    return { family, host, password, port, tls, username } as RedisOptions
   }
   const subscriber = yield* ready(
     () =>
@@ -137,26 +139,53 @@ export const connectSubscriber = Effect.fnUntraced(function*(
 
 export const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
 
-/** Connects to each primary as soon as it is known, so that no request waits in a queue for its connection. */
+/**
+ * Connects to each primary as soon as it is known, so that no request waits in a queue for its connection. And looks at
+ * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a rejection
+ * that nobody handles ends the process.
+ */
 const follow = (cluster: Cluster): Cluster =>
   cluster.on("+node", (node: Redis) => {
+    const asking = node.asking.bind(node)
+    Object.assign(node, {
+      asking: () => {
+        const asked = asking()
+        asked.catch(() => {})
+        return asked
+      }
+    })
     if (node.options.readOnly !== true && node.status === "wait") node.connect().catch(() => {})
   })
 
 /**
  * The client prints what befalls the connections of its failover detector, which are only there to hear of one, and
- * keeps to itself why a sentinel cannot be reached. Here both are told to whoever listens.
+ * keeps to itself why a sentinel cannot be reached, or does not let it listen. Here all of it is told to whoever listens.
  */
 const tellOfSentinels = (client: Redis): Redis => {
+  const connector = throughSentinels(client)
+  if (connector === undefined) return client
+  const plain = connector.connectToSentinel.bind(connector)
+  const failed = (error: unknown) => void client.emit("sentinelError", error)
+  connector.connectToSentinel = (...args) => {
+    const sentinel = plain(...args).on("error", failed)
+    const subscribe = sentinel.subscribe.bind(sentinel) as (...channels: ReadonlyArray<string>) => Promise<unknown>
+    return Object.assign(sentinel, {
+      subscribe: (...channels: ReadonlyArray<string>) => {
+        const subscribed = subscribe(...channels)
+        subscribed.then(() => client.emit("sentinelListening"), failed)
+        return subscribed
+      }
+    })
+  }
+  return client
+}
+
+/** What a client asks sentinels by, where it does. */
+const throughSentinels = (client: Redis | Cluster) => {
   const { connector } = client as unknown as {
     readonly connector?: { connectToSentinel?: (...args: ReadonlyArray<unknown>) => Redis }
   }
-  const plain = connector?.connectToSentinel?.bind(connector)
-  if (connector !== undefined && plain !== undefined) {
-    connector.connectToSentinel = (...args) =>
-      plain(...args).on("error", (error: unknown) => void client.emit("sentinelError", error))
-  }
-  return client
+  return connector?.connectToSentinel === undefined ? undefined : connector as Required<typeof connector>
 }
 
 /** What clients say last, and what says less than anything said before. */
@@ -181,7 +210,14 @@ const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limit
     }
     const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
     yield* Effect.callback<void, LockBackendError>((resume) => {
-      on("ready", () => resume(Effect.void))
+      // Behind sentinels it is of no use before it would hear of a failover.
+      let listening = throughSentinels(client) === undefined
+      const up = () => listening && client.status === "ready" && resume(Effect.void)
+      on("ready", up)
+      on("sentinelListening", () => {
+        listening = true
+        up()
+      })
       for (const event of errors) {
         on(event, () => {
           if (isRefusedCredentials(lastError)) resume(failed(false))

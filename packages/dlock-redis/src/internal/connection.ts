@@ -6,10 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import type { Cluster, Redis } from "ioredis"
+import type { Redis } from "ioredis"
 import { decoded, Pending, runner } from "./call.ts"
 import { connect, connectSubscriber, isCluster, type Limits } from "./clients.ts"
 import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
+import { gathering, lookingAround } from "./outgoing.ts"
 import { lacking } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
 import type { Target } from "./target.ts"
@@ -37,14 +38,22 @@ export const open: (
     const inbox = newInbox()
     const messageListeners: Array<(message: string) => void> = []
     const reconnectListeners: Array<() => void> = []
+    const leftListeners: Array<() => void> = []
+    const left = () => leftListeners.forEach((listener) => listener())
     const missed = () => reconnectListeners.forEach((listener) => listener())
 
-    const commands = yield* connect(target, options, "commands", log)
-    const confirming = options.waitReplicas === 0
-      ? undefined
-      // A reply comes when the replicas have answered, or after the limit that was asked for.
-      : yield* connect(target, { ...options, callLimit: options.callLimit + 1_000 }, "replicas", log)
-    const subscriber = yield* connectSubscriber(target, commands, options, log)
+    // All at once: each may have to ask several sentinels before one answers, within one time limit.
+    const [commands, confirming, listening] = yield* Effect.all([
+      connect(target, options, "commands", log),
+      options.waitReplicas === 0
+        ? Effect.undefined
+        // A reply comes when the replicas have answered, or after the limit that was asked for.
+        : connect(target, { ...options, callLimit: options.callLimit + 1_000 }, "replicas", log),
+      target._tag === "Cluster" ? Effect.undefined : connect(target, options, "subscriber", log)
+    ], { concurrency: "unbounded" })
+    const subscriber = isCluster(commands)
+      ? yield* connectSubscriber(target, commands, options, log)
+      : listening as Redis
     subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
 
     // Without the permission there is no layer. Where it is withdrawn later, waiters ask now and then, as they do while a
@@ -60,31 +69,38 @@ export const open: (
         subscriber.disconnect(true)
       })
     subscriber.on("ready", () => void listenAgain())
-    if (isCluster(commands)) commands.on("+node", (node: Redis) => node.once("ready", missed))
-    else commands.on("ready", missed)
+    if (isCluster(commands)) {
+      // One that is promoted has long been a node, and is connected to only then.
+      const watch = (node: Redis) => void node.on("ready", missed)
+      commands.nodes().forEach(watch)
+      commands.on("+node", watch).on("-node", left)
+    } else commands.on("ready", missed).on("close", left)
 
-    const watched = isCluster(commands) ? lookingAround(commands) : undefined
-    const together = isCluster(commands) ? undefined : gathering(commands)
+    const watched = lookingAround(commands)
+    const confirmed = confirming && lookingAround(confirming)
+    const together = gathering(commands)
     const pending = new Pending(options.callLimit)
     if (!isCluster(commands)) commands.on("close", () => pending.lost())
     return {
       run: runner(clock, {
         ready: () => commands.status === "ready",
         send: (command, program, { args, keys }) => {
-          together?.()
-          const reply = commands[command](program, keys.length, ...keys, ...args)
-          return watched === undefined ? reply : watched(reply)
+          together()
+          return watched(commands[command](program, keys.length, ...keys, ...args))
         }
       }, pending),
       slotted: isCluster(commands),
       inbox,
       onMessage: (listener) => void messageListeners.push(listener),
       onReconnect: (listener) => void reconnectListeners.push(listener),
-      probe: Effect.promise(() =>
-        subscriber.status === "ready"
+      onLeft: (listener) => void leftListeners.push(listener),
+      probe: Effect.promise(() => {
+        // A node that was taken out of the cluster goes on answering its listeners, who hear nothing more.
+        if (isCluster(commands)) commands.refreshSlotsCache()
+        return subscriber.status === "ready"
           ? subscriber.ping().then(() => {}, () => subscriber.disconnect(true))
           : Promise.resolve()
-      ),
+      }),
       servers: () => (isCluster(commands) ? commands.nodes("master") : [commands]).map(described(options.callLimit)),
       replicated: (script, args, replicas, limit) =>
         Effect.gen(function*() {
@@ -92,14 +108,16 @@ export const open: (
           const { args: argv, keys } = script.encode(args)
           const [wrote, waited] = yield* Effect.tryPromise({
             try: () =>
-              confirming.pipeline([
-                ["eval", script.lua, keys.length, ...keys, ...argv],
-                ["wait", replicas, Math.ceil(limit)]
-              ]).exec().then((results) =>
-                results!.map(([error, value]) => {
-                  if (error !== null) throw error
-                  return value
-                })
+              confirmed!(
+                confirming.pipeline([
+                  ["eval", script.lua, keys.length, ...keys, ...argv],
+                  ["wait", replicas, Math.ceil(limit)]
+                ]).exec().then((results) =>
+                  results!.map(([error, value]) => {
+                    if (error !== null) throw error
+                    return value
+                  })
+                )
               ),
             catch: fromClient
           })
@@ -108,66 +126,6 @@ export const open: (
     }
   }
 )
-
-/**
- * Before each request: those of one turn of the event loop go to the socket together, since with many sections at once
- * the writes are most of what a request costs. Not too many: the server is to begin while the next are made.
- */
-const gathering = (client: Redis): () => void => {
-  let corked: Redis["stream"] | undefined
-  let gathered = 0
-  const flush = () => {
-    corked?.uncork()
-    corked = undefined
-  }
-  return () => {
-    const { stream } = client
-    if (stream === corked && ++gathered < requestsPerWrite) return
-    if (corked === undefined) process.nextTick(flush)
-    else corked.uncork()
-    stream.cork()
-    corked = stream
-    gathered = 0
-  }
-}
-
-const requestsPerWrite = 16
-
-/**
- * A node that does not answer may have been replaced. A cluster's client finds out when it is sent elsewhere, and a node
- * that is silent sends nobody anywhere: so it is made to look. What it finds to have left the cluster it disconnects, and
- * no answer that comes late from there is believed.
- */
-const lookingAround = (cluster: Cluster) => {
-  const pending = new Set<{ readonly sentAt: number }>()
-  let timer: NodeJS.Timeout | undefined
-  const look = (): void => {
-    const [oldest] = pending
-    if (oldest === undefined) {
-      clearInterval(timer)
-      timer = undefined
-    } else if (performance.now() > oldest.sentAt + silence) cluster.refreshSlotsCache()
-  }
-  return (reply: Promise<unknown>): Promise<unknown> => {
-    const request = { sentAt: performance.now() }
-    pending.add(request)
-    timer ??= setInterval(look, silence / 2).unref()
-    return reply.then(
-      (value) => {
-        pending.delete(request)
-        return value
-      },
-      (error: unknown) => {
-        pending.delete(request)
-        if (!isReply(sanitized(error))) cluster.refreshSlotsCache()
-        throw error
-      }
-    )
-  }
-}
-
-/** Milliseconds after which a cluster's node is called silent. */
-const silence = 500
 
 const described = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
   name: server.options.sentinels ? server.options.name! : `${server.options.host}:${server.options.port}`,

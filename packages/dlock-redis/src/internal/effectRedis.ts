@@ -73,6 +73,8 @@ export const open: (
     inbox,
     onMessage: (listener) => void messageListeners.push(listener),
     onReconnect: (listener) => void reconnectListeners.push(listener),
+    // It does not tell of that either.
+    onLeft: () => {},
     probe: Effect.gen(function*() {
       if (!hears) yield* FiberHandle.run(subscription, listen)
       hears = false

@@ -19,6 +19,8 @@ export class Entry implements Tally {
   readonly names: Names
   unanswered = 0
   state: "asking" | "queued" | "confirming" | "held" | "over" = "asking"
+  /** Known to a server that was left since. What that one grants must not be believed, and a push does not say by whom. */
+  isKnownElsewhere = false
   ahead: Ahead = alone
   /** Milliseconds of monotonic time; set while it is queued. */
   refreshAt = Infinity

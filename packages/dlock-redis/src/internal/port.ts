@@ -48,6 +48,8 @@ export interface Port {
   readonly onMessage: (listener: (message: string) => void) => void
   /** Calls back when messages or replies may have been missed: a connection was made anew. */
   readonly onReconnect: (listener: () => void) => void
+  /** Calls back when a server is left. If another takes its place, it may not know, and go on granting. */
+  readonly onLeft: (listener: () => void) => void
   /** Asks whether the inbox still hears, and makes its connection anew if not. */
   readonly probe: Effect.Effect<void>
   /** The servers that hold locks now: one, or each primary of a cluster. */

@@ -218,7 +218,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       return lock === undefined ? undefined : leaveBehind(lock, push.id, true)
     }
     if (entry.state !== "asking" && entry.state !== "queued") return
-    const sentAt = entry.baseOf(push.token, clock.monotonicTimeNanosUnsafe())
+    const sentAt = entry.isKnownElsewhere ? undefined : entry.baseOf(push.token, clock.monotonicTimeNanosUnsafe())
     if (sentAt !== undefined) return isGranted(entry, push.token, sentAt)
     entry.refreshAt = 0
     claims.stirred.openUnsafe()
@@ -242,6 +242,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   })
 
   port.onMessage(hear)
+  port.onLeft(() => claims.isLeft())
   port.onReconnect(() => claims.hurry(toMillis(clock.monotonicTimeNanosUnsafe())))
   yield* Upkeep.keep(port, claims, options.callLimit, { granted: isGranted, gone: isGone })
 

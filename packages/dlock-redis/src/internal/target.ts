@@ -133,7 +133,9 @@ const targetOf = (address: Address): Target => {
     return { host, port: port ?? (sentinels === undefined ? 6379 : 26379) }
   })
   if (cluster !== undefined) {
-    return { _tag: "Cluster", options, make: (Client, settings) => new Client(nodes, settings) }
+    // The client would look a name up and go to the number, for which a certificate is seldom made out.
+    const named = certificates && { dnsLookup: (name, told) => told(null, name) } satisfies ClusterOptions
+    return { _tag: "Cluster", options, make: (Client, settings) => new Client(nodes, { ...settings, ...named }) }
   }
   if (sentinels === undefined) return { _tag: "Server", options }
   return {

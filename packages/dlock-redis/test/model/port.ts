@@ -7,6 +7,7 @@ export const silentPort: Port = {
   inbox: "inbox",
   onMessage: () => {},
   onReconnect: () => {},
+  onLeft: () => {},
   probe: Effect.void,
   slotted: false,
   servers: () => [],
