@@ -111,8 +111,9 @@ class Queue {
 
   private forget(): void {
     while (this.first < this.calls.length && this.calls[this.first]!.fail === undefined) this.first++
-    if (this.first === this.calls.length) this.calls.length = this.first = 0
-    else if (this.first > 1_000) this.calls.splice(0, this.first), this.first = 0
+    if (this.first !== this.calls.length && this.first <= 1_000) return
+    this.calls.splice(0, this.first)
+    this.first = 0
   }
 }
 

@@ -1,4 +1,5 @@
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -6,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import type * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
+import { Lease } from "../Lease.ts"
 import { LockNotHeld, type LossReason, OwnershipLost } from "../LockError.ts"
 import type { Claim, Granted, Held } from "../LockStore.ts"
 import type { Item } from "./agenda.ts"
@@ -148,10 +150,9 @@ export class Holding implements Item, Held {
   }
 
   /** Calls back when the lease is lost or released. */
-  private onEnd(observer: () => void): () => void {
-    const observers = this.observers ??= new Set()
-    observers.add(observer)
-    return () => observers.delete(observer)
+  private observe(observer: () => void): void {
+    this.observers ??= new Set()
+    this.observers.add(observer)
   }
 
   /** Forked when somebody first asks for it: it only waits, and who would not know of it need not pay for it. */
@@ -188,7 +189,8 @@ export class Holding implements Item, Held {
         if (this.loss !== undefined) resume(Effect.fail(this.loss))
       }
       if (this.state !== "held") return settle()
-      return Effect.sync(this.onEnd(settle))
+      this.observe(settle)
+      return Effect.sync(() => this.observers?.delete(settle))
     })
   }
 
@@ -220,7 +222,11 @@ export class Holding implements Item, Held {
         Effect.andThen(
           this.ensureHeld,
           Effect.flatMap(
-            this.untilEnd(effect, restore, () => true),
+            this.untilEnd<A, E, R>(
+              restore,
+              "lost or released",
+              (context) => Effect.runForkWith(context)(restore(effect), { uninterruptible: true })
+            ),
             (exit) => this.state === "released" ? this.settled(exit, this.ended()) : this.settleLoss(exit)
           )
         )
@@ -230,9 +236,19 @@ export class Holding implements Item, Held {
   /**
    * Runs a section's program, interrupts it when the lease is lost, and tells how it ended. An early release inside
    * the section is the program's own wish and stops nothing. For an uninterruptible region, whose `restore` it takes.
+   *
+   * The program has a scope of its own, which is closed when it ends.
    */
-  runSection<A, E, R>(program: Effect.Effect<A, E, R>, restore: Restore): Effect.Effect<Exit.Exit<A, E>, never, R> {
-    return this.untilEnd(program, restore, () => this.state === "lost")
+  runSection<A, E, R>(
+    program: Effect.Effect<A, E, R>,
+    restore: Restore
+  ): Effect.Effect<Exit.Exit<A, E>, never, Exclude<Exclude<R, Scope.Scope>, Lease>> {
+    return this.untilEnd(restore, "lost", (context) => {
+      const scope = Scope.makeUnsafe()
+      const inside = Context.add(Context.add(context, Scope.Scope, scope), Lease, this) as Context.Context<R>
+      const closed = Effect.onExit(restore(program), (exit) => Scope.close(scope, exit))
+      return Effect.runForkWith(inside)(closed, { uninterruptible: true })
+    })
   }
 
   /** The section's result: its own, unless the lease was lost before it ended. */
@@ -254,43 +270,41 @@ export class Holding implements Item, Held {
    * its caller has been interrupted meanwhile, for example while the lock was on its way.
    */
   private untilEnd<A, E, R>(
-    effect: Effect.Effect<A, E, R>,
     restore: Restore,
-    stops: () => boolean
+    stops: "lost" | "lost or released",
+    fork: (context: Context.Context<R>) => Fiber.Fiber<A, E>
   ): Effect.Effect<Exit.Exit<A, E>, never, R> {
-    return Effect.matchCauseEffect(restore(Effect.void), {
-      onSuccess: () => this.forkUntilEnd(effect, restore, stops),
+    return Effect.matchCauseEffect(restore(Effect.context<R>()), {
+      onSuccess: (context) => this.watch(fork(context), restore, stops),
       onFailure: (cause) => Effect.succeed(Exit.failCause(cause))
     })
   }
 
-  private forkUntilEnd<A, E, R>(
-    effect: Effect.Effect<A, E, R>,
+  private watch<A, E>(
+    fiber: Fiber.Fiber<A, E>,
     restore: Restore,
-    stops: () => boolean
-  ): Effect.Effect<Exit.Exit<A, E>, never, R> {
-    return Effect.flatMap(
-      Effect.forkDetach(restore(effect), { startImmediately: true, uninterruptible: true }),
-      (fiber) => {
-        const done = fiber.pollUnsafe()
-        if (done !== undefined) return Effect.succeed(done)
-        const stop = () => {
-          if (stops()) fiber.interruptUnsafe()
-        }
-        if (this.state !== "held") stop()
-        const forget = this.onEnd(stop)
-        return Effect.matchCauseEffect(restore(Fiber.await(fiber)), {
-          onSuccess: (exit) => {
-            forget()
-            return Effect.succeed(exit)
-          },
-          onFailure: () => {
-            forget()
-            return Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber))
-          }
-        })
+    stops: "lost" | "lost or released"
+  ): Effect.Effect<Exit.Exit<A, E>> {
+    const done = fiber.pollUnsafe()
+    if (done !== undefined) return Effect.succeed(done)
+    const stop = () => {
+      if (this.state === "lost" || stops === "lost or released") fiber.interruptUnsafe()
+    }
+    if (this.state === "held") this.observe(stop)
+    else stop()
+    const ended = Effect.callback<Exit.Exit<A, E>>((resume) => {
+      fiber.addObserver((exit) => resume(Exit.succeed(exit)))
+    })
+    return Effect.matchCauseEffect(restore(ended), {
+      onSuccess: (exit) => {
+        this.observers?.delete(stop)
+        return Effect.succeed(exit)
+      },
+      onFailure: (_interrupted) => {
+        this.observers?.delete(stop)
+        return Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber))
       }
-    )
+    })
   }
 }
 

@@ -161,7 +161,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     // A service such as `Lease` is an effect that is also a function.
     const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(holding))
     return Effect.flatMap(
-      holding.runSection(Effect.provideService(Effect.scoped(body), Lease, holding), restore),
+      holding.runSection(body, restore),
       (exit) => {
         const settled: Effect.Effect<A, E | OwnershipLost> = holding.settleLoss(exit)
         const giveBack = (result: typeof settled) => Effect.andThen(keeper.giveBack(holding), result)
