@@ -5,7 +5,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Lease } from "../Lease.ts"
+import type { Lease } from "../Lease.ts"
 import {
   type AcquireError,
   InvalidLockRequest,
