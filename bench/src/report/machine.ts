@@ -1,0 +1,28 @@
+import { describe, flavour } from "dlock-testing"
+import { execFileSync } from "node:child_process"
+import * as Os from "node:os"
+import type { Backend } from "../contenders/index.ts"
+
+/** Where it ran and on what, without paths. */
+export const machine = (backends: ReadonlyArray<Backend>): ReadonlyArray<string> => {
+  const cpus = Os.cpus()
+  const gib = Math.round(Os.totalmem() / 2 ** 30)
+  return [
+    `${cpus.length} × ${cpus[0]?.model.trim() ?? "unknown processor"}, ${gib} GiB, ${Os.type()} ${Os.release()}`,
+    `Node.js ${process.version.slice(1)}`,
+    ...backends.map((backend) => describe(backend === "redis" ? flavour() : "etcd").replace(/: [^)]*\)/, ")"))
+  ]
+}
+
+/** Which state of the code. */
+export const revision = (): string => {
+  try {
+    const git = (...args: ReadonlyArray<string>) =>
+      execFileSync("git", args, { cwd: import.meta.dirname, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] })
+        .trim()
+    const changed = git("status", "--porcelain", "--untracked-files=no", "--", "../../../packages") !== ""
+    return `${git("rev-parse", "--short=10", "HEAD")}${changed ? ", with changes" : ""}`
+  } catch {
+    return "unknown"
+  }
+}

@@ -1,0 +1,13 @@
+import { sections } from "./sections.ts"
+
+export const oneTask = sections({
+  name: "one-task",
+  title: "One task on its own key",
+  about: "Nobody else wants the lock: what it costs to have one at all.",
+  processes: 1,
+  tasks: 1,
+  keys: "own",
+  bodyMs: 0,
+  turns: { count: 8, ms: 400 },
+  quickTurns: { count: 4, ms: 250 }
+})
