@@ -53,6 +53,13 @@ export class Crew {
     return members.slice(0, count)
   }
 
+  /** For one that is in no state to go on. */
+  async replace(contender: Contender): Promise<void> {
+    const members = this.members.get(contender) ?? []
+    this.members.delete(contender)
+    await Promise.all(members.map((member) => member.kill()))
+  }
+
   async dismiss(): Promise<void> {
     await Promise.all([...this.members.values()].flat().map((member) => member.kill()))
     this.members.clear()

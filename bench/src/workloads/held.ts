@@ -3,12 +3,13 @@ import type { Contender } from "../contenders/index.ts"
 import { type Member, startMember } from "../crew.ts"
 import { digits, type Outcome, type Setting, type Workload } from "./workload.ts"
 
-const count = 10_000
+const all = 10_000
 
-const keysOf = (name: string): ReadonlyArray<string> => Array.from({ length: count }, (_, index) => `${name}-${index}`)
+const keysOf = (name: string, count: number): ReadonlyArray<string> =>
+  Array.from({ length: count }, (_, index) => `${name}-${index}`)
 
 /** KiB of heap for each of them, from one state of a process to another. */
-const grown = async (member: Member, job: () => Promise<unknown>): Promise<number> => {
+const grown = async (member: Member, count: number, job: () => Promise<unknown>): Promise<number> => {
   const before = await member.call({ do: "usage" })
   await job()
   const after = await member.call({ do: "usage" })
@@ -16,19 +17,27 @@ const grown = async (member: Member, job: () => Promise<unknown>): Promise<numbe
 }
 
 /** Leaves its locks held, and tells what they weigh. */
-const weigh = async (member: Member): Promise<Record<string, number>> => {
+const weigh = async (member: Member, count: number): Promise<Record<string, number>> => {
   const name = `held-${member.contender.name.replaceAll(" ", "-")}`
   // What a library makes once it makes now.
-  await member.call({ do: "hold", keys: keysOf(`${name}-first`).slice(0, 1_000), form: "section" })
+  await member.call({ do: "hold", keys: keysOf(`${name}-first`, 1_000), form: "section" })
   await member.call({ do: "let go" })
   const figures: Record<string, number> = {}
   if (member.contender.role === "ours") {
-    figures.lease = await grown(member, () => member.call({ do: "hold", keys: keysOf(`${name}-lease`), form: "lease" }))
+    figures.lease = await grown(
+      member,
+      count,
+      () => member.call({ do: "hold", keys: keysOf(`${name}-lease`, count), form: "lease" })
+    )
     await member.call({ do: "let go" })
   }
-  const bare = await grown(member, () => member.call({ do: "bare", count }))
+  const bare = await grown(member, count, () => member.call({ do: "bare", count }))
   await member.call({ do: "let go" })
-  const section = await grown(member, () => member.call({ do: "hold", keys: keysOf(name), form: "section" }))
+  const section = await grown(
+    member,
+    count,
+    () => member.call({ do: "hold", keys: keysOf(name, count), form: "section" })
+  )
   return { ...figures, section: section - bare }
 }
 
@@ -45,7 +54,8 @@ const renewing = async (member: Member, ttl: number): Promise<number> => {
 }
 
 const run = async ({ contenders, quick, say, url }: Setting): Promise<ReadonlyArray<Outcome>> => {
-  const ttl = quick ? 12_000 : 30_000
+  const ttl = quick ? 6_000 : 30_000
+  const countOf = ({ role }: Contender) => quick && role !== "ours" ? 1_000 : all
   const members: Array<Member> = []
   const outcome = (contender: Contender, figures: Record<string, number>, remark?: string): Outcome => ({
     contender: contender.name,
@@ -62,7 +72,7 @@ const run = async ({ contenders, quick, say, url }: Setting): Promise<ReadonlyAr
       const member = await startMember(contender, url, { ttl, gc: true })
       members.push(member)
       try {
-        weighed.push({ member, figures: await weigh(member) })
+        weighed.push({ member, figures: await weigh(member, countOf(contender)) })
       } catch (error) {
         outcomes.push({ ...outcome(contender, {}), failures: [String(error)] })
       }
@@ -70,7 +80,7 @@ const run = async ({ contenders, quick, say, url }: Setting): Promise<ReadonlyAr
     say(`10,000 held locks: ${ttl / 1_000} s under renewal, all side by side`)
     // Hardly busy, so that they do not disturb each other.
     const renewed = await Promise.all(weighed.map(async ({ figures, member }) => {
-      const cpu = await renewing(member, ttl)
+      const cpu = await renewing(member, ttl) * (all / countOf(member.contender)) * (ttl / 30_000)
       return outcome(member.contender, { ...figures, cpu }, Number.isNaN(cpu) ? "renews nothing" : undefined)
     }))
     return [...renewed, ...outcomes]

@@ -8,6 +8,8 @@ export const hotProcess = sections({
   tasks: 16,
   keys: "hot",
   bodyMs: 0,
+  warmUpMs: 800,
+  quickWarmUpMs: 0,
   turns: { count: 3, ms: 700 },
-  quickTurns: { count: 1, ms: 700 }
+  quickTurns: { count: 1, ms: 500 }
 })

@@ -9,8 +9,10 @@ export const hotProcesses = sections({
   tasks: 4,
   keys: "hot",
   bodyMs: 0,
+  warmUpMs: 1_000,
+  quickWarmUpMs: 0,
   turns: { count: 2, ms: 1_200 },
-  quickTurns: { count: 1, ms: 1_000 },
+  quickTurns: { count: 1, ms: 500 },
   least: 100
 })
 
@@ -23,7 +25,9 @@ export const hotProcesses5ms = sections({
   tasks: 4,
   keys: "hot",
   bodyMs: 5,
+  warmUpMs: 1_000,
+  quickWarmUpMs: 0,
   turns: { count: 1, ms: 4_000 },
-  quickTurns: { count: 1, ms: 2_000 },
+  quickTurns: { count: 1, ms: 1_500 },
   least: 100
 })

@@ -8,6 +8,8 @@ export const oneTask = sections({
   tasks: 1,
   keys: "own",
   bodyMs: 0,
+  warmUpMs: 2_500,
+  quickWarmUpMs: 350,
   turns: { count: 8, ms: 400 },
-  quickTurns: { count: 4, ms: 250 }
+  quickTurns: { count: 3, ms: 250 }
 })

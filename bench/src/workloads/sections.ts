@@ -16,18 +16,20 @@ export interface Shape {
   /** The turns of each contender in a run, and how long each is. */
   readonly turns: { readonly count: number; readonly ms: number }
   readonly quickTurns: { readonly count: number; readonly ms: number }
+  readonly warmUpMs: number
+  readonly quickWarmUpMs: number
   /** Turns go on until the least served process has had so many sections, or for six times as long. */
   readonly least?: number
 }
 
-const columns = ({ keys, processes }: Shape): ReadonlyArray<Column> => [
+const columns = ({ bodyMs, processes }: Shape): ReadonlyArray<Column> => [
   { id: "perSecond", title: "sections / s", show: digits(0) },
   { id: "ratio", title: "of the floor", show: digits(2) },
   { id: "p50", title: "wait p50, ms", show: short },
   { id: "p99", title: "p99", show: short },
   { id: "max", title: "max", show: short },
   ...(processes > 1 ? [{ id: "spread", title: "most / least", show: digits(2) }] : []),
-  ...(keys === "hot" ? [{ id: "fair", title: "p99 / fair share", show: digits(1) }] : []),
+  ...(bodyMs > 0 ? [{ id: "fair", title: "p99 / fair share", show: digits(1) }] : []),
   { id: "requests", title: "requests", show: digits(2) },
   { id: "cpu", title: "CPU, µs", show: digits(0) }
 ]
@@ -43,43 +45,57 @@ const ratioToFloor = (outcomes: ReadonlyArray<Outcome>, contenders: ReadonlyArra
 
 const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcome>> => {
   const { bodyMs, keys, least = 0, processes, tasks, title } = shape
-  const { contenders, crew, requests, say, url } = setting
-  const { count, ms } = setting.quick ? shape.quickTurns : shape.turns
+  const { contenders, crew, quick, requests, say, url } = setting
+  const { count, ms } = quick ? shape.quickTurns : shape.turns
   const rounds = new Map(contenders.map((contender) => [contender, [] as Array<Round>]))
+  const out = new Map<Contender, string>()
   let turns = 0
 
-  const turn = async (contender: Contender, duration: number): Promise<Round> => {
-    const members = await crew.of(contender, url, processes)
-    const run = `${shape.name}-${contender.name.replaceAll(" ", "-")}-${turns++}`
-    const before = await requests.read(contender.sends)
-    const slices = await Promise.all(members.map((member, process) =>
-      member.call({
-        do: "slice",
-        keys: Array.from({ length: tasks }, (_, task) => keys === "hot" ? run : `${run}-${process}-${task}`),
-        bodyMs,
-        ms: duration
-      }, duration + 120_000)
-    ))
-    return { slices, requests: await requests.read(contender.sends) - before }
+  const turn = async (contender: Contender, duration: number): Promise<Round | undefined> => {
+    if (out.has(contender)) return undefined
+    try {
+      const members = await crew.of(contender, url, processes)
+      const name = `${shape.name}-${contender.name.replaceAll(" ", "-")}-${turns++}`
+      const before = await requests.read(contender.sends)
+      const slices = await Promise.all(members.map((member, process) =>
+        member.call({
+          do: "slice",
+          keys: Array.from({ length: tasks }, (_, task) => keys === "hot" ? name : `${name}-${process}-${task}`),
+          bodyMs,
+          ms: duration
+        }, duration + 120_000)
+      ))
+      return { slices, requests: await requests.read(contender.sends) - before }
+    } catch (error) {
+      out.set(contender, String(error))
+      await crew.replace(contender)
+      return undefined
+    }
+  }
+  const measured = async (contender: Contender): Promise<void> => {
+    const round = await turn(contender, ms)
+    if (round !== undefined) rounds.get(contender)!.push(round)
   }
 
-  say(`${title}: all warm up`)
+  // What a program has been doing for a while is what is measured, and not how soon it is compiled.
+  const warmUp = quick ? shape.quickWarmUpMs : shape.warmUpMs
+  if (warmUp > 0) say(`${title}: all warm up`)
   for (const contender of contenders) {
-    await turn(contender, Math.min(500, ms))
+    if (warmUp > 0) await turn(contender, warmUp)
   }
   // One after the other, again and again: what else the machine does hits all alike.
   for (let n = 0; n < count; n++) {
     say(`${title}: turn ${n + 1} of ${count}`)
     for (const contender of contenders) {
-      rounds.get(contender)!.push(await turn(contender, ms))
+      await measured(contender)
       // Sockets and collectors of one are not to be busy in the turn of the next.
       await sleep(20)
     }
   }
   for (const [contender, done] of rounds) {
-    while (!setting.quick && figuresOf(done).leastServed < least && done.length < count * 6) {
+    while (!quick && !out.has(contender) && done.length < count * 6 && figuresOf(done).leastServed < least) {
       say(`${title}: ${contender.name}, on until each process has had ${least}`)
-      done.push(await turn(contender, ms))
+      await measured(contender)
     }
   }
 
@@ -87,12 +103,16 @@ const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcom
     const done = rounds.get(contender)!
     const figures = figuresOf(done)
     const few = figures.leastServed < least
+    const lost = out.get(contender)
     return {
       contender: contender.name,
-      figures: { ...figures, fair: figures.p99 / (processes * tasks * figures.body) },
+      figures: done.length === 0 ? {} : { ...figures, fair: figures.p99 / (processes * tasks * figures.body) },
       violations: done.reduce((sum, round) => sum + violationsOf(round), 0),
-      failures: done.flatMap(({ slices }) => slices.flatMap((slice) => slice.failures)),
-      ...(few && { remark: `the least served process had ${figures.leastServed} sections` })
+      failures: [
+        ...done.flatMap(({ slices }) => slices.flatMap((slice) => slice.failures)),
+        ...(lost === undefined ? [] : [lost])
+      ],
+      ...(few && { remark: `fewer than ${least} sections of the least served process` })
     }
   })
   return ratioToFloor(outcomes, contenders)

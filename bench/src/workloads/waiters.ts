@@ -1,55 +1,52 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Contender } from "../contenders/index.ts"
-import { startMember } from "../crew.ts"
+import type { Member } from "../crew.ts"
 import { overlaps } from "../measure/sections.ts"
 import { digits, type Outcome, type Setting, short, type Workload } from "./workload.ts"
 
 /** One process holds the key and so many tasks of another wait for it, and then each goes in and out once. */
 const wait = async (contender: Contender, count: number, setting: Setting): Promise<Outcome> => {
-  const { quick, requests, say, url } = setting
+  const { crew, quick, requests, say, url } = setting
   const key = `waiters-${count}-${contender.name.replaceAll(" ", "-")}`
   say(`${count} waiters: ${contender.name}`)
-  const [holder, crowd] = await Promise.all([startMember(contender, url), startMember(contender, url)])
-  try {
-    await holder.call({ do: "hold", keys: [key], form: "section" })
-    await crowd.call({ do: "queue", key, count })
-    // Until all have asked, and have connected where each brings a connection.
-    await sleep(quick ? 1_000 : 2_000)
-    const before = await requests.read(contender.sends)
-    const from = performance.now()
-    await sleep(quick ? 1_000 : 5_000)
-    const rate = (await requests.read(contender.sends) - before) / (performance.now() - from) * 1_000
-    const limit = quick ? 5_000 : 30_000
-    // A crowd that keeps the server busy may hold up the release too.
-    const release = holder.call({ do: "let go" })
-    const drained = crowd.call({ do: "drain" }, limit).catch(() => undefined)
-    const { at } = await release
-    const through = await drained
-    if (through === undefined) {
-      return {
-        contender: contender.name,
-        figures: { [`idle${count}`]: rate },
-        violations: 0,
-        failures: [],
-        remark: `${count} waiters were not through after ${limit / 1_000} s`
-      }
-    }
-    const sections = Array.from({ length: through.times.length / 2 }, (_, index) => ({
-      askedAt: at,
-      enteredAt: through.times[index * 2]!,
-      leftAt: through.times[index * 2 + 1]!
-    }))
+  const [holder, crowd] = await crew.of(contender, url, 2) as [Member, Member]
+  await holder.call({ do: "hold", keys: [key], form: "section" })
+  await crowd.call({ do: "queue", key, count })
+  // Until all have asked, and have connected where each brings a connection.
+  await sleep(quick ? 800 : 2_000)
+  const before = await requests.read(contender.sends)
+  const from = performance.now()
+  await sleep(quick ? 700 : 5_000)
+  const rate = (await requests.read(contender.sends) - before) / (performance.now() - from) * 1_000
+  const limit = quick ? 2_000 : 30_000
+  // A crowd that keeps the server busy may hold up the release too.
+  const release = holder.call({ do: "let go" })
+  const drained = crowd.call({ do: "drain" }, limit).catch(() => undefined)
+  const { at } = await release
+  const through = await drained
+  if (through === undefined) {
+    await crew.replace(contender)
     return {
       contender: contender.name,
-      figures: {
-        [`idle${count}`]: rate,
-        [`drain${count}`]: (Math.max(...sections.map(({ enteredAt }) => enteredAt)) - at) / 1_000
-      },
-      violations: overlaps([{ askedAt: 0, enteredAt: 0, leftAt: at }, ...sections]),
-      failures: through.failures
+      figures: { [`idle${count}`]: rate },
+      violations: 0,
+      failures: [],
+      remark: `${count} waiters were not through after ${limit / 1_000} s`
     }
-  } finally {
-    await Promise.all([holder.kill(), crowd.kill()])
+  }
+  const sections = Array.from({ length: through.times.length / 2 }, (_, index) => ({
+    askedAt: at,
+    enteredAt: through.times[index * 2]!,
+    leftAt: through.times[index * 2 + 1]!
+  }))
+  return {
+    contender: contender.name,
+    figures: {
+      [`idle${count}`]: rate,
+      [`drain${count}`]: (Math.max(...sections.map(({ enteredAt }) => enteredAt)) - at) / 1_000
+    },
+    violations: overlaps([{ askedAt: 0, enteredAt: 0, leftAt: at }, ...sections]),
+    failures: through.failures
   }
 }
 
@@ -69,8 +66,16 @@ export const waiters: Workload = {
   run: async (setting) => {
     const outcomes: Array<Outcome> = []
     for (const contender of setting.contenders) {
-      const parts = [await wait(contender, 500, setting)]
-      if (!setting.quick || contender.role === "ours") parts.push(await wait(contender, 1_000, setting))
+      const counts = !setting.quick || contender.role === "ours" ? [500, 1_000] : [500]
+      const parts: Array<Outcome> = []
+      for (const count of counts) {
+        try {
+          parts.push(await wait(contender, count, setting))
+        } catch (error) {
+          await setting.crew.replace(contender)
+          parts.push({ contender: contender.name, figures: {}, violations: 0, failures: [String(error)] })
+        }
+      }
       const remarks = parts.flatMap(({ remark }) => remark ?? [])
       outcomes.push({
         contender: contender.name,
