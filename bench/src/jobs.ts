@@ -9,10 +9,11 @@ export type Job =
     readonly bodyMs: number
     readonly ms: number
   }
-  /** One lock for each key, all held until `let go`: in sections, or as the library's own leases where it has them. */
-  | { readonly do: "hold"; readonly keys: ReadonlyArray<string>; readonly form: "section" | "lease" }
-  /** The programs of so many sections, without locks, until `let go`. */
-  | { readonly do: "bare"; readonly count: number }
+  /**
+   * One lock for each key, all held until `let go`: in sections, or as the library's own leases where it has them. `bare`
+   * are the bodies of the sections, without locks.
+   */
+  | { readonly do: "hold"; readonly keys: ReadonlyArray<string>; readonly form: "section" | "lease" | "bare" }
   | { readonly do: "let go" }
   /** So many sections on one key, at once; answers when all have asked. */
   | { readonly do: "queue"; readonly key: string; readonly count: number }
@@ -31,7 +32,6 @@ export interface Usage {
 export interface Answers {
   readonly slice: Slice
   readonly hold: object
-  readonly bare: object
   /** When. */
   readonly "let go": { readonly at: number }
   readonly queue: object

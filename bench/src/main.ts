@@ -6,7 +6,7 @@ import { type Backend, type Contender, contenders } from "./contenders/index.ts"
 import { Crew } from "./crew.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { counter } from "./measure/requests.ts"
-import { machine, revision } from "./report/machine.ts"
+import { load, machine, revision } from "./report/machine.ts"
 import { page, remarksOf, resultTable, targetTable } from "./report/page.ts"
 import { plotsOf } from "./report/plots.ts"
 import type { Result } from "./report/results.ts"
@@ -24,6 +24,7 @@ if (typeof flags === "string") {
   process.exit(2)
 }
 
+const loadBefore = load()
 const startedAt = performance.now()
 const say = (text: string): void => {
   const seconds = Math.round((performance.now() - startedAt) / 1_000)
@@ -104,6 +105,7 @@ const facts = {
   revision: revision(),
   date: new Date().toISOString().slice(0, 10),
   command: ["npm run bench", ...(args.length > 0 ? ["--", ...args] : [])].join(" "),
+  load: [loadBefore, load()] as const,
   runs: flags.runs,
   quick: flags.quick,
   minutes: Math.ceil((performance.now() - startedAt) / 60_000)

@@ -58,10 +58,11 @@ const hold = async ({ form, keys }: Extract<Job, { do: "hold" }>): Promise<objec
       await Promise.all(
         keys.slice(from, from + 100).map((key) =>
           new Promise<void>((resolve, reject) => {
-            const section = lock.section(key, () => {
+            const body = () => {
               resolve()
               return gate.promise
-            })
+            }
+            const section = form === "bare" ? lock.bare(body) : lock.section(key, body)
             section.catch(reject)
             holding.push(section)
           })
@@ -70,11 +71,6 @@ const hold = async ({ form, keys }: Extract<Job, { do: "hold" }>): Promise<objec
     }
   }
   held = Promise.allSettled(holding)
-  return {}
-}
-
-const bare = (count: number): object => {
-  held = Promise.all(Array.from({ length: count }, () => lock.bare(() => gate.promise)))
   return {}
 }
 
@@ -112,8 +108,6 @@ const doJob = (job: Job): object | Promise<object> => {
       return slice(job)
     case "hold":
       return hold(job)
-    case "bare":
-      return bare(job.count)
     case "let go":
       return letGo()
     case "queue":

@@ -3,6 +3,9 @@ import { execFileSync } from "node:child_process"
 import * as Os from "node:os"
 import type { Backend } from "../contenders/index.ts"
 
+/** What else the machine does: processes that want a processor, over the last minute. */
+export const load = (): string => Os.loadavg()[0]!.toFixed(1)
+
 /** Where it ran and on what, without paths. */
 export const machine = (backends: ReadonlyArray<Backend>): ReadonlyArray<string> => {
   const cpus = Os.cpus()

@@ -54,6 +54,8 @@ export interface Facts {
   readonly revision: string
   readonly date: string
   readonly command: string
+  /** Before and after. */
+  readonly load: readonly [string, string]
   readonly runs: number
   readonly quick: boolean
   readonly minutes: number
@@ -92,6 +94,9 @@ export const page = (
         facts.runs === 1 ? "" : "s"
       }${facts.quick ? ", short ones" : ""}`,
       ...facts.machine.map((line) => `- ${line}`),
+      `- load of the machine ${facts.load[0]} before the run, ${
+        facts.load[1]
+      } at its end (the run itself makes about 2)`,
       `- effect-dlock at ${facts.revision}`
     ].join("\n"),
     table([

@@ -29,13 +29,14 @@ export const plotsOf = (
       alt: title,
       svg: bars(
         title,
+        "sections / s",
         own.map((result) => ({
           title: result.workload.title,
           bars: rowsOf(result, contenders).map(({ contender, figures }) => ({
             name: contender.name,
             ours: contender.role === "ours",
             value: figures.ratio ?? NaN,
-            label: `${digits(2)(figures.ratio ?? NaN)}   ${digits(0)(figures.perSecond ?? NaN)} / s`
+            label: digits(0)(figures.perSecond ?? NaN)
           }))
         }))
       )

@@ -2,18 +2,41 @@
 
 const escape = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
 
+// Colours stand in each rule: not every viewer of SVG knows variables.
+const light = {
+  ink: "#1f2328",
+  soft: "#59636e",
+  line: "#d1d9e0",
+  page: "#ffffff",
+  bar: "#8c9bab",
+  ours: "#1a7f5a",
+  mark: "#bc4c00"
+}
+const dark = {
+  ink: "#e6edf3",
+  soft: "#9aa4af",
+  line: "#3d444d",
+  page: "#0d1117",
+  bar: "#6e7b89",
+  ours: "#3fb27f",
+  mark: "#f0883e"
+}
+
+const colours = ({ bar, ink, line, mark, ours, page, soft }: typeof light): string =>
+  [
+    `text { fill: ${ink}; } .page { fill: ${page}; } text.soft { fill: ${soft}; } .line { stroke: ${line}; }`,
+    `.mark { stroke: ${mark}; } text.marked { fill: ${mark}; } .bar { fill: ${bar}; } .ours { fill: ${ours}; }`,
+    `.whisker { stroke: ${bar}; } .whisker.us { stroke: ${ours}; }`
+  ].join("\n")
+
 const style = `
-  svg { font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; }
-  svg { --page: #ffffff; --bar: #8c9bab; --ours: #1a7f5a; --mark: #bc4c00; }
-  @media (prefers-color-scheme: dark) {
-    svg { --ink: #e6edf3; --soft: #9aa4af; --line: #3d444d; --page: #0d1117; --bar: #6e7b89; --ours: #3fb27f; }
-    svg { --mark: #f0883e; }
-  }
-  text { fill: var(--ink); }
-  .page { fill: var(--page); } .soft { fill: var(--soft); } .title { font-weight: 600; font-size: 15px; }
-  .line { stroke: var(--line); } .mark { stroke: var(--mark); stroke-dasharray: 4 3; } .marked { fill: var(--mark); }
-  .bar { fill: var(--bar); } .ours { fill: var(--ours); } .name.us { font-weight: 600; }
-  .whisker { stroke: var(--bar); stroke-width: 2; } .whisker.us { stroke: var(--ours); }`
+svg { font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
+.title { font-weight: 600; font-size: 15px; } .us { font-weight: 600; }
+.mark { stroke-dasharray: 4 3; } .whisker { stroke-width: 2; }
+${colours(light)}
+@media (prefers-color-scheme: dark) {
+${colours(dark)}
+}`
 
 const width = 760
 const left = 190
@@ -46,26 +69,30 @@ export interface Bar {
 /** Groups of bars on one linear axis, with a line at 1. */
 export const bars = (
   title: string,
+  unit: string,
   groups: ReadonlyArray<{ readonly title: string; readonly bars: ReadonlyArray<Bar> }>
 ): string => {
   const all = groups.flatMap(({ bars }) => bars.map(({ value }) => value)).filter((value) => !Number.isNaN(value))
   const most = Math.max(1, ...all) * 1.02
-  const x = (value: number) => left + (right - left) * value / most
+  const end = right - 20
+  const x = (value: number) => left + (end - left) * value / most
   const parts: Array<string> = []
   let y = 44
   for (const group of groups) {
     parts.push(text(16, y + 14, group.title, "soft"))
+    parts.push(text(end + 60, y + 14, "of the floor", "soft", "end"), text(width - 16, y + 14, unit, "soft", "end"))
     y += 24
     const top = y
     for (const { label, name, ours, value } of group.bars) {
-      parts.push(text(left - 10, y + 14, name, ours ? "name us" : "name", "end"))
-      if (!Number.isNaN(value)) {
-        const length = Math.max(1, x(value) - left).toFixed(1)
-        parts.push(
-          `<rect x="${left}" y="${y + 2}" width="${length}" height="15" rx="2" class="${ours ? "ours" : "bar"}"/>`
-        )
-      }
-      parts.push(text((Number.isNaN(value) ? left : x(value)) + 8, y + 14, label, "soft"))
+      const length = Number.isNaN(value) ? 0 : Math.max(1, x(value) - left)
+      parts.push(
+        text(left - 10, y + 14, name, ours ? "us" : "", "end"),
+        `<rect x="${left}" y="${y + 2}" width="${length.toFixed(1)}" height="15" rx="2" class="${
+          ours ? "ours" : "bar"
+        }"/>`,
+        text(end + 60, y + 14, Number.isNaN(value) ? "–" : value.toFixed(2), ours ? "us" : "", "end"),
+        text(width - 16, y + 14, label, "", "end")
+      )
       y += 22
     }
     parts.push(upright(x(1), top - 2, y, "mark"))
@@ -102,7 +129,7 @@ export const ranges = (title: string, rows: ReadonlyArray<Range>, fair: number):
     const y = top + 16 + index * 26
     const kind = ours ? "ours" : "bar"
     parts.push(
-      text(left - 10, y + 4, name, ours ? "name us" : "name", "end"),
+      text(left - 10, y + 4, name, ours ? "us" : "", "end"),
       text(width - 16, y + 4, label, "", "end")
     )
     if (Number.isNaN(p50)) return

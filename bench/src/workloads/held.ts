@@ -31,7 +31,11 @@ const weigh = async (member: Member, count: number): Promise<Record<string, numb
     )
     await member.call({ do: "let go" })
   }
-  const bare = await grown(member, count, () => member.call({ do: "bare", count }))
+  const bare = await grown(
+    member,
+    count,
+    () => member.call({ do: "hold", keys: keysOf(`${name}-bare`, count), form: "bare" })
+  )
   await member.call({ do: "let go" })
   const section = await grown(
     member,
@@ -54,8 +58,8 @@ const renewing = async (member: Member, ttl: number): Promise<number> => {
 }
 
 const run = async ({ contenders, quick, say, url }: Setting): Promise<ReadonlyArray<Outcome>> => {
-  const ttl = quick ? 6_000 : 30_000
-  const countOf = ({ role }: Contender) => quick && role !== "ours" ? 1_000 : all
+  const ttl = quick ? 4_000 : 30_000
+  const countOf = ({ role }: Contender) => !quick ? all : role === "ours" ? 5_000 : 500
   const members: Array<Member> = []
   const outcome = (contender: Contender, figures: Record<string, number>, remark?: string): Outcome => ({
     contender: contender.name,

@@ -28,6 +28,6 @@ export const hotProcesses5ms = sections({
   warmUpMs: 1_000,
   quickWarmUpMs: 0,
   turns: { count: 1, ms: 4_000 },
-  quickTurns: { count: 1, ms: 1_500 },
+  quickTurns: { count: 1, ms: 1_200 },
   least: 100
 })

@@ -11,5 +11,5 @@ export const oneTask = sections({
   warmUpMs: 2_500,
   quickWarmUpMs: 350,
   turns: { count: 8, ms: 400 },
-  quickTurns: { count: 3, ms: 250 }
+  quickTurns: { count: 3, ms: 200 }
 })

@@ -16,9 +16,9 @@ const wait = async (contender: Contender, count: number, setting: Setting): Prom
   await sleep(quick ? 800 : 2_000)
   const before = await requests.read(contender.sends)
   const from = performance.now()
-  await sleep(quick ? 700 : 5_000)
+  await sleep(quick ? 500 : 5_000)
   const rate = (await requests.read(contender.sends) - before) / (performance.now() - from) * 1_000
-  const limit = quick ? 2_000 : 30_000
+  const limit = quick ? 1_200 : 30_000
   // A crowd that keeps the server busy may hold up the release too.
   const release = holder.call({ do: "let go" })
   const drained = crowd.call({ do: "drain" }, limit).catch(() => undefined)
