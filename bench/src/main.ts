@@ -6,7 +6,7 @@ import { type Backend, type Contender, contenders } from "./contenders/index.ts"
 import { Crew } from "./crew.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { counter } from "./measure/requests.ts"
-import { load, machine, revision } from "./report/machine.ts"
+import { isBusy, load, machine, revision } from "./report/machine.ts"
 import { page, remarksOf, resultTable, targetTable } from "./report/page.ts"
 import { plotsOf } from "./report/plots.ts"
 import type { Result } from "./report/results.ts"
@@ -25,6 +25,9 @@ if (typeof flags === "string") {
 }
 
 const loadBefore = load()
+if (isBusy(loadBefore)) {
+  console.log(`The machine has other work (load ${loadBefore.toFixed(1)}): figures will be worse than they have to be.`)
+}
 const startedAt = performance.now()
 const say = (text: string): void => {
   const seconds = Math.round((performance.now() - startedAt) / 1_000)
@@ -106,6 +109,7 @@ const facts = {
   date: new Date().toISOString().slice(0, 10),
   command: ["npm run bench", ...(args.length > 0 ? ["--", ...args] : [])].join(" "),
   load: [loadBefore, load()] as const,
+  busy: isBusy(loadBefore),
   runs: flags.runs,
   quick: flags.quick,
   minutes: Math.ceil((performance.now() - startedAt) / 60_000)

@@ -4,7 +4,10 @@ import * as Os from "node:os"
 import type { Backend } from "../contenders/index.ts"
 
 /** What else the machine does: processes that want a processor, over the last minute. */
-export const load = (): string => Os.loadavg()[0]!.toFixed(1)
+export const load = (): number => Os.loadavg()[0]!
+
+/** Whether so much else goes on that figures are worse than they have to be. */
+export const isBusy = (load: number): boolean => load > Os.cpus().length / 2
 
 /** Where it ran and on what, without paths. */
 export const machine = (backends: ReadonlyArray<Backend>): ReadonlyArray<string> => {

@@ -55,7 +55,8 @@ export interface Facts {
   readonly date: string
   readonly command: string
   /** Before and after. */
-  readonly load: readonly [string, string]
+  readonly load: readonly [number, number]
+  readonly busy: boolean
   readonly runs: number
   readonly quick: boolean
   readonly minutes: number
@@ -94,9 +95,11 @@ export const page = (
         facts.runs === 1 ? "" : "s"
       }${facts.quick ? ", short ones" : ""}`,
       ...facts.machine.map((line) => `- ${line}`),
-      `- load of the machine ${facts.load[0]} before the run, ${
-        facts.load[1]
-      } at its end (the run itself makes about 2)`,
+      `- load of the machine ${facts.load[0].toFixed(1)} before the run, ${facts.load[1].toFixed(1)} at its end${
+        facts.busy
+          ? ". **It was busy with other work: these figures are no measure of what the libraries can do.**"
+          : ""
+      }`,
       `- effect-dlock at ${facts.revision}`
     ].join("\n"),
     table([
@@ -120,6 +123,7 @@ export const page = (
       "- **CPU** is a section's, of the client processes; the server's comes on top, and is the same core for all.",
       "- **Time to live** is 30 s wherever nothing else is said. Retries are each library's defaults, with enough tries not "
       + "to give up.",
+      "- On etcd the crowds of waiters and of held locks are left out: its peer cannot wait, and polls by our hand.",
       "- The Redis keeps nothing on disk, the etcd is a single member without fsync: the libraries are compared, not disks."
     ].join("\n")
   ].join("\n\n") + "\n"

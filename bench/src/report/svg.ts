@@ -74,7 +74,7 @@ export const bars = (
 ): string => {
   const all = groups.flatMap(({ bars }) => bars.map(({ value }) => value)).filter((value) => !Number.isNaN(value))
   const most = Math.max(1, ...all) * 1.02
-  const end = right - 20
+  const end = right - 50
   const x = (value: number) => left + (end - left) * value / most
   const parts: Array<string> = []
   let y = 44
