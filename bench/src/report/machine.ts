@@ -14,7 +14,9 @@ export const machine = (backends: ReadonlyArray<Backend>): ReadonlyArray<string>
   const cpus = Os.cpus()
   const gib = Math.round(Os.totalmem() / 2 ** 30)
   return [
-    `${cpus.length} × ${cpus[0]?.model.trim() ?? "unknown processor"}, ${gib} GiB, ${Os.type()} ${/^[\d.]*\d/.exec(Os.release())?.[0]}`,
+    `${cpus.length} × ${cpus[0]?.model.trim() ?? "unknown processor"}, ${gib} GiB, ${Os.type()} ${
+      /^[\d.]*\d/.exec(Os.release())?.[0]
+    }`,
     `Node.js ${process.version.slice(1)}`,
     ...backends.map((backend) => describe(backend === "redis" ? flavour() : "etcd").replace(/: [^)]*\)/, ")"))
   ]
