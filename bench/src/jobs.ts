@@ -1,0 +1,49 @@
+import type { Slice } from "./measure/sections.ts"
+
+/** What a process is told to do. */
+export type Job =
+  /** Tasks side by side, one for each key, for so long. */
+  | {
+    readonly do: "slice"
+    readonly keys: ReadonlyArray<string>
+    readonly bodyMs: number
+    readonly ms: number
+  }
+  /**
+   * One lock for each key, all held until `let go`: in sections, or as the library's own leases where it has them. `bare`
+   * are the bodies of the sections, without locks.
+   */
+  | { readonly do: "hold"; readonly keys: ReadonlyArray<string>; readonly form: "section" | "lease" | "bare" }
+  | { readonly do: "let go" }
+  /** So many sections on one key, at once; answers when all have asked. */
+  | { readonly do: "queue"; readonly key: string; readonly count: number }
+  /** Answers when all of the queue have been through. */
+  | { readonly do: "drain" }
+  | { readonly do: "usage" }
+
+export interface Usage {
+  /** Milliseconds of processor time so far. */
+  readonly cpu: number
+  /** Bytes, after a garbage collection where the process may ask for one. */
+  readonly heap: number
+}
+
+/** What it answers, by what it was told. */
+export interface Answers {
+  readonly slice: Slice
+  readonly hold: object
+  /** When. */
+  readonly "let go": { readonly at: number }
+  readonly queue: object
+  /** When each was in and out, in turns. */
+  readonly drain: { readonly times: ReadonlyArray<number>; readonly failures: ReadonlyArray<string> }
+  readonly usage: Usage
+}
+
+export type Message =
+  | { readonly ready: true }
+  | { readonly id: number; readonly answer: Answers[keyof Answers] }
+  | { readonly id: number; readonly failed: string }
+
+/** Milliseconds of the clock that all processes of a machine share, to the microsecond. */
+export const now = (): number => Number(process.hrtime.bigint() / 1_000n) / 1_000

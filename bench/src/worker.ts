@@ -1,0 +1,129 @@
+// One contender at work in a process of its own, which does what the benchmark tells it, job by job.
+import { onMessage, report } from "dlock-testing/report"
+import type { Task } from "./contenders/contender.ts"
+import { named } from "./contenders/index.ts"
+import { type Answers, type Job, now, type Usage } from "./jobs.ts"
+import type { Slice } from "./measure/sections.ts"
+
+const [name, url, ttl] = process.argv.slice(2) as [string, string, string]
+const { open } = await named(name).load()
+const lock = await open(url, Number(ttl))
+
+const cpuTime = (): number => {
+  const { system, user } = process.cpuUsage()
+  return (system + user) / 1_000
+}
+
+const slice = async ({ bodyMs, keys, ms }: Extract<Job, { do: "slice" }>): Promise<Slice> => {
+  const failures: Array<string> = []
+  const before = cpuTime()
+  const until = now() + ms
+  const tasks = keys.map((key) => {
+    const times: Array<number> = []
+    let asked = 0
+    const task: Task = {
+      key,
+      ms: bodyMs,
+      again: () => (asked = now()) < until,
+      entered: () => times.push(asked, now()),
+      left: () => times.push(now()),
+      failed: (error) => {
+        times.length -= times.length % 3
+        failures.push(String(error))
+      }
+    }
+    return { task, times }
+  })
+  await lock.run(tasks.map(({ task }) => task))
+  return { until, tasks: tasks.map(({ task: { key }, times }) => ({ key, times })), cpu: cpuTime() - before, failures }
+}
+
+let gate = Promise.withResolvers<void>()
+let held: Promise<unknown> = Promise.resolve()
+
+const hold = async ({ form, keys }: Extract<Job, { do: "hold" }>): Promise<object> => {
+  const holding: Array<Promise<void>> = []
+  if (form === "lease") {
+    await new Promise<void>((resolve, reject) => {
+      let count = 0
+      const one = () => {
+        if (++count === keys.length) resolve()
+      }
+      holding.push(lock.hold!(keys, gate.promise, one))
+      holding[0]!.catch(reject)
+    })
+  } else {
+    // By the hundred: how many a library can ask for at once is not what this is about.
+    for (let from = 0; from < keys.length; from += 100) {
+      await Promise.all(
+        keys.slice(from, from + 100).map((key) =>
+          new Promise<void>((resolve, reject) => {
+            const body = () => {
+              resolve()
+              return gate.promise
+            }
+            const section = form === "bare" ? lock.bare(body) : lock.section(key, body)
+            section.catch(reject)
+            holding.push(section)
+          })
+        )
+      )
+    }
+  }
+  held = Promise.allSettled(holding)
+  return {}
+}
+
+const letGo = async (): Promise<Answers["let go"]> => {
+  const at = now()
+  gate.resolve()
+  await held
+  gate = Promise.withResolvers()
+  return { at }
+}
+
+let queue: Promise<Answers["drain"]> | undefined
+
+const enqueue = ({ count, key }: Extract<Job, { do: "queue" }>): object => {
+  const times: Array<number> = []
+  const failures: Array<string> = []
+  const section = () =>
+    lock.section(key, async () => {
+      const enteredAt = now()
+      times.push(enteredAt, now())
+    }).catch((error) => void failures.push(String(error)))
+  queue = Promise.all(Array.from({ length: count }, section)).then(() => ({ times, failures }))
+  return {}
+}
+
+const usage = (): Usage => {
+  const cpu = cpuTime()
+  for (let n = 0; n < 3; n++) globalThis.gc?.()
+  return { cpu, heap: process.memoryUsage().heapUsed }
+}
+
+const doJob = (job: Job): object | Promise<object> => {
+  switch (job.do) {
+    case "slice":
+      return slice(job)
+    case "hold":
+      return hold(job)
+    case "let go":
+      return letGo()
+    case "queue":
+      return enqueue(job)
+    case "drain":
+      return queue!
+    case "usage":
+      return usage()
+  }
+}
+
+// A library that throws into the void must not end the process in the middle of others' figures.
+process.on("unhandledRejection", (error) => console.error("unhandled rejection:", error))
+onMessage((message) => {
+  const { id, job } = message as { readonly id: number; readonly job: Job }
+  const answered = async () => report({ id, answer: await doJob(job) })
+  answered().catch((error) => report({ id, failed: String(error) }))
+})
+report({ ready: true })

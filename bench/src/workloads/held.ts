@@ -1,0 +1,109 @@
+import { setTimeout as sleep } from "node:timers/promises"
+import type { Contender } from "../contenders/index.ts"
+import { type Member, startMember } from "../crew.ts"
+import { digits, type Outcome, type Setting, type Workload } from "./workload.ts"
+
+const all = 10_000
+
+const keysOf = (name: string, count: number): ReadonlyArray<string> =>
+  Array.from({ length: count }, (_, index) => `${name}-${index}`)
+
+/** KiB of heap for each of them, from one state of a process to another. */
+const grown = async (member: Member, count: number, job: () => Promise<unknown>): Promise<number> => {
+  const before = await member.call({ do: "usage" })
+  await job()
+  const after = await member.call({ do: "usage" })
+  return (after.heap - before.heap) / count / 1_024
+}
+
+/** Leaves its locks held, and tells what they weigh. */
+const weigh = async (member: Member, count: number): Promise<Record<string, number>> => {
+  const name = `held-${member.contender.name.replaceAll(" ", "-")}`
+  // What a library makes once it makes now.
+  await member.call({ do: "hold", keys: keysOf(`${name}-first`, 1_000), form: "section" })
+  await member.call({ do: "let go" })
+  const figures: Record<string, number> = {}
+  if (member.contender.role === "ours") {
+    figures.lease = await grown(
+      member,
+      count,
+      () => member.call({ do: "hold", keys: keysOf(`${name}-lease`, count), form: "lease" })
+    )
+    await member.call({ do: "let go" })
+  }
+  const bare = await grown(
+    member,
+    count,
+    () => member.call({ do: "hold", keys: keysOf(`${name}-bare`, count), form: "bare" })
+  )
+  await member.call({ do: "let go" })
+  const section = await grown(
+    member,
+    count,
+    () => member.call({ do: "hold", keys: keysOf(name, count), form: "section" })
+  )
+  return { ...figures, section: section - bare }
+}
+
+/** Over whole periods of its renewals: each lock is renewed as often as any other. */
+const renewing = async (member: Member, ttl: number): Promise<number> => {
+  const period = member.contender.renewsAfter?.(ttl)
+  if (period === undefined) return NaN
+  const before = await member.call({ do: "usage" })
+  const from = performance.now()
+  await sleep(period * Math.max(1, Math.floor(ttl / period)))
+  const during = performance.now() - from
+  const after = await member.call({ do: "usage" })
+  return (after.cpu - before.cpu) / during * 100
+}
+
+const run = async ({ contenders, quick, say, url }: Setting): Promise<ReadonlyArray<Outcome>> => {
+  const ttl = quick ? 4_000 : 30_000
+  const countOf = ({ role }: Contender) => !quick ? all : role === "ours" ? 5_000 : 500
+  const members: Array<Member> = []
+  const outcome = (contender: Contender, figures: Record<string, number>, remark?: string): Outcome => ({
+    contender: contender.name,
+    figures,
+    violations: 0,
+    failures: [],
+    ...(remark !== undefined && { remark })
+  })
+  try {
+    const weighed: Array<{ readonly member: Member; readonly figures: Record<string, number> }> = []
+    const outcomes: Array<Outcome> = []
+    for (const contender of contenders) {
+      say(`10,000 held locks: ${contender.name} takes them`)
+      const member = await startMember(contender, url, { ttl, gc: true })
+      members.push(member)
+      try {
+        weighed.push({ member, figures: await weigh(member, countOf(contender)) })
+      } catch (error) {
+        outcomes.push({ ...outcome(contender, {}), failures: [String(error)] })
+      }
+    }
+    say(`10,000 held locks: ${ttl / 1_000} s under renewal, all side by side`)
+    // Hardly busy, so that they do not disturb each other.
+    const renewed = await Promise.all(weighed.map(async ({ figures, member }) => {
+      const cpu = await renewing(member, ttl) * (all / countOf(member.contender)) * (ttl / 30_000)
+      return outcome(member.contender, { ...figures, cpu }, Number.isNaN(cpu) ? "renews nothing" : undefined)
+    }))
+    return [...renewed, ...outcomes]
+  } finally {
+    await Promise.all(members.map((member) => member.kill()))
+  }
+}
+
+export const held: Workload = {
+  name: "held",
+  title: "10,000 held locks under renewal",
+  about:
+    "A process that holds them, each in a section whose body waits; the time to live is 30 s (12 s in a quick run). "
+    + "The processor time that renewal takes, over whole periods, and the heap of one section less that of its body.",
+  backends: ["redis"],
+  columns: [
+    { id: "cpu", title: "CPU, % of a core", show: digits(2) },
+    { id: "section", title: "heap a section, KiB", show: digits(2) },
+    { id: "lease", title: "heap a scoped lease, KiB", show: digits(2) }
+  ],
+  run
+}
