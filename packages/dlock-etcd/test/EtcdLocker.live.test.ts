@@ -40,6 +40,23 @@ describe("EtcdLocker", () => {
       yield* Effect.log(`1,000 sections in ${Duration.toMillis(took).toFixed(0)} ms`)
     }).pipe(Effect.scoped))
 
+  it.live("leaves the server no more names to look through than there were claims at once", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const names = new Set<string>()
+      const watcher = yield* Effect.promise(() => admin.watch().prefix("dlock:k/").create())
+      watcher.on("put", ({ key }) => void names.add(key.toString()))
+      yield* Effect.forEach(Array.from({ length: 400 }), () => withLock("k", Effect.void), { concurrency: 4 })
+      yield* withLock("last", Effect.void)
+      yield* eventually("all is told", async () => (await claims(admin, "dlock:k")).length === 0)
+      yield* Effect.promise(() => watcher.cancel())
+      assert.isAtLeast(names.size, 1)
+      // One more than the four: a release frees its name when it has its answer, and the next may come before.
+      assert.isAtMost(names.size, 8)
+    }).pipe(Effect.scoped))
+
   it.live("keeps a thousand locks alive by their leases, not one by one", () =>
     Effect.gen(function*() {
       const etcd = yield* server()

@@ -3,10 +3,14 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { Entry } from "./entry.ts"
 import type { Lease } from "./leases.ts"
+import { Slots } from "./slots.ts"
 
 /** The claims of this process that are not over. */
 export class Claims {
+  readonly slots = new Slots()
   private readonly entries = new Map<string, Entry>()
+  /** Those whose withdrawal has no answer yet. */
+  private readonly leavers = new Map<string, { readonly entry: Entry; readonly until: number }>()
   /** Takes a claim off its lease. */
   private readonly leave: (lease: Lease<Entry>, key: string) => void
   private readonly onLost: (loss: Loss) => void
@@ -28,10 +32,29 @@ export class Claims {
   open(claim: Claim): Entry {
     let entry = this.entries.get(claim.id)
     if (entry === undefined) {
-      entry = new Entry(claim)
+      entry = new Entry(claim, this.slots)
       this.entries.set(claim.id, entry)
     }
     return entry
+  }
+
+  /** A claim that is to be withdrawn, over for everybody here; found again where that is tried again. */
+  leaving(claim: Claim, now: number): Entry | undefined {
+    const entry = this.entries.get(claim.id)
+    if (entry === undefined) return this.leavers.get(claim.id)?.entry
+    for (const [id, { until }] of this.leavers) {
+      if (until > now) break
+      this.leavers.delete(id)
+    }
+    this.leavers.set(claim.id, { entry, until: now + forgottenAfter })
+    this.over(entry)
+    return entry
+  }
+
+  /** It has been withdrawn. Its name is another's, where nothing of it can arrive any more. */
+  hasLeft(entry: Entry): void {
+    this.leavers.delete(entry.claim.id)
+    if (entry.unanswered === 0 && entry.created !== undefined) this.slots.free(entry.slot)
   }
 
   over(entry: Entry): void {
@@ -46,6 +69,7 @@ export class Claims {
     const { state } = entry
     if (state === "over") return
     this.over(entry)
+    this.slots.endEpoch()
     if (state === "held") this.onLost({ id: entry.claim.id, reason: "Expired" })
     else Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" }))
   }
@@ -58,3 +82,6 @@ export class Claims {
     }
   }
 }
+
+/** Milliseconds after which nobody tries to withdraw a claim any more: its lease has gone. */
+const forgottenAfter = 24 * 60 * 60 * 1_000

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Etcd3, type IOptions, type KVClient, type LeaseClient, type WatchClient } from "etcd3"
-import { type CallFailure, fromClient, isLasting, silent } from "./failure.ts"
+import { type CallFailure, fromClient, isClosed, isLasting, silent } from "./failure.ts"
 import type { Port, Reply, WatchStream } from "./port.ts"
 
 export interface ConnectionOptions {
@@ -75,17 +75,33 @@ export const open: (
     ))
   let current = 0
 
+  const pending = new Set<(failure: CallFailure) => void>()
+
   /** One call on one host. The promise is never left without somebody who hears of its failure. */
-  const attempt = <A>(limit: number, call: (calls: Calls, deadline: number) => Promise<A>) =>
+  const attempt = <A>(limit: number, make: (calls: Calls, deadline: number) => Promise<A>) =>
     Effect.callback<Reply<A>, CallFailure>((resume) => {
       const sentAt = clock.monotonicTimeNanosUnsafe()
+      const fail = (failure: CallFailure) => {
+        clearTimeout(timer)
+        pending.delete(fail)
+        resume(Effect.fail(failure))
+      }
+      // A net: the transport has the deadline too.
+      const timer = setTimeout(fail, limit + 50, silent)
+      pending.add(fail)
       // The wall clock, because that is what the transport counts by; it bounds a call, never a belief.
       const deadline = clock.currentTimeMillisUnsafe() + limit
-      call(clients[current % clients.length] as unknown as Calls, deadline).then(
-        (value) => resume(Effect.succeed({ sentAt, value, doubled: false })),
-        (error: unknown) => resume(Effect.fail(fromClient(error)))
+      make(clients[current % clients.length] as unknown as Calls, deadline).then(
+        (value) => {
+          clearTimeout(timer)
+          pending.delete(fail)
+          resume(Effect.succeed({ sentAt, value, doubled: false }))
+        },
+        (error: unknown) => fail(fromClient(error))
       )
-    }).pipe(Effect.timeoutOrElse({ duration: limit + 50, orElse: () => Effect.fail(silent) }))
+    })
+
+  const mostTries = Math.max(2, clients.length)
 
   /**
    * The same, on the next host when this one fails or hangs; of one host, on a new connection. What was unknown before
@@ -95,23 +111,38 @@ export const open: (
     make: (calls: Calls, deadline: number) => Promise<A>,
     limit = Infinity
   ): Effect.Effect<Reply<A>, CallFailure> =>
+    Effect.suspend(() => {
+      const within = Math.max(leastLimit, Math.min(limit, options.callLimit))
+      const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(within))
+      const asked = current
+      return Effect.catch(
+        attempt(Math.max(20, within / mostTries), make),
+        (failure) => again(make, until, failure, asked)
+      )
+    })
+
+  const again = <A>(
+    make: (calls: Calls, deadline: number) => Promise<A>,
+    until: bigint,
+    first: CallFailure,
+    firstAsked: number
+  ): Effect.Effect<Reply<A>, CallFailure> =>
     Effect.gen(function*() {
-      const mostTries = Math.max(2, clients.length)
-      const within = Duration.millis(Math.max(leastLimit, Math.min(limit, options.callLimit)))
-      const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(within)
+      let failure = first
+      let asked = firstAsked
       let unknown = false
-      for (let tries = 1;; tries++) {
-        const left = Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
-        const asked = current
-        const exit = yield* Effect.result(attempt(Math.max(20, left / (mostTries - tries + 1)), make))
-        if (exit._tag === "Success") return { ...exit.success, doubled: unknown }
-        const failure = exit.failure
+      for (let tries = 2;; tries++) {
         unknown ||= !failure.notDone
-        if (failure.notDone || tries >= mostTries) {
+        if (failure === isClosed || failure.notDone || tries > mostTries) {
           if (!failure.notDone && asked === current) current++
           return yield* Effect.fail({ ...failure, notDone: !unknown })
         }
         if (asked === current) current++
+        asked = current
+        const left = Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
+        const result = yield* Effect.result(attempt(Math.max(20, left / (mostTries - tries + 1)), make))
+        if (result._tag === "Success") return { ...result.success, doubled: unknown }
+        failure = result.failure
       }
     })
 
@@ -137,6 +168,7 @@ export const open: (
         Effect.map((reply) => ({ ...reply, value: Number(reply.value.TTL) })),
         Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
       ),
+    abandon: () => pending.forEach((fail) => fail(isClosed)),
     revoke: (id) =>
       Effect.map(
         call(({ leaseClient }, deadline) => leaseClient.leaseRevoke({ ID: id }, { deadline })),

@@ -4,9 +4,11 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import type { Lease } from "./leases.ts"
 import { type Names, names } from "./names.ts"
+import type { Place } from "./queue.ts"
+import { nameOf, type Slot, type Slots } from "./slots.ts"
 
 /** What this process knows of a claim, from its first request to its end. */
-export class Entry {
+export class Entry implements Place {
   state: "asking" | "queued" | "held" | "over" = "asking"
   /** Requests that were sent and of which it is not known whether they have been executed. */
   unanswered = 0
@@ -27,12 +29,17 @@ export class Entry {
   readonly granted = Deferred.makeUnsafe<Granted | Gone, LockBackendError>()
   readonly claim: Claim
   readonly names: Names
+  readonly slot: Slot
+  readonly place: Buffer
+  /** The same as text, as leases list it. */
   readonly key: string
 
-  constructor(claim: Claim) {
+  constructor(claim: Claim, slots: Slots) {
     this.claim = claim
     this.names = names(claim.key, claim.prefix)
-    this.key = this.names.entry(claim.id).toString()
+    this.slot = slots.take(claim.key)
+    this.place = this.names.entry(nameOf(this.slot))
+    this.key = this.place.toString()
   }
 }
 

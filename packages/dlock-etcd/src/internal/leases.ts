@@ -74,17 +74,23 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return Array.from(this.byLength.values()).flat()
   }
 
-  /** A lease of at least `seconds` that has room, with the claim on it, and it on the claim. */
+  /** A lease of at least `seconds` that has room, with the claim on it, and it on the claim; if there is one. */
+  joinNow(seconds: number, key: string, claim: Claim): Lease<Claim> | undefined {
+    const lease = this.byLength.get(seconds)?.find((lease) => !lease.gone && lease.claims.size < claimsPerLease)
+    if (lease === undefined) return undefined
+    lease.claims.set(key, claim)
+    claim.lease = lease
+    lease.lastUsedAt = this.now()
+    return lease
+  }
+
+  /** The same, granted if need be. */
   join(seconds: number, key: string, claim: Claim): Effect.Effect<Lease<Claim>, CallFailure> {
     return Effect.suspend(() => {
-      const lease = this.byLength.get(seconds)?.find((lease) => !lease.gone && lease.claims.size < claimsPerLease)
-      if (lease !== undefined) {
-        lease.claims.set(key, claim)
-        claim.lease = lease
-        lease.lastUsedAt = this.now()
-        return Effect.succeed(lease)
-      }
-      return Effect.andThen(this.grant(seconds), this.join(seconds, key, claim))
+      const lease = this.joinNow(seconds, key, claim)
+      return lease === undefined
+        ? Effect.andThen(this.grant(seconds), this.join(seconds, key, claim))
+        : Effect.succeed(lease)
     })
   }
 

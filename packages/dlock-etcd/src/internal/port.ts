@@ -35,6 +35,8 @@ export interface Port {
   /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. */
   readonly grant: (id: string, seconds: number) => Call<number>
   readonly revoke: (id: string) => Call<void>
+  /** Fails all calls that are under way: nobody waits for them any more. */
+  readonly abandon: () => void
   /** Keeps a lease alive once, on a stream of its own that is over with the answer. Zero where there is none. */
   readonly keepAlive: (id: string, limit?: number) => Call<number>
   readonly inspect: (id: string, limit?: number) => Call<LeaseState>

@@ -2,11 +2,19 @@ import type { Claim } from "effect-dlock/LockStore"
 import type { ICompare, IKeyValue, IRequestOp, IResponseOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { Names } from "./names.ts"
 
+/** Where a claim stands, or would. */
+export interface Place {
+  readonly names: Names
+  readonly claim: Claim
+  readonly place: Buffer
+}
+
 /** What stands in the value of a claim. Another library's claim, such as that of `etcdctl lock`, is a mutex's. */
 export interface Standing {
   readonly permits: number
   readonly capacity: number
   readonly holder: string | undefined
+  readonly id: string | undefined
 }
 
 /** How a claim stands in its queue, at one revision of the store. */
@@ -21,18 +29,20 @@ export interface View {
 }
 
 const encode = (claim: Claim): Buffer =>
-  Buffer.from(JSON.stringify({ permits: claim.permits, capacity: claim.capacity, holder: claim.holder }))
+  Buffer.from(
+    JSON.stringify({ permits: claim.permits, capacity: claim.capacity, holder: claim.holder, id: claim.id })
+  )
 
 const decode = (value: Buffer): Standing => {
   try {
-    const { capacity, holder, permits } = JSON.parse(value.toString()) as Partial<Standing>
+    const { capacity, holder, id, permits } = JSON.parse(value.toString()) as Partial<Standing>
     if (typeof permits === "number" && typeof capacity === "number") {
-      return { permits, capacity, holder: typeof holder === "string" ? holder : undefined }
+      return { permits, capacity, holder: typeof holder === "string" ? holder : undefined, id }
     }
   } catch {
     // Not one of ours.
   }
-  return { permits: 1, capacity: 1, holder: undefined }
+  return { permits: 1, capacity: 1, holder: undefined, id: undefined }
 }
 
 const absent = (key: Buffer): ICompare => ({ key, target: "Create", result: "Equal", create_revision: 0 })
@@ -59,65 +69,95 @@ const everything = ({ folder, folderEnd }: Names): IRequestOp => ({
   request_range: { key: folder, range_end: folderEnd, sort_target: "Create", sort_order: "Ascend" }
 })
 
-const own = (names: Names, id: string): IRequestOp => ({ request_range: { key: names.entry(id) } })
+const own = (key: Buffer): IRequestOp => ({ request_range: { key } })
 
 /** A mutex needs its neighbours only; permits are counted over all that came before. */
 const neighbours = (names: Names, claim: Claim): ReadonlyArray<IRequestOp> =>
   claim.capacity === 1 ? [first(names), last(names, 2)] : [everything(names)]
 
-/**
- * Takes a place, unless the claim was cancelled before, and looks who else is there: one trip where the lock is free. A
- * repeat changes nothing and finds the place that is there.
- */
-export const enter = (names: Names, claim: Claim, lease: string): ITxnRequest => ({
-  compare: [absent(names.mark(claim.id)), absent(names.entry(claim.id))],
-  success: [
-    { request_put: { key: names.entry(claim.id), value: encode(claim), lease } },
-    own(names, claim.id),
-    ...neighbours(names, claim)
-  ],
-  failure: [own(names, claim.id), ...neighbours(names, claim)]
+const put = ({ claim, place }: Place, lease: string): IRequestOp => ({
+  request_put: { key: place, value: encode(claim), lease }
 })
 
-/** Takes the lock only if nobody is there. */
-export const enterIfEmpty = (names: Names, claim: Claim, lease: string): ITxnRequest => {
-  const { compare = [], failure = [], success = [] } = enter(names, claim, lease)
-  return { compare: [...compare, empty(names)], success, failure }
+const notCancelled = ({ claim, names }: Place): ICompare => absent(names.mark(claim.id))
+
+/**
+ * Takes a place, unless the claim was cancelled before, and looks who else is there; where the lock is free, there is
+ * nobody to look for. A repeat changes nothing and finds the place that is there.
+ */
+export const enter = (at: Place, lease: string): ITxnRequest => {
+  const around = [own(at.place), ...neighbours(at.names, at.claim)]
+  return {
+    compare: [notCancelled(at), empty(at.names)],
+    success: [put(at, lease)],
+    failure: [{
+      request_txn: {
+        compare: [notCancelled(at), absent(at.place)],
+        success: [put(at, lease), ...around],
+        failure: around
+      }
+    } as IRequestOp]
+  }
 }
 
+/** Takes the lock only if nobody is there. */
+export const enterIfEmpty = (at: Place, lease: string): ITxnRequest => ({
+  compare: [notCancelled(at), empty(at.names)],
+  success: [put(at, lease)],
+  failure: [own(at.place), ...neighbours(at.names, at.claim)]
+})
+
 /** How does a claim stand that has a place? */
-export const look = (names: Names, claim: Claim, created: bigint): ITxnRequest => ({
+export const look = ({ claim, names, place }: Place, created: bigint): ITxnRequest => ({
   compare: [],
   success: [
-    own(names, claim.id),
+    own(place),
     ...(claim.capacity === 1 ? [first(names), last(names, 1, created)] : [everything(names)])
   ]
 })
 
 /**
  * Ends a claim: deletes what is its own, guarded by the create revision where it is known, and leaves a mark where a
- * request may yet arrive. It also looks who holds the lock, for an error that names them.
+ * request may yet arrive. For a claim that waited it also looks who holds the lock, for an error that names them.
  */
 export const leave = (
-  names: Names,
-  claim: Claim,
+  { claim, names, place }: Place,
   created: bigint | undefined,
-  markLease: string | undefined
+  markLease: string | undefined,
+  waited: boolean
 ): ITxnRequest => {
-  const key = names.entry(claim.id)
+  const holder = waited ? [first(names)] : []
   return {
     compare: created === undefined
       ? []
-      : [{ key, target: "Create", result: "Equal", create_revision: String(created) }],
+      : [{ key: place, target: "Create", result: "Equal", create_revision: String(created) }],
     success: [
-      { request_delete_range: { key } },
-      first(names),
+      { request_delete_range: { key: place } },
+      ...holder,
       ...(markLease === undefined
         ? []
         : [{ request_put: { key: names.mark(claim.id), value: Buffer.alloc(0), lease: markLease } }])
     ],
-    failure: [first(names)]
+    failure: holder
   }
+}
+
+/** Marks a claim as cancelled of which only the id is known, and finds where it stands. */
+export const cancel = (names: Names, id: string, markLease: string): ITxnRequest => ({
+  success: [
+    { request_put: { key: names.mark(id), value: Buffer.alloc(0), lease: markLease } },
+    everything(names)
+  ]
+})
+
+/** What a `cancel` found. */
+export const found = (
+  response: ITxnResponse,
+  id: string
+): { readonly place: Buffer; readonly created: bigint } | undefined => {
+  const kvs = response.responses.flatMap((one) => one.response_range ? one.response_range.kvs : [])
+  const kv = kvs.find(({ value }) => decode(value).id === id)
+  return kv && { place: kv.key, created: BigInt(kv.create_revision) }
 }
 
 /** Removes whatever stands at some keys. */
@@ -125,23 +165,27 @@ export const remove = (keys: ReadonlyArray<string>): ITxnRequest => ({
   success: keys.map((key) => ({ request_delete_range: { key: Buffer.from(key) } }))
 })
 
-/** What a `leave` found: whether anything was there, and who stands first now. */
-export const left = (response: ITxnResponse) => {
-  const ranges = response.responses.filter((one) => one.response_range)
-  const { count, kvs } = ranges[0]!.response_range
-  const deleted = response.responses.find((one) => one.response_delete_range)
+/** What a `leave` found: whether anything was there, and of a claim that waited who stands first now. */
+export const left = ({ responses }: ITxnResponse) => {
+  const range = responses.find((one) => one.response_range)?.response_range
+  const deleted = responses.find((one) => one.response_delete_range)?.response_delete_range
+  const holder = range?.kvs[0]
   return {
-    deleted: deleted !== undefined && Number(deleted.response_delete_range.deleted) > 0,
-    holder: kvs[0] && decode(kvs[0].value).holder,
-    length: Number(count)
+    deleted: deleted !== undefined && Number(deleted.deleted) > 0,
+    holder: holder && decode(holder.value).holder,
+    length: Number(range?.count ?? 0)
   }
 }
 
-/** Reads the answer of `enter`, `enterIfEmpty` and `look`. */
-export const view = (response: ITxnResponse): View => {
-  const [mine, ...others] = response.responses.filter((one: IResponseOp) => one.response_range)
+/** Reads the answer of `enter`, `enterIfEmpty` and `look` about a claim. */
+export const view = (response: ITxnResponse, { id }: Claim): View => {
+  const revision = BigInt(response.header.revision)
+  const [only] = response.responses as ReadonlyArray<IResponseOp & { readonly response_txn?: ITxnResponse }>
+  // It was put where nobody was: this revision created it.
+  if (only?.response_put) return { revision, own: revision, before: [], length: 1 }
+  const [mine, ...others] = (only?.response_txn ?? response).responses.filter((one) => one.response_range)
   const own = mine!.response_range.kvs[0]
-  const created = own && BigInt(own.create_revision)
+  const created = own && decode(own.value).id === id ? BigInt(own.create_revision) : undefined
   const seen = new Map<string, IKeyValue>()
   for (const { response_range } of others) {
     for (const kv of response_range.kvs) seen.set(kv.create_revision, kv)
@@ -152,12 +196,7 @@ export const view = (response: ITxnResponse): View => {
     standing: decode(kv.value)
   })).filter((one) => created === undefined || one.created < created)
     .toSorted((a, b) => a.created < b.created ? -1 : 1)
-  return {
-    revision: BigInt(response.header.revision),
-    own: created,
-    before,
-    length: Number(others[0]!.response_range.count)
-  }
+  return { revision, own: created, before, length: Number(others[0]!.response_range.count) }
 }
 
 /** Granted when all that came before, held or waiting, leave room: so a small claim never passes a large one. */

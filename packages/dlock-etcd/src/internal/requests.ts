@@ -3,60 +3,42 @@ import type { Answer, Claim, Withdrawn } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { Entry, limitOf } from "./entry.ts"
-import { backendError, type CallFailure } from "./failure.ts"
+import * as Exit from "effect/Exit"
+import { type Entry, limitOf } from "./entry.ts"
+import { backendError, type CallFailure, isClosed, silent } from "./failure.ts"
+import type { Lease } from "./leases.ts"
 import type { Marks } from "./marks.ts"
+import { names } from "./names.ts"
 import * as Queue from "./queue.ts"
 import type { Desk, Turns } from "./turns.ts"
 
 /** Asks for claims, and ends them: what goes to the server, and what may be made of its answer. */
-export const make = ({ claims, fork, leases, port, stir }: Desk, turns: Turns, marks: Marks) => {
+export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk, turns: Turns, marks: Marks) => {
   const isOver = (entry: Entry): boolean => entry.state === "over"
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => Effect.mapError(ask(claims.open(claim), mode), backendError("acquire")))
 
-  const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
+  /** On a lease that is known to live there is one call to make. */
+  const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
+    const lease = entry.lease ?? leases.joinNow(seconds(entry.claim), entry.key, entry)
+    if (lease !== undefined && leases.isFresh(lease)) {
+      stir(leases.dueAt(lease))
+      return enter(entry, lease, mode)
+    }
+    return Effect.timeoutOrElse(askOnFresh(entry, mode), {
+      duration: limitOf(entry.claim),
+      orElse: () => Effect.fail(silent)
+    })
+  }
+
+  const askOnFresh = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.gen(function*() {
-      const { claim } = entry
-      const lease = entry.lease ?? (yield* leases.join(seconds(claim), entry.key, entry))
+      const lease = entry.lease ?? (yield* leases.join(seconds(entry.claim), entry.key, entry))
       stir(leases.dueAt(lease))
       yield* leases.freshen(lease)
       if (isOver(entry)) return { _tag: "Gone" }
-      if (lease.gone) return yield* askAgain(entry, mode)
-      const enter = mode === "try" && claim.capacity === 1 ? Queue.enterIfEmpty : Queue.enter
-      entry.unanswered++
-      const reply = yield* port.txn(enter(entry.names, claim, lease.id), limitOf(claim)).pipe(
-        // An answer to a second sending says nothing of the first.
-        Effect.tap(({ doubled }) => Effect.sync(() => doubled || entry.unanswered--)),
-        Effect.catch((failure: CallFailure) => {
-          if (failure.notDone) entry.unanswered--
-          if (!failure.leaseGone) return Effect.fail(failure)
-          leases.lost(lease)
-          return Effect.undefined
-        })
-      )
-      if (isOver(entry)) return { _tag: "Gone" }
-      // Gone while the answer was on its way, and what was put on it with it.
-      if (reply === undefined || lease.gone) return yield* askAgain(entry, mode)
-      const view = Queue.view(reply.value)
-      if (view.own === undefined) {
-        // Cancelled before, or a try that found somebody there.
-        const busy = mode === "try" && view.before.length > 0
-        const mismatched = busy && Queue.isMismatched(claim, view)
-        forget(entry)
-        return { _tag: mismatched ? "CapacityMismatch" : busy ? "Busy" : "Gone" }
-      }
-      entry.created = view.own
-      const mismatched = Queue.isMismatched(claim, view)
-      if (mismatched || (mode === "try" && !Queue.isGranted(claim, view))) {
-        yield* Effect.ignore(port.txn(Queue.leave(entry.names, claim, view.own, undefined)))
-        forget(entry)
-        return { _tag: mismatched ? "CapacityMismatch" : "Busy" }
-      }
-      if (entry.state === "held") return turns.isGranted(entry, lease)
-      yield* turns.settle(entry, view)
-      return yield* standing(entry)
+      return yield* lease.gone ? askAgain(entry, mode) : enter(entry, lease, mode)
     })
 
   const askAgain = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
@@ -64,6 +46,61 @@ export const make = ({ claims, fork, leases, port, stir }: Desk, turns: Turns, m
       entry.lease = undefined
       return ask(entry, mode)
     })
+
+  const enter = (entry: Entry, lease: Lease<Entry>, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
+    const { claim } = entry
+    const take = mode === "try" && claim.capacity === 1 ? Queue.enterIfEmpty : Queue.enter
+    entry.unanswered++
+    return Effect.matchEffect(port.txn(take(entry, lease.id), limitOf(claim)), {
+      onSuccess: ({ doubled, value }) => {
+        // An answer to a second sending says nothing of the first.
+        if (!doubled) entry.unanswered--
+        // Nobody would tell it any more that its turn has come.
+        if (hasClosed()) return Effect.fail(isClosed)
+        if (isOver(entry)) return Effect.succeed<Answer>({ _tag: "Gone" })
+        // Gone while the answer was on its way, and what was put on it with it.
+        return lease.gone ? askAgain(entry, mode) : hasAnswer(entry, lease, mode, Queue.view(value, claim))
+      },
+      onFailure: (failure) => {
+        if (failure.notDone) entry.unanswered--
+        if (!failure.leaseGone) return Effect.fail(failure)
+        leases.lost(lease)
+        return isOver(entry) ? Effect.succeed<Answer>({ _tag: "Gone" }) : askAgain(entry, mode)
+      }
+    })
+  }
+
+  const hasAnswer = (
+    entry: Entry,
+    lease: Lease<Entry>,
+    mode: "queue" | "try",
+    view: Queue.View
+  ): Effect.Effect<Answer, CallFailure> => {
+    const { claim } = entry
+    if (view.own === undefined) {
+      // Cancelled before, or a try that found somebody there.
+      const busy = mode === "try" && view.before.length > 0
+      const mismatched = busy && Queue.isMismatched(claim, view)
+      forget(entry, true)
+      return Effect.succeed({ _tag: mismatched ? "CapacityMismatch" : busy ? "Busy" : "Gone" })
+    }
+    entry.created = view.own
+    const mismatched = Queue.isMismatched(claim, view)
+    const granted = Queue.isGranted(claim, view)
+    if (mismatched || (mode === "try" && !granted)) {
+      return Effect.map(
+        Effect.exit(port.txn(Queue.leave(entry, view.own, undefined, false), limitOf(claim))),
+        (left) => {
+          forget(entry, Exit.isSuccess(left))
+          return { _tag: mismatched ? "CapacityMismatch" : "Busy" }
+        }
+      )
+    }
+    if (entry.state === "held" || (granted && leases.isFresh(lease))) {
+      return Effect.succeed(turns.isGranted(entry, lease))
+    }
+    return Effect.flatMap(turns.settle(entry, view), () => standing(entry))
+  }
 
   const standing = (entry: Entry): Effect.Effect<Answer> => {
     if (entry.state === "held" && entry.lease !== undefined) return Effect.succeed(turns.grantedBy(entry, entry.lease))
@@ -76,37 +113,72 @@ export const make = ({ claims, fork, leases, port, stir }: Desk, turns: Turns, m
     })
   }
 
-  /** Its id is over. A request of it that may yet be executed is swept, or finds the mark of its withdrawal. */
-  const forget = (entry: Entry): void => {
+  /**
+   * Its id is over. A request of it that may yet be executed is swept, or finds the mark of its withdrawal. Its name is
+   * another's from now on, if nothing is left under it and nothing will be.
+   */
+  const forget = (entry: Entry, isLeft: boolean): void => {
     claims.over(entry)
-    if (entry.unanswered > 0) fork(Effect.ignore(withdrawEntry(entry, true)))
+    if (isLeft && entry.unanswered === 0) return claims.slots.free(entry.slot)
+    claims.slots.endEpoch()
+    if (entry.unanswered > 0) fork(Effect.ignore(leave(entry, false)))
   }
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
-      const entry = claims.find(claim.id)
-      const known = entry ?? new Entry(claim)
-      const { state } = known
-      if (entry !== undefined) claims.over(entry)
-      return Effect.map(
-        Effect.mapError(withdrawEntry(known, entry === undefined || known.unanswered > 0), backendError("release")),
-        (deleted) => deleted ? (state === "queued" ? "cancelled" : "released") : "notHeld"
-      )
+      const state = claims.find(claim.id)?.state
+      const entry = claims.leaving(claim, now())
+      if (entry === undefined) return withdrawStranger(claim)
+      return Effect.matchEffect(leave(entry, state === "queued"), {
+        onFailure: (failure) => {
+          claims.slots.endEpoch()
+          return Effect.fail(backendError("release")(failure))
+        },
+        onSuccess: (deleted) => {
+          claims.hasLeft(entry)
+          return Effect.succeed(deleted ? (state === "queued" ? "cancelled" : "released") : "notHeld")
+        }
+      })
     })
 
-  const withdrawEntry = (entry: Entry, mark: boolean): Effect.Effect<boolean, CallFailure> =>
-    Effect.gen(function*() {
-      const lease = mark ? yield* marks.lease : undefined
-      const created = mark ? undefined : entry.created
-      const leave = port.txn(Queue.leave(entry.names, entry.claim, created, lease), limitOf(entry.claim))
-      const { value } = yield* Effect.tapError(leave, (failure) =>
-        Effect.sync(() => {
-          if (failure.leaseGone && lease !== undefined) marks.isGone(lease)
-        }))
+  /** Whether anything was deleted. With a mark, where a request may yet arrive; then its name is not used again. */
+  const leave = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
+    if (entry.unanswered === 0 && entry.created !== undefined) return leaveOnly(entry, entry.created, undefined, waited)
+    claims.slots.endEpoch()
+    return Effect.timeoutOrElse(
+      Effect.flatMap(marks.lease, (lease) => marked(leaveOnly(entry, undefined, lease, waited), lease)),
+      { duration: limitOf(entry.claim), orElse: () => Effect.fail(silent) }
+    )
+  }
+
+  const leaveOnly = (entry: Entry, created: bigint | undefined, mark: string | undefined, waited: boolean) =>
+    Effect.map(port.txn(Queue.leave(entry, created, mark, waited), limitOf(entry.claim)), ({ value }) => {
       const { deleted, holder, length } = Queue.left(value)
-      entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
+      if (waited) entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
       return deleted
     })
+
+  /** A claim of which this process knows nothing but the id: it may have been asked for, here before or elsewhere. */
+  const withdrawStranger = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
+    Effect.gen(function*() {
+      const its = names(claim.key, claim.prefix)
+      const lease = yield* marks.lease
+      const { value } = yield* marked(port.txn(Queue.cancel(its, claim.id, lease), limitOf(claim)), lease)
+      const found = Queue.found(value, claim.id)
+      if (found === undefined) return "notHeld"
+      const place = { claim, names: its, place: found.place }
+      const reply = yield* port.txn(Queue.leave(place, found.created, undefined, false), limitOf(claim))
+      return Queue.left(reply.value).deleted ? "released" : "notHeld"
+    }).pipe(
+      Effect.timeoutOrElse({ duration: limitOf(claim), orElse: () => Effect.fail(silent) }),
+      Effect.mapError(backendError("release"))
+    )
+
+  const marked = <A>(call: Effect.Effect<A, CallFailure>, lease: string) =>
+    Effect.tapError(call, (failure) =>
+      Effect.sync(() => {
+        if (failure.leaseGone) marks.isGone(lease)
+      }))
 
   return { request, withdraw }
 }

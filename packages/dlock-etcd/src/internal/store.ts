@@ -1,7 +1,5 @@
-import type { LockBackendError } from "effect-dlock/LockError"
 import { type Claim, type Held, LockStore, type Loss, type Renewal } from "effect-dlock/LockStore"
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
@@ -43,16 +41,16 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   )
   const leases = new Leases<Entry>(clock, port, fork, (lease) => claims.leaseIsGone(lease))
   const watches = new Watches(port, fork)
-  const desk: Turns.Desk = { port, now, fork, claims, leases, watches, stir }
+  const desk: Turns.Desk = { port, now, fork, claims, leases, watches, stir, hasClosed: () => closed }
   const turns = Turns.make(desk)
   const { request, withdraw } = Requests.make(desk, turns, new Marks(port, now))
 
   /**
    * Compares what a lease carries with what should be on it. A claim that nobody here knows is one whose request was
-   * executed after its caller had given up; it goes.
+   * executed after its caller had given up; it goes. What is under a name of this epoch is on its way in or out.
    */
   const sweep = (lease: Lease<Entry>, { keys }: Beat): Effect.Effect<void, CallFailure> => {
-    const strangers = Array.from(keys).filter((key) => !lease.claims.has(key))
+    const strangers = Array.from(keys).filter((key) => !lease.claims.has(key) && !claims.slots.isOfThisEpoch(key))
     const missing = Array.from(lease.claims.values()).filter((entry) =>
       entry.created !== undefined && !keys.has(entry.key)
     )
@@ -92,10 +90,10 @@ export const make = Effect.fnUntraced(function*(port: Port) {
 
   /** A claim that is not held any more: is its key another's by now? */
   const whose = (claim: Claim, created: bigint): Effect.Effect<Renewal> =>
-    Effect.match(port.txn(Queue.look(names(claim.key, claim.prefix), claim, created)), {
+    Effect.match(port.txn(Queue.look(nowhere(claim), created)), {
       onFailure: (failure): Renewal => ({ _tag: "Unknown", error: backendError("renew")(failure) }),
       onSuccess: ({ value }): Renewal =>
-        claim.capacity === 1 && Queue.view(value).length > 0 ? { _tag: "Replaced" } : { _tag: "Gone" }
+        claim.capacity === 1 && Queue.view(value, claim).length > 0 ? { _tag: "Replaced" } : { _tag: "Gone" }
     })
 
   // One loop tends the leases that no renewal tends, and looks for those whom no watch has told.
@@ -130,31 +128,33 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     }
   }).pipe(Effect.forkScoped)
 
-  // Whatever is left goes with its leases, and the process can end. What is under way is not waited for: nobody would
-  // tell it any more that its turn has come.
-  const closing = Deferred.makeUnsafe<never, LockBackendError>()
-  const untilClosed = <A>(effect: Effect.Effect<A, LockBackendError>): Effect.Effect<A, LockBackendError> =>
-    Effect.raceFirst(effect, Deferred.await(closing))
+  // Whatever is left goes with its leases, and the process can end. What is under way is not waited for.
   yield* Effect.addFinalizer(() => {
     closed = true
-    Deferred.doneUnsafe(closing, Effect.fail(backendError("acquire")(isClosed)))
+    port.abandon()
     watches.close()
     return leases.close()
   })
 
   return LockStore.of({
-    request: (claim, mode) => untilClosed(Effect.suspend(() => request(claim, mode))),
+    request: (claim, mode) => closed ? Effect.fail(backendError("acquire")(isClosed)) : request(claim, mode),
     renew,
     withdraw: (claim) =>
       Effect.suspend(() =>
         closed
           ? Effect.succeed("cancelled")
-          : Effect.catch(untilClosed(withdraw(claim)), (error) =>
-            closed ? Effect.succeed("cancelled") : Effect.fail(error))
+          : Effect.catch(withdraw(claim), (error) => closed ? Effect.succeed("cancelled") : Effect.fail(error))
       ),
+    bounded: true,
     losses: Stream.fromPubSub(losses)
   })
 })
+
+/** The place of a claim that stands nowhere. */
+const nowhere = (claim: Claim): Queue.Place => {
+  const its = names(claim.key, claim.prefix)
+  return { claim, names: its, place: its.entry(claim.id) }
+}
 
 /** A server takes at most 128 operations in a transaction unless told otherwise. */
 const removedAtOnce = 100

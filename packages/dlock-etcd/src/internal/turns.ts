@@ -19,6 +19,7 @@ export interface Desk {
   readonly claims: Claims
   readonly leases: Leases<Entry>
   readonly watches: Watches
+  readonly hasClosed: () => boolean
   /** Sees to it that the store's loop is awake at that time. */
   readonly stir: (at: number) => void
 }
@@ -28,9 +29,9 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
   /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
   const verify = (entry: Entry): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
-      port.txn(Queue.look(entry.names, entry.claim, entry.created ?? 0n), limitOf(entry.claim)),
+      port.txn(Queue.look(entry, entry.created ?? 0n), limitOf(entry.claim)),
       ({ value }) => {
-        const view = Queue.view(value)
+        const view = Queue.view(value, entry.claim)
         if (view.own !== entry.created) claims.isGone(entry)
         return view.revision
       }
@@ -54,7 +55,7 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
       entry.stopWatching()
       entry.state = "held"
       entry.lookAt = Infinity
-      guard(entry, entry.created!, guardDelay)
+      guard(entry, entry.created!)
     }
     const granted = grantedBy(entry, lease)
     stir(entry.until)
@@ -64,29 +65,44 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
 
   /**
    * A held claim that somebody deletes is lost at once, not at the next renewal. The watch starts a little later than
-   * the hold, from the revision `after` at which it was there: a short section never has one, and nothing is missed.
+   * the hold, from the revision at which it was there: a short section never has one, and nothing is missed.
    */
-  const guard = (entry: Entry, after: bigint, delay: number): void => {
-    const fiber = fork(Effect.delay(
-      Effect.sync(() => {
-        if (entry.state !== "held") return
-        const key = entry.names.entry(entry.claim.id)
-        entry.stopWatching = watches.add({ key }, after, () => claims.isGone(entry), () => guardAnew(entry, after))
-      }),
-      delay
-    ))
-    entry.stopWatching = () => fiber.interruptUnsafe()
+  const guard = (entry: Entry, after: bigint): void => {
+    unguarded.push({ entry, after, at: now() + guardDelay })
+    if (unguarded.length === 1) fork(guardAll)
+  }
+
+  const unguarded: Array<{ readonly entry: Entry; readonly after: bigint; readonly at: number }> = []
+
+  const guardAll: Effect.Effect<void> = Effect.suspend(() => {
+    const first = unguarded[0]
+    if (first === undefined) return Effect.void
+    const left = first.at - now()
+    if (left > 0) return Effect.andThen(Effect.sleep(Math.ceil(left)), guardAll)
+    unguarded.shift()
+    guardNow(first.entry, first.after)
+    return guardAll
+  })
+
+  const guardNow = (entry: Entry, after: bigint): void => {
+    if (entry.state !== "held") return
+    entry.stopWatching = watches.add(
+      { key: entry.place },
+      after,
+      () => claims.isGone(entry),
+      () => guardAnew(entry, after)
+    )
   }
 
   /** Its watch was refused: what is there now, and from there on, at a pace that no server minds. */
   const guardAnew = (entry: Entry, after: bigint): void => {
     if (entry.state !== "held") return
-    fork(Effect.map(
-      Effect.orElseSucceed(verify(entry), () => after),
-      (seenAt) => {
-        if (entry.state === "held") guard(entry, seenAt, guardAnewDelay)
-      }
-    ))
+    fork(
+      Effect.orElseSucceed(verify(entry), () => after).pipe(
+        Effect.tap(Effect.sleep(guardAnewDelay)),
+        Effect.map((seenAt) => guardNow(entry, seenAt))
+      )
+    )
   }
 
   /** Takes in how a claim stands: it is granted on a lease that is known to live, or told what to wait for. */
@@ -153,9 +169,9 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
     entry.lookedAt = now()
     entry.lookAt = entry.lookedAt + pollAfter(entry)
     fork(
-      port.txn(Queue.look(entry.names, entry.claim, entry.created), limitOf(entry.claim)).pipe(
+      port.txn(Queue.look(entry, entry.created), limitOf(entry.claim)).pipe(
         Effect.flatMap(({ value }) => {
-          const view = Queue.view(value)
+          const view = Queue.view(value, entry.claim)
           return settle(entry, view.own === entry.created ? view : { ...view, own: undefined })
         }),
         Effect.catch((failure: CallFailure) => Effect.sync(() => isSilent(entry, failure))),
