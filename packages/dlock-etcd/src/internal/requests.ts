@@ -84,15 +84,17 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
       forget(entry, true)
       return Effect.succeed({ _tag: mismatched ? "CapacityMismatch" : busy ? "Busy" : "Gone" })
     }
-    entry.created = view.own
     const mismatched = Queue.isMismatched(claim, view)
     const granted = Queue.isGranted(claim, view)
-    if (mismatched || (mode === "try" && !granted)) {
+    // It was held, had gone, and this request has put it there anew: the grant was for another place.
+    const displaced = entry.state === "held" && entry.created !== view.own
+    entry.created = view.own
+    if (mismatched || displaced || (mode === "try" && !granted)) {
       return Effect.map(
         Effect.exit(port.txn(Queue.leave(entry, view.own, undefined, false), limitOf(claim))),
         (left) => {
           forget(entry, Exit.isSuccess(left))
-          return { _tag: mismatched ? "CapacityMismatch" : "Busy" }
+          return { _tag: displaced ? "Gone" : mismatched ? "CapacityMismatch" : "Busy" }
         }
       )
     }
