@@ -12,6 +12,7 @@
  * | `InvalidLockRequest` | a key or an option that no store could honour | a bug in the caller; nothing was sent |
  * | `CapacityMismatch` | the key is in use with another number of permits | one meaning a key |
  */
+import * as Inspectable from "effect/Inspectable"
 import * as Schema from "effect/Schema"
 
 /**
@@ -154,11 +155,17 @@ export class LockBackendError extends Schema.TaggedError<LockBackendError>("effe
 ) {
   override get message(): string {
     const what = this.key === undefined ? this.operation : `${this.operation} "${this.key}"`
-    return `The lock store failed to ${what}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+    return `The lock store failed to ${what}: ${wordsOf(this.cause)}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockBackendError)(this), this)
   }
+}
+
+/** Whatever it is: a store of somebody else's may fail with anything, and some of that has no words of its own. */
+const wordsOf = (cause: unknown): string => {
+  const words = typeof cause === "object" && cause !== null && "message" in cause ? cause.message : cause
+  return typeof words === "string" ? words : Inspectable.toStringUnknown(words, 0)
 }
 
 /**

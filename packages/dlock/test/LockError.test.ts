@@ -74,6 +74,16 @@ describe("every error", () => {
     for (const [, error] of errors) assert.include(JSON.stringify(Cause.fail(error)), error._tag)
   })
 
+  it("has words for whatever a store failed with", () => {
+    const circular: Record<string, unknown> = Object.create(null)
+    circular.itself = circular
+    for (const cause of [circular, Object.create(null), undefined, 7n, Symbol("odd"), { message: 1 }, { code: "E" }]) {
+      const error = new LockBackendError({ operation: "acquire", retryable: true, cause })
+      assert.include(error.message, "failed to acquire: ")
+    }
+    assert.include(new LockBackendError({ operation: "acquire", retryable: true, cause: { code: "E" } }).message, "E")
+  })
+
   it("says in its message what happened to which key", () => {
     for (const [, error] of errors) {
       assert.isNotEmpty(error.message)
