@@ -50,18 +50,17 @@ end
 ${state}${changes}
 local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
 sweep()
-local waited = read(id)
 if mark ~= "0" then redis.call("SET", KEYS[8], "1", "PX", mark) end
-drop({ id })
 
-local held = true
+local held, waited = true, nil
 if holder and holder.id == id then
   redis.call("DEL", lock)
   holder = nil
 elseif shared[id] then
   dropShared({ id })
 else
-  held = false
+  held, waited = false, read(id)
+  drop({ id })
 end
 
 local woken = interop == "1" and nextUp({})

@@ -59,10 +59,10 @@ for id, one in pairs(shared) do
   end
 end
 
-local function read(id)
+local function read(id, isQueued)
   local deadline = tonumber(redis.call("ZSCORE", deadlines, id) or "")
-  local fields = redis.call("HGET", waiters, id)
-  if not (deadline and fields and redis.call("ZSCORE", queue, id)) or deadline <= now then return nil end
+  local fields = deadline and redis.call("HGET", waiters, id)
+  if not (fields and (isQueued or redis.call("ZSCORE", queue, id))) or deadline <= now then return nil end
   local inbox, ttl, guard, permits, capacity, listening, label =
     string.match(fields, "^(.-)|(%d+)|(%d+)|(%d+)|(%d+)|([01])|(.*)$")
   return {
@@ -169,10 +169,10 @@ end
 
 local function nextUp(asking)
   local index = 0
-  while true do
+  while not holder do
     local id = redis.call("ZRANGE", queue, index, index)[1]
     if not id then return nil end
-    local entry = read(id)
+    local entry = read(id, true)
     if not entry then
       drop({ id })
     elseif not fits(entry) then
