@@ -15,7 +15,11 @@ interface Watch extends Target {
   readonly onDelete: () => void
   /** It is over, and something may have been missed: look for yourself, and watch from what you saw. */
   readonly onDoubt: () => void
-  /** It begins in the past: what happened since then is told within a tenth of a second, but not at once. */
+  /**
+   * For one that must hear at once: something has happened before it began, look for yourself. A watch from a revision
+   * that has passed is told what happened since, but hears what happens next up to a tenth of a second later: the server
+   * lets such watches catch up at that pace.
+   */
   readonly onLate?: (() => void) | undefined
 }
 
@@ -64,12 +68,12 @@ export class Watches {
     this.stream = undefined
   }
 
-  private create(stream: WatchStream, id: number, { from, key, rangeEnd }: Watch): void {
+  private create(stream: WatchStream, id: number, { from, key, onLate, rangeEnd }: Watch): void {
     stream.send({
       create_request: {
         key,
         ...(rangeEnd && { range_end: rangeEnd }),
-        start_revision: String(from),
+        ...(onLate === undefined && { start_revision: String(from) }),
         filters: ["Noput"],
         watch_id: id
       } as never
@@ -130,7 +134,12 @@ export class Watches {
       this.watches.delete(id)
       return watch.onDoubt()
     }
-    if (response.created && BigInt(response.header.revision) >= watch.from) watch.onLate?.()
+    if (response.created && watch.onLate !== undefined) {
+      const revision = BigInt(response.header.revision)
+      const late = revision >= watch.from
+      watch.from = revision + 1n
+      if (late) watch.onLate()
+    }
     let deleted = false
     for (const event of response.events) {
       watch.from = BigInt(event.kv.mod_revision) + 1n
