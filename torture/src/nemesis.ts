@@ -48,6 +48,8 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
   const weights = (of: Readonly<Record<string, { readonly weight: number }>>) =>
     Object.fromEntries(Object.entries(of).filter(([name]) => allowed(name)).map(([name, { weight }]) => [name, weight]))
   const lane = { ...weights(misfortunes), ...weights(field.strikes) }
+  /** Where half of the crew is in trouble already, nobody would be inside for long. */
+  const short = allowed("cut") ? { ...weights(field.strikes), cut: misfortunes.cut.weight } : weights(field.strikes)
   const serverLane = weights(field.faults)
 
   const begin = (
@@ -111,7 +113,8 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     run(
       index,
       async (random) => {
-        const kind = random.weighted(lane)
+        const crowded = troubled.size >= crew.members.length / 2 && Object.keys(short).length > 0
+        const kind = random.weighted(crowded ? short : lane)
         const misfortune = (misfortunes as Record<string, Misfortune>)[kind]
         await (misfortune === undefined ? strike(kind, random) : befall(kind, misfortune, random))
       },

@@ -97,8 +97,10 @@ export const startField = async (count: number): Promise<Field> => {
       const keys = (await admin.getAll().keys()).filter((key) => !key.includes("\0"))
       const { leases } = await admin.leaseClient.leaseLeases()
       const states = await Promise.all(leases.map(({ ID }) => admin.leaseClient.leaseTimeToLive({ ID, keys: true })))
-      // A lease of marks ends by itself.
-      const live = states.filter(({ keys }) => keys.length === 0 || !keys.every((key) => String(key).includes("\0")))
+      // A lease of marks ends by itself: the one with the long time, whose first mark may never have come.
+      const live = states.filter(({ grantedTTL, keys }) =>
+        keys.length === 0 ? Number(grantedTTL) < 600 : !keys.every((key) => String(key).includes("\0"))
+      )
       return [
         ...keys,
         ...live.map(({ ID, TTL, grantedTTL, keys }) => `lease ${ID}, ${TTL} of ${grantedTTL} s, ${keys.length} keys`)
