@@ -1,38 +1,7 @@
 import type { Outcome, Recorded, Rule, Violation } from "./events.ts"
 import { Lags } from "./lags.ts"
+import { begun, type Lease } from "./lease.ts"
 import { Troubles } from "./troubles.ts"
-
-/** A lease as its worker and the resource tell of it. */
-interface Lease {
-  readonly id: string
-  readonly who: string
-  readonly key: string
-  readonly token: bigint | undefined
-  readonly ttl: number
-  readonly acquiredAt: number
-  over: number | undefined
-  lostAt: number | undefined
-  afterLoss: number
-  /** When another was let in although this one had not left, and what it did then. */
-  overtakenAt: number | undefined
-  refused: number
-  accepted: number
-}
-
-const begun = ({ at, id, key, token, ttl, who }: Recorded & { readonly t: "acquired" }): Lease => ({
-  id,
-  who,
-  key,
-  token: token === undefined ? undefined : BigInt(token),
-  ttl,
-  acquiredAt: at,
-  over: undefined,
-  lostAt: undefined,
-  overtakenAt: undefined,
-  afterLoss: 0,
-  refused: 0,
-  accepted: 0
-})
 
 /** Something that needs what is told a moment later before it can be judged. */
 interface Open {
@@ -148,7 +117,7 @@ export class Judge {
     if (lease.lostAt !== undefined && ++lease.afterLoss === 2) {
       this.found("after", `${lease.who} stepped twice into ${lease.key} after it had told of the loss`, arrived)
     }
-    if (lease.overtakenAt !== undefined) {
+    if (lease.stale) {
       if (accepted) lease.accepted++
       else lease.refused++
       this.stillThere(lease, arrived)
@@ -171,7 +140,9 @@ export class Judge {
   private overlap(first: Lease, second: Lease, at: number): void {
     const stale = first.token !== undefined && second.token !== undefined && second.token < first.token ? second : first
     const fresh = stale === first ? second : first
-    stale.overtakenAt ??= at
+    stale.stale = true
+    // Who came second with a smaller token may well be the holder, where tokens could go back.
+    if (stale === first) stale.overtakenAt ??= at
     this.later(at, (last) => {
       if (stale.over === undefined && !last) return false
       const where = `${stale.who} and ${fresh.who} in ${stale.key}`
@@ -217,10 +188,12 @@ export class Judge {
 
   /** Whatever befell the backend, who was overtaken is told within one time to live. */
   private stillThere(lease: Lease, at: number): void {
-    const since = at - lease.overtakenAt!
+    const { overtakenAt } = lease
+    if (overtakenAt === undefined) return
+    const since = at - overtakenAt
     if (since < lease.ttl + this.limits.late) return
     this.later(at, () => {
-      const asleep = this.lags.within(lease.who, lease.overtakenAt!, at)
+      const asleep = this.lags.within(lease.who, overtakenAt, at)
       if (since > lease.ttl + this.limits.late + asleep) {
         this.found("revived", `${lease.who} was in ${lease.key} ${since.toFixed(0)} ms after it was another's`, at)
       }

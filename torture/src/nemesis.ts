@@ -9,6 +9,9 @@ import type { Recorder } from "./recorder.ts"
 /** Milliseconds in which a server that is back serves what lay in its sockets. */
 const afterwards = 1_500
 
+/** Milliseconds from one fault of a lane to its next, at least. */
+const beat = 450
+
 /** Milliseconds in which the last fault has to end. */
 const patience = 60_000
 
@@ -99,6 +102,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     while (!stopped) {
       await sleep(rest(random))
       if (stopped) return
+      const startedAt = now()
       // A server that is away has no key to delete.
       await one(random).catch((error: unknown) => {
         if (/did not start/.test(String(error))) {
@@ -106,6 +110,8 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
           stopped = true
         }
       })
+      // Many faults that take no time are not many faults.
+      await sleep(Math.max(0, startedAt + beat - now()))
     }
   }
 

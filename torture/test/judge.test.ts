@@ -139,6 +139,16 @@ describe("the judge", () => {
     )
   })
 
+  it("lets a holder whose token went back stay, where the backend forgot and the fence refuses it", () => {
+    const first = acquired(0, "a", 9)
+    const second = acquired(100, "b", 2)
+    const history = [first, enter(1, first), ...fault(50, 51, { forgets: "all" }), second, enter(101, second, false)]
+    assert.deepStrictEqual(
+      found(...history, exit(150, first), step(500, second, false), step(900, second, false), exit(901, second)),
+      []
+    )
+  })
+
   it("finds a loss that is told late, less the lag of its process", () => {
     assert.deepStrictEqual(found(a, enter(1, a), lost(690, a, 690), exit(691, a)), [])
     assert.deepStrictEqual(found(a, enter(1, a), lost(710, a, 710), exit(711, a)), ["late"])
