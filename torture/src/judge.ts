@@ -19,6 +19,9 @@ export interface Limits {
   readonly grace: number
 }
 
+/** How an overlap is told of that did harm. */
+export const unrefused = "late steps that nothing refused"
+
 const usual: Limits = { late: 100, guard: 100, grace: 2_500 }
 
 /**
@@ -148,9 +151,9 @@ export class Judge {
       const where = `${stale.who} and ${fresh.who} in ${stale.key}`
       const excuse = this.excuse(stale, at)
       if (excuse === undefined) {
-        this.found("overlap", `${where}${stale.accepted > 0 ? ", not refused" : ""}`, at)
+        this.found("overlap", `${where}${stale.accepted > 0 ? `, ${stale.accepted} ${unrefused}` : ""}`, at)
       } else if (stale.accepted > 0) {
-        this.found("overlap", `${where}, ${excuse}, ${stale.accepted} late steps that nothing refused`, at)
+        this.found("overlap", `${where}, ${excuse}, ${stale.accepted} ${unrefused}`, at)
       } else if (excuse === "paused" && stale.refused > 1) {
         this.found("after", `${stale.who} made ${stale.refused} steps in ${stale.key} after a pause`, at)
       } else this.excused[excuse]++

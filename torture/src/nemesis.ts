@@ -156,7 +156,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
         calm(afterwards)
         calm = undefined
       }
-      await sleep(150)
+      await sleep(400)
     }
     calm?.(afterwards)
   }

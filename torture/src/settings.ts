@@ -35,7 +35,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number) => {
     /** What the end of a campaign takes, about. */
     drain: 4_000 + granted,
     /** Sections a second without which a run is void. */
-    floor: onEtcd ? 10 : 30
+    floor: onEtcd ? 5 : 30
   }
   switch (subject) {
     // A renewal finds the key missing only where another came and went in between.

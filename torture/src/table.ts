@@ -2,6 +2,7 @@ import type { Result } from "./campaign.ts"
 import { rules, type Violation } from "./events.ts"
 import type { Quiet } from "./fault-free.ts"
 import { backends } from "./fields/index.ts"
+import { unrefused } from "./judge.ts"
 
 const table = (rows: ReadonlyArray<ReadonlyArray<string | number>>): string => {
   const cells = rows.map((row) => row.map(String))
@@ -78,16 +79,13 @@ export const tableOfSubjects = (
   results: ReadonlyArray<Result & { readonly about: string; readonly kind: string }>
 ): string =>
   table([
-    ["subject", "what it is", "caught by", "after", "overlaps not refused"],
+    ["subject", "what it is", "caught by", "after", "overlaps with late steps that nothing refused"],
     ...results.map(({ about, caughtAfter, kind, state, subject }) => [
       subject,
       `${kind}: ${about}`,
       caughtAfter === undefined ? "NOTHING" : byRule(state.violations),
       caughtAfter === undefined ? "" : `${caughtAfter.toFixed(1)} s`,
-      state.violations.filter(({ rule, text }) =>
-        rule === "overlap" && !text.endsWith("refused") || /not refused/.test(text)
-      )
-        .length
+      state.violations.filter(({ text }) => text.endsWith(unrefused)).length
     ])
   ])
 
