@@ -181,10 +181,13 @@ export class Judge {
 
   /** Why a lease may have been another's by `at` without its holder having done wrong. */
   private excuse(stale: Lease, at: number): "forgot" | "paused" | undefined {
-    const forgot = this.troubles.forgot(stale.key, stale.acquiredAt, at)
+    // It heard of its grant when its process ran again, which was given before.
+    const asleep = this.lags.within(stale.who, stale.acquiredAt - stale.ttl, stale.acquiredAt)
+    const since = stale.acquiredAt - Math.min(stale.ttl, asleep)
+    const forgot = this.troubles.forgot(stale.key, since, at)
     if (forgot !== undefined) return "forgot"
     // Its process slept past the deadline, or the resource itself was too late to tell who came first.
-    const slept = this.lags.within(stale.who, Math.max(stale.acquiredAt, at - 250), at + 20) +
+    const slept = this.lags.within(stale.who, Math.max(since, at - 250), at + 20) +
       this.lags.within("resource", at - 250, at)
     return slept >= this.limits.guard / 2 ? "paused" : undefined
   }

@@ -171,6 +171,12 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
       const ended = await Promise.race([Promise.all(running), sleep(patience)])
       if (ended === undefined) failure ??= `these faults do not end: ${Array.from(underWay).join(", ")}`
       await Promise.all(crew.members.map((member) => member.heal()))
+      if (field.last !== undefined) {
+        const { fault, kind } = field.last
+        const heal = begin(kind, "all", fault.forgets ? "all" : [], false, true)
+        await fault.act(hot[0]!, new Random(seed))
+        heal(fault.tail)
+      }
     },
     failed: () => failure
   }

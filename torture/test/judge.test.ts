@@ -120,6 +120,13 @@ describe("the judge", () => {
     )
   })
 
+  it("counts a grant from before the sleep in which it came", () => {
+    const [late, newer] = [acquired(900, "b", 1), acquired(600, "a", 2)]
+    const history = [lag(400, 899, "b"), newer, enter(601, newer), late, enter(901, late, false), exit(902, late)]
+    assert.deepStrictEqual(found(...history, exit(950, newer)), [])
+    assert.deepStrictEqual(found(...history.slice(1), exit(950, newer)), ["overlap"])
+  })
+
   it("finds overlaps of those who have no token, excused only where no late step was made", () => {
     const [c, d] = [acquired(0, "c", undefined), acquired(800, "d", undefined)]
     const slept = [c, enter(1, c), lag(10, 900, "c"), d, enter(801, d)]

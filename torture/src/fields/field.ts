@@ -26,6 +26,8 @@ export interface Field {
   /** The address for a worker whose proxies have these ports, in the order of `ports`. */
   readonly through: (ports: ReadonlyArray<number>) => Address
   readonly faults: Readonly<Record<string, ServerFault>>
+  /** What has to be put right at the end, where that is a fault of its own. */
+  readonly last?: { readonly kind: string; readonly fault: ServerFault }
   readonly strikes: Readonly<Record<string, Strike>>
   /** Resolves when all servers are there and in step. */
   readonly whole: () => Promise<void>

@@ -83,10 +83,15 @@ export const startField = async (): Promise<Field> => {
       },
       ...steps
     },
+    ...(clock !== undefined && {
+      last: {
+        kind: "set the clock right",
+        fault: { weight: 0, forgets: true, tail: 6_000, act: async () => clock.step(0) }
+      }
+    }),
     strikes: strikesOn(async () => [server.port]),
     whole: async () => {
       server.signal("SIGCONT")
-      clock?.step(0)
       await eventually(answers, 5_000)
     },
     orphans: () => left(server.port),
