@@ -4,7 +4,7 @@ import { now } from "./events.ts"
 import { eventually } from "./fields/field.ts"
 import { type Backend, startField } from "./fields/index.ts"
 import { startNemesis } from "./nemesis.ts"
-import { startRecorder } from "./recorder.ts"
+import { type Recorder, startRecorder } from "./recorder.ts"
 import type { State } from "./resource.ts"
 import { settingsOf } from "./settings.ts"
 
@@ -34,7 +34,6 @@ export interface CampaignOptions {
   readonly progress: (line: string) => void
 }
 
-const warmUp = 2_000
 /** Milliseconds of faults, however long the start took. */
 const atLeast = 10_000
 
@@ -54,11 +53,7 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
       proxied: true
     })
     try {
-      const before = await recorder.state()
-      const warmAt = now()
-      await sleep(warmUp)
-      const warm = await recorder.state()
-      const rate = (warm.sections - before.sections) / ((now() - warmAt) / 1_000)
+      const rate = await warmUp(recorder, settings.floor)
       const firstFault = now()
       const nemesis = startNemesis(crew, field, recorder, {
         ...settings.nemesis,
@@ -114,6 +109,20 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
   } finally {
     await recorder.stop(keep)
     await field.stop()
+  }
+}
+
+/** Sections a second before the first fault. A machine that has other work is given a while to come to the least. */
+const warmUp = async (recorder: Recorder, least: number): Promise<number> => {
+  const giveUpAt = now() + 20_000
+  let last = (await recorder.state()).sections
+  while (true) {
+    const since = now()
+    await sleep(1_500)
+    const { sections } = await recorder.state()
+    const rate = (sections - last) / ((now() - since) / 1_000)
+    if (rate >= least || now() > giveUpAt) return rate
+    last = sections
   }
 }
 
