@@ -13,6 +13,8 @@ export interface Server {
   readonly dir: string
   /** Sends one signal, for example SIGSTOP, SIGCONT or SIGKILL. */
   readonly signal: (signal: NodeJS.Signals) => void
+  /** Ends the process with SIGKILL and starts it again on what it had on disk. Comes back when it answers. */
+  readonly restart: (downMs?: number) => Promise<void>
   /** Stops the process and removes its folder. */
   readonly stop: () => Promise<void>
 }
@@ -50,43 +52,69 @@ export interface Options {
   readonly args: (dir: string) => ReadonlyArray<string>
   readonly ready: () => Promise<boolean>
   readonly timeoutMs?: number
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /** Starts a server in a folder of its own under the system's temporary folder and waits until it answers. */
 export const start = async (options: Options): Promise<Server> => {
   const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), `dlock-${options.name}-`))
   const log = Path.join(dir, "server.log")
-  const output = Fs.openSync(log, "w")
   const [file, ...args] = [...dieWithParent, options.program, ...options.args(dir)] as [string, ...Array<string>]
-  // In a group of its own: Ctrl-C in a terminal is for this process, whose clients may yet have something to release.
-  const child = spawn(file, args, { cwd: dir, stdio: ["ignore", output, output], detached: true })
-  Fs.closeSync(output)
-  running.add(child)
-  const gone = new Promise<void>((resolve) => {
-    child.once("exit", () => resolve())
-    child.once("error", () => resolve())
-  }).then(() => void running.delete(child))
-  const stop = async () => {
+  let child: ChildProcess
+  let gone = Promise.resolve()
+  const launch = () => {
+    const output = Fs.openSync(log, "a")
+    // In a group of its own: Ctrl-C in a terminal is for this process, whose clients may yet have something to release.
+    const launched = spawn(file, args, {
+      cwd: dir,
+      stdio: ["ignore", output, output],
+      detached: true,
+      env: { ...process.env, ...options.env }
+    })
+    Fs.closeSync(output)
+    running.add(launched)
+    gone = new Promise<void>((resolve) => {
+      launched.once("exit", () => resolve())
+      launched.once("error", () => resolve())
+    }).then(() => void running.delete(launched))
+    child = launched
+  }
+  const kill = async () => {
     child.kill("SIGKILL")
     await gone
+  }
+  const stop = async () => {
+    await kill()
     Fs.rmSync(dir, { recursive: true, force: true })
   }
-  const deadline = Date.now() + (options.timeoutMs ?? 20_000)
-  while (true) {
-    if (running.has(child) && await options.ready().catch(() => false)) break
-    if (!running.has(child) || Date.now() > deadline) {
-      const tail = Fs.readFileSync(log, "utf8").trimEnd().split("\n").slice(-15).join("\n")
-      await stop()
-      throw new Error(`${options.program} did not start on port ${options.port}:\n${tail}`)
+  const answers = async () => {
+    const deadline = Date.now() + (options.timeoutMs ?? 20_000)
+    while (true) {
+      if (running.has(child) && await options.ready().catch(() => false)) break
+      if (!running.has(child) || Date.now() > deadline) {
+        const tail = Fs.readFileSync(log, "utf8").trimEnd().split("\n").slice(-15).join("\n")
+        await stop()
+        throw new Error(`${options.program} did not start on port ${options.port}:\n${tail}`)
+      }
+      await sleep(20)
     }
-    await sleep(20)
   }
+  launch()
+  await answers()
   return {
-    pid: child.pid as number,
+    get pid() {
+      return child.pid as number
+    },
     port: options.port,
     url: options.url,
     dir,
     signal: (signal) => void child.kill(signal),
+    restart: async (downMs = 0) => {
+      await kill()
+      await sleep(downMs)
+      launch()
+      await answers()
+    },
     stop
   }
 }

@@ -251,6 +251,24 @@ describe("behind sentinels", () => {
       assert.strictEqual(code, 0)
     }).pipe(Effect.scoped))
 
+  it.live("a process ends soon although a sentinel has fallen silent", () =>
+    Effect.gen(function*() {
+      const servers = yield* group(() => startSentinel())
+      const recorded = recordLag()
+      const worker = startWorker(Path.join(import.meta.dirname, "programs/behindSentinels.ts"), {
+        args: [sentinelsOf(servers.sentinels.servers).join()]
+      })
+      yield* Effect.promise(() => worker.waitFor((message) => "held" in message))
+      servers.sentinels.servers[2]!.signal("SIGSTOP")
+      const [took] = yield* Effect.timed(Effect.promise(() => {
+        worker.send({ release: true })
+        return worker.exited
+      }))
+      recorded.stop()
+      // The client's own patience with those whom it only listens to would be two seconds.
+      assert.isBelow(Duration.toMillis(took), 1_000 + recorded.max())
+    }).pipe(Effect.scoped))
+
   it.live("leaves a server that has become a replica, or was one", () =>
     Effect.gen(function*() {
       const servers = yield* group(() => startSentinel())

@@ -23,6 +23,9 @@ export const library = Effect.tryPromise({
 
 const backOff = (times: number): number => Math.min(20 * 2 ** Math.min(times, 10), 500)
 
+/** Milliseconds for which a server may take its time to close a connection. */
+const disconnectTimeout = 100
+
 /**
  * The client's defaults suit a cache. A lock needs to know what became of each request: nothing is queued while there
  * is no connection, nothing is sent again behind our back, nothing is waited for without a limit, and a connection that
@@ -37,7 +40,7 @@ const safe = (callLimit: number) => ({
   commandTimeout: callLimit,
   socketTimeout: 2 * callLimit,
   connectTimeout: 2_000,
-  disconnectTimeout: 100,
+  disconnectTimeout,
   retryStrategy: backOff,
   reconnectOnError: (error: Error) => error.message.startsWith("READONLY"),
   enableReadyCheck: true,
@@ -160,14 +163,16 @@ const follow = (cluster: Cluster): Cluster =>
 /**
  * The client prints what befalls the connections of its failover detector, which are only there to hear of one, and
  * keeps to itself why a sentinel cannot be reached, or does not let it listen. Here all of it is told to whoever listens.
+ * It also waits longer for these connections to close than for its own, which would keep a process alive that has nothing
+ * else to do.
  */
 const tellOfSentinels = (client: Redis): Redis => {
   const connector = throughSentinels(client)
   if (connector === undefined) return client
   const plain = connector.connectToSentinel.bind(connector)
   const failed = (error: unknown) => void client.emit("sentinelError", error)
-  connector.connectToSentinel = (...args) => {
-    const sentinel = plain(...args).on("error", failed)
+  connector.connectToSentinel = (endpoint, options) => {
+    const sentinel = plain(endpoint, { ...options, disconnectTimeout }).on("error", failed)
     const subscribe = sentinel.subscribe.bind(sentinel) as (...channels: ReadonlyArray<string>) => Promise<unknown>
     return Object.assign(sentinel, {
       subscribe: (...channels: ReadonlyArray<string>) => {
@@ -183,7 +188,7 @@ const tellOfSentinels = (client: Redis): Redis => {
 /** What a client asks sentinels by, where it does. */
 const throughSentinels = (client: Redis | Cluster) => {
   const { connector } = client as unknown as {
-    readonly connector?: { connectToSentinel?: (...args: ReadonlyArray<unknown>) => Redis }
+    readonly connector?: { connectToSentinel?: (endpoint: unknown, options?: object) => Redis }
   }
   return connector?.connectToSentinel === undefined ? undefined : connector as Required<typeof connector>
 }

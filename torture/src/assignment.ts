@@ -1,0 +1,33 @@
+import type { Address } from "./subjects/subject.ts"
+
+/** What a worker process is told at its start. */
+export interface Assignment {
+  readonly subject: string
+  readonly address: Address
+  /** The resource's port. */
+  readonly resource: number
+  readonly who: string
+  readonly seed: number
+  readonly ttl: number
+  /** Keys that all workers want, and fibers of this worker on each. */
+  readonly hot: ReadonlyArray<string>
+  readonly fibers: number
+  /** Keys that are its own. */
+  readonly cold: number
+  /** How many sections are longer than the `ttl`. */
+  readonly long: number
+  /** Milliseconds between two sections, at most. */
+  readonly rest: number
+  /** Nobody aims at it: it looks at what is left behind in the quiet case. */
+  readonly calm: boolean
+  /** Sections to go through as fast as may be, and then no more. */
+  readonly sections?: number
+}
+
+/** What a worker tells its parent. */
+export type Report =
+  | { readonly ready: number }
+  | { readonly failed: string }
+  | { readonly heap: number; readonly sections: number }
+  | { readonly finished: number }
+  | { readonly closed: number; readonly left: ReadonlyArray<string> }

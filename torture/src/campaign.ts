@@ -1,0 +1,141 @@
+import { setTimeout as sleep } from "node:timers/promises"
+import { startCrew } from "./crew.ts"
+import { now } from "./events.ts"
+import { eventually } from "./fields/field.ts"
+import { type Backend, startField } from "./fields/index.ts"
+import { startNemesis } from "./nemesis.ts"
+import { type Recorder, startRecorder } from "./recorder.ts"
+import type { State } from "./resource.ts"
+import { settingsOf } from "./settings.ts"
+
+export interface Result {
+  readonly backend: Backend
+  readonly subject: string
+  readonly seconds: number
+  readonly state: State
+  /** Sections a second before the first fault. */
+  readonly rate: number
+  /** Why the run says nothing, if it does not. */
+  readonly void: string | undefined
+  readonly skipped: ReadonlyArray<string>
+  /** Seconds after the first fault at which the first violation was found. */
+  readonly caughtAfter: number | undefined
+  readonly history: string | undefined
+}
+
+export interface CampaignOptions {
+  readonly backend: Backend
+  readonly subject: string
+  /** For everything, starting and checking included. */
+  readonly seconds: number
+  readonly seed: number
+  /** Ends soon after the first violation: for those that are known to be bad. */
+  readonly untilCaught: boolean
+  readonly progress: (line: string) => void
+}
+
+/** Milliseconds of faults, however long the start took. */
+const atLeast = 10_000
+
+/** One backend and one subject for a time: servers, workers, faults, and what the history says. */
+export const campaign = async (options: CampaignOptions): Promise<Result> => {
+  const { backend, progress, seconds, seed, subject, untilCaught } = options
+  const startedAt = now()
+  const field = await startField(backend)
+  const settings = settingsOf(backend, subject, field.ttl)
+  const recorder = await startRecorder(settings.guard, `${backend}-${subject}-${seed}`)
+  let keep = true
+  try {
+    const crew = await startCrew(field, recorder, {
+      count: settings.workers,
+      assignment: { subject, ...settings.assignment },
+      seed,
+      proxied: true
+    })
+    try {
+      const rate = await warmUp(recorder, settings.floor)
+      const firstFault = now()
+      const nemesis = startNemesis(crew, field, recorder, {
+        ...settings.nemesis,
+        hot: settings.assignment.hot,
+        seed,
+        scene: { ttl: settings.granted, recorder, stretch: settings.stretch }
+      })
+      const end = Math.max(
+        startedAt + Math.min(seconds, settings.longest) * 1_000 - settings.drain,
+        firstFault + atLeast
+      )
+      let caughtAt: number | undefined
+      let saidAt = now()
+      while (now() < end && nemesis.failed() === undefined) {
+        await sleep(Math.min(500, Math.max(1, end - now())))
+        const state = await recorder.state()
+        if (state.found > 0) caughtAt ??= now()
+        if (now() - saidAt > 4_000) {
+          saidAt = now()
+          progress(line(now() - startedAt, state))
+        }
+        if (untilCaught && caughtAt !== undefined && now() > caughtAt + 1_000) break
+      }
+      const phase = (name: string) => progress(`${((now() - startedAt) / 1_000).toFixed(0).padStart(5)} s  ${name}`)
+      phase("the faults end")
+      await nemesis.stop()
+      await field.whole()
+      phase("the workers finish")
+      await crew.finish(settings.patience)
+      await nemesis.end()
+      phase("what is left is looked for")
+      await eventually(async () => (await field.orphans()).length === 0, settings.patience)
+      for (const what of (await field.orphans()).slice(0, 10)) recorder.tell({ t: "orphan", what })
+      const state = await recorder.settle()
+      if (state.found > 0) caughtAt ??= now()
+      progress(line(now() - startedAt, state))
+      keep = state.found > 0
+      const result = {
+        backend,
+        subject,
+        seconds: (now() - startedAt) / 1_000,
+        state,
+        rate,
+        void: nemesis.failed() ?? hollow(state, rate, settings.floor),
+        skipped: field.skipped,
+        caughtAfter: caughtAt === undefined ? undefined : (caughtAt - firstFault) / 1_000
+      }
+      await crew.stop()
+      return { ...result, history: await recorder.stop(keep) }
+    } finally {
+      await crew.stop()
+    }
+  } finally {
+    await recorder.stop(keep)
+    await field.stop()
+  }
+}
+
+/** Sections a second before the first fault. A machine that has other work is given a while to come to the least. */
+const warmUp = async (recorder: Recorder, least: number): Promise<number> => {
+  const giveUpAt = now() + 20_000
+  let last = (await recorder.state()).sections
+  while (true) {
+    const since = now()
+    await sleep(1_500)
+    const { sections } = await recorder.state()
+    const rate = (sections - last) / ((now() - since) / 1_000)
+    if (rate >= least || now() > giveUpAt) return rate
+    last = sections
+  }
+}
+
+const line = (ms: number, { faults, found, hits, losses, sections }: State): string => {
+  const lost = Object.values(losses).reduce((sum, count) => sum + count, 0)
+  return `${(ms / 1_000).toFixed(0).padStart(5)} s  ${sections} sections, ${hits} of ${faults} faults hit a holder, ` +
+    `${lost} losses, ${found} violations`
+}
+
+/** A run in which too little happened proves nothing. */
+const hollow = ({ faults, hits, losses }: State, rate: number, floor: number): string | undefined => {
+  if (rate < floor) return `${rate.toFixed(1)} sections a second before the first fault, and ${floor} are the least`
+  if (hits < 10 || hits < 0.3 * faults) return `only ${hits} of ${faults} faults hit a holder`
+  if (Object.keys(losses).length === 0) return "nothing was ever lost"
+  return undefined
+}

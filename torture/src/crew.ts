@@ -1,0 +1,122 @@
+import { type Proxy, startProxy, startWorker, type Worker } from "dlock-testing"
+import * as Path from "node:path"
+import type { Assignment, Report } from "./assignment.ts"
+import type { Field } from "./fields/field.ts"
+import type { Recorder } from "./recorder.ts"
+
+/** A place in the crew: its proxies, and the process that is in it now. */
+export interface Member {
+  readonly proxies: ReadonlyArray<Proxy>
+  readonly who: () => string
+  readonly worker: () => Worker<Report>
+  /** Ends the process without a warning, and starts another. */
+  readonly replace: () => Promise<void>
+  /** What the proxies did to it is over. */
+  readonly heal: () => Promise<void>
+}
+
+export interface Crew {
+  readonly members: ReadonlyArray<Member>
+  /** Each finishes what it has begun, closes, and ends by itself; who does not is told of. */
+  readonly finish: (limit: number) => Promise<void>
+  readonly stop: () => Promise<void>
+}
+
+export interface CrewOptions {
+  readonly count: number
+  readonly assignment: Omit<Assignment, "address" | "resource" | "who" | "seed" | "calm">
+  readonly seed: number
+  /** Whether each has proxies of its own, and there is one more without that looks at what is left behind. */
+  readonly proxied: boolean
+}
+
+const file = Path.join(import.meta.dirname, "worker.ts")
+
+export const startCrew = async (field: Field, recorder: Recorder, options: CrewOptions): Promise<Crew> => {
+  const { assignment, count, proxied, seed } = options
+  const everybody: Array<Worker<Report>> = []
+  let finishing = false
+
+  const launch = (who: string, ports: ReadonlyArray<number>, salt: number, calm: boolean): Worker<Report> => {
+    const full: Assignment = {
+      ...assignment,
+      address: field.through(ports),
+      resource: recorder.port,
+      who,
+      seed: seed * 1009 + salt,
+      calm
+    }
+    const worker = startWorker<Report>(file, {
+      args: [JSON.stringify(full)],
+      execArgv: assignment.sections === undefined ? [] : ["--expose-gc"]
+    })
+    everybody.push(worker)
+    void worker.exited.then(({ code, signal }) => {
+      if (signal === null && code !== 0) {
+        recorder.tell({ t: "unhandled", message: `${who} ended with code ${code}: ${worker.output().slice(-400)}` })
+      }
+    })
+    return worker
+  }
+  const ready = (worker: Worker<Report>) => worker.waitFor((one) => "ready" in one || "failed" in one, 60_000)
+
+  const member = async (index: number): Promise<Member> => {
+    const proxies = proxied ? await Promise.all(field.ports.map((port) => startProxy(port))) : []
+    const ports = proxied ? proxies.map(({ port }) => port) : field.ports
+    let life = 1
+    const who = () => `w${index}.${life}`
+    let worker = launch(who(), ports, index, false)
+    return {
+      proxies,
+      who,
+      worker: () => worker,
+      replace: async () => {
+        await worker.kill()
+        if (finishing) return
+        life++
+        worker = launch(who(), ports, index + 100 * life, false)
+        await ready(worker).catch(() => {})
+      },
+      heal: async () => {
+        for (const proxy of proxies) {
+          proxy.delay(0)
+          proxy.release()
+          await proxy.accept()
+        }
+      }
+    }
+  }
+  const members = await Promise.all(Array.from({ length: count }, (_, index) => member(index)))
+  const calm = proxied ? launch("calm", field.ports, 99, true) : undefined
+  await Promise.all(everybody.map(ready))
+
+  const alive = () => [
+    ...members.map((one) => ({ who: one.who(), worker: one.worker() })),
+    ...(calm === undefined ? [] : [
+      { who: "calm", worker: calm }
+    ])
+  ]
+  return {
+    members,
+    finish: async (limit) => {
+      finishing = true
+      const all = alive()
+      for (const { worker } of all) worker.send({ stop: limit })
+      await Promise.all(all.map(async ({ who, worker }) => {
+        const closed = await worker.waitFor((one) => "closed" in one || "failed" in one, limit + 15_000).catch(() =>
+          undefined
+        )
+        if (closed === undefined) return recorder.tell({ t: "left", what: `${who} did not close` })
+        if (!("closed" in closed)) return
+        if (closed.left.length > 0) recorder.tell({ t: "left", what: `${who} has ${closed.left.join(", ")}` })
+        const exited = await Promise.race([worker.exited, new Promise((resolve) => setTimeout(resolve, 3_000))])
+        if (exited === undefined) recorder.tell({ t: "left", what: `${who} does not end by itself` })
+      }))
+    },
+    stop: async () => {
+      finishing = true
+      await Promise.all(everybody.map((worker) => worker.kill()))
+      await Promise.all(members.flatMap(({ proxies }) => proxies.map((proxy) => proxy.stop())))
+    }
+  }
+}

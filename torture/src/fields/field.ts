@@ -1,0 +1,54 @@
+import type { Group } from "dlock-testing"
+import type { Random } from "../random.ts"
+import type { Address } from "../subjects/subject.ts"
+
+/** What befalls a server, from its beginning to its end. */
+export interface ServerFault {
+  readonly weight: number
+  /** Whether the backend may lose what it had acknowledged. */
+  readonly forgets: boolean
+  /** Milliseconds for which its consequences last when it is over. */
+  readonly tail?: number
+  readonly act: (key: string, random: Random) => Promise<void>
+}
+
+/** What is done at once to the server of one key. Says before it acts which locks that may free. */
+export interface Strike {
+  readonly weight: number
+  readonly act: (key: string, about: (forgets: "all" | ReadonlyArray<string>) => void) => Promise<void>
+}
+
+/** The servers of one campaign, and what can be done to them. */
+export interface Field {
+  readonly ttl: number
+  /** Ports of the servers; each worker has a proxy of its own before each. */
+  readonly ports: ReadonlyArray<number>
+  /** The address for a worker whose proxies have these ports, in the order of `ports`. */
+  readonly through: (ports: ReadonlyArray<number>) => Address
+  readonly faults: Readonly<Record<string, ServerFault>>
+  /** What has to be put right at the end, where that is a fault of its own. */
+  readonly last?: { readonly kind: string; readonly fault: ServerFault }
+  readonly strikes: Readonly<Record<string, Strike>>
+  /** Resolves when all servers are there and in step. */
+  readonly whole: () => Promise<void>
+  /** Whether each server is in its place, where they may change places by themselves. */
+  readonly inStep?: () => Promise<boolean>
+  /** What is left of locks. */
+  readonly orphans: () => Promise<ReadonlyArray<string>>
+  readonly skipped: ReadonlyArray<string>
+  readonly stop: Group["stop"]
+}
+
+/** Milliseconds of a fault that a holder may or may not survive. */
+export const aLittle = (ttl: number, random: Random): number =>
+  ttl * (random.chance(0.7) ? random.between(0.05, 0.6) : random.between(0.8, 2.2))
+
+/** Waits until it is so; what never becomes so within the limit is left to the checks that follow. */
+export const eventually = async (check: () => Promise<boolean>, limit: number): Promise<boolean> => {
+  const end = performance.now() + limit
+  while (performance.now() < end) {
+    if (await check().catch(() => false)) return true
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  }
+  return false
+}

@@ -1,0 +1,25 @@
+import * as Cluster from "./cluster.ts"
+import * as Etcd from "./etcd.ts"
+import type { Field } from "./field.ts"
+import * as Redis from "./redis.ts"
+import * as Sentinel from "./sentinel.ts"
+
+export const backends = {
+  redis: "Redis, one server",
+  sentinel: "Redis, primary and replica behind three sentinels",
+  cluster: "Redis, cluster of three primaries and three replicas",
+  etcd: "etcd, one member",
+  etcd3: "etcd, three members"
+} as const
+
+export type Backend = keyof typeof backends
+
+const starts: { readonly [Name in Backend]: () => Promise<Field> } = {
+  redis: Redis.startField,
+  sentinel: Sentinel.startField,
+  cluster: Cluster.startField,
+  etcd: () => Etcd.startField(1),
+  etcd3: () => Etcd.startField(3)
+}
+
+export const startField = (backend: Backend): Promise<Field> => starts[backend]()

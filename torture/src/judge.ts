@@ -1,0 +1,234 @@
+import type { Outcome, Recorded, Rule, Violation } from "./events.ts"
+import { Lags } from "./lags.ts"
+import { begun, type Lease } from "./lease.ts"
+import { Troubles } from "./troubles.ts"
+
+/** Something that needs what is told a moment later before it can be judged. */
+interface Open {
+  readonly at: number
+  /** Undefined while it is too early to say. */
+  readonly decide: (last: boolean) => boolean
+}
+
+export interface Limits {
+  /** Milliseconds by which a loss may be told late, besides the lag of its process. */
+  readonly late: number
+  /** By how much a backend keeps a lock longer than its holder believes in it. */
+  readonly guard: number
+  /** For how long what is still to come may change the judgement. */
+  readonly grace: number
+}
+
+/** How an overlap is told of that did harm. */
+export const unrefused = "late steps that nothing refused"
+
+const usual: Limits = { late: 100, guard: 100, grace: 2_500 }
+
+/**
+ * Reads a history in its order and says what was wrong. A function of the history alone, one line at a time, so that a
+ * long run needs no more memory than a short one.
+ */
+export class Judge {
+  readonly violations: Array<Violation> = []
+  readonly troubles = new Troubles()
+  readonly outcomes: Record<Outcome, number> = { done: 0, busy: 0, timeout: 0, lost: 0, backend: 0, interrupted: 0 }
+  /** Overlaps that the nature of the backend or of a paused process explains, all refused by the fence. */
+  readonly excused = { paused: 0, forgot: 0 }
+  readonly losses = new Map<string, number>()
+  sections = 0
+  refused = 0
+  longestWait = 0
+  private readonly limits: Limits
+  private readonly lags = new Lags()
+  private readonly leases = new Map<string, Lease>()
+  private readonly inside = new Map<string, Map<string, Lease>>()
+  private readonly newest = new Map<string, { readonly id: string; readonly token: bigint }>()
+  private open: Array<Open> = []
+
+  constructor(limits: Partial<Limits> = {}) {
+    this.limits = { ...usual, ...limits }
+  }
+
+  add(event: Recorded): void {
+    const { arrived, who } = event
+    switch (event.t) {
+      case "acquired":
+        this.leases.set(event.id, begun(event))
+        return
+      case "enter":
+      case "step":
+      case "exit": {
+        const lease = this.leases.get(event.id)
+        if (lease === undefined) return
+        if (event.t === "exit") this.leave(lease, arrived)
+        else this.step(lease, event.t === "enter", event.accepted, arrived)
+        return
+      }
+      case "lost":
+        return this.lost(event)
+      case "ended":
+        this.outcomes[event.outcome]++
+        this.longestWait = Math.max(this.longestWait, event.waited)
+        return
+      case "lag":
+        return this.lags.add(event.worker ?? who, event.from, event.to)
+      case "slow":
+        return this.later(arrived, () => {
+          const late = event.took - event.limit - this.lags.within(who, event.at - event.took, event.at)
+          if (late > 0) this.found("slow", `${event.what} took ${event.took.toFixed(0)} ms`, arrived)
+          return true
+        })
+      case "ghost":
+        return this.later(arrived, () => {
+          if (this.troubles.befell(who, event.from - 2_000, event.at)) return true
+          if (this.lags.within(who, event.from, event.at) > event.waited / 4) return true
+          this.found("ghost", `${event.key} kept its own process out for ${event.waited.toFixed(0)} ms`, arrived)
+          return true
+        })
+      case "stuck":
+        return this.found("stuck", `${who} waited ${event.waited.toFixed(0)} ms for ${event.key}`, arrived)
+      case "unhandled":
+        return this.found("unhandled", `${who}: ${event.message}`, arrived)
+      case "left":
+      case "orphan":
+        return this.found(event.t, event.what, arrived)
+      case "fault":
+        return this.troubles.begin(event)
+      case "healed":
+        return this.troubles.end(event.n, event.to)
+      case "gone":
+        for (const lease of this.leases.values()) if (lease.who === who) this.leave(lease, arrived)
+    }
+  }
+
+  /** Who is inside now, nearest the present: what faults are aimed at. */
+  present(): ReadonlyArray<{ readonly key: string; readonly who: string }> {
+    return Array.from(this.inside.values(), (of) => Array.from(of.values()).at(-1))
+      .flatMap((lease) => lease === undefined ? [] : [{ key: lease.key, who: lease.who }])
+  }
+
+  /** Judges what has become ripe; with `last`, everything. */
+  settle(moment: number, last = false): void {
+    this.open = this.open.filter((one) => !(last || moment >= one.at + this.limits.grace) || !one.decide(last))
+    for (const [id, { over }] of this.leases) if (over !== undefined && over < moment - 30_000) this.leases.delete(id)
+    this.lags.forget(moment - 120_000)
+    this.troubles.forget(moment - 60_000)
+  }
+
+  private step(lease: Lease, enters: boolean, accepted: boolean, arrived: number): void {
+    if (!accepted) this.refused++
+    if (lease.lostAt !== undefined && ++lease.afterLoss === 2) {
+      this.found("after", `${lease.who} stepped twice into ${lease.key} after it had told of the loss`, arrived)
+    }
+    if (lease.stale) {
+      if (accepted) lease.accepted++
+      else lease.refused++
+      this.stillThere(lease, arrived)
+    }
+    if (!enters) return
+    this.sections++
+    const others = this.inside.get(lease.key) ?? new Map<string, Lease>()
+    this.inside.set(lease.key, others)
+    for (const other of others.values()) this.overlap(other, lease, arrived)
+    this.compare(lease, accepted, arrived, others.size > 0)
+    others.set(lease.id, lease)
+  }
+
+  private leave(lease: Lease, arrived: number): void {
+    lease.over ??= arrived
+    this.inside.get(lease.key)?.delete(lease.id)
+  }
+
+  /** Two are inside. The one with the smaller token is too much, or, without tokens, the one who was first. */
+  private overlap(first: Lease, second: Lease, at: number): void {
+    const stale = first.token !== undefined && second.token !== undefined && second.token < first.token ? second : first
+    const fresh = stale === first ? second : first
+    stale.stale = true
+    // Who came second with a smaller token may well be the holder, where tokens could go back.
+    if (stale === first) stale.overtakenAt ??= at
+    this.later(at, (last) => {
+      if (stale.over === undefined && !last) return false
+      const where = `${stale.who} and ${fresh.who} in ${stale.key}`
+      const excuse = this.excuse(stale, at)
+      if (excuse === undefined) {
+        this.found("overlap", `${where}${stale.accepted > 0 ? `, ${stale.accepted} ${unrefused}` : ""}`, at)
+      } else if (stale.accepted > 0) {
+        this.found("overlap", `${where}, ${excuse}, ${stale.accepted} ${unrefused}`, at)
+      } else if (excuse === "paused" && stale.refused > 1) {
+        this.found("after", `${stale.who} made ${stale.refused} steps in ${stale.key} after a pause`, at)
+      } else this.excused[excuse]++
+      return true
+    })
+  }
+
+  private compare(lease: Lease, accepted: boolean, at: number, overlapping: boolean): void {
+    if (lease.token === undefined) return
+    const newest = this.newest.get(lease.key)
+    if (newest === undefined || lease.token > newest.token) {
+      this.newest.set(lease.key, { id: lease.id, token: lease.token })
+    } else if (lease.token === newest.token && lease.id !== newest.id) {
+      this.found("token", `${lease.key} has given ${lease.token} twice`, at)
+    } else if (!overlapping) {
+      this.later(at, () => {
+        const excuse = this.excuse(lease, at)
+        const how = accepted ? "and was accepted" : "to one who holds the lock"
+        if (excuse === undefined) this.found("token", `${lease.key}: ${lease.token} after ${newest.token}, ${how}`, at)
+        else this.excused[excuse]++
+        return true
+      })
+    }
+  }
+
+  /** Why a lease may have been another's by `at` without its holder having done wrong. */
+  private excuse(stale: Lease, at: number): "forgot" | "paused" | undefined {
+    // It heard of its grant when its process ran again, which was given before.
+    const asleep = this.lags.within(stale.who, stale.acquiredAt - stale.ttl, stale.acquiredAt)
+    const since = stale.acquiredAt - Math.min(stale.ttl, asleep)
+    const forgot = this.troubles.forgot(stale.key, since, at)
+    if (forgot !== undefined) return "forgot"
+    // Its process slept past the deadline, or the resource itself was too late to tell who came first.
+    const slept = this.lags.within(stale.who, Math.max(since, at - 250), at + 20) +
+      this.lags.within("resource", at - 250, at)
+    return slept >= this.limits.guard / 2 ? "paused" : undefined
+  }
+
+  /** Whatever befell the backend, who was overtaken is told within one time to live. */
+  private stillThere(lease: Lease, at: number): void {
+    const { overtakenAt } = lease
+    if (overtakenAt === undefined) return
+    const since = at - overtakenAt
+    if (since < lease.ttl + this.limits.late) return
+    this.later(at, () => {
+      const asleep = this.lags.within(lease.who, overtakenAt, at)
+      if (since > lease.ttl + this.limits.late + asleep) {
+        this.found("revived", `${lease.who} was in ${lease.key} ${since.toFixed(0)} ms after it was another's`, at)
+      }
+      return true
+    })
+  }
+
+  private lost(event: Recorded & { readonly t: "lost" }): void {
+    this.losses.set(event.reason, (this.losses.get(event.reason) ?? 0) + 1)
+    const lease = this.leases.get(event.id)
+    if (lease === undefined) return
+    lease.lostAt ??= event.arrived
+    const { ago } = event
+    if (ago === undefined || ago - lease.ttl <= this.limits.late) return
+    this.later(event.arrived, () => {
+      const late = ago - lease.ttl
+      const lag = this.lags.within(lease.who, event.at - late, event.at + 20)
+      if (late > this.limits.late + lag) {
+        this.found("late", `${lease.who} on ${lease.key}: ${event.reason}, ${late.toFixed(0)} ms late`, event.arrived)
+      }
+      return true
+    })
+  }
+
+  private later(at: number, decide: (last: boolean) => boolean): void {
+    this.open.push({ at, decide })
+  }
+
+  private found(rule: Rule, text: string, at: number): void {
+    this.violations.push({ rule, text, at })
+  }
+}

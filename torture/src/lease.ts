@@ -1,0 +1,37 @@
+import type { Recorded } from "./events.ts"
+
+/** A lease as its worker and the resource tell of it. */
+export interface Lease {
+  readonly id: string
+  readonly who: string
+  readonly key: string
+  readonly token: bigint | undefined
+  readonly ttl: number
+  readonly acquiredAt: number
+  over: number | undefined
+  lostAt: number | undefined
+  afterLoss: number
+  /** When another was let in although this one had not left. */
+  overtakenAt: number | undefined
+  /** Two were inside, and this one was too much: what it did then. */
+  stale: boolean
+  refused: number
+  accepted: number
+}
+
+/** One that has just been acquired. */
+export const begun = ({ at, id, key, token, ttl, who }: Recorded & { readonly t: "acquired" }): Lease => ({
+  id,
+  who,
+  key,
+  token: token === undefined ? undefined : BigInt(token),
+  ttl,
+  acquiredAt: at,
+  over: undefined,
+  lostAt: undefined,
+  overtakenAt: undefined,
+  stale: false,
+  afterLoss: 0,
+  refused: 0,
+  accepted: 0
+})

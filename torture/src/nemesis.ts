@@ -1,0 +1,183 @@
+import { setTimeout as sleep } from "node:timers/promises"
+import type { Crew, Member } from "./crew.ts"
+import { now } from "./events.ts"
+import type { Field } from "./fields/field.ts"
+import { type Misfortune, misfortunes, type Scene } from "./misfortunes.ts"
+import { Random } from "./random.ts"
+import type { Recorder } from "./recorder.ts"
+
+/** Milliseconds in which a server that is back serves what lay in its sockets. */
+const afterwards = 1_500
+
+/** Milliseconds from one fault of a lane to its next, at least. */
+const beat = 450
+
+/** Milliseconds in which the last fault has to end. */
+const patience = 60_000
+
+export interface Nemesis {
+  /** Ends when what is under way has ended. */
+  readonly stop: () => Promise<void>
+  /** No more is told. */
+  readonly end: () => Promise<void>
+  /** The first reason for which it could not go on. */
+  readonly failed: () => string | undefined
+}
+
+export interface NemesisOptions {
+  readonly hot: ReadonlyArray<string>
+  readonly seed: number
+  /** How many workers are in trouble at once. */
+  readonly lanes: number
+  /** Milliseconds between two faults of one lane. */
+  readonly pause: number
+  /** Milliseconds between two faults of the servers, about. */
+  readonly serverPause: number
+  /** Only these, where given. */
+  readonly only: ReadonlyArray<string> | undefined
+  readonly scene: Scene
+}
+
+/** Brings faults over a crew and its servers, four of five aimed at somebody who is inside at that moment. */
+export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, options: NemesisOptions): Nemesis => {
+  const { hot, lanes, only, pause, scene, seed, serverPause } = options
+  const troubled = new Set<Member>()
+  const underWay = new Set<string>()
+  let stopped = false
+  let failure: string | undefined
+  let count = 0
+
+  const allowed = (name: string) => only === undefined || only.includes(name)
+  const weights = (of: Readonly<Record<string, { readonly weight: number }>>) =>
+    Object.fromEntries(Object.entries(of).filter(([name]) => allowed(name)).map(([name, { weight }]) => [name, weight]))
+  const lane = { ...weights(misfortunes), ...weights(field.strikes) }
+  /** Where half of the crew is in trouble already, nobody would be inside for long. */
+  const short = allowed("cut") ? { ...weights(field.strikes), cut: misfortunes.cut.weight } : weights(field.strikes)
+  const serverLane = weights(field.faults)
+
+  const begin = (
+    kind: string,
+    workers: "all" | ReadonlyArray<string>,
+    forgets: "all" | ReadonlyArray<string>,
+    hit: boolean,
+    own = false
+  ) => {
+    const n = count++
+    underWay.add(kind)
+    recorder.tell({ t: "fault", n, kind, from: now(), workers, forgets, hit, ...(own && { own }) })
+    return (tail = 0) => {
+      underWay.delete(kind)
+      recorder.tell({ t: "healed", n, to: now() + tail })
+    }
+  }
+
+  const strike = async (kind: string, random: Random): Promise<void> => {
+    const present = await recorder.present()
+    const aimed = present.filter(({ key }) => hot.includes(key))
+    const key = random.chance(0.8) && aimed.length > 0 ? random.pick(aimed).key : random.pick(hot)
+    const hit = aimed.some((one) => one.key === key)
+    let heal: (() => void) | undefined
+    await field.strikes[kind]!.act(key, (forgets) => (heal = begin(kind, "all", forgets, hit)))
+    heal?.()
+  }
+
+  const befall = async (kind: string, misfortune: Misfortune, random: Random): Promise<void> => {
+    const present = await recorder.present()
+    const free = crew.members.filter((member) => !troubled.has(member))
+    const holders = free.filter((member) => present.some(({ who }) => who === member.who()))
+    const victim = random.chance(0.8) && holders.length > 0 ? random.pick(holders) : random.pick(free)
+    if (victim === undefined) return
+    troubled.add(victim)
+    const heal = begin(kind, [victim.who()], [], holders.includes(victim))
+    try {
+      await misfortune.act(victim, random, scene)
+    } finally {
+      troubled.delete(victim)
+      heal()
+    }
+  }
+
+  const run = async (index: number, one: (random: Random) => Promise<void>, rest: (random: Random) => number) => {
+    const random = new Random(seed * 31 + index)
+    while (!stopped) {
+      await sleep(rest(random))
+      if (stopped) return
+      const startedAt = now()
+      // A server that is away has no key to delete.
+      await one(random).catch((error: unknown) => {
+        if (/did not start/.test(String(error))) {
+          failure ??= String(error)
+          stopped = true
+        }
+      })
+      // Many faults that take no time are not many faults.
+      await sleep(Math.max(0, startedAt + beat - now()))
+    }
+  }
+
+  const running = Array.from({ length: lanes }, (_, index) =>
+    run(
+      index,
+      async (random) => {
+        const crowded = troubled.size >= crew.members.length / 2 && Object.keys(short).length > 0
+        const kind = random.weighted(crowded ? short : lane)
+        const misfortune = (misfortunes as Record<string, Misfortune>)[kind]
+        await (misfortune === undefined ? strike(kind, random) : befall(kind, misfortune, random))
+      },
+      (random) => pause * random.between(0.5, 1.5)
+    ))
+  if (Object.keys(serverLane).length > 0) {
+    running.push(run(
+      lanes,
+      async (random) => {
+        const kind = random.weighted(serverLane)
+        const fault = field.faults[kind]!
+        const present = await recorder.present()
+        const aimed = present.filter(({ key }) => hot.includes(key))
+        const key = aimed.length > 0 ? random.pick(aimed).key : random.pick(hot)
+        const heal = begin(kind, "all", fault.forgets ? "all" : [], aimed.length > 0)
+        try {
+          await fault.act(key, random)
+        } finally {
+          heal(fault.tail ?? afterwards)
+        }
+      },
+      (random) => serverPause * random.between(0.5, 1.5)
+    ))
+  }
+  // On a busy machine servers replace one another without being made to.
+  let over = false
+  const watch = async (inStep: () => Promise<boolean>) => {
+    let calm: ((tail: number) => void) | undefined
+    while (!over) {
+      const quiet = await inStep().catch(() => false)
+      if (!quiet) calm ??= begin("unrest", "all", "all", false, true)
+      else if (calm !== undefined) {
+        calm(afterwards)
+        calm = undefined
+      }
+      await sleep(400)
+    }
+    calm?.(afterwards)
+  }
+  const watching = field.inStep === undefined ? undefined : watch(field.inStep)
+  return {
+    end: async () => {
+      over = true
+      await watching
+    },
+    stop: async () => {
+      stopped = true
+      const ended = await Promise.race([Promise.all(running), sleep(patience)])
+      if (ended === undefined) failure ??= `these faults do not end: ${Array.from(underWay).join(", ")}`
+      await Promise.all(crew.members.map((member) => member.heal()))
+      if (field.last !== undefined) {
+        const { fault, kind } = field.last
+        const heal = begin(kind, "all", fault.forgets ? "all" : [], false, true)
+        await fault.act(hot[0]!, new Random(seed))
+        heal(fault.tail)
+      }
+    },
+    failed: () => failure
+  }
+}

@@ -1,0 +1,165 @@
+import { Effect, Fiber, type Scope } from "effect"
+import { now, type Outcome } from "./events.ts"
+import type { Line } from "./line.ts"
+import type { Random } from "./random.ts"
+import type { Ask, Handle, Subject } from "./subjects/subject.ts"
+
+/** What a program does while it is inside. */
+export interface Shape {
+  readonly steps: number
+  /** Milliseconds between two steps. */
+  readonly pace: number
+}
+
+/** Asks for locks, works under them, and tells the resource of all of it. */
+export class Sections {
+  /** Since when who waits for which key. */
+  readonly waiting = new Map<symbol, { readonly key: string; readonly since: number }>()
+  count = 0
+  private readonly subject: Subject
+  private readonly line: Line
+  private readonly who: string
+  private readonly stopped: () => boolean
+  private next = 0
+
+  constructor(subject: Subject, line: Line, who: string, stopped: () => boolean) {
+    this.subject = subject
+    this.stopped = stopped
+    this.line = line
+    this.who = who
+  }
+
+  /** One section from the request to its end. With `patience`, it is interrupted after so many milliseconds. */
+  readonly run = (ask: Ask, shape: Shape, patience?: number): Effect.Effect<Outcome> =>
+    Effect.suspend(() => {
+      const waiter = Symbol()
+      const since = now()
+      let grantedAt: number | undefined
+      let leftAt: number | undefined
+      this.waiting.set(waiter, { key: ask.key, since })
+      const served = () => {
+        grantedAt = now()
+        this.waiting.delete(waiter)
+      }
+      const section = this.subject.hold(ask, (handle) =>
+        Effect.suspend(() => {
+          served()
+          return Effect.ensuring(this.program(ask, shape, handle), Effect.sync(() => (leftAt = now())))
+        }))
+      return (patience === undefined ? section : interrupted(section, patience)).pipe(
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            this.waiting.delete(waiter)
+            const at = now()
+            const waited = (grantedAt ?? at) - since
+            const outcome = exit._tag === "Success" ? exit.value : "interrupted"
+            this.line.tell({ t: "ended", key: ask.key, outcome, waited })
+            const slack = ask.ttl + 1_000
+            if (ask.timeout !== undefined || ask.way === "try") {
+              this.limit(`an acquire of ${ask.key}`, waited, (ask.timeout ?? 0) + slack, at)
+            }
+            if (patience !== undefined) this.limit(`an interrupt at ${ask.key}`, at - since, patience + 2 * slack, at)
+            if (leftAt !== undefined) this.limit(`a release of ${ask.key}`, at - leftAt, slack, at)
+          })
+        )
+      )
+    })
+
+  private limit(what: string, took: number, limit: number, at: number): void {
+    if (took > limit) this.line.tell({ t: "slow", what, took, limit, at })
+  }
+
+  private readonly program = ({ key }: Ask, shape: Shape, handle: Handle): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const id = `${this.who}:${this.next++}`
+      const { token, ttl } = handle
+      this.count++
+      this.line.tell({ t: "acquired", id, key, ttl, at: now(), token: token === undefined ? undefined : `${token}` })
+      const watch = Effect.map(
+        handle.lost,
+        ({ ago, reason }) => this.line.tell({ t: "lost", id, at: now(), reason, ago })
+      )
+      const steps = Effect.gen({ self: this }, function*() {
+        // Stubborn: what the resource refuses does not stop it. Only the lock's own word does.
+        yield* this.step("enter", id)
+        for (let step = 0; step < shape.steps && !this.stopped(); step++) {
+          yield* Effect.sleep(shape.pace)
+          yield* this.step("step", id)
+        }
+      })
+      return Effect.acquireUseRelease(
+        Effect.forkDetach(watch, { startImmediately: true }),
+        () => steps,
+        (watcher) =>
+          // What has been lost by now is told first. The resource has heard of the end before the lock is given back.
+          Effect.andThen(this.step("exit", id), Effect.asVoid(Effect.forkDetach(later(Fiber.interrupt(watcher)))))
+      )
+    })
+
+  private readonly step = (t: "enter" | "step" | "exit", id: string): Effect.Effect<boolean> =>
+    Effect.callback((resume) => this.line.ask({ t, id }, (accepted) => resume(Effect.succeed(accepted))))
+}
+
+const later = <A>(effect: Effect.Effect<A>) => Effect.delay(effect, 50)
+
+const interrupted = (section: Effect.Effect<Outcome>, patience: number): Effect.Effect<Outcome> =>
+  Effect.map(Effect.timeoutOption(section, patience), (exit) => exit._tag === "Some" ? exit.value : "interrupted")
+
+/** What fibers of a worker do until they are told to stop. */
+export interface Work {
+  readonly sections: Sections
+  readonly random: Random
+  readonly ttl: number
+  readonly stopped: () => boolean
+}
+
+const until = <A, R>({ stopped }: Work, one: Effect.Effect<A, never, R>): Effect.Effect<void, never, R> =>
+  Effect.repeat(Effect.suspend(() => stopped() ? Effect.succeed(true) : Effect.as(one, false)), {
+    until: (over) => over
+  })
+
+/** The many ways of using a lock, on one key that others want too. A program may well be longer than the `ttl`. */
+export const busy = (work: Work, key: string, long: number, rest: number): Effect.Effect<void, never, Scope.Scope> =>
+  until(
+    work,
+    Effect.suspend(() => {
+      const { random, sections, ttl } = work
+      const shape = random.chance(long)
+        ? { steps: 12, pace: ttl * random.between(0.09, 0.2) }
+        : { steps: Math.floor(random.between(0, 6)), pace: random.between(2, 20) }
+      const way = random.weighted({ with: 6, scoped: 2, try: 2 })
+      const timeout = random.chance(0.15) && way !== "try" ? { timeout: ttl * random.between(0.2, 1.5) } : {}
+      const patience = random.chance(0.15) ? ttl * random.between(0, 1.5) : undefined
+      return Effect.flatMap(
+        sections.run({ key, ttl, way, ...timeout }, shape, patience),
+        // Nobody tries again at once where the answer was no.
+        (outcome) => Effect.sleep(outcome === "done" ? random.between(0, rest) : random.between(20, 150 + rest))
+      )
+    })
+  )
+
+/** Gives up at some point of an acquire, and asks at once again: nothing of the first try may stand in its own way. */
+export const probe = (work: Work, key: string, line: Line): Effect.Effect<void, never, Scope.Scope> =>
+  until(
+    work,
+    Effect.gen(function*() {
+      const { random, sections, ttl } = work
+      const from = now()
+      if (random.chance(0.5)) {
+        const holder = yield* Effect.forkChild(
+          sections.run({ key, ttl, way: "with" }, { steps: 3, pace: 15 }),
+          { startImmediately: true }
+        )
+        yield* Effect.sleep(random.between(5, 20))
+        yield* sections.run({ key, ttl, way: "with" }, { steps: 0, pace: 0 }, random.between(1, 20))
+        yield* Fiber.await(holder)
+      } else {
+        yield* sections.run({ key, ttl, way: "with" }, { steps: 1, pace: 5 }, random.between(0, 4))
+      }
+      const asked = now()
+      yield* sections.run({ key, ttl, way: "with" }, { steps: 0, pace: 0 })
+      const at = now()
+      if (at - asked > ttl / 2) line.tell({ t: "ghost", key, waited: at - asked, from, at })
+      yield* Effect.sleep(100)
+    })
+  )

@@ -1,0 +1,32 @@
+import type { Make } from "./subject.ts"
+
+/** Variants of ours that are known to be bad, and what is bad about each. */
+export const variants = {
+  "no-deadline": "believes in its lock until the backend says otherwise",
+  "reply-deadline": "counts the time to live from the reply",
+  "twice-the-ttl": "believes for twice the time to live",
+  "blind-delete": "releases without comparing",
+  "re-create": "a renewal sets the key again where it is missing",
+  "constant-token": "gives everybody the same token",
+  "lost-wake-up": "drops what tells a waiter of its grant",
+  "no-clean-up": "leaves its claim in the queue when it is interrupted",
+  "default-client": "SET NX over a client with default options"
+} as const
+
+/** Lock libraries that others use. */
+export const peers = {
+  "redis-semaphore": "redis-semaphore 5.8.0, Mutex",
+  redlock: "@sesamecare-oss/redlock 1.4.0, using",
+  "effect-distributed-lock": "effect-distributed-lock 0.0.11, withPermits"
+} as const
+
+export const subjects: ReadonlyArray<string> = ["ours", ...Object.keys(variants), ...Object.keys(peers)]
+
+/** Loads a subject: a worker has no more than one in it. */
+export const makeOf = async (name: string): Promise<Make> => {
+  if (name === "ours") return (await import("./ours.ts")).ours
+  if (name === "default-client") return (await import("./plain.ts")).defaultClient
+  if (name in variants) return (await import("./variants.ts")).tampered(name as keyof typeof variants)
+  if (name in peers) return (await import("./promised.ts")).peer(name as keyof typeof peers)
+  throw new Error(`no subject is called ${name}`)
+}

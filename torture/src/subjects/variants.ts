@@ -1,0 +1,157 @@
+import { Duration, Effect, type Scope } from "effect"
+import type { LockStore } from "effect-dlock"
+import type { Granted, Renewal } from "effect-dlock/LockStore"
+import { Redis } from "ioredis"
+import type { variants } from "./index.ts"
+import { overStore } from "./ours.ts"
+import type { Address, Make } from "./subject.ts"
+
+type Store = LockStore["Service"]
+
+const moment = () => process.hrtime.bigint()
+
+/** Changes every grant, the one that is waited for too. */
+const grants = (store: Store, change: (granted: Granted, id: string) => Granted): Store => ({
+  ...store,
+  request: (claim, mode) =>
+    Effect.map(store.request(claim, mode), (answer) =>
+      answer._tag === "Granted"
+        ? change(answer, claim.id)
+        : answer._tag === "Queued"
+        ? {
+          ...answer,
+          granted: Effect.map(answer.granted, (one) => one._tag === "Granted" ? change(one, claim.id) : one)
+        }
+        : answer)
+})
+
+/** A client beside the store's own, for what the store would never do. */
+const withClient = (address: Address, tamper: (redis: Redis) => Store): Effect.Effect<Store, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() =>
+        new Redis({
+          port: address.kind === "redis" ? address.port : 0,
+          enableOfflineQueue: false,
+          maxRetriesPerRequest: 0,
+          commandTimeout: 200
+        }).on("error", () => {})
+      ),
+      (redis) => Effect.sync(() => redis.disconnect())
+    ),
+    tamper
+  )
+
+const quietly = <A>(command: () => Promise<A>) => Effect.ignore(Effect.tryPromise(command))
+
+type Tamper = (store: Store, address: Address) => Store | Effect.Effect<Store, never, Scope.Scope>
+
+const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
+  "no-deadline": (store) => ({
+    ...store,
+    renew: (held) =>
+      Effect.map(
+        store.renew(held),
+        (answers) =>
+          answers.map((answer) =>
+            answer._tag === "Unknown" ? { _tag: "Confirmed" as const, confirmedAt: moment() } : answer
+          )
+      )
+  }),
+
+  "reply-deadline": (store) => {
+    const late = grants(store, (granted) => ({ ...granted, confirmedAt: moment() }))
+    return {
+      ...late,
+      renew: (held) =>
+        Effect.map(
+          store.renew(held),
+          (answers) =>
+            answers.map((answer) => answer._tag === "Confirmed" ? { ...answer, confirmedAt: moment() } : answer)
+        )
+    }
+  },
+
+  "twice-the-ttl": (store) => grants(store, (granted) => ({ ...granted, ttl: Duration.times(granted.ttl, 2) })),
+
+  "blind-delete": (store, address) =>
+    withClient(address, (redis) => {
+      const granted = new Set<string>()
+      const noting = grants(store, (one, id) => {
+        granted.add(id)
+        return one
+      })
+      return {
+        ...noting,
+        withdraw: (claim) =>
+          granted.delete(claim.id)
+            ? Effect.andThen(quietly(() => redis.del(claim.key)), store.withdraw(claim))
+            : store.withdraw(claim)
+      }
+    }),
+
+  "re-create": (store, address) =>
+    withClient(address, (redis) => ({
+      ...store,
+      renew: (held) =>
+        Effect.flatMap(
+          store.renew(held),
+          (answers) =>
+            Effect.forEach(answers, (answer, index): Effect.Effect<Renewal> => {
+              if (answer._tag !== "Gone") return Effect.succeed(answer)
+              const { claim, fencingToken } = held[index]!
+              const value = `${claim.id}:${fencingToken}:${claim.holder}`
+              const time = Math.ceil(Duration.toMillis(claim.ttl) + Duration.toMillis(claim.guardGap))
+              const confirmedAt = moment()
+              return Effect.tryPromise(() => redis.set(claim.key, value, "PX", time, "NX")).pipe(
+                Effect.map((set) => set === "OK" ? { _tag: "Confirmed" as const, confirmedAt } : answer),
+                Effect.catch(() => Effect.succeed(answer))
+              )
+            })
+        )
+    })),
+
+  "constant-token": (store) => {
+    const tokens = new Map<string, bigint>()
+    const constant = grants(store, (granted, id) => {
+      tokens.set(id, granted.fencingToken)
+      return { ...granted, fencingToken: 1n }
+    })
+    return {
+      ...constant,
+      renew: (held) =>
+        store.renew(held.map(({ claim, fencingToken }) => ({
+          claim,
+          fencingToken: tokens.get(claim.id) ?? fencingToken
+        })))
+    }
+  },
+
+  "lost-wake-up": (store) => ({
+    ...store,
+    request: (claim, mode) =>
+      Effect.map(
+        store.request(claim, mode),
+        (answer) => answer._tag === "Queued" ? { ...answer, granted: Effect.never } : answer
+      )
+  }),
+
+  "no-clean-up": (store) => {
+    const granted = new Set<string>()
+    const noting = grants(store, (one, id) => {
+      granted.add(id)
+      return one
+    })
+    return {
+      ...noting,
+      withdraw: (claim) => granted.delete(claim.id) ? store.withdraw(claim) : Effect.succeed("cancelled")
+    }
+  }
+}
+
+/** A locker of ours with one rule broken, without a change to what ships. */
+export const tampered = (name: keyof typeof variants): Make =>
+  overStore((store, address) => {
+    const tampered = tampers[name]!(store, address)
+    return Effect.isEffect(tampered) ? tampered : Effect.succeed(tampered)
+  })

@@ -1,0 +1,54 @@
+import type { Fault } from "./events.ts"
+
+interface Trouble extends Fault {
+  to: number
+}
+
+/** The faults of a campaign, by what they may have done. */
+export class Troubles {
+  private readonly open = new Map<number, Trouble>()
+  /** Those that may have made a backend forget: few enough to keep for good. */
+  private readonly forgetting: Array<Trouble> = []
+  private recent: Array<Trouble> = []
+  total = 0
+  hits = 0
+  readonly kinds = new Map<string, number>()
+
+  begin(fault: Fault): void {
+    const trouble = { ...fault, to: Infinity }
+    this.open.set(fault.n, trouble)
+    this.recent.push(trouble)
+    if (fault.forgets.length > 0) this.forgetting.push(trouble)
+    if (fault.own === true) return
+    this.total++
+    if (fault.hit) this.hits++
+    this.kinds.set(fault.kind, (this.kinds.get(fault.kind) ?? 0) + 1)
+  }
+
+  end(n: number, to: number): void {
+    const trouble = this.open.get(n)
+    if (trouble !== undefined) trouble.to = to
+    this.open.delete(n)
+  }
+
+  /** What may have made the backend forget a lock on `key` that was held in this time. */
+  forgot(key: string, from: number, to: number): string | undefined {
+    return this.forgetting.findLast((one) =>
+      one.from <= to && one.to + margin >= from && (one.forgets === "all" || one.forgets.includes(key))
+    )?.kind
+  }
+
+  /** Whether any fault befell this worker in this time. */
+  befell(who: string, from: number, to: number): boolean {
+    return this.recent.some((one) =>
+      one.from <= to && one.to >= from && (one.workers === "all" || one.workers.includes(who))
+    )
+  }
+
+  forget(before: number): void {
+    this.recent = this.recent.filter(({ to }) => to >= before)
+  }
+}
+
+/** A grant is heard of a little later than it was given. */
+const margin = 250

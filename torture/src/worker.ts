@@ -1,0 +1,89 @@
+/**
+ * One process that uses a lock library with many fibers, tells the resource of everything, and, when told to stop,
+ * finishes what it has begun, closes what it has opened, and ends by having nothing left to do.
+ */
+import { onMessage, report } from "dlock-testing/report"
+import { Cause, Effect, Exit, Fiber, Scope } from "effect"
+import type { Assignment } from "./assignment.ts"
+import { now } from "./events.ts"
+import { Line } from "./line.ts"
+import { quick } from "./quick.ts"
+import { Random } from "./random.ts"
+import { busy, probe, Sections, type Work } from "./sections.ts"
+import { watchLag } from "./stillness.ts"
+import { makeOf } from "./subjects/index.ts"
+
+const assignment = JSON.parse(process.argv[2]!) as Assignment
+const { address, calm, cold, fibers, hot, long, resource, rest, seed, subject, ttl, who } = assignment
+
+let stopping: ((limit: number) => void) | undefined
+const stopped = new Promise<number>((resolve) => (stopping = resolve))
+let stopsSoon = false
+onMessage((message) => {
+  const { stall, stop } = message as { readonly stall?: number; readonly stop?: number }
+  if (stall !== undefined) {
+    // What a long loop or a garbage collection does.
+    const end = now() + stall
+    while (now() < end);
+  }
+  if (stop !== undefined) {
+    stopsSoon = true
+    stopping?.(stop)
+  }
+})
+
+const line = await Line.open(resource, who)
+for (const event of ["unhandledRejection", "uncaughtException"] as const) {
+  process.on(event, (error: unknown) => line.tell({ t: "unhandled", message: String(error).slice(0, 300) }))
+}
+const unwatch = watchLag((from, to) => line.tell({ t: "lag", from, to }))
+
+const main = Effect.gen(function*() {
+  const scope = yield* Scope.make()
+  const make = yield* Effect.promise(() => makeOf(subject))
+  // A worker that is started into a fault waits like everybody else.
+  const built = yield* Effect.exit(
+    Effect.retry(Scope.provide(make(address), scope), { times: 40, while: () => !stopsSoon })
+  )
+  if (Exit.isFailure(built)) {
+    report({ failed: Cause.pretty(built.cause) })
+    return yield* Effect.sync(() => process.exit(0))
+  }
+  const random = new Random(seed)
+  const sections = new Sections(built.value, line, who, () => stopsSoon)
+  const work: Work = { sections, random, ttl, stopped: () => stopsSoon }
+  report({ ready: now() })
+  const names = [...hot, ...Array.from({ length: cold }, (_, index) => `cold-${who.split(".")[0]}-${index}`)]
+  const all = assignment.sections !== undefined
+    ? [quick(work, hot, names, fibers, assignment.sections)]
+    : calm
+    ? ["a", "b", "c"].map((name) => probe(work, `probe-${who}-${name}`, line))
+    : [
+      ...hot.flatMap((key) => Array.from({ length: fibers }, () => busy(work, key, long, rest))),
+      ...names.slice(hot.length).map((key) => busy(work, key, 0.1, 3 * rest))
+    ]
+  const running = yield* Effect.forkDetach(
+    Effect.scoped(Effect.forEach(all, (one) => one, { concurrency: "unbounded", discard: true }))
+  )
+  const limit = yield* Effect.promise(() => stopped)
+  const ended = yield* Effect.timeoutOption(Fiber.await(running), limit)
+  if (ended._tag === "None") {
+    const moment = now()
+    for (const { key, since } of sections.waiting.values()) line.tell({ t: "stuck", key, waited: moment - since })
+  } else if (Exit.isFailure(ended.value)) {
+    line.tell({ t: "unhandled", message: Cause.pretty(ended.value.cause).slice(0, 500) })
+  }
+  const closing = now()
+  yield* Scope.close(scope, Exit.void)
+  const took = now() - closing
+  if (took > 5_000) line.tell({ t: "slow", what: "closing the layer", took, limit: 5_000, at: now() })
+})
+
+await Effect.runPromise(main)
+unwatch()
+line.close()
+// The last fibers, and what the client closes behind its back.
+await new Promise((resolve) => setTimeout(resolve, 500))
+const pipes = new Set(["PipeWrap", "TTYWrap", "FSReqCallback", "Immediate"])
+report({ closed: now(), left: process.getActiveResourcesInfo().filter((name) => !pipes.has(name)) })
+process.stdin.removeAllListeners("close").destroy()

@@ -1,0 +1,45 @@
+import { assert, describe, it } from "@effect/vitest"
+import { parse } from "../src/flags.ts"
+
+describe("the flags", () => {
+  it("have defaults", () => {
+    assert.deepStrictEqual(parse([]), {
+      minutes: 2,
+      backends: ["redis", "sentinel", "cluster", "etcd", "etcd3"],
+      subject: "ours",
+      variants: false,
+      faultFree: false,
+      sections: 1_000_000,
+      seed: 1
+    })
+  })
+
+  it("may come in either form, and backends several at once", () => {
+    const flags = parse(["--minutes=30", "--backend", "redis,etcd", "--backend=etcd3", "--seed", "7"])
+    assert.deepInclude(flags, { minutes: 30, backends: ["redis", "etcd", "etcd3"], seed: 7 })
+  })
+
+  it("keep variants and peers to one Redis", () => {
+    assert.deepInclude(parse(["--variants"]), { variants: true, backends: ["redis"] })
+    assert.deepInclude(parse(["--subject", "redlock"]), { subject: "redlock", backends: ["redis"] })
+  })
+
+  it.each([
+    [["--nope"], "no --nope"],
+    [["minutes"], "no minutes"],
+    [["--minutes"], "needs a value"],
+    [["--minutes", "0"], "above 0"],
+    [["--minutes", "soon"], "above 0"],
+    [["--backend", "mysql"], "no backend mysql"],
+    [["--backend", "toString"], "no backend toString"],
+    [["--subject", "theirs"], "no subject theirs"],
+    [["--sections", "1.5"], "whole number"],
+    [["--seed", "-1"], "whole number"],
+    [["--variants", "--backend", "etcd"], "redis only"],
+    [["--variants", "--fault-free"], "stands alone"]
+  ])("refuse %j", (args, word) => {
+    const wrong = parse(args)
+    assert.isString(wrong)
+    assert.include(wrong as string, word)
+  })
+})

@@ -1,0 +1,212 @@
+import { assert, describe, it } from "@effect/vitest"
+import type { Fault, Recorded, Rule } from "../src/events.ts"
+import { Judge } from "../src/judge.ts"
+
+const ttl = 600
+
+type Line = Recorded
+
+/** A history in short: who, at which moment, did what. */
+const acquired = (at: number, who: string, token: number | undefined, key = "k"): Line => ({
+  t: "acquired",
+  id: `${who}:${key}:${at}`,
+  key,
+  ttl,
+  at,
+  token: token === undefined ? undefined : `${token}`,
+  who,
+  arrived: at
+})
+const moves = (t: "enter" | "step" | "exit") => (at: number, lease: Line, accepted = true): Line => ({
+  t,
+  id: (lease as { readonly id: string }).id,
+  accepted,
+  who: lease.who,
+  arrived: at
+})
+const [enter, step, exit] = [moves("enter"), moves("step"), moves("exit")]
+const lost = (at: number, lease: Line, ago: number | undefined): Line => ({
+  t: "lost",
+  id: (lease as { readonly id: string }).id,
+  at,
+  reason: "Unreachable",
+  ago,
+  who: lease.who,
+  arrived: at
+})
+const lag = (from: number, to: number, who: string): Line => ({ t: "lag", from, to, who, arrived: to })
+const fault = (from: number, to: number, about: Partial<Fault>): ReadonlyArray<Line> => [
+  {
+    t: "fault",
+    n: from,
+    kind: "a fault",
+    from,
+    workers: "all",
+    forgets: [],
+    hit: true,
+    who: "",
+    arrived: from,
+    ...about
+  },
+  { t: "healed", n: from, to, who: "", arrived: to }
+]
+
+const judged = (history: ReadonlyArray<Line>): Judge => {
+  const judge = new Judge()
+  for (const event of history.toSorted((a, b) => a.arrived - b.arrived)) judge.add(event)
+  judge.settle(1e9, true)
+  return judge
+}
+const found = (...history: ReadonlyArray<Line>): ReadonlyArray<Rule> =>
+  judged(history).violations.map(({ rule }) => rule)
+
+const a = acquired(0, "a", 1)
+const b = acquired(100, "b", 2)
+
+describe("the judge", () => {
+  it("finds nothing in sections one after the other", () => {
+    const second = acquired(60, "b", 2)
+    assert.deepStrictEqual(
+      found(a, enter(1, a), step(20, a), exit(50, a), second, enter(61, second), exit(70, second)),
+      []
+    )
+  })
+
+  it("finds two inside", () => {
+    assert.deepStrictEqual(found(a, enter(1, a), b, enter(101, b), step(110, a, false), exit(120, a), exit(130, b)), [
+      "overlap"
+    ])
+  })
+
+  it("lets go one that the process slept through, if it made no more than one step, and that was refused", () => {
+    const slept = [a, enter(1, a), lag(10, 900, "a"), b, enter(801, b)]
+    const judge = judged([...slept, step(901, a, false), exit(905, a), exit(910, b)])
+    assert.deepStrictEqual(judge.violations, [])
+    assert.deepStrictEqual(judge.excused, { paused: 1, forgot: 0 })
+    assert.deepStrictEqual(found(...slept, step(901, a, false), step(902, a, false), exit(905, a)), ["after"])
+    assert.deepStrictEqual(found(...slept, step(901, a, true), exit(905, a)), ["overlap"], "it was not refused")
+    assert.deepStrictEqual(
+      found(a, enter(1, a), lag(10, 30, "a"), b, enter(801, b), exit(905, a)),
+      ["overlap"],
+      "too short"
+    )
+    assert.deepStrictEqual(
+      found(a, enter(1, a), lag(10, 900, "b"), b, enter(801, b), exit(905, a)),
+      ["overlap"],
+      "another"
+    )
+  })
+
+  it("lets go one where the backend forgot this key, for no longer than a time to live", () => {
+    const forgot = [a, enter(1, a), ...fault(50, 51, { forgets: ["k"] }), b, enter(101, b)]
+    assert.deepStrictEqual(found(...forgot, step(110, a, false), step(200, a, false), exit(250, a), exit(260, b)), [])
+    assert.deepStrictEqual(found(...forgot, step(802, a, false), exit(803, a)), ["revived"])
+    assert.deepStrictEqual(found(...forgot, step(150, a, true), exit(160, a)), ["overlap"], "it was not refused")
+    const another = [a, enter(1, a), ...fault(50, 51, { forgets: ["other"] }), b, enter(101, b), exit(120, a)]
+    assert.deepStrictEqual(found(...another), ["overlap"])
+    const earlier = acquired(1_000, "a", 1)
+    const later = acquired(1_100, "b", 2)
+    assert.deepStrictEqual(
+      found(
+        ...fault(50, 51, { forgets: "all" }),
+        earlier,
+        enter(1_001, earlier),
+        later,
+        enter(1_101, later),
+        exit(1_200, earlier)
+      ),
+      ["overlap"],
+      "it was forgotten before it was acquired"
+    )
+  })
+
+  it("counts a grant from before the sleep in which it came", () => {
+    const [late, newer] = [acquired(900, "b", 1), acquired(600, "a", 2)]
+    const history = [lag(400, 899, "b"), newer, enter(601, newer), late, enter(901, late, false), exit(902, late)]
+    assert.deepStrictEqual(found(...history, exit(950, newer)), [])
+    assert.deepStrictEqual(found(...history.slice(1), exit(950, newer)), ["overlap"])
+  })
+
+  it("finds overlaps of those who have no token, excused only where no late step was made", () => {
+    const [c, d] = [acquired(0, "c", undefined), acquired(800, "d", undefined)]
+    const slept = [c, enter(1, c), lag(10, 900, "c"), d, enter(801, d)]
+    assert.deepStrictEqual(found(...slept, exit(901, c)), [])
+    assert.deepStrictEqual(found(...slept, step(901, c), exit(902, c)), ["overlap"])
+  })
+
+  it("finds a token that is given twice, and one that goes back", () => {
+    const same = acquired(60, "b", 1)
+    assert.deepStrictEqual(found(a, enter(1, a), exit(50, a), same, enter(61, same), exit(70, same)), ["token"])
+    const less = acquired(60, "b", 0)
+    assert.deepStrictEqual(found(a, enter(1, a), exit(50, a), less, enter(61, less, false), exit(70, less)), ["token"])
+    assert.deepStrictEqual(
+      found(a, enter(1, a), exit(50, a), less, lag(60, 700, "b"), enter(701, less, false), exit(702, less)),
+      [],
+      "its process slept on the way in"
+    )
+  })
+
+  it("lets a holder whose token went back stay, where the backend forgot and the fence refuses it", () => {
+    const first = acquired(0, "a", 9)
+    const second = acquired(100, "b", 2)
+    const history = [first, enter(1, first), ...fault(50, 51, { forgets: "all" }), second, enter(101, second, false)]
+    assert.deepStrictEqual(
+      found(...history, exit(150, first), step(500, second, false), step(900, second, false), exit(901, second)),
+      []
+    )
+  })
+
+  it("finds a loss that is told late, less the lag of its process", () => {
+    assert.deepStrictEqual(found(a, enter(1, a), lost(690, a, 690), exit(691, a)), [])
+    assert.deepStrictEqual(found(a, enter(1, a), lost(710, a, 710), exit(711, a)), ["late"])
+    assert.deepStrictEqual(found(a, enter(1, a), lost(710, a, 710), exit(711, a), lag(640, 705, "a")), [])
+    assert.deepStrictEqual(found(a, enter(1, a), lost(710, a, 710), exit(711, a), lag(640, 705, "b")), ["late"])
+  })
+
+  it("finds a program that goes on after its loss, one step is in flight", () => {
+    const told = [a, enter(1, a), lost(600, a, 600), step(601, a)]
+    assert.deepStrictEqual(found(...told, exit(602, a)), [])
+    assert.deepStrictEqual(found(...told, step(620, a), exit(630, a)), ["after"])
+  })
+
+  it("takes the end of a process for the end of its sections", () => {
+    assert.deepStrictEqual(
+      found(a, enter(1, a), { t: "gone", who: "a", arrived: 50 }, b, enter(101, b), exit(120, b)),
+      []
+    )
+  })
+
+  it("finds ghosts in quiet times only", () => {
+    const ghost: Line = { t: "ghost", key: "k", waited: 600, from: 3_000, at: 3_600, who: "a", arrived: 3_600 }
+    assert.deepStrictEqual(found(ghost), ["ghost"])
+    assert.deepStrictEqual(found(...fault(1_500, 1_600, {}), ghost), [])
+    assert.deepStrictEqual(found(...fault(1_500, 1_600, { workers: ["b"] }), ghost), ["ghost"])
+    assert.deepStrictEqual(found(lag(3_000, 3_500, "a"), ghost), [])
+  })
+
+  it("finds calls without an end, less the time in which their process did not run", () => {
+    const slow: Line = { t: "slow", what: "a call", took: 2_000, limit: 1_500, at: 2_000, who: "a", arrived: 2_000 }
+    assert.deepStrictEqual(found(slow), ["slow"])
+    assert.deepStrictEqual(found(lag(100, 700, "a"), slow), [])
+  })
+
+  it("passes on what others have found", () => {
+    assert.deepStrictEqual(
+      found(
+        { t: "stuck", key: "k", waited: 9_000, who: "a", arrived: 1 },
+        { t: "unhandled", message: "no", who: "a", arrived: 2 },
+        { t: "left", what: "a timer", who: "", arrived: 3 },
+        { t: "orphan", what: "a key", who: "", arrived: 4 }
+      ),
+      ["stuck", "unhandled", "left", "orphan"]
+    )
+  })
+
+  it("knows who is inside", () => {
+    const judge = new Judge()
+    for (const event of [a, enter(1, a)]) judge.add(event)
+    assert.deepStrictEqual(judge.present(), [{ key: "k", who: "a" }])
+    judge.add(exit(2, a))
+    assert.deepStrictEqual(judge.present(), [])
+  })
+})
