@@ -80,6 +80,45 @@ describe("behind sentinels", () => {
   )
 
   it.live(
+    "an old primary is left by those who did not hear of the failover while it happened",
+    () =>
+      Effect.gen(function*() {
+        const servers = yield* group(() => startSentinel())
+        const ways = yield* Effect.forEach(servers.sentinels.servers, ({ port }) => proxyTo(port))
+        // Sentinels name each other by their own addresses, which must not be a way around.
+        const toSentinels = Object.fromEntries(
+          servers.sentinels.servers.map(({ port }, index) => [
+            `127.0.0.1:${port}`,
+            { host: "127.0.0.1", port: ways[index]!.port }
+          ])
+        )
+        const { scoped } = yield* built(
+          RedisLocker.layerClient(addressed(ways, { ...servers.natMap, ...toSentinels }))
+        )
+        const lease = yield* scoped("k", { ttl: "2 seconds" })
+        const [old, promoted] = servers.servers as unknown as [{ readonly port: number }, { readonly port: number }]
+        assert.include(yield* Effect.promise(() => command(old.port, "GET dlock:k")), ":")
+        for (const way of ways) {
+          way.refuse()
+          way.reset()
+        }
+        servers.isolate()
+        yield* Effect.promise(servers.promoted)
+        // As if the promoted server had not had it.
+        yield* Effect.promise(() => command(promoted.port, "DEL dlock:k"))
+        yield* Effect.sleep("3 seconds")
+        yield* lease.ensureHeld
+        const recorded = recordLag()
+        for (const way of ways) yield* Effect.promise(way.accept)
+        // The client tries a sentinel again at growing intervals of at most five seconds.
+        const error = yield* Effect.flip(lease.lost).pipe(Effect.timeout(8_000 + recorded.max()))
+        assert.strictEqual(error._tag, "OwnershipLost")
+        yield* Effect.retry(Effect.scoped(scoped("k")), Schedule.spaced("100 millis")).pipe(Effect.timeout("5 seconds"))
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
     "sections go on soon after a killed primary's replica has been promoted, and tokens still grow",
     () =>
       Effect.gen(function*() {
@@ -185,7 +224,13 @@ describe("behind sentinels", () => {
         sentinelUsername: "watch",
         sentinelPassword: "right"
       }
-      const needed = ["+sentinel|get-master-addr-by-name", "+sentinel|sentinels", "+subscribe", "&+switch-master"]
+      const needed = [
+        "+sentinel|get-master-addr-by-name",
+        "+sentinel|master",
+        "+sentinel|sentinels",
+        "+subscribe",
+        "&+switch-master"
+      ]
       const may = (rules: ReadonlyArray<string>) =>
         Effect.forEach(
           servers.sentinels.servers,

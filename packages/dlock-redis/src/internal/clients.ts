@@ -3,6 +3,7 @@ import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Effect from "effect/Effect"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { isRefusedCredentials, notConnected, sanitized } from "./failure.ts"
+import { followSentinels, throughSentinels } from "./sentinels.ts"
 import type { ClusterSettings, Target } from "./target.ts"
 
 export interface Limits {
@@ -97,7 +98,7 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
   const options = { ...target.options, ...safe(limits.callLimit) }
   // Whoever sends commands limits them too, with one timer for all. The client's own is one for each.
   if (role === "commands") delete (options as RedisOptions).commandTimeout
-  return yield* ready(() => tellOfSentinels(new ioredis.Redis(options)), limits, role, log)
+  return yield* ready(() => followSentinels(new ioredis.Redis(options)), limits, role, log)
 })
 
 /**
@@ -159,39 +160,6 @@ const follow = (cluster: Cluster): Cluster =>
     })
     if (node.options.readOnly !== true && node.status === "wait") node.connect().catch(() => {})
   })
-
-/**
- * The client prints what befalls the connections of its failover detector, which are only there to hear of one, and
- * keeps to itself why a sentinel cannot be reached, or does not let it listen. Here all of it is told to whoever listens.
- * It also waits longer for these connections to close than for its own, which would keep a process alive that has nothing
- * else to do.
- */
-const tellOfSentinels = (client: Redis): Redis => {
-  const connector = throughSentinels(client)
-  if (connector === undefined) return client
-  const plain = connector.connectToSentinel.bind(connector)
-  const failed = (error: unknown) => void client.emit("sentinelError", error)
-  connector.connectToSentinel = (endpoint, options) => {
-    const sentinel = plain(endpoint, { ...options, disconnectTimeout }).on("error", failed)
-    const subscribe = sentinel.subscribe.bind(sentinel) as (...channels: ReadonlyArray<string>) => Promise<unknown>
-    return Object.assign(sentinel, {
-      subscribe: (...channels: ReadonlyArray<string>) => {
-        const subscribed = subscribe(...channels)
-        subscribed.then(() => client.emit("sentinelListening"), failed)
-        return subscribed
-      }
-    })
-  }
-  return client
-}
-
-/** What a client asks sentinels by, where it does. */
-const throughSentinels = (client: Redis | Cluster) => {
-  const { connector } = client as unknown as {
-    readonly connector?: { connectToSentinel?: (endpoint: unknown, options?: object) => Redis }
-  }
-  return connector?.connectToSentinel === undefined ? undefined : connector as Required<typeof connector>
-}
 
 /** What clients say last, and what says less than anything said before. */
 const vague = /^All sentinels are unreachable|^Failed to refresh slots cache|Connection is closed/

@@ -1,0 +1,121 @@
+import type { Cluster, Redis } from "ioredis"
+
+interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** Whom a sentinel calls the primary. The epoch grows with each failover. */
+interface Primary extends Address {
+  readonly epoch: number
+}
+
+/** The part of the client that asks sentinels, which it keeps to itself. */
+interface Connector {
+  readonly options: { readonly name: string; readonly sentinels: ReadonlyArray<unknown> }
+  connectToSentinel: (endpoint: unknown, options?: object) => Redis
+  resolve: (endpoint: unknown) => Promise<Address | null>
+  sentinelNatResolve: (address: Address) => Address
+}
+
+/** What a client asks sentinels by, where it does. */
+export const throughSentinels = (client: Redis | Cluster): Connector | undefined => {
+  const { connector } = client as unknown as { readonly connector?: Partial<Connector> }
+  return connector?.connectToSentinel === undefined ? undefined : connector as Connector
+}
+
+/** Milliseconds; the client's own for these connections would keep a process alive that has nothing else to do. */
+const disconnectTimeout = 100
+
+/**
+ * Sees to it that a client is where the newest failover has put the primary.
+ *
+ * The client asks one sentinel where to go and then listens to all of them. What is told between the two, or while it
+ * does not hear them, it would miss for good, and an old primary that still runs would go on confirming to it for as
+ * long as it likes. So each sentinel is asked once more when it is listened to; and one that knows less than another
+ * has said leads nowhere.
+ *
+ * It also tells, as `sentinelError` and `sentinelListening`, what the client keeps to itself or prints.
+ */
+export const followSentinels = (client: Redis): Redis => {
+  const connector = throughSentinels(client)
+  if (connector === undefined) return client
+  const connectToSentinel = connector.connectToSentinel.bind(connector)
+  const resolve = connector.resolve.bind(connector)
+  const failed = (error: unknown) => void client.emit("sentinelError", error)
+  const connect = (endpoint: unknown, options?: object) =>
+    connectToSentinel(endpoint, { ...options, disconnectTimeout }).on("error", failed)
+
+  const primaryBy = async (endpoint: unknown): Promise<Primary | undefined> => {
+    const sentinel = connect(endpoint)
+    try {
+      return primaryOf(await sentinel.call("SENTINEL", "MASTER", connector.options.name))
+    } catch (error) {
+      failed(error)
+      return undefined
+    } finally {
+      sentinel.disconnect()
+    }
+  }
+
+  let epoch = 0
+  let goesTo: string | undefined
+  /** In a row, and told nothing newer: when all of them know less, they have been set up anew. */
+  let outdated = 0
+
+  connector.resolve = async (endpoint) => {
+    const [resolved, primary] = await Promise.all([resolve(endpoint), primaryBy(endpoint)])
+    if (resolved === null || primary === undefined) {
+      goesTo = resolved === null ? undefined : textOf(resolved)
+      return resolved
+    }
+    if (primary.epoch < epoch && ++outdated <= connector.options.sentinels.length) return null
+    outdated = 0
+    epoch = primary.epoch
+    const address = connector.sentinelNatResolve({ host: primary.host, port: primary.port })
+    goesTo = textOf(address)
+    return address
+  }
+
+  const isStillThere = async (endpoint: unknown): Promise<void> => {
+    const primary = await primaryBy(endpoint)
+    if (primary === undefined || primary.epoch < epoch) return
+    epoch = primary.epoch
+    if (textOf(connector.sentinelNatResolve({ host: primary.host, port: primary.port })) !== goesTo) {
+      client.disconnect(true)
+    }
+  }
+
+  connector.connectToSentinel = (endpoint, options) => {
+    const sentinel = connect(endpoint, options)
+    const subscribe = sentinel.subscribe.bind(sentinel) as (...channels: ReadonlyArray<string>) => Promise<unknown>
+    return Object.assign(sentinel, {
+      subscribe: (...channels: ReadonlyArray<string>) => {
+        const subscribed = subscribe(...channels)
+        subscribed.then(() => {
+          client.emit("sentinelListening")
+          return isStillThere(endpoint)
+        }).catch(failed)
+        return subscribed
+      }
+    })
+  }
+  return client
+}
+
+const textOf = ({ host, port }: Address): string => `${host}:${port}`
+
+/** A list of names and values, or a map of them, as the client has it. */
+const primaryOf = (reply: unknown): Primary | undefined => {
+  const fields = new Map<string, string>()
+  if (Array.isArray(reply)) {
+    for (let index = 0; index + 1 < reply.length; index += 2) fields.set(String(reply[index]), String(reply[index + 1]))
+  } else if (typeof reply === "object" && reply !== null) {
+    const entries = reply instanceof Map ? reply : Object.entries(reply)
+    for (const [name, value] of entries) fields.set(String(name), String(value))
+  }
+  const [host, port, epoch] = ["ip", "port", "config-epoch"].map((name) => fields.get(name))
+  return host === undefined || port === undefined || epoch === undefined
+    ? undefined
+    : { host, port: Number(port), epoch: Number(epoch) }
+}
