@@ -20,7 +20,12 @@ export default defineConfig({
         test: {
           ...shared,
           name: "main",
-          include: ["packages/*/test/**/*.test.ts", "testing/test/**/*.test.ts", "examples/test/**/*.test.ts"],
+          include: [
+            "packages/*/test/**/*.test.ts",
+            "testing/test/**/*.test.ts",
+            "examples/test/**/*.test.ts",
+            "simulation/test/**/*.test.ts"
+          ],
           provide: { ioredisLine: "6" },
           typecheck: {
             enabled: true,

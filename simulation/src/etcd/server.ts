@@ -1,0 +1,304 @@
+import type { ITxnRequest, ITxnResponse, IWatchRequest } from "etcd3"
+import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/port.ts"
+import type { Event, Timeline } from "../timeline.ts"
+import { millis } from "../timeline.ts"
+import type { Witness } from "../witness.ts"
+import { Keys, type KeyValue } from "./store.ts"
+
+/** Rules taken out on purpose. */
+export interface EtcdFlaws {
+  /** A leave deletes the first of the queue, whoever it is. */
+  readonly deletesBlindly?: boolean
+  /** A keep-alive makes its lease and what was on it where they are gone. */
+  readonly renewalCreates?: boolean
+  /** No watch ever tells of anything. */
+  readonly neverTells?: boolean
+}
+
+interface Lease {
+  readonly ttl: number
+  readonly keys: Set<string>
+  expiresAt: number
+  timer: Event
+}
+
+interface Watch {
+  readonly key: string
+  readonly end: string | undefined
+  from: number
+  /** It has yet to be told of the past. */
+  behind: boolean
+}
+
+/** The server's end of a stream of watches. */
+export interface Watcher {
+  readonly watches: Map<number, Watch>
+  readonly tell: (response: object) => void
+  readonly end: () => void
+}
+
+/** What the server says instead of an answer. */
+export const refusal = (words: string): Error => new Error(`etcdserver: ${words}`)
+
+/** One etcd: keys, leases that expire a little late, and watches. */
+export class EtcdServer {
+  readonly keys = new Keys()
+  readonly watchers = new Set<Watcher>()
+  /** By how much a lease may outlive its time, in milliseconds: its end is looked for twice a second, and proposed. */
+  lateness = 1_000
+  private readonly leases = new Map<string, Lease>()
+  private readonly dead = new Map<string, ReadonlyArray<KeyValue>>()
+  private readonly timeline: Timeline
+  private readonly witness: Witness
+  private readonly flaws: EtcdFlaws
+  private readonly late: () => number
+  /** Seconds: one and a half election timeouts. */
+  private readonly leastTtl: number
+
+  constructor(timeline: Timeline, witness: Witness, flaws: EtcdFlaws, late: () => number, leastTtl: number) {
+    this.leastTtl = leastTtl
+    this.timeline = timeline
+    this.witness = witness
+    this.flaws = flaws
+    this.late = late
+  }
+
+  txn(request: ITxnRequest): ITxnResponse | Error {
+    const changes = this.keys.txn(this.flawed(request), (id) => this.leases.has(id))
+    if ("leaseGone" in changes) return refusal("requested lease not found")
+    for (const one of changes.put) {
+      this.leases.get(one.lease)!.keys.add(one.key)
+      this.tellArrival(one)
+    }
+    this.removed(changes.deleted, false)
+    return changes.response
+  }
+
+  private flawed(request: ITxnRequest): ITxnRequest {
+    const key = request.success?.[0]?.request_delete_range?.key?.toString()
+    if (this.flaws.deletesBlindly !== true || key === undefined) return request
+    const folder = key.slice(0, key.lastIndexOf("/") + 1)
+    const [first] = this.keys.range(folder, `${folder.slice(0, -1)}0`).toSorted((a, b) => a.created - b.created)
+    const success = request.success!.map((operation, index) =>
+      index === 0 && first !== undefined ? { request_delete_range: { key: Buffer.from(first.key) } } : operation
+    )
+    return { ...request, compare: [], success }
+  }
+
+  /** Returns the seconds that it granted. */
+  grant(id: string, seconds: number): number | Error {
+    if (this.leases.has(id)) return refusal("lease already exists")
+    const ttl = Math.max(this.leastTtl, seconds)
+    this.keep(id, { ttl, keys: new Set() })
+    return ttl
+  }
+
+  private keep(id: string, { keys, ttl }: { readonly ttl: number; readonly keys: Set<string> }): void {
+    const expiresAt = this.timeline.now + millis(ttl * 1_000)
+    const timer = this.timeline.at(expiresAt + this.late(), () => this.end(id, true))
+    this.leases.set(id, { ttl, keys, expiresAt, timer })
+  }
+
+  /** Zero where there is no such lease, or its time is over and its end only a matter of moments. */
+  keepAlive(id: string): number {
+    const lease = this.leases.get(id)
+    if (lease === undefined) return this.flaws.renewalCreates === true ? this.revive(id) : 0
+    if (this.timeline.now >= lease.expiresAt) return 0
+    this.timeline.cancel(lease.timer)
+    this.keep(id, lease)
+    return lease.ttl
+  }
+
+  private revive(id: string): number {
+    const keys = this.dead.get(id)
+    if (keys === undefined) return 0
+    this.keep(id, { ttl: this.leastTtl, keys: new Set(keys.map(({ key }) => key)) })
+    for (const one of keys) this.keys.restore(one)
+    return this.leastTtl
+  }
+
+  inspect(id: string): LeaseState {
+    const lease = this.leases.get(id)
+    if (lease === undefined) return { ttl: -1, keys: [] }
+    const left = Math.floor((lease.expiresAt - this.timeline.now) / 1_000_000)
+    return { ttl: Math.max(0, left), keys: Array.from(lease.keys) }
+  }
+
+  revoke(id: string): undefined | Error {
+    return this.end(id, false) ? undefined : refusal("requested lease not found")
+  }
+
+  private end(id: string, byItself: boolean): boolean {
+    const lease = this.leases.get(id)
+    if (lease === undefined) return false
+    this.timeline.cancel(lease.timer)
+    this.leases.delete(id)
+    if (byItself && this.flaws.renewalCreates === true) {
+      this.dead.set(id, Array.from(lease.keys).flatMap((key) => this.keys.range(key, undefined)))
+    }
+    this.removed(this.keys.remove(Array.from(lease.keys)), byItself)
+    return true
+  }
+
+  private removed(gone: ReadonlyArray<KeyValue>, byItself: boolean): void {
+    for (const { key, lease } of gone) {
+      this.leases.get(lease)?.keys.delete(key)
+      const claim = claimOf(key)
+      if (claim === undefined) continue
+      const [lock, id] = claim
+      const first = this.first(lock)
+      const heads = this.heads.get(lock)
+      this.witness.gone(lock, id, byItself)
+      if (heads === id && first !== undefined) this.witness.handedOn(lock)
+      this.heads.set(lock, first)
+    }
+    if (gone.length > 0) this.tellDeletions()
+  }
+
+  /** Who stands first at each lock. */
+  private readonly heads = new Map<string, string | undefined>()
+
+  private first(lock: string): string | undefined {
+    const [first] = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
+    return first && claimOf(first.key)?.[1]
+  }
+
+  private tellArrival({ created, key }: KeyValue): void {
+    const claim = claimOf(key)
+    if (claim === undefined || created !== this.keys.revision) return
+    const free = this.heads.get(claim[0]) === undefined
+    this.witness.arrived(...claim, !free)
+    if (free) this.heads.set(...claim)
+  }
+
+  // Watches.
+
+  request(watcher: Watcher, { cancel_request, create_request }: IWatchRequest): void {
+    const header = this.keys.header()
+    if (cancel_request !== undefined) {
+      const id = Number(cancel_request.watch_id)
+      if (watcher.watches.delete(id)) watcher.tell({ header, watch_id: String(id), canceled: true, events: [] })
+      return
+    }
+    const { key, range_end, start_revision, watch_id } = create_request as {
+      readonly key: Buffer
+      readonly range_end?: Buffer
+      readonly start_revision: string
+      readonly watch_id: number
+    }
+    const from = Number(start_revision)
+    const answer = { header, watch_id: String(watch_id), events: [] }
+    if (from <= this.keys.compacted) {
+      return watcher.tell({ ...answer, canceled: true, compact_revision: String(this.keys.compacted) })
+    }
+    const watch: Watch = { key: key.toString(), end: range_end?.toString(), from, behind: from <= this.keys.revision }
+    watcher.watches.set(watch_id, watch)
+    watcher.tell({ ...answer, created: true, canceled: false })
+    if (!watch.behind) return
+    // What lies in the past is told by a loop that goes round ten times a second.
+    this.timeline.in(100_000, () => {
+      watch.behind = false
+      this.tellDeletions()
+    })
+  }
+
+  private tellDeletions(): void {
+    if (this.flaws.neverTells === true) return
+    const { deletions } = this.keys
+    for (const watcher of this.watchers) {
+      for (const [id, watch] of watcher.watches) {
+        if (watch.behind || watch.from > this.keys.revision) continue
+        const events = deletions.filter(({ key, revision }) =>
+          revision >= watch.from && (watch.end === undefined ? key === watch.key : key >= watch.key && key < watch.end)
+        )
+        watch.from = this.keys.revision + 1
+        if (events.length === 0) continue
+        watcher.tell({
+          header: this.keys.header(),
+          watch_id: String(id),
+          created: false,
+          canceled: false,
+          events: events.map(({ key, revision }) => ({
+            type: "Delete",
+            kv: { key: Buffer.from(key), mod_revision: String(revision) }
+          }))
+        })
+      }
+    }
+  }
+
+  knows(lock: string, id: string): boolean {
+    return this.keys.get(`${lock}/${id}`) !== undefined
+  }
+
+  /** The claims on a lease. */
+  claimsOn(id: string): ReadonlyArray<string> {
+    return Array.from(this.leases.get(id)?.keys ?? []).flatMap((key) => claimOf(key)?.[1] ?? [])
+  }
+
+  /** Marks, and the leases of marks, are meant to stay for a while. */
+  leftovers(): ReadonlyArray<string> {
+    return [
+      ...this.keys.all().filter(({ key }) => claimOf(key) !== undefined).map(({ key }) => `the claim ${key}`),
+      ...Array.from(this.leases).filter(([, { ttl }]) => ttl < marksAtLeast).map(([id]) => `the lease ${id}`)
+    ]
+  }
+
+  // What happens to it.
+
+  private forget(keys: ReadonlyArray<KeyValue>): void {
+    for (const { key } of keys) {
+      const claim = claimOf(key)
+      if (claim !== undefined) this.witness.forgot(claim[1])
+    }
+  }
+
+  /** Starts anew: its streams are over, and its leases have their whole time again. */
+  restart(): void {
+    for (const watcher of Array.from(this.watchers)) watcher.end()
+    this.watchers.clear()
+    for (const [id, lease] of Array.from(this.leases)) {
+      this.timeline.cancel(lease.timer)
+      this.keep(id, lease)
+    }
+  }
+
+  loseData(): void {
+    const all = this.keys.all()
+    this.forget(all)
+    for (const { timer } of this.leases.values()) this.timeline.cancel(timer)
+    this.leases.clear()
+    this.keys.clear()
+    this.removed(all, true)
+    this.keys.deletions.length = 0
+  }
+
+  /** Somebody deletes all claims of a lock. */
+  deleteLock(lock: string): void {
+    const keys = this.keys.range(`${lock}/`, `${lock}0`)
+    this.forget(keys)
+    this.removed(this.keys.remove(keys.map(({ key }) => key)), true)
+  }
+
+  /** Leases end before their time, as by another's hand or a clock that jumps. */
+  endLeases(which: (index: number) => boolean): void {
+    Array.from(this.leases.entries()).forEach(([id, { keys }], index) => {
+      if (!which(index)) return
+      this.forget(Array.from(keys).flatMap((key) => this.keys.range(key, undefined)))
+      this.end(id, true)
+    })
+  }
+
+  compact(): void {
+    this.keys.compacted = this.keys.revision
+  }
+}
+
+/** The marks' lease is granted for a quarter of an hour. */
+const marksAtLeast = 600
+
+/** The lock and the id that a key is for; a mark has none. */
+const claimOf = (key: string): readonly [lock: string, id: string] | undefined => {
+  const slash = key.lastIndexOf("/")
+  return slash < 0 || key.includes("\0") ? undefined : [key.slice(0, slash), key.slice(slash + 1)]
+}
