@@ -43,6 +43,8 @@ export interface Plan {
   readonly quiet: boolean
   readonly drifts: boolean
   readonly interop: boolean
+  /** 1 for mutexes; above it each claim asks for one permit or more. */
+  readonly capacity: number
   readonly keys: ReadonlyArray<string>
   /** Of each process the programs, and of each program the sections one after the other. */
   readonly processes: ReadonlyArray<ReadonlyArray<ReadonlyArray<SectionPlan>>>
@@ -151,6 +153,7 @@ export const make = (seed: number, backend: BackendName): Plan => {
     quiet,
     drifts: random.chance(0.5),
     interop: backend === "redis" && random.chance(0.15),
+    capacity: random.pick([1, 1, 1, 3]),
     keys,
     processes,
     incidents: quiet ? [] : Array.from({ length: random.between(0, 8) }, incident),

@@ -1,3 +1,4 @@
+import * as Duration from "effect/Duration"
 import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import type { SectionPlan } from "./plan.ts"
 import type { Process } from "./process.ts"
@@ -21,10 +22,11 @@ export class Section {
   readonly process: Process
   state: "idle" | "asking" | "inside" | "leaving" | "over" = "idle"
   outcome: Outcome | undefined
-  /** When it began to ask, and for how long its process had been paused by then. */
+  /** When it began to ask. */
   askedAt = 0
+  /** Since when it should come to an end soon, and for how long its process had been paused by then. */
+  endingSince = 0
   pausedBefore = 0
-  leftAt = 0
   /** The lease, once it is in. */
   holding: Holding | undefined
   enteredAt = 0
@@ -38,6 +40,31 @@ export class Section {
   constructor(process: Process, plan: SectionPlan) {
     this.process = process
     this.plan = plan
+  }
+
+  /** From now on its end is a matter of a few calls. */
+  hurries(now: number): void {
+    this.endingSince = now
+    this.pausedBefore = this.process.pausedFor
+  }
+
+  /**
+   * How long it may take from then to its end, in milliseconds; infinite where it waits for others. A request is given up
+   * after a third of the time to live or three seconds, and is made anew where it is told so; a renewal under way is
+   * waited for, then the claim is withdrawn.
+   */
+  get endsWithin(): number {
+    const { form, pause, releasesEarly, timeout, ttl } = this.plan
+    const call = Math.min(ttl / 3, 3_000)
+    const withdrawal = Math.min(ttl / 3, 2_000)
+    const slack = 50
+    if (this.state === "leaving") {
+      const granted = this.holding === undefined ? ttl : Duration.toMillis(this.holding.ttl)
+      return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + slack
+    }
+    if (this.interrupted) return call + withdrawal + slack
+    const waits = form === "section" || form === "scope"
+    return (waits ? timeout ?? Infinity : 0) + 3 * call + withdrawal + slack
   }
 
   get id(): string | undefined {

@@ -1,4 +1,5 @@
 import type { Log } from "./log.ts"
+import { permitsOf } from "./permits.ts"
 import type { Plan } from "./plan.ts"
 import type { Process } from "./process.ts"
 import type { Outcome, Section } from "./section.ts"
@@ -156,7 +157,7 @@ export class Witness {
 
   /** The holder has been released with others in the queue: from now on somebody should get it. */
   handedOn(key: string): void {
-    if (this.plan.quiet) this.freeSince.set(key, this.timeline.now)
+    if (this.plan.quiet && this.plan.capacity === 1) this.freeSince.set(key, this.timeline.now)
   }
 
   /** The server no longer keeps what it acknowledged. */
@@ -185,7 +186,7 @@ export class Witness {
   asks(section: Section): void {
     section.state = "asking"
     section.askedAt = this.timeline.now
-    section.pausedBefore = section.process.pausedFor
+    section.hurries(this.timeline.now)
     this.asking.add(section)
     this.note(1, section, () => `${section.title} asks for ${section.lock} (${section.plan.form})`)
   }
@@ -203,14 +204,16 @@ export class Witness {
     this.note(2, section, () => `${section.title} enters ${key} with token ${token}, claim ${id}`)
     if (!this.forgotten.has(id)) {
       const last = this.entered.get(key)
-      if (last !== undefined && token <= last && !this.unordered.has(key)) {
+      // Several who are granted at once may come in in any order.
+      const repeats = last !== undefined && (this.plan.capacity === 1 ? token <= last : token === last)
+      if (repeats && !this.unordered.has(key)) {
         this.broken("S2", `${section.title} enters with token ${token} after ${last}`)
       }
       this.entered.set(key, token)
     }
     if (this.plan.backend === "etcd") {
       if (!this.forgotten.has(id)) this.othersAreOut(key, id, "enters")
-      this.inTurn(key, id)
+      if (this.plan.capacity === 1) this.inTurn(key, id)
     }
     const free = this.freeSince.get(key)
     if (free !== undefined && now - free > promptness[this.plan.backend]) {
@@ -236,14 +239,15 @@ export class Witness {
       else if (section.lateSteps > 1) this.broken("S1", `${section.title} takes a second step after its deadline`)
     }
     const fence = this.fences.get(key)
-    const stale = fence !== undefined && token < fence
+    // Tokens of shared claims order grants; they are no fence.
+    const stale = fence !== undefined && token < fence && this.plan.capacity === 1
     this.note(3, section, () => `${section.title} steps${late ? " late" : ""}${stale ? " and is refused" : ""}`)
     if (stale) {
       this.counts.refused++
       if (!late && !this.forgotten.has(section.id!) && !this.unordered.has(key)) {
         this.broken("S1", `${section.title} steps with token ${token} after a step with ${fence}`)
       }
-    } else this.fences.set(key, token)
+    } else if (fence === undefined || token > fence) this.fences.set(key, token)
     section.lastStepAt = now
     this.progressed(key)
   }
@@ -251,8 +255,7 @@ export class Witness {
   leaves(section: Section): void {
     if (section.state !== "inside") return
     section.state = "leaving"
-    section.leftAt = this.timeline.now
-    section.pausedBefore = section.process.pausedFor
+    section.hurries(this.timeline.now)
     this.inside.delete(section)
     this.note(4, section, () => `${section.title} leaves ${section.lock}`)
     this.lookAtLoss(section)
@@ -260,6 +263,14 @@ export class Witness {
   }
 
   ends(section: Section, outcome: Outcome): void {
+    const { endsWithin, process } = section
+    const took = this.timeline.now - section.endingSince - (process.pausedFor - section.pausedBefore)
+    if (took > millis(endsWithin)) {
+      this.broken(
+        "S6",
+        `${section.title} (${section.state}) took ${took / 1_000} ms to end, and may take ${endsWithin}`
+      )
+    }
     this.asking.delete(section)
     this.inside.delete(section)
     section.state = "over"
@@ -330,11 +341,15 @@ export class Witness {
     }
   }
 
-  /** Nobody but this claim may believe in a lock, now that it is this one's. */
+  /** All who may believe in a lock must have room in it beside this claim, which has it now. */
   private othersAreOut(key: string, id: string | undefined, what: string): void {
+    const { capacity } = this.plan
+    let permits = id === undefined ? capacity : permitsOf(id, capacity)
     for (const section of this.inside) {
       if (section.lock !== key || section.id === id || !section.believes) continue
       if (this.forgotten.has(section.id!)) continue
+      permits += permitsOf(section.id!, capacity)
+      if (permits <= capacity) continue
       const left = (section.deadline - section.process.monotonic()) / 1_000
       this.broken("S1", `${id ?? ""} ${what} while ${section.title} believes in its own for ${left} ms more`)
     }

@@ -9,6 +9,7 @@ import * as Etcd from "./etcd/backend.ts"
 import { type Fault, Faults } from "./faults.ts"
 import * as Ids from "./ids.ts"
 import { Log } from "./log.ts"
+import { withPermits } from "./permits.ts"
 import * as Plans from "./plan.ts"
 import { Process } from "./process.ts"
 import * as Program from "./program.ts"
@@ -91,10 +92,10 @@ const live = (settings: Settings): Result => {
     const closing = Deferred.makeUnsafe<void>()
     return { process, sections, closing, running: new Map(), armed: [], done: false, closedEarly: false }
   })
-  for (const client of clients) start(client, backend, witness, variant)
+  for (const client of clients) start(client, backend, witness, timeline, plan, variant)
   for (const incident of plan.incidents) {
     timeline.at(incident.at, () => {
-      if (faults.strikes(incident.name, incident.kind)) strike(incident, clients, backend, witness, log, plan)
+      if (faults.strikes(incident.name, incident.kind)) strike(incident, clients, backend, witness, timeline, log, plan)
     })
   }
   timeline.at(plan.healedAt + 1, () => {
@@ -147,16 +148,26 @@ const progressWithin = (plan: Plans.Plan): number =>
   longestClaim(plan) + Math.max(1_000, plan.mostTtl / 3) * 1.3 + 4_000 + plan.mostPause
 
 /** Starts a process: its layer, and its programs over it. */
-const start = (client: Client, backend: Backend, witness: Witness, variant: Variant | undefined): void => {
+const start = (
+  client: Client,
+  backend: Backend,
+  witness: Witness,
+  timeline: Timeline,
+  plan: Plans.Plan,
+  variant: Variant | undefined
+): void => {
   const { process } = client
   const heed = () => {
     for (const armed of client.armed.slice()) {
       if (--armed.left > 0) continue
       client.armed.splice(client.armed.indexOf(armed), 1)
-      interrupt(client, armed.section)
+      interrupt(client, armed.section, timeline.now)
     }
   }
-  const store = Effect.map(backend.open(process, heed), (store) => variant?.store?.(store, process) ?? store)
+  const store = Effect.map(backend.open(process, heed), (store) => {
+    const wide = withPermits(store, plan.capacity)
+    return variant?.store?.(wide, process) ?? wide
+  })
   const layer = Locker.layer({ prefix, holder: `process-${process.index}` }).pipe(
     Layer.provide(Layer.effect(LockStore, store))
   )
@@ -186,10 +197,11 @@ const start = (client: Client, backend: Backend, witness: Witness, variant: Vari
   process.run(all)
 }
 
-const interrupt = ({ running, sections }: Client, number: number): void => {
+const interrupt = ({ running, sections }: Client, number: number, now: number): void => {
   const section = sections.flat().find(({ plan }) => plan.number === number)
   const fiber = running.get(number)
   if (section === undefined || fiber === undefined) return
+  if (!section.interrupted && section.state === "asking") section.hurries(now)
   section.interrupted = true
   fiber.interruptUnsafe()
 }
@@ -208,6 +220,7 @@ const strike = (
   clients: ReadonlyArray<Client>,
   backend: Backend,
   witness: Witness,
+  timeline: Timeline,
   log: Log,
   plan: Plans.Plan
 ): void => {
@@ -237,8 +250,11 @@ const strike = (
       if (incident.afterMessages > 0) {
         return void owner.armed.push({ left: incident.afterMessages, section: incident.section })
       }
-      return owner.process.deliver(() => interrupt(owner, incident.section))
+      return owner.process.deliver(() => interrupt(owner, incident.section, timeline.now))
     }
+    // Another library's client knows mutexes only, and where it is the key is in use as one.
+    case "foreign lock":
+      return plan.capacity === 1 ? backend.strike(incident) : undefined
     default:
       return backend.strike(incident)
   }

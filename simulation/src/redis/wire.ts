@@ -30,6 +30,14 @@ export type Request =
   }
   | { readonly name: "leave"; readonly lock: string; readonly args: Model.LeaveArgs }
 
+/** The lock that a key is of: itself, or one of its companions. */
+const lockOf = (key: string): string => {
+  const end = key.indexOf("\0")
+  if (end < 0) return key
+  const before = key.slice(0, end)
+  return before.endsWith("}:") ? before.slice(1, -2) : before.slice(0, -2)
+}
+
 export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyArray<string>): Request => {
   const lock = keys[0]!
   const text = (index: number): string => args[index]!
@@ -59,10 +67,12 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
     }
     case "renew": {
       const claims: Array<{ lock: string; args: Model.RenewArgs }> = []
+      let key = 0
       for (let at = 0; at < args.length; at += 5) {
         const capacity = number(at + 4)
         const args = { id: text(at), token: number(at + 1), ttl: number(at + 2), guard: number(at + 3), capacity }
-        claims.push({ lock: keys[claims.length]!, args })
+        claims.push({ lock: lockOf(keys[key]!), args })
+        key += capacity === 1 ? 1 : 2
       }
       return { name, claims }
     }
