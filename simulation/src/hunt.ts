@@ -1,6 +1,6 @@
+import type { Rule } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import type { Variant } from "./variants.ts"
-import type { Rule } from "./witness.ts"
 import { run } from "./world.ts"
 
 /** How a variant was caught. */

@@ -2,11 +2,11 @@
 import { campaign } from "./campaign.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { hunt } from "./hunt.ts"
+import type { Rule } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import { shrink } from "./shrink.ts"
 import * as Tally from "./tally.ts"
 import { type Variant, variants } from "./variants.ts"
-import type { Rule } from "./witness.ts"
 import { run } from "./world.ts"
 
 const say = (line: string): void => console.log(line)

@@ -8,12 +8,13 @@ import { open } from "../../packages/dlock-etcd/src/internal/connection.ts"
 import { names } from "../../packages/dlock-etcd/src/internal/names.ts"
 import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
 import * as Queue from "../../packages/dlock-etcd/src/internal/queue.ts"
-import { EtcdServer, type Watcher } from "../src/etcd/server.ts"
-import { Log } from "../src/log.ts"
+import { EtcdServer } from "../src/etcd/server.ts"
+import type { Watcher } from "../src/etcd/watching.ts"
+import { Judge } from "../src/judge.ts"
+import { Ledger } from "../src/ledger.ts"
 import * as Plans from "../src/plan.ts"
 import { Random } from "../src/random.ts"
 import { millis, Timeline } from "../src/timeline.ts"
-import { Witness } from "../src/witness.ts"
 
 const claimOf = (id: string, key: string, permits: number, capacity: number): Claim => ({
   id: id.padEnd(22, "_"),
@@ -58,8 +59,8 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
   Effect.gen(function*() {
     const random = Random.of(seed)
     const timeline = new Timeline()
-    const witness = new Witness(timeline, new Log(timeline, false), Plans.make(1, "etcd"), new Set())
-    const model = new EtcdServer(timeline, witness, {}, () => 0, leastTtl)
+    const ledger = new Ledger(timeline, Plans.make(1, "etcd"), new Judge(timeline, new Set()))
+    const model = new EtcdServer(timeline, ledger, {}, () => 0, leastTtl)
     // The server has a past, and other revisions than a new one.
     const start = Number((yield* port.txn({})).value.header.revision)
     model.keys.revision = start
@@ -71,7 +72,7 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
       tell: (response) => void ours.push(...told(response as IWatchResponse)),
       end: () => {}
     }
-    model.watchers.add(watcher)
+    model.watching.watchers.add(watcher)
     const stream = yield* port.watch({
       onResponse: (response) => void theirs.push(...told(response)),
       onEnd: () => {}
@@ -156,7 +157,7 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
             watch_id: ++watches
           }
         }
-        model.request(watcher, request as never)
+        model.watching.request(watcher, request as never)
         stream.send(request as never)
         // So that both begin at the same revision.
         const begins = `${watches} begins`

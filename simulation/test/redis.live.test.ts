@@ -4,12 +4,12 @@ import { startRedis } from "dlock-testing"
 import { Redis } from "ioredis"
 import { names as namesOf } from "../../packages/dlock-redis/src/internal/names.ts"
 import * as Scripts from "../../packages/dlock-redis/src/internal/scripts.ts"
-import { Log } from "../src/log.ts"
+import { Judge } from "../src/judge.ts"
+import { Ledger } from "../src/ledger.ts"
 import * as Plans from "../src/plan.ts"
 import { Random } from "../src/random.ts"
 import { RedisServer } from "../src/redis/server.ts"
 import { Timeline } from "../src/timeline.ts"
-import { Witness } from "../src/witness.ts"
 
 /** Milliseconds, so long that the time a walk takes does not matter. */
 const ttl = 1_000_000
@@ -20,8 +20,8 @@ type Raw = string | number | Error | ReadonlyArray<Raw>
 const walk = async (redis: Redis, seed: number, steps: number): Promise<number> => {
   const random = Random.of(seed)
   const timeline = new Timeline()
-  const witness = new Witness(timeline, new Log(timeline, false), Plans.make(1, "redis"), new Set())
-  const server = new RedisServer(timeline, witness, {})
+  const ledger = new Ledger(timeline, Plans.make(1, "redis"), new Judge(timeline, new Set()))
+  const server = new RedisServer(timeline, ledger, {})
   const names = namesOf(`wire-${seed}`)!
   /** Tokens of both sides, which grow alike and are not the same. */
   const tokens = new Map<string, string>()

@@ -17,9 +17,9 @@ import { wordsOf } from "./words.ts"
 const callLimit = 2_000
 
 export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: EtcdFlaws): Backend => {
-  const { timeline, witness } = world
+  const { timeline, ledger } = world
   const late = Random.of(world.seed, 7)
-  const server = new EtcdServer(timeline, witness, flaws, () => millis(late.between(0, 1_000)), late.between(1, 2))
+  const server = new EtcdServer(timeline, ledger, flaws, () => millis(late.between(0, 1_000)), late.between(1, 2))
   const network: Network = { ...world, server, awakeAt: 0, upAt: 0 }
   const calls = new Map<number, Calls>()
   const streams = new Map<number, Set<Stream>>()
@@ -30,7 +30,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
 
   const vouch = (lease: string, until: number): void => {
     if (until > (believed.get(lease) ?? -Infinity)) believed.set(lease, until)
-    for (const id of server.claimsOn(lease)) witness.vouch(id, believed.get(lease)!)
+    for (const id of server.claimsOn(lease)) ledger.vouch(id, believed.get(lease)!)
   }
 
   const portOf = (process: Process, mine: Calls): Port => {
@@ -123,7 +123,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           server.restart()
           if (kind === "data lost") {
             server.loseData()
-            for (const key of plan.keys) witness.forgotTokens(prefix + key)
+            for (const key of plan.keys) ledger.forgotTokens(prefix + key)
           }
           for (const one of calls.values()) one.cut()
           return

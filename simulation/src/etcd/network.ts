@@ -3,11 +3,11 @@ import type { CallFailure } from "../../../packages/dlock-etcd/src/internal/fail
 import { fromClient, silent } from "../../../packages/dlock-etcd/src/internal/failure.ts"
 import type { Reply } from "../../../packages/dlock-etcd/src/internal/port.ts"
 import type { Faults } from "../faults.ts"
+import type { Ledger } from "../ledger.ts"
 import { digest, type Log } from "../log.ts"
 import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
 import type { Timeline } from "../timeline.ts"
-import type { Witness } from "../witness.ts"
 import { type EtcdServer, refusal } from "./server.ts"
 import { wordsOfAnswer } from "./words.ts"
 
@@ -17,7 +17,7 @@ export interface Network {
   readonly timeline: Timeline
   readonly log: Log
   readonly faults: Faults
-  readonly witness: Witness
+  readonly ledger: Ledger
   readonly server: EtcdServer
   /** When the server takes the next request. */
   awakeAt: number

@@ -1,9 +1,10 @@
-import type { ITxnRequest, ITxnResponse, IWatchRequest } from "etcd3"
+import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/port.ts"
+import type { Ledger } from "../ledger.ts"
 import type { Event, Timeline } from "../timeline.ts"
 import { millis } from "../timeline.ts"
-import type { Witness } from "../witness.ts"
 import { Keys, type KeyValue } from "./store.ts"
+import { Watching } from "./watching.ts"
 
 /** Rules taken out on purpose. */
 export interface EtcdFlaws {
@@ -22,44 +23,30 @@ interface Lease {
   timer: Event
 }
 
-interface Watch {
-  readonly key: string
-  readonly end: string | undefined
-  from: number
-  /** It has yet to be told of the past. */
-  behind: boolean
-}
-
-/** The server's end of a stream of watches. */
-export interface Watcher {
-  readonly watches: Map<number, Watch>
-  readonly tell: (response: object) => void
-  readonly end: () => void
-}
-
 /** What the server says instead of an answer. */
 export const refusal = (words: string): Error => new Error(`etcdserver: ${words}`)
 
 /** One etcd: keys, leases that expire a little late, and watches. */
 export class EtcdServer {
   readonly keys = new Keys()
-  readonly watchers = new Set<Watcher>()
+  readonly watching: Watching
   /** By how much a lease may outlive its time, in milliseconds: its end is looked for twice a second, and proposed. */
   lateness = 1_000
   private readonly leases = new Map<string, Lease>()
   private readonly dead = new Map<string, ReadonlyArray<KeyValue>>()
   private readonly timeline: Timeline
-  private readonly witness: Witness
+  private readonly ledger: Ledger
   private readonly flaws: EtcdFlaws
   private readonly late: () => number
   /** Seconds: one and a half election timeouts. */
   private readonly leastTtl: number
 
-  constructor(timeline: Timeline, witness: Witness, flaws: EtcdFlaws, late: () => number, leastTtl: number) {
+  constructor(timeline: Timeline, ledger: Ledger, flaws: EtcdFlaws, late: () => number, leastTtl: number) {
     this.leastTtl = leastTtl
     this.timeline = timeline
-    this.witness = witness
+    this.ledger = ledger
     this.flaws = flaws
+    this.watching = new Watching(timeline, this.keys, flaws.neverTells !== true)
     this.late = late
   }
 
@@ -148,11 +135,11 @@ export class EtcdServer {
       const [lock, id] = claim
       const first = this.first(lock)
       const heads = this.heads.get(lock)
-      this.witness.gone(lock, id, byItself)
-      if (heads === id && first !== undefined) this.witness.handedOn(lock)
+      this.ledger.gone(lock, id, byItself)
+      if (heads === id && first !== undefined) this.ledger.handedOn(lock)
       this.heads.set(lock, first)
     }
-    if (gone.length > 0) this.tellDeletions()
+    if (gone.length > 0) this.watching.tellDeletions()
   }
 
   /** Who stands first at each lock. */
@@ -167,64 +154,8 @@ export class EtcdServer {
     const claim = claimOf(key)
     if (claim === undefined || created !== this.keys.revision) return
     const free = this.heads.get(claim[0]) === undefined
-    this.witness.arrived(...claim, !free)
+    this.ledger.arrived(...claim, !free)
     if (free) this.heads.set(...claim)
-  }
-
-  // Watches.
-
-  request(watcher: Watcher, { cancel_request, create_request }: IWatchRequest): void {
-    const header = this.keys.header()
-    if (cancel_request !== undefined) {
-      const id = Number(cancel_request.watch_id)
-      if (watcher.watches.delete(id)) watcher.tell({ header, watch_id: String(id), canceled: true, events: [] })
-      return
-    }
-    const { key, range_end, start_revision, watch_id } = create_request as {
-      readonly key: Buffer
-      readonly range_end?: Buffer
-      readonly start_revision: string
-      readonly watch_id: number
-    }
-    const from = Number(start_revision)
-    const answer = { header, watch_id: String(watch_id), events: [] }
-    if (from <= this.keys.compacted) {
-      return watcher.tell({ ...answer, canceled: true, compact_revision: String(this.keys.compacted) })
-    }
-    const watch: Watch = { key: key.toString(), end: range_end?.toString(), from, behind: from <= this.keys.revision }
-    watcher.watches.set(watch_id, watch)
-    watcher.tell({ ...answer, created: true, canceled: false })
-    if (!watch.behind) return
-    // What lies in the past is told by a loop that goes round ten times a second.
-    this.timeline.in(100_000, () => {
-      watch.behind = false
-      this.tellDeletions()
-    })
-  }
-
-  private tellDeletions(): void {
-    if (this.flaws.neverTells === true) return
-    const { deletions } = this.keys
-    for (const watcher of this.watchers) {
-      for (const [id, watch] of watcher.watches) {
-        if (watch.behind || watch.from > this.keys.revision) continue
-        const events = deletions.filter(({ key, revision }) =>
-          revision >= watch.from && (watch.end === undefined ? key === watch.key : key >= watch.key && key < watch.end)
-        )
-        watch.from = this.keys.revision + 1
-        if (events.length === 0) continue
-        watcher.tell({
-          header: this.keys.header(),
-          watch_id: String(id),
-          created: false,
-          canceled: false,
-          events: events.map(({ key, revision }) => ({
-            type: "Delete",
-            kv: { key: Buffer.from(key), mod_revision: String(revision) }
-          }))
-        })
-      }
-    }
   }
 
   knows(lock: string, id: string): boolean {
@@ -249,14 +180,13 @@ export class EtcdServer {
   private forget(keys: ReadonlyArray<KeyValue>): void {
     for (const { key } of keys) {
       const claim = claimOf(key)
-      if (claim !== undefined) this.witness.forgot(claim[1])
+      if (claim !== undefined) this.ledger.forgot(claim[1])
     }
   }
 
   /** Starts anew: its streams are over, and its leases have their whole time again. */
   restart(): void {
-    for (const watcher of Array.from(this.watchers)) watcher.end()
-    this.watchers.clear()
+    this.watching.endAll()
     for (const [id, lease] of Array.from(this.leases)) {
       this.timeline.cancel(lease.timer)
       this.keep(id, lease)

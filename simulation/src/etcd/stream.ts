@@ -3,7 +3,7 @@ import type { WatchStream } from "../../../packages/dlock-etcd/src/internal/port
 import type { Process } from "../process.ts"
 import type { Random } from "../random.ts"
 import { atServer, type Network } from "./network.ts"
-import type { Watcher } from "./server.ts"
+import type { Watcher } from "./watching.ts"
 
 export interface Listeners {
   readonly onResponse: (response: IWatchResponse) => void
@@ -29,7 +29,7 @@ export class Stream implements Watcher, WatchStream {
     this.listeners = listeners
     this.random = random
     this.count = count
-    network.server.watchers.add(this)
+    network.server.watching.watchers.add(this)
   }
 
   readonly send = (request: IWatchRequest): void => {
@@ -38,7 +38,7 @@ export class Stream implements Watcher, WatchStream {
     timeline.at(this.requestsAt, () => {
       if (this.silent) return
       atServer(this.network, () => {
-        if (this.network.server.watchers.has(this)) this.network.server.request(this, request)
+        if (this.network.server.watching.watchers.has(this)) this.network.server.watching.request(this, request)
       }, () => this.end())
     })
   }
@@ -76,7 +76,7 @@ export class Stream implements Watcher, WatchStream {
 
   readonly end = (): void => {
     if (this.over) return
-    this.network.server.watchers.delete(this)
+    this.network.server.watching.watchers.delete(this)
     this.network.timeline.in(this.random.between(200, 2_500), () =>
       this.process.deliver(() => {
         if (this.over) return
@@ -87,6 +87,6 @@ export class Stream implements Watcher, WatchStream {
 
   readonly close = (): void => {
     this.over = true
-    this.network.server.watchers.delete(this)
+    this.network.server.watching.watchers.delete(this)
   }
 }

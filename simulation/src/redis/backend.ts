@@ -6,8 +6,9 @@ import type { Backend } from "../backend.ts"
 import type { Plan } from "../plan.ts"
 import { Random } from "../random.ts"
 import { prefix } from "../section.ts"
-import { Connection, type Network } from "./connection.ts"
+import { Connection } from "./connection.ts"
 import { Inbox } from "./inbox.ts"
+import type { Network } from "./network.ts"
 import { type RedisFlaws, RedisServer } from "./server.ts"
 
 /** Milliseconds: the store's defaults. */
@@ -15,8 +16,8 @@ const callLimit = 2_000
 const retryInterval = 100
 
 export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: RedisFlaws): Backend => {
-  const { timeline, witness } = world
-  const server = new RedisServer(timeline, witness, flaws)
+  const { timeline, ledger } = world
+  const server = new RedisServer(timeline, ledger, flaws)
   const network: Network = { ...world, server, awakeAt: 0, upAt: 0 }
   const connections: Array<Connection> = []
   const inboxes: Array<Inbox> = []

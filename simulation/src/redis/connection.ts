@@ -1,46 +1,15 @@
 import type { Call } from "../../../packages/dlock-redis/src/internal/scripts.ts"
-import type { Faults } from "../faults.ts"
-import type { Log } from "../log.ts"
 import { digest } from "../log.ts"
 import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
-import { millis, type Timeline } from "../timeline.ts"
-import type { Witness } from "../witness.ts"
-import type { RedisServer } from "./server.ts"
+import { millis } from "../timeline.ts"
+import { Answer, type Network, refusals } from "./network.ts"
 import * as Wire from "./wire.ts"
-
-/** What all connections of a world share. */
-export interface Network {
-  readonly seed: number
-  readonly timeline: Timeline
-  readonly log: Log
-  readonly faults: Faults
-  readonly witness: Witness
-  readonly server: RedisServer
-  /** When the server takes the next request: later than now while it is stopped, or on its way up again. */
-  awakeAt: number
-  /** Until then nobody can connect. */
-  upAt: number
-}
 
 /** A request whose reply has not come. */
 interface Pending {
   readonly settle: (reply: Wire.Raw) => void
   readonly stopTimer: () => void
-}
-
-/** What a client's promise is to its caller, without the detour over the event loop. */
-class Answer {
-  private listeners: readonly [(value: unknown) => void, (error: unknown) => void] | undefined
-
-  // oxlint-disable-next-line unicorn/no-thenable -- it stands for the promise of a client
-  then(onReply: (value: unknown) => void, onError: (error: unknown) => void): void {
-    this.listeners = [onReply, onError]
-  }
-
-  settle(reply: Wire.Raw): void {
-    this.listeners?.[reply instanceof Error ? 1 : 0](reply)
-  }
 }
 
 /**
@@ -169,7 +138,7 @@ export class Connection {
   }
 
   private execute(delivery: Delivery, how: How): void {
-    const { log, server, timeline, witness } = this.network
+    const { log, server, timeline, ledger } = this.network
     const { args, command, keys, number, program, sentAt } = delivery
     const refused = how.error === undefined ? undefined : Wire.error(how.error)
     const done = refused ?? server.execute(command, program, keys, args)
@@ -184,7 +153,7 @@ export class Connection {
     const script = Wire.scripts.get(program)!
     const request = Wire.decode(script.name, keys, args)
     const vouchers = Wire.vouchers(request, done)
-    for (const [id, ms] of vouchers) witness.vouch(id, sentAt + millis(ms))
+    for (const [id, ms] of vouchers) ledger.vouch(id, sentAt + millis(ms))
     if (how.silent === true || delivery.generation !== this.generation) return
     const reply = how.errorAfter === undefined || done instanceof Error ? done : Wire.error(how.errorAfter)
     this.repliesAt = Math.max(this.repliesAt + 1, timeline.now + this.latency() + (how.replyAfter ?? 0))
@@ -194,7 +163,7 @@ export class Connection {
         if (!this.pending.has(delivery.pending)) return
         log.note(22, number, () => `process ${this.process.index} hears the reply to m${this.process.index}.${number}`)
         this.onMessage()
-        if (!(reply instanceof Error)) this.tellWitness(request, reply, delivery)
+        if (!(reply instanceof Error)) this.tellLedger(request, reply, delivery)
         this.beganAt = delivery.beganAt
         delivery.pending.settle(reply)
         this.beganAt = undefined
@@ -204,11 +173,11 @@ export class Connection {
   }
 
   /** What was confirmed in good time must be believed. */
-  private tellWitness(request: Wire.Request, reply: Wire.Raw, { beganAt, sentAt }: Delivery): void {
+  private tellLedger(request: Wire.Request, reply: Wire.Raw, { beganAt, sentAt }: Delivery): void {
     if (request.name !== "renew") return
     const patience = Math.min(...request.claims.map(({ args }) => args.ttl)) / 8
     if (this.process.monotonic() - beganAt > millis(patience) - 2_000) return
-    for (const [id, ms] of Wire.vouchers(request, reply)) this.network.witness.hears(id, sentAt + millis(ms))
+    for (const [id, ms] of Wire.vouchers(request, reply)) this.network.ledger.hears(id, sentAt + millis(ms))
   }
 
   private latency(): number {
@@ -285,13 +254,3 @@ interface How {
 }
 
 const nameOf = (program: string): string => Wire.scripts.get(program)?.name ?? "?"
-
-/** After these a script has not run. */
-const refusals = [
-  "LOADING Redis is loading the dataset in memory",
-  "READONLY You can't write against a read only replica.",
-  "OOM command not allowed when used memory > 'maxmemory'.",
-  "NOREPLICAS Not enough good replicas to write.",
-  "BUSY Redis is busy running a script.",
-  "MISCONF Redis is configured to save RDB snapshots"
-]

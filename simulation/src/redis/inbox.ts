@@ -1,7 +1,7 @@
 import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
 import { millis } from "../timeline.ts"
-import type { Network } from "./connection.ts"
+import type { Network } from "./network.ts"
 import type { Listener } from "./server.ts"
 
 /**

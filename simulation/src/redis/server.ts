@@ -1,11 +1,11 @@
 import * as Scripts from "../../../packages/dlock-redis/src/internal/scripts.ts"
 import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
+import type { Ledger } from "../ledger.ts"
 import type { Timeline } from "../timeline.ts"
-import type { Witness } from "../witness.ts"
 import { decode, type Request } from "./wire.ts"
 import * as Wire from "./wire.ts"
 
-/** Rules taken out on purpose, to see whether the witness finds what they prevent. */
+/** Rules taken out on purpose, to see whether the ledger finds what they prevent. */
 export interface RedisFlaws {
   /** A leave deletes the lock whoever holds it. */
   readonly deletesBlindly?: boolean
@@ -26,7 +26,7 @@ export interface Listener {
  */
 export class RedisServer {
   private readonly timeline: Timeline
-  private readonly witness: Witness
+  private readonly ledger: Ledger
   private readonly flaws: RedisFlaws
   private readonly locks = new Map<string, Model.Server>()
   private readonly labels = new Map<string, string>()
@@ -37,9 +37,9 @@ export class RedisServer {
   setBack = 0
   private dataWasLost = false
 
-  constructor(timeline: Timeline, witness: Witness, flaws: RedisFlaws) {
+  constructor(timeline: Timeline, ledger: Ledger, flaws: RedisFlaws) {
     this.timeline = timeline
-    this.witness = witness
+    this.ledger = ledger
     this.flaws = flaws
   }
 
@@ -74,7 +74,7 @@ export class RedisServer {
           if (this.flaws.deletesBlindly === true) server = { ...server, holders: server.holders.slice(1) }
           const before = server.queue.length
           const step = Model.leave(server, args, Scripts.markTtl, this.subscribers)
-          if (step.reply._tag === "Released" && before > 0) this.witness.handedOn(request.lock)
+          if (step.reply._tag === "Released" && before > 0) this.ledger.handedOn(request.lock)
           return step
         }, args.id)
         return Wire.leaveReply(reply, this.labels)
@@ -121,20 +121,20 @@ export class RedisServer {
     for (const listener of this.listeners.get(inbox) ?? []) listener.hear(message)
   }
 
-  /** Tells the witness what has changed about the claims of a lock. */
+  /** Tells the ledger what has changed about the claims of a lock. */
   private compare(key: string, before: Model.Server, after: Model.Server, leaving: string | undefined): void {
     if (before.holders === after.holders && before.queue === after.queue) return
     const has = (server: Model.Server, id: string) =>
       server.holders.some((one) => one.id === id) || server.queue.some((one) => one.id === id)
     for (const { id } of [...before.holders, ...before.queue]) {
-      if (!has(after, id)) this.witness.gone(key, id, id !== leaving)
+      if (!has(after, id)) this.ledger.gone(key, id, id !== leaving)
     }
     // Whoever is granted at once has been in the queue for that moment.
     const granted = after.holders.filter((one) => before.holders.every((other) => other.id !== one.id))
     for (const { id } of [...granted, ...after.queue]) {
-      if (!has(before, id)) this.witness.arrived(key, id, !granted.some((one) => one.id === id))
+      if (!has(before, id)) this.ledger.arrived(key, id, !granted.some((one) => one.id === id))
     }
-    for (const { id, token } of granted) this.witness.serverGranted(key, id, BigInt(token))
+    for (const { id, token } of granted) this.ledger.serverGranted(key, id, BigInt(token))
   }
 
   knows(key: string, id: string): boolean {
@@ -171,8 +171,8 @@ export class RedisServer {
 
   private forget(key: string, claims: ReadonlyArray<{ readonly id: string }>): void {
     for (const { id } of claims) {
-      this.witness.forgot(id)
-      this.witness.gone(key, id, true)
+      this.ledger.forgot(id)
+      this.ledger.gone(key, id, true)
     }
   }
 
@@ -193,7 +193,7 @@ export class RedisServer {
       const server = this.lock(key)
       this.forget(key, [...server.holders, ...server.queue])
       this.locks.set(key, Model.flush(server))
-      if (this.setBack > 0) this.witness.forgotTokens(key)
+      if (this.setBack > 0) this.ledger.forgotTokens(key)
     }
     this.dataWasLost = true
   }
@@ -202,8 +202,8 @@ export class RedisServer {
   setClock(by: number): void {
     for (const key of this.locks.keys()) {
       const { holders, queue } = this.lock(key)
-      if (by > 0) { for (const { id } of [...holders, ...queue]) this.witness.forgot(id) }
-      if (by < 0 && this.dataWasLost) this.witness.forgotTokens(key)
+      if (by > 0) { for (const { id } of [...holders, ...queue]) this.ledger.forgot(id) }
+      if (by < 0 && this.dataWasLost) this.ledger.forgotTokens(key)
     }
     this.clockOffset += by
     if (by < 0) this.setBack -= by
@@ -214,7 +214,7 @@ export class RedisServer {
     const before = this.lock(key)
     const server = Model.foreignSet(before, before.now + ms)
     this.locks.set(key, server)
-    if (server.foreign !== before.foreign) this.witness.foreignGranted(key)
+    if (server.foreign !== before.foreign) this.ledger.foreignGranted(key)
   }
 }
 
