@@ -19,6 +19,9 @@ export class Ledger {
   private readonly unordered = new Set<string>()
   /** Claims that ended at the server, for whatever reason. */
   private readonly ended = new Set<string>()
+  /** Claims that were withdrawn, as their process was told. */
+  private readonly left = new Set<string>()
+  private marksLost = false
   /** Until when a claim may be believed at most, by the clock of its process. */
   private readonly vouched = new Map<string, number>()
   /** Until when a claim must be believed at least: its process has heard so. */
@@ -36,6 +39,9 @@ export class Ledger {
 
   /** A claim has a place that it did not have; `waits` where it is not the first. */
   arrived(key: string, id: string, waits: boolean): void {
+    if (this.left.has(id) && !this.marksLost) {
+      this.judge.broken("S4", `${id} has come to ${key} after its end was acknowledged`)
+    }
     if (waits) this.judge.counts.waits++
     const list = this.arrivals.get(key)
     if (list === undefined) this.arrivals.set(key, [id])
@@ -76,6 +82,16 @@ export class Ledger {
         }
       }
     }
+  }
+
+  /** The process has been told that its claim is over: whatever of it is still on its way must find that. */
+  leftForGood(id: string): void {
+    this.left.add(id)
+  }
+
+  /** The server may no longer know of claims that are cancelled. */
+  losesMarks(): void {
+    this.marksLost = true
   }
 
   /** The holder has been released with others in the queue: from now on somebody should get it. */

@@ -79,6 +79,12 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
             const lease = request.success?.[0]?.request_put?.lease
             if (lease !== undefined && believed.has(String(lease))) vouch(String(lease), -Infinity)
             return answer
+          },
+          heard: () => {
+            // A withdrawal looks who is first besides; to sweep a stranger away does not.
+            const [removal, look] = request.success ?? []
+            const left = removal?.request_delete_range?.key?.toString().split("/").at(-1)
+            if (left !== undefined && look?.request_range !== undefined) ledger.leftForGood(left)
           }
         }, limit),
       grant: (id, seconds) =>

@@ -29,6 +29,8 @@ export interface Network {
 export interface Call<A> {
   readonly words: string
   readonly execute: (sentAt: number) => A | Error
+  /** The caller has its answer. */
+  readonly heard?: () => void
 }
 
 const unavailable = (why: string): Error => new Error(`14 UNAVAILABLE: ${why}`)
@@ -116,6 +118,7 @@ export class Calls {
           if (!this.pending.has(settle)) return
           log.note(22, number, () => `process ${process.index} hears the reply to ${name}`)
           this.onMessage()
+          if (!(answer instanceof Error)) call.heard?.()
           settle(answer)
         }))
     }

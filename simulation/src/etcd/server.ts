@@ -12,6 +12,8 @@ export interface EtcdFlaws {
   readonly deletesBlindly?: boolean
   /** A keep-alive makes its lease and what was on it where they are gone. */
   readonly renewalCreates?: boolean
+  /** A claim that is cancelled is taken in all the same. */
+  readonly ignoresMarks?: boolean
   /** No watch ever tells of anything. */
   readonly neverTells?: boolean
 }
@@ -62,6 +64,9 @@ export class EtcdServer {
   }
 
   private flawed(request: ITxnRequest): ITxnRequest {
+    if (this.flaws.ignoresMarks === true) {
+      return { ...request, compare: (request.compare ?? []).filter(({ key }) => !key!.toString().includes("\0")) }
+    }
     const key = request.success?.[0]?.request_delete_range?.key?.toString()
     if (this.flaws.deletesBlindly !== true || key === undefined) return request
     const folder = key.slice(0, key.lastIndexOf("/") + 1)
@@ -194,6 +199,7 @@ export class EtcdServer {
   }
 
   loseData(): void {
+    this.ledger.losesMarks()
     const all = this.keys.all()
     this.forget(all)
     for (const { timer } of this.leases.values()) this.timeline.cancel(timer)
@@ -212,6 +218,7 @@ export class EtcdServer {
 
   /** Leases end before their time, as by another's hand or a clock that jumps. */
   endLeases(which: (index: number) => boolean): void {
+    this.ledger.losesMarks()
     Array.from(this.leases.entries()).forEach(([id, { keys }], index) => {
       if (!which(index)) return
       this.forget(Array.from(keys).flatMap((key) => this.keys.range(key, undefined)))

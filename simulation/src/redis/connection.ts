@@ -174,6 +174,7 @@ export class Connection {
 
   /** What was confirmed in good time must be believed. */
   private tellLedger(request: Wire.Request, reply: Wire.Raw, { beganAt, sentAt }: Delivery): void {
+    if (request.name === "leave") this.network.ledger.leftForGood(request.args.id)
     if (request.name !== "renew") return
     const patience = Math.min(...request.claims.map(({ args }) => args.ttl)) / 8
     if (this.process.monotonic() - beganAt > millis(patience) - 2_000) return

@@ -11,6 +11,8 @@ export interface RedisFlaws {
   readonly deletesBlindly?: boolean
   /** A renewal makes the lock where it is gone. */
   readonly renewalCreates?: boolean
+  /** A claim that is cancelled is taken in all the same. */
+  readonly ignoresMarks?: boolean
   /** No message ever reaches an inbox. */
   readonly neverPushes?: boolean
 }
@@ -61,7 +63,12 @@ export class RedisServer {
     switch (request.name) {
       case "acquire": {
         this.labels.set(request.args.id, request.label)
-        const reply = this.change(request.lock, (server) => Model.acquire(server, request.args, this.subscribers))
+        const { ignoresMarks } = this.flaws
+        const reply = this.change(
+          request.lock,
+          (server) =>
+            Model.acquire(ignoresMarks === true ? { ...server, marks: [] } : server, request.args, this.subscribers)
+        )
         return Wire.acquireReply(reply, this.labels)
       }
       case "refresh": {
@@ -196,6 +203,7 @@ export class RedisServer {
       if (this.setBack > 0) this.ledger.forgotTokens(key)
     }
     this.dataWasLost = true
+    this.ledger.losesMarks()
   }
 
   /** Sets its clock, in microseconds: forward, everything expires early. Tokens may repeat once it was behind itself. */
