@@ -47,13 +47,15 @@ export const make = ({ claims, fork, leases, port, stir }: Desk, turns: Turns, m
         forget(entry)
         return { _tag: mismatched ? "CapacityMismatch" : busy ? "Busy" : "Gone" }
       }
-      entry.created = view.own
       const mismatched = Queue.isMismatched(claim, view)
-      if (mismatched || (mode === "try" && !Queue.isGranted(claim, view))) {
+      // It was held, had gone, and this request has put it there anew: the grant was for another place.
+      const displaced = entry.state === "held" && entry.created !== view.own
+      if (mismatched || displaced || (mode === "try" && !Queue.isGranted(claim, view))) {
         yield* Effect.ignore(port.txn(Queue.leave(entry.names, claim, view.own, undefined)))
         forget(entry)
-        return { _tag: mismatched ? "CapacityMismatch" : "Busy" }
+        return { _tag: displaced ? "Gone" : mismatched ? "CapacityMismatch" : "Busy" }
       }
+      entry.created = view.own
       if (entry.state === "held") return turns.isGranted(entry, lease)
       yield* turns.settle(entry, view)
       return yield* standing(entry)
