@@ -43,6 +43,8 @@ export interface Plan {
   readonly quiet: boolean
   readonly drifts: boolean
   readonly interop: boolean
+  /** Nobody is ever told of anything unasked: that costs time, and nothing else. */
+  readonly deaf: boolean
   /** 1 for mutexes; above it each claim asks for one permit or more. */
   readonly capacity: number
   readonly keys: ReadonlyArray<string>
@@ -153,6 +155,7 @@ export const make = (seed: number, backend: BackendName): Plan => {
     quiet,
     drifts: random.chance(0.5),
     interop: backend === "redis" && random.chance(0.15),
+    deaf: !quiet && random.chance(0.1),
     capacity: random.pick([1, 1, 1, 3]),
     keys,
     processes,

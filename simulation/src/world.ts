@@ -68,8 +68,8 @@ const live = (settings: Settings): Result => {
   const faults = new Faults(seed, plan.often, plan.healedAt, settings.only)
   const network = { seed, timeline, log, faults, ledger }
   const backend: Backend = backendName === "redis"
-    ? Redis.make(network, plan, variant?.redis ?? {})
-    : Etcd.make(network, plan, variant?.etcd ?? {})
+    ? Redis.make(network, plan, { neverPushes: plan.deaf, ...variant?.redis })
+    : Etcd.make(network, plan, { neverTells: plan.deaf, ...variant?.etcd })
   witness.server = backend
 
   const clients = plan.processes.map((programs, index): Client => {

@@ -38,6 +38,8 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     const own = new Set<Stream>()
     streams.set(process.index, own)
     let told = 0
+    /** Requests of each claim for a place that have been sent and not answered. */
+    const unheard = new Map<string, number>()
 
     const keepAlive = (id: string, limit?: number) =>
       mine.call({
@@ -80,11 +82,19 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
             if (lease !== undefined && believed.has(String(lease))) vouch(String(lease), -Infinity)
             return answer
           },
+          sent: () => {
+            const entering = claimIn(request.success?.[0]?.request_put?.key)
+            if (entering !== undefined) unheard.set(entering, (unheard.get(entering) ?? 0) + 1)
+          },
           heard: () => {
+            const entering = claimIn(request.success?.[0]?.request_put?.key)
+            if (entering !== undefined) unheard.set(entering, unheard.get(entering)! - 1)
             // A withdrawal looks who is first besides; to sweep a stranger away does not.
-            const [removal, look] = request.success ?? []
-            const left = removal?.request_delete_range?.key?.toString().split("/").at(-1)
-            if (left !== undefined && look?.request_range !== undefined) ledger.leftForGood(left)
+            const [removal, look, mark] = request.success ?? []
+            const left = look?.request_range === undefined ? undefined : claimIn(removal?.request_delete_range?.key)
+            if (left === undefined) return
+            // Without a mark it may be the first of two, where a request is still on its way.
+            if (mark !== undefined || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
           }
         }, limit),
       grant: (id, seconds) =>
@@ -169,3 +179,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     lateness: () => server.lateness + Math.max(0, foreignUntil - timeline.now) / 1_000
   }
 }
+
+/** The claim whose key this is. */
+const claimIn = (key: unknown): string | undefined =>
+  Buffer.isBuffer(key) ? key.toString().split("/").at(-1) : undefined

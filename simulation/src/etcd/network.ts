@@ -29,7 +29,9 @@ export interface Network {
 export interface Call<A> {
   readonly words: string
   readonly execute: (sentAt: number) => A | Error
-  /** The caller has its answer. */
+  /** It is sent, once or twice. */
+  readonly sent?: () => void
+  /** The caller has the answer to what was sent. */
   readonly heard?: () => void
 }
 
@@ -100,6 +102,7 @@ export class Calls {
       number,
       () => `process ${process.index} sends ${name}: ${call.words}${fault === undefined ? "" : `  [${fault.kind}]`}`
     )
+    call.sent?.()
     const settle = (answer: unknown): void => {
       if (!this.pending.delete(settle)) return
       stop()
