@@ -22,7 +22,10 @@ export const campaign = async (
     new Promise((resolve, reject) => {
       const workerData: Share = { backend, from: from + nth, to: from + seeds, step: threads }
       const worker = new Worker(new URL("./worker.ts", import.meta.url), { workerData })
-      worker.on("message", (part: Tally.Tally) => Tally.merge(tally, part))
+      worker.on("message", (part: Tally.Tally) => {
+        Tally.merge(tally, part)
+        for (const seed of part.broken) say(`${backend}: seed ${seed} breaks a promise`)
+      })
       worker.on("error", reject)
       worker.on("exit", () => resolve())
     })

@@ -66,6 +66,10 @@ export const start = (
     // Where the locker was closed under them, they must come to an end by themselves.
     yield* Fiber.awaitAll(programs)
     client.done = true
+    // This one is still there.
+    const fibers = process.fibers - 1
+    if (fibers > 0) witness.broken("S8", `${fibers} fibers of process ${process.index} are left`)
+    if (process.timers > 0) witness.broken("S8", `${process.timers} timers of process ${process.index} are left`)
   })
   process.run(all)
 }

@@ -44,7 +44,7 @@ export interface Fault {
   readonly kind: Kind
 }
 
-const messageWeights: Readonly<Record<MessageFault, number>> = {
+export const messageWeights: Readonly<Record<MessageFault, number>> = {
   "request lost": 3,
   "reply lost": 3,
   "request late": 4,
@@ -55,7 +55,7 @@ const messageWeights: Readonly<Record<MessageFault, number>> = {
   "error after": 1
 }
 
-const pushWeights: Readonly<Record<PushFault, number>> = { "push lost": 3, "push late": 3, "push twice": 2 }
+export const pushWeights: Readonly<Record<PushFault, number>> = { "push lost": 3, "push late": 3, "push twice": 2 }
 
 /**
  * The faults of a world. Each has a name that says where it strikes, and whether it does depends on the seed and that name

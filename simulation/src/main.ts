@@ -47,7 +47,7 @@ const many = async ({ backends, from, seeds }: Flags): Promise<boolean> => {
     const seconds = ((performance.now() - started) / 1_000).toFixed(1)
     say(`\n${Tally.table(`${backend}: ${seconds} s`, tally)}`)
     for (const seed of tally.broken.slice(0, 3)) explain(backend, seed, undefined)
-    const reason = Tally.voidBecause(tally)
+    const reason = Tally.voidBecause(backend, tally)
     if (reason !== undefined) say(`  void: ${reason}, so it proves nothing`)
     good &&= tally.broken.length === 0 && reason === undefined
   }

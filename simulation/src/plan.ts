@@ -1,4 +1,4 @@
-import type { Incident } from "./faults.ts"
+import { type Incident, type Kind, messageWeights, pushWeights } from "./faults.ts"
 import { Random } from "./random.ts"
 import { millis } from "./timeline.ts"
 
@@ -105,6 +105,11 @@ const incidentsOf: Readonly<Record<BackendName, Readonly<Partial<Record<Incident
   }
 }
 
+/** All that can go wrong on a backend. */
+export const kindsOf = (backend: BackendName): ReadonlyArray<Kind> =>
+  [messageWeights, pushWeights, incidentsOf[backend]].flatMap((weights) => Object.keys(weights) as Array<Kind>)
+
+/** What a seed decides. */
 export const make = (seed: number, backend: BackendName): Plan => {
   const random = Random.of(seed, 10, backend === "redis" ? 0 : 1)
   const quiet = random.chance(0.15)

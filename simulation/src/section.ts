@@ -29,7 +29,6 @@ export class Section {
   pausedBefore = 0
   /** The lease, once it is in. */
   holding: Holding | undefined
-  enteredAt = 0
   lastStepAt = 0
   lateSteps = 0
   /** Its fiber has been interrupted from outside. */

@@ -65,7 +65,7 @@ export class Witness {
     const token = section.holding!.fencingToken
     const id = section.id!
     section.state = "inside"
-    section.enteredAt = section.lastStepAt = now
+    section.lastStepAt = now
     this.asking.delete(section)
     this.inside.add(section)
     this.judge.counts.grants++
