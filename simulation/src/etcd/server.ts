@@ -91,11 +91,14 @@ export class EtcdServer {
     this.leases.set(id, { ttl, keys, expiresAt, timer })
   }
 
-  /** Zero where there is no such lease, or its time is over and its end only a matter of moments. */
+  /** Zero where there is no such lease. One whose time is over gets no answer before its end. */
   keepAlive(id: string): number {
     const lease = this.leases.get(id)
     if (lease === undefined) return this.flaws.renewalCreates === true ? this.revive(id) : 0
-    if (this.timeline.now >= lease.expiresAt) return 0
+    if (this.timeline.now >= lease.expiresAt) {
+      this.end(id, true)
+      return 0
+    }
     this.timeline.cancel(lease.timer)
     this.keep(id, lease)
     return lease.ttl
