@@ -13,6 +13,10 @@ import { type EtcdFlaws, EtcdServer } from "./server.ts"
 import { type Listeners, Stream } from "./stream.ts"
 import { wordsOf } from "./words.ts"
 
+/** With what the leases and claims of another library's client begin here, and how many seconds they live at most. */
+const foreign = "foreign-"
+const mostForeign = 5
+
 /** Milliseconds: the store's default. */
 const callLimit = 2_000
 
@@ -26,6 +30,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
   /** What the owner of a lease may believe of it, by its own clock. */
   const believed = new Map<string, number>()
   let foreigners = 0
+  const foreignFor = millis(mostForeign * 1_000 + server.lateness)
   let foreignUntil = 0
 
   const vouch = (lease: string, until: number): void => {
@@ -137,6 +142,8 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         case "data lost":
           network.upAt = Math.max(network.upAt, until)
           server.restart()
+          // Another library's lease too has its whole time again.
+          if (foreignUntil > timeline.now) foreignUntil = Math.max(foreignUntil, timeline.now + foreignFor)
           if (kind === "data lost") {
             server.loseData()
             for (const key of plan.keys) ledger.forgotTokens(prefix + key)
@@ -163,19 +170,19 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           for (const stream of streams.get(process) ?? []) stream.goSilent(until - timeline.now)
           return
         case "foreign lock": {
-          const seconds = Math.min(5, Math.ceil(duration / 1_000_000))
-          const lease = String(++foreigners)
+          const seconds = Math.min(mostForeign, Math.ceil(duration / 1_000_000))
+          const lease = `${foreign}${++foreigners}`
           server.grant(lease, seconds)
           server.txn({
             success: [{ request_put: { key: Buffer.from(`${lock}/${lease}`), value: Buffer.alloc(0), lease } }]
           })
-          foreignUntil = timeline.now + millis(Math.max(2, seconds) * 1_000 + server.lateness)
+          foreignUntil = Math.max(foreignUntil, timeline.now + foreignFor)
           return
         }
       }
     },
     heal: () => {},
-    leftovers: () => server.leftovers(),
+    leftovers: () => server.leftovers().filter((what) => !what.includes(foreign)),
     lateness: () => server.lateness + Math.max(0, foreignUntil - timeline.now) / 1_000
   }
 }
