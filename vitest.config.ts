@@ -20,7 +20,7 @@ export default defineConfig({
         test: {
           ...shared,
           name: "main",
-          include: ["packages/*/test/**/*.test.ts", "{testing,examples,bench,torture}/test/**/*.test.ts"],
+          include: ["packages/*/test/**/*.test.ts", "{testing,examples,bench,torture,simulation}/test/**/*.test.ts"],
           provide: { ioredisLine: "6" },
           typecheck: {
             enabled: true,

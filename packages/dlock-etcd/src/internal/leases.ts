@@ -110,6 +110,8 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
       Effect.matchEffect(this.port.grant(id, seconds), {
         onSuccess: ({ sentAt, value }) => {
           this.granting.delete(seconds)
+          // Over by the time at which a second request found it there: whoever waits for one asks anew.
+          if (value <= 0) return Effect.asVoid(Deferred.succeed(done, undefined))
           const lease = new Lease<Claim>(id, value * 1_000, sentAt)
           lease.lastUsedAt = this.now()
           const same = this.byLength.get(seconds)

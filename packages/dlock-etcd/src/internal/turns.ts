@@ -37,9 +37,12 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
       }
     )
 
-  /** What the holder is told it may believe; whoever tells it nothing more lets the claim go with that. */
+  /**
+   * What the holder is told it may believe; whoever tells it nothing more lets the claim go with that. Not at once where
+   * it is too late already: the holder asks once more under the same id then, and must not meet its own withdrawal.
+   */
   const believe = (entry: Entry, lease: Lease<Entry>): bigint => {
-    entry.until = toMillis(lease.confirmedAt) + lease.ttl
+    entry.until = Math.max(toMillis(lease.confirmedAt) + lease.ttl, now() + askedAgainWithin)
     return lease.confirmedAt
   }
 
@@ -200,5 +203,6 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
 export type Turns = ReturnType<typeof make>
 
 const guardDelay = 30
+const askedAgainWithin = 1_000
 const guardAnewDelay = 1_000
 const lookPause = 200

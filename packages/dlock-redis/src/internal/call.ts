@@ -12,6 +12,21 @@ export interface Client {
   readonly send: (command: "evalsha" | "eval", program: string, call: Call) => Promise<unknown>
 }
 
+/** Time as `Pending` needs it, in milliseconds. */
+export interface Timers {
+  readonly now: () => number
+  /** Returns the way to stop it. */
+  readonly after: (millis: number, run: () => void) => () => void
+}
+
+const timers: Timers = {
+  now: () => performance.now(),
+  after: (millis, run) => {
+    const timer = setTimeout(run, millis).unref()
+    return () => clearTimeout(timer)
+  }
+}
+
 /**
  * Calls without a reply. Those of one limit end in the order in which they were sent, so one timer looks after the
  * oldest of them: a timer for each would cost more than the call.
@@ -19,10 +34,12 @@ export interface Client {
 export class Pending {
   private readonly queues = new Map<number, Queue>()
   private readonly longest: number
+  private readonly time: Timers
 
   /** Milliseconds, beyond which no call goes. */
-  constructor(longest: number) {
+  constructor(longest: number, time: Timers = timers) {
     this.longest = longest
+    this.time = time
   }
 
   /** The calls that may take so long. */
@@ -31,7 +48,7 @@ export class Pending {
     let queue = this.queues.get(millis)
     if (queue === undefined) {
       if (this.queues.size >= mostQueues) this.forgetIdle()
-      queue = new Queue(millis)
+      queue = new Queue(millis, this.time)
       this.queues.set(millis, queue)
     }
     return queue
@@ -42,9 +59,16 @@ export class Pending {
     for (const queue of this.queues.values()) queue.lost()
   }
 
+  /** Leaves no timer behind. */
+  close(): void {
+    for (const queue of this.queues.values()) queue.close()
+  }
+
   private forgetIdle(): void {
     for (const [limit, queue] of this.queues) {
-      if (queue.size === 0) this.queues.delete(limit)
+      if (queue.size > 0) continue
+      queue.close()
+      this.queues.delete(limit)
     }
   }
 }
@@ -64,10 +88,12 @@ class Queue {
   private calls: Array<Sent> = []
   private first = 0
   private readonly limit: number
-  private timer: NodeJS.Timeout | undefined
+  private readonly time: Timers
+  private stop: (() => void) | undefined
 
-  constructor(limit: number) {
+  constructor(limit: number, time: Timers) {
     this.limit = limit
+    this.time = time
   }
 
   get size(): number {
@@ -75,9 +101,9 @@ class Queue {
   }
 
   add(fail: (failure: CallFailure) => void): Sent {
-    const sent = { dueAt: performance.now() + this.limit, fail }
+    const sent = { dueAt: this.time.now() + this.limit, fail }
     this.calls.push(sent)
-    this.timer ??= setTimeout(this.look, this.limit).unref()
+    this.stop ??= this.time.after(this.limit, this.look)
     return sent
   }
 
@@ -89,15 +115,20 @@ class Queue {
     return true
   }
 
+  close(): void {
+    this.stop?.()
+    this.stop = undefined
+  }
+
   lost(): void {
     this.failWhile(() => true, connectionLost)
   }
 
   private readonly look = (): void => {
-    const now = performance.now()
+    const now = this.time.now()
     this.failWhile((dueAt) => dueAt <= now, silent)
     const next = this.calls[this.first]
-    this.timer = next && setTimeout(this.look, Math.max(1, next.dueAt - now)).unref()
+    this.stop = next && this.time.after(Math.max(1, next.dueAt - now), this.look)
   }
 
   private failWhile(ends: (dueAt: number) => boolean, failure: CallFailure): void {

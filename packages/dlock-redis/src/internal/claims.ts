@@ -60,9 +60,13 @@ export class Claims {
     this.noLongerWaits(entry)
   }
 
-  /** Has every waiting claim, or every one of a lock, ask at once. */
+  /** Has every waiting claim, or every one of a lock, ask at once; one that has just asked, once it has its answer. */
   hurry(now: number, lock?: string): void {
-    this.waiting.hurry(now, lock)
+    for (const entry of this.entries.values()) {
+      if (lock !== undefined && entry.names.lock !== lock) continue
+      entry.hurriedAt = now
+      entry.refreshAt = Math.min(entry.refreshAt, now)
+    }
     this.stirred.openUnsafe()
   }
 

@@ -80,6 +80,7 @@ export const open: (
     const confirmed = confirming && lookingAround(confirming)
     const together = gathering(commands)
     const pending = new Pending(options.callLimit)
+    yield* Effect.addFinalizer(() => Effect.sync(() => pending.close()))
     if (!isCluster(commands)) commands.on("close", () => pending.lost())
     return {
       run: runner(clock, {

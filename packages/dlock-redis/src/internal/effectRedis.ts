@@ -58,6 +58,8 @@ export const open: (
   yield* FiberHandle.run(subscription, listen)
   yield* Effect.timeoutOption(listening.await, limits.connectTimeout)
 
+  const pending = new Pending(limits.callLimit)
+  yield* Effect.addFinalizer(() => Effect.sync(() => pending.close()))
   const run = runner(clock, {
     ready: () => true,
     send: (command, program, { args, keys }) =>
@@ -66,7 +68,7 @@ export const open: (
           Effect.mapError((error) => error.cause)
         )
       )
-  }, new Pending(limits.callLimit))
+  }, pending)
   return {
     run,
     slotted: false,

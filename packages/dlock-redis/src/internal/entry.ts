@@ -24,6 +24,8 @@ export class Entry implements Tally {
   ahead: Ahead = alone
   /** Milliseconds of monotonic time; set while it is queued. */
   refreshAt = Infinity
+  /** Milliseconds: when there was last reason to ask at once. An answer to what was sent before does not settle it. */
+  hurriedAt = -Infinity
   /** When the last request was sent that the server answered with a place. */
   confirmedAt = 0n
 

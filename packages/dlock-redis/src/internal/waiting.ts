@@ -37,14 +37,6 @@ export class Waiting {
     if (group.entries.size === 0) this.groups.delete(entry.names.lock)
   }
 
-  /** Has every waiting claim, or every one of a lock, ask at once. */
-  hurry(now: number, lock?: string): void {
-    for (const group of this.groups.values()) {
-      if (lock !== undefined && group.names.lock !== lock) continue
-      for (const entry of group.entries.values()) entry.refreshAt = Math.min(entry.refreshAt, now)
-    }
-  }
-
   /** The earliest time at which a claim must ask; `Infinity` where none waits. */
   nextAt(): number {
     let next = Infinity
@@ -68,6 +60,10 @@ export class Waiting {
    * `retryInterval` in the first case, and when the holder's time is over in both.
    */
   schedule(entry: Entry, sentAt: number, holder: { remaining: number; foreign: boolean } | undefined): void {
+    if (entry.hurriedAt > sentAt) {
+      entry.refreshAt = entry.hurriedAt
+      return
+    }
     entry.refreshAt = sentAt + refreshPeriod(entry)
     if (entry.ahead.place !== 0 || holder === undefined) return
     if (holder.foreign) entry.refreshAt = Math.min(entry.refreshAt, sentAt + this.retryInterval)

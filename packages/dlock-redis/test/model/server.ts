@@ -25,8 +25,13 @@ export interface Holding {
 
 export interface Server {
   readonly now: number
-  /** The last token. The server's clock in µs stands behind it, so a lost counter does not take it back. */
+  /** The last token; 0 where it is lost. */
   readonly last: number
+  /**
+   * The server's clock in µs, below which no token is granted. It stands still at 0 where tokens only count up, for a
+   * search that must not tell moments apart: then a lost token is not forgotten.
+   */
+  readonly micros: number
   /** When the key of a client that is not ours expires. */
   readonly foreign: number | undefined
   readonly holders: ReadonlyArray<Holding>
@@ -84,11 +89,12 @@ export type RenewReply = "ok" | "expired" | "replaced"
 
 export type LeaveReply = { readonly _tag: "Released" } | Situation & { readonly _tag: "Cancelled" | "NotHeld" }
 
-export const empty: Server = { now: 0, last: 0, foreign: undefined, holders: [], queue: [], marks: [] }
+export const empty: Server = { now: 0, micros: 0, last: 0, foreign: undefined, holders: [], queue: [], marks: [] }
 
 /** A lock while one script runs on it. */
 interface Draft {
   readonly now: number
+  readonly micros: number
   last: number
   readonly foreign: number | undefined
   holders: Array<Holding>
@@ -100,6 +106,7 @@ interface Draft {
 
 const state = (server: Server): Draft => ({
   now: server.now,
+  micros: server.micros,
   last: server.last,
   foreign: server.foreign,
   holders: [...server.holders],
@@ -112,6 +119,7 @@ const state = (server: Server): Draft => ({
 const done = <Reply>(draft: Draft, reply: Reply): Step<Reply> => ({
   server: {
     now: draft.now,
+    micros: draft.micros,
     last: draft.last,
     foreign: draft.foreign,
     holders: draft.holders,
@@ -156,7 +164,7 @@ const extend = (draft: Draft, id: string, time: number): number | undefined => {
 /** The lock expires at the entry's deadline and its guard: a grant does not lengthen what the waiter was promised. */
 const grant = (draft: Draft, entry: Entry, asking: ReadonlyArray<string>): void => {
   const { capacity, deadline, guard, id, inbox, permits } = entry
-  draft.last += 1
+  draft.last = Math.max(draft.last + 1, draft.micros)
   drop(draft, id)
   draft.holders.push({ id, token: draft.last, permits, capacity, expiry: deadline + guard })
   draft.grants.push(id)
@@ -193,7 +201,7 @@ const answer = (draft: Draft, id: string): ClaimReply => {
   const mine = held(draft, id)
   if (mine !== undefined) return { _tag: "Granted", token: mine.token }
   const place = draft.queue.findIndex((entry) => entry.id === id)
-  return { _tag: "Queued", floor: draft.last, place, ...situation(draft) }
+  return { _tag: "Queued", floor: draft.last || Math.max(0, draft.micros - 1), place, ...situation(draft) }
 }
 
 const capacityInUse = (draft: Draft): number | undefined =>
@@ -322,6 +330,7 @@ export const advance = (server: Server, ticks: number): Server => {
   const now = server.now + ticks
   return {
     now,
+    micros: server.micros,
     last: server.last,
     foreign: server.foreign !== undefined && server.foreign > now ? server.foreign : undefined,
     holders: server.holders.filter((one) => one.expiry > now),
@@ -340,4 +349,9 @@ export const foreignSet = (server: Server, expiry: number): Server =>
 export const foreignDel = (server: Server): Server => ({ ...server, foreign: undefined })
 
 /** Everything is gone; tokens go on by the server's clock. */
-export const flush = (server: Server): Server => ({ ...empty, now: server.now, last: server.last })
+export const flush = (server: Server): Server => ({
+  ...empty,
+  now: server.now,
+  micros: server.micros,
+  last: server.micros > 0 ? 0 : server.last
+})

@@ -36,8 +36,10 @@ export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
 export const make = Effect.fnUntraced(function*(settings: Settings) {
   const store = yield* LockStore
   const time = yield* Time.make
-  const fork = yield* FiberSet.makeRuntime<never>()
   const limits = new Limits(time)
+  // Last of all: what the fibers below have under way is limited until they end.
+  yield* Effect.addFinalizer(() => Effect.sync(() => limits.close()))
+  const fork = yield* FiberSet.makeRuntime<never>()
   const withdraw = withdrawals({ store, time, limits, fork })
   const means = { store, time, limits, withdraw }
   const renewals = new Renewals(time, store, fork)
@@ -170,7 +172,6 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     )
   }
 
-  yield* Effect.addFinalizer(() => Effect.sync(() => limits.close()))
   yield* store.losses.pipe(
     Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now()))),
     Effect.forkScoped

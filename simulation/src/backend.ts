@@ -1,0 +1,23 @@
+import type { LockStore } from "effect-dlock"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { IncidentPlan } from "./plan.ts"
+import type { Process } from "./process.ts"
+import type { Server } from "./witness.ts"
+
+/** A server of one kind, the network before it, and the store over that. */
+export interface Backend extends Server {
+  /** The store of a process, over a port of its own. `onMessage` is called at each message of its connection. */
+  readonly open: (
+    process: Process,
+    onMessage: () => void
+  ) => Effect.Effect<LockStore["Service"], never, Scope.Scope>
+  /** Has something happen to the server or the network. */
+  readonly strike: (incident: IncidentPlan) => void
+  /** From now on nothing goes wrong. */
+  readonly heal: () => void
+  /** What is left of locks at the server. */
+  readonly leftovers: () => ReadonlyArray<string>
+  /** How much longer than its time to live and guard a claim may stand: milliseconds. */
+  readonly lateness: () => number
+}

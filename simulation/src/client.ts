@@ -1,0 +1,85 @@
+import { Locker, LockStore } from "effect-dlock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import { withPermits } from "./permits.ts"
+import type { Process } from "./process.ts"
+import * as Program from "./program.ts"
+import type { Scene } from "./scene.ts"
+import { prefix, type Section } from "./section.ts"
+import type { Variant } from "./variants.ts"
+
+/** A process while its programs run. */
+export interface Client {
+  readonly process: Process
+  readonly sections: ReadonlyArray<ReadonlyArray<Section>>
+  readonly closing: Deferred.Deferred<void>
+  /** Programs that run now, by the number of their section. */
+  readonly running: Map<number, Fiber.Fiber<void>>
+  /** Interrupts that wait for a message: how many more, and of which section. */
+  readonly armed: Array<{ left: number; readonly section: number }>
+  done: boolean
+}
+
+/** Starts a process: its layer, and its programs over it. */
+export const start = (
+  client: Client,
+  { backend, plan, timeline, witness }: Scene,
+  variant: Variant | undefined
+): void => {
+  const { process } = client
+  const heed = () => {
+    for (const armed of client.armed.slice()) {
+      if (--armed.left > 0) continue
+      client.armed.splice(client.armed.indexOf(armed), 1)
+      interrupt(client, armed.section, timeline.now)
+    }
+  }
+  const store = Effect.map(backend.open(process, heed), (store) => {
+    const wide = withPermits(store, plan.capacity)
+    return variant?.store?.(wide, process) ?? wide
+  })
+  const layer = Locker.layer({ prefix, holder: `process-${process.index}` }).pipe(
+    Layer.provide(Layer.effect(LockStore, store))
+  )
+  const program = (locker: Locker["Service"], sections: ReadonlyArray<Section>) =>
+    Effect.forEach(sections, (section) =>
+      Effect.gen(function*() {
+        yield* Effect.sleep(section.plan.delay)
+        const fiber = yield* Effect.forkDetach(Program.run(witness, locker, section), { startImmediately: true })
+        client.running.set(section.plan.number, fiber)
+        yield* Fiber.await(fiber)
+        client.running.delete(section.plan.number)
+      }), { discard: true })
+  const all = Effect.gen(function*() {
+    const programs = yield* Effect.scoped(Effect.gen(function*() {
+      const locker = Context.get(yield* Layer.build(layer), Locker)
+      const programs = yield* Effect.forEach(
+        client.sections,
+        (sections) => Effect.forkDetach(program(locker, sections))
+      )
+      yield* Effect.raceFirst(Fiber.awaitAll(programs), Deferred.await(client.closing))
+      return programs
+    }))
+    // Where the locker was closed under them, they must come to an end by themselves.
+    yield* Fiber.awaitAll(programs)
+    client.done = true
+    // This one is still there.
+    const fibers = process.fibers - 1
+    if (fibers > 0) witness.broken("S8", `${fibers} fibers of process ${process.index} are left`)
+    if (process.timers > 0) witness.broken("S8", `${process.timers} timers of process ${process.index} are left`)
+  })
+  process.run(all)
+}
+
+/** Interrupts the program of a section, if it runs. */
+export const interrupt = ({ running, sections }: Client, number: number, now: number): void => {
+  const section = sections.flat().find(({ plan }) => plan.number === number)
+  const fiber = running.get(number)
+  if (section === undefined || fiber === undefined) return
+  if (!section.interrupted && section.state === "asking") section.hurries(now)
+  section.interrupted = true
+  fiber.interruptUnsafe()
+}

@@ -1,0 +1,42 @@
+import type { Plan } from "./plan.ts"
+import type { Scene } from "./scene.ts"
+import { millis } from "./timeline.ts"
+
+/** How long a claim stands at the server at most: milliseconds. An etcd counts in seconds, and two at least. */
+const longestClaim = ({ backend, mostTtl }: Plan): number => {
+  const kept = mostTtl + Math.max(100, mostTtl / 10)
+  return backend === "redis" ? kept : Math.max(2_000, Math.ceil(kept / 1_000) * 1_000)
+}
+
+/**
+ * How long nothing may happen on a key for which somebody waits, once nothing goes wrong any more: milliseconds. The
+ * longest time for which a claim stands that nobody ends, the time after which the next one looks for itself, calls, and
+ * the longest time between two steps.
+ */
+export const progressWithin = (plan: Plan): number =>
+  longestClaim(plan) + Math.max(1_000, plan.mostTtl / 3) * 1.3 + 4_000 + plan.mostPause
+
+/** What must be true once everybody is gone. */
+export const inspect = ({ backend, clients, judge, plan, timeline }: Scene): void => {
+  for (const { done, process, sections } of clients) {
+    if (process.defects.length > 0) {
+      judge.broken("S8", `a fiber of process ${process.index} died: ${process.defects[0]}`)
+    }
+    if (process.dead) continue
+    for (const section of sections.flat()) {
+      if (section.state !== "over") judge.broken("S6", `${section.title} is ${section.state} and never ends`)
+    }
+    if (!done) judge.broken("S6", `process ${process.index} never ends`)
+  }
+  if (judge.violation !== undefined) return
+  // What is yet to go wrong does, and what is on its way arrives; then the times to live are over.
+  timeline.pass(Math.max(timeline.now, plan.healedAt + 2))
+  timeline.pass(timeline.now + (plan.quiet ? millis(50) : millis(longestClaim(plan) + 100 + backend.lateness())))
+  for (const { process } of clients) {
+    if (process.dead) continue
+    if (process.fibers > 0) judge.broken("S8", `${process.fibers} fibers of process ${process.index} are left`)
+    if (process.timers > 0) judge.broken("S8", `${process.timers} timers of process ${process.index} are left`)
+  }
+  const left = backend.leftovers()
+  if (left.length > 0) judge.broken("S4", `left at the server: ${left.join(", ")}`)
+}

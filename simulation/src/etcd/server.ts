@@ -1,0 +1,263 @@
+import type { ITxnRequest, ITxnResponse } from "etcd3"
+import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/port.ts"
+import type { Ledger } from "../ledger.ts"
+import type { Event, Timeline } from "../timeline.ts"
+import { millis } from "../timeline.ts"
+import { Keys, type KeyValue } from "./store.ts"
+import { Watching } from "./watching.ts"
+
+/** Rules taken out on purpose. */
+export interface EtcdFlaws {
+  /** A leave deletes the first of the queue, whoever it is. */
+  readonly deletesBlindly?: boolean
+  /** A keep-alive makes its lease and what was on it where they are gone. */
+  readonly renewalCreates?: boolean
+  /** A claim that is cancelled is taken in all the same. */
+  readonly ignoresMarks?: boolean
+  /** No watch ever tells of anything. */
+  readonly neverTells?: boolean
+}
+
+interface Lease {
+  readonly ttl: number
+  readonly keys: Set<string>
+  expiresAt: number
+  timer: Event
+}
+
+/** What the server says instead of an answer. */
+export const refusal = (words: string): Error => new Error(`etcdserver: ${words}`)
+
+/** One etcd: keys, leases that expire a little late, and watches. */
+export class EtcdServer {
+  readonly keys = new Keys()
+  readonly watching: Watching
+  /** By how much a lease may outlive its time, in milliseconds: its end is looked for twice a second, and proposed. */
+  lateness = 1_000
+  private readonly leases = new Map<string, Lease>()
+  private readonly dead = new Map<string, ReadonlyArray<KeyValue>>()
+  private readonly timeline: Timeline
+  private readonly ledger: Ledger
+  private readonly flaws: EtcdFlaws
+  private readonly late: () => number
+  /** Seconds: one and a half election timeouts. */
+  private readonly leastTtl: number
+
+  constructor(timeline: Timeline, ledger: Ledger, flaws: EtcdFlaws, late: () => number, leastTtl: number) {
+    this.leastTtl = leastTtl
+    this.timeline = timeline
+    this.ledger = ledger
+    this.flaws = flaws
+    this.watching = new Watching(timeline, this.keys, flaws.neverTells !== true)
+    this.late = late
+  }
+
+  txn(request: ITxnRequest): ITxnResponse | Error {
+    const changes = this.keys.txn(this.flawed(request), (id) => this.leases.has(id))
+    if ("leaseGone" in changes) return refusal("requested lease not found")
+    for (const one of changes.put) {
+      this.leases.get(one.lease)!.keys.add(one.key)
+      this.tellArrival(one)
+    }
+    this.removed(changes.deleted, false)
+    return changes.response
+  }
+
+  private flawed(request: ITxnRequest): ITxnRequest {
+    if (this.flaws.ignoresMarks === true) return withoutMarks(request)
+    const key = request.success?.[0]?.request_delete_range?.key?.toString()
+    if (this.flaws.deletesBlindly !== true || key === undefined) return request
+    const folder = key.slice(0, key.lastIndexOf("/") + 1)
+    const [first] = this.keys.range(folder, `${folder.slice(0, -1)}0`).toSorted((a, b) => a.created - b.created)
+    const success = request.success!.map((operation, index) =>
+      index === 0 && first !== undefined ? { request_delete_range: { key: Buffer.from(first.key) } } : operation
+    )
+    return { ...request, compare: [], success }
+  }
+
+  /** Returns the seconds that it granted. */
+  grant(id: string, seconds: number): number | Error {
+    if (this.leases.has(id)) return refusal("lease already exists")
+    const ttl = Math.max(this.leastTtl, seconds)
+    this.keep(id, { ttl, keys: new Set() })
+    return ttl
+  }
+
+  private keep(id: string, { keys, ttl }: { readonly ttl: number; readonly keys: Set<string> }): void {
+    const expiresAt = this.timeline.now + millis(ttl * 1_000)
+    const timer = this.timeline.at(expiresAt + this.late(), () => this.end(id, true))
+    this.leases.set(id, { ttl, keys, expiresAt, timer })
+  }
+
+  /** Zero where there is no such lease. One whose time is over gets no answer before its end. */
+  keepAlive(id: string): number {
+    const lease = this.leases.get(id)
+    if (lease === undefined) return this.flaws.renewalCreates === true ? this.revive(id) : 0
+    if (this.timeline.now >= lease.expiresAt) {
+      this.end(id, true)
+      return 0
+    }
+    this.timeline.cancel(lease.timer)
+    this.keep(id, lease)
+    return lease.ttl
+  }
+
+  private revive(id: string): number {
+    const keys = this.dead.get(id)
+    if (keys === undefined) return 0
+    this.keep(id, { ttl: this.leastTtl, keys: new Set(keys.map(({ key }) => key)) })
+    for (const one of keys) this.keys.restore(one)
+    return this.leastTtl
+  }
+
+  inspect(id: string): LeaseState {
+    const lease = this.leases.get(id)
+    if (lease === undefined) return { ttl: -1, keys: [] }
+    const left = Math.floor((lease.expiresAt - this.timeline.now) / 1_000_000)
+    return { ttl: Math.max(0, left), keys: Array.from(lease.keys) }
+  }
+
+  revoke(id: string): undefined | Error {
+    return this.end(id, false) ? undefined : refusal("requested lease not found")
+  }
+
+  private end(id: string, byItself: boolean): boolean {
+    const lease = this.leases.get(id)
+    if (lease === undefined) return false
+    this.timeline.cancel(lease.timer)
+    this.leases.delete(id)
+    if (byItself && this.flaws.renewalCreates === true) {
+      this.dead.set(id, Array.from(lease.keys).flatMap((key) => this.keys.range(key, undefined)))
+    }
+    this.removed(this.keys.remove(Array.from(lease.keys)), byItself)
+    return true
+  }
+
+  private removed(gone: ReadonlyArray<KeyValue>, byItself: boolean): void {
+    for (const one of gone) {
+      this.leases.get(one.lease)?.keys.delete(one.key)
+      const claim = claimOf(one)
+      if (claim === undefined) continue
+      const [lock, id] = claim
+      const first = this.first(lock)
+      const heads = this.heads.get(lock)
+      this.ledger.gone(lock, id, byItself)
+      if (heads === id && first !== undefined) this.ledger.handedOn(lock)
+      this.heads.set(lock, first)
+    }
+    if (gone.length > 0) this.watching.tellDeletions()
+  }
+
+  /** Who stands first at each lock. */
+  private readonly heads = new Map<string, string | undefined>()
+
+  private first(lock: string): string | undefined {
+    const [first] = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
+    return first && claimOf(first)?.[1]
+  }
+
+  private tellArrival(one: KeyValue): void {
+    const claim = claimOf(one)
+    if (claim === undefined || one.created !== this.keys.revision) return
+    const free = this.heads.get(claim[0]) === undefined
+    this.ledger.arrived(...claim, !free)
+    if (free) this.heads.set(...claim)
+  }
+
+  knows(lock: string, id: string): boolean {
+    return this.keys.range(`${lock}/`, `${lock}0`).some((one) => claimOf(one)?.[1] === id)
+  }
+
+  /** The claims on a lease. */
+  claimsOn(id: string): ReadonlyArray<string> {
+    return Array.from(this.leases.get(id)?.keys ?? []).flatMap((key) => {
+      const one = this.keys.get(key)
+      return one === undefined ? [] : claimOf(one)?.[1] ?? []
+    })
+  }
+
+  /** Marks, and the leases of marks, are meant to stay for a while. */
+  leftovers(): ReadonlyArray<string> {
+    return [
+      ...this.keys.all().filter((one) => claimOf(one) !== undefined).map(({ key }) => `the claim ${key}`),
+      ...Array.from(this.leases).filter(([, { ttl }]) => ttl < marksAtLeast).map(([id]) => `the lease ${id}`)
+    ]
+  }
+
+  // What happens to it.
+
+  private forget(keys: ReadonlyArray<KeyValue>): void {
+    for (const one of keys) {
+      const claim = claimOf(one)
+      if (claim !== undefined) this.ledger.forgot(claim[1])
+    }
+  }
+
+  /** Starts anew: its streams are over, and its leases have their whole time again. */
+  restart(): void {
+    this.watching.endAll()
+    for (const [id, lease] of Array.from(this.leases)) {
+      this.timeline.cancel(lease.timer)
+      this.keep(id, lease)
+    }
+  }
+
+  loseData(): void {
+    this.ledger.losesMarks()
+    const all = this.keys.all()
+    this.forget(all)
+    for (const { timer } of this.leases.values()) this.timeline.cancel(timer)
+    this.leases.clear()
+    this.keys.clear()
+    this.removed(all, true)
+    this.keys.deletions.length = 0
+  }
+
+  /** Somebody deletes all claims of a lock. */
+  deleteLock(lock: string): void {
+    const keys = this.keys.range(`${lock}/`, `${lock}0`)
+    this.forget(keys)
+    this.removed(this.keys.remove(keys.map(({ key }) => key)), true)
+  }
+
+  /** Leases end before their time, as by another's hand or a clock that jumps. */
+  endLeases(which: (index: number) => boolean): void {
+    this.ledger.losesMarks()
+    Array.from(this.leases.entries()).forEach(([id, { keys }], index) => {
+      if (!which(index)) return
+      this.forget(Array.from(keys).flatMap((key) => this.keys.range(key, undefined)))
+      this.end(id, true)
+    })
+  }
+
+  compact(): void {
+    this.keys.compacted = this.keys.revision
+  }
+}
+
+const withoutMarks = (request: ITxnRequest): ITxnRequest => ({
+  ...request,
+  compare: (request.compare ?? []).filter(({ key }) => !key!.toString().includes("\0")),
+  failure: (request.failure ?? []).map((one) => {
+    const { request_txn: within } = one as { readonly request_txn?: ITxnRequest }
+    return within === undefined ? one : { request_txn: withoutMarks(within) } as typeof one
+  })
+})
+
+/** The marks' lease is granted for a quarter of an hour. */
+const marksAtLeast = 600
+
+/** The lock and the id that a key is for; a mark has none. Another library's claim is known by the end of its key. */
+const claimOf = ({ key, value }: KeyValue): readonly [lock: string, id: string] | undefined => {
+  const slash = key.lastIndexOf("/")
+  return slash < 0 || key.includes("\0") ? undefined : [key.slice(0, slash), idIn(value) ?? key.slice(slash + 1)]
+}
+
+/** The id of the claim that stands in a value. */
+export const idIn = (value: unknown): string | undefined => {
+  try {
+    return (JSON.parse(String(value)) as { readonly id?: string }).id
+  } catch {
+    return undefined
+  }
+}

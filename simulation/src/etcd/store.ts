@@ -1,0 +1,167 @@
+import type { ICompare, IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
+
+/** A key as etcd keeps it. Revisions are numbers here and texts on the wire. */
+export interface KeyValue {
+  readonly key: string
+  readonly value: Buffer
+  readonly created: number
+  readonly lease: string
+}
+
+/** A key that was deleted, for those who watch. */
+export interface Deletion {
+  readonly key: string
+  readonly revision: number
+}
+
+export interface Changes {
+  readonly response: ITxnResponse
+  readonly put: ReadonlyArray<KeyValue>
+  readonly deleted: ReadonlyArray<KeyValue>
+}
+
+/**
+ * The keys of an etcd, as far as the store asks of them: ranges by create revision, comparisons with it, puts on a lease
+ * and deletions, each transaction at one revision.
+ */
+export class Keys {
+  revision = 1
+  /** Up to there the past is not known any more. */
+  compacted = 0
+  readonly deletions: Array<Deletion> = []
+  private readonly keys = new Map<string, KeyValue>()
+
+  all(): ReadonlyArray<KeyValue> {
+    return Array.from(this.keys.values())
+  }
+
+  get(key: string): KeyValue | undefined {
+    return this.keys.get(key)
+  }
+
+  /** In the order of the keys themselves, which is that of their bytes. */
+  range(key: string, end: string | undefined): ReadonlyArray<KeyValue> {
+    if (end === undefined) return this.keys.has(key) ? [this.keys.get(key)!] : []
+    return this.all().filter((one) => one.key >= key && one.key < end).sort((a, b) => a.key < b.key ? -1 : 1)
+  }
+
+  /** Fails with the lease that a put names and that does not live. */
+  txn(request: ITxnRequest, isLease: (id: string) => boolean): Changes | { readonly leaseGone: true } {
+    const way = this.wayOf(request)
+    for (const { request_put } of flat(way.steps)) {
+      if (request_put !== undefined && !isLease(String(request_put.lease))) return { leaseGone: true }
+    }
+    const next = this.revision + 1
+    const put: Array<KeyValue> = []
+    const deleted: Array<KeyValue> = []
+    const answer = this.follow(way, next, put, deleted)
+    if (put.length + deleted.length > 0) this.revision = next
+    for (const { key } of deleted) this.deletions.push({ key, revision: next })
+    return { put, deleted, response: { header: this.header(), ...answer } as unknown as ITxnResponse }
+  }
+
+  /** All comparisons come before any change, those of a transaction within too. */
+  private wayOf(request: ITxnRequest): Way {
+    const succeeded = (request.compare ?? []).every((compare) => this.holds(compare))
+    const operations: ReadonlyArray<Operation> = (succeeded ? request.success : request.failure) ?? []
+    return { succeeded, steps: operations.map((one) => one.request_txn ? this.wayOf(one.request_txn) : one) }
+  }
+
+  private follow({ steps, succeeded }: Way, revision: number, put: Array<KeyValue>, deleted: Array<KeyValue>): object {
+    return {
+      succeeded,
+      responses: steps.map((step) =>
+        "steps" in step
+          ? { response: "response_txn", response_txn: this.follow(step, revision, put, deleted) }
+          : this.perform(step, revision, put, deleted)
+      )
+    }
+  }
+
+  header(): { readonly revision: string } {
+    return { revision: String(this.revision) }
+  }
+
+  private holds({ create_revision, key, range_end, result, target }: ICompare): boolean {
+    if (target !== "Create" || result !== "Equal") throw new Error("the model compares create revisions only")
+    const found = this.range(text(key)!, text(range_end))
+    // Nothing there counts as one key that was created at 0.
+    return found.length === 0
+      ? Number(create_revision) === 0
+      : found.every(({ created }) => created === Number(create_revision))
+  }
+
+  private perform(
+    { request_delete_range, request_put, request_range }: IRequestOp,
+    revision: number,
+    put: Array<KeyValue>,
+    deleted: Array<KeyValue>
+  ): unknown {
+    if (request_put !== undefined) {
+      const key = text(request_put.key)!
+      const created = this.keys.get(key)?.created ?? revision
+      const one = { key, value: request_put.value as Buffer, created, lease: String(request_put.lease) }
+      this.keys.set(key, one)
+      put.push(one)
+      return { response: "response_put", response_put: {} }
+    }
+    if (request_delete_range !== undefined) {
+      const gone = this.range(text(request_delete_range.key)!, text(request_delete_range.range_end))
+      for (const one of gone) this.keys.delete(one.key)
+      deleted.push(...gone)
+      return { response: "response_delete_range", response_delete_range: { deleted: String(gone.length) } }
+    }
+    const { key, limit, max_create_revision, range_end, sort_order } = request_range!
+    const all = this.range(text(key)!, text(range_end))
+    const most = Number(max_create_revision ?? 0)
+    const sorted = all.filter(({ created }) => most === 0 || created <= most)
+    if (sort_order !== undefined) {
+      sorted.sort((a, b) => sort_order === "Descend" ? b.created - a.created : a.created - b.created)
+    }
+    const kvs = sorted.slice(0, Number(limit ?? 0) || undefined).map(({ created, key, value }) => ({
+      key: Buffer.from(key),
+      value,
+      create_revision: String(created)
+    }))
+    return { response: "response_range", response_range: { kvs, count: String(all.length) } }
+  }
+
+  /** Deletes at one revision, as the end of a lease does. */
+  remove(keys: ReadonlyArray<string>): ReadonlyArray<KeyValue> {
+    const gone = keys.flatMap((key) => this.range(key, undefined))
+    if (gone.length === 0) return gone
+    this.revision++
+    for (const { key } of gone) {
+      this.keys.delete(key)
+      this.deletions.push({ key, revision: this.revision })
+    }
+    return gone
+  }
+
+  /** Puts a key there as it was, which no etcd does. */
+  restore(one: KeyValue): void {
+    this.keys.set(one.key, one)
+  }
+
+  clear(): void {
+    this.keys.clear()
+    this.deletions.length = 0
+    this.revision = 1
+    this.compacted = 0
+  }
+}
+
+/** The client's types know of no transaction within another. */
+type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
+
+/** What is to be done of a transaction, as its comparisons came out. */
+interface Way {
+  readonly succeeded: boolean
+  readonly steps: ReadonlyArray<IRequestOp | Way>
+}
+
+const flat = (steps: Way["steps"]): ReadonlyArray<IRequestOp> =>
+  steps.flatMap((step) => "steps" in step ? flat(step.steps) : [step])
+
+/** The store hands over buffers; the client's types allow more. */
+const text = (key: string | number | Buffer | undefined): string | undefined => key?.toString()

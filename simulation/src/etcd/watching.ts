@@ -1,0 +1,91 @@
+import type { IWatchRequest } from "etcd3"
+import type { Timeline } from "../timeline.ts"
+import type { Keys } from "./store.ts"
+
+interface Watch {
+  readonly key: string
+  readonly end: string | undefined
+  from: number
+  /** It has yet to be told of the past. */
+  behind: boolean
+}
+
+/** The server's end of a stream of watches. */
+export interface Watcher {
+  readonly watches: Map<number, Watch>
+  readonly tell: (response: object) => void
+  readonly end: () => void
+}
+
+/** The watches of an etcd, of which each tells of deletions. */
+export class Watching {
+  readonly watchers = new Set<Watcher>()
+  private readonly timeline: Timeline
+  private readonly keys: Keys
+  private readonly tells: boolean
+
+  constructor(timeline: Timeline, keys: Keys, tells: boolean) {
+    this.timeline = timeline
+    this.keys = keys
+    this.tells = tells
+  }
+
+  request(watcher: Watcher, { cancel_request, create_request }: IWatchRequest): void {
+    const header = this.keys.header()
+    if (cancel_request !== undefined) {
+      const id = Number(cancel_request.watch_id)
+      if (watcher.watches.delete(id)) watcher.tell({ header, watch_id: String(id), canceled: true, events: [] })
+      return
+    }
+    const { key, range_end, start_revision, watch_id } = create_request as {
+      readonly key: Buffer
+      readonly range_end?: Buffer
+      readonly start_revision?: string
+      readonly watch_id: number
+    }
+    const from = Number(start_revision ?? 0) || this.keys.revision + 1
+    const answer = { header, watch_id: String(watch_id), events: [] }
+    if (from <= this.keys.compacted) {
+      return watcher.tell({ ...answer, canceled: true, compact_revision: String(this.keys.compacted) })
+    }
+    const watch: Watch = { key: key.toString(), end: range_end?.toString(), from, behind: from <= this.keys.revision }
+    watcher.watches.set(watch_id, watch)
+    watcher.tell({ ...answer, created: true, canceled: false })
+    if (!watch.behind) return
+    // What lies in the past is told by a loop that goes round ten times a second.
+    this.timeline.in(100_000, () => {
+      watch.behind = false
+      this.tellDeletions()
+    })
+  }
+
+  tellDeletions(): void {
+    if (!this.tells) return
+    const { deletions } = this.keys
+    for (const watcher of this.watchers) {
+      for (const [id, watch] of watcher.watches) {
+        if (watch.behind || watch.from > this.keys.revision) continue
+        const events = deletions.filter(({ key, revision }) =>
+          revision >= watch.from && (watch.end === undefined ? key === watch.key : key >= watch.key && key < watch.end)
+        )
+        watch.from = this.keys.revision + 1
+        if (events.length === 0) continue
+        watcher.tell({
+          header: this.keys.header(),
+          watch_id: String(id),
+          created: false,
+          canceled: false,
+          events: events.map(({ key, revision }) => ({
+            type: "Delete",
+            kv: { key: Buffer.from(key), mod_revision: String(revision) }
+          }))
+        })
+      }
+    }
+  }
+
+  endAll(): void {
+    for (const watcher of Array.from(this.watchers)) watcher.end()
+    this.watchers.clear()
+  }
+}

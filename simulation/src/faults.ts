@@ -1,0 +1,113 @@
+import { Random } from "./random.ts"
+
+/** What can go wrong with a request or its reply. */
+export type MessageFault =
+  | "request lost"
+  | "reply lost"
+  | "request late"
+  | "reply late"
+  | "executed twice"
+  | "executed late"
+  | "error before"
+  | "error after"
+
+/** What can go wrong with a message that nobody asked for: a grant that is pushed, an event of a watch. */
+export type PushFault = "push lost" | "push late" | "push twice"
+
+/** What happens at a moment of its own. */
+export type Incident =
+  | "server paused"
+  | "server restarted"
+  | "data lost"
+  | "key deleted"
+  | "queue deleted"
+  | "early expiry"
+  | "clock back"
+  | "scripts forgotten"
+  | "connections cut"
+  | "cut off"
+  | "listener silent"
+  | "lease revoked"
+  | "history compacted"
+  | "foreign lock"
+  | "client paused"
+  | "client crashed"
+  | "wall clock set"
+  | "locker closed"
+  | "interrupt"
+
+export type Kind = MessageFault | PushFault | Incident
+
+/** A fault as it is planned. `only` knows it by its name. */
+export interface Fault {
+  readonly name: string
+  readonly kind: Kind
+}
+
+export const messageWeights: Readonly<Record<MessageFault, number>> = {
+  "request lost": 3,
+  "reply lost": 3,
+  "request late": 4,
+  "reply late": 4,
+  "executed twice": 2,
+  "executed late": 3,
+  "error before": 2,
+  "error after": 1
+}
+
+export const pushWeights: Readonly<Record<PushFault, number>> = { "push lost": 3, "push late": 3, "push twice": 2 }
+
+/**
+ * The faults of a world. Each has a name that says where it strikes, and whether it does depends on the seed and that name
+ * alone: so a world can be run again with some of them only.
+ */
+export class Faults {
+  /** Those that have struck, in that order. */
+  readonly struck: Array<Fault> = []
+  private readonly seed: number
+  private readonly often: number
+  private readonly only: ReadonlySet<string> | undefined
+  /** From then on nothing goes wrong any more. */
+  readonly until: number
+
+  constructor(seed: number, often: number, until: number, only: ReadonlySet<string> | undefined) {
+    this.seed = seed
+    this.often = often
+    this.until = until
+    this.only = only
+  }
+
+  strikes(name: string, kind: Kind): boolean {
+    if (this.only !== undefined && !this.only.has(name)) return false
+    this.struck.push({ name, kind })
+    return true
+  }
+
+  message(process: number, number: number, now: number): Struck<MessageFault> | undefined {
+    return this.roll(`m${process}.${number}`, Random.of(this.seed, 3, process, number), messageWeights, now)
+  }
+
+  push(process: number, number: number, now: number): Struck<PushFault> | undefined {
+    return this.roll(`p${process}.${number}`, Random.of(this.seed, 4, process, number), pushWeights, now)
+  }
+
+  private roll<A extends Kind>(
+    name: string,
+    random: Random,
+    weights: Readonly<Record<A, number>>,
+    now: number
+  ): Struck<A> | undefined {
+    if (now >= this.until || !random.chance(this.often)) return undefined
+    const kind = random.weighted(weights)
+    const delay = Math.min(random.spread(5_000, 8_000_000), Math.max(0, this.until - now))
+    return this.strikes(name, kind) ? { kind, delay, random } : undefined
+  }
+}
+
+export interface Struck<A extends Kind> {
+  readonly kind: A
+  /** Microseconds, and over when the faults are. */
+  readonly delay: number
+  /** For what else is to be chosen about it. */
+  readonly random: Random
+}

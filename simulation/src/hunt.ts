@@ -1,0 +1,29 @@
+import type { Rule } from "./judge.ts"
+import type { BackendName } from "./plan.ts"
+import type { Variant } from "./variants.ts"
+import { run } from "./world.ts"
+
+/** How a variant was caught. */
+export interface Caught {
+  readonly seeds: number
+  readonly seconds: number
+  /** Absent where it got away. */
+  readonly rule: Rule | undefined
+}
+
+/** Lives seeds with a variant until one of them catches it. */
+export const hunt = (
+  variant: Variant,
+  backend: BackendName,
+  limits: { readonly from: number; readonly seeds: number; readonly seconds: number },
+  rules?: ReadonlySet<Rule>
+): Caught => {
+  const started = performance.now()
+  const passed = () => (performance.now() - started) / 1_000
+  let seeds = 0
+  while (seeds < limits.seeds && passed() < limits.seconds) {
+    const { violation } = run({ backend, seed: limits.from + seeds++, variant, rules })
+    if (violation !== undefined) return { seeds, seconds: passed(), rule: violation.rule }
+  }
+  return { seeds, seconds: passed(), rule: undefined }
+}

@@ -1,0 +1,63 @@
+import type { Timeline } from "./timeline.ts"
+
+/**
+ * What must hold.
+ *
+ * - S1: nobody else is in while a holder believes in its lock, and no stale step is taken.
+ * - S2: tokens grow from grant to grant.
+ * - S3: a holder is out before its time at the server is over, by its own clock.
+ * - S4: nothing is left at the server.
+ * - S5: whoever waits gets on, once nothing goes wrong any more.
+ * - S6: everything ends.
+ * - S7: no good lock is thrown away.
+ * - S8: nothing dies, and no fiber and no timer is left.
+ * - S9: without faults, first come is first served, and at once.
+ */
+export type Rule = "S1" | "S2" | "S3" | "S4" | "S5" | "S6" | "S7" | "S8" | "S9"
+
+/** A promise that was broken. */
+export interface Violation {
+  readonly rule: Rule
+  readonly what: string
+  /** Microseconds. */
+  readonly at: number
+}
+
+export interface Counts {
+  grants: number
+  steps: number
+  refused: number
+  lateSteps: number
+  waits: number
+  interrupts: number
+  readonly losses: Record<string, number>
+  readonly outcomes: Record<string, number>
+}
+
+/** Keeps the first violation of a world, and counts what went on in it. */
+export class Judge {
+  violation: Violation | undefined
+  readonly counts: Counts = {
+    grants: 0,
+    steps: 0,
+    refused: 0,
+    lateSteps: 0,
+    waits: 0,
+    interrupts: 0,
+    losses: {},
+    outcomes: {}
+  }
+  private readonly timeline: Timeline
+  private readonly heeded: ReadonlySet<Rule> | undefined
+
+  /** `heeded`: only these rules count. */
+  constructor(timeline: Timeline, heeded: ReadonlySet<Rule> | undefined) {
+    this.timeline = timeline
+    this.heeded = heeded
+  }
+
+  broken(rule: Rule, what: string): void {
+    if (this.heeded !== undefined && !this.heeded.has(rule)) return
+    this.violation ??= { rule, what, at: this.timeline.now }
+  }
+}

@@ -1,0 +1,172 @@
+import type { Judge } from "./judge.ts"
+import { permitsOf } from "./permits.ts"
+import type { Plan } from "./plan.ts"
+import type { Section } from "./section.ts"
+import type { Timeline } from "./timeline.ts"
+
+/** What the server has said of claims, as it executed requests, whatever of that was ever heard. */
+export class Ledger {
+  /** Sections that are inside. */
+  readonly inside = new Set<Section>()
+  private readonly timeline: Timeline
+  private readonly plan: Plan
+  private readonly judge: Judge
+  /** The largest token that was granted on a key, as far as tokens must grow. */
+  private readonly granted = new Map<string, bigint>()
+  /** Claims that the server forgot although it had acknowledged them: nobody promises anything about those. */
+  private readonly forgotten = new Set<string>()
+  /** Keys whose tokens may repeat. */
+  private readonly unordered = new Set<string>()
+  /** Claims that ended at the server, for whatever reason. */
+  private readonly ended = new Set<string>()
+  /** Claims that were withdrawn, as their process was told. */
+  private readonly left = new Set<string>()
+  private marksLost = false
+  /** Until when a claim may be believed at most, by the clock of its process. */
+  private readonly vouched = new Map<string, number>()
+  /** Until when a claim must be believed at least: its process has heard so. */
+  private readonly heard = new Map<string, number>()
+  /** Claims by arrival at the server that are neither granted nor gone. */
+  private readonly arrivals = new Map<string, Array<string>>()
+  /** When the holder of a key left, with somebody waiting. */
+  private readonly freeSince = new Map<string, number>()
+
+  constructor(timeline: Timeline, plan: Plan, judge: Judge) {
+    this.timeline = timeline
+    this.plan = plan
+    this.judge = judge
+  }
+
+  /** A claim has a place that it did not have; `waits` where it is not the first. */
+  arrived(key: string, id: string, waits: boolean): void {
+    if (this.left.has(id) && !this.marksLost) {
+      this.judge.broken("S4", `${id} has come to ${key} after its end was acknowledged`)
+    }
+    if (waits) this.judge.counts.waits++
+    const list = this.arrivals.get(key)
+    if (list === undefined) this.arrivals.set(key, [id])
+    else list.push(id)
+  }
+
+  /** The server has granted a claim, with a token that must be above all before. */
+  serverGranted(key: string, id: string, token: bigint): void {
+    const last = this.granted.get(key)
+    if (last !== undefined && token <= last && !this.unordered.has(key)) {
+      this.judge.broken("S2", `token ${token} of ${id} after ${last}`)
+    }
+    this.granted.set(key, token)
+    this.othersAreOut(key, id, "was granted the lock")
+    this.inTurn(key, id)
+  }
+
+  /** Another library's client has the lock. */
+  foreignGranted(key: string): void {
+    this.othersAreOut(key, undefined, "(another library's client) has the lock")
+  }
+
+  /** A claim that has ended at the server, by its holder's wish or because its time is over. */
+  gone(key: string, id: string, byItself: boolean): void {
+    this.ended.add(id)
+    const list = this.arrivals.get(key)
+    const index = list?.indexOf(id) ?? -1
+    if (index >= 0) list!.splice(index, 1)
+    // Whoever was to have it may have given up.
+    if (this.freeSince.has(key)) {
+      if (list === undefined || list.length === 0) this.freeSince.delete(key)
+      else this.freeSince.set(key, this.timeline.now)
+    }
+    if (byItself) {
+      for (const section of this.inside) {
+        if (section.id === id && section.believes && !this.forgotten.has(id)) {
+          this.judge.broken("S3", `the server let go of the claim of ${section.title}, which believes in it`)
+        }
+      }
+    }
+  }
+
+  /** The process has been told that its claim is over: whatever of it is still on its way must find that. */
+  leftForGood(id: string): void {
+    this.left.add(id)
+  }
+
+  /** The server may no longer know of claims that are cancelled. */
+  losesMarks(): void {
+    this.marksLost = true
+  }
+
+  /** The holder has been released with others in the queue: from now on somebody should get it. */
+  handedOn(key: string): void {
+    if (this.plan.quiet && this.plan.capacity === 1) this.freeSince.set(key, this.timeline.now)
+  }
+
+  /** The server no longer keeps what it acknowledged. */
+  forgot(id: string): void {
+    this.forgotten.add(id)
+  }
+
+  /** Tokens may begin anew: from then on nothing is promised of their order on this key. */
+  forgotTokens(key: string): void {
+    this.unordered.add(key)
+  }
+
+  /** A request that was sent at a moment of its process's clock has the claim live until then, at most. */
+  vouch(id: string, until: number): void {
+    if (until > (this.vouched.get(id) ?? -Infinity)) this.vouched.set(id, until)
+  }
+
+  /** The process has been told so; whoever hears it at the deadline hears it too late. */
+  hears(id: string, until: number): void {
+    for (const section of this.inside) if (section.id === id && !section.believes) return
+    if (until > (this.heard.get(id) ?? -Infinity)) this.heard.set(id, until)
+  }
+
+  /** All who may believe in a lock must have room in it beside this claim, which has it now. */
+  othersAreOut(key: string, id: string | undefined, what: string): void {
+    const { capacity } = this.plan
+    let permits = id === undefined ? capacity : permitsOf(id, capacity)
+    for (const section of this.inside) {
+      if (section.lock !== key || section.id === id || !section.believes) continue
+      if (this.forgotten.has(section.id!)) continue
+      permits += permitsOf(section.id!, capacity)
+      if (permits <= capacity) continue
+      const left = (section.deadline - section.process.monotonic()) / 1_000
+      this.judge.broken("S1", `${id ?? ""} ${what} while ${section.title} believes in its own for ${left} ms more`)
+    }
+  }
+
+  /** Without faults, nobody who came before may still be waiting. */
+  inTurn(key: string, id: string): void {
+    const list = this.arrivals.get(key)
+    const index = list?.indexOf(id) ?? -1
+    if (index < 0) return
+    if (index > 0 && this.plan.quiet) this.judge.broken("S9", `${id} was granted before ${list![0]}, which came first`)
+    list!.splice(index, 1)
+  }
+
+  /** For how many microseconds the lock that somebody takes now was free for the taking; undefined where it was not. */
+  taken(key: string): number | undefined {
+    const since = this.freeSince.get(key)
+    this.freeSince.delete(key)
+    return since === undefined ? undefined : this.timeline.now - since
+  }
+
+  hasForgotten(id: string): boolean {
+    return this.forgotten.has(id)
+  }
+
+  hasEnded(id: string): boolean {
+    return this.ended.has(id)
+  }
+
+  mayRepeatTokens(key: string): boolean {
+    return this.unordered.has(key)
+  }
+
+  vouchedUntil(id: string): number {
+    return this.vouched.get(id) ?? -Infinity
+  }
+
+  heardUntil(id: string): number {
+    return this.heard.get(id) ?? -Infinity
+  }
+}

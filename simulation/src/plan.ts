@@ -1,0 +1,173 @@
+import { type Incident, type Kind, messageWeights, pushWeights } from "./faults.ts"
+import { Random } from "./random.ts"
+import { millis } from "./timeline.ts"
+
+export type BackendName = "redis" | "etcd"
+
+/** One use of a lock, from the request to its end. */
+export interface SectionPlan {
+  readonly number: number
+  readonly key: string
+  readonly form: "section" | "trySection" | "scope" | "tryScope"
+  /** Milliseconds, like all durations of a section. */
+  readonly ttl: number
+  readonly timeout: number | undefined
+  readonly delay: number
+  readonly steps: number
+  readonly pause: number
+  /** A scope's holder that looks at its lease before each step, rather than being interrupted. */
+  readonly careful: boolean
+  readonly releasesEarly: boolean
+}
+
+export interface IncidentPlan {
+  readonly name: string
+  readonly kind: Incident
+  readonly at: number
+  readonly duration: number
+  readonly process: number
+  readonly key: string
+  /** For an interrupt: which section, and at which of its process's messages from then on, if not at once. */
+  readonly section: number
+  readonly afterMessages: number
+  /** It strikes whoever is inside at that moment, if anybody is. */
+  readonly aimed: boolean
+  readonly choice: number
+}
+
+/** All that a seed decides beforehand. Times are microseconds where they are not said to be milliseconds. */
+export interface Plan {
+  readonly seed: number
+  readonly backend: BackendName
+  /** Nothing goes wrong in it: then the lock must be fair and prompt besides. */
+  readonly quiet: boolean
+  readonly drifts: boolean
+  readonly interop: boolean
+  /** Nobody is ever told of anything unasked: that costs time, and nothing else. */
+  readonly deaf: boolean
+  /** 1 for mutexes; above it each claim asks for one permit or more. */
+  readonly capacity: number
+  readonly keys: ReadonlyArray<string>
+  /** Of each process the programs, and of each program the sections one after the other. */
+  readonly processes: ReadonlyArray<ReadonlyArray<ReadonlyArray<SectionPlan>>>
+  readonly incidents: ReadonlyArray<IncidentPlan>
+  /** How often a message meets a fault. */
+  readonly often: number
+  /** From then on nothing goes wrong any more. */
+  readonly healedAt: number
+  readonly mostTtl: number
+  /** The longest time between two steps of a section. */
+  readonly mostPause: number
+}
+
+const ttls: Readonly<Record<BackendName, ReadonlyArray<number>>> = {
+  redis: [150, 300, 600, 1_000, 2_000, 5_000],
+  etcd: [400, 800, 1_500, 2_500, 4_000]
+}
+
+const incidentsOf: Readonly<Record<BackendName, Readonly<Partial<Record<Incident, number>>>>> = {
+  redis: {
+    "server paused": 4,
+    "server restarted": 2,
+    "data lost": 1,
+    "key deleted": 1,
+    "queue deleted": 1,
+    "early expiry": 1,
+    "clock back": 1,
+    "scripts forgotten": 1,
+    "connections cut": 2,
+    "cut off": 4,
+    "listener silent": 2,
+    "foreign lock": 2,
+    "client paused": 6,
+    "client crashed": 1,
+    "wall clock set": 1,
+    "locker closed": 1,
+    "interrupt": 8
+  },
+  etcd: {
+    "server paused": 4,
+    "server restarted": 2,
+    "data lost": 1,
+    "key deleted": 1,
+    "early expiry": 1,
+    "connections cut": 2,
+    "cut off": 4,
+    "listener silent": 2,
+    "lease revoked": 1,
+    "history compacted": 1,
+    "foreign lock": 1,
+    "client paused": 6,
+    "client crashed": 1,
+    "wall clock set": 1,
+    "locker closed": 1,
+    "interrupt": 8
+  }
+}
+
+/** All that can go wrong on a backend. */
+export const kindsOf = (backend: BackendName): ReadonlyArray<Kind> =>
+  [messageWeights, pushWeights, incidentsOf[backend]].flatMap((weights) => Object.keys(weights) as Array<Kind>)
+
+/** What a seed decides. */
+export const make = (seed: number, backend: BackendName): Plan => {
+  const random = Random.of(seed, 10, backend === "redis" ? 0 : 1)
+  const quiet = random.chance(0.15)
+  const keys = ["k0", "k1", "k2"].slice(0, random.pick([1, 1, 1, 2, 3]))
+  // One or two lengths a world, so that locks are contended by like and unlike.
+  const lengths = [random.pick(ttls[backend]), random.pick(ttls[backend])]
+  const mostTtl = Math.max(...lengths)
+  const window = Math.max(1_500, Math.min(9_000, random.between(2, 5) * mostTtl))
+  let number = 0
+  const section = (): SectionPlan => {
+    const ttl = random.pick(lengths)
+    const steps = random.between(1, 8)
+    const long = random.chance(0.4)
+    return {
+      number: number++,
+      key: random.pick(keys),
+      form: random.weighted({ section: 6, scope: 3, trySection: 1, tryScope: 1 }),
+      ttl,
+      timeout: random.chance(0.2) ? random.spread(20, 3 * ttl) : undefined,
+      delay: random.spread(1, window / 3),
+      steps,
+      pause: Math.max(1, Math.round((long ? 3 : 0.3) * ttl * random.next() / steps)),
+      careful: random.chance(0.3),
+      releasesEarly: random.chance(0.3)
+    }
+  }
+  const list = <A>(count: number, make: () => A): ReadonlyArray<A> => Array.from({ length: count }, make)
+  const processes = list(
+    random.between(2, 4),
+    () => list(random.between(1, 3), () => list(random.between(1, 3), section))
+  )
+  const incident = (_: unknown, index: number): IncidentPlan => ({
+    name: `e${index}`,
+    kind: random.weighted(incidentsOf[backend] as Readonly<Record<Incident, number>>),
+    at: millis(random.between(1, window)),
+    duration: millis(random.spread(10, 4 * mostTtl)),
+    process: random.between(0, processes.length - 1),
+    key: random.pick(keys),
+    section: random.between(0, number - 1),
+    afterMessages: random.pick([0, 1, 1, 2, 3, 5]),
+    aimed: random.chance(0.6),
+    choice: random.between(0, 1_000_000)
+  })
+  const often = quiet ? 0 : random.pick([0, 0.01, 0.03, 0.1, 0.25])
+  return {
+    seed,
+    backend,
+    quiet,
+    drifts: random.chance(0.5),
+    interop: backend === "redis" && random.chance(0.15),
+    deaf: !quiet && random.chance(0.1),
+    capacity: random.pick([1, 1, 1, 3]),
+    keys,
+    processes,
+    incidents: quiet ? [] : Array.from({ length: random.between(0, 8) }, incident),
+    often,
+    healedAt: quiet ? 0 : millis(window),
+    mostTtl,
+    mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
+  }
+}

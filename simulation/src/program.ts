@@ -1,0 +1,95 @@
+import type { Lease, Locker } from "effect-dlock"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
+import type { Outcome, Section } from "./section.ts"
+import type { Witness } from "./witness.ts"
+
+type LeaseOf = Lease["Service"]
+
+/** What a program does with a lock: it enters, takes its steps at the resource, and leaves. */
+const body = (witness: Witness, section: Section, lease: LeaseOf) =>
+  Effect.suspend(() => {
+    const { careful, pause, steps } = section.plan
+    section.holding = lease as Holding
+    witness.enters(section)
+    const step = Effect.sync(() => witness.steps(section))
+    const one = careful ? Effect.andThen(lease.ensureHeld, step) : step
+    const more = (left: number): Effect.Effect<void, unknown> =>
+      left === 0
+        ? Effect.void
+        : Effect.andThen(Effect.sleep(pause), Effect.andThen(one, Effect.suspend(() => more(left - 1))))
+    return Effect.andThen(one, more(steps - 1))
+  }).pipe(Effect.onExit(() => Effect.sync(() => witness.leaves(section))))
+
+/** A section from its beginning to its end, whatever that is. */
+export const run = (witness: Witness, locker: Locker["Service"], section: Section): Effect.Effect<void> => {
+  const { form, key, releasesEarly, timeout, ttl } = section.plan
+  const options = { ttl: Duration.millis(ttl) }
+  const waiting = timeout === undefined ? options : { ...options, timeout: Duration.millis(timeout) }
+  const program = (lease: LeaseOf) => body(witness, section, lease)
+
+  const inScope = (lease: LeaseOf) =>
+    Effect.gen(function*() {
+      yield* section.plan.careful ? program(lease) : lease.whileHeld(program(lease))
+      if (releasesEarly) {
+        yield* lease.release
+        // The scope goes on, and others are in meanwhile.
+        yield* Effect.sleep(section.plan.pause)
+      }
+    })
+
+  const whole: Effect.Effect<unknown, unknown> = form === "section"
+    ? locker.withLock(key, program, waiting)
+    : form === "trySection"
+    ? Effect.flatMap(locker.withLockIfAvailable(key, program, options), ifBusy)
+    : form === "scope"
+    ? Effect.scoped(Effect.flatMap(locker.scoped(key, waiting), inScope))
+    : Effect.scoped(
+      Effect.flatMap(
+        locker.scopedIfAvailable(key, options),
+        (lease) => Option.isNone(lease) ? Effect.fail(busy) : inScope(lease.value)
+      )
+    )
+
+  return Effect.uninterruptibleMask((restore) => {
+    witness.asks(section)
+    return Effect.matchCause(restore(whole), {
+      onFailure: (cause) => witness.ends(section, outcomeOf(witness, section, cause)),
+      onSuccess: () => witness.ends(section, "done")
+    })
+  })
+}
+
+const busy = "busy"
+const ifBusy = (taken: Option.Option<unknown>) => Option.isNone(taken) ? Effect.fail(busy) : Effect.void
+
+/** Every way to end has a name; any other is a defect. */
+const outcomeOf = (witness: Witness, section: Section, cause: Cause.Cause<unknown>): Outcome => {
+  const reasons = cause.reasons
+  for (const reason of reasons) {
+    if (reason._tag === "Die") {
+      witness.broken("S8", `${section.title} died: ${String((reason.defect as Error)?.stack ?? reason.defect)}`)
+    }
+    if (reason._tag !== "Fail") continue
+    if (reason.error === busy) return "busy"
+    switch ((reason.error as { readonly _tag?: string })._tag) {
+      case "OwnershipLost":
+        return "lost"
+      case "LockTimeout":
+        if (section.plan.timeout === undefined) witness.broken("S8", `${section.title} timed out without a limit`)
+        return "timed out"
+      case "LockBackendError":
+        return "backend failed"
+      default:
+        witness.broken("S8", `${section.title} failed with ${String(reason.error)}`)
+        return "refused"
+    }
+  }
+  if (!section.interrupted && Cause.hasInterruptsOnly(cause)) {
+    witness.broken("S8", `${section.title} was interrupted, and by nobody`)
+  }
+  return "interrupted"
+}

@@ -1,0 +1,120 @@
+import * as Effect from "effect/Effect"
+import { Pending, runner } from "../../../packages/dlock-redis/src/internal/call.ts"
+import type { Port } from "../../../packages/dlock-redis/src/internal/port.ts"
+import * as Store from "../../../packages/dlock-redis/src/internal/store.ts"
+import type { Backend } from "../backend.ts"
+import type { Plan } from "../plan.ts"
+import { Random } from "../random.ts"
+import { prefix } from "../section.ts"
+import { Connection } from "./connection.ts"
+import { Inbox } from "./inbox.ts"
+import type { Network } from "./network.ts"
+import { type RedisFlaws, RedisServer } from "./server.ts"
+
+/** Milliseconds: the store's defaults. */
+const callLimit = 2_000
+const retryInterval = 100
+
+export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: RedisFlaws): Backend => {
+  const { timeline, ledger } = world
+  const server = new RedisServer(timeline, ledger, flaws)
+  const network: Network = { ...world, server, awakeAt: 0, upAt: 0 }
+  const connections: Array<Connection> = []
+  const inboxes: Array<Inbox> = []
+  let foreignUntil = 0
+
+  const cutAll = (random: Random): void => {
+    for (const connection of connections) connection.breakDown(0, random)
+    for (const inbox of inboxes) inbox.breakDown()
+  }
+
+  return {
+    knows: (key, id) => server.knows(key, id),
+    open: (process, onMessage) =>
+      Effect.gen(function*() {
+        const connection = new Connection(network, process, callLimit)
+        const inbox = new Inbox(network, process, callLimit)
+        connection.onMessage = onMessage
+        connections.push(connection)
+        inboxes.push(inbox)
+        const pending = new Pending(callLimit, {
+          now: () => process.monotonic() / 1_000,
+          after: (ms, run) => process.timer(ms, run)
+        })
+        let left: () => void = () => {}
+        connection.onClose = () => {
+          pending.lost()
+          left()
+        }
+        const port: Port = {
+          run: runner(process.clock, {
+            ready: () => connection.ready,
+            send: (command, program, call) => connection.send(command, program, call)
+          }, pending),
+          slotted: false,
+          inbox: inbox.name,
+          onMessage: (listener) => void (inbox.onMessage = listener),
+          onReconnect: (listener) => void (connection.onReconnect = inbox.onReconnect = listener),
+          onLeft: (listener) => void (left = listener),
+          probe: Effect.callback((resume) => {
+            const stop = inbox.probe(() => resume(Effect.void))
+            return Effect.sync(stop)
+          }),
+          servers: () => [],
+          replicated: () => Effect.die("nobody waits for replicas")
+        }
+        yield* Effect.addFinalizer(() =>
+          Effect.sync(() => {
+            connection.close()
+            pending.close()
+            inbox.close()
+          })
+        )
+        const { interop } = plan
+        return yield* Store.make(port, { keyPrefix: "", retryInterval, callLimit, interop, waitReplicas: 0 })
+      }),
+    strike: ({ choice, duration, key, kind, process }) => {
+      const lock = prefix + key
+      const random = new Random(choice)
+      const until = Math.min(timeline.now + duration, Math.max(timeline.now, plan.healedAt))
+      switch (kind) {
+        case "server paused":
+          network.awakeAt = Math.max(network.awakeAt, until)
+          return
+        case "server restarted":
+        case "data lost":
+          network.upAt = Math.max(network.upAt, until)
+          if (kind === "data lost") server.loseData()
+          server.forgetScripts()
+          return cutAll(random)
+        case "key deleted":
+          return server.deleteLock(lock)
+        case "queue deleted":
+          return server.deleteQueue(lock)
+        case "early expiry":
+          return server.setClock(duration)
+        case "clock back":
+          return server.setClock(-duration)
+        case "scripts forgotten":
+          return server.forgetScripts()
+        case "connections cut":
+          connections[process]?.breakDown(0, random)
+          if (random.chance(0.5)) inboxes[process]?.breakDown()
+          return
+        case "cut off":
+          connections[process]?.stall(until)
+          return inboxes[process]?.goSilent()
+        case "listener silent":
+          return inboxes[process]?.goSilent()
+        case "foreign lock":
+          foreignUntil = Math.max(foreignUntil, until)
+          return server.takeForeign(lock, (until - timeline.now) / 1_000)
+      }
+    },
+    heal: () => {
+      for (const inbox of inboxes) inbox.heal()
+    },
+    leftovers: () => server.leftovers(),
+    lateness: () => server.setBack / 1_000 + Math.max(0, foreignUntil - timeline.now) / 1_000
+  }
+}

@@ -1,0 +1,260 @@
+import type { Call } from "../../../packages/dlock-redis/src/internal/scripts.ts"
+import { digest } from "../log.ts"
+import type { Process } from "../process.ts"
+import { Random } from "../random.ts"
+import { millis } from "../timeline.ts"
+import { Answer, type Network, refusals } from "./network.ts"
+import * as Wire from "./wire.ts"
+
+/** A request whose reply has not come. */
+interface Pending {
+  readonly settle: (reply: Wire.Raw) => void
+  readonly stopTimer: () => void
+}
+
+/**
+ * A process's connection for commands, as the store's own client keeps it: requests and replies in order, nothing sent
+ * again, a limit on each reply, and a new connection where the old one broke. What had been sent on the old one may still
+ * be executed, late and behind what the new one brings.
+ */
+export class Connection {
+  ready = true
+  onReconnect: () => void = () => {}
+  /** Its connection has broken. */
+  onClose: () => void = () => {}
+  /** Called at each message, before or after it is taken in: there a program may be interrupted. */
+  onMessage: () => void = () => {}
+  private readonly network: Network
+  private readonly process: Process
+  private readonly callLimit: number
+  private readonly random: Random
+  private generation = 0
+  private sent = 0
+  private closed = false
+  private requestsAt = 0
+  private repliesAt = 0
+  private stalledUntil = 0
+  private attempts = 0
+  private readonly pending = new Set<Pending>()
+  /** When the call began whose reply is taken in now: a script that is not known is sent once more in the same call. */
+  private beganAt: number | undefined
+
+  constructor(network: Network, process: Process, callLimit: number) {
+    this.network = network
+    this.process = process
+    this.callLimit = callLimit
+    this.random = Random.of(network.seed, 5, process.index)
+  }
+
+  send(command: "evalsha" | "eval", program: string, { args, keys }: Call): Promise<unknown> {
+    const { faults, log, timeline } = this.network
+    const { process } = this
+    const number = this.sent++
+    const sentAt = process.monotonic()
+    const fault = faults.message(process.index, number, timeline.now)
+    const answer = new Answer()
+    const pending: Pending = {
+      settle: (reply) => {
+        if (!this.pending.delete(pending)) return
+        pending.stopTimer()
+        answer.settle(reply)
+      },
+      stopTimer: process.timer(this.callLimit, () => pending.settle(new Error("Command timed out")))
+    }
+    this.pending.add(pending)
+    log.note(
+      20,
+      number,
+      () =>
+        `process ${process.index} sends m${process.index}.${number}: ${nameOf(program)} ${args.join(" ")}${
+          fault === undefined ? "" : `  [${fault.kind}]`
+        }`
+    )
+    const { generation } = this
+    const beganAt = this.beganAt ?? sentAt
+    const delivery = { command, program, keys, args, sentAt, beganAt, number, pending, generation }
+    const latency = this.latency()
+    switch (fault?.kind) {
+      case undefined:
+        this.arrive(delivery, latency)
+        break
+      case "request late":
+        this.arrive(delivery, latency + fault.delay)
+        break
+      case "reply late":
+        this.arrive(delivery, latency, { replyAfter: fault.delay })
+        break
+      case "executed twice":
+        this.arrive(delivery, latency, { silent: true })
+        this.arrive(delivery, latency + fault.delay / 8)
+        break
+      case "request lost":
+        this.breakDown(latency, fault.random)
+        break
+      case "reply lost":
+        this.arrive(delivery, latency, { silent: true })
+        this.breakDown(2 * latency, fault.random)
+        break
+      case "executed late":
+        // It lies in a buffer of the old connection, out of any order with the new one.
+        timeline.in(latency + fault.delay, () => this.whenAwake(() => this.execute(delivery, { silent: true })))
+        this.breakDown(latency, fault.random)
+        break
+      case "error before":
+        this.arrive(delivery, latency, { error: fault.random.pick(refusals) })
+        break
+      case "error after":
+        this.arrive(delivery, latency, { errorAfter: "ERR user_script:1: something went wrong" })
+        break
+    }
+    process.deliver(this.onMessage)
+    return answer as unknown as Promise<unknown>
+  }
+
+  /** Nothing passes either way until then; it is not lost. */
+  stall(until: number): void {
+    this.requestsAt = Math.max(this.requestsAt, until)
+    this.repliesAt = Math.max(this.repliesAt, until)
+    this.stalledUntil = Math.max(this.stalledUntil, until)
+  }
+
+  /** In order behind all that was sent before it. */
+  private arrive(delivery: Delivery, after: number, how: How = {}): void {
+    const { timeline } = this.network
+    this.requestsAt = Math.max(this.requestsAt + 1, timeline.now + after)
+    timeline.at(this.requestsAt, () =>
+      this.whenAwake(() => {
+        if (delivery.generation === this.generation || this.buffered.has(delivery.generation)) {
+          this.execute(delivery, how)
+        }
+      }))
+  }
+
+  /** Generations whose requests on the way were still delivered. */
+  private readonly buffered = new Set<number>()
+
+  private whenAwake(run: () => void): void {
+    const { awakeAt, timeline } = this.network
+    if (timeline.now >= awakeAt) run()
+    else timeline.at(awakeAt + 1, () => this.whenAwake(run))
+  }
+
+  private execute(delivery: Delivery, how: How): void {
+    const { log, server, timeline, ledger } = this.network
+    const { args, command, keys, number, program, sentAt } = delivery
+    const refused = how.error === undefined ? undefined : Wire.error(how.error)
+    const done = refused ?? server.execute(command, program, keys, args)
+    log.note(
+      21,
+      digest(String(done)),
+      () =>
+        `server executes m${this.process.index}.${number}: ${
+          done instanceof Error ? done.message : JSON.stringify(done)
+        }`
+    )
+    const script = Wire.scripts.get(program)!
+    const request = Wire.decode(script.name, keys, args)
+    const vouchers = Wire.vouchers(request, done)
+    for (const [id, ms] of vouchers) ledger.vouch(id, sentAt + millis(ms))
+    if (how.silent === true || delivery.generation !== this.generation) return
+    const reply = how.errorAfter === undefined || done instanceof Error ? done : Wire.error(how.errorAfter)
+    this.repliesAt = Math.max(this.repliesAt + 1, timeline.now + this.latency() + (how.replyAfter ?? 0))
+    timeline.at(this.repliesAt, () => {
+      if (delivery.generation !== this.generation) return
+      this.process.deliver(() => {
+        if (!this.pending.has(delivery.pending)) return
+        log.note(22, number, () => `process ${this.process.index} hears the reply to m${this.process.index}.${number}`)
+        this.onMessage()
+        if (!(reply instanceof Error)) this.tellLedger(request, reply, delivery)
+        this.beganAt = delivery.beganAt
+        delivery.pending.settle(reply)
+        this.beganAt = undefined
+        if (reply instanceof Error && reply.message.startsWith("READONLY")) this.breakDown(0, this.random)
+      })
+    })
+  }
+
+  /** What was confirmed in good time must be believed. */
+  private tellLedger(request: Wire.Request, reply: Wire.Raw, { beganAt, sentAt }: Delivery): void {
+    if (request.name === "leave") this.network.ledger.leftForGood(request.args.id)
+    if (request.name !== "renew") return
+    const patience = Math.min(...request.claims.map(({ args }) => args.ttl)) / 8
+    if (this.process.monotonic() - beganAt > millis(patience) - 2_000) return
+    for (const [id, ms] of Wire.vouchers(request, reply)) this.network.ledger.hears(id, sentAt + millis(ms))
+  }
+
+  private latency(): number {
+    return this.random.between(100, 1_500)
+  }
+
+  /** The connection breaks, in a moment. What is on its way may be delivered or not; no reply comes. */
+  breakDown(after: number, random: Random): void {
+    const { timeline } = this.network
+    const { generation } = this
+    const delivered = random.chance(0.5)
+    const settlesAtOnce = random.chance(0.5)
+    timeline.in(after, () => {
+      if (generation !== this.generation || this.closed) return
+      if (delivered) this.buffered.add(generation)
+      this.generation++
+      this.requestsAt = this.repliesAt = 0
+      this.ready = false
+      this.network.log.note(23, this.process.index, () => `the connection of process ${this.process.index} breaks`)
+      // One line of clients fails what had no reply, the other leaves it to its limit.
+      if (settlesAtOnce) this.failPending()
+      this.process.deliver(() => this.onClose())
+      this.connect()
+    })
+  }
+
+  private failPending(): void {
+    const left = Array.from(this.pending)
+    this.process.deliver(() => left.forEach((pending) => pending.settle(new Error("Connection is closed."))))
+  }
+
+  private connect(): void {
+    const { timeline } = this.network
+    const { generation } = this
+    const pause = Math.min(20 * 2 ** Math.min(this.attempts++, 10), 500)
+    timeline.in(millis(pause) + this.latency(), () => {
+      if (generation !== this.generation || this.closed) return
+      if (timeline.now < Math.max(this.network.upAt, this.network.awakeAt, this.stalledUntil)) return this.connect()
+      this.process.deliver(() => {
+        if (generation !== this.generation || this.closed) return
+        this.attempts = 0
+        this.ready = true
+        this.network.log.note(24, this.process.index, () => `process ${this.process.index} is connected again`)
+        this.onReconnect()
+      })
+    })
+  }
+
+  close(): void {
+    this.closed = true
+    this.ready = false
+    this.buffered.add(this.generation)
+    this.generation++
+    this.failPending()
+  }
+}
+
+interface Delivery {
+  readonly command: "evalsha" | "eval"
+  readonly program: string
+  readonly keys: ReadonlyArray<string>
+  readonly args: ReadonlyArray<string>
+  readonly sentAt: number
+  readonly beganAt: number
+  readonly number: number
+  readonly pending: Pending
+  readonly generation: number
+}
+
+interface How {
+  readonly silent?: boolean
+  readonly replyAfter?: number
+  readonly error?: string
+  readonly errorAfter?: string
+}
+
+const nameOf = (program: string): string => Wire.scripts.get(program)?.name ?? "?"

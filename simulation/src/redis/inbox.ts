@@ -1,0 +1,123 @@
+import type { Process } from "../process.ts"
+import { Random } from "../random.ts"
+import { millis } from "../timeline.ts"
+import type { Network } from "./network.ts"
+import type { Listener } from "./server.ts"
+
+/**
+ * A process's connection that listens. It may break, or go silent while both sides take it for alive; what is published
+ * meanwhile is lost.
+ */
+export class Inbox implements Listener {
+  readonly name: string
+  onMessage: (message: string) => void = () => {}
+  onReconnect: () => void = () => {}
+  private readonly network: Network
+  private readonly process: Process
+  private readonly callLimit: number
+  private readonly random: Random
+  private generation = 0
+  private up = true
+  private silent = false
+  private closed = false
+  private heard = 0
+  private messagesAt = 0
+  private attempts = 0
+
+  constructor(network: Network, process: Process, callLimit: number) {
+    this.network = network
+    this.process = process
+    this.callLimit = callLimit
+    this.name = `inbox-${process.index}`
+    this.random = Random.of(network.seed, 6, process.index)
+    network.server.subscribe(this.name, this)
+  }
+
+  hear(message: string): void {
+    const { faults, log, timeline } = this.network
+    const number = this.heard++
+    const fault = faults.push(this.process.index, number, timeline.now)
+    log.note(
+      30,
+      number,
+      () =>
+        `server pushes p${this.process.index}.${number}: ${message}${fault === undefined ? "" : `  [${fault.kind}]`}`
+    )
+    if (this.silent || fault?.kind === "push lost") return
+    const times = fault?.kind === "push twice" ? 2 : 1
+    for (let time = 0; time < times; time++) {
+      const after = this.random.between(100, 1_500) + (fault?.kind === "push late" || time > 0 ? fault!.delay : 0)
+      // A second copy comes as if from nowhere: anyone may publish.
+      if (time === 0) this.messagesAt = Math.max(this.messagesAt + 1, timeline.now + after)
+      const { generation } = this
+      timeline.at(time === 0 ? this.messagesAt : timeline.now + after, () => {
+        if (generation !== this.generation) return
+        this.process.deliver(() => this.onMessage(message))
+      })
+    }
+  }
+
+  /** Nothing comes through, and nobody notices. */
+  goSilent(): void {
+    this.silent = true
+  }
+
+  /** A silent connection is noticed by its silence sooner or later. */
+  heal(): void {
+    if (this.silent) this.breakDown()
+  }
+
+  /** A ping: whether it is answered. Where it is not, the connection is made anew. */
+  probe(done: () => void): () => void {
+    if (!this.up) {
+      done()
+      return () => {}
+    }
+    const { timeline } = this.network
+    const stop = this.process.timer(this.callLimit, () => {
+      this.breakDown()
+      done()
+    })
+    const ask = (): void => {
+      if (this.silent || !this.up) return
+      if (timeline.now < this.network.awakeAt) return void timeline.at(this.network.awakeAt + 1, ask)
+      this.process.deliver(() => {
+        stop()
+        done()
+      })
+    }
+    timeline.in(this.random.between(300, 2_000), ask)
+    return stop
+  }
+
+  breakDown(): void {
+    if (this.closed) return
+    this.network.server.unsubscribe(this.name, this)
+    this.generation++
+    this.up = false
+    this.silent = false
+    this.connect()
+  }
+
+  private connect(): void {
+    const { timeline } = this.network
+    const { generation } = this
+    const pause = Math.min(20 * 2 ** Math.min(this.attempts++, 10), 500)
+    timeline.in(millis(pause) + this.random.between(300, 3_000), () => {
+      if (generation !== this.generation || this.closed) return
+      if (timeline.now < Math.max(this.network.upAt, this.network.awakeAt)) return this.connect()
+      this.network.server.subscribe(this.name, this)
+      this.up = true
+      this.attempts = 0
+      timeline.in(this.random.between(100, 1_500), () => {
+        if (generation === this.generation) this.process.deliver(() => this.onReconnect())
+      })
+    })
+  }
+
+  close(): void {
+    this.closed = true
+    this.generation++
+    this.network.server.unsubscribe(this.name, this)
+  }
+}

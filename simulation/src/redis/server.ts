@@ -1,0 +1,230 @@
+import * as Scripts from "../../../packages/dlock-redis/src/internal/scripts.ts"
+import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
+import type { Ledger } from "../ledger.ts"
+import type { Timeline } from "../timeline.ts"
+import { decode, type Request } from "./wire.ts"
+import * as Wire from "./wire.ts"
+
+/** Rules taken out on purpose, to see whether the ledger finds what they prevent. */
+export interface RedisFlaws {
+  /** A leave deletes the lock whoever holds it. */
+  readonly deletesBlindly?: boolean
+  /** A renewal makes the lock where it is gone. */
+  readonly renewalCreates?: boolean
+  /** A claim that is cancelled is taken in all the same. */
+  readonly ignoresMarks?: boolean
+  /** No message ever reaches an inbox. */
+  readonly neverPushes?: boolean
+}
+
+/** A connection that listens. */
+export interface Listener {
+  readonly hear: (message: string) => void
+}
+
+/**
+ * The server: the model of the scripts that is checked against the real ones, under the commands of the wire, with a
+ * clock that can be set, data that can be lost, and the subscriptions.
+ */
+export class RedisServer {
+  private readonly timeline: Timeline
+  private readonly ledger: Ledger
+  private readonly flaws: RedisFlaws
+  private readonly locks = new Map<string, Model.Server>()
+  private readonly labels = new Map<string, string>()
+  private readonly known = new Set<string>()
+  private readonly listeners = new Map<string, Set<Listener>>()
+  private clockOffset = 0
+  /** By how much the clock was set back: so much later things may expire. */
+  setBack = 0
+  private dataWasLost = false
+
+  constructor(timeline: Timeline, ledger: Ledger, flaws: RedisFlaws) {
+    this.timeline = timeline
+    this.ledger = ledger
+    this.flaws = flaws
+  }
+
+  /** Runs a command: its raw reply, or the error that the server says. */
+  execute(
+    command: "eval" | "evalsha",
+    program: string,
+    keys: ReadonlyArray<string>,
+    args: ReadonlyArray<string>
+  ): Wire.Raw {
+    const script = Wire.scripts.get(program)
+    if (script === undefined) return Wire.error("ERR unknown program")
+    if (command === "eval") this.known.add(script.sha)
+    else if (!this.known.has(program)) return Wire.error("NOSCRIPT No matching script. Please use EVAL.")
+    return this.perform(decode(script.name, keys, args))
+  }
+
+  private perform(request: Request): Wire.Raw {
+    switch (request.name) {
+      case "acquire": {
+        this.labels.set(request.args.id, request.label)
+        const { ignoresMarks } = this.flaws
+        const reply = this.change(
+          request.lock,
+          (server) =>
+            Model.acquire(ignoresMarks === true ? { ...server, marks: [] } : server, request.args, this.subscribers)
+        )
+        return Wire.acquireReply(reply, this.labels)
+      }
+      case "refresh": {
+        const replies = this.change(request.lock, (server) => Model.refresh(server, request.args, this.subscribers))
+        return replies.map((reply) => Wire.acquireReply(reply, this.labels))
+      }
+      case "leave": {
+        const { args } = request
+        const reply = this.change(request.lock, (server) => {
+          if (this.flaws.deletesBlindly === true) server = { ...server, holders: server.holders.slice(1) }
+          const before = server.queue.length
+          const step = Model.leave(server, args, Scripts.markTtl, this.subscribers)
+          if (step.reply._tag === "Released" && before > 0) this.ledger.handedOn(request.lock)
+          return step
+        }, args.id)
+        return Wire.leaveReply(reply, this.labels)
+      }
+      case "renew":
+        return request.claims.map(({ args, lock }) =>
+          this.change(lock, (server) => {
+            const step = Model.renew(server, args)
+            if (step.reply !== "expired" || this.flaws.renewalCreates !== true) return step
+            const { capacity, guard, id, token, ttl } = args
+            const expiry = server.now + ttl + guard
+            const holders = [...step.server.holders, { id, token, permits: 1, capacity, expiry }]
+            return { ...step, reply: "ok" as const, server: { ...step.server, holders } }
+          })
+        )
+    }
+  }
+
+  private readonly subscribers: Model.Subscribers = (inbox) => this.listeners.get(inbox)?.size ?? 0
+
+  /** The lock as it is now. */
+  private lock(key: string): Model.Server {
+    const micros = this.timeline.now + this.clockOffset + epoch
+    const before = this.locks.get(key) ?? Model.empty
+    const now = Math.floor(micros / 1_000)
+    const server = { ...(now === before.now ? before : Model.advance(before, now - before.now)), micros }
+    this.compare(key, before, server, undefined)
+    this.locks.set(key, server)
+    return server
+  }
+
+  private change<Reply>(key: string, run: (server: Model.Server) => Model.Step<Reply>, leaving?: string): Reply {
+    const before = this.lock(key)
+    const { pushes, reply, server } = run(before)
+    this.locks.set(key, server)
+    this.compare(key, before, server, leaving)
+    for (const push of pushes) this.publish(key, push)
+    return reply
+  }
+
+  private publish(key: string, { id, inbox, token }: Model.Push): void {
+    if (this.flaws.neverPushes === true) return
+    const message = token === undefined ? `w:${key}` : `g:${id}:${token}:${key}`
+    for (const listener of this.listeners.get(inbox) ?? []) listener.hear(message)
+  }
+
+  /** Tells the ledger what has changed about the claims of a lock. */
+  private compare(key: string, before: Model.Server, after: Model.Server, leaving: string | undefined): void {
+    if (before.holders === after.holders && before.queue === after.queue) return
+    const has = (server: Model.Server, id: string) =>
+      server.holders.some((one) => one.id === id) || server.queue.some((one) => one.id === id)
+    for (const { id } of [...before.holders, ...before.queue]) {
+      if (!has(after, id)) this.ledger.gone(key, id, id !== leaving)
+    }
+    // Whoever is granted at once has been in the queue for that moment.
+    const granted = after.holders.filter((one) => before.holders.every((other) => other.id !== one.id))
+    for (const { id } of [...granted, ...after.queue]) {
+      if (!has(before, id)) this.ledger.arrived(key, id, !granted.some((one) => one.id === id))
+    }
+    for (const { id, token } of granted) this.ledger.serverGranted(key, id, BigInt(token))
+  }
+
+  knows(key: string, id: string): boolean {
+    const { holders, queue } = this.lock(key)
+    return holders.some((one) => one.id === id) || queue.some((one) => one.id === id)
+  }
+
+  /** What the server keeps of locks. Marks of cancelled claims are meant to stay for a while. */
+  leftovers(): ReadonlyArray<string> {
+    return Array.from(this.locks.keys()).flatMap((key) => {
+      const { holders, queue } = this.lock(key)
+      return [
+        ...holders.map(({ id }) => `${id} holds ${key}`),
+        ...queue.map(({ id }) => `${id} waits for ${key}`)
+      ]
+    })
+  }
+
+  subscribe(inbox: string, listener: Listener): void {
+    const listeners = this.listeners.get(inbox)
+    if (listeners === undefined) this.listeners.set(inbox, new Set([listener]))
+    else listeners.add(listener)
+  }
+
+  unsubscribe(inbox: string, listener: Listener): void {
+    this.listeners.get(inbox)?.delete(listener)
+  }
+
+  // What happens to it.
+
+  forgetScripts(): void {
+    this.known.clear()
+  }
+
+  private forget(key: string, claims: ReadonlyArray<{ readonly id: string }>): void {
+    for (const { id } of claims) {
+      this.ledger.forgot(id)
+      this.ledger.gone(key, id, true)
+    }
+  }
+
+  deleteLock(key: string): void {
+    const server = this.lock(key)
+    this.forget(key, server.holders)
+    this.locks.set(key, { ...server, holders: [], foreign: undefined })
+  }
+
+  deleteQueue(key: string): void {
+    const server = this.lock(key)
+    this.forget(key, server.queue)
+    this.locks.set(key, { ...server, queue: [] })
+  }
+
+  loseData(): void {
+    for (const key of this.locks.keys()) {
+      const server = this.lock(key)
+      this.forget(key, [...server.holders, ...server.queue])
+      this.locks.set(key, Model.flush(server))
+      if (this.setBack > 0) this.ledger.forgotTokens(key)
+    }
+    this.dataWasLost = true
+    this.ledger.losesMarks()
+  }
+
+  /** Sets its clock, in microseconds: forward, everything expires early. Tokens may repeat once it was behind itself. */
+  setClock(by: number): void {
+    for (const key of this.locks.keys()) {
+      const { holders, queue } = this.lock(key)
+      if (by > 0) { for (const { id } of [...holders, ...queue]) this.ledger.forgot(id) }
+      if (by < 0 && this.dataWasLost) this.ledger.forgotTokens(key)
+    }
+    this.clockOffset += by
+    if (by < 0) this.setBack -= by
+  }
+
+  /** `SET NX PX` of another library's client. */
+  takeForeign(key: string, ms: number): void {
+    const before = this.lock(key)
+    const server = Model.foreignSet(before, before.now + ms)
+    this.locks.set(key, server)
+    if (server.foreign !== before.foreign) this.ledger.foreignGranted(key)
+  }
+}
+
+/** The server's clock at the beginning, in microseconds. */
+const epoch = 1_800_000_000_000_000

@@ -1,0 +1,129 @@
+import * as Scripts from "../../../packages/dlock-redis/src/internal/scripts.ts"
+import type * as Model from "../../../packages/dlock-redis/test/model/server.ts"
+
+/** What a server says, as a client's parser hands it on. */
+export type Raw = string | number | Error | ReadonlyArray<Raw>
+
+export const error = (message: string): Error => {
+  const reply = new Error(message)
+  reply.name = "ReplyError"
+  return reply
+}
+
+type Name = "acquire" | "refresh" | "renew" | "leave"
+
+/** Scripts by their digest and by their text. */
+export const scripts: ReadonlyMap<string, { readonly name: Name; readonly sha: string }> = new Map(
+  [Scripts.acquire, Scripts.refresh, Scripts.renew, Scripts.leave].flatMap((script) => {
+    const known = { name: script.name as Name, sha: script.sha }
+    return [[script.sha, known], [script.lua, known]] as const
+  })
+)
+
+/** A script's keys and arguments, read back as the model takes them. */
+export type Request =
+  | { readonly name: "acquire"; readonly lock: string; readonly args: Model.AcquireArgs; readonly label: string }
+  | { readonly name: "refresh"; readonly lock: string; readonly args: Model.RefreshArgs }
+  | {
+    readonly name: "renew"
+    readonly claims: ReadonlyArray<{ readonly lock: string; readonly args: Model.RenewArgs }>
+  }
+  | { readonly name: "leave"; readonly lock: string; readonly args: Model.LeaveArgs }
+
+/** The lock that a key is of: itself, or one of its companions. */
+const lockOf = (key: string): string => {
+  const end = key.indexOf("\0")
+  if (end < 0) return key
+  const before = key.slice(0, end)
+  return before.endsWith("}:") ? before.slice(1, -2) : before.slice(0, -2)
+}
+
+export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyArray<string>): Request => {
+  const lock = keys[0]!
+  const text = (index: number): string => args[index]!
+  const number = (index: number): number => Number(args[index])
+  switch (name) {
+    case "acquire":
+      return {
+        name,
+        lock,
+        args: {
+          id: text(0),
+          inbox: text(1),
+          ttl: number(2),
+          guard: number(3),
+          permits: number(4),
+          capacity: number(5),
+          mode: text(6) as "queue" | "try"
+        },
+        label: text(7)
+      }
+    case "refresh": {
+      const claims: Array<Model.RefreshArgs["claims"][number]> = []
+      for (let at = 1; at < args.length; at += 3) {
+        claims.push({ id: text(at), ttl: number(at + 1), guard: number(at + 2) })
+      }
+      return { name, lock, args: { inbox: text(0), claims } }
+    }
+    case "renew": {
+      const claims: Array<{ lock: string; args: Model.RenewArgs }> = []
+      let key = 0
+      for (let at = 0; at < args.length; at += 5) {
+        const capacity = number(at + 4)
+        const args = { id: text(at), token: number(at + 1), ttl: number(at + 2), guard: number(at + 3), capacity }
+        claims.push({ lock: lockOf(keys[key]!), args })
+        key += capacity === 1 ? 1 : 2
+      }
+      return { name, claims }
+    }
+    case "leave":
+      return { name, lock, args: { id: text(0), mark: text(1) !== "0", interop: text(2) === "1" } }
+  }
+}
+
+type Labels = ReadonlyMap<string, string>
+
+const situation = ({ holder, remaining }: Model.Situation, labels: Labels): ReadonlyArray<Raw> =>
+  holder === undefined
+    ? ["free", "", 0]
+    : holder === "foreign"
+    ? ["foreign", "", remaining === Infinity ? -1 : remaining]
+    : ["held", labels.get(holder) ?? "", remaining]
+
+export const acquireReply = (reply: Model.AcquireReply, labels: Labels): Raw => {
+  switch (reply._tag) {
+    case "Granted":
+      return ["granted", String(reply.token)]
+    case "Queued":
+      return ["queued", String(reply.floor), reply.place, reply.length, ...situation(reply, labels)]
+    case "Busy":
+      return ["busy", reply.length, ...situation(reply, labels)]
+    case "Mismatch":
+      return ["mismatch", String(reply.capacity)]
+    case "Cancelled":
+      return ["cancelled"]
+    case "Gone":
+      return ["gone"]
+  }
+}
+
+export const leaveReply = (reply: Model.LeaveReply, labels: Labels): Raw =>
+  reply._tag === "Released"
+    ? ["released"]
+    : [reply._tag === "Cancelled" ? "cancelled" : "notHeld", reply.length, ...situation(reply, labels)]
+
+/** Until when, after it was sent, a request's reply lets each of its claims be believed in: milliseconds by claim. */
+export const vouchers = (request: Request, reply: Raw): ReadonlyArray<readonly [id: string, ms: number]> => {
+  if (!Array.isArray(reply)) return []
+  const stands = (one: Raw): boolean => Array.isArray(one) && (one[0] === "granted" || one[0] === "queued")
+  switch (request.name) {
+    case "acquire":
+      return stands(reply) ? [[request.args.id, request.args.ttl]] : []
+    case "refresh":
+      return request.args.claims.flatMap(({ id, ttl }, index) => stands(reply[index]) ? [[id, ttl] as const] : [])
+    case "renew":
+      return request.claims.flatMap(({ args }, index) => reply[index] === "ok" ? [[args.id, args.ttl] as const] : [])
+    case "leave":
+      return []
+  }
+}

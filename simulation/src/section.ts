@@ -1,0 +1,91 @@
+import * as Duration from "effect/Duration"
+import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
+import type { SectionPlan } from "./plan.ts"
+import type { Process } from "./process.ts"
+
+/** How a section ended. */
+export type Outcome =
+  | "done"
+  | "busy"
+  | "timed out"
+  | "backend failed"
+  | "lost"
+  | "interrupted"
+  | "refused"
+
+/** What stands before each key at the server. */
+export const prefix = "dlock:"
+
+/** One use of a lock while it goes on. */
+export class Section {
+  readonly plan: SectionPlan
+  readonly process: Process
+  state: "idle" | "asking" | "inside" | "leaving" | "over" = "idle"
+  outcome: Outcome | undefined
+  /** When it began to ask. */
+  askedAt = 0
+  /** Since when it should come to an end soon, and for how long its process had been paused by then. */
+  endingSince = 0
+  pausedBefore = 0
+  /** The lease, once it is in. */
+  holding: Holding | undefined
+  lastStepAt = 0
+  lateSteps = 0
+  /** Its fiber has been interrupted from outside. */
+  interrupted = false
+  /** What the witness has heard of its loss. */
+  lossSeen = false
+
+  constructor(process: Process, plan: SectionPlan) {
+    this.process = process
+    this.plan = plan
+  }
+
+  /** From now on its end is a matter of a few calls. */
+  hurries(now: number): void {
+    this.endingSince = now
+    this.pausedBefore = this.process.pausedFor
+  }
+
+  /**
+   * How long it may take from then to its end, in milliseconds; infinite where it waits for others. A request is given up
+   * after a third of the time to live or three seconds, and is made anew where it is told so; a renewal under way is
+   * waited for, then the claim is withdrawn.
+   */
+  get endsWithin(): number {
+    const { form, pause, releasesEarly, timeout, ttl } = this.plan
+    const call = Math.min(ttl / 3, 3_000)
+    const withdrawal = Math.min(ttl / 3, 2_000)
+    const slack = 50
+    if (this.state === "leaving") {
+      const granted = this.holding === undefined ? ttl : Duration.toMillis(this.holding.ttl)
+      return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + slack
+    }
+    if (this.interrupted) return call + withdrawal + slack
+    const waits = form === "section" || form === "scope"
+    return (waits ? timeout ?? Infinity : 0) + 3 * call + withdrawal + slack
+  }
+
+  get id(): string | undefined {
+    return this.holding?.claim.id
+  }
+
+  /** The name of its lock at the server. */
+  get lock(): string {
+    return prefix + this.plan.key
+  }
+
+  get title(): string {
+    return `section ${this.plan.number} of process ${this.process.index}`
+  }
+
+  /** Microseconds of its process's clock. */
+  get deadline(): number {
+    return this.holding === undefined ? -Infinity : this.holding.deadline * 1_000
+  }
+
+  /** Does its holder have reason to believe in it? A process that stands still has its clock to go by when it wakes. */
+  get believes(): boolean {
+    return this.holding?.state === "held" && !this.process.dead && this.process.monotonic() < this.deadline
+  }
+}

@@ -1,0 +1,106 @@
+import { type BackendName, kindsOf } from "./plan.ts"
+import type { Result } from "./world.ts"
+
+/** What many worlds have seen, together. Plain data: it crosses from thread to thread. */
+export interface Tally {
+  seeds: number
+  events: number
+  grants: number
+  steps: number
+  waits: number
+  refused: number
+  lateSteps: number
+  /** Seconds of the worlds' time. */
+  lasted: number
+  /** Seeds that were lived twice and came out the same. */
+  replayed: number
+  readonly losses: Record<string, number>
+  readonly outcomes: Record<string, number>
+  readonly faults: Record<string, number>
+  readonly rules: Record<string, number>
+  /** The first seeds that broke a promise. */
+  readonly broken: Array<number>
+}
+
+export const empty = (): Tally => ({
+  seeds: 0,
+  events: 0,
+  grants: 0,
+  steps: 0,
+  waits: 0,
+  refused: 0,
+  lateSteps: 0,
+  lasted: 0,
+  replayed: 0,
+  losses: {},
+  outcomes: {},
+  faults: {},
+  rules: {},
+  broken: []
+})
+
+const sum = (into: Record<string, number>, from: Readonly<Record<string, number>>): void => {
+  for (const [name, count] of Object.entries(from)) into[name] = (into[name] ?? 0) + count
+}
+
+/** Takes in what one world has seen. */
+export const add = (tally: Tally, { counts, events, lasted, seed, struck, violation }: Result): void => {
+  tally.seeds++
+  tally.events += events
+  tally.lasted += lasted / 1_000
+  tally.grants += counts.grants
+  tally.steps += counts.steps
+  tally.waits += counts.waits
+  tally.refused += counts.refused
+  tally.lateSteps += counts.lateSteps
+  sum(tally.losses, counts.losses)
+  sum(tally.outcomes, counts.outcomes)
+  for (const { kind } of struck) sum(tally.faults, { [kind]: 1 })
+  if (violation === undefined) return
+  sum(tally.rules, { [violation.rule]: 1 })
+  tally.broken.push(seed)
+}
+
+/** Takes in what another thread has seen since it last told. */
+export const merge = (into: Tally, from: Tally): void => {
+  for (
+    const name of ["seeds", "events", "grants", "steps", "waits", "refused", "lateSteps", "lasted", "replayed"] as const
+  ) {
+    into[name] += from[name]
+  }
+  sum(into.losses, from.losses)
+  sum(into.outcomes, from.outcomes)
+  sum(into.faults, from.faults)
+  sum(into.rules, from.rules)
+  into.broken.push(...from.broken)
+}
+
+const total = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((a, b) => a + b, 0)
+
+/** Why a run of many seeds proves nothing; `undefined` where it may. */
+export const voidBecause = (backend: BackendName, tally: Tally): string | undefined => {
+  const { faults, grants, losses, seeds, waits } = tally
+  if (seeds < 200) return undefined
+  if (grants < 3 * seeds) return `only ${grants} grants`
+  if (waits < seeds) return `only ${waits} waits`
+  if (total(losses) < seeds / 20) return `only ${total(losses)} losses`
+  if (total(faults) < 2 * seeds) return `only ${total(faults)} faults`
+  const missing = seeds < 5_000 ? undefined : kindsOf(backend).find((kind) => faults[kind] === undefined)
+  return missing === undefined ? undefined : `no "${missing}" in it`
+}
+
+const list = (counts: Readonly<Record<string, number>>): string =>
+  Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, count]) => `${name} ${count}`).join(", ") || "none"
+
+/** The table at the end of a run. */
+export const table = (title: string, tally: Tally): string =>
+  ([
+    ["seeds", `${tally.seeds}, of which ${tally.replayed} were lived twice and came out the same`],
+    ["events", `${tally.events} in ${Math.round(tally.lasted)} s of their time`],
+    ["grants", `${tally.grants}, after ${tally.waits} waits`],
+    ["steps", `${tally.steps}: ${tally.lateSteps} late, ${tally.refused} refused by the fence`],
+    ["ends", list(tally.outcomes)],
+    ["losses", `${total(tally.losses)}: ${list(tally.losses)}`],
+    ["faults", `${total(tally.faults)}: ${list(tally.faults)}`],
+    ["violations", `${total(tally.rules)}${total(tally.rules) === 0 ? "" : `: ${list(tally.rules)}`}`]
+  ] as const).reduce((text, [name, value]) => `${text}\n  ${name.padEnd(11)} ${value}`, title)

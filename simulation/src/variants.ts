@@ -1,0 +1,103 @@
+import type { LockStore } from "effect-dlock"
+import type { Answer, Granted } from "effect-dlock/LockStore"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { Holding } from "../../packages/dlock/src/internal/holding.ts"
+import type { EtcdFlaws } from "./etcd/server.ts"
+import type { Process } from "./process.ts"
+import type { RedisFlaws } from "./redis/server.ts"
+
+type Store = LockStore["Service"]
+
+/**
+ * A library that lacks one of its rules, made by wrapping what ships or by a server that does the wrong thing for it. The
+ * witness must catch each: that is how it is known to look.
+ */
+export interface Variant {
+  readonly name: string
+  readonly store?: (store: Store, process: Process) => Store
+  readonly redis?: RedisFlaws
+  readonly etcd?: EtcdFlaws
+  /** Changes what all worlds share; gives back the way to undo it. */
+  readonly install?: () => () => void
+}
+
+/** Has every grant that a store reports be another. */
+const withGrants = (store: Store, change: (granted: Granted) => Granted): Store => {
+  const one = <A extends Answer>(answer: A): A | Granted => answer._tag === "Granted" ? change(answer) : answer
+  return {
+    ...store,
+    request: (claim, mode) =>
+      Effect.map(
+        store.request(claim, mode),
+        (answer) => answer._tag === "Queued" ? { ...answer, granted: Effect.map(answer.granted, one) } : one(answer)
+      )
+  }
+}
+
+/** No lease is ever over by its own time. */
+const withoutDeadline = (): () => void => {
+  const own = Object.getOwnPropertyDescriptor(Holding.prototype, "deadline")!
+  Object.defineProperty(Holding.prototype, "deadline", { ...own, get: () => Infinity })
+  return () => Object.defineProperty(Holding.prototype, "deadline", own)
+}
+
+/** What was confirmed counts from the moment at which the answer came. */
+const fromReply = (store: Store, { clock }: Process): Store => ({
+  ...withGrants(store, (granted) => ({ ...granted, confirmedAt: clock.monotonicTimeNanosUnsafe() })),
+  renew: (held) =>
+    Effect.map(
+      store.renew(held),
+      (answers) =>
+        answers.map((answer) =>
+          answer._tag === "Confirmed" ? { ...answer, confirmedAt: clock.monotonicTimeNanosUnsafe() } : answer
+        )
+    )
+})
+
+const twiceTheTtl = (store: Store): Store =>
+  withGrants(store, (granted) => ({ ...granted, ttl: Duration.times(granted.ttl, 2) }))
+
+/** Every token is the same; the store itself still goes by the right ones. */
+const constantToken = (store: Store): Store => {
+  const tokens = new Map<string, bigint>()
+  const hide = (id: string, granted: Granted): Granted => {
+    tokens.set(id, granted.fencingToken)
+    return { ...granted, fencingToken: 1n }
+  }
+  return {
+    ...store,
+    request: (claim, mode) => withGrants(store, (granted) => hide(claim.id, granted)).request(claim, mode),
+    renew: (held) =>
+      store.renew(held.map(({ claim, fencingToken }) => ({
+        claim,
+        fencingToken: tokens.get(claim.id) ?? fencingToken
+      })))
+  }
+}
+
+/** Whoever gives up before the grant leaves the claim where it is. */
+const withoutCleanUp = (store: Store): Store => {
+  const granted = new Set<string>()
+  return {
+    ...store,
+    request: (claim, mode) =>
+      withGrants(store, (answer) => {
+        granted.add(claim.id)
+        return answer
+      }).request(claim, mode),
+    withdraw: (claim) => granted.has(claim.id) ? store.withdraw(claim) : Effect.succeed("cancelled")
+  }
+}
+
+export const variants: ReadonlyArray<Variant> = [
+  { name: "no-deadline", install: withoutDeadline },
+  { name: "deadline-from-reply", store: fromReply },
+  { name: "twice-the-ttl", store: twiceTheTtl },
+  { name: "unconditional-delete", redis: { deletesBlindly: true }, etcd: { deletesBlindly: true } },
+  { name: "renewal-creates", redis: { renewalCreates: true }, etcd: { renewalCreates: true } },
+  { name: "constant-token", store: constantToken },
+  { name: "wake-up-dropped", redis: { neverPushes: true }, etcd: { neverTells: true } },
+  { name: "no-clean-up", store: withoutCleanUp },
+  { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } }
+]

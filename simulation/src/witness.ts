@@ -1,0 +1,232 @@
+import type { Judge, Rule } from "./judge.ts"
+import type { Ledger } from "./ledger.ts"
+import type { Log } from "./log.ts"
+import type { Plan } from "./plan.ts"
+import type { Process } from "./process.ts"
+import type { Outcome, Section } from "./section.ts"
+import { millis, type Timeline } from "./timeline.ts"
+
+/** How late a timer of a process that runs may be, in microseconds, with what an early one costs in a second try. */
+const tick = 4_000
+
+/** What the witness asks of the backend. */
+export interface Server {
+  /** Does the server hold or queue this claim? */
+  readonly knows: (key: string, id: string) => boolean
+}
+
+/**
+ * Sees the resource and the holders' leases on the one clock of the world, and says what promise was broken.
+ *
+ * The resource is a number that each step carries: it takes a step whose number is not below the largest it has seen.
+ */
+export class Witness {
+  server: Server = { knows: () => false }
+  /** Sections that ask. */
+  readonly asking = new Set<Section>()
+
+  private readonly timeline: Timeline
+  private readonly log: Log
+  private readonly plan: Plan
+  private readonly judge: Judge
+  private readonly ledger: Ledger
+  /** The largest number that the resource of a key has seen. */
+  private readonly fences = new Map<string, bigint>()
+  private readonly entered = new Map<string, bigint>()
+  private readonly progressAt = new Map<string, number>()
+
+  constructor(timeline: Timeline, log: Log, plan: Plan, judge: Judge, ledger: Ledger) {
+    this.timeline = timeline
+    this.log = log
+    this.plan = plan
+    this.judge = judge
+    this.ledger = ledger
+  }
+
+  broken(rule: Rule, what: string): void {
+    this.judge.broken(rule, what)
+  }
+
+  private get inside(): Set<Section> {
+    return this.ledger.inside
+  }
+
+  asks(section: Section): void {
+    section.state = "asking"
+    section.askedAt = this.timeline.now
+    section.hurries(this.timeline.now)
+    this.asking.add(section)
+    this.note(1, section, () => `${section.title} asks for ${section.lock} (${section.plan.form})`)
+  }
+
+  enters(section: Section): void {
+    const key = section.lock
+    const { now } = this.timeline
+    const token = section.holding!.fencingToken
+    const id = section.id!
+    section.state = "inside"
+    section.lastStepAt = now
+    this.asking.delete(section)
+    this.inside.add(section)
+    this.judge.counts.grants++
+    this.note(2, section, () => `${section.title} enters ${key} with token ${token}, claim ${id}`)
+    if (!this.ledger.hasForgotten(id)) {
+      const last = this.entered.get(key)
+      // Several who are granted at once may come in in any order.
+      const repeats = last !== undefined && (this.plan.capacity === 1 ? token <= last : token === last)
+      if (repeats && !this.ledger.mayRepeatTokens(key)) {
+        this.broken("S2", `${section.title} enters with token ${token} after ${last}`)
+      }
+      this.entered.set(key, token)
+    }
+    if (this.plan.backend === "etcd") {
+      if (!this.ledger.hasForgotten(id)) this.ledger.othersAreOut(key, id, "enters")
+      if (this.plan.capacity === 1) this.ledger.inTurn(key, id)
+    }
+    const free = this.ledger.taken(key)
+    if (free !== undefined && free > promptness[this.plan.backend]) {
+      this.broken("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
+    }
+    this.progressed(key)
+  }
+
+  steps(section: Section): void {
+    const { holding, lock: key, plan: { careful }, process } = section
+    const { now } = this.timeline
+    const token = holding!.fencingToken
+    this.judge.counts.steps++
+    const over = process.monotonic() - section.deadline
+    const late = holding!.state !== "held" || (careful ? over >= 0 : over > tick)
+    if (late) {
+      this.judge.counts.lateSteps++
+      section.lateSteps++
+      const paused = process.resumedAt >= section.lastStepAt && process.resumedAt >= 0
+      if (!paused) this.broken("S3", `${section.title} steps after its deadline`)
+      else if (careful) this.broken("S3", `${section.title} looked at its lease and steps after its deadline`)
+      else if (section.lateSteps > 1) this.broken("S1", `${section.title} takes a second step after its deadline`)
+    }
+    const fence = this.fences.get(key)
+    // Tokens of shared claims order grants; they are no fence.
+    const stale = fence !== undefined && token < fence && this.plan.capacity === 1
+    this.note(3, section, () => `${section.title} steps${late ? " late" : ""}${stale ? " and is refused" : ""}`)
+    if (stale) {
+      this.judge.counts.refused++
+      if (!late && !this.ledger.hasForgotten(section.id!) && !this.ledger.mayRepeatTokens(key)) {
+        this.broken("S1", `${section.title} steps with token ${token} after a step with ${fence}`)
+      }
+    } else if (fence === undefined || token > fence) this.fences.set(key, token)
+    section.lastStepAt = now
+    this.progressed(key)
+  }
+
+  leaves(section: Section): void {
+    if (section.state !== "inside") return
+    section.state = "leaving"
+    section.hurries(this.timeline.now)
+    this.inside.delete(section)
+    this.note(4, section, () => `${section.title} leaves ${section.lock}`)
+    this.lookAtLoss(section)
+    this.progressed(section.lock)
+  }
+
+  ends(section: Section, outcome: Outcome): void {
+    const { endsWithin, process } = section
+    const took = this.timeline.now - section.endingSince - (process.pausedFor - section.pausedBefore)
+    if (took > millis(endsWithin)) {
+      this.broken(
+        "S6",
+        `${section.title} (${section.state}) took ${took / 1_000} ms to end, and may take ${endsWithin}`
+      )
+    }
+    this.asking.delete(section)
+    this.inside.delete(section)
+    section.state = "over"
+    section.outcome = outcome
+    this.judge.counts.outcomes[outcome] = (this.judge.counts.outcomes[outcome] ?? 0) + 1
+    this.note(5, section, () => `${section.title} ends: ${outcome}`)
+    this.lookAtLoss(section)
+  }
+
+  crashes(process: Process): void {
+    for (const set of [this.inside, this.asking]) {
+      for (const section of set) {
+        if (section.process === process) set.delete(section)
+      }
+    }
+  }
+
+  // What holds at every moment.
+
+  look(): void {
+    for (const section of this.inside) {
+      const { holding, process } = section
+      if (holding === undefined) continue
+      if (holding.state === "held") {
+        const over = process.monotonic() - section.deadline
+        if (over > tick && !process.paused && this.timeline.now - process.resumedAt > tick) {
+          this.broken("S3", `${section.title} has not been told of its deadline ${over / 1_000} ms after it`)
+        }
+        // On etcd a lease is what is vouched for, and it lives longer by the guard.
+        const guard = this.plan.backend === "etcd" ? millis(Math.max(100, section.plan.ttl / 10)) : 0
+        const most = this.ledger.vouchedUntil(section.id!) - guard
+        if (section.deadline > most + 1 && !this.ledger.hasForgotten(section.id!)) {
+          const by = (section.deadline - most) / 1_000
+          this.broken("S3", `${section.title} believes for ${by} ms longer than a request vouches for`)
+        }
+      } else if (!section.lossSeen) this.lookAtLoss(section)
+    }
+  }
+
+  /** Was the lease rightly said to be lost, and in time? */
+  private lookAtLoss(section: Section): void {
+    const loss = section.holding?.loss
+    if (loss === undefined || section.lossSeen) return
+    section.lossSeen = true
+    const { losses } = this.judge.counts
+    losses[loss.reason] = (losses[loss.reason] ?? 0) + 1
+    const { process } = section
+    const id = section.id!
+    this.note(6, section, () => `${section.title} has lost ${section.lock}: ${loss.reason}`)
+    const over = process.monotonic() - section.deadline
+    switch (loss.reason) {
+      case "Expired":
+      case "Replaced":
+        if (!this.ledger.hasEnded(id) && !this.ledger.hasForgotten(id) && this.server.knows(section.lock, id)) {
+          this.broken("S7", `${section.title} was told ${loss.reason}, and the server holds its claim`)
+        }
+        return
+      case "Stalled":
+      case "Unreachable": {
+        if (process.wallJumped) return
+        if (over < -1) this.broken("S7", `${section.title} was lost ${-over / 1_000} ms before its deadline`)
+        const told = this.ledger.heardUntil(id) - process.monotonic()
+        if (told > 0) {
+          this.broken("S7", `${section.title} was lost, and it had been told that it lives ${told / 1_000} ms more`)
+        }
+        return
+      }
+    }
+  }
+
+  private progressed(key: string): void {
+    this.progressAt.set(key, this.timeline.now)
+  }
+
+  /** With the faults over: is somebody waiting while nothing goes on? `most` is in milliseconds. */
+  lookForProgress(since: number, most: number): void {
+    for (const section of this.asking) {
+      if (section.process.dead) continue
+      const from = Math.max(since, section.askedAt, this.progressAt.get(section.lock) ?? 0)
+      if (this.timeline.now - from > millis(most)) {
+        this.broken("S5", `${section.title} waits, and nobody has got anywhere for ${most} ms`)
+      }
+    }
+  }
+
+  private note(code: number, section: Section, words: () => string): void {
+    this.log.note(code, section.plan.number, words)
+  }
+}
+
+/** Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong. */
+const promptness = { redis: 30_000, etcd: 250_000 }

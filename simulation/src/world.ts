@@ -1,0 +1,123 @@
+import * as Deferred from "effect/Deferred"
+import type { Backend } from "./backend.ts"
+import { type Client, start } from "./client.ts"
+import { inspect, progressWithin } from "./ending.ts"
+import * as Etcd from "./etcd/backend.ts"
+import { type Fault, Faults } from "./faults.ts"
+import * as Ids from "./ids.ts"
+import { strike } from "./incidents.ts"
+import { type Counts, Judge, type Rule, type Violation } from "./judge.ts"
+import { Ledger } from "./ledger.ts"
+import { Log } from "./log.ts"
+import * as Plans from "./plan.ts"
+import { Process } from "./process.ts"
+import * as Redis from "./redis/backend.ts"
+import type { Scene } from "./scene.ts"
+import { Section } from "./section.ts"
+import { millis, Timeline } from "./timeline.ts"
+import type { Variant } from "./variants.ts"
+import { Witness } from "./witness.ts"
+
+export interface Settings {
+  readonly seed: number
+  readonly backend: Plans.BackendName
+  readonly variant?: Variant | undefined
+  /** Only these faults strike. */
+  readonly only?: ReadonlySet<string> | undefined
+  /** Only these sections are there. */
+  readonly sections?: ReadonlySet<number> | undefined
+  /** Only these rules count. */
+  readonly rules?: ReadonlySet<Rule> | undefined
+  /** Whether to keep what happened in words. */
+  readonly recorded?: boolean | undefined
+}
+
+export interface Result {
+  readonly seed: number
+  readonly violation: Violation | undefined
+  readonly struck: ReadonlyArray<Fault>
+  readonly counts: Counts
+  /** The numbers of the sections that were there. */
+  readonly sections: ReadonlyArray<number>
+  readonly events: number
+  /** Milliseconds of the world's time. */
+  readonly lasted: number
+  readonly hash: number
+  readonly lines: ReadonlyArray<string>
+}
+
+/** Lives one seed from beginning to end. */
+export const run = (settings: Settings): Result => {
+  const restore = settings.variant?.install?.()
+  try {
+    return live(settings)
+  } finally {
+    restore?.()
+  }
+}
+
+const live = (settings: Settings): Result => {
+  const { backend: backendName, seed, variant } = settings
+  Ids.restart(seed)
+  const plan = Plans.make(seed, backendName)
+  const timeline = new Timeline()
+  const log = new Log(timeline, settings.recorded === true)
+  const judge = new Judge(timeline, settings.rules)
+  const ledger = new Ledger(timeline, plan, judge)
+  const witness = new Witness(timeline, log, plan, judge, ledger)
+  const faults = new Faults(seed, plan.often, plan.healedAt, settings.only)
+  const network = { seed, timeline, log, faults, ledger }
+  const backend: Backend = backendName === "redis"
+    ? Redis.make(network, plan, { neverPushes: plan.deaf, ...variant?.redis })
+    : Etcd.make(network, plan, { neverTells: plan.deaf, ...variant?.etcd })
+  witness.server = backend
+
+  const clients = plan.processes.map((programs, index): Client => {
+    const process = new Process(timeline, seed, index, plan.drifts)
+    const sections = programs.map((program) =>
+      program.filter(({ number }) => settings.sections?.has(number) !== false).map((plan) => new Section(process, plan))
+    )
+    const closing = Deferred.makeUnsafe<void>()
+    return { process, sections, closing, running: new Map(), armed: [], done: false }
+  })
+  const scene: Scene = { plan, timeline, log, faults, judge, ledger, witness, backend, clients }
+  for (const client of clients) start(client, scene, variant)
+  for (const incident of plan.incidents) {
+    timeline.at(incident.at, () => {
+      if (faults.strikes(incident.name, incident.kind)) strike(incident, scene)
+    })
+  }
+  timeline.at(plan.healedAt + 1, () => {
+    backend.heal()
+    log.note(40, 0, () => "from now on nothing goes wrong")
+  })
+
+  const patience = progressWithin(plan)
+  const isAlive = ({ done, process }: Client) => !done && !process.dead
+  const goesOn = (): boolean => {
+    witness.look()
+    if (timeline.now > plan.healedAt + 1) witness.lookForProgress(plan.healedAt, patience + backend.lateness())
+    return judge.violation === undefined && clients.some(isAlive)
+  }
+  try {
+    timeline.run(millis(longest), goesOn)
+    if (judge.violation === undefined) inspect(scene)
+  } catch (error) {
+    judge.broken("S8", String((error as Error).stack))
+  }
+  for (const client of clients) client.process.crash()
+  return {
+    seed,
+    violation: judge.violation,
+    struck: faults.struck,
+    counts: judge.counts,
+    sections: clients.flatMap(({ sections }) => sections.flat().map(({ plan }) => plan.number)),
+    events: timeline.steps,
+    lasted: timeline.now / 1_000,
+    hash: log.hash,
+    lines: log.lines ?? []
+  }
+}
+
+/** Nobody in a world lives longer than this: milliseconds. */
+const longest = 600_000

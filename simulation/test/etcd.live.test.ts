@@ -1,0 +1,219 @@
+// The model of etcd beside a real one: what the store may ask is asked of both, and they must say the same.
+import { assert, describe, it } from "@effect/vitest"
+import { startEtcd } from "dlock-testing"
+import { Duration, Effect } from "effect"
+import type { Claim } from "effect-dlock/LockStore"
+import type { ITxnRequest, ITxnResponse, IWatchResponse } from "etcd3"
+import { open } from "../../packages/dlock-etcd/src/internal/connection.ts"
+import { names } from "../../packages/dlock-etcd/src/internal/names.ts"
+import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
+import * as Queue from "../../packages/dlock-etcd/src/internal/queue.ts"
+import { EtcdServer } from "../src/etcd/server.ts"
+import type { Watcher } from "../src/etcd/watching.ts"
+import { Judge } from "../src/judge.ts"
+import { Ledger } from "../src/ledger.ts"
+import * as Plans from "../src/plan.ts"
+import { Random } from "../src/random.ts"
+import { millis, Timeline } from "../src/timeline.ts"
+
+const claimOf = (id: string, key: string, permits: number, capacity: number): Claim => ({
+  id: id.padEnd(22, "_"),
+  key,
+  prefix: "",
+  permits,
+  capacity,
+  ttl: Duration.seconds(1_000),
+  guardGap: Duration.seconds(100),
+  holder: `holder of ${id}`
+})
+
+type Response = ITxnResponse["responses"][number] & { readonly response_txn?: object }
+
+/** A transaction's answer as far as the store reads it. */
+const essence = (answer: ITxnResponse | Error): unknown =>
+  answer instanceof Error ? /lease not found/.test(answer.message) && "lease gone" : {
+    revision: Number(answer.header.revision),
+    succeeded: answer.succeeded === true,
+    responses: (answer.responses as ReadonlyArray<Response>).map((
+      { response_delete_range, response_range, response_txn }
+    ): unknown =>
+      response_txn
+        ? essence({ ...response_txn, header: answer.header } as ITxnResponse)
+        : response_range
+        ? {
+          count: Number(response_range.count),
+          kvs: response_range.kvs.map(({ create_revision, key, value }) => [
+            key.toString(),
+            value.toString(),
+            Number(create_revision)
+          ])
+        }
+        : response_delete_range
+        ? Number(response_delete_range.deleted)
+        : "put"
+    )
+  }
+
+/** What a watch was told: of each deletion the key and the revision; and that it is over. */
+const told = ({ canceled, created, events, watch_id }: IWatchResponse): ReadonlyArray<string> => [
+  ...created ? [`${watch_id} begins`] : [],
+  ...canceled ? [`${watch_id} is over`] : [],
+  ...events.map(({ kv, type }) => `${watch_id}: ${String(type)} ${kv.key.toString()} at ${kv.mod_revision}`)
+]
+
+const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
+  Effect.gen(function*() {
+    const random = Random.of(seed)
+    const timeline = new Timeline()
+    const ledger = new Ledger(timeline, Plans.make(1, "etcd"), new Judge(timeline, new Set()))
+    const model = new EtcdServer(timeline, ledger, {}, () => 0, leastTtl)
+    // The server has a past, and other revisions than a new one.
+    const start = Number((yield* port.txn({})).value.header.revision)
+    model.keys.revision = start
+
+    const ours: Array<string> = []
+    const theirs: Array<string> = []
+    const watcher: Watcher = {
+      watches: new Map(),
+      tell: (response) => void ours.push(...told(response as IWatchResponse)),
+      end: () => {}
+    }
+    model.watching.watchers.add(watcher)
+    const stream = yield* port.watch({
+      onResponse: (response) => void theirs.push(...told(response)),
+      onEnd: () => {}
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stream.close))
+
+    const log: Array<string> = []
+    const same = (what: string, our: unknown, their: unknown) => {
+      log.push(what)
+      assert.deepStrictEqual(our, their, `seed ${seed}, step ${log.length}: ${log.slice(-8).join("; ")}`)
+    }
+    const txn = (what: string, request: ITxnRequest) =>
+      Effect.gen(function*() {
+        const their = yield* Effect.result(port.txn(request))
+        const our = model.txn(request)
+        const answer = their._tag === "Success" ? their.success.value : their.failure.cause
+        same(what, essence(our), essence(answer))
+      })
+
+    const keys = [`lock-${seed}`, `lock-${seed}/with a slash`, `lock-${seed}%`]
+    let born = 0
+    let watches = 0
+    const claims: Array<{ readonly claim: Claim; readonly created: () => bigint }> = []
+    const leases: Array<string> = []
+    const someLease = () => random.chance(0.95) && leases.length > 0 ? random.pick(leases) : "999"
+    const someClaim = () => {
+      if (claims.length > 0 && random.chance(0.7)) return random.pick(claims.slice(-8))
+      const capacity = random.pick([1, 1, 3])
+      const claim = claimOf(`c${seed}-${born++}`, random.pick(keys), random.between(1, capacity), capacity)
+      const one = {
+        claim,
+        created: () => BigInt(model.keys.get(names(claim.key, "").entry(claim.id).toString())?.created ?? 1)
+      }
+      claims.push(one)
+      return one
+    }
+
+    for (let step = 0; step < length; step++) {
+      const dice = random.between(0, 99)
+      const { claim, created } = someClaim()
+      const folder = names(claim.key, "")
+      const place = { claim, names: folder, place: folder.entry(claim.id) }
+      if (dice < 8 || leases.length === 0) {
+        const id = String(seed * 10_000 + step)
+        const seconds = random.pick([1, 2, 1_000])
+        const their = yield* port.grant(id, seconds)
+        same(`grant ${seconds}`, model.grant(id, seconds), their.value)
+        // A short one would be over in the middle of the walk.
+        if (seconds > 2) leases.push(id)
+      } else if (dice < 40) {
+        const enter = random.chance(0.3) ? Queue.enterIfEmpty : Queue.enter
+        yield* txn(`enter ${claim.id}`, enter(place, someLease()))
+      } else if (dice < 55) {
+        yield* txn(`look ${claim.id}`, Queue.look(place, created()))
+      } else if (dice < 78) {
+        const known = random.chance(0.7) ? created() : undefined
+        const mark = random.chance(0.3) ? someLease() : undefined
+        yield* txn(`leave ${claim.id}`, Queue.leave(place, known, mark, random.chance(0.5)))
+      } else if (dice < 81) {
+        yield* txn("remove", Queue.remove([folder.entry(claim.id).toString(), folder.mark(claim.id).toString()]))
+      } else if (dice < 86) {
+        const id = someLease()
+        same(`keepAlive ${id}`, model.keepAlive(id), (yield* port.keepAlive(id)).value)
+      } else if (dice < 91) {
+        const id = someLease()
+        const state = model.inspect(id)
+        const their = (yield* port.inspect(id)).value
+        same(`inspect ${id}`, [state.ttl < 0, state.keys.toSorted()], [their.ttl < 0, their.keys.toSorted()])
+      } else if (dice < 93) {
+        const id = random.chance(0.5) ? someLease() : "998"
+        const their = yield* Effect.result(port.revoke(id))
+        same(`revoke ${id}`, model.revoke(id) === undefined, their._tag === "Success")
+        if (leases.includes(id)) leases.splice(leases.indexOf(id), 1)
+      } else {
+        const range = random.chance(0.4)
+        // Now, or a little in the past.
+        const from = model.keys.revision + 1 - random.pick([0, 0, 0, 3])
+        const request = {
+          create_request: {
+            key: range ? folder.folder : folder.entry(claim.id),
+            ...(range && { range_end: folder.folderEnd }),
+            ...(random.chance(0.7) && { start_revision: String(Math.max(start + 1, from)) }),
+            filters: ["Noput"],
+            watch_id: ++watches
+          }
+        }
+        model.watching.request(watcher, request as never)
+        stream.send(request as never)
+        // So that both begin at the same revision.
+        const begins = `${watches} begins`
+        yield* until(() => theirs.includes(begins))
+      }
+      timeline.pass(timeline.now + millis(1))
+    }
+    timeline.pass(timeline.now + millis(200))
+    yield* until(() => theirs.length >= ours.length)
+    assert.deepStrictEqual(theirs.toSorted(), ours.toSorted(), `seed ${seed}: what the watches were told`)
+    return { steps: log.length, told: ours.length }
+  }).pipe(Effect.scoped)
+
+const until = (holds: () => boolean): Effect.Effect<void> =>
+  Effect.suspend(() => holds() ? Effect.void : Effect.andThen(Effect.sleep("2 millis"), until(holds))).pipe(
+    Effect.timeoutOption("5 seconds"),
+    Effect.asVoid
+  )
+
+describe("the model of etcd", () => {
+  it.live("says what a real one says", () =>
+    Effect.gen(function*() {
+      const server = yield* Effect.acquireRelease(
+        Effect.promise(() => startEtcd()),
+        (server) => Effect.promise(() => server.stop())
+      )
+      const port = yield* open({ target: { hosts: server.url }, connectTimeout: 10_000, callLimit: 5_000 })
+      const leastTtl = (yield* port.grant("776", 1)).value
+      let steps = 0
+      let events = 0
+      for (let seed = 1; seed <= 8; seed++) {
+        const walked = yield* walk(port, leastTtl, seed, 120)
+        steps += walked.steps
+        events += walked.told
+      }
+      console.log(`walks on etcd: ${steps} steps, ${events} words of watches`)
+      assert.isAbove(events, 50)
+
+      // A lease ends by itself, no sooner than its time and at most as much later as the model says.
+      yield* port.grant("777", 1)
+      const started = performance.now()
+      yield* port.txn({
+        success: [{ request_put: { key: Buffer.from("short/one"), value: Buffer.alloc(0), lease: "777" } }]
+      })
+      yield* until(() => performance.now() > started + 1_000 * leastTtl - 100)
+      assert.isAbove((yield* port.inspect("777")).value.keys.length, 0)
+      yield* until(() => performance.now() > started + 1_000 * leastTtl + 1_200)
+      assert.strictEqual((yield* port.inspect("777")).value.ttl, -1)
+      assert.strictEqual((yield* port.keepAlive("777")).value, 0)
+    }).pipe(Effect.scoped), 120_000)
+})

@@ -1,0 +1,139 @@
+// The simulated Redis beside a real one, at the level of the wire: the same keys and arguments, the same raw replies.
+import { assert, describe, it } from "@effect/vitest"
+import { startRedis } from "dlock-testing"
+import { Redis } from "ioredis"
+import { names as namesOf } from "../../packages/dlock-redis/src/internal/names.ts"
+import * as Scripts from "../../packages/dlock-redis/src/internal/scripts.ts"
+import { Judge } from "../src/judge.ts"
+import { Ledger } from "../src/ledger.ts"
+import * as Plans from "../src/plan.ts"
+import { Random } from "../src/random.ts"
+import { RedisServer } from "../src/redis/server.ts"
+import { Timeline } from "../src/timeline.ts"
+
+/** Milliseconds, so long that the time a walk takes does not matter. */
+const ttl = 1_000_000
+const near = 60_000
+
+type Raw = string | number | Error | ReadonlyArray<Raw>
+
+const walk = async (redis: Redis, seed: number, steps: number): Promise<number> => {
+  const random = Random.of(seed)
+  const timeline = new Timeline()
+  const ledger = new Ledger(timeline, Plans.make(1, "redis"), new Judge(timeline, new Set()))
+  const server = new RedisServer(timeline, ledger, {})
+  const names = namesOf(`wire-${seed}`)!
+  /** Tokens of both sides, which grow alike and are not the same. */
+  const tokens = new Map<string, string>()
+  let born = 0
+  let ids: Array<string> = []
+  const held = new Map<string, readonly [ours: string, theirs: string]>()
+
+  const same = (our: Raw, their: Raw, where: string): void => {
+    if (our instanceof Error || their instanceof Error) {
+      const codes = [our, their].map((one) => one instanceof Error ? one.message.slice(0, 8) : one)
+      return assert.strictEqual(codes[0], codes[1], where)
+    }
+    if (Array.isArray(our) && Array.isArray(their)) {
+      assert.strictEqual(our.length, their.length, where)
+      return our.forEach((one, index) => same(one, their[index], where))
+    }
+    if (typeof our === "number" && typeof their === "number" && our > near) {
+      return assert.closeTo(our, their, near, where)
+    }
+    // A number of a clock in microseconds: a token, or a floor that is one or comes just before the first.
+    if (typeof our === "string" && typeof their === "string" && /^\d{16}$/.test(our)) {
+      assert.match(their, /^\d{16}$/, where)
+      if (!tokens.has(our)) tokens.set(our, their)
+      return
+    }
+    assert.strictEqual(our, their, where)
+  }
+
+  const both = async <Args, Reply>(script: Scripts.Script<Args, Reply>, ours: Args, theirs: Args) => {
+    const whole = random.chance(0.1) ? "eval" : "evalsha"
+    const program = whole === "eval" ? script.lua : script.sha
+    const call = script.encode(ours)
+    const other = script.encode(theirs)
+    const our = server.execute(whole, program, call.keys, call.args)
+    const reply = await redis[whole](program, other.keys.length, ...other.keys, ...other.args)
+      .catch((error: Error) => error) as Raw
+    // Where nobody is in the way a script answers in one word; the model takes the long way to the same.
+    const their = typeof reply !== "string" ? reply : reply === "released" ? [reply] : ["granted", reply]
+    const where = `seed ${seed}: ${script.name} ${call.args.join(" ")}: ${JSON.stringify([our, their])}`
+    same(our, their, where)
+    if (our instanceof Error || their instanceof Error) return
+    const readOurs = script.decode(our)
+    assert.deepStrictEqual(Object.keys(readOurs as object), Object.keys(script.decode(their) as object), where)
+    if (script.name === "acquire" && Array.isArray(our) && Array.isArray(their) && our[0] === "granted") {
+      held.set((ours as Scripts.AcquireArgs).id, [String(our[1]), String(their[1])])
+    }
+  }
+
+  for (let step = 0; step < steps; step++) {
+    timeline.pass(timeline.now + 1_000)
+    const fresh = ids.length === 0 || random.chance(0.3)
+    const id = fresh ? `w${born++}`.padEnd(22, "_") : random.pick(ids)
+    if (fresh) ids = [id, ...ids]
+    // Nobody is forgotten about: the queue would never move on.
+    const left = ids.length > 4 ? ids.pop() : undefined
+    if (left !== undefined) {
+      const args = { names, id: left, mark: false, interop: false }
+      await both(Scripts.leave, args, args)
+    }
+    const dice = random.between(0, 99)
+    if (dice < 45) {
+      const args: Scripts.AcquireArgs = {
+        names,
+        id,
+        inbox: "nobody",
+        ttl,
+        guard: ttl / 10,
+        permits: 1,
+        capacity: random.chance(0.05) ? 2 : 1,
+        mode: random.chance(0.3) ? "try" : "queue",
+        label: `label ${id}`
+      }
+      await both(Scripts.acquire, args, args)
+    } else if (dice < 60) {
+      const claims = random.chance(0.1)
+        ? []
+        : [id, random.pick(ids)].filter((one, index, all) => all.indexOf(one) === index)
+      const args = { names, inbox: "nobody", claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }
+      await both(Scripts.refresh, args, args)
+    } else if (dice < 72) {
+      const [our, their] = held.get(id) ?? ["1", "1"]
+      const claim = { names, id, ttl, guard: ttl / 10, capacity: 1 }
+      await both(
+        Scripts.renew,
+        { claims: [{ ...claim, token: BigInt(our) }] },
+        { claims: [{ ...claim, token: BigInt(their) }] }
+      )
+    } else {
+      const args = { names, id, mark: random.chance(0.3), interop: random.chance(0.1) }
+      await both(Scripts.leave, args, args)
+    }
+  }
+  const grown = Array.from(tokens).sort(([a], [b]) => a < b ? -1 : 1).map(([, their]) => their)
+  assert.deepStrictEqual(grown, grown.toSorted(), "tokens grow alike")
+  return tokens.size
+}
+
+describe("the simulated Redis", () => {
+  it("says on the wire what a real one says", { timeout: 120_000 }, async () => {
+    const real = await startRedis()
+    const redis = new Redis(real.port)
+    try {
+      let tokens = 0
+      for (let seed = 1; seed <= 10; seed++) {
+        await redis.script("FLUSH")
+        tokens += await walk(redis, seed, 150)
+      }
+      console.log(`walks on the wire: 1500 scripts, ${tokens} tokens and floors`)
+      assert.isAbove(tokens, 100)
+    } finally {
+      redis.disconnect()
+      await real.stop()
+    }
+  })
+})
