@@ -73,8 +73,7 @@ export class Calls {
         const exit = yield* Effect.result(this.attempt(Math.max(20, left / (3 - tries)), call))
         if (exit._tag === "Success") return { ...exit.success, doubled: unknown }
         unknown ||= !exit.failure.notDone
-        const closed = exit.failure.cause.message === isClosed.cause.message
-        if (closed || exit.failure.notDone || tries >= 2) {
+        if (exit.failure === isClosed || exit.failure.notDone || tries >= 2) {
           return yield* Effect.fail({ ...exit.failure, notDone: !unknown })
         }
       }
@@ -87,7 +86,7 @@ export class Calls {
       this.send(limit, call, (answer) =>
         resume(
           answer instanceof Error
-            ? Effect.fail(fromClient(answer))
+            ? Effect.fail(answer === isClosed.cause ? isClosed : fromClient(answer))
             : Effect.succeed({ sentAt, value: answer as A, doubled: false })
         ))
     }).pipe(Effect.timeoutOrElse({ duration: limit + 50, orElse: () => Effect.fail(silent) }))

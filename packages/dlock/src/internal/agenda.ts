@@ -22,6 +22,7 @@ export class Agenda<A extends Item> {
   private timer: Fiber.Fiber<void> | undefined
   private timerAt = Infinity
   private firing = false
+  private lingers = true
 
   private readonly time: Time
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -63,7 +64,7 @@ export class Agenda<A extends Item> {
     const first = this.heap[0]!.dueAt
     if (this.firing || first >= this.timerAt) return
     // A lone item may be gone in a moment: the timer looks again after `linger` before it settles for its time.
-    this.arm(this.heap.length === 1 ? Math.min(first, this.time.now() + linger) : first)
+    this.arm(this.lingers && this.heap.length === 1 ? Math.min(first, this.time.now() + linger) : first)
   }
 
   remove(item: A): void {
@@ -76,11 +77,12 @@ export class Agenda<A extends Item> {
       this.down(last)
     }
     item.slot = -1
-    if (this.heap.length === 0 && this.timerAt > this.time.now() + linger) this.disarm()
+    if (this.heap.length === 0 && (!this.lingers || this.timerAt > this.time.now() + linger)) this.disarm()
   }
 
-  /** Disarms the timer at once where nothing is left, rather than after `linger`. */
+  /** Leaves no timer standing from now on where nothing is due: the short-lived are over. */
   settle(): void {
+    this.lingers = false
     if (this.heap.length === 0) this.disarm()
   }
 
