@@ -1,9 +1,11 @@
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as StoreOptions from "effect-dlock/StoreOptions"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { isRefusedCredentials, notConnected, sanitized } from "./failure.ts"
 import { followSentinels, throughSentinels } from "./sentinels.ts"
+import { heard } from "./streams.ts"
 import type { ClusterSettings, Target } from "./target.ts"
 
 export interface Limits {
@@ -69,7 +71,8 @@ const safe = (callLimit: number) => ({
 const safeCluster = (options: RedisOptions, callLimit: number): ClusterSettings => ({
   lazyConnect: true,
   enableOfflineQueue: false,
-  enableReadyCheck: true,
+  // The client asks any node, connected or not, and begins anew when that fails: the more nodes, the longer. See `whole`.
+  enableReadyCheck: false,
   enableAutoPipelining: false,
   scaleReads: "master",
   shardedSubscribers: false,
@@ -98,7 +101,7 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
   const options = { ...target.options, ...safe(limits.callLimit) }
   // Whoever sends commands limits them too, with one timer for all. The client's own is one for each.
   if (role === "commands") delete (options as RedisOptions).commandTimeout
-  return yield* ready(() => followSentinels(new ioredis.Redis(options)), limits, role, log)
+  return yield* ready(() => followSentinels(heard(new ioredis.Redis(options))), limits, role, log)
 })
 
 /**
@@ -122,15 +125,17 @@ export const connectSubscriber = Effect.fnUntraced(function*(
   }
   const subscriber = yield* ready(
     () =>
-      new ioredis.Redis({
-        ...target.options,
-        ...somewhere(),
-        ...safe(limits.callLimit),
-        retryStrategy: (times) => {
-          Object.assign(subscriber.options, somewhere())
-          return backOff(times)
-        }
-      }),
+      heard(
+        new ioredis.Redis({
+          ...target.options,
+          ...somewhere(),
+          ...safe(limits.callLimit),
+          retryStrategy: (times) => {
+            Object.assign(subscriber.options, somewhere())
+            return backOff(times)
+          }
+        })
+      ),
     limits,
     "subscriber",
     log
@@ -151,7 +156,7 @@ export const isCluster = (client: Redis | Cluster): client is Cluster => client.
 const follow = (cluster: Cluster): Cluster =>
   cluster.on("+node", (node: Redis) => {
     const asking = node.asking.bind(node)
-    Object.assign(node, {
+    Object.assign(heard(node), {
       asking: () => {
         const asked = asking()
         asked.catch(() => {})
@@ -160,6 +165,31 @@ const follow = (cluster: Cluster): Cluster =>
     })
     if (node.options.readOnly !== true && node.status === "wait") node.connect().catch(() => {})
   })
+
+/**
+ * Waits until the cluster serves all its slots and each primary is connected; one that does not answer is waited for no
+ * longer than a moment, since the others have their locks too. Tells why not, for as long as it does not.
+ */
+const whole = (cluster: Cluster, tell: (error: Error) => void) =>
+  Effect.gen(function*() {
+    const since = performance.now()
+    while (true) {
+      const nodes = cluster.nodes("master")
+      const connected = nodes.filter(({ status }) => status === "ready")
+      const [one] = connected
+      if (one !== undefined && (connected.length === nodes.length || performance.now() > since + patience)) {
+        const info = yield* Effect.result(
+          Effect.tryPromise({ try: () => one.cluster("INFO") as Promise<unknown>, catch: sanitized })
+        )
+        if (info._tag === "Success" && String(info.success).includes("cluster_state:ok")) return
+        tell(info._tag === "Success" ? new Error("CLUSTERDOWN The cluster does not serve all its slots") : info.failure)
+      }
+      yield* Effect.sleep(20)
+    }
+  })
+
+/** Milliseconds. */
+const patience = 1_000
 
 /** What clients say last, and what says less than anything said before. */
 const vague = /^All sentinels are unreachable|^Failed to refresh slots cache|Connection is closed/
@@ -172,33 +202,32 @@ const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limit
       (client) => Effect.sync(() => client.disconnect())
     )
     let lastError = new Error("no answer")
+    const refused = Deferred.makeUnsafe<never, LockBackendError>()
+    const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
+    const tell = (error: unknown) => {
+      const told = sanitized(error)
+      if (!vague.test(told.message) || lastError.message === "no answer") lastError = told
+      if (isRefusedCredentials(lastError)) Deferred.doneUnsafe(refused, failed(false))
+    }
     // An "error" that nobody listens to is printed by the client, address and all.
     const on = (event: string, listener: (error: unknown) => void) => void (client as Redis).on(event, listener)
-    const errors = ["error", "node error", "sentinelError"]
-    for (const event of errors) {
-      on(event, (error) => {
-        const told = sanitized(error)
-        if (!vague.test(told.message) || lastError.message === "no answer") lastError = told
-      })
-    }
-    const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
-    yield* Effect.callback<void, LockBackendError>((resume) => {
+    for (const event of ["error", "node error", "sentinelError"]) on(event, tell)
+    const connected = Effect.callback<void>((resume) => {
       // Behind sentinels it is of no use before it would hear of a failover.
       let listening = throughSentinels(client) === undefined
-      const up = () => listening && client.status === "ready" && resume(Effect.void)
+      const up = () => {
+        if (listening && client.status === "ready") resume(Effect.void)
+      }
       on("ready", up)
       on("sentinelListening", () => {
         listening = true
         up()
       })
-      for (const event of errors) {
-        on(event, () => {
-          if (isRefusedCredentials(lastError)) resume(failed(false))
-        })
-      }
       // It tries again by itself; what it met is in `lastError`.
       client.connect().catch(() => {})
-    }).pipe(
+    })
+    yield* Effect.andThen(connected, isCluster(client) ? whole(client, tell) : Effect.void).pipe(
+      Effect.raceFirst(Deferred.await(refused)),
       Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => failed(true) })
     )
     let down = false

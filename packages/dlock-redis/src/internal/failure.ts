@@ -8,6 +8,9 @@ import type { CallFailure } from "./port.ts"
 const refusals =
   /^(NOSCRIPT|LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|NOAUTH|MISCONF)\b/
 
+/** The client's own words for what it did not send. */
+const unsent = /^(Stream|Cluster) isn't (writeable|ready) and enableOfflineQueue/
+
 /** Refusals that a server's operator or its own recovery lifts. */
 const passing = /^(LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF)\b/
 
@@ -61,7 +64,7 @@ export const fromClient = (error: unknown): CallFailure => {
   const reply = isReply(cause)
   return {
     _tag: "CallFailure",
-    notDone: reply && refusals.test(cause.message),
+    notDone: reply ? refusals.test(cause.message) : unsent.test(cause.message),
     retryable: !reply || passing.test(cause.message),
     cause
   }

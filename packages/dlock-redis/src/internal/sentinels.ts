@@ -1,4 +1,5 @@
 import type { Cluster, Redis } from "ioredis"
+import { heard } from "./streams.ts"
 
 interface Address {
   readonly host: string
@@ -44,7 +45,7 @@ export const followSentinels = (client: Redis): Redis => {
   const resolve = connector.resolve.bind(connector)
   const failed = (error: unknown) => void client.emit("sentinelError", error)
   const connect = (endpoint: unknown, options?: object) =>
-    connectToSentinel(endpoint, { ...options, disconnectTimeout }).on("error", failed)
+    heard(connectToSentinel(endpoint, { ...options, disconnectTimeout })).on("error", failed)
 
   const primaryBy = async (endpoint: unknown): Promise<Primary | undefined> => {
     const sentinel = connect(endpoint)
