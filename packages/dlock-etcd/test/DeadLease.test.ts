@@ -1,20 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect } from "effect"
-import type { Claim } from "effect-dlock/LockStore"
 import type { ITxnResponse } from "etcd3"
 import type { Port } from "../src/internal/port.ts"
 import * as Store from "../src/internal/store.ts"
+import { claimOf } from "./claim.ts"
 
-const claim: Claim = {
-  id: "a".repeat(22),
-  key: "k",
-  prefix: "",
-  permits: 1,
-  capacity: 1,
-  ttl: Duration.seconds(4),
-  guardGap: Duration.seconds(1),
-  holder: "me"
-}
+const claim = claimOf(4_000, 1_000)
 const put = { response_put: {} }
 
 describe("a lease that was over before its owner heard of it", () => {

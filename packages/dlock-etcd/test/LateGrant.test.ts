@@ -1,21 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Latch } from "effect"
-import type { Claim } from "effect-dlock/LockStore"
 import { TestClock } from "effect/testing"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { Port } from "../src/internal/port.ts"
 import * as Store from "../src/internal/store.ts"
+import { claimOf } from "./claim.ts"
 
-const claim: Claim = {
-  id: "a".repeat(22),
-  key: "k",
-  prefix: "",
-  permits: 1,
-  capacity: 1,
-  ttl: Duration.millis(1_500),
-  guardGap: Duration.millis(500),
-  holder: "me"
-}
+const claim = claimOf(1_500, 500)
 
 /** Claims by their ids and create revisions. */
 const range = (...claims: ReadonlyArray<readonly [id: string, created: number]>) => ({
