@@ -78,7 +78,7 @@ export const page = (
     + "is written by it.",
     [
       "```sh",
-      "npm run bench                      # five runs of everything, and this page; about forty minutes",
+      "npm run bench                      # five runs of everything, and this page; about an hour",
       "npm run bench -- --quick           # one short run, under two minutes; the report goes to .cache/bench",
       "npm run bench -- --only redis --workload one-task --runs 3",
       "npm run bench -- --help            # all flags",
