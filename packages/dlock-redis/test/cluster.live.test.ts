@@ -149,6 +149,17 @@ describe("a locker on a cluster", () => {
       assert.strictEqual(client.status, "wait", "never connected, never closed")
     }).pipe(Effect.scoped))
 
+  it.live("is up at once, however many primaries there are", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ primaries: 8 }))
+      const recorded = recordLag()
+      for (let time = 0; time < 4; time++) {
+        const [took] = yield* Effect.timed(Effect.scoped(locker({ cluster: `127.0.0.1:${servers[0]!.port}` })))
+        // A primary that is not connected yet is waited for, not a reason to begin anew.
+        assert.isBelow(Duration.toMillis(took), 800 + recorded.max())
+      }
+    }).pipe(Effect.scoped), 30_000)
+
   it.live("keeps the locks of the other nodes while one is silent", () =>
     Effect.gen(function*() {
       const { servers } = yield* group(() => startCluster({ nodeTimeoutMs: 20_000 }))
