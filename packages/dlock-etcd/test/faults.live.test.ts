@@ -697,6 +697,20 @@ describe("a layer that closes", () => {
 })
 
 describe("a layer that closes while an answer is under way", () => {
+  it.live("leaves no lease behind that was granted meanwhile", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { withLock } = yield* locker({ hosts: proxy.url })
+        proxy.holdReplies()
+        yield* Effect.forkDetach(Effect.exit(withLock("k", Effect.void, { ttl: "1 hour" })), { startImmediately: true })
+        yield* eventually("a lease is granted", async () => (await leases(admin)).length === 1)
+      }))
+      yield* eventually("it has been revoked", async () => (await leases(admin)).length === 0)
+    }).pipe(Effect.scoped))
+
   it.live("fails whoever is told of a place in the queue only then", () =>
     Effect.gen(function*() {
       const etcd = yield* server()

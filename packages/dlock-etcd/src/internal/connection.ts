@@ -168,7 +168,7 @@ export const open: (
         Effect.map((reply) => ({ ...reply, value: Number(reply.value.TTL) })),
         Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
       ),
-    abandon: () => pending.forEach((fail) => fail(isClosed)),
+    abandon: () => Array.from(pending).forEach((fail) => fail(isClosed)),
     revoke: (id) =>
       Effect.map(
         call(({ leaseClient }, deadline) => leaseClient.leaseRevoke({ ID: id }, { deadline })),

@@ -133,18 +133,13 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return Effect.ignore(this.port.revoke(id))
   }
 
-  /** Revokes them all, those that are on their way included: what they carry goes at once and for all waiting. */
+  /** Revokes them all, those included that are on their way now: what they carry goes at once and for all waiting. */
   close(): Effect.Effect<void> {
-    return Effect.suspend(() =>
-      Effect.forEach(
-        [
-          ...this.all().map((lease) => this.retire(lease)),
-          ...Array.from(this.granting.values(), ({ id }) => this.drop(id))
-        ],
-        (effect) => effect,
-        { concurrency: "unbounded", discard: true }
-      )
-    )
+    const all = [
+      ...this.all().map((lease) => this.retire(lease)),
+      ...Array.from(this.granting.values(), ({ id }) => this.drop(id))
+    ]
+    return Effect.all(all, { concurrency: "unbounded", discard: true })
   }
 
   /** Two thirds of its time left, and no doubt about it? */

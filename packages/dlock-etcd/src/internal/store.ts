@@ -131,9 +131,11 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   // Whatever is left goes with its leases, and the process can end. What is under way is not waited for.
   yield* Effect.addFinalizer(() => {
     closed = true
+    // Before what is under way fails: a grant among it may have been executed.
+    const revoked = leases.close()
     port.abandon()
     watches.close()
-    return leases.close()
+    return revoked
   })
 
   return LockStore.of({
