@@ -7,7 +7,8 @@ interface Address {
 }
 
 /** Whom a sentinel calls the primary. The epoch grows with each failover. */
-interface Primary extends Address {
+interface Primary {
+  readonly address: Address
   readonly epoch: number
 }
 
@@ -50,7 +51,8 @@ export const followSentinels = (client: Redis): Redis => {
   const primaryBy = async (endpoint: unknown): Promise<Primary | undefined> => {
     const sentinel = connect(endpoint)
     try {
-      return primaryOf(await sentinel.call("SENTINEL", "MASTER", connector.options.name))
+      const primary = primaryOf(await sentinel.call("SENTINEL", "MASTER", connector.options.name))
+      return primary && { ...primary, address: connector.sentinelNatResolve(primary.address) }
     } catch (error) {
       failed(error)
       return undefined
@@ -73,18 +75,15 @@ export const followSentinels = (client: Redis): Redis => {
     if (primary.epoch < epoch && ++outdated <= connector.options.sentinels.length) return null
     outdated = 0
     epoch = primary.epoch
-    const address = connector.sentinelNatResolve({ host: primary.host, port: primary.port })
-    goesTo = textOf(address)
-    return address
+    goesTo = textOf(primary.address)
+    return primary.address
   }
 
   const isStillThere = async (endpoint: unknown): Promise<void> => {
     const primary = await primaryBy(endpoint)
     if (primary === undefined || primary.epoch < epoch) return
     epoch = primary.epoch
-    if (textOf(connector.sentinelNatResolve({ host: primary.host, port: primary.port })) !== goesTo) {
-      client.disconnect(true)
-    }
+    if (textOf(primary.address) !== goesTo) client.disconnect(true)
   }
 
   connector.connectToSentinel = (endpoint, options) => {
@@ -118,5 +117,5 @@ const primaryOf = (reply: unknown): Primary | undefined => {
   const [host, port, epoch] = ["ip", "port", "config-epoch"].map((name) => fields.get(name))
   return host === undefined || port === undefined || epoch === undefined
     ? undefined
-    : { host, port: Number(port), epoch: Number(epoch) }
+    : { address: { host, port: Number(port) }, epoch: Number(epoch) }
 }

@@ -164,11 +164,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(holding))
     return Effect.flatMap(
       holding.runSection(body, restore),
-      (exit) => {
-        const settled: Effect.Effect<A, E | OwnershipLost> = holding.settleLoss(exit)
-        const giveBack = (result: typeof settled) => Effect.andThen(keeper.giveBack(holding), result)
-        return Exit.isExit(settled) ? giveBack(settled as typeof exit) : Effect.flatMap(Effect.exit(settled), giveBack)
-      }
+      (exit) =>
+        Effect.flatMap(
+          Effect.exit(holding.settleLoss(exit)),
+          (settled) => Effect.andThen(keeper.giveBack(holding), settled)
+        )
     )
   }
 

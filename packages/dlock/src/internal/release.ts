@@ -18,14 +18,10 @@ import type { Time } from "./time.ts"
 export const giveBack = (withdraw: Withdraw, holding: Holding): Effect.Effect<void> => {
   if (!holding.letGo(holding.keeper.time.now())) return holding.stopRenewal
   const { stopRenewal, underWay } = holding
-  if (underWay === undefined && stopRenewal === Effect.void) return withdraw(holding.key, holding.claim)
-  const answered = underWay === undefined
-    ? Effect.void
-    : Effect.timeoutOption(underWay.await, Math.min(holding.callLimit, patience))
-  return Effect.flatMap(
-    Effect.andThen(answered, stopRenewal),
-    () => withdraw(holding.key, holding.claim)
-  )
+  const stopped = underWay === undefined
+    ? stopRenewal
+    : Effect.andThen(Effect.timeoutOption(underWay.await, Math.min(holding.callLimit, patience)), stopRenewal)
+  return Effect.flatMap(stopped, () => withdraw(holding.key, holding.claim))
 }
 
 /** Ends a claim, whatever became of it, and never fails. */
