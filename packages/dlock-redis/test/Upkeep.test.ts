@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { TestClock } from "effect/testing"
 import type { Port } from "../src/internal/port.ts"
 import * as Store from "../src/internal/store.ts"
-import { plainSettings, silentPort } from "./model/port.ts"
+import { plainClaim, plainSettings, silentPort } from "./model/port.ts"
 
 describe("the connection that listens", () => {
   it.effect("is asked whether it still hears every five seconds in which somebody waits, however short the waits", () =>
@@ -21,17 +21,8 @@ describe("the connection that listens", () => {
           }))
       }
       const store = yield* Store.make(port, plainSettings)
-      const claim = {
-        key: "k",
-        prefix: "",
-        permits: 1,
-        capacity: 1,
-        ttl: Duration.seconds(30),
-        guardGap: Duration.seconds(3),
-        holder: "me"
-      }
       for (let wait = 0; wait < 40; wait++) {
-        const mine = { ...claim, id: `claim-${wait}` }
+        const mine = { ...plainClaim, id: `claim-${wait}` }
         yield* store.request(mine, "queue")
         yield* TestClock.adjust("400 millis")
         yield* store.withdraw(mine)

@@ -1,24 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Fiber } from "effect"
+import { Clock, Deferred, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import type { Port } from "../src/internal/port.ts"
 import type * as Scripts from "../src/internal/scripts.ts"
 import * as Store from "../src/internal/store.ts"
-import { plainSettings, silentPort } from "./model/port.ts"
+import { plainClaim, plainSettings, silentPort } from "./model/port.ts"
 
 const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: false }
 const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
-
-const claim = {
-  id: "a".repeat(22),
-  key: "k",
-  prefix: "",
-  permits: 1,
-  capacity: 1,
-  ttl: Duration.seconds(30),
-  guardGap: Duration.seconds(3),
-  holder: "me"
-}
 
 // Found by the simulation: a lock that was handed on without a queue stood free until the next refresh.
 describe("a call to ask at once", () => {
@@ -42,7 +31,7 @@ describe("a call to ask at once", () => {
       }
       yield* TestClock.adjust("1 minute")
       const store = yield* Store.make(port, plainSettings)
-      const asking = yield* Effect.forkChild(store.request(claim, "queue"), { startImmediately: true })
+      const asking = yield* Effect.forkChild(store.request(plainClaim, "queue"), { startImmediately: true })
       if (name === "refresh") {
         yield* Fiber.join(asking)
         yield* TestClock.adjust("1 second")

@@ -7,7 +7,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import type { LockBackendError, LossReason } from "./LockError.ts"
@@ -166,6 +166,14 @@ export interface Loss {
   readonly id: string
   readonly reason: LossReason
 }
+
+/**
+ * Milliseconds that one call about a claim may take at most: a third of its `ttl`, so that there is time for another.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const callLimit = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3
 
 /**
  * The service that a backend implements.

@@ -2,28 +2,15 @@ import * as Effect from "effect/Effect"
 import type { CallFailure } from "../../../packages/dlock-etcd/src/internal/failure.ts"
 import { fromClient, isClosed, silent } from "../../../packages/dlock-etcd/src/internal/failure.ts"
 import type { Reply } from "../../../packages/dlock-etcd/src/internal/port.ts"
-import type { Faults } from "../faults.ts"
-import type { Ledger } from "../ledger.ts"
-import { digest, type Log } from "../log.ts"
+import { digest } from "../log.ts"
+import type { Network as Shared } from "../network.ts"
 import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
-import type { Timeline } from "../timeline.ts"
 import { type EtcdServer, refusal } from "./server.ts"
 import { wordsOfAnswer } from "./words.ts"
 
 /** What all connections of a world share. */
-export interface Network {
-  readonly seed: number
-  readonly timeline: Timeline
-  readonly log: Log
-  readonly faults: Faults
-  readonly ledger: Ledger
-  readonly server: EtcdServer
-  /** When the server takes the next request. */
-  awakeAt: number
-  /** Until then nobody can connect. */
-  upAt: number
-}
+export type Network = Shared<EtcdServer>
 
 /** A call as the server executes it; `sentAt` is the caller's clock in microseconds. */
 export interface Call<A> {

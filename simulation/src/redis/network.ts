@@ -1,23 +1,9 @@
-import type { Faults } from "../faults.ts"
-import type { Ledger } from "../ledger.ts"
-import type { Log } from "../log.ts"
-import type { Timeline } from "../timeline.ts"
+import type { Network as Shared } from "../network.ts"
 import type { RedisServer } from "./server.ts"
 import type * as Wire from "./wire.ts"
 
 /** What all connections of a world share. */
-export interface Network {
-  readonly seed: number
-  readonly timeline: Timeline
-  readonly log: Log
-  readonly faults: Faults
-  readonly ledger: Ledger
-  readonly server: RedisServer
-  /** When the server takes the next request: later than now while it is stopped, or on its way up again. */
-  awakeAt: number
-  /** Until then nobody can connect. */
-  upAt: number
-}
+export type Network = Shared<RedisServer>
 
 /** What a client's promise is to its caller, without the detour over the event loop. */
 export class Answer {

@@ -81,9 +81,12 @@ export const open: (
   const attempt = <A>(limit: number, make: (calls: Calls, deadline: number) => Promise<A>) =>
     Effect.callback<Reply<A>, CallFailure>((resume) => {
       const sentAt = clock.monotonicTimeNanosUnsafe()
-      const fail = (failure: CallFailure) => {
+      const over = () => {
         clearTimeout(timer)
         pending.delete(fail)
+      }
+      const fail = (failure: CallFailure) => {
+        over()
         resume(Effect.fail(failure))
       }
       // A net: the transport has the deadline too.
@@ -93,12 +96,12 @@ export const open: (
       const deadline = clock.currentTimeMillisUnsafe() + limit
       make(clients[current % clients.length] as unknown as Calls, deadline).then(
         (value) => {
-          clearTimeout(timer)
-          pending.delete(fail)
+          over()
           resume(Effect.succeed({ sentAt, value, doubled: false }))
         },
         (error: unknown) => fail(fromClient(error))
       )
+      return Effect.sync(over)
     })
 
   const mostTries = Math.max(2, clients.length)

@@ -1,7 +1,6 @@
 import type { LockBackendError } from "effect-dlock/LockError"
 import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import type { Lease } from "./leases.ts"
 import { type Names, names } from "./names.ts"
 import type { Place } from "./queue.ts"
@@ -42,6 +41,3 @@ export class Entry implements Place {
     this.key = this.place.toString()
   }
 }
-
-/** What one call about a claim may take. */
-export const limitOf = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3

@@ -1,10 +1,10 @@
 import type { LockBackendError } from "effect-dlock/LockError"
-import type { Answer, Claim, Withdrawn } from "effect-dlock/LockStore"
+import { type Answer, callLimit, type Claim, type Withdrawn } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { type Entry, limitOf } from "./entry.ts"
+import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure, isClosed, silent } from "./failure.ts"
 import type { Lease } from "./leases.ts"
 import type { Marks } from "./marks.ts"
@@ -17,7 +17,9 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
   const isOver = (entry: Entry): boolean => entry.state === "over"
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
-    Effect.suspend(() => Effect.mapError(ask(claims.open(claim), mode), backendError("acquire")))
+    Effect.suspend(() =>
+      Effect.mapError(hasClosed() ? Effect.fail(isClosed) : ask(claims.open(claim), mode), backendError("acquire"))
+    )
 
   /** On a lease that is known to live there is one call to make. */
   const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
@@ -27,7 +29,7 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
       return enter(entry, lease, mode)
     }
     return Effect.timeoutOrElse(askOnFresh(entry, mode), {
-      duration: limitOf(entry.claim),
+      duration: callLimit(entry.claim),
       orElse: () => Effect.fail(silent)
     })
   }
@@ -51,7 +53,7 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     const { claim } = entry
     const take = mode === "try" && claim.capacity === 1 ? Queue.enterIfEmpty : Queue.enter
     entry.unanswered++
-    return Effect.matchEffect(port.txn(take(entry, lease.id), limitOf(claim)), {
+    return Effect.matchEffect(port.txn(take(entry, lease.id), callLimit(claim)), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
         if (!doubled) entry.unanswered--
@@ -91,7 +93,7 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     entry.created = view.own
     if (mismatched || displaced || (mode === "try" && !granted)) {
       return Effect.map(
-        Effect.exit(port.txn(Queue.leave(entry, view.own, undefined, false), limitOf(claim))),
+        Effect.exit(port.txn(Queue.leave(entry, view.own, undefined, false), callLimit(claim))),
         (left) => {
           forget(entry, Exit.isSuccess(left))
           return { _tag: displaced ? "Gone" : mismatched ? "CapacityMismatch" : "Busy" }
@@ -149,12 +151,12 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     claims.slots.endEpoch()
     return Effect.timeoutOrElse(
       Effect.flatMap(marks.lease, (lease) => marked(leaveOnly(entry, undefined, lease, waited), lease)),
-      { duration: limitOf(entry.claim), orElse: () => Effect.fail(silent) }
+      { duration: callLimit(entry.claim), orElse: () => Effect.fail(silent) }
     )
   }
 
   const leaveOnly = (entry: Entry, created: bigint | undefined, mark: string | undefined, waited: boolean) =>
-    Effect.map(port.txn(Queue.leave(entry, created, mark, waited), limitOf(entry.claim)), ({ value }) => {
+    Effect.map(port.txn(Queue.leave(entry, created, mark, waited), callLimit(entry.claim)), ({ value }) => {
       const { deleted, holder, length } = Queue.left(value)
       if (waited) entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
       return deleted
@@ -165,14 +167,14 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     Effect.gen(function*() {
       const its = names(claim.key, claim.prefix)
       const lease = yield* marks.lease
-      const { value } = yield* marked(port.txn(Queue.cancel(its, claim.id, lease), limitOf(claim)), lease)
+      const { value } = yield* marked(port.txn(Queue.cancel(its, claim.id, lease), callLimit(claim)), lease)
       const found = Queue.found(value, claim.id)
       if (found === undefined) return "notHeld"
       const place = { claim, names: its, place: found.place }
-      const reply = yield* port.txn(Queue.leave(place, found.created, undefined, false), limitOf(claim))
+      const reply = yield* port.txn(Queue.leave(place, found.created, undefined, false), callLimit(claim))
       return Queue.left(reply.value).deleted ? "released" : "notHeld"
     }).pipe(
-      Effect.timeoutOrElse({ duration: limitOf(claim), orElse: () => Effect.fail(silent) }),
+      Effect.timeoutOrElse({ duration: callLimit(claim), orElse: () => Effect.fail(silent) }),
       Effect.mapError(backendError("release"))
     )
 

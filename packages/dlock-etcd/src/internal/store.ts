@@ -7,7 +7,7 @@ import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
 import { Claims } from "./claims.ts"
 import type { Entry } from "./entry.ts"
-import { backendError, type CallFailure, isClosed } from "./failure.ts"
+import { backendError, type CallFailure } from "./failure.ts"
 import { type Beat, type Lease, Leases, toMillis } from "./leases.ts"
 import { Marks } from "./marks.ts"
 import { names } from "./names.ts"
@@ -139,7 +139,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   })
 
   return LockStore.of({
-    request: (claim, mode) => closed ? Effect.fail(backendError("acquire")(isClosed)) : request(claim, mode),
+    request,
     renew,
     withdraw: (claim) =>
       Effect.suspend(() =>

@@ -1,10 +1,10 @@
-import type { Granted } from "effect-dlock/LockStore"
+import { callLimit, type Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Claims } from "./claims.ts"
-import { type Entry, limitOf } from "./entry.ts"
+import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure } from "./failure.ts"
 import { type Lease, type Leases, toMillis } from "./leases.ts"
 import type { Port } from "./port.ts"
@@ -29,7 +29,7 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
   /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
   const verify = (entry: Entry): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
-      port.txn(Queue.look(entry, entry.created ?? 0n), limitOf(entry.claim)),
+      port.txn(Queue.look(entry, entry.created ?? 0n), callLimit(entry.claim)),
       ({ value }) => {
         const view = Queue.view(value, entry.claim)
         if (view.own !== entry.created) claims.isGone(entry)
@@ -172,7 +172,7 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
     entry.lookedAt = now()
     entry.lookAt = entry.lookedAt + pollAfter(entry)
     fork(
-      port.txn(Queue.look(entry, entry.created), limitOf(entry.claim)).pipe(
+      port.txn(Queue.look(entry, entry.created), callLimit(entry.claim)).pipe(
         Effect.flatMap(({ value }) => {
           const view = Queue.view(value, entry.claim)
           return settle(entry, view.own === entry.created ? view : { ...view, own: undefined })

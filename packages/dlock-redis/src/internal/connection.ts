@@ -69,19 +69,23 @@ export const open: (
         subscriber.disconnect(true)
       })
     subscriber.on("ready", () => void listenAgain())
+    const pending = new Pending(options.callLimit)
+    yield* Effect.addFinalizer(() => Effect.sync(() => pending.close()))
     if (isCluster(commands)) {
       // One that is promoted has long been a node, and is connected to only then.
       const watch = (node: Redis) => void node.on("ready", missed)
       commands.nodes().forEach(watch)
       commands.on("+node", watch).on("-node", left)
-    } else commands.on("ready", missed).on("close", left)
+    } else {
+      commands.on("ready", missed).on("close", () => {
+        left()
+        pending.lost()
+      })
+    }
 
     const watched = lookingAround(commands)
     const confirmed = confirming && lookingAround(confirming)
     const together = gathering(commands)
-    const pending = new Pending(options.callLimit)
-    yield* Effect.addFinalizer(() => Effect.sync(() => pending.close()))
-    if (!isCluster(commands)) commands.on("close", () => pending.lost())
     return {
       run: runner(clock, {
         ready: () => commands.status === "ready",

@@ -1,5 +1,13 @@
 import { LockBackendError } from "effect-dlock/LockError"
-import { type Answer, type Claim, type Held, LockStore, type Renewal, type Withdrawn } from "effect-dlock/LockStore"
+import {
+  type Answer,
+  callLimit,
+  type Claim,
+  type Held,
+  LockStore,
+  type Renewal,
+  type Withdrawn
+} from "effect-dlock/LockStore"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -248,8 +256,6 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   return LockStore.of({ request, renew, withdraw, bounded: waitReplicas === 0, losses: Stream.empty })
 })
-
-const callLimit = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3
 
 const renewalsPerCall = 256
 

@@ -1,4 +1,5 @@
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
+import type { Claim } from "effect-dlock/LockStore"
 import type { Port } from "../../src/internal/port.ts"
 import type { StoreOptions } from "../../src/internal/store.ts"
 
@@ -21,4 +22,16 @@ export const plainSettings: StoreOptions = {
   callLimit: 2_000,
   interop: false,
   waitReplicas: 0
+}
+
+/** A mutex's claim. */
+export const plainClaim: Claim = {
+  id: "a".repeat(22),
+  key: "k",
+  prefix: "",
+  permits: 1,
+  capacity: 1,
+  ttl: Duration.seconds(30),
+  guardGap: Duration.seconds(3),
+  holder: "me"
 }

@@ -4,7 +4,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { InvalidLockRequest, LockBackendError, LockTimeout } from "../LockError.ts"
-import type { Answer, Claim, Gone, Granted, LockStore, Queued } from "../LockStore.ts"
+import {
+  type Answer,
+  callLimit,
+  type Claim,
+  type Gone,
+  type Granted,
+  type LockStore,
+  type Queued
+} from "../LockStore.ts"
 import * as Holder from "./holder.ts"
 import type { Restore } from "./holding.ts"
 import type { Limits } from "./limits.ts"
@@ -110,16 +118,12 @@ const ask = <A, E>(
   now: number,
   then: (answer: Answer) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | LockBackendError> => {
-  const limit = Math.min(Duration.toMillis(claim.ttl) / 3, patience)
+  const limit = Math.min(callLimit(claim), patience)
   const { limits, mode, store } = asking
-  const request = store.request(claim, mode)
-  return Effect.matchCauseEffect(
-    store.bounded === true ? request : limits.within(request, limit, Effect.fail(silent)),
-    {
-      onSuccess: then,
-      onFailure: (cause) => Effect.flatMap(askAgain(asking, claim, cause, now + limit), then)
-    }
-  )
+  return Effect.matchCauseEffect(limits.net(store.request(claim, mode), limit, Effect.fail(silent)), {
+    onSuccess: then,
+    onFailure: (cause) => Effect.flatMap(askAgain(asking, claim, cause, now + limit), then)
+  })
 }
 
 const askAgain = Effect.fnUntraced(function*(

@@ -19,9 +19,15 @@ class Limit implements Item {
 export class Limits {
   private readonly agenda: Agenda<Limit>
   private readonly time: Time
+  private readonly bounded: boolean
 
-  constructor(time: Time) {
+  constructor(
+    time: Time,
+    /** Whether the calls end by themselves, whatever the backend does. */
+    bounded: boolean
+  ) {
     this.time = time
+    this.bounded = bounded
     // Not the locker's fibers: what is released after the locker has gone is limited too.
     this.agenda = new Agenda<Limit>(time, Effect.runFork, (now) => {
       for (let next = this.agenda.peek(); next !== undefined && next.dueAt <= now; next = this.agenda.peek()) {
@@ -30,6 +36,13 @@ export class Limits {
       }
     })
   }
+
+  /** The same for a call that has its own limit where the store is `bounded`: there it is the net that costs. */
+  readonly net = <A, E>(
+    call: Effect.Effect<A, E>,
+    millis: number,
+    otherwise: Effect.Effect<A, E>
+  ): Effect.Effect<A, E> => this.bounded ? call : this.within(call, millis, otherwise)
 
   /** The effect, or the other one where it takes longer; it is interrupted then, and not waited for. */
   readonly within = <A, E>(

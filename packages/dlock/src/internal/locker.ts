@@ -36,7 +36,7 @@ export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
 export const make = Effect.fnUntraced(function*(settings: Settings) {
   const store = yield* LockStore
   const time = yield* Time.make
-  const limits = new Limits(time)
+  const limits = new Limits(time, store.bounded === true)
   // Last of all: what the fibers below have under way is limited until they end.
   yield* Effect.addFinalizer(() => Effect.sync(() => limits.close()))
   const fork = yield* FiberSet.makeRuntime<never>()

@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { LockBackendError } from "../LockError.ts"
-import type { Claim, LockStore, Withdrawn } from "../LockStore.ts"
+import { callLimit, type Claim, type LockStore, type Withdrawn } from "../LockStore.ts"
 import type { Holding } from "./holding.ts"
 import type { Limits } from "./limits.ts"
 import { logged } from "./log.ts"
@@ -42,17 +42,14 @@ interface Means {
 export const withdrawals = (means: Means): Withdraw => (key, claim) => {
   const limit = limitOf(claim)
   const until = means.time.now() + limit
-  return Effect.matchCauseEffect(
-    means.store.bounded === true ? means.store.withdraw(claim) : within(means, claim, limit),
-    {
-      onSuccess: () => Effect.void,
-      onFailure: (cause) => again(means, key, claim, cause, until)
-    }
-  )
+  return Effect.matchCauseEffect(means.limits.net(means.store.withdraw(claim), limit, Effect.fail(silent)), {
+    onSuccess: () => Effect.void,
+    onFailure: (cause) => again(means, key, claim, cause, until)
+  })
 }
 
 /** For how long a scope's end is held up by a backend that does not answer: less where the time to live is short. */
-const limitOf = (claim: Claim): number => Math.min(Duration.toMillis(claim.ttl) / 3, patience)
+const limitOf = (claim: Claim): number => Math.min(callLimit(claim), patience)
 
 const within = ({ limits, store }: Means, claim: Claim, limit: number): Effect.Effect<Withdrawn, LockBackendError> =>
   limits.within(store.withdraw(claim), limit, Effect.fail(silent))

@@ -1,0 +1,18 @@
+import type { Faults } from "./faults.ts"
+import type { Ledger } from "./ledger.ts"
+import type { Log } from "./log.ts"
+import type { Timeline } from "./timeline.ts"
+
+/** What all connections of a world share. */
+export interface Network<Server> {
+  readonly seed: number
+  readonly timeline: Timeline
+  readonly log: Log
+  readonly faults: Faults
+  readonly ledger: Ledger
+  readonly server: Server
+  /** When the server takes the next request: later than now while it is stopped, or on its way up again. */
+  awakeAt: number
+  /** Until then nobody can connect. */
+  upAt: number
+}
