@@ -12,8 +12,8 @@ export interface Backend extends Server {
     process: Process,
     onMessage: () => void
   ) => Effect.Effect<LockStore["Service"], never, Scope.Scope>
-  /** Has something happen to the server or the network. */
-  readonly strike: (incident: IncidentPlan) => void
+  /** Has something happen to the server or the network. What lasts is over at the time `until`. */
+  readonly strike: (incident: IncidentPlan, until: number) => void
   /** From now on nothing goes wrong. */
   readonly heal: () => void
   /** What is left of locks at the server. */

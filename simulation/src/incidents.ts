@@ -20,6 +20,7 @@ export const strike = (planned: IncidentPlan, scene: Scene): void => {
   const incident = aim(planned, scene.ledger)
   const { duration, kind, name } = incident
   const client = clients[incident.process]!
+  const until = Math.min(timeline.now + duration, Math.max(timeline.now, plan.healedAt))
   log.note(
     41,
     incident.choice,
@@ -46,8 +47,8 @@ export const strike = (planned: IncidentPlan, scene: Scene): void => {
     }
     // Another library's client knows mutexes only, and where it is the key is in use as one.
     case "foreign lock":
-      return plan.capacity === 1 ? backend.strike(incident) : undefined
+      return plan.capacity === 1 ? backend.strike(incident, until) : undefined
     default:
-      return backend.strike(incident)
+      return backend.strike(incident, until)
   }
 }

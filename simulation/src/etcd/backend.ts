@@ -138,10 +138,9 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         yield* Effect.addFinalizer(() => Effect.sync(() => mine.cut()))
         return yield* Store.make(portOf(process, mine))
       }),
-    strike: ({ choice, duration, key, kind, process }) => {
+    strike: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key
       const random = new Random(choice)
-      const until = Math.min(timeline.now + duration, Math.max(timeline.now, plan.healedAt))
       switch (kind) {
         case "server paused":
           network.awakeAt = Math.max(network.awakeAt, until)

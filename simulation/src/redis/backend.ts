@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
-import { Pending, runner } from "../../../packages/dlock-redis/src/internal/call.ts"
+import { runner } from "../../../packages/dlock-redis/src/internal/call.ts"
+import { Pending } from "../../../packages/dlock-redis/src/internal/pending.ts"
 import type { Port } from "../../../packages/dlock-redis/src/internal/port.ts"
 import * as Store from "../../../packages/dlock-redis/src/internal/store.ts"
 import type { Backend } from "../backend.ts"
@@ -73,10 +74,9 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         const { interop } = plan
         return yield* Store.make(port, { keyPrefix: "", retryInterval, callLimit, interop, waitReplicas: 0 })
       }),
-    strike: ({ choice, duration, key, kind, process }) => {
+    strike: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key
       const random = new Random(choice)
-      const until = Math.min(timeline.now + duration, Math.max(timeline.now, plan.healedAt))
       switch (kind) {
         case "server paused":
           network.awakeAt = Math.max(network.awakeAt, until)

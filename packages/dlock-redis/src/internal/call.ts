@@ -1,7 +1,8 @@
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { connectionLost, fromClient, notSent, silent, unusable } from "./failure.ts"
+import { fromClient, notSent, unusable } from "./failure.ts"
+import type { Pending } from "./pending.ts"
 import type { CallFailure, Port, Reply, Tally } from "./port.ts"
 import type { Call, Script } from "./scripts.ts"
 
@@ -10,142 +11,6 @@ export interface Client {
   /** Whether a request would be sent at once. */
   readonly ready: () => boolean
   readonly send: (command: "evalsha" | "eval", program: string, call: Call) => Promise<unknown>
-}
-
-/** Time as `Pending` needs it, in milliseconds. */
-export interface Timers {
-  readonly now: () => number
-  /** Returns the way to stop it. */
-  readonly after: (millis: number, run: () => void) => () => void
-}
-
-const timers: Timers = {
-  now: () => performance.now(),
-  after: (millis, run) => {
-    const timer = setTimeout(run, millis).unref()
-    return () => clearTimeout(timer)
-  }
-}
-
-/**
- * Calls without a reply. Those of one limit end in the order in which they were sent, so one timer looks after the
- * oldest of them: a timer for each would cost more than the call.
- */
-export class Pending {
-  private readonly queues = new Map<number, Queue>()
-  private readonly longest: number
-  private readonly time: Timers
-
-  /** Milliseconds, beyond which no call goes. */
-  constructor(longest: number, time: Timers = timers) {
-    this.longest = longest
-    this.time = time
-  }
-
-  /** The calls that may take so long. */
-  within(limit: number | undefined): Queue {
-    const millis = limit === undefined ? this.longest : Math.min(Math.ceil(limit), this.longest)
-    let queue = this.queues.get(millis)
-    if (queue === undefined) {
-      if (this.queues.size >= mostQueues) this.forgetIdle()
-      queue = new Queue(millis, this.time)
-      this.queues.set(millis, queue)
-    }
-    return queue
-  }
-
-  /** Nothing that was sent so far will be answered. */
-  lost(): void {
-    for (const queue of this.queues.values()) queue.lost()
-  }
-
-  /** Leaves no timer behind. */
-  close(): void {
-    for (const queue of this.queues.values()) queue.close()
-  }
-
-  private forgetIdle(): void {
-    for (const [limit, queue] of this.queues) {
-      if (queue.size > 0) continue
-      queue.close()
-      this.queues.delete(limit)
-    }
-  }
-}
-
-/** Programs have a few times to live; one that makes up a new one for each call must not grow without end. */
-const mostQueues = 100
-
-/** A call whose reply has not come: without `fail` it is over. */
-interface Sent {
-  readonly dueAt: number
-  fail: ((failure: CallFailure) => void) | undefined
-}
-
-class Queue {
-  // No map: what its table has lost stays reachable from older tables, and outlives the young generation with all it
-  // leads to. At a section's pace that is most of the collector's work.
-  private calls: Array<Sent> = []
-  private first = 0
-  private readonly limit: number
-  private readonly time: Timers
-  private stop: (() => void) | undefined
-
-  constructor(limit: number, time: Timers) {
-    this.limit = limit
-    this.time = time
-  }
-
-  get size(): number {
-    return this.calls.length - this.first
-  }
-
-  add(fail: (failure: CallFailure) => void): Sent {
-    const sent = { dueAt: this.time.now() + this.limit, fail }
-    this.calls.push(sent)
-    this.stop ??= this.time.after(this.limit, this.look)
-    return sent
-  }
-
-  /** False where it has failed meanwhile. */
-  remove(sent: Sent): boolean {
-    if (sent.fail === undefined) return false
-    sent.fail = undefined
-    this.forget()
-    return true
-  }
-
-  close(): void {
-    this.stop?.()
-    this.stop = undefined
-  }
-
-  lost(): void {
-    this.failWhile(() => true, connectionLost)
-  }
-
-  private readonly look = (): void => {
-    const now = this.time.now()
-    this.failWhile((dueAt) => dueAt <= now, silent)
-    const next = this.calls[this.first]
-    this.stop = next && this.time.after(Math.max(1, next.dueAt - now), this.look)
-  }
-
-  private failWhile(ends: (dueAt: number) => boolean, failure: CallFailure): void {
-    for (let next = this.calls[this.first]; next !== undefined && ends(next.dueAt); next = this.calls[this.first]) {
-      const { fail } = next
-      next.fail = undefined
-      this.forget()
-      fail?.(failure)
-    }
-  }
-
-  private forget(): void {
-    while (this.first < this.calls.length && this.calls[this.first]!.fail === undefined) this.first++
-    if (this.first !== this.calls.length && this.first <= 1_000) return
-    this.calls.splice(0, this.first)
-    this.first = 0
-  }
 }
 
 /** How scripts run over a client. */

@@ -7,10 +7,11 @@ import * as Latch from "effect/Latch"
 import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { decoded, Pending, runner } from "./call.ts"
+import { decoded, runner } from "./call.ts"
 import type { Limits } from "./clients.ts"
 import { newInbox } from "./connection.ts"
 import { fromClient, notConnected, silent } from "./failure.ts"
+import { Pending } from "./pending.ts"
 import type { Ask, Port } from "./port.ts"
 
 /**

@@ -37,13 +37,6 @@ export class Limits {
     })
   }
 
-  /** The same for a call that has its own limit where the store is `bounded`: there it is the net that costs. */
-  readonly net = <A, E>(
-    call: Effect.Effect<A, E>,
-    millis: number,
-    otherwise: Effect.Effect<A, E>
-  ): Effect.Effect<A, E> => this.bounded ? call : this.within(call, millis, otherwise)
-
   /** The effect, or the other one where it takes longer; it is interrupted then, and not waited for. */
   readonly within = <A, E>(
     effect: Effect.Effect<A, E>,
@@ -54,6 +47,13 @@ export class Limits {
       Effect.forkDetach(effect, { startImmediately: true }),
       (fiber) => fiber.pollUnsafe() ?? this.end(fiber, millis, otherwise)
     )
+
+  /** The same for a call that has its own limit where the store is `bounded`: there it is the net that costs. */
+  readonly net = <A, E>(
+    call: Effect.Effect<A, E>,
+    millis: number,
+    otherwise: Effect.Effect<A, E>
+  ): Effect.Effect<A, E> => this.bounded ? call : this.within(call, millis, otherwise)
 
   private end<A, E>(
     fiber: Fiber.Fiber<A, E>,

@@ -30,8 +30,8 @@ export const markTtl = 16 * 60 * 1_000
  *
  * Keys: the lock's seven, the mark of the claim. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
  *
- * Returns "released", alone or in a list, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue without this
- * claim.
+ * Returns "released", alone or in a list, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue
+ * without this claim.
  *
  * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a leave that
  * is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1 there
