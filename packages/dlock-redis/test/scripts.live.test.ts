@@ -234,6 +234,21 @@ describe("traces", () => {
     assert.approximately(await redis.pttl(names.mark(a)), Scripts.markTtl, 5_000)
   })
 
+  it("stays cancelled while others come and go", async () => {
+    const names = newLock()
+    const [a, b] = [newId(), newId()]
+    await acquire(names, a)
+    await leave(names, b, { mark: true })
+    await leave(names, a)
+    for (let round = 0; round < 3; round++) {
+      const other = newId()
+      assert.strictEqual((await acquire(names, other))._tag, "Granted")
+      assert.strictEqual((await acquire(names, b))._tag, "Cancelled")
+      assert.strictEqual((await leave(names, other))._tag, "Released")
+      assert.strictEqual((await acquire(names, b))._tag, "Cancelled")
+    }
+  })
+
   it("a waiter whose subscriber reconnects keeps its place", async () => {
     const names = newLock()
     const [a, b, c, d] = [newId(), newId(), newId(), newId()]
@@ -461,6 +476,20 @@ describe("errors", () => {
     }
   })
 
+  it("a wrong type among what a release hands over by stops it before its first write", async () => {
+    for (const key of ["counter", "queue", "deadlines", "waiters"] as const) {
+      const names = newLock()
+      const [a, b] = [newId(), newId()]
+      await acquire(names, a)
+      await acquire(names, b)
+      await redis.del(names[key])
+      await redis.xadd(names[key], "*", "field", "value")
+      const error = await leave(names, a).then(() => "no error", (cause: Error) => cause.message)
+      assert.match(error, /^WRONGTYPE/, key)
+      assert.include(await redis.get(names.lock), a, key)
+    }
+  })
+
   it("a free lock with a wrong type in its place is not taken", async () => {
     for (const key of ["lock", "counter", "queue", "holders"] as const) {
       const names = newLock()
@@ -574,22 +603,41 @@ describe("many waiters", () => {
 })
 
 describe("cost", () => {
-  it("a free acquire makes six calls inside the script, its release three", async () => {
-    const callsOf = async (section: () => Promise<unknown>): Promise<Record<string, number>> => {
-      await redis.config("RESETSTAT")
-      await section()
-      const info = await redis.info("commandstats")
-      return Object.fromEntries(
-        [...info.matchAll(/cmdstat_([a-z|]+):calls=(\d+)/g)]
-          .filter(([, name]) => !["evalsha", "config|resetstat", "info"].includes(name as string))
-          .map(([, name, calls]) => [name as string, Number(calls)])
-      )
-    }
+  const callsOf = async (section: () => Promise<unknown>): Promise<Record<string, number>> => {
+    await redis.config("RESETSTAT")
+    await section()
+    const info = await redis.info("commandstats")
+    return Object.fromEntries(
+      [...info.matchAll(/cmdstat_([a-z|]+):calls=(\d+)/g)]
+        .filter(([, name]) => !["evalsha", "config|resetstat", "info"].includes(name as string))
+        .map(([, name, calls]) => [name as string, Number(calls)])
+    )
+  }
+
+  it("a free acquire makes five calls inside the script, its release three", async () => {
     const names = newLock()
     const id = newId()
     await leave(names, (await acquire(names, id), id))
     const fresh = newId()
-    assert.deepStrictEqual(await callsOf(() => acquire(names, fresh)), { get: 2, exists: 1, time: 1, set: 2 })
-    assert.deepStrictEqual(await callsOf(() => leave(names, fresh)), { get: 1, exists: 1, del: 1 })
+    assert.deepStrictEqual(await callsOf(() => acquire(names, fresh)), { exists: 1, get: 1, time: 1, set: 2 })
+    assert.deepStrictEqual(await callsOf(() => leave(names, fresh)), { get: 1, zrange: 1, del: 1 })
+  })
+
+  it("a release that hands over makes twelve", async () => {
+    const names = newLock()
+    const [a, b] = [newId(), newId()]
+    await acquire(names, a)
+    await acquire(names, b)
+    assert.deepStrictEqual(await callsOf(() => leave(names, a)), {
+      get: 2,
+      zrange: 1,
+      zscore: 1,
+      hget: 1,
+      time: 1,
+      zrem: 2,
+      hdel: 1,
+      set: 2,
+      publish: 1
+    })
   })
 })

@@ -39,8 +39,10 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         connections.push(connection)
         inboxes.push(inbox)
         const pending = new Pending(callLimit, {
-          now: () => process.monotonic() / 1_000,
-          after: (ms, run) => process.timer(ms, run)
+          time: {
+            now: () => process.monotonic() / 1_000,
+            after: (ms, run) => process.timer(ms, run)
+          }
         })
         let left: () => void = () => {}
         connection.onClose = () => {

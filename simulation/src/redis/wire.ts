@@ -49,14 +49,14 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
         lock,
         args: {
           id: text(0),
-          inbox: text(1),
-          ttl: number(2),
-          guard: number(3),
-          permits: number(4),
-          capacity: number(5),
-          mode: text(6) as "queue" | "try"
+          inbox: text(2),
+          ttl: number(3),
+          guard: number(4),
+          permits: number(5),
+          capacity: number(6),
+          mode: text(7) as "queue" | "try"
         },
-        label: text(7)
+        label: text(1)
       }
     case "refresh": {
       const claims: Array<Model.RefreshArgs["claims"][number]> = []

@@ -34,8 +34,7 @@ export const runner = (clock: Clock.Clock, { ready, send }: Client, pending: Pen
     const onReply = (raw: unknown): void => {
       answered()
       if (!queue.remove(sent)) return
-      const decode = decoded(script, raw)
-      resume(Exit.map(decode, (value) => ({ sentAt, value })))
+      resume(decoded(script, raw, (value) => ({ sentAt, value })))
     }
     const onError = (error: unknown): void => {
       const failure = fromClient(error)
@@ -61,9 +60,14 @@ const withKeys = (failure: CallFailure, keys: ReadonlyArray<string>): CallFailur
 /** The server does not know the script by its digest, so it has not run. */
 const isUnknownScript = (error: unknown): boolean => fromClient(error).cause.message.startsWith("NOSCRIPT")
 
-export const decoded = <Args, A>(script: Script<Args, A>, raw: unknown): Exit.Exit<A, CallFailure> => {
+/** What a script's reply says, or that it says nothing we know. */
+export const decoded = <A, B>(
+  { decode }: Script<never, A>,
+  raw: unknown,
+  reply: (value: A) => B
+): Exit.Exit<B, CallFailure> => {
   try {
-    return Exit.succeed(script.decode(raw))
+    return Exit.succeed(reply(decode(raw)))
   } catch (error) {
     return Exit.fail(unusable(error))
   }

@@ -99,8 +99,12 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
     )
   }
   const options = { ...target.options, ...safe(limits.callLimit) }
-  // Whoever sends commands limits them too, with one timer for all. The client's own is one for each.
-  if (role === "commands") delete (options as RedisOptions).commandTimeout
+  // Whoever sends commands limits them too, and leaves a connection that is silent, with one timer for all. The client's
+  // own are one for each.
+  if (role === "commands") {
+    delete (options as RedisOptions).commandTimeout
+    delete (options as RedisOptions).socketTimeout
+  }
   return yield* ready(() => followSentinels(heard(new ioredis.Redis(options))), limits, role, log)
 })
 

@@ -8,7 +8,8 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
 import { decoded, runner } from "./call.ts"
-import { connect, connectSubscriber, isCluster, type Limits } from "./clients.ts"
+import { connect, connectSubscriber, isCluster, library, type Limits } from "./clients.ts"
+import * as Command from "./command.ts"
 import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
 import { gathering, lookingAround } from "./outgoing.ts"
 import { Pending } from "./pending.ts"
@@ -33,6 +34,7 @@ export const open: (
   options: ConnectionOptions
 ) => Effect.Effect<Port, LockBackendError | Config.ConfigError, Scope.Scope> = Effect.fnUntraced(
   function*(target, options) {
+    const commandOf = Command.commands(yield* library)
     const clock = yield* Clock.clockWith(Effect.succeed)
     const fork = yield* FiberSet.makeRuntime<never>()
     const log = (effect: Effect.Effect<void>) => void fork(Effect.annotateLogs(effect, { component: "dlock" }))
@@ -70,7 +72,10 @@ export const open: (
         subscriber.disconnect(true)
       })
     subscriber.on("ready", () => void listenAgain())
-    const pending = new Pending(options.callLimit)
+    const pending = new Pending(
+      options.callLimit,
+      isCluster(commands) ? {} : { onSilence: () => commands.disconnect(true) }
+    )
     yield* Effect.addFinalizer(() => Effect.sync(() => pending.close()))
     if (isCluster(commands)) {
       // One that is promoted has long been a node, and is connected to only then.
@@ -86,13 +91,13 @@ export const open: (
 
     const watched = lookingAround(commands)
     const confirmed = confirming && lookingAround(confirming)
-    const together = gathering(commands)
+    const together = gathering(commands, () => pending.size > 1)
     return {
       run: runner(clock, {
         ready: () => commands.status === "ready",
-        send: (command, program, { args, keys }) => {
+        send: (name, program, call) => {
           together()
-          return watched(commands[command](program, keys.length, ...keys, ...args))
+          return watched(commands.sendCommand(commandOf(name, program, call)) as Promise<unknown>)
         }
       }, pending),
       slotted: isCluster(commands),
@@ -127,7 +132,7 @@ export const open: (
               ),
             catch: fromClient
           })
-          return { value: yield* decoded(script, wrote), replicas: Number(waited) }
+          return yield* decoded(script, wrote, (value) => ({ value, replicas: Number(waited) }))
         })
     }
   }

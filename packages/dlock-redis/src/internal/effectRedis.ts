@@ -94,9 +94,7 @@ export const open: (
       }).pipe(
         Effect.scoped,
         Effect.mapError((error) => fromClient(error.cause)),
-        Effect.flatMap(({ waited, wrote }) =>
-          Effect.map(decoded(script, wrote), (value) => ({ value, replicas: Number(waited) }))
-        )
+        Effect.flatMap(({ waited, wrote }) => decoded(script, wrote, (value) => ({ value, replicas: Number(waited) })))
       )
   }
 })

@@ -21,13 +21,21 @@ const timers: Timers = {
  * oldest of them: a timer for each would cost more than the call.
  */
 export class Pending {
+  /** Calls without a reply, those that have failed for it not among them. */
+  size = 0
   private readonly queues = new Map<number, Queue>()
   private readonly longest: number
-  private readonly time: Timers
+  readonly time: Timers
+  private readonly onSilence: (() => void) | undefined
+  private stopSilence: (() => void) | undefined
 
-  /** Milliseconds, beyond which no call goes. */
-  constructor(longest: number, time: Timers = timers) {
+  /**
+   * `longest` is in milliseconds, and no call goes beyond it. `onSilence` is called where no reply at all has come for
+   * twice as long since a call was sent: its connection may be dead without knowing.
+   */
+  constructor(longest: number, { onSilence, time = timers }: { onSilence?: () => void; time?: Timers } = {}) {
     this.longest = longest
+    this.onSilence = onSilence
     this.time = time
   }
 
@@ -37,19 +45,38 @@ export class Pending {
     let queue = this.queues.get(millis)
     if (queue === undefined) {
       if (this.queues.size >= mostQueues) this.forgetIdle()
-      queue = new Queue(millis, this.time)
+      queue = new Queue(millis, this)
       this.queues.set(millis, queue)
     }
     return queue
   }
 
+  /** A reply has come, in time or not. */
+  heard(): void {
+    if (this.stopSilence === undefined) return
+    this.stopSilence()
+    this.stopSilence = undefined
+  }
+
+  /** A call that was sent so many milliseconds ago has failed for want of a reply. */
+  unheard(since: number): void {
+    const { onSilence } = this
+    if (onSilence === undefined) return
+    this.stopSilence ??= this.time.after(2 * this.longest - since, () => {
+      this.stopSilence = undefined
+      onSilence()
+    })
+  }
+
   /** Nothing that was sent so far will be answered. */
   lost(): void {
+    this.heard()
     for (const queue of this.queues.values()) queue.lost()
   }
 
   /** Leaves no timer behind. */
   close(): void {
+    this.heard()
     for (const queue of this.queues.values()) queue.close()
   }
 
@@ -77,12 +104,14 @@ class Queue {
   private calls: Array<Sent> = []
   private first = 0
   private readonly limit: number
+  private readonly all: Pending
   private readonly time: Timers
   private stop: (() => void) | undefined
 
-  constructor(limit: number, time: Timers) {
+  constructor(limit: number, all: Pending) {
     this.limit = limit
-    this.time = time
+    this.all = all
+    this.time = all.time
   }
 
   get size(): number {
@@ -92,14 +121,17 @@ class Queue {
   add(fail: (failure: CallFailure) => void): Sent {
     const sent = { dueAt: this.time.now() + this.limit, fail }
     this.calls.push(sent)
+    this.all.size++
     this.stop ??= this.time.after(this.limit, this.look)
     return sent
   }
 
   /** False where it has failed meanwhile. */
   remove(sent: Sent): boolean {
+    this.all.heard()
     if (sent.fail === undefined) return false
     sent.fail = undefined
+    this.all.size--
     this.forget()
     return true
   }
@@ -124,6 +156,8 @@ class Queue {
     for (let next = this.calls[this.first]; next !== undefined && ends(next.dueAt); next = this.calls[this.first]) {
       const { fail } = next
       next.fail = undefined
+      this.all.size--
+      if (failure === silent) this.all.unheard(this.limit)
       this.forget()
       fail?.(failure)
     }
@@ -131,8 +165,9 @@ class Queue {
 
   private forget(): void {
     while (this.first < this.calls.length && this.calls[this.first]!.fail === undefined) this.first++
-    if (this.first !== this.calls.length && this.first <= 1_000) return
-    this.calls.splice(0, this.first)
+    if (this.first === this.calls.length) this.calls.length = 0
+    else if (this.first <= 1_000) return
+    else this.calls.splice(0, this.first)
     this.first = 0
   }
 }

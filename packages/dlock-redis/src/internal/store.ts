@@ -140,7 +140,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
       const names = claims.namesOf(claim)
-      const entry = claims.entries.get(claim.id)
+      const entry = claims.find(claim.id)
       // A claim that is not known any more may have been asked for; better a mark too many.
       const mark = entry === undefined || entry.unanswered > 0
       if (entry !== undefined) claims.end(entry)
@@ -171,7 +171,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       ({ sentAt, value }) =>
         value.map((reply, index): Renewal => {
           if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
-          const entry = claims.entries.get(held[index]!.claim.id)
+          const entry = claims.find(held[index]!.claim.id)
           if (entry !== undefined) forget(entry)
           return { _tag: reply === "expired" ? "Gone" : "Replaced" }
         })
@@ -219,7 +219,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     const push = Scripts.decodePush(message)
     if (push === undefined) return
     if (push._tag === "Wake") return claims.hurry(toMillis(clock.monotonicTimeNanosUnsafe()), push.lock)
-    const entry = claims.entries.get(push.id)
+    const entry = claims.find(push.id)
     if (entry === undefined) {
       // A late ghost, or somebody else's joke: either way nobody here will ever release it.
       const lock = names(push.lock)
@@ -235,7 +235,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   // Those who still wait when the store goes would never hear of it. They withdraw by themselves; the same once more,
   // behind them on the one connection, tells when that is done.
   yield* Effect.addFinalizer(() => {
-    const left = Array.from(claims.entries.values()).filter(({ state }) => state !== "held")
+    const left = claims.all().filter(({ state }) => state !== "held")
     const cause = new Error("the store has been closed")
     const failed = Effect.fail(new LockBackendError({ operation: "wait", retryable: false, cause }))
     for (const entry of left) Deferred.doneUnsafe(entry.granted, failed)

@@ -31,10 +31,12 @@ export class Waiting {
     group.entries.set(entry.claim.id, entry)
   }
 
-  remove(entry: Entry): void {
+  /** Whether it was the last that waited. */
+  remove(entry: Entry): boolean {
     const group = this.groups.get(entry.names.lock)
-    if (group === undefined || !group.entries.delete(entry.claim.id)) return
-    if (group.entries.size === 0) this.groups.delete(entry.names.lock)
+    if (group === undefined || !group.entries.delete(entry.claim.id) || group.entries.size > 0) return false
+    this.groups.delete(entry.names.lock)
+    return this.groups.size === 0
   }
 
   /** The earliest time at which a claim must ask; `Infinity` where none waits. */

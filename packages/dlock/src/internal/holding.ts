@@ -202,11 +202,11 @@ export class Holding implements Item, Held {
   }
 
   get ensureHeld(): Effect.Effect<void, OwnershipLost | LockNotHeld> {
-    return Effect.suspend(() => this.check(this.keeper.time.now()) ? Effect.void : this.ended())
+    return Effect.suspend(() => this.check(this.keeper.time.now()) ? Effect.void : Effect.fail(this.end))
   }
 
-  private ended(): Effect.Effect<never, OwnershipLost | LockNotHeld> {
-    return Effect.fail(this.loss ?? new LockNotHeld({ key: this.key }))
+  private get end(): OwnershipLost | LockNotHeld {
+    return this.loss ?? new LockNotHeld({ key: this.key })
   }
 
   get release(): Effect.Effect<void> {
@@ -227,7 +227,7 @@ export class Holding implements Item, Held {
               "lost or released",
               (context) => Effect.runForkWith(context)(restore(effect), { uninterruptible: true })
             ),
-            (exit) => this.state === "released" ? this.settled(exit, this.ended()) : this.settleLoss(exit)
+            (exit) => this.state === "released" ? settled(exit, this.end) : this.settleLoss(exit)
           )
         )
       )
@@ -252,17 +252,9 @@ export class Holding implements Item, Held {
   }
 
   /** The section's result: its own, unless the lease was lost before it ended. */
-  settleLoss<A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E | OwnershipLost> {
+  settleLoss<A, E>(exit: Exit.Exit<A, E>): Exit.Exit<A, E | OwnershipLost> {
     if (this.state === "held") this.check(this.keeper.time.now())
-    return this.loss === undefined ? exit : this.settled(exit, Effect.fail(this.loss))
-  }
-
-  /** A program's own failure is kept, with the end of the lease beside it; a success or our interruption is not. */
-  private settled<A, E, E2>(exit: Exit.Exit<A, E>, ended: Effect.Effect<never, E2>): Effect.Effect<A, E | E2> {
-    if (Exit.isSuccess(exit)) return ended
-    const own = exit.cause.reasons.filter((reason) => !Cause.isInterruptReason(reason))
-    if (own.length === 0) return ended
-    return Effect.catchCause(ended, (cause) => Effect.failCause(Cause.combine(Cause.fromReasons(own), cause)))
+    return this.loss === undefined ? exit : settled(exit, this.loss)
   }
 
   /**
@@ -306,6 +298,14 @@ export class Holding implements Item, Held {
       }
     })
   }
+}
+
+/** A program's own failure is kept, with the end of the lease beside it; a success or our interruption is not. */
+const settled = <A, E, E2>(exit: Exit.Exit<A, E>, end: E2): Exit.Exit<A, E | E2> => {
+  const own = Exit.isSuccess(exit) ? [] : exit.cause.reasons.filter((reason) => !Cause.isInterruptReason(reason))
+  return own.length === 0
+    ? Exit.fail(end)
+    : Exit.failCause(Cause.combine(Cause.fromReasons(own), Cause.fail(end)))
 }
 
 /** What `Effect.uninterruptibleMask` hands out. */

@@ -105,7 +105,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       const request = Request.parse(settings, key, options, mode === "queue")
       if (request instanceof InvalidLockRequest) return Effect.fail(request)
       if (closed) return Effect.fail(gone(key))
-      const already = Nesting.alreadyHeld(fiber.context, store, request.claim.key)
+      const outer = Nesting.enclosing(fiber.context)
+      const already = Nesting.alreadyHeld(outer, fiber.context, store, request.claim.key)
       if (already !== undefined) {
         return Effect.fail(new LockAlreadyHeld({ key, fencingToken: already.fencingToken }))
       }
@@ -114,7 +115,6 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         const warning = "A ttl below one second leaves little room for a late timer; this is said once"
         fork(logged(Effect.logWarning(warning), key))
       }
-      const outer = Nesting.enclosing(fiber.context)
       return Effect.flatMap(acquire(means, key, request, mode, restore), (acquired) => {
         if (acquired === undefined) return Effect.undefined
         const { claim, granted, wallAhead } = acquired
@@ -162,14 +162,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   ): Effect.Effect<A, E | OwnershipLost, Outside<R>> => {
     // A service such as `Lease` is an effect that is also a function.
     const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(holding))
-    return Effect.flatMap(
-      holding.runSection(body, restore),
-      (exit) =>
-        Effect.flatMap(
-          Effect.exit(holding.settleLoss(exit)),
-          (settled) => Effect.andThen(keeper.giveBack(holding), settled)
-        )
-    )
+    return Effect.flatMap(holding.runSection(body, restore), (exit) => {
+      const settled = holding.settleLoss(exit)
+      return Effect.andThen(keeper.giveBack(holding), settled)
+    })
   }
 
   yield* store.losses.pipe(

@@ -25,13 +25,18 @@ const live = (holding: Holding | undefined): Holding | undefined => {
 }
 
 /**
- * The live lease on `name` that the asker already stands in: one of the sections around it, or one that its own scope
- * holds. Waiting for it would be waiting for oneself.
+ * The live lease on `name` that the asker already stands in: one of the sections around it, of which `innermost` is the
+ * first, or one that its own scope holds. Waiting for it would be waiting for oneself.
  */
-export const alreadyHeld = (context: Context.Context<never>, store: object, name: string): Holding | undefined => {
+export const alreadyHeld = (
+  innermost: Holding | undefined,
+  context: Context.Context<never>,
+  store: object,
+  name: string
+): Holding | undefined => {
   const holds = (holding: Holding): boolean =>
     holding.state === "held" && holding.claim.key === name && holding.keeper.store === store
-  for (let holding = enclosing(context); holding !== undefined; holding = holding.outer) {
+  for (let holding = innermost; holding !== undefined; holding = holding.outer) {
     if (holds(holding)) return holding
   }
   const scope = Context.getOrUndefined(context, Scope.Scope)

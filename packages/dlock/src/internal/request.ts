@@ -1,5 +1,6 @@
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
+import * as Base64Url from "effect/encoding/Base64Url"
 import { InvalidLockRequest } from "../LockError.ts"
 import type { Claim } from "../LockStore.ts"
 import { toMillis } from "../StoreOptions.ts"
@@ -94,16 +95,14 @@ let used = 0
 
 const freshId = (): string => {
   if (used === drawn.length) {
-    drawn = String.fromCharCode(
-      ...SecureRandom.randomBytesUnsafe(idLength * 128).map((byte) => letters.charCodeAt(byte & 63))
-    )
+    drawn = Base64Url.encode(SecureRandom.randomBytesUnsafe(idsAtATime * idLength * 3 / 4))
     used = 0
   }
   return drawn.slice(used, used += idLength)
 }
 
 const idLength = 22
-const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+const idsAtATime = 128
 
 /** The larger of 100 ms and a tenth: timers are late, and the larger the lease the more a clock may drift within it. */
 const defaultGuardGap = (ttl: Duration.Duration): Duration.Duration =>

@@ -2,12 +2,12 @@ import type { Names } from "../names.ts"
 import { changes, day, state } from "./prelude.ts"
 import {
   type Busy,
+  Call,
   type Cancelled,
   claimReply,
   type Granted,
   holderOf,
   list,
-  lockKeys,
   make,
   type Mismatch,
   type Queued,
@@ -33,8 +33,7 @@ export type AcquireReply = Granted | Queued | Busy | Mismatch | Cancelled
 /**
  * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
  *
- * Keys: the lock's seven, the mark of the claim. Arguments: id, inbox, ttl, guard, permits, capacity, mode, label;
- * of a grant at once, for how long (ms) the lock lives and for how long the counter.
+ * Keys: the lock's seven, the mark of the claim. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode.
  *
  * Returns the token alone where it was granted at once; else { "granted", token },
  * { "queued", floor, place, length, kind, label, remaining },
@@ -48,17 +47,18 @@ export const acquire: Script<AcquireArgs, AcquireReply> = make({
   name: "acquire",
   lua: `
 local call = redis.call
-if ARGV[6] == "1" and not call("GET", KEYS[1]) and call("EXISTS", KEYS[3], KEYS[6], KEYS[8]) == 0 then
-  local time = call("TIME")
+if ARGV[7] == "1" and call("EXISTS", KEYS[3], KEYS[6], KEYS[8]) == 0 then
   local last = tonumber(call("GET", KEYS[2]) or 0) or 0
+  local time = call("TIME")
   local token = string.format("%.0f", math.max(last + 1, time[1] * 1000000 + time[2]))
-  call("SET", KEYS[1], ARGV[1] .. ":" .. token .. ":" .. ARGV[8], "PX", ARGV[9])
-  call("SET", KEYS[2], token, "PX", ARGV[10])
-  return token
+  if call("SET", KEYS[1], ARGV[1] .. ":" .. token .. ":" .. ARGV[2], "NX", "PX", ARGV[4] + ARGV[5]) then
+    call("SET", KEYS[2], token, "PX", ${day} + ARGV[4])
+    return token
+  end
 end
 ${state}${changes}
 local mark = KEYS[8]
-local id, inbox, ttl, guard, permits, capacity, mode, label = unpack(ARGV)
+local id, label, inbox, ttl, guard, permits, capacity, mode = unpack(ARGV)
 if redis.call("EXISTS", mark) == 1 then return { "cancelled" } end
 
 local function capacityInUse()
@@ -100,21 +100,17 @@ end
 publish(asking)
 return reply
 `,
-  encode: ({ capacity, guard, id, inbox, label, mode, names, permits, ttl }) => ({
-    keys: [...lockKeys(names), names.mark(id)],
-    args: [
+  encode: ({ capacity, guard, id, inbox, label, mode, names, permits, ttl }) =>
+    new Call(names, [names.mark(id)], [
       id,
+      label,
       inbox,
       whole(ttl),
       whole(guard),
       String(permits),
       String(capacity),
-      mode,
-      label,
-      whole(ttl + guard),
-      whole(day + ttl)
-    ]
-  }),
+      mode
+    ]),
   decode: (raw) => {
     if (typeof raw === "string") return { _tag: "Granted", token: BigInt(raw) }
     const [tag, ...rest] = list(raw)

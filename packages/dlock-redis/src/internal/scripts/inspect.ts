@@ -1,6 +1,6 @@
 import type { Names } from "../names.ts"
 import { state } from "./prelude.ts"
-import { type Holder, list, lockKeys, make, type Script } from "./script.ts"
+import { Call, type Holder, list, make, type Script } from "./script.ts"
 
 export interface Inspection {
   readonly holders: ReadonlyArray<
@@ -55,7 +55,7 @@ for _, id in ipairs(redis.call("ZRANGE", queue, 0, 99)) do
 end
 return { string.format("%.0f", last), capacity, redis.call("ZCARD", queue), holding, waiting }
 `,
-  encode: ({ names }) => ({ keys: lockKeys(names), args: [] }),
+  encode: ({ names }) => new Call(names, [], []),
   decode: (raw) => {
     const [lastToken, capacity, length, holding, waiting] = list(raw)
     const rows = (fields: unknown, width: number) => {

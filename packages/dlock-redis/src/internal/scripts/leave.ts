@@ -1,6 +1,6 @@
 import type { Names } from "../names.ts"
-import { changes, state } from "./prelude.ts"
-import { type Holder, holderOf, list, lockKeys, make, type Script, unexpected } from "./script.ts"
+import { changes, day, state, waiter } from "./prelude.ts"
+import { Call, type Holder, holderOf, list, make, type Script, unexpected } from "./script.ts"
 
 export interface LeaveArgs {
   readonly names: Names
@@ -33,6 +33,8 @@ export const markTtl = 16 * 60 * 1_000
  * Returns "released", alone or in a list, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue
  * without this claim.
  *
+ * A mutex that nobody waits for, or whose next in line is there to take it, takes the first lines and nothing else.
+ *
  * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a leave that
  * is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1 there
  * is no other client to make room for.
@@ -41,11 +43,32 @@ export const leave: Script<LeaveArgs, LeaveReply> = make({
   name: "leave",
   lua: `
 local call, own = redis.call, ARGV[1] .. ":"
-local found = call("GET", KEYS[1])
-if found and string.sub(found, 1, #own) == own and call("EXISTS", KEYS[3], KEYS[6]) == 0 then
-  if ARGV[2] ~= "0" then call("SET", KEYS[8], "1", "PX", ARGV[2]) end
-  call("DEL", KEYS[1])
-  return "released"
+local value = call("GET", KEYS[1])
+if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
+  local head = call("ZRANGE", KEYS[3], 0, 0)[1]
+  if not head then
+    call("DEL", KEYS[1])
+    return "released"
+  end
+  local deadline = ARGV[3] == "0" and call("ZSCORE", KEYS[4], head)
+  local fields = deadline and call("HGET", KEYS[5], head)
+  local inbox, ttl, guard, permits, capacity, listening, label = string.match(fields or "", "${waiter}")
+  if capacity == "1" and (listening == "0" or redis.pcall("PUBSUB", "NUMSUB", inbox)[2] ~= 0) then
+    local time = call("TIME")
+    local us = time[1] * 1000000 + time[2]
+    local left = deadline - math.floor(us / 1000)
+    if left > 0 then
+      local last = math.max(call("GET", KEYS[2]) or 0, string.match(value, "^%d+", #own + 1))
+      local token = string.format("%.0f", math.max(last + 1, us))
+      call("ZREM", KEYS[3], head)
+      call("ZREM", KEYS[4], head)
+      call("HDEL", KEYS[5], head)
+      call("SET", KEYS[1], head .. ":" .. token .. ":" .. label, "PX", left + guard)
+      call("SET", KEYS[2], token, "PX", ${day} + ttl)
+      redis.pcall("PUBLISH", inbox, "g:" .. head .. ":" .. token .. ":" .. KEYS[1])
+      return "released"
+    end
+  end
 end
 ${state}${changes}
 local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
@@ -76,10 +99,8 @@ end
 publish({})
 return reply
 `,
-  encode: ({ id, interop, mark, names }) => ({
-    keys: [...lockKeys(names), names.mark(id)],
-    args: [id, mark ? String(markTtl) : "0", interop ? "1" : "0"]
-  }),
+  encode: ({ id, interop, mark, names }) =>
+    new Call(names, [names.mark(id)], [id, mark ? String(markTtl) : "0", interop ? "1" : "0"]),
   decode: (raw) => {
     if (raw === "released") return { _tag: "Released" }
     const [tag, ...rest] = list(raw)

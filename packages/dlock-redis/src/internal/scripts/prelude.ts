@@ -8,6 +8,9 @@
 /** Milliseconds that a token is remembered beyond the `ttl` of its grant. */
 export const day = 24 * 60 * 60 * 1_000
 
+/** What is kept of a waiter, behind its id: its inbox, ttl, guard, permits, capacity, whether it listens, its label. */
+export const waiter = "^(.-)|(%d+)|(%d+)|(%d+)|(%d+)|([01])|(.*)$"
+
 /**
  * Reads the lock: `now` (ms) and `us` (µs) of the server, `holder` of the string key, `shared` holders with the permits
  * in `used`, and `last`, a number that no token granted so far exceeds and every later one does. Where the counter is
@@ -64,7 +67,7 @@ local function read(id, isQueued)
   local fields = deadline and redis.call("HGET", waiters, id)
   if not (fields and (isQueued or redis.call("ZSCORE", queue, id))) or deadline <= now then return nil end
   local inbox, ttl, guard, permits, capacity, listening, label =
-    string.match(fields, "^(.-)|(%d+)|(%d+)|(%d+)|(%d+)|([01])|(.*)$")
+    string.match(fields, "${waiter}")
   return {
     id = id, deadline = deadline, inbox = inbox, ttl = tonumber(ttl), guard = tonumber(guard),
     permits = tonumber(permits), capacity = capacity, listening = listening == "1", label = label

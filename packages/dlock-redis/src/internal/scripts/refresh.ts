@@ -1,6 +1,6 @@
 import type { Names } from "../names.ts"
 import { changes, state } from "./prelude.ts"
-import { claimReply, type Gone, type Granted, list, lockKeys, make, type Queued, type Script, whole } from "./script.ts"
+import { Call, claimReply, type Gone, type Granted, list, make, type Queued, type Script, whole } from "./script.ts"
 
 export interface RefreshArgs {
   readonly names: Names
@@ -48,9 +48,7 @@ for i = 2, #ARGV, 3 do list[#list + 1] = replies[ARGV[i]] or answer(ARGV[i]) end
 publish(asking)
 return list
 `,
-  encode: ({ claims, inbox, names }) => ({
-    keys: lockKeys(names),
-    args: [inbox, ...claims.flatMap(({ guard, id, ttl }) => [id, whole(ttl), whole(guard)])]
-  }),
+  encode: ({ claims, inbox, names }) =>
+    new Call(names, [], [inbox, ...claims.flatMap(({ guard, id, ttl }) => [id, whole(ttl), whole(guard)])]),
   decode: (raw) => list(raw).map(claimReply)
 })

@@ -1,5 +1,5 @@
 import type { Names } from "../names.ts"
-import { list, make, type Script, unexpected, whole } from "./script.ts"
+import { Call, list, make, type Script, unexpected, whole } from "./script.ts"
 
 export interface RenewArgs {
   /** Holders of locks that share one slot, or one node without slots. */
@@ -71,16 +71,18 @@ for i = 1, #ARGV, 5 do
 end
 return replies
 `,
-  encode: ({ claims }) => ({
-    keys: claims.flatMap(({ capacity, names }) => capacity === 1 ? [names.lock] : [names.holders, names.values]),
-    args: claims.flatMap(({ capacity, guard, id, token, ttl }) => [
-      id,
-      String(token),
-      whole(ttl),
-      whole(guard),
-      String(capacity)
-    ])
-  }),
+  encode: ({ claims }) =>
+    new Call(
+      undefined,
+      claims.flatMap(({ capacity, names }) => capacity === 1 ? [names.lock] : [names.holders, names.values]),
+      claims.flatMap(({ capacity, guard, id, token, ttl }) => [
+        id,
+        String(token),
+        whole(ttl),
+        whole(guard),
+        String(capacity)
+      ])
+    ),
   decode: (raw) =>
     list(raw).map((reply) => {
       if (reply === "ok" || reply === "expired" || reply === "replaced") return reply

@@ -2,9 +2,21 @@ import { createHash } from "node:crypto"
 import type { Names } from "../names.ts"
 
 /** What `EVALSHA sha numberOfKeys` takes after those: the keys, then the arguments. */
-export interface Call {
-  readonly keys: ReadonlyArray<string>
+export class Call {
+  /** The lock whose seven keys come first, where the script is about one. */
+  readonly lock: Names | undefined
+  readonly moreKeys: ReadonlyArray<string>
   readonly args: ReadonlyArray<string>
+
+  constructor(lock: Names | undefined, moreKeys: ReadonlyArray<string>, args: ReadonlyArray<string>) {
+    this.lock = lock
+    this.moreKeys = moreKeys
+    this.args = args
+  }
+
+  get keys(): ReadonlyArray<string> {
+    return this.lock === undefined ? this.moreKeys : [...lockKeys(this.lock), ...this.moreKeys]
+  }
 }
 
 export interface Script<Args, Reply> {

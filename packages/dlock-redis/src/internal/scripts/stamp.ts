@@ -1,5 +1,5 @@
 import type { Names } from "../names.ts"
-import { make, type Script } from "./script.ts"
+import { Call, make, type Script } from "./script.ts"
 
 export interface StampArgs {
   readonly names: Names
@@ -33,9 +33,7 @@ else
 end
 return 1
 `,
-  encode: ({ capacity, id, names, token }) => ({
-    keys: [capacity === 1 ? names.lock : names.values],
-    args: [id, String(token), String(capacity)]
-  }),
+  encode: ({ capacity, id, names, token }) =>
+    new Call(undefined, [capacity === 1 ? names.lock : names.values], [id, String(token), String(capacity)]),
   decode: (raw) => raw === 1
 })
