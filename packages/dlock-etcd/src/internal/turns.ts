@@ -78,13 +78,14 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
   const unguarded: Array<{ readonly entry: Entry; readonly after: bigint; readonly at: number }> = []
 
   const guardAll: Effect.Effect<void> = Effect.suspend(() => {
-    const first = unguarded[0]
-    if (first === undefined) return Effect.void
-    const left = first.at - now()
-    if (left > 0) return Effect.andThen(Effect.sleep(Math.ceil(left)), guardAll)
-    unguarded.shift()
-    guardNow(first.entry, first.after)
-    return guardAll
+    for (let first = unguarded[0]; first !== undefined; first = unguarded[0]) {
+      const left = first.at - now()
+      // One that is over by now needs no waiting for: with many short sections that is a timer for many, not for each.
+      if (left > 0 && first.entry.state === "held") return Effect.andThen(Effect.sleep(Math.ceil(left)), guardAll)
+      unguarded.shift()
+      guardNow(first.entry, first.after)
+    }
+    return Effect.void
   })
 
   const guardNow = (entry: Entry, after: bigint): void => {
