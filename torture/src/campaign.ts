@@ -31,6 +31,8 @@ export interface CampaignOptions {
   readonly seed: number
   /** Ends soon after the first violation: for those that are known to be bad. */
   readonly untilCaught: boolean
+  /** Keeps the history although nothing is wrong. */
+  readonly keepHistory?: boolean
   readonly progress: (line: string) => void
 }
 
@@ -39,7 +41,7 @@ const atLeast = 10_000
 
 /** One backend and one subject for a time: servers, workers, faults, and what the history says. */
 export const campaign = async (options: CampaignOptions): Promise<Result> => {
-  const { backend, progress, seconds, seed, subject, untilCaught } = options
+  const { backend, keepHistory = false, progress, seconds, seed, subject, untilCaught } = options
   const startedAt = now()
   const field = await startField(backend)
   const settings = settingsOf(backend, subject, field.ttl)
@@ -90,7 +92,7 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
       const state = await recorder.settle()
       if (state.found > 0) caughtAt ??= now()
       progress(line(now() - startedAt, state))
-      keep = state.found > 0
+      keep = state.found > 0 || keepHistory
       const result = {
         backend,
         subject,

@@ -9,6 +9,8 @@ export interface Flags {
   readonly faultFree: boolean
   readonly sections: number
   readonly seed: number
+  /** Where some seconds of the run are drawn, if anywhere. */
+  readonly timeline: string | undefined
 }
 
 const everywhere = Object.keys(backends) as ReadonlyArray<Backend>
@@ -21,6 +23,7 @@ export const usage = `npm run torture -- [flags]
   --variants           everything that is known to be bad and every peer, at most a minute each
   --fault-free         no faults: sections as fast as may be, and the heap
   --sections N         how many of those in all (1000000)
+  --timeline FILE      draws the busiest seconds of a run on one backend, as SVG
   --seed N             another order of things (1)`
 
 /** What the flags say, or what is wrong with them. */
@@ -32,7 +35,8 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     variants: false,
     faultFree: false,
     sections: 1e6,
-    seed: 1
+    seed: 1,
+    timeline: undefined
   }
   const words = args.flatMap((arg) =>
     /^--\w[\w-]*=/.test(arg) ? [arg.slice(0, arg.indexOf("=")), arg.slice(arg.indexOf("=") + 1)] : [arg]
@@ -41,7 +45,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     const flag = words.shift()!
     if (flag === "--variants") flags = { ...flags, variants: true }
     else if (flag === "--fault-free") flags = { ...flags, faultFree: true }
-    else if (["--minutes", "--backend", "--subject", "--sections", "--seed"].includes(flag)) {
+    else if (["--minutes", "--backend", "--subject", "--sections", "--seed", "--timeline"].includes(flag)) {
       const value = words.shift()
       if (value === undefined || value === "") return `${flag} needs a value`
       const changed = withValue(flags, flag, value)
@@ -54,6 +58,8 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
   if (onRedisOnly && flags.backends.some((backend) => backend !== "redis")) {
     return "variants and peers are tortured on redis only"
   }
+  if (flags.timeline !== undefined && (flags.variants || flags.faultFree)) return "--timeline draws faults of one run"
+  if (flags.timeline !== undefined && flags.backends.length !== 1 && !onRedisOnly) return "--timeline is of one backend"
   if (flags.backends.length > 0) return flags
   return { ...flags, backends: onRedisOnly ? ["redis"] : everywhere }
 }
@@ -69,6 +75,8 @@ const withValue = (flags: Flags, flag: string, value: string): Flags | string =>
         : "--sections is a whole number"
     case "--seed":
       return Number.isSafeInteger(number) && number >= 0 ? { ...flags, seed: number } : "--seed is a whole number"
+    case "--timeline":
+      return { ...flags, timeline: value }
     case "--subject":
       return subjects.includes(value) ? { ...flags, subject: value } : `there is no subject ${value}`
     default: {

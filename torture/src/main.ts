@@ -6,14 +6,19 @@ import { type Backend, backends } from "./fields/index.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { peers, variants } from "./subjects/index.ts"
 import { tableOfCampaigns, tableOfQuiet, tableOfSubjects } from "./table.ts"
+import { drawTimeline } from "./timeline.ts"
 
 const say = (who: string) => (line: string) => console.log(`${who.padEnd(10)} ${line}`)
 
-const torture = async ({ backends, minutes, seed, subject }: Flags): Promise<boolean> => {
+const torture = async ({ backends: chosen, minutes, seed, subject, timeline }: Flags): Promise<boolean> => {
   const results: Array<Result> = []
-  for (const backend of backends) {
-    const seconds = minutes * 60 / backends.length
-    results.push(await campaign({ backend, subject, seconds, seed, untilCaught: false, progress: say(backend) }))
+  for (const backend of chosen) {
+    const seconds = minutes * 60 / chosen.length
+    const options = { backend, subject, seconds, seed, untilCaught: false, keepHistory: timeline !== undefined }
+    const result = await campaign({ ...options, progress: say(backend) })
+    results.push(result)
+    if (timeline === undefined || result.history === undefined) continue
+    drawTimeline(result.history, timeline, `${backends[backend]}, seed ${seed}: six seconds of a torture run`)
   }
   console.log(`\n${tableOfCampaigns(results)}`)
   return results.every(({ state, void: why }) => state.found === 0 && why === undefined)

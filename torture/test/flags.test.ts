@@ -10,7 +10,8 @@ describe("the flags", () => {
       variants: false,
       faultFree: false,
       sections: 1_000_000,
-      seed: 1
+      seed: 1,
+      timeline: undefined
     })
   })
 
@@ -36,7 +37,9 @@ describe("the flags", () => {
     [["--sections", "1.5"], "whole number"],
     [["--seed", "-1"], "whole number"],
     [["--variants", "--backend", "etcd"], "redis only"],
-    [["--variants", "--fault-free"], "stands alone"]
+    [["--variants", "--fault-free"], "stands alone"],
+    [["--timeline", "a.svg"], "one backend"],
+    [["--timeline", "a.svg", "--fault-free", "--backend", "redis"], "faults"]
   ])("refuse %j", (args, word) => {
     const wrong = parse(args)
     assert.isString(wrong)

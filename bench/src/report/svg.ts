@@ -1,63 +1,16 @@
-// Charts drawn by hand: few, plain, and readable on light and on dark pages.
-
-const escape = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
-
-// Colours stand in each rule: not every viewer of SVG knows variables.
-const light = {
-  ink: "#1f2328",
-  soft: "#59636e",
-  line: "#d1d9e0",
-  page: "#ffffff",
-  bar: "#8c9bab",
-  ours: "#1a7f5a",
-  mark: "#bc4c00"
-}
-const dark = {
-  ink: "#e6edf3",
-  soft: "#9aa4af",
-  line: "#3d444d",
-  page: "#0d1117",
-  bar: "#6e7b89",
-  ours: "#3fb27f",
-  mark: "#f0883e"
-}
-
-const colours = ({ bar, ink, line, mark, ours, page, soft }: typeof light): string =>
-  [
-    `text { fill: ${ink}; } .page { fill: ${page}; } text.soft { fill: ${soft}; } .line { stroke: ${line}; }`,
-    `.mark { stroke: ${mark}; } text.marked { fill: ${mark}; } .bar { fill: ${bar}; } .ours { fill: ${ours}; }`,
-    `.whisker { stroke: ${bar}; } .whisker.us { stroke: ${ours}; }`
-  ].join("\n")
-
-const style = `
-svg { font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
-.title { font-weight: 600; font-size: 15px; } .us { font-weight: 600; }
-.mark { stroke-dasharray: 4 3; } .whisker { stroke-width: 2; }
-${colours(light)}
-@media (prefers-color-scheme: dark) {
-${colours(dark)}
-}`
+// The charts of the benchmark.
+import { block, chart, type Colours, text, upright } from "dlock-testing/svg"
 
 const width = 760
 const left = 190
 const right = width - 130
 
+const rules = ({ bar, ours }: Colours): string =>
+  `.us { font-weight: 600; } .bar { fill: ${bar}; } .ours { fill: ${ours}; }
+.whisker { stroke: ${bar}; stroke-width: 2; } .whisker.us { stroke: ${ours}; }`
+
 const page = (height: number, title: string, parts: ReadonlyArray<string>): string =>
-  [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img">`,
-    `<title>${escape(title)}</title>`,
-    `<style>${style}\n</style>`,
-    `<rect class="page" width="${width}" height="${height}" rx="6"/>`,
-    `<text class="title" x="16" y="26">${escape(title)}</text>`,
-    ...parts,
-    "</svg>\n"
-  ].join("\n")
-
-const text = (x: number, y: number, words: string, kind = "", anchor = "start"): string =>
-  `<text x="${x.toFixed(1)}" y="${y}" class="${kind}" text-anchor="${anchor}">${escape(words)}</text>`
-
-const upright = (x: number, from: number, to: number, kind: string): string =>
-  `<line x1="${x.toFixed(1)}" x2="${x.toFixed(1)}" y1="${from}" y2="${to}" class="${kind}"/>`
+  chart({ width, height, title, parts, rules })
 
 export interface Bar {
   readonly name: string
@@ -87,9 +40,7 @@ export const bars = (
       const length = Number.isNaN(value) ? 0 : Math.max(1, x(value) - left)
       parts.push(
         text(left - 10, y + 14, name, ours ? "us" : "", "end"),
-        `<rect x="${left}" y="${y + 2}" width="${length.toFixed(1)}" height="15" rx="2" class="${
-          ours ? "ours" : "bar"
-        }"/>`,
+        block(left, y + 2, length, 15, ours ? "ours" : "bar"),
         text(end + 60, y + 14, Number.isNaN(value) ? "–" : value.toFixed(2), ours ? "us" : "", "end"),
         text(width - 16, y + 14, label, "", "end")
       )

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Clock, Duration, Effect, Exit, Fiber, Option } from "effect"
-import { type Lease, LockBackendError, MemoryLockStore, type OwnershipLost } from "effect-dlock"
+import { type Lease, LockBackendError, type LockStore, MemoryLockStore, type OwnershipLost } from "effect-dlock"
+import type { Renewal } from "effect-dlock/LockStore"
 import { TestClock } from "effect/testing"
 import { fork, lockerOver, millis, setting, shiftedSetting } from "./support.ts"
 
@@ -306,6 +307,23 @@ describe("a good lock is not thrown away", () => {
       yield* TestClock.adjust("7 seconds")
       assert.deepStrictEqual(sent("renew").map((call) => call.answer), [undefined, "Confirmed"])
       yield* TestClock.adjust("30 seconds")
+      yield* lease.ensureHeld
+    }))
+
+  it.effect("a backend that is silent, and back when a twelfth of the ttl is left, costs nothing", () =>
+    Effect.gen(function*() {
+      const memory = yield* MemoryLockStore.make
+      const clock = yield* Clock.clockWith(Effect.succeed)
+      const error = new LockBackendError({ operation: "renew", retryable: true, cause: new Error("no answer") })
+      const silent: Renewal = { _tag: "Unknown", error }
+      const renew: LockStore["Service"]["renew"] = (held) =>
+        clock.currentTimeMillisUnsafe() < 8_250
+          // The limit of a call of the Redis store: an eighth.
+          ? Effect.delay(Effect.succeed(held.map(() => silent)), 9_000 / 8)
+          : memory.renew(held)
+      const locker = yield* lockerOver({ ...memory, renew })
+      const lease = yield* locker.scoped("k", { ttl: "9 seconds" })
+      yield* TestClock.adjust("1 minute")
       yield* lease.ensureHeld
     }))
 

@@ -13,7 +13,7 @@ import { fromNanos, type Time } from "./time.ts"
  * Keeps every lease of a locker alive: one agenda, one timer, and one call for all that are due together.
  *
  * Each holding is due at a third of its time to live after its last confirmation; while a renewal is under way, at its
- * deadline, so that no answer is waited for any longer than that; after a failure, again within a tenth.
+ * deadline, so that no answer is waited for any longer than that; after a failure, again within a tenth, to the last.
  */
 export class Renewals {
   private readonly agenda: Agenda<Holding>
@@ -113,7 +113,7 @@ export class Renewals {
       case "Revoked":
         return holding.lose(answer._tag, now)
       case "Unknown":
-        return this.agenda.schedule(holding, Math.min(now + holding.retryAfter, holding.deadline))
+        return this.agenda.schedule(holding, holding.retryAt(now))
     }
   }
 

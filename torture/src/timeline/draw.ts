@@ -1,0 +1,92 @@
+import { block, chart, type Colours, text, upright } from "dlock-testing/svg"
+import { busiest, type Scene, type Stay, type Trouble } from "./scene.ts"
+
+const width = 1_060
+const left = 92
+const right = width - 20
+const rowHeight = 22
+/** Milliseconds that are drawn. */
+const span = 6_000
+
+const rules = ({ bar, series, soft, wrong }: Colours): string =>
+  series.map((colour, index) => `.w${index} { fill: ${colour}; }`).join(" ") +
+  ` .fault { fill: ${bar}; opacity: .55; } text.small { font-size: 10.5px; } text.who { font-weight: 600; }
+.lost { stroke: ${wrong}; stroke-width: 2; } .late { stroke: ${wrong}; stroke-width: 1.5; } text.wrong { fill: ${wrong}; }
+.rule { stroke: ${soft}; }`
+
+/** A worker that was killed and started again keeps its colour. */
+const workerOf = (who: string): string => who.split(".")[0]!
+
+/** Some seconds of a run: what befell whom, and who was inside when. */
+export const draw = (title: string, scene: Scene): string => {
+  const from = busiest(scene, span)
+  const shown = ({ from: begun, to }: Stay | Trouble) => to > from && begun < from + span
+  const x = (at: number) => left + (right - left) * Math.min(1, Math.max(0, (at - from) / span))
+  const stays = scene.stays.filter(shown)
+  const troubles = scene.troubles.filter(shown)
+  const keys = Array.from(new Set(stays.map(({ key }) => key))).filter((key) => key.startsWith("hot")).toSorted()
+  const workers = Array.from(new Set(stays.map(({ who }) => workerOf(who)))).filter((who) => /^w\d/.test(who))
+    .toSorted()
+  const kind = (who: string) => `w${workers.indexOf(workerOf(who)) % 6}`
+  const parts: Array<string> = []
+  let y = 44
+
+  parts.push(text(16, y + 10, "what befell whom", "soft"))
+  y += 18
+  for (const lane of [...workers, "servers"]) {
+    const those = troubles.filter(({ workers: of }) =>
+      lane === "servers" ? of === "all" : of !== "all" && of.some((who) => workerOf(who) === lane)
+    )
+    parts.push(
+      lane === "servers" ? "" : block(16, y + 5, 10, 10, kind(lane)),
+      text(lane === "servers" ? 16 : 32, y + 15, lane)
+    )
+    let free = left
+    for (const one of those.toSorted((a, b) => a.from - b.from)) {
+      const begin = x(one.from)
+      parts.push(block(begin, y + 2, Math.max(2, x(one.to) - begin), rowHeight - 6, "fault"))
+      // A name is written where no other stands.
+      if (begin < free || begin > right - 70) continue
+      parts.push(text(begin + 3, y + 14, one.kind, "small"))
+      free = begin + 8 + 5.6 * one.kind.length
+    }
+    y += rowHeight
+  }
+
+  y += 10
+  parts.push(text(16, y + 10, "who is inside, by the order of the protected resource", "soft"))
+  y += 18
+  const top = y
+  for (const key of keys) {
+    parts.push(text(16, y + 15, key))
+    const those = stays.filter((stay) => stay.key === key).toSorted((a, b) => a.from - b.from)
+    for (const { from: begun, to, who } of those) {
+      parts.push(block(x(begun), y + 3, Math.max(1, x(to) - x(begun) - 0.6), rowHeight - 7, kind(who)))
+    }
+    for (const { lostAt, refused } of those) {
+      for (const at of refused) if (at >= from && at < from + span) parts.push(upright(x(at), y + 14, y + 21, "late"))
+      if (lostAt === undefined || lostAt < from || lostAt >= from + span) continue
+      const [cx, cy] = [x(lostAt), y + 10]
+      parts.push(
+        `<path class="lost" d="M${(cx - 4).toFixed(1)} ${cy - 4}l8 8m0 -8l-8 8" fill="none"/>`
+      )
+    }
+    y += rowHeight
+  }
+  for (let second = 0; second <= span / 1_000; second++) {
+    const at = x(from + second * 1_000)
+    parts.unshift(upright(at, top - 2, y + 2, "line"))
+    parts.push(text(at, y + 18, `${second} s`, "soft", "middle"))
+  }
+  y += 40
+  parts.push(
+    text(
+      16,
+      y,
+      "A bar is a stay inside, in the colour of its process. ✕: its holder was told that the lock is lost.",
+      "soft"
+    ),
+    text(16, y + 18, "A red tick: a step that came late, and that the fence refused.", "soft")
+  )
+  return chart({ width, height: y + 34, title, parts: parts.filter((part) => part !== ""), rules })
+}
