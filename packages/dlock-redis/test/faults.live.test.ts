@@ -237,6 +237,28 @@ describe("an acquire", () => {
       assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
     }).pipe(Effect.scoped))
 
+  it.live("that is not answered has its connection left for a new one, whether or not another follows", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const proxy = yield* proxyTo(redis.port)
+      const { withLock } = yield* locker({ url: proxy.url })
+      yield* withLock("silent", Effect.void)
+      const before = proxy.accepted()
+      proxy.hold()
+      const sentAt = performance.now()
+      let leftAt = 0
+      yield* Effect.all([
+        Effect.flip(withLock("silent", Effect.void)),
+        Effect.map(eventually("there is another", async () => proxy.accepted() > before), () => {
+          leftAt = performance.now()
+        })
+      ], { concurrency: "unbounded" })
+      // Twice the limit of a call, which is two seconds; before that a server may be taking its time.
+      assert.isAtLeast(leftAt - sentAt, 3_999)
+      proxy.release()
+      yield* withLock("silent", Effect.void)
+    }).pipe(Effect.scoped))
+
   it.live("that a frozen server executes after its caller gave up leaves no lock", () =>
     Effect.gen(function*() {
       const redis = yield* server
