@@ -28,7 +28,10 @@ const setting = () => {
     call: (limit?: number) => {
       const queue = pending.within(limit)
       const sent = queue.add((failure) => failures.push(failure))
-      return () => queue.remove(sent)
+      return () => {
+        pending.heard()
+        return queue.remove(sent)
+      }
     },
     turnTo: (at: number) => {
       for (; now < at; now++) {

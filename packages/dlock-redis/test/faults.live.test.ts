@@ -255,6 +255,9 @@ describe("an acquire", () => {
       ], { concurrency: "unbounded" })
       // Twice the limit of a call, which is two seconds; before that a server may be taking its time.
       assert.isAtLeast(leftAt - sentAt, 3_999)
+      // The new one is taken, and not greeted either. The client has nothing to send there; it does not stay.
+      const second = proxy.accepted()
+      yield* eventually("there is a third", async () => proxy.accepted() > second)
       proxy.release()
       yield* withLock("silent", Effect.void)
     }).pipe(Effect.scoped))

@@ -69,7 +69,7 @@ export const sceneOf = (history: Iterable<Recorded>): Scene => {
 
 /** The stretch of so many milliseconds in which most is lost, and by the most kinds of faults. */
 export const busiest = ({ end, stays, troubles }: Scene, span: number): number => {
-  const first = Math.min(...troubles.map(({ from }) => from))
+  const first = troubles[0]?.from ?? stays[0]?.from ?? end
   let best = { from: first, score: -1 }
   for (let from = first; from + span <= end; from += span / 12) {
     const within = (at: number | undefined) => at !== undefined && at >= from && at < from + span

@@ -80,7 +80,7 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
   const guardAll: Effect.Effect<void> = Effect.suspend(() => {
     for (let first = unguarded[0]; first !== undefined; first = unguarded[0]) {
       const left = first.at - now()
-      // One that is over by now needs no waiting for: with many short sections that is a timer for many, not for each.
+      // Those that have been released are passed over, however young: short sections share a timer.
       if (left > 0 && first.entry.state === "held") return Effect.andThen(Effect.sleep(Math.ceil(left)), guardAll)
       unguarded.shift()
       guardNow(first.entry, first.after)

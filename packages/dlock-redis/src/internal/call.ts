@@ -1,7 +1,7 @@
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { fromClient, notSent, unusable } from "./failure.ts"
+import { fromClient, isReply, notSent, unusable } from "./failure.ts"
 import type { Pending } from "./pending.ts"
 import type { CallFailure, Port, Reply, Tally } from "./port.ts"
 import type { Call, Script } from "./scripts.ts"
@@ -32,12 +32,14 @@ export const runner = (clock: Clock.Clock, { ready, send }: Client, pending: Pen
       if (tally !== undefined) tally.unanswered--
     }
     const onReply = (raw: unknown): void => {
+      pending.heard()
       answered()
       if (!queue.remove(sent)) return
       resume(decoded(script, raw, (value) => ({ sentAt, value })))
     }
     const onError = (error: unknown): void => {
       const failure = fromClient(error)
+      if (isReply(failure.cause)) pending.heard()
       if (failure.notDone) answered()
       if (queue.remove(sent)) fail(withKeys(failure, call.keys))
     }

@@ -99,14 +99,32 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
     )
   }
   const options = { ...target.options, ...safe(limits.callLimit) }
-  // Whoever sends commands limits them too, and leaves a connection that is silent, with one timer for all. The client's
-  // own are one for each.
-  if (role === "commands") {
-    delete (options as RedisOptions).commandTimeout
-    delete (options as RedisOptions).socketTimeout
-  }
-  return yield* ready(() => followSentinels(heard(new ioredis.Redis(options))), limits, role, log)
+  if (role !== "commands") return yield* ready(() => followSentinels(heard(new ioredis.Redis(options))), limits, role, log)
+  // Whoever sends commands limits them too, and leaves a connection that has fallen silent. The client's own timers for
+  // that are set anew with each command.
+  const untimed: RedisOptions = { ...options }
+  delete untimed.commandTimeout
+  delete untimed.socketTimeout
+  return yield* ready(
+    () => greeted(followSentinels(heard(new ioredis.Redis(untimed))), 2 * limits.callLimit),
+    limits,
+    role,
+    log
+  )
 })
+
+/** Leaves a server that takes a connection and then does not greet it: nothing can be sent there, so nothing is missed. */
+const greeted = (client: Redis, limit: number): Redis => {
+  let timer: NodeJS.Timeout | undefined
+  const stop = () => clearTimeout(timer)
+  return client
+    .on("connect", () => {
+      stop()
+      timer = setTimeout(() => client.disconnect(true), limit).unref()
+    })
+    .on("ready", stop)
+    .on("close", stop)
+}
 
 /**
  * A client that listens to a cluster. What is published on one node reaches the subscribers of every other, so it listens

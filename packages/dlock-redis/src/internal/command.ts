@@ -3,15 +3,15 @@ import type { Names } from "./names.ts"
 import { type Call, lockKeys } from "./scripts/script.ts"
 
 /**
- * Makes the client's commands for script calls, which bring their own text along. The client would put that together out
- * of two dozen strings and look at each of them three times; seven are the keys of one lock, the same in all of its calls.
+ * Makes the client's commands for script calls, with their text in the protocol of Redis. The client makes that text of
+ * each string by itself, and a call has about twenty; most are the keys of one lock, which are the same in all its calls.
  */
 export const commands = (library: Pick<typeof Library, "Command">) => {
   class ScriptCommand extends library.Command {
     private readonly text: string
 
     constructor(name: "evalsha" | "eval", program: string, call: Call) {
-      // What the client looks at: on a cluster the first key says where to go.
+      // What the client shows of it, not what it sends.
       super(name, [program, "1", call.lock?.lock ?? call.moreKeys[0]!], utf8)
       this.text = textOf(name, program, call)
     }
@@ -27,9 +27,9 @@ export const commands = (library: Pick<typeof Library, "Command">) => {
 const utf8 = { replyEncoding: "utf8" } as const
 
 const textOf = (name: string, program: string, { args, lock, moreKeys }: Call): string => {
-  const keys = moreKeys.length + (lock === undefined ? 0 : keysOfLock)
-  let text = `*${3 + keys + args.length}\r\n${bulk(name)}${bulk(program)}${bulk(String(keys))}`
-  if (lock !== undefined) text += textOfKeys(lock)
+  const ofLock = lock === undefined ? none : keysOf(lock)
+  const keys = ofLock.count + moreKeys.length
+  let text = `*${3 + keys + args.length}\r\n${bulk(name)}${bulk(program)}${bulk(String(keys))}${ofLock.text}`
   for (const key of moreKeys) text += bulk(key)
   for (const arg of args) text += bulk(arg)
   return text
@@ -37,19 +37,25 @@ const textOf = (name: string, program: string, { args, lock, moreKeys }: Call): 
 
 const bulk = (string: string): string => `$${Buffer.byteLength(string)}\r\n${string}\r\n`
 
-const keysOfLock = 7
-
-/** Of the locks that were in use lately. */
-const texts = new Map<string, string>()
-
-const textOfKeys = (names: Names): string => {
-  let text = texts.get(names.lock)
-  if (text === undefined) {
-    if (texts.size === mostTexts) texts.clear()
-    text = lockKeys(names).map(bulk).join("")
-    texts.set(names.lock, text)
-  }
-  return text
+interface Keys {
+  readonly count: number
+  readonly text: string
 }
 
-const mostTexts = 1_000
+const none: Keys = { count: 0, text: "" }
+
+/** Of the locks that were in use lately. */
+const known = new Map<string, Keys>()
+
+const keysOf = (names: Names): Keys => {
+  let keys = known.get(names.lock)
+  if (keys === undefined) {
+    if (known.size === mostKnown) known.clear()
+    const all = lockKeys(names)
+    keys = { count: all.length, text: all.map(bulk).join("") }
+    known.set(names.lock, keys)
+  }
+  return keys
+}
+
+const mostKnown = 1_000

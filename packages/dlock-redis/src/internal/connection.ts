@@ -97,7 +97,12 @@ export const open: (
         ready: () => commands.status === "ready",
         send: (name, program, call) => {
           together()
-          return watched(commands.sendCommand(commandOf(name, program, call)) as Promise<unknown>)
+          return watched(
+            isCluster(commands)
+              // It may be of another copy of the client's package than ours, with commands of another kind.
+              ? commands[name](program, call.keys.length, ...call.keys, ...call.args)
+              : commands.sendCommand(commandOf(name, program, call)) as Promise<unknown>
+          )
         }
       }, pending),
       slotted: isCluster(commands),

@@ -21,17 +21,17 @@ const timers: Timers = {
  * oldest of them: a timer for each would cost more than the call.
  */
 export class Pending {
-  /** Calls without a reply, those that have failed for it not among them. */
+  /** How many are under way; one whose time is over is not any more. For the queues to count. */
   size = 0
+  readonly time: Timers
   private readonly queues = new Map<number, Queue>()
   private readonly longest: number
-  readonly time: Timers
   private readonly onSilence: (() => void) | undefined
   private stopSilence: (() => void) | undefined
 
   /**
-   * `longest` is in milliseconds, and no call goes beyond it. `onSilence` is called where no reply at all has come for
-   * twice as long since a call was sent: its connection may be dead without knowing.
+   * `longest` is in milliseconds, and no call goes beyond it. `onSilence` is called twice as long after a call was sent
+   * whose time ended without a reply, unless any reply has come since it ended: the connection may be dead without knowing.
    */
   constructor(longest: number, { onSilence, time = timers }: { onSilence?: () => void; time?: Timers } = {}) {
     this.longest = longest
@@ -128,7 +128,6 @@ class Queue {
 
   /** False where it has failed meanwhile. */
   remove(sent: Sent): boolean {
-    this.all.heard()
     if (sent.fail === undefined) return false
     sent.fail = undefined
     this.all.size--

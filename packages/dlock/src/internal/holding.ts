@@ -94,15 +94,6 @@ export class Holding implements Item, Held {
     return this.ttlMillis / 10
   }
 
-  /**
-   * When a renewal that failed is tried again: after a pause, which is shorter where it would leave too little time for
-   * a whole call. So one is under way up to the deadline, whenever the backend is back.
-   */
-  retryAt(now: number): number {
-    const pause = Math.min(this.retryAfter, Math.max(this.retryAfter / 4, this.deadline - this.callLimit - now))
-    return Math.min(now + pause, this.deadline)
-  }
-
   /** What one renewal may take: short enough for another try before the deadline. */
   get callLimit(): number {
     return this.ttlMillis / 6

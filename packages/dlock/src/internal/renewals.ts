@@ -71,10 +71,12 @@ export class Renewals {
     return Effect.suspend(() => {
       const latch = Latch.makeUnsafe()
       let limit = Infinity
+      let firstDeadline = Infinity
       for (const holding of holdings) {
         holding.underWay = latch
         holding.attempts++
         limit = Math.min(limit, holding.callLimit)
+        firstDeadline = Math.min(firstDeadline, holding.deadline)
       }
       const wallAhead = this.time.wallAhead()
       return this.store.renew(holdings).pipe(
@@ -87,7 +89,7 @@ export class Renewals {
           holdings.forEach((holding, index) => {
             const answer = answers[index] ?? unknown("no answer in time")
             holding.underWay = undefined
-            this.settle(holding, answer, wallAhead)
+            this.settle(holding, answer, wallAhead, firstDeadline)
             if (answer._tag === "Unknown" && holding.state === "held") failed.push([holding, answer.error])
           })
           this.warn(failed)
@@ -99,7 +101,7 @@ export class Renewals {
   }
 
   /** The deadline first: a "yes" that is read too late is a "no". */
-  private settle(holding: Holding, answer: Renewal, wallAhead: number): void {
+  private settle(holding: Holding, answer: Renewal, wallAhead: number, firstDeadline: number): void {
     const now = this.time.now()
     if (!holding.check(now)) return
     switch (answer._tag) {
@@ -113,7 +115,7 @@ export class Renewals {
       case "Revoked":
         return holding.lose(answer._tag, now)
       case "Unknown":
-        return this.agenda.schedule(holding, holding.retryAt(now))
+        return this.agenda.schedule(holding, Math.min(now + pause(holding, firstDeadline - now), holding.deadline))
     }
   }
 
@@ -127,6 +129,13 @@ export class Renewals {
     this.fork(logged(Effect.logWarning(message, error), holding.key))
   }
 }
+
+/**
+ * Before a renewal that failed is tried again, with `left` until the first deadline among those that went together: they
+ * go together again. Shorter where it would leave too little for a whole call, so that the backend is asked to the last.
+ */
+const pause = ({ callLimit, retryAfter }: Holding, left: number): number =>
+  Math.min(retryAfter, Math.max(retryAfter / 4, left - callLimit))
 
 const unknown = (cause: unknown): Renewal => ({
   _tag: "Unknown",

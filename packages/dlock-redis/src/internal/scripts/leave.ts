@@ -33,7 +33,8 @@ export const markTtl = 16 * 60 * 1_000
  * Returns "released", alone or in a list, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue
  * without this claim.
  *
- * A mutex that nobody waits for, or whose next in line is there to take it, takes the first lines and nothing else.
+ * The release of a mutex that nobody waits for, or whose next in line is there to take it, takes the first lines and
+ * nothing else. They are `nextUp` and `grant` for that case, written out: what is changed here is changed there.
  *
  * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a leave that
  * is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1 there
@@ -58,7 +59,7 @@ if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
     local us = time[1] * 1000000 + time[2]
     local left = deadline - math.floor(us / 1000)
     if left > 0 then
-      local last = math.max(call("GET", KEYS[2]) or 0, string.match(value, "^%d+", #own + 1))
+      local last = math.max(tonumber(call("GET", KEYS[2]) or 0) or 0, string.match(value, "^%d+", #own + 1))
       local token = string.format("%.0f", math.max(last + 1, us))
       call("ZREM", KEYS[3], head)
       call("ZREM", KEYS[4], head)
