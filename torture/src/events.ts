@@ -4,6 +4,7 @@ export const now = (): number => Number(process.hrtime.bigint()) / 1_000_000
 /** What a worker tells the resource. `at` is the worker's moment, `arrived` (added there) the resource's. */
 export type Told =
   | { readonly t: "acquired"; readonly id: string; readonly key: string; readonly ttl: number; readonly at: number }
+    & { readonly age: number }
     & { readonly token: string | undefined }
   | { readonly t: "enter" | "step" | "exit"; readonly id: string }
   | { readonly t: "lost"; readonly id: string; readonly at: number; readonly reason: string }

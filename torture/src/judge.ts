@@ -181,9 +181,9 @@ export class Judge {
 
   /** Why a lease may have been another's by `at` without its holder having done wrong. */
   private excuse(stale: Lease, at: number): "forgot" | "paused" | undefined {
-    // It heard of its grant when its process ran again, which was given before.
+    // A grant that was under way for long, or that was heard of when its process ran again, was given before.
     const asleep = this.lags.within(stale.who, stale.acquiredAt - stale.ttl, stale.acquiredAt)
-    const since = stale.acquiredAt - Math.min(stale.ttl, asleep)
+    const since = Math.min(stale.since, stale.acquiredAt - Math.min(stale.ttl, asleep))
     const forgot = this.troubles.forgot(stale.key, since, at)
     if (forgot !== undefined) return "forgot"
     // Its process slept past the deadline, or the resource itself was too late to tell who came first.

@@ -8,6 +8,8 @@ export interface Lease {
   readonly token: bigint | undefined
   readonly ttl: number
   readonly acquiredAt: number
+  /** When it began to count, as its holder believes. */
+  readonly since: number
   over: number | undefined
   lostAt: number | undefined
   afterLoss: number
@@ -20,13 +22,14 @@ export interface Lease {
 }
 
 /** One that has just been acquired. */
-export const begun = ({ at, id, key, token, ttl, who }: Recorded & { readonly t: "acquired" }): Lease => ({
+export const begun = ({ age, at, id, key, token, ttl, who }: Recorded & { readonly t: "acquired" }): Lease => ({
   id,
   who,
   key,
   token: token === undefined ? undefined : BigInt(token),
   ttl,
   acquiredAt: at,
+  since: at - age,
   over: undefined,
   lostAt: undefined,
   overtakenAt: undefined,

@@ -72,9 +72,17 @@ export class Sections {
   private readonly program = ({ key }: Ask, shape: Shape, handle: Handle): Effect.Effect<void> =>
     Effect.suspend(() => {
       const id = `${this.who}:${this.next++}`
-      const { token, ttl } = handle
+      const { age, token, ttl } = handle
       this.count++
-      this.line.tell({ t: "acquired", id, key, ttl, at: now(), token: token === undefined ? undefined : `${token}` })
+      this.line.tell({
+        t: "acquired",
+        id,
+        key,
+        ttl,
+        age,
+        at: now(),
+        token: token === undefined ? undefined : `${token}`
+      })
       const watch = Effect.map(
         handle.lost,
         ({ ago, reason }) => this.line.tell({ t: "lost", id, at: now(), reason, ago })

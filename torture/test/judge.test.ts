@@ -7,11 +7,12 @@ const ttl = 600
 type Line = Recorded
 
 /** A history in short: who, at which moment, did what. */
-const acquired = (at: number, who: string, token: number | undefined, key = "k"): Line => ({
+const acquired = (at: number, who: string, token: number | undefined, key = "k", age = 0): Line => ({
   t: "acquired",
   id: `${who}:${key}:${at}`,
   key,
   ttl,
+  age,
   at,
   token: token === undefined ? undefined : `${token}`,
   who,
@@ -118,6 +119,20 @@ describe("the judge", () => {
       ["overlap"],
       "it was forgotten before it was acquired"
     )
+  })
+
+  it("counts a grant from when its holder does, however long it was under way", () => {
+    const later = acquired(1_300, "b", 2)
+    const history = (earlier: Line) => [
+      ...fault(1_010, 1_011, { forgets: "all" }),
+      later,
+      enter(1_301, later),
+      earlier,
+      enter(1_401, earlier, false),
+      exit(1_402, earlier)
+    ]
+    assert.deepStrictEqual(found(...history(acquired(1_400, "a", 1, "k", 450))), [])
+    assert.deepStrictEqual(found(...history(acquired(1_400, "a", 1, "k", 50))), ["overlap"])
   })
 
   it("counts a grant from before the sleep in which it came", () => {

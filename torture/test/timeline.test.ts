@@ -9,6 +9,7 @@ const acquired = (id: string, who: string, at: number): Recorded => ({
   who,
   key: "hot-0",
   ttl: 500,
+  age: 0,
   at,
   token: "1",
   arrived: at

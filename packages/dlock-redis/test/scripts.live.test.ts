@@ -490,6 +490,29 @@ describe("errors", () => {
     }
   })
 
+  it("a counter that is no number keeps nobody from handing over", async () => {
+    const names = newLock()
+    const [a, b] = [newId(), newId()]
+    const token = tokenOf(await acquire(names, a))
+    await acquire(names, b)
+    await redis.set(names.counter, "no number")
+    assert.strictEqual((await leave(names, a))._tag, "Released")
+    assert.isTrue(tokenOf(await refresh(names, b)) > token)
+  })
+
+  it("a lock that is held is found to be by a server that may not write any more", async () => {
+    const names = newLock()
+    const a = newId()
+    await acquire(names, a)
+    await redis.config("SET", "maxmemory", "1")
+    try {
+      assert.strictEqual((await acquire(names, newId(), { mode: "try" }))._tag, "Busy")
+      assert.strictEqual((await leave(names, a))._tag, "Released")
+    } finally {
+      await redis.config("SET", "maxmemory", "0")
+    }
+  })
+
   it("a free lock with a wrong type in its place is not taken", async () => {
     for (const key of ["lock", "counter", "queue", "holders"] as const) {
       const names = newLock()

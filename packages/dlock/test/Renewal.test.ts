@@ -55,6 +55,19 @@ describe("one scheduler a locker", () => {
       yield* TestClock.adjust("2 seconds")
     }))
 
+  it.effect("leases whose renewal failed together go together again, up to the end", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, sent } = yield* setting({ defaultTtl: "30 seconds" })
+      for (let i = 0; i < 100; i++) {
+        yield* locker.scoped(`k${i}`)
+        yield* TestClock.adjust("12 millis")
+      }
+      yield* faulty.fail("renew")
+      yield* TestClock.adjust("40 seconds")
+      assert.isAtLeast(sent("renew").length, 10)
+      assert.isAtMost(sent("renew").length, 20)
+    }))
+
   it.effect("one lease that is lost does not touch the others of the same call", () =>
     Effect.gen(function*() {
       const { locker, memory, faulty } = yield* setting()

@@ -30,9 +30,10 @@ export const storeOf = (address: Address) => {
   }
 }
 
-const handleOf = (lease: Lease["Service"]): Handle => ({
+const handleOf = (lease: Lease["Service"], remaining: Duration.Duration): Handle => ({
   token: lease.fencingToken,
   ttl: Duration.toMillis(lease.ttl),
+  age: Duration.toMillis(lease.ttl) - Duration.toMillis(remaining),
   lost: Effect.map(Effect.flip(lease.lost), ({ lastConfirmedAgo, reason }) => ({
     reason,
     ago: Duration.toMillis(lastConfirmedAgo)
@@ -42,7 +43,8 @@ const handleOf = (lease: Lease["Service"]): Handle => ({
 export const subjectOf = (locker: Locker["Service"]): Subject => ({
   hold: ({ key, timeout, ttl, way }, body) => {
     const options = { ttl, ...(timeout !== undefined && { timeout }) }
-    const run = (lease: Lease["Service"]) => body(handleOf(lease))
+    const run = (lease: Lease["Service"]) =>
+      Effect.flatMap(lease.remaining, (remaining) => body(handleOf(lease, remaining)))
     const held = way === "with"
       ? Effect.as(locker.withLock(key, run, options), true)
       : way === "try"

@@ -12,6 +12,7 @@ export const subjectOf = (library: Promised): Subject => ({
           body({
             token: undefined,
             ttl: ask.ttl,
+            age: 0,
             lost: Effect.callback((resume) => {
               const tell = () => resume(Effect.succeed({ reason: "told", ago: undefined }))
               if (lost.aborted) return tell()

@@ -23,6 +23,8 @@ export interface Handle {
   readonly token: bigint | undefined
   /** Milliseconds, as granted. */
   readonly ttl: number
+  /** Milliseconds since the moment from which the lease counts: its grant may have been under way for so long. */
+  readonly age: number
   /** Ends when the library says that the lock is lost. */
   readonly lost: Effect.Effect<{ readonly reason: string; readonly ago: number | undefined }>
 }

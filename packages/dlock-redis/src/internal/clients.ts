@@ -99,12 +99,14 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
     )
   }
   const options = { ...target.options, ...safe(limits.callLimit) }
-  if (role !== "commands") return yield* ready(() => followSentinels(heard(new ioredis.Redis(options))), limits, role, log)
+  if (role !== "commands") {
+    return yield* ready(() => followSentinels(heard(new ioredis.Redis(options))), limits, role, log)
+  }
   // Whoever sends commands limits them too, and leaves a connection that has fallen silent. The client's own timers for
   // that are set anew with each command.
-  const untimed: RedisOptions = { ...options }
-  delete untimed.commandTimeout
-  delete untimed.socketTimeout
+  const untimed = { ...options }
+  delete (untimed as RedisOptions).commandTimeout
+  delete (untimed as RedisOptions).socketTimeout
   return yield* ready(
     () => greeted(followSentinels(heard(new ioredis.Redis(untimed))), 2 * limits.callLimit),
     limits,
