@@ -27,7 +27,7 @@ export const draw = (title: string, scene: Scene): string => {
   const keys = Array.from(new Set(stays.map(({ key }) => key))).filter((key) => key.startsWith("hot")).toSorted()
   const workers = Array.from(new Set(stays.map(({ who }) => workerOf(who)))).filter((who) => /^w\d/.test(who))
     .toSorted()
-  const kind = (who: string) => `w${workers.indexOf(workerOf(who)) % 6}`
+  const colour = (who: string) => `w${workers.indexOf(workerOf(who)) % 6}`
   const parts: Array<string> = []
   let y = 44
 
@@ -38,17 +38,20 @@ export const draw = (title: string, scene: Scene): string => {
       lane === "servers" ? of === "all" : of !== "all" && of.some((who) => workerOf(who) === lane)
     )
     parts.push(
-      lane === "servers" ? "" : block(16, y + 5, 10, 10, kind(lane)),
+      lane === "servers" ? "" : block(16, y + 5, 10, 10, colour(lane)),
       text(lane === "servers" ? 16 : 32, y + 15, lane)
     )
+    const inOrder = those.toSorted((a, b) => a.from - b.from)
+    for (const one of inOrder) {
+      parts.push(block(x(one.from), y + 2, Math.max(2, x(one.to) - x(one.from)), rowHeight - 6, "fault"))
+    }
     let free = left
-    for (const one of those.toSorted((a, b) => a.from - b.from)) {
-      const begin = x(one.from)
-      parts.push(block(begin, y + 2, Math.max(2, x(one.to) - begin), rowHeight - 6, "fault"))
+    for (const { from: begun, kind } of inOrder) {
       // A name is written where no other stands.
-      if (begin < free || begin > right - 70) continue
-      parts.push(text(begin + 3, y + 14, one.kind, "small"))
-      free = begin + 8 + 5.6 * one.kind.length
+      const at = x(begun)
+      if (at < free || at > right - 70) continue
+      parts.push(text(at + 3, y + 14, kind, "small"))
+      free = at + 8 + 5.6 * kind.length
     }
     y += rowHeight
   }
@@ -61,7 +64,7 @@ export const draw = (title: string, scene: Scene): string => {
     parts.push(text(16, y + 15, key))
     const those = stays.filter((stay) => stay.key === key).toSorted((a, b) => a.from - b.from)
     for (const { from: begun, to, who } of those) {
-      parts.push(block(x(begun), y + 3, Math.max(1, x(to) - x(begun) - 0.6), rowHeight - 7, kind(who)))
+      parts.push(block(x(begun), y + 3, Math.max(1, x(to) - x(begun) - 0.6), rowHeight - 7, colour(who)))
     }
     for (const { lostAt, refused } of those) {
       for (const at of refused) if (at >= from && at < from + span) parts.push(upright(x(at), y + 14, y + 21, "late"))
