@@ -447,6 +447,19 @@ describe("errors", () => {
     }
   })
 
+  /** A lock that one holds and another waits for, so that an acquire has its long way to go, with a stream for one key. */
+  const inUseWithWrong = async (
+    key: "lock" | "counter" | "queue" | "deadlines" | "waiters" | "holders" | "values"
+  ) => {
+    const names = newLock()
+    const [a, b] = [newId(), newId()]
+    await acquire(names, a)
+    await acquire(names, b)
+    await redis.del(names[key])
+    await redis.xadd(names[key], "*", "field", "value")
+    return { a, b, names }
+  }
+
   it("a key of a wrong type stops a script before its first write", async () => {
     const dumpAll = async (names: Names, mark: string) => {
       const { counter, deadlines, holders, lock, queue, values, waiters } = names
@@ -454,13 +467,7 @@ describe("errors", () => {
       return Promise.all(keys.map(async (key) => (await redis.dumpBuffer(key))?.toString("hex")))
     }
     for (const key of ["lock", "counter", "queue", "deadlines", "waiters", "holders", "values"] as const) {
-      const names = newLock()
-      const [a, b] = [newId(), newId()]
-      // A lock in use, so that no script takes its short way.
-      await acquire(names, a)
-      await acquire(names, b)
-      await redis.del(names[key])
-      await redis.xadd(names[key], "*", "field", "value")
+      const { b, names } = await inUseWithWrong(key)
       const before = await dumpAll(names, names.mark(b))
       const calls = {
         acquire: () => acquire(names, newId()),
@@ -478,12 +485,7 @@ describe("errors", () => {
 
   it("a wrong type among what a release hands over by stops it before its first write", async () => {
     for (const key of ["counter", "queue", "deadlines", "waiters"] as const) {
-      const names = newLock()
-      const [a, b] = [newId(), newId()]
-      await acquire(names, a)
-      await acquire(names, b)
-      await redis.del(names[key])
-      await redis.xadd(names[key], "*", "field", "value")
+      const { a, names } = await inUseWithWrong(key)
       const error = await leave(names, a).then(() => "no error", (cause: Error) => cause.message)
       assert.match(error, /^WRONGTYPE/, key)
       assert.include(await redis.get(names.lock), a, key)
