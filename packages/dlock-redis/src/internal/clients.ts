@@ -221,10 +221,19 @@ const vague = /^All sentinels are unreachable|^Failed to refresh slots cache|Con
 /** A client that is ready, or the reason why there is none. What a running one meets goes to the log. */
 const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limits, role: string, log: Log) =>
   Effect.gen(function*() {
+    let closed = false
     const client = yield* Effect.acquireRelease(
       Effect.sync(make),
-      (client) => Effect.sync(() => client.disconnect())
+      (client) =>
+        Effect.sync(() => {
+          closed = true
+          client.disconnect()
+        })
     )
+    // It tries again by itself; what it met is in `lastError`.
+    const connect = () => {
+      if (!closed) client.connect().catch(() => {})
+    }
     let lastError = new Error("no answer")
     const refused = Deferred.makeUnsafe<never, LockBackendError>()
     const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
@@ -247,8 +256,9 @@ const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limit
         listening = true
         up()
       })
-      // It tries again by itself; what it met is in `lastError`.
-      client.connect().catch(() => {})
+      // Behind sentinels it gives up, for good, where it hears of a failover while it asks one of them where to go.
+      on("end", () => void setTimeout(connect, backOff(1)))
+      connect()
     })
     yield* Effect.andThen(connected, isCluster(client) ? whole(client, tell) : Effect.void).pipe(
       Effect.raceFirst(Deferred.await(refused)),
