@@ -16,6 +16,8 @@ export type Told =
   /** A lock that nobody holds kept its own process out. */
   | { readonly t: "ghost"; readonly key: string; readonly waited: number; readonly from: number; readonly at: number }
   | { readonly t: "stuck"; readonly key: string; readonly waited: number }
+  /** Long after the last fault it is not served on a key that nobody else wants. */
+  | { readonly t: "deaf"; readonly waited: number }
   | { readonly t: "unhandled"; readonly message: string }
   | { readonly t: "left"; readonly what: string }
   | { readonly t: "orphan"; readonly what: string }
@@ -60,6 +62,7 @@ export const rules = {
   orphan: "left at the server",
   stuck: "a waiter never served",
   slow: "a call without an end",
+  deaf: "a client that never came back",
   unhandled: "an error that nobody handled",
   left: "sockets or timers left"
 } as const

@@ -87,6 +87,8 @@ export class Judge {
         })
       case "stuck":
         return this.found("stuck", `${who} waited ${event.waited.toFixed(0)} ms for ${event.key}`, arrived)
+      case "deaf":
+        return this.found("deaf", `${who} was not served for ${event.waited.toFixed(0)} ms`, arrived)
       case "unhandled":
         return this.found("unhandled", `${who}: ${event.message}`, arrived)
       case "left":

@@ -1,4 +1,4 @@
-import { Effect, Fiber, type Scope } from "effect"
+import { Effect, Fiber, Schedule, type Scope } from "effect"
 import { now, type Outcome } from "./events.ts"
 import type { Line } from "./line.ts"
 import type { Random } from "./random.ts"
@@ -171,3 +171,16 @@ export const probe = (work: Work, key: string, line: Line): Effect.Effect<void, 
       yield* Effect.sleep(100)
     })
   )
+
+/** Whatever befell a client, it is served when the faults are over. */
+export const comesBack = ({ sections, ttl }: Work, who: string, limit: number, line: Line): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const from = now()
+    return sections.run({ key: `last-${who}`, ttl, way: "with" }, { steps: 0, pace: 0 }).pipe(
+      Effect.repeat({ until: (outcome) => outcome === "done", schedule: Schedule.spaced(50) }),
+      Effect.timeoutOrElse({
+        duration: limit,
+        orElse: () => Effect.sync(() => line.tell({ t: "deaf", waited: now() - from }))
+      })
+    )
+  })

@@ -58,8 +58,9 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number) => {
         nemesis: { ...usual.nemesis, lanes: 3, only: ["hold", "hold the requests"] },
         stretch: 1.5
       }
-    // Who was not woken is found when all others have gone.
+    // Who was not woken, or does not come back, is found when all others have gone.
     case "lost-wake-up":
+    case "gives-up":
       return { ...usual, longest: 25 }
     case "default-client":
       return { ...usual, stretch: 4 }

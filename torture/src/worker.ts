@@ -9,7 +9,7 @@ import { now } from "./events.ts"
 import { Line } from "./line.ts"
 import { quick } from "./quick.ts"
 import { Random } from "./random.ts"
-import { busy, probe, Sections, type Work } from "./sections.ts"
+import { busy, comesBack, probe, Sections, type Work } from "./sections.ts"
 import { watchLag } from "./stillness.ts"
 import { makeOf } from "./subjects/index.ts"
 
@@ -73,6 +73,7 @@ const main = Effect.gen(function*() {
   } else if (Exit.isFailure(ended.value)) {
     line.tell({ t: "unhandled", message: Cause.pretty(ended.value.cause).slice(0, 500) })
   }
+  if (assignment.sections === undefined) yield* comesBack(work, who, limit, line)
   const closing = now()
   yield* Scope.close(scope, Exit.void)
   const took = now() - closing

@@ -211,9 +211,10 @@ describe("the judge", () => {
         { t: "stuck", key: "k", waited: 9_000, who: "a", arrived: 1 },
         { t: "unhandled", message: "no", who: "a", arrived: 2 },
         { t: "left", what: "a timer", who: "", arrived: 3 },
-        { t: "orphan", what: "a key", who: "", arrived: 4 }
+        { t: "orphan", what: "a key", who: "", arrived: 4 },
+        { t: "deaf", waited: 7_000, who: "a", arrived: 5 }
       ),
-      ["stuck", "unhandled", "left", "orphan"]
+      ["stuck", "unhandled", "left", "orphan", "deaf"]
     )
   })
 

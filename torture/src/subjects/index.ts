@@ -10,6 +10,7 @@ export const variants = {
   "constant-token": "gives everybody the same token",
   "lost-wake-up": "drops what tells a waiter of its grant",
   "no-clean-up": "leaves its claim in the queue when it is interrupted",
+  "gives-up": "asks no more once its connection has failed",
   "default-client": "SET NX over a client with default options"
 } as const
 

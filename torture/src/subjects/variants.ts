@@ -1,5 +1,5 @@
 import { Duration, Effect, type Scope } from "effect"
-import type { LockStore } from "effect-dlock"
+import type { LockBackendError, LockStore } from "effect-dlock"
 import type { Granted, Renewal } from "effect-dlock/LockStore"
 import { Redis } from "ioredis"
 import type { variants } from "./index.ts"
@@ -135,6 +135,15 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
         (answer) => answer._tag === "Queued" ? { ...answer, granted: Effect.never } : answer
       )
   }),
+
+  "gives-up": (store) => {
+    let failure: LockBackendError | undefined
+    const request: Store["request"] = (claim, mode) =>
+      failure === undefined
+        ? Effect.tapError(store.request(claim, mode), (error) => Effect.sync(() => (failure = error)))
+        : Effect.fail(failure)
+    return { ...store, request: (claim, mode) => Effect.suspend(() => request(claim, mode)) }
+  },
 
   "no-clean-up": (store) => {
     const granted = new Set<string>()
