@@ -29,9 +29,23 @@ interface Calls {
  */
 const once = {
   execute: async <A>(call: (context: { readonly signal: AbortSignal }) => A): Promise<Awaited<A>> =>
-    await call({ signal: notAborted })
+    await untraced(() => call({ signal: notAborted }))
 }
 const notAborted = new AbortController().signal
+
+/**
+ * The transport notes with each call from where it was made, for the text of an error that goes no further than here.
+ * That is a twentieth of what a call costs.
+ */
+const untraced = <A>(run: () => A): A => {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  try {
+    return run()
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+  }
+}
 
 const authLimit = 2_000
 
