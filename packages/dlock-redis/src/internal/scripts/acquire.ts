@@ -48,11 +48,14 @@ export const acquire: Script<AcquireArgs, AcquireReply> = make({
   lua: `
 local call = redis.call
 if ARGV[7] == "1" and call("EXISTS", KEYS[1], KEYS[3], KEYS[6], KEYS[8]) == 0 then
-  local last = tonumber(call("GET", KEYS[2]) or 0) or 0
   local time = call("TIME")
-  local token = string.format("%.0f", math.max(last + 1, time[1] * 1000000 + time[2]))
+  local token = time[1] .. string.format("%06d", time[2])
+  local last = tonumber(call("SET", KEYS[2], token, "PX", ${day} + ARGV[4], "GET") or "")
+  if last and last >= tonumber(token) then
+    token = string.format("%.0f", last + 1)
+    call("SET", KEYS[2], token, "PX", ${day} + ARGV[4])
+  end
   call("SET", KEYS[1], ARGV[1] .. ":" .. token .. ":" .. ARGV[2], "PX", ARGV[4] + ARGV[5])
-  call("SET", KEYS[2], token, "PX", ${day} + ARGV[4])
   return token
 end
 ${state}${changes}
