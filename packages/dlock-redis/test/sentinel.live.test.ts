@@ -136,9 +136,8 @@ describe("behind sentinels", () => {
         yield* Effect.sleep("200 millis")
         asked!.release()
         // Another key: the release of the first may not have reached the replica.
-        const recorded = recordLag()
         yield* Effect.retry(withLock("another", Effect.void), Schedule.spaced("50 millis")).pipe(
-          Effect.timeout(5_000 + recorded.max())
+          Effect.timeout("5 seconds")
         )
       }).pipe(Effect.scoped),
     60_000
