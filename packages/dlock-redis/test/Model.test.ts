@@ -29,6 +29,7 @@ const whole: ReadonlyArray<World.Config> = [
   { name: "a foreign client", claims: two, refreshes: 0, foreign: true },
   { name: "guard of one tick", claims: two, sends: 1, guard: 1 },
   { name: "requests held without end", claims: two, sends: 1, endless: true },
+  { name: "replicas to wait for", claims: two, sends: 1, refreshes: 0, replicas: true, generations: 2 },
   { name: "one waits, one tries", claims: [{ process: 0 }, { process: 1, mode: "try" }] },
   { name: "three claims", claims: three, sends: 1, refreshes: 0, interrupts: false },
   { name: "permits 1 and 1 of 2", capacity: 2, claims: two, sends: 1 }
@@ -47,6 +48,7 @@ const cut: ReadonlyArray<World.Config> = [
   { name: "crash and cut, refreshes", claims: two, sends: 1, crash: true, cut: true },
   { name: "subscriptions cut, receivers not counted", claims: two, sends: 1, cut: true, blind: true },
   { name: "three claims, two processes, cut", claims: [...two, { process: 0 }], sends: 1, cut: true },
+  { name: "replicas to wait for, messages lost", claims: two, replicas: true, generations: 2, loss: true },
   { name: "four claims", claims: [...three, { process: 0 }], sends: 1, refreshes: 0 },
   { name: "permits 1, 2, 1 of 2", capacity: 2, claims: [small, large, small], sends: 1, refreshes: 0 }
 ]
@@ -85,6 +87,7 @@ describe("every interleaving", () => {
       { ...everything, name: "mutex" },
       { ...everything, name: "mutex, guard, crashes", guard: 1, crash: true },
       { ...everything, name: "mutex, interop", interop: true },
+      { ...everything, name: "mutex, replicas", replicas: true, crash: true },
       { ...everything, name: "semaphore", capacity: 2, claims: [small, large, small, large], foreign: false }
     ]
     for (const config of worlds) {
@@ -124,6 +127,16 @@ describe("a rule taken out is found", () => {
       flaws: { skipsForGood: true }
     },
     { name: "F7, a release sets no mark", breaks: "S4", claims: two, acquires: 2, flaws: { releasesUnmarked: true } },
+    {
+      name: "R1, what too few replicas have is given back and keeps its id",
+      breaks: "S2",
+      claims: two,
+      refreshes: 0,
+      interrupts: false,
+      endless: true,
+      replicas: true,
+      flaws: { keepsId: true }
+    },
     { name: "a claim said to be gone is not left", breaks: "S4", claims: two, flaws: { believesGone: true } },
     { name: "F7, a refresh creates", breaks: "S4", claims: two, flaws: { refreshCreates: true } }
   ]

@@ -95,13 +95,18 @@ export interface Busy {
 }
 
 /**
- * The claim is neither held nor queued, and its id must not be used again.
+ * The claim is neither held nor queued, or is being withdrawn by the store, and its id must not be used again.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Gone {
   readonly _tag: "Gone"
+  /**
+   * Why the store gave up a claim that it had been granted, such as too few replicas. The core asks again under a fresh
+   * id for a while, and fails with this after that. Without it the place was lost, and the core asks again at once.
+   */
+  readonly error?: LockBackendError
 }
 
 /**

@@ -70,6 +70,27 @@ describe("held by another, or broken, are different things", () => {
       assert.strictEqual(new Set(sent("request").map((call) => call.claims[0]!.id)).size, 1)
     }))
 
+  it.effect("a grant that the store gives up is asked for under fresh ids for three seconds, then told", () =>
+    Effect.gen(function*() {
+      const { memory } = yield* setting()
+      const ids: Array<string> = []
+      const cause = new Error("fewer than 2 replicas")
+      const error = new LockBackendError({ operation: "acquire", retryable: true, cause })
+      const locker = yield* lockerOver({
+        ...memory,
+        request: (claim) => Effect.sync(() => (ids.push(claim.id), { _tag: "Gone" as const, error }))
+      })
+      const taking = yield* fork(Effect.flip(locker.withLock("k", Effect.void)))
+      yield* TestClock.adjust("2800 millis")
+      assert.isUndefined(taking.pollUnsafe())
+      yield* TestClock.adjust("200 millis")
+      const told = yield* Fiber.join(taking)
+      assert(told._tag === "LockBackendError")
+      assert.deepStrictEqual([told.key, told.cause], ["k", cause])
+      assert.isAtLeast(ids.length, 20)
+      assert.strictEqual(new Set(ids).size, ids.length)
+    }))
+
   it.effect("a backend that stays silent is a LockBackendError within two thirds of the ttl", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()

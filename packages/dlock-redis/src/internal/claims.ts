@@ -63,11 +63,16 @@ export class Claims {
     entry.state = "confirming"
   }
 
-  /** Its id is over: nothing that comes for it is for us. */
-  end(entry: Entry): void {
-    entry.state = "over"
-    delete this.entries[entry.claim.id]
+  /** It is to be left: nothing that comes for it from now on is for us. */
+  leave(entry: Entry): void {
+    entry.state = "leaving"
     this.noLongerWaits(entry)
+  }
+
+  /** It has been left. */
+  end(entry: Entry): void {
+    this.leave(entry)
+    delete this.entries[entry.claim.id]
   }
 
   /** Has every waiting claim, or every one of a lock, ask at once; one that has just asked, once it has its answer. */

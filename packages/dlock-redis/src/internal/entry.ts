@@ -18,7 +18,11 @@ export class Entry implements Tally {
   readonly claim: Claim
   readonly names: Names
   unanswered = 0
-  state: "asking" | "queued" | "confirming" | "held" | "over" = "asking"
+  /**
+   * `confirming`: granted, which counts when enough replicas have it. `leaving`: to be left, from the decision to the
+   * server's answer; whatever comes for it meanwhile is not for us, and it is not asked for again.
+   */
+  state: "asking" | "queued" | "confirming" | "held" | "leaving" = "asking"
   /** Known to a server that was left since. What that one grants must not be believed, and a push does not say by whom. */
   isKnownElsewhere = false
   ahead: Ahead = alone

@@ -14,6 +14,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { chunks } from "./chunks.ts"
 import { Claims, labelOf, toMillis } from "./claims.ts"
@@ -64,11 +65,16 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
+      // Its leave may run at any time, and would end what this grants.
+      if (claims.find(claim.id)?.state === "leaving") return Effect.succeed<Answer>({ _tag: "Gone" })
       const entry = claims.asked(claim, clock.monotonicTimeNanosUnsafe())
-      const call = port.run(Scripts.acquire, acquireArgs(entry, mode), entry, callLimit(claim))
-      return Effect.matchEffect(waitReplicas === 0 ? call : Effect.tap(call, ({ value }) => confirmed(entry, value)), {
+      const limit = callLimit(claim) - (waitReplicas === 0 ? 0 : Replicas.limitOf(claim))
+      return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(entry, mode), entry, limit), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
-        onSuccess: ({ sentAt, value }) => Effect.succeed(answer(entry, sentAt, value))
+        onSuccess: ({ sentAt, value }) =>
+          waitReplicas === 0 || value._tag !== "Granted"
+            ? Effect.succeed(answer(entry, sentAt, value))
+            : confirmed(entry, value.token, sentAt)
       })
     })
 
@@ -108,17 +114,29 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     }
   }
 
-  /** A grant that too few replicas have is given back, and fails as what passes: the core tries again. */
-  const confirmed = (entry: Entry, reply: Scripts.AcquireReply): Effect.Effect<void, CallFailure> =>
-    reply._tag !== "Granted"
-      ? Effect.void
-      : Effect.flatMap(Replicas.confirm(port, waitReplicas, entry, reply.token), (enough) =>
-        enough
-          ? Effect.void
-          : Effect.andThen(
-            Effect.ignore(Effect.timeoutOption(leave(entry.names, entry.claim.id, false), options.callLimit)),
-            Effect.fail(Replicas.tooFew(waitReplicas))
-          ))
+  /** A grant that too few replicas have is given back. */
+  const confirmed = (entry: Entry, token: bigint, sentAt: bigint): Effect.Effect<Answer> => {
+    claims.isConfirming(entry)
+    return Effect.map(Replicas.confirm(port, waitReplicas, entry, token), (enough): Answer => {
+      if (enough) return claims.isGranted(entry, token, sentAt)
+      giveBack(entry)
+      return Replicas.tooFew(waitReplicas)
+    })
+  }
+
+  /** Leaves a claim that nobody waits for. Until the server has answered it is known as one that is leaving. */
+  const giveBack = (entry: Entry): void => {
+    claims.leave(entry)
+    const { claim, names } = entry
+    fork(
+      Effect.suspend(() => leave(names, claim.id, entry.unanswered > 0)).pipe(
+        Effect.retry({ while: ({ retryable }) => retryable, schedule: Schedule.spaced(leaveAgainAfter) }),
+        Effect.timeoutOption(Duration.sum(claim.ttl, claim.guardGap)),
+        Effect.ignore,
+        Effect.andThen(Effect.sync(() => claims.end(entry)))
+      )
+    )
+  }
 
   /** A waiting claim was granted. With replicas to wait for, it is told so when they have the grant. */
   const isGranted = (entry: Entry, token: bigint, sentAt: bigint): void => {
@@ -127,8 +145,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     fork(Effect.map(Replicas.confirm(port, waitReplicas, entry, token), (enough) => {
       if (entry.state !== "confirming") return
       if (enough) return void claims.isGranted(entry, token, sentAt)
-      leaveBehind(entry.names, entry.claim.id, entry.unanswered > 0)
-      isGone(entry)
+      giveBack(entry)
+      Deferred.doneUnsafe(entry.granted, Effect.succeed(Replicas.tooFew(waitReplicas)))
     }))
   }
 
@@ -254,10 +272,13 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   port.onReconnect(() => claims.hurry(toMillis(clock.monotonicTimeNanosUnsafe())))
   yield* Upkeep.keep(port, claims, options.callLimit, { granted: isGranted, gone: isGone })
 
-  return LockStore.of({ request, renew, withdraw, bounded: waitReplicas === 0, losses: Stream.empty })
+  return LockStore.of({ request, renew, withdraw, bounded: true, losses: Stream.empty })
 })
 
 const renewalsPerCall = 256
+
+/** Milliseconds. */
+const leaveAgainAfter = 100
 
 const unknown = (held: ReadonlyArray<Held>, failure: CallFailure): ReadonlyArray<Renewal> => {
   const error = backendError("renew")(failure)

@@ -5,8 +5,11 @@
 import type { AcquireReply, ClaimReply, RenewReply } from "./server.ts"
 
 export interface Claim {
-  /** Idle: nothing asked. Over: left, and the server said so. Dead: its process is. */
-  readonly phase: "idle" | "asking" | "queued" | "held" | "leaving" | "over" | "dead"
+  /**
+   * Idle: nothing asked. Confirming: granted, which counts when the replicas have it. Over: left, and the server said so.
+   * Dead: its process is.
+   */
+  readonly phase: "idle" | "asking" | "queued" | "confirming" | "held" | "leaving" | "over" | "dead"
   /** Counts the ids of this claim: each is used for one try. */
   readonly generation: number
   /** Acquires sent under this id, and those of them that no answer came to. */
@@ -17,7 +20,7 @@ export interface Claim {
   /** The latest request that was answered `queued`, with the floor of that answer. */
   readonly base: { readonly at: number; readonly floor: number } | undefined
   readonly token: number
-  /** Held until then. */
+  /** Held until then, once the replicas have it. */
   readonly deadline: number
   /** Of the leave: whether an acquire may still arrive. */
   readonly mark: boolean
@@ -32,6 +35,8 @@ export interface ClientFlaws {
   readonly countsUnanswered?: boolean
   /** F4: a grant that comes too late is given back, and the claim queues again under the same id. */
   readonly givesBack?: boolean
+  /** R1: a grant that too few replicas have is given back, and asked for again under the same id. */
+  readonly keepsId?: boolean
   /** `gone` ends a claim without a leave where every acquire was answered. */
   readonly believesGone?: boolean
   /** F7: a release sets no mark. */
@@ -131,6 +136,12 @@ export const pushed = (claim: Claim, token: number, ttl: number, now: number, fl
   const at = qualifies && claim.base !== undefined ? claim.base.at : claim.first
   return hold(claim, token, at + ttl, now)
 }
+
+/** A grant that has just been heard is not believed before the replicas have it. */
+export const confirming = (claim: Claim): Claim => ({ ...claim, phase: "confirming" })
+
+/** The replicas have the grant. */
+export const confirmed = (claim: Claim, now: number): Claim => hold(claim, claim.token, claim.deadline, now)
 
 export const renewed = (
   claim: Claim,

@@ -21,7 +21,8 @@ const pump = (world: World.World, state: World.State, wanted: Set<number>): Worl
       continue
     }
     const act = World.moves(world, next).find(({ name }) =>
-      name.endsWith(" releases") || name.endsWith(" leaves again") || name.endsWith(" asks again") ||
+      name.endsWith(" is confirmed") || name.endsWith(" releases") || name.endsWith(" leaves again") ||
+      name.endsWith(" asks again") ||
       name.endsWith(" asks")
     )
     if (act === undefined) return next

@@ -34,6 +34,8 @@ export interface Config {
   /** Another client takes and frees the lock. */
   readonly foreign?: boolean
   readonly interop?: boolean
+  /** A grant counts when the replicas have it; at any moment they may not. */
+  readonly replicas?: boolean
   /** Requests may run more than a ttl after they were sent, later than any mark stands: ghosts are not checked. */
   readonly endless?: boolean
   readonly flaws?: Server.Flaws & Client.ClientFlaws
@@ -58,6 +60,7 @@ export const world = (config: Config): World => ({
   blind: false,
   foreign: false,
   interop: false,
+  replicas: false,
   endless: false,
   flaws: {},
   ...config
@@ -209,7 +212,7 @@ export const deliver = (world: World, state: State, message: Message): State => 
   if (message.kind === "push") {
     if (message.token === undefined) return Client.waits(claim) ? ask(world, next, index, "refresh") ?? next : next
     if (!Client.waits(claim)) return next
-    return lateness(world, next, index, Client.pushed(claim, message.token, ttl, now, flaws))
+    return heardGrant(world, next, index, Client.pushed(claim, message.token, ttl, now, flaws))
   }
   if (message.reply === undefined) throw new Error("not an answer")
   switch (message.kind) {
@@ -218,7 +221,7 @@ export const deliver = (world: World, state: State, message: Message): State => 
       const heard = Client.answered(claim, message.kind, message.reply, message.at, ttl, now, flaws)
       const next2 = claim.phase !== "leaving" && heard.phase === "leaving" ? leave(next, index, heard) : undefined
       return next2 ?? (message.reply._tag === "Granted"
-        ? lateness(world, next, index, heard)
+        ? heardGrant(world, next, index, heard)
         : setClaim(next, index, heard))
     }
     case "renew": {
@@ -245,6 +248,18 @@ const leave = (state: State, index: number, claim: Client.Claim): State => {
     mark,
     reply: undefined
   })
+}
+
+/** With replicas a grant is not believed at once. */
+const heardGrant = (world: World, state: State, index: number, heard: Client.Claim): State =>
+  world.replicas && heard.phase === "held" && (state.claims[index] as Client.Claim).phase !== "held"
+    ? setClaim(state, index, Client.confirming(heard))
+    : lateness(world, state, index, heard)
+
+/** Too few replicas have the grant: it is left, and asked for again under a fresh id. With flaw R1: under the same. */
+const tooFew = (world: World, state: State, index: number, claim: Client.Claim): State => {
+  const next = leave(state, index, Client.leaving(claim, true, world.flaws))
+  return world.flaws.keepsId === true ? setClaim(next, index, Client.idle(claim.generation)) : next
 }
 
 /** A grant heard too late: ask how it stands. With flaw F4: give it back and start again under the same id. */
@@ -327,6 +342,11 @@ export const moves = (world: World, state: State): ReadonlyArray<Move> => {
         add(`${id} refreshes`, ask(world, state, index, "refresh"))
         if (world.interrupts) add(`${id} gives up`, leave(state, index, Client.leaving(claim, false, world.flaws)))
         break
+      case "confirming":
+        add(`${id} is confirmed`, lateness(world, state, index, Client.confirmed(claim, now)))
+        add(`${id} has too few replicas`, tooFew(world, state, index, claim))
+        if (world.interrupts) add(`${id} gives up`, leave(state, index, Client.leaving(claim, false, world.flaws)))
+        break
       case "held":
         if (world.renewals) add(`${id} renews`, ask(world, state, index, "renew"))
         add(`${id} releases`, leave(state, index, Client.leaving(claim, false, world.flaws)))
@@ -396,7 +416,7 @@ export const settle = (state: State): State => {
     if (message.id !== presentId(state, message.claim)) return false
     switch (message.kind) {
       case "acquire":
-        return Client.waits(claim) || claim.phase === "held"
+        return Client.waits(claim) || claim.phase === "held" || claim.phase === "confirming"
       case "refresh":
         return Client.waits(claim) || (claim.phase === "held" && message.reply?._tag === "Granted")
       case "renew":
@@ -422,7 +442,7 @@ export const key = (world: World, state: State): string => {
   for (const one of server.holders) tokens.add(one.token)
   for (const claim of claims) {
     if (claim.base !== undefined) tokens.add(claim.base.floor)
-    if (claim.phase === "held") tokens.add(claim.token)
+    if (claim.phase === "held" || claim.phase === "confirming") tokens.add(claim.token)
   }
   for (const message of net) {
     if ((message.kind === "push" || message.kind === "renew") && message.token !== undefined) tokens.add(message.token)
@@ -449,6 +469,7 @@ export const key = (world: World, state: State): string => {
         out += `${claim.sent}${claim.unanswered}${past(claim.first)}`
         if (claim.base !== undefined) out += `b${past(claim.base.at)}${rank(claim.base.floor)}`
         break
+      case "confirming":
       case "held":
         out += `${claim.unanswered}${rank(claim.token)}${Math.max(0, claim.deadline - now)}`
         break

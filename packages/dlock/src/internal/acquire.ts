@@ -83,7 +83,8 @@ const untilGranted = Effect.fnUntraced(function*(
   answer: Answer,
   wallAhead: number
 ): Effect.fn.Return<Acquired | undefined, Failure> {
-  const { key, time } = asking
+  const { key, restore, time } = asking
+  let until = Infinity
   while (true) {
     if (answer._tag === "Queued") answer = yield* wait(asking, claim, answer)
     switch (answer._tag) {
@@ -94,7 +95,12 @@ const untilGranted = Effect.fnUntraced(function*(
       case "Busy":
         return undefined
       case "Gone":
+        // An id ends with its leave, and so may a hold under it, however late the leave arrives.
         claim = Request.renamed(claim)
+        if (answer.error === undefined) break
+        until = Math.min(until, time.now() + patienceWith(claim))
+        if (time.now() + pauseOf(claim) >= until) return yield* about(key)(answer.error)
+        yield* restore(time.sleep(pauseOf(claim)))
         break
       case "CapacityMismatch":
         return yield* new InvalidLockRequest({
@@ -118,7 +124,7 @@ const ask = <A, E>(
   now: number,
   then: (answer: Answer) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | LockBackendError> => {
-  const limit = Math.min(callLimit(claim), patience)
+  const limit = patienceWith(claim)
   const { limits, mode, store } = asking
   return Effect.matchCauseEffect(limits.net(store.request(claim, mode), limit, Effect.fail(silent)), {
     onSuccess: then,
@@ -133,7 +139,7 @@ const askAgain = Effect.fnUntraced(function*(
   until: number
 ): Effect.fn.Return<Answer, LockBackendError> {
   const { key, limits, mode, restore, store, time, withdraw } = asking
-  const pause = Math.min(Duration.toMillis(claim.ttl) / 30, 100)
+  const pause = pauseOf(claim)
   let told: LockBackendError | undefined
   while (true) {
     const failed = Cause.findErrorOption(cause)
@@ -154,8 +160,10 @@ const askAgain = Effect.fnUntraced(function*(
   }
 })
 
-/** For how long a backend that does not answer is asked, where the time to live leaves that much. */
-const patience = 3_000
+/** For how long a backend that does not answer, or does not keep what it granted, is asked. */
+const patienceWith = (claim: Claim): number => Math.min(callLimit(claim), 3_000)
+
+const pauseOf = (claim: Claim): number => Math.min(Duration.toMillis(claim.ttl) / 30, 100)
 
 const silent = new LockBackendError({
   operation: "acquire",
