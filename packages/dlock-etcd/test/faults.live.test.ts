@@ -1003,13 +1003,14 @@ describe("over a server that answers some calls only", () => {
       let failing = true
       const { withLock } = yield* lockerOver(etcd.url, (port) => ({
         ...port,
-        grant: (id, seconds) => failing ? Effect.fail(silent) : port.grant(id, seconds),
-        revoke: () => Effect.delay(Effect.fail(silent), "5 seconds")
+        grant: (id, seconds) => failing ? Effect.fail({ ...silent, retryable: false }) : port.grant(id, seconds),
+        revoke: (id) => failing ? Effect.delay(Effect.fail(silent), "10 seconds") : port.revoke(id)
       }))
-      const first = yield* Effect.exit(withLock("k", Effect.void, { ttl: "200 millis" }))
+      // Long enough for the second to have three seconds for its calls.
+      const first = yield* Effect.exit(withLock("k", Effect.void, { ttl: "9 seconds" }))
       assert.isTrue(Exit.isFailure(first))
       failing = false
-      yield* withLock("k", Effect.void, { ttl: "200 millis" })
+      yield* withLock("k", Effect.void, { ttl: "9 seconds" })
     }).pipe(Effect.scoped))
 
   it.live("a list that lacks a claim, and nobody to ask, is no confirmation", () =>
