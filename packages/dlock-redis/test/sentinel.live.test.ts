@@ -278,21 +278,33 @@ describe("behind sentinels", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("fails in time where no sentinel answers, or none knows the name", () =>
+  it.live("fails in time where no sentinel answers, or none knows the name, and says which", () =>
     Effect.gen(function*() {
       const servers = yield* group(() => startSentinel())
-      const [nobody] = yield* Effect.promise(() => freePorts(1))
-      const sentinels = sentinelsOf(servers.sentinels.servers)
-      for (
-        const [options, word] of [
-          [{ sentinels: `127.0.0.1:${nobody}`, master: "dlock" }, "ECONNREFUSED"],
-          [{ sentinels, master: "another" }, "sentinel"]
-        ] as const
-      ) {
-        const [took, error] = yield* Effect.timed(fails(RedisLocker.layer({ ...options, connectTimeout: "1 second" })))
+      const [nobody] = (yield* Effect.promise(() => freePorts(1))).map((port) => `127.0.0.1:${port}`)
+      const [first, second] = sentinelsOf(servers.sentinels.servers)
+      const unanswered = `sentinel ${nobody}: connect ECONNREFUSED ${nobody}`
+      // A name that reads like a reason to give up at once is none.
+      const unknown = (sentinel: string | undefined) => `sentinel ${sentinel} knows no primary "NOAUTH"`
+      const cases = [
+        { sentinels: [nobody!], words: [unanswered] },
+        { sentinels: [first!, second!], words: [unknown(first), unknown(second)] },
+        { sentinels: [first!, nobody!], words: [unknown(first), unanswered] },
+        { sentinels: [nobody!, second!], words: [unknown(second), unanswered] }
+      ]
+      const recorded = recordLag()
+      const met = yield* Effect.forEach(
+        cases,
+        ({ sentinels }) =>
+          Effect.timed(fails(RedisLocker.layer({ sentinels, master: "NOAUTH", connectTimeout: "2 seconds" }))),
+        { concurrency: "unbounded" }
+      )
+      recorded.stop()
+      for (const [index, [took, error]] of met.entries()) {
         assert.strictEqual(error._tag, "LockBackendError")
-        assert.include(error.message, word)
-        assert.isBelow(Duration.toMillis(took), 2_000)
+        assert.isTrue((error as { readonly retryable?: boolean }).retryable)
+        for (const word of cases[index]!.words) assert.include(error.message, word)
+        assert.isBelow(Duration.toMillis(took), 2_000 + 100 + recorded.max())
       }
     }).pipe(Effect.scoped))
 

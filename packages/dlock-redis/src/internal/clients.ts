@@ -216,7 +216,8 @@ const whole = (cluster: Cluster, tell: (error: Error) => void) =>
 const patience = 1_000
 
 /** What clients say last, and what says less than anything said before. */
-const vague = /^All sentinels are unreachable|^Failed to refresh slots cache|Connection is closed/
+const vague =
+  /^(All sentinels are|failed to connect to sent|connected to sent|Failed to refresh slots|Connection is closed)/
 
 /** A client that is ready, or the reason why there is none. What a running one meets goes to the log. */
 const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limits, role: string, log: Log) =>
@@ -240,7 +241,8 @@ const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limit
     const tell = (error: unknown) => {
       const told = sanitized(error)
       if (!vague.test(told.message) || lastError.message === "no answer") lastError = told
-      if (isRefusedCredentials(lastError)) Deferred.doneUnsafe(refused, failed(false))
+      // What names several sentinels, or a name that a user chose, has one of them as its cause.
+      if (isRefusedCredentials(sanitized((error as Error).cause ?? error))) Deferred.doneUnsafe(refused, failed(false))
     }
     // An "error" that nobody listens to is printed by the client, address and all.
     const on = (event: string, listener: (error: unknown) => void) => void (client as Redis).on(event, listener)

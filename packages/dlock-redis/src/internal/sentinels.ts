@@ -1,4 +1,5 @@
 import type { Cluster, Redis } from "ioredis"
+import { sanitized } from "./failure.ts"
 import { heard } from "./streams.ts"
 
 interface Address {
@@ -15,8 +16,8 @@ interface Primary {
 /** The part of the client that asks sentinels, which it keeps to itself. */
 interface Connector {
   readonly options: { readonly name: string; readonly sentinels: ReadonlyArray<unknown> }
-  connectToSentinel: (endpoint: unknown, options?: object) => Redis
-  resolve: (endpoint: unknown) => Promise<Address | null>
+  connectToSentinel: (endpoint: Partial<Address>, options?: object) => Redis
+  resolve: (endpoint: Partial<Address>) => Promise<Address | null>
   sentinelNatResolve: (address: Address) => Address
 }
 
@@ -37,24 +38,39 @@ const disconnectTimeout = 100
  * long as it likes. So each sentinel is asked once more when it is listened to; and one that knows less than another
  * has said leads nowhere.
  *
- * It also tells, as `sentinelError` and `sentinelListening`, what the client keeps to itself or prints.
+ * It also tells, as `sentinelError` and `sentinelListening`, what the client keeps to itself or prints: each error names
+ * all sentinels that have failed since one led somewhere, so that it does not matter which is the last.
  */
 export const followSentinels = (client: Redis): Redis => {
   const connector = throughSentinels(client)
   if (connector === undefined) return client
   const connectToSentinel = connector.connectToSentinel.bind(connector)
   const resolve = connector.resolve.bind(connector)
-  const failed = (error: unknown) => void client.emit("sentinelError", error)
-  const connect = (endpoint: unknown, options?: object) =>
-    heard(connectToSentinel(endpoint, { ...options, disconnectTimeout })).on("error", failed)
+  const { name } = connector.options
+  const failures = new Map<string, string>()
+  const failed = (endpoint: Partial<Address>, error: unknown) => {
+    const sentinel = textOf(endpoint)
+    const { message } = sanitized(error)
+    // The connection's end says less than what ended it.
+    if (!message.startsWith("Connection is closed") || !failures.has(sentinel)) {
+      failures.set(sentinel, unknownName.test(message) ? ` knows no primary "${name}"` : `: ${message}`)
+    }
+    const all = Array.from(failures, ([sentinel, how]) => `sentinel ${sentinel}${how}`)
+    client.emit("sentinelError", new Error(all.join("; "), { cause: error }))
+  }
+  const connect = (endpoint: Partial<Address>, options?: object) =>
+    heard(connectToSentinel(endpoint, { ...options, disconnectTimeout })).on(
+      "error",
+      (error) => failed(endpoint, error)
+    )
 
-  const primaryBy = async (endpoint: unknown): Promise<Primary | undefined> => {
+  const primaryBy = async (endpoint: Partial<Address>): Promise<Primary | undefined> => {
     const sentinel = connect(endpoint)
     try {
-      const primary = primaryOf(await sentinel.call("SENTINEL", "MASTER", connector.options.name))
+      const primary = primaryOf(await sentinel.call("SENTINEL", "MASTER", name))
       return primary && { ...primary, address: connector.sentinelNatResolve(primary.address) }
     } catch (error) {
-      failed(error)
+      failed(endpoint, error)
       return undefined
     } finally {
       sentinel.disconnect()
@@ -67,19 +83,27 @@ export const followSentinels = (client: Redis): Redis => {
   let outdated = 0
 
   connector.resolve = async (endpoint) => {
-    const [resolved, primary] = await Promise.all([resolve(endpoint), primaryBy(endpoint)])
+    const resolving = resolve(endpoint).catch((error: unknown) => {
+      failed(endpoint, error)
+      throw error
+    })
+    const [resolved, primary] = await Promise.all([resolving, primaryBy(endpoint)])
     if (resolved === null || primary === undefined) {
       goesTo = resolved === null ? undefined : textOf(resolved)
       return resolved
     }
-    if (primary.epoch < epoch && ++outdated <= connector.options.sentinels.length) return null
+    if (primary.epoch < epoch && ++outdated <= connector.options.sentinels.length) {
+      failed(endpoint, new Error("knows of fewer failovers than another"))
+      return null
+    }
+    failures.clear()
     outdated = 0
     epoch = primary.epoch
     goesTo = textOf(primary.address)
     return primary.address
   }
 
-  const isStillThere = async (endpoint: unknown): Promise<void> => {
+  const isStillThere = async (endpoint: Partial<Address>): Promise<void> => {
     const primary = await primaryBy(endpoint)
     if (primary === undefined || primary.epoch < epoch) return
     epoch = primary.epoch
@@ -95,7 +119,7 @@ export const followSentinels = (client: Redis): Redis => {
         subscribed.then(() => {
           client.emit("sentinelListening")
           return isStillThere(endpoint)
-        }).catch(failed)
+        }).catch((error: unknown) => failed(endpoint, error))
         return subscribed
       }
     })
@@ -103,7 +127,11 @@ export const followSentinels = (client: Redis): Redis => {
   return client
 }
 
-const textOf = ({ host, port }: Address): string => `${host}:${port}`
+/** Servers' words for a name of which they have not been told. */
+const unknownName = /^ERR No such (master|primary)/
+
+/** The client's defaults fill in for what an endpoint does not say. */
+const textOf = ({ host = "127.0.0.1", port = 26_379 }: Partial<Address>): string => `${host}:${port}`
 
 /** A list of names and values, or a map of them, as the client has it. */
 const primaryOf = (reply: unknown): Primary | undefined => {
