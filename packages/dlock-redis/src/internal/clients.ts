@@ -3,7 +3,8 @@ import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
-import { isRefusedCredentials, notConnected, sanitized } from "./failure.ts"
+import { isFinal, isRefusedCredentials, notConnected, sanitized } from "./failure.ts"
+import { exacting } from "./greeting.ts"
 import { followSentinels, throughSentinels } from "./sentinels.ts"
 import { heard } from "./streams.ts"
 import type { ClusterSettings, Target } from "./target.ts"
@@ -92,7 +93,7 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
   const ioredis = yield* library
   if (target._tag === "Cluster") {
     return yield* ready(
-      () => follow(target.make(ioredis.Cluster, safeCluster(target.options, limits.callLimit))),
+      (refused) => follow(target.make(ioredis.Cluster, safeCluster(target.options, limits.callLimit)), refused),
       limits,
       role,
       log
@@ -100,7 +101,12 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
   }
   const options = { ...target.options, ...safe(limits.callLimit) }
   if (role !== "commands") {
-    return yield* ready(() => followSentinels(heard(new ioredis.Redis(options))), limits, role, log)
+    return yield* ready(
+      (refused) => followSentinels(exacting(heard(new ioredis.Redis(options)), refused)),
+      limits,
+      role,
+      log
+    )
   }
   // Whoever sends commands limits them too, and leaves a connection that has fallen silent. The client's own timers for
   // that are set anew with each command.
@@ -108,7 +114,7 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
   delete (untimed as RedisOptions).commandTimeout
   delete (untimed as RedisOptions).socketTimeout
   return yield* ready(
-    () => greeted(followSentinels(heard(new ioredis.Redis(untimed))), 2 * limits.callLimit),
+    (refused) => greeted(followSentinels(exacting(heard(new ioredis.Redis(untimed)), refused)), 2 * limits.callLimit),
     limits,
     role,
     log
@@ -148,17 +154,20 @@ export const connectSubscriber = Effect.fnUntraced(function*(
     return { family, host, password, port, tls, username } as RedisOptions
   }
   const subscriber = yield* ready(
-    () =>
-      heard(
-        new ioredis.Redis({
-          ...target.options,
-          ...somewhere(),
-          ...safe(limits.callLimit),
-          retryStrategy: (times) => {
-            Object.assign(subscriber.options, somewhere())
-            return backOff(times)
-          }
-        })
+    (refused) =>
+      exacting(
+        heard(
+          new ioredis.Redis({
+            ...target.options,
+            ...somewhere(),
+            ...safe(limits.callLimit),
+            retryStrategy: (times) => {
+              Object.assign(subscriber.options, somewhere())
+              return backOff(times)
+            }
+          })
+        ),
+        refused
       ),
     limits,
     "subscriber",
@@ -177,10 +186,10 @@ export const isCluster = (client: Redis | Cluster): client is Cluster => client.
  * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a rejection
  * that nobody handles ends the process.
  */
-const follow = (cluster: Cluster): Cluster =>
+const follow = (cluster: Cluster, refused: (error: unknown) => void): Cluster =>
   cluster.on("+node", (node: Redis) => {
     const asking = node.asking.bind(node)
-    Object.assign(heard(node), {
+    Object.assign(exacting(heard(node), refused), {
       asking: () => {
         const asked = asking()
         asked.catch(() => {})
@@ -217,14 +226,32 @@ const patience = 1_000
 
 /** What clients say last, and what says less than anything said before. */
 const vague =
-  /^(All sentinels are|failed to connect to sent|connected to sent|Failed to refresh slots|Connection is closed)/
+  /^(All sentinels are|failed to connect to sent|connected to sent|Failed to refresh slots|Connection is closed|Stream isn't)/
 
 /** A client that is ready, or the reason why there is none. What a running one meets goes to the log. */
-const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limits, role: string, log: Log) =>
+const ready = <Client extends Redis | Cluster>(
+  make: (refused: (error: unknown) => void) => Client,
+  limits: Limits,
+  role: string,
+  log: Log
+) =>
   Effect.gen(function*() {
     let closed = false
+    let lastError = new Error("no answer")
+    const over = Deferred.makeUnsafe<never, LockBackendError>()
+    const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
+    const tell = (error: unknown) => {
+      const told = sanitized(error)
+      if (!vague.test(told.message) || lastError.message === "no answer") lastError = told
+      // What names several sentinels, or a name that a user chose, has one of them as its cause.
+      if (isRefusedCredentials(sanitized((error as Error).cause ?? error))) Deferred.doneUnsafe(over, failed(false))
+    }
+    const refused = (error: unknown) => {
+      tell(error)
+      if (isFinal(sanitized(error))) Deferred.doneUnsafe(over, failed(false))
+    }
     const client = yield* Effect.acquireRelease(
-      Effect.sync(make),
+      Effect.sync(() => make(refused)),
       (client) =>
         Effect.sync(() => {
           closed = true
@@ -234,15 +261,6 @@ const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limit
     // It tries again by itself; what it met is in `lastError`.
     const connect = () => {
       if (!closed) client.connect().catch(() => {})
-    }
-    let lastError = new Error("no answer")
-    const refused = Deferred.makeUnsafe<never, LockBackendError>()
-    const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
-    const tell = (error: unknown) => {
-      const told = sanitized(error)
-      if (!vague.test(told.message) || lastError.message === "no answer") lastError = told
-      // What names several sentinels, or a name that a user chose, has one of them as its cause.
-      if (isRefusedCredentials(sanitized((error as Error).cause ?? error))) Deferred.doneUnsafe(refused, failed(false))
     }
     // An "error" that nobody listens to is printed by the client, address and all.
     const on = (event: string, listener: (error: unknown) => void) => void (client as Redis).on(event, listener)
@@ -263,7 +281,7 @@ const ready = <Client extends Redis | Cluster>(make: () => Client, limits: Limit
       connect()
     })
     yield* Effect.andThen(connected, isCluster(client) ? whole(client, tell) : Effect.void).pipe(
-      Effect.raceFirst(Deferred.await(refused)),
+      Effect.raceFirst(Deferred.await(over)),
       Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => failed(true) })
     )
     let down = false

@@ -146,8 +146,10 @@ export const open: (
 const described = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
   name: server.options.sentinels ? server.options.name! : `${server.options.host}:${server.options.port}`,
   ask: (command, ...args) =>
-    Effect.timeoutOrElse(Effect.tryPromise({ try: () => server.call(command, ...args), catch: fromClient }), {
-      duration: limit,
-      orElse: () => Effect.fail(silent)
-    })
+    // The client would let some commands go before it knows whether it was greeted.
+    Effect.suspend(() =>
+      server.status === "ready"
+        ? Effect.tryPromise({ try: () => server.call(command, ...args), catch: fromClient })
+        : Effect.fail(notSent)
+    ).pipe(Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.fail(silent) }))
 })

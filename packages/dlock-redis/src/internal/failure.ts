@@ -6,7 +6,7 @@ import type { CallFailure } from "./port.ts"
  * script wrote before an error stays written.
  */
 const refusals =
-  /^(NOSCRIPT|LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|NOAUTH|MISCONF)\b/
+  /^(NOSCRIPT|LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|NOAUTH|WRONGPASS|MISCONF)\b/
 
 /** The client's own words for what it did not send. */
 const unsent = /^(Stream|Cluster) isn't (writeable|ready) and enableOfflineQueue/
@@ -21,6 +21,9 @@ const credentials = /\b(WRONGPASS|NOAUTH|NOPERM)\b|invalid (username-)?password|
 export const isReply = (error: Error): boolean =>
   error.name === "ReplyError" || refusals.test(error.message) ||
   /^(ERR|WRONG[A-Z]+|NOPERM|CROSSSLOT) /.test(error.message)
+
+/** The server's own word, which no repetition of the same request changes. */
+export const isFinal = (error: Error): boolean => isReply(error) && !passing.test(error.message)
 
 export const isRefusedCredentials = (error: Error): boolean => credentials.test(error.message)
 

@@ -1,5 +1,6 @@
 import type { Cluster, Redis } from "ioredis"
 import { sanitized } from "./failure.ts"
+import { exacting } from "./greeting.ts"
 import { heard } from "./streams.ts"
 
 interface Address {
@@ -58,11 +59,10 @@ export const followSentinels = (client: Redis): Redis => {
     const all = Array.from(failures, ([sentinel, how]) => `sentinel ${sentinel}${how}`)
     client.emit("sentinelError", new Error(all.join("; "), { cause: error }))
   }
-  const connect = (endpoint: Partial<Address>, options?: object) =>
-    heard(connectToSentinel(endpoint, { ...options, disconnectTimeout })).on(
-      "error",
-      (error) => failed(endpoint, error)
-    )
+  const connect = (endpoint: Partial<Address>, options?: object) => {
+    const tell = (error: unknown) => failed(endpoint, error)
+    return exacting(heard(connectToSentinel(endpoint, { ...options, disconnectTimeout })), tell).on("error", tell)
+  }
 
   const primaryBy = async (endpoint: Partial<Address>): Promise<Primary | undefined> => {
     const sentinel = connect(endpoint)

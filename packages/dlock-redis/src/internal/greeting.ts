@@ -1,0 +1,25 @@
+import type { Redis } from "ioredis"
+
+/**
+ * Leaves a connection whose greeting did not say where and as whom we speak: on which AUTH or SELECT was refused, or had
+ * no answer in time. The client itself prints the one or tells the other, and goes on as whoever and wherever it is.
+ * Nothing of ours has been sent by then, since that waits for the ready check, and nothing is after. What is a refusal of
+ * HELLO ends a connection in the client; of CLIENT it is of no account.
+ */
+export const exacting = <Client extends Redis>(client: Client, refused: (error: unknown) => void): Client => {
+  const watched = (step: "auth" | "select") => {
+    const send = client[step].bind(client) as (...args: ReadonlyArray<unknown>) => Promise<unknown>
+    return (...args: ReadonlyArray<unknown>) => {
+      const { stream } = client
+      const answered = send(...args)
+      answered.catch((error: unknown) => {
+        // Where HELLO is not known, the client says all of it again with AUTH. Without that the ready check fails.
+        if (stream.destroyed || /^NOAUTH\b/.test(String((error as Error).message))) return
+        refused(error)
+        stream.destroy()
+      })
+      return answered
+    }
+  }
+  return Object.assign(client, { auth: watched("auth"), select: watched("select") })
+}
