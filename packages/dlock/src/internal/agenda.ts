@@ -89,7 +89,7 @@ export class Agenda<A extends Item> {
   private arm(at: number): void {
     this.disarm()
     this.timerAt = at
-    const wait = Math.max(1, Math.ceil(at - this.time.now()))
+    const wait = Math.max(1, at - this.time.now())
     this.timer = this.fork(Effect.andThen(this.time.sleep(wait), Effect.sync(() => this.fire())))
   }
 

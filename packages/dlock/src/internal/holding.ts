@@ -75,7 +75,8 @@ export class Holding implements Item, Held {
     this.claim = claim
     this.fencingToken = granted.fencingToken
     this.ttl = granted.ttl
-    this.ttlMillis = Duration.toMillis(granted.ttl)
+    // Whole, as timers are: a deadline between two milliseconds would be noticed after it.
+    this.ttlMillis = Math.floor(Duration.toMillis(granted.ttl))
     this.confirmedAt = fromNanos(granted.confirmedAt)
     this.wallAhead = wallAhead
     this.outer = outer
@@ -96,7 +97,7 @@ export class Holding implements Item, Held {
 
   /** What one renewal may take: short enough for another try before the deadline. */
   get callLimit(): number {
-    return this.ttlMillis / 6
+    return Math.ceil(this.ttlMillis / 6)
   }
 
   /** `sentAt` and `wallAhead` were read before the request was sent that this confirms. */

@@ -10,6 +10,7 @@ export interface Time {
   readonly now: () => number
   /** By how much wall time is ahead of monotonic time, which is `now`. Only differences of it mean anything. */
   readonly wallAhead: (now?: number) => number
+  /** For whole milliseconds, never for less than asked: a timer that is early by a fraction would be set twice. */
   readonly sleep: (millis: number) => Effect.Effect<void>
 }
 
@@ -18,8 +19,12 @@ export const make: Effect.Effect<Time> = Effect.map(Clock.clockWith(Effect.succe
   return {
     now,
     wallAhead: (at = now()) => clock.currentTimeMillisUnsafe() - at,
-    sleep: (millis) => clock.sleep(Duration.millis(millis))
+    sleep: (millis) => clock.sleep(Duration.millis(Math.ceil(millis)))
   }
 })
 
-export const fromNanos = (nanos: bigint): number => Number(nanos) / 1_000_000
+/**
+ * In steps of 1/1024 ms: sums and differences of such numbers are exact, so that the time left until a deadline is a
+ * whole number of milliseconds where it should be, and a timer set for it is not late by a rounding.
+ */
+export const fromNanos = (nanos: bigint): number => Math.floor(Number(nanos) / 1_000_000 * 1024) / 1024
