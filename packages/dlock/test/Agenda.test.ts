@@ -3,6 +3,7 @@ import { Effect, FiberSet } from "effect"
 import { TestClock } from "effect/testing"
 import { Agenda, type Item } from "../src/internal/agenda.ts"
 import * as Time from "../src/internal/time.ts"
+import { withLogs } from "./support.ts"
 
 /** The same numbers for the same seed. */
 const numbers = (seed: number) => () => {
@@ -66,16 +67,19 @@ describe("the agenda", () => {
       })
   )
 
-  it.effect("goes on when what it calls throws", () =>
-    Effect.gen(function*() {
-      let calls = 0
-      const { agenda } = yield* agendaOf((agenda) => {
-        agenda.remove(agenda.peek()!)
-        if (++calls === 1) throw new Error("once")
+  it.effect("goes on when what it calls throws, and says so", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        let calls = 0
+        const { agenda } = yield* agendaOf((agenda) => {
+          agenda.remove(agenda.peek()!)
+          if (++calls === 1) throw new Error("once")
+        })
+        agenda.schedule({ dueAt: 0, slot: -1 }, 10)
+        agenda.schedule({ dueAt: 0, slot: -1 }, 20)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(calls, 2)
+        assert.deepStrictEqual(lines.map((line) => line.level), ["Error"])
       })
-      agenda.schedule({ dueAt: 0, slot: -1 }, 10)
-      agenda.schedule({ dueAt: 0, slot: -1 }, 20)
-      yield* TestClock.adjust("1 second")
-      assert.strictEqual(calls, 2)
-    }))
+    ))
 })

@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import { broken } from "./log.ts"
 import type { Time } from "./time.ts"
 
 /** Something with a next time, kept in an agenda. Both fields are the agenda's to write. */
@@ -107,10 +108,11 @@ export class Agenda<A extends Item> {
     this.firing = true
     try {
       if (this.heap.length > 0 && this.heap[0]!.dueAt <= now) this.onDue(now)
-    } finally {
-      this.firing = false
-      if (this.heap.length > 0) this.arm(this.heap[0]!.dueAt)
+    } catch (defect) {
+      this.fork(broken("A timer", defect))
     }
+    this.firing = false
+    if (this.heap.length > 0) this.arm(this.heap[0]!.dueAt)
   }
 
   private up(item: A): void {

@@ -123,9 +123,11 @@ export class Holding implements Item, Held {
     return this.attempts > 0 && !late ? "Unreachable" : "Stalled"
   }
 
-  lose(reason: LossReason, now: number): void {
+  /** `owed` where the backend may still keep the claim. */
+  lose(reason: LossReason, now: number, owed = reason === "Unreachable" || reason === "Stalled"): void {
     if (this.state !== "held") return
     this.state = "lost"
+    this.owed = owed
     this.loss = new OwnershipLost({
       key: this.key,
       fencingToken: this.fencingToken,

@@ -18,7 +18,7 @@ import { LockStore } from "../LockStore.ts"
 import { acquire } from "./acquire.ts"
 import { Holding, type Keeper, type Restore } from "./holding.ts"
 import { Limits } from "./limits.ts"
-import { logged } from "./log.ts"
+import { broken, logged } from "./log.ts"
 import * as Nesting from "./nesting.ts"
 import { giveBack, withdrawals } from "./release.ts"
 import { Renewals } from "./renewals.ts"
@@ -55,7 +55,6 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       fork(logged(Effect.logWarning(loss.message, loss), holding.key))
       // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
       // but for as long as the guard gap gives the holder to wind down.
-      holding.owed = loss.reason === "Unreachable" || loss.reason === "Stalled"
       // At the earliest after those who wait for the loss have heard of it.
       const gap = holding.owed ? time.sleep(Duration.toMillis(holding.claim.guardGap)) : Effect.yieldNow
       fork(Effect.andThen(gap, forget(holding)))
@@ -170,6 +169,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   yield* store.losses.pipe(
     Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now()))),
+    Effect.catchDefect((defect) => broken("The hearing of losses", defect)),
     Effect.forkScoped
   )
   // Whoever still holds a lock when the locker goes would never hear of its loss.

@@ -4,6 +4,10 @@ import * as Effect from "effect/Effect"
 export const logged = <A, E, R>(effect: Effect.Effect<A, E, R>, key: string): Effect.Effect<A, E, R> =>
   Effect.annotateLogs(effect, { component: "dlock", key })
 
+/** A part of ours that must not fail has failed. What it was about goes on as well as it can, and somebody hears of it. */
+export const broken = (what: string, defect: unknown, key = ""): Effect.Effect<void> =>
+  logged(Effect.logError(`${what} of dlock is broken`, defect), key)
+
 /**
  * Calls back into code that is not ours, such as an observer that a program put on a fiber. What it throws must not keep
  * others from being called.

@@ -6,7 +6,7 @@ import { LockBackendError } from "../LockError.ts"
 import type { LockStore, Renewal } from "../LockStore.ts"
 import { Agenda } from "./agenda.ts"
 import type { Holding } from "./holding.ts"
-import { logged } from "./log.ts"
+import { broken, logged } from "./log.ts"
 import { fromNanos, type Time } from "./time.ts"
 
 /**
@@ -52,6 +52,14 @@ export class Renewals {
 
   private renewDue(now: number): void {
     const due: Array<Holding> = []
+    try {
+      this.sendDue(due, now)
+    } catch (defect) {
+      this.giveUp(due, defect)
+    }
+  }
+
+  private sendDue(due: Array<Holding>, now: number): void {
     for (let next = this.agenda.peek(); next !== undefined; next = this.agenda.peek()) {
       if (next.dueAt - next.slack > now) break
       this.agenda.remove(next)
@@ -63,7 +71,17 @@ export class Renewals {
     }
     // One call waits no longer than its shortest lease allows, so leases of like lengths go together.
     for (const alike of Map.groupBy(due, ({ callLimit }) => Math.floor(Math.log2(callLimit))).values()) {
-      this.fork(this.renew(alike))
+      this.fork(Effect.catchDefect(this.renew(alike), (defect) => Effect.sync(() => this.giveUp(alike, defect))))
+    }
+  }
+
+  /** What cannot be renewed for a fault of ours ends at once, rather than in silence at its deadline. */
+  private giveUp(holdings: ReadonlyArray<Holding>, defect: unknown): void {
+    this.fork(broken(`The renewal of ${holdings.length} locks`, defect, holdings[0]?.key))
+    for (const holding of holdings) {
+      holding.underWay?.openUnsafe()
+      holding.underWay = undefined
+      holding.lose("Revoked", this.time.now(), true)
     }
   }
 

@@ -34,14 +34,27 @@ const Checked = Schema.Struct({
   holder: StoreOptions.optional(problemOfHolder)
 })
 
-/** Bad options are the same typed error as bad configuration. */
-export const parse = (options: Options = {}): Effect.Effect<Settings, Config.ConfigError> =>
-  Effect.map(StoreOptions.check(Checked, options), () => ({
+/** What an old runtime lacks, whose absence would be met no earlier than at the first renewal. */
+const absent = (): string | undefined =>
+  Object.entries({
+    "Map.groupBy": Map.groupBy,
+    "Array.prototype.toSorted": Array.prototype.toSorted,
+    "String.prototype.isWellFormed": String.prototype.isWellFormed
+  }).find(([, needed]) => typeof needed !== "function")?.[0]
+
+/** Bad options are the same typed error as bad configuration, and so is a runtime that cannot run this. */
+export const parse = (options: Options = {}): Effect.Effect<Settings, Config.ConfigError> => {
+  const name = absent()
+  if (name !== undefined) {
+    return Effect.fail(StoreOptions.problem(`This runtime has no ${name}: dlock needs Node.js 22.19, or one as new`))
+  }
+  return Effect.map(StoreOptions.check(Checked, options), () => ({
     prefix: options.prefix ?? "dlock:",
     ttl: Duration.fromInputUnsafe(options.defaultTtl ?? "30 seconds"),
     guardGap: options.guardGap === undefined ? undefined : Duration.fromInputUnsafe(options.guardGap),
     holder: options.holder ?? Holder.ofThisProcess()
   }))
+}
 
 /** The variables that every backend reads. An absent one leaves the default. */
 export const fromConfig: Effect.Effect<Settings, Config.ConfigError> = Effect.flatMap(
