@@ -4,7 +4,7 @@ import { Locker, LockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
 import type { Port } from "../src/internal/port.ts"
 import * as Store from "../src/internal/store.ts"
-import { plainClaim, plainSettings, silentPort } from "./model/port.ts"
+import { plainClaim, plainSettings, replied, silentPort } from "./model/port.ts"
 
 /** A server that grants everything, and replicas of which none has anything for a while. */
 const setting = Effect.gen(function*() {
@@ -14,15 +14,17 @@ const setting = Effect.gen(function*() {
   const ids: { readonly acquire: Array<string>; readonly leave: Array<string> } = { acquire: [], leave: [] }
   const port: Port = {
     ...silentPort,
-    run: (script, args) =>
+    run: (script, args, tally) =>
       Effect.suspend(() => {
         const { id } = args as { readonly id: string }
         if (script.name === "acquire") ids.acquire.push(id)
         if (script.name === "leave") ids.leave.push(id)
-        const reply = { sentAt: clock.monotonicTimeNanosUnsafe() }
-        const value = script.name === "leave" ? { _tag: "Released" } : { _tag: "Granted", token: 7n }
+        const value = script.name === "leave" ? { _tag: "Released", more: false } : { _tag: "Granted", token: 7n }
         // A leave that is stuck in the network: it may run at any later time.
-        return Effect.as(script.name === "leave" ? Deferred.await(left) : Effect.void, { ...reply, value } as never)
+        return Effect.as(
+          script.name === "leave" ? Deferred.await(left) : Effect.void,
+          replied(clock, tally, value as never)
+        )
       }),
     replicated: () => Effect.sync(() => ({ value: true as never, replicas: replicas.present }))
   }

@@ -8,7 +8,7 @@ import * as Store from "../src/internal/store.ts"
 import { plainSettings, silentPort } from "./model/port.ts"
 
 const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: false }
-const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
+const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder, more: false }
 
 describe("a grant that is read too late to be believed", () => {
   it.effect("is asked for once more, and does not answer for the place in the queue that it then gets", () =>

@@ -7,7 +7,7 @@ import * as Store from "../src/internal/store.ts"
 import { plainClaim, plainSettings, silentPort } from "./model/port.ts"
 
 const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: false }
-const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
+const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder, more: false }
 
 // Found by the simulation: a lock that was handed on without a queue stood free until the next refresh.
 describe("a call to ask at once", () => {
@@ -34,7 +34,7 @@ describe("a call to ask at once", () => {
       const asking = yield* Effect.forkChild(store.request(plainClaim, "queue"), { startImmediately: true })
       if (name === "refresh") {
         yield* Fiber.join(asking)
-        yield* TestClock.adjust("1 second")
+        yield* TestClock.adjust("2 seconds")
       }
       const before = sent.filter((other) => other === "refresh").length
       yield* TestClock.adjust("1 millis")

@@ -434,7 +434,7 @@ describe("errors", () => {
       )
       assert.deepStrictEqual(
         await run(client, Scripts.leave, { names, id: a, mark: false, interop: false }),
-        { _tag: "Released" }
+        { _tag: "Released", more: false }
       )
       assert.strictEqual((await inspect(names)).holders[0]?.id, b)
     } finally {

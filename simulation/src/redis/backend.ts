@@ -1,8 +1,8 @@
 import * as Effect from "effect/Effect"
-import { runner } from "../../../packages/dlock-redis/src/internal/call.ts"
-import { Pending } from "../../../packages/dlock-redis/src/internal/pending.ts"
+import { notSent } from "../../../packages/dlock-redis/src/internal/failure.ts"
 import type { Port } from "../../../packages/dlock-redis/src/internal/port.ts"
 import * as Store from "../../../packages/dlock-redis/src/internal/store.ts"
+import { Window } from "../../../packages/dlock-redis/src/internal/window.ts"
 import type { Backend } from "../backend.ts"
 import type { Plan } from "../plan.ts"
 import { Random } from "../random.ts"
@@ -38,26 +38,36 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         connection.onMessage = onMessage
         connections.push(connection)
         inboxes.push(inbox)
-        const pending = new Pending(callLimit, {
-          time: {
+        const window = new Window({
+          isReady: () => connection.ready,
+          whyNotReady: () => notSent,
+          send: (command, program, call) => connection.send(command, program, call)
+        }, {
+          clock: process.clock,
+          longest: callLimit,
+          timers: {
             now: () => process.monotonic() / 1_000,
-            after: (ms, run) => process.timer(ms, run)
+            after: (ms, run) => process.timer(ms, run),
+            afterReading: (run) => void process.timer(0, run)
           }
         })
         let left: () => void = () => {}
         connection.onClose = () => {
-          pending.lost()
+          window.lose()
           left()
         }
         const port: Port = {
-          run: runner(process.clock, {
-            ready: () => connection.ready,
-            send: (command, program, call) => connection.send(command, program, call)
-          }, pending),
+          run: window.run,
           slotted: false,
           inbox: inbox.name,
           onMessage: (listener) => void (inbox.onMessage = listener),
-          onReconnect: (listener) => void (connection.onReconnect = inbox.onReconnect = listener),
+          onReconnect: (listener) => {
+            inbox.onReconnect = listener
+            connection.onReconnect = () => {
+              window.open()
+              listener()
+            }
+          },
           onLeft: (listener) => void (left = listener),
           probe: Effect.callback((resume) => {
             const stop = inbox.probe(() => resume(Effect.void))
@@ -69,7 +79,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         yield* Effect.addFinalizer(() =>
           Effect.sync(() => {
             connection.close()
-            pending.close()
+            window.close()
             inbox.close()
           })
         )

@@ -1,25 +1,22 @@
-import type { Claim, Granted } from "effect-dlock/LockStore"
-import * as Latch from "effect/Latch"
+import type { Claim } from "effect-dlock/LockStore"
 import { Entry } from "./entry.ts"
 import { type Names, names } from "./names.ts"
-import type { Holder, Queued } from "./scripts.ts"
-import { Waiting } from "./waiting.ts"
 
-/** The claims of this process, from the first request of each to its end, and when something changed about them. */
+/** The claims of this process, from the first request of each until the server has answered its leave. */
 export class Claims {
   // No map: what its table has lost stays reachable from older tables, and outlives the young generation with all it
   // leads to. At the pace of sections that is most of the collector's work.
   private readonly entries: Record<string, Entry> = Object.create(null)
-  readonly waiting: Waiting
-  /** Opens when those who wait must be looked at before `sleepsUntil`. */
-  readonly stirred = Latch.makeUnsafe()
-  /** Milliseconds of monotonic time. */
-  sleepsUntil = Infinity
   private readonly keyPrefix: string
+  /** Claims whose leave was not answered, and until when they are known. */
+  private readonly unanswered = new Map<Entry, number>()
+  /** Claims that were left lately, after they had been queued. */
+  private left = new Set<string>()
+  private leftBefore = new Set<string>()
+  private turnsAt = 0
 
-  constructor(keyPrefix: string, retryInterval: number) {
+  constructor(keyPrefix: string) {
     this.keyPrefix = keyPrefix
-    this.waiting = new Waiting(retryInterval)
   }
 
   find(id: string): Entry | undefined {
@@ -34,68 +31,40 @@ export class Claims {
     return this.find(claim.id)?.names ?? names(this.keyPrefix + claim.key)!
   }
 
-  asked(claim: Claim, now: bigint): Entry {
-    let entry = this.find(claim.id)
-    if (entry === undefined) {
-      entry = new Entry(claim, this.namesOf(claim))
-      this.entries[claim.id] = entry
-    }
-    entry.asked(now)
+  /** The entry of a claim that is to be asked for. */
+  ask(claim: Claim): Entry {
+    const entry = this.find(claim.id)
+    if (entry === undefined) return this.entries[claim.id] = new Entry(claim, this.namesOf(claim))
+    entry.ask()
     return entry
   }
 
-  isQueued(entry: Entry, sentAt: bigint, { floor, holder, length, place }: Queued): void {
-    entry.isQueued(sentAt, floor, { holder: labelOf(holder), place, waiting: length })
-    if (entry.state !== "queued") return
-    this.waiting.schedule(entry, toMillis(sentAt), holder)
-    this.waiting.add(entry)
-    if (entry.refreshAt < this.sleepsUntil) this.stirred.openUnsafe()
-  }
-
-  isGranted(entry: Entry, token: bigint, sentAt: bigint): Granted {
-    this.noLongerWaits(entry)
-    return entry.isGranted(token, sentAt)
-  }
-
-  /** It has been granted, which counts when it is confirmed. */
-  isConfirming(entry: Entry): void {
-    this.noLongerWaits(entry)
-    entry.state = "confirming"
-  }
-
-  /** It is to be left: nothing that comes for it from now on is for us. */
-  leave(entry: Entry): void {
-    entry.state = "leaving"
-    this.noLongerWaits(entry)
-  }
-
-  /** It has been left. */
-  end(entry: Entry): void {
-    this.leave(entry)
+  /** It has been left, at `now`. A push for it may still be under way for a moment. */
+  end(entry: Entry, now: number): void {
     delete this.entries[entry.claim.id]
-  }
-
-  /** Has every waiting claim, or every one of a lock, ask at once; one that has just asked, once it has its answer. */
-  hurry(now: number, lock?: string): void {
-    for (const entry of this.all()) {
-      if (lock !== undefined && entry.names.lock !== lock) continue
-      entry.hurriedAt = now
-      entry.refreshAt = Math.min(entry.refreshAt, now)
+    if (!entry.wasQueued) return
+    if (now >= this.turnsAt) {
+      this.leftBefore = now < this.turnsAt + rememberedFor ? this.left : new Set()
+      this.left = new Set()
+      this.turnsAt = now + rememberedFor
     }
-    this.stirred.openUnsafe()
+    this.left.add(entry.claim.id)
   }
 
-  /** A server was left that may know of any of these. */
-  isLeft(): void {
-    for (const entry of this.all()) entry.isKnownElsewhere = true
+  hasLeft(id: string): boolean {
+    return this.left.has(id) || this.leftBefore.has(id)
   }
 
-  private noLongerWaits(entry: Entry): void {
-    if (this.waiting.remove(entry)) this.stirred.openUnsafe()
+  /** Its leave was not answered, and may not be asked again: it is known until the server has forgotten it too. */
+  endLater(entry: Entry, until: number, now: number): void {
+    this.unanswered.set(entry, until)
+    for (const [oldest, over] of this.unanswered) {
+      if (over > now) break
+      this.unanswered.delete(oldest)
+      this.end(oldest, now)
+    }
   }
 }
 
-export const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000
-
-export const labelOf = (holder: Holder | undefined): string | undefined =>
-  holder === undefined || holder.foreign ? undefined : holder.label
+/** Milliseconds for which a push may be under way to a claim that has been left, at least. */
+const rememberedFor = 5_000

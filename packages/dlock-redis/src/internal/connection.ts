@@ -4,18 +4,19 @@ import type * as Config from "effect/Config"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import type { Redis } from "ioredis"
-import { decoded, runner } from "./call.ts"
+import type { Cluster, Redis } from "ioredis"
 import { connect, connectSubscriber, isCluster, library, type Limits } from "./clients.ts"
 import * as Command from "./command.ts"
 import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
-import { gathering, lookingAround } from "./outgoing.ts"
-import { Pending } from "./pending.ts"
+import { gathering } from "./outgoing.ts"
 import { lacking } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
+import { decoded } from "./reply.ts"
 import type { Target } from "./target.ts"
+import { Window } from "./window.ts"
 
 /** A channel of this process alone. */
 export const newInbox = (): string => `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
@@ -72,39 +73,40 @@ export const open: (
         subscriber.disconnect(true)
       })
     subscriber.on("ready", () => void listenAgain())
-    const pending = new Pending(
-      options.callLimit,
-      isCluster(commands) ? {} : { onSilence: () => commands.disconnect(true) }
-    )
-    yield* Effect.addFinalizer(() => Effect.sync(() => pending.close()))
+    const together = gathering(commands, () => window.isBusy)
+    // A node that does not answer may have been replaced, and one that is silent sends nobody elsewhere: so the client is
+    // made to look. What it finds to have left the cluster it disconnects, and no answer that comes late from there counts.
+    const lookAround = (client: Redis | Cluster) => {
+      if (isCluster(client)) client.refreshSlotsCache()
+    }
+    const window = new Window({
+      isReady: () => commands.status === "ready",
+      whyNotReady: () => notSent,
+      send: (name, program, call) => {
+        together()
+        return isCluster(commands)
+          // It may be of another copy of the client's package than ours, with commands of another kind.
+          ? commands[name](program, call.keys.length, ...call.keys, ...call.args)
+          : commands.sendCommand(commandOf(name, program, call)) as Promise<unknown>
+      }
+    }, {
+      clock,
+      longest: options.callLimit,
+      ...(isCluster(commands)
+        ? { onDoubt: () => lookAround(commands) }
+        : { onSilence: () => commands.disconnect(true) })
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
+    commands.on("ready", () => window.open()).on("close", () => window.lose())
     if (isCluster(commands)) {
       // One that is promoted has long been a node, and is connected to only then.
       const watch = (node: Redis) => void node.on("ready", missed)
       commands.nodes().forEach(watch)
       commands.on("+node", watch).on("-node", left)
-    } else {
-      commands.on("ready", missed).on("close", () => {
-        left()
-        pending.lost()
-      })
-    }
+    } else commands.on("ready", missed).on("close", left)
 
-    const watched = lookingAround(commands)
-    const confirmed = confirming && lookingAround(confirming)
-    const together = gathering(commands, () => pending.size > 1)
     return {
-      run: runner(clock, {
-        ready: () => commands.status === "ready",
-        send: (name, program, call) => {
-          together()
-          return watched(
-            isCluster(commands)
-              // It may be of another copy of the client's package than ours, with commands of another kind.
-              ? commands[name](program, call.keys.length, ...call.keys, ...call.args)
-              : commands.sendCommand(commandOf(name, program, call)) as Promise<unknown>
-          )
-        }
-      }, pending),
+      run: window.run,
       slotted: isCluster(commands),
       inbox,
       onMessage: (listener) => void messageListeners.push(listener),
@@ -124,19 +126,17 @@ export const open: (
           const { args: argv, keys } = script.encode(args)
           const [wrote, waited] = yield* Effect.tryPromise({
             try: () =>
-              confirmed!(
-                confirming.pipeline([
-                  ["eval", script.lua, keys.length, ...keys, ...argv],
-                  ["wait", replicas, Math.ceil(limit)]
-                ]).exec().then((results) =>
-                  results!.map(([error, value]) => {
-                    if (error !== null) throw error
-                    return value
-                  })
-                )
+              confirming.pipeline([
+                ["eval", script.lua, keys.length, ...keys, ...argv],
+                ["wait", replicas, Math.ceil(limit)]
+              ]).exec().then((results) =>
+                results!.map(([error, value]) => {
+                  if (error !== null) throw error
+                  return value
+                })
               ),
             catch: fromClient
-          })
+          }).pipe(Effect.onExit((exit) => Effect.sync(() => Exit.isFailure(exit) && lookAround(confirming))))
           return yield* decoded(script, wrote, (value) => ({ value, replicas: Number(waited) }))
         })
     }

@@ -7,12 +7,12 @@ import * as Latch from "effect/Latch"
 import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { decoded, runner } from "./call.ts"
 import type { Limits } from "./clients.ts"
 import { newInbox } from "./connection.ts"
 import { fromClient, notConnected, silent } from "./failure.ts"
-import { Pending } from "./pending.ts"
 import type { Ask, Port } from "./port.ts"
+import { decoded } from "./reply.ts"
+import { Window } from "./window.ts"
 
 /**
  * A port over the Redis that a program already has as an Effect service. How its connections behave is that client's:
@@ -59,19 +59,19 @@ export const open: (
   yield* FiberHandle.run(subscription, listen)
   yield* Effect.timeoutOption(listening.await, limits.connectTimeout)
 
-  const pending = new Pending(limits.callLimit)
-  yield* Effect.addFinalizer(() => Effect.sync(() => pending.close()))
-  const run = runner(clock, {
-    ready: () => true,
+  const window = new Window({
+    isReady: () => true,
+    whyNotReady: () => silent,
     send: (command, program, { args, keys }) =>
       promise(
         redis.send(command.toUpperCase(), program, String(keys.length), ...keys, ...args).pipe(
           Effect.mapError((error) => error.cause)
         )
       )
-  }, pending)
+  }, { clock, longest: limits.callLimit })
+  yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
   return {
-    run,
+    run: window.run,
     slotted: false,
     inbox,
     onMessage: (listener) => void messageListeners.push(listener),

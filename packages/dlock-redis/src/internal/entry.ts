@@ -17,7 +17,6 @@ import type { Tally } from "./port.ts"
 export class Entry implements Tally {
   readonly claim: Claim
   readonly names: Names
-  unanswered = 0
   /**
    * `confirming`: granted, which counts when enough replicas have it. `leaving`: to be left, from the decision to the
    * server's answer; whatever comes for it meanwhile is not for us, and it is not asked for again.
@@ -25,14 +24,22 @@ export class Entry implements Tally {
   state: "asking" | "queued" | "confirming" | "held" | "leaving" = "asking"
   /** Known to a server that was left since. What that one grants must not be believed, and a push does not say by whom. */
   isKnownElsewhere = false
-  ahead: Ahead = alone
-  /** Milliseconds of monotonic time; set while it is queued. */
-  refreshAt = Infinity
-  /** Milliseconds: when there was last reason to ask at once. An answer to what was sent before does not settle it. */
-  hurriedAt = -Infinity
+  /** A push for it may be under way for as long as anybody may know of its place. */
+  wasQueued = false
+  /** Its place in the queue, counted as its group counts; absent while it has none. */
+  place: number | undefined
+  /** Milliseconds of monotonic time at which its place must be kept alive. */
+  keepAt = Infinity
+  /** What stood before it when it ceased to wait. */
+  last: Ahead | undefined
   /** When the last request was sent that the server answered with a place. */
   confirmedAt = 0n
 
+  /** Requests that were sent, and of which it is not known whether they have run. */
+  private unanswered = 0
+  private hasRun = false
+  private underWay = 0
+  private whenNoneIsUnderWay: (() => void) | undefined
   private outcome: Deferred.Deferred<Granted | Gone, LockBackendError> | undefined
   private given: Granted | undefined
   private firstSentAt: bigint | undefined
@@ -43,11 +50,52 @@ export class Entry implements Tally {
     this.names = names
   }
 
-  /** Before each request; what a grant counts from that overtakes the answer to the first. */
-  asked(now: bigint): void {
-    this.firstSentAt ??= now
+  /** A server may yet come to know of it, after it was left: it must find the claim cancelled. */
+  get isInDoubt(): boolean {
+    return this.unanswered > 0
+  }
+
+  /** No server has ever heard of it, nor will. */
+  get isUnheardOf(): boolean {
+    return this.unanswered === 0 && !this.hasRun
+  }
+
+  sent(at: bigint): void {
+    // What a grant counts from that overtakes the answer to the first.
+    this.firstSentAt ??= at
+    this.unanswered++
+    this.underWay++
+  }
+
+  answered(hasRun: boolean): void {
+    this.unanswered--
+    if (hasRun) this.hasRun = true
+  }
+
+  ended(): void {
+    if (--this.underWay > 0) return
+    this.whenNoneIsUnderWay?.()
+    this.whenNoneIsUnderWay = undefined
+  }
+
+  /** Whether every request has its answer, or will have none. */
+  get isSettled(): boolean {
+    return this.underWay === 0
+  }
+
+  get settled(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      const before = this.whenNoneIsUnderWay
+      this.whenNoneIsUnderWay = () => {
+        before?.()
+        resume(Effect.void)
+      }
+    })
+  }
+
+  /** Asked for again after a grant: that one came too late to be believed, and must not answer for the next. */
+  ask(): void {
     if (this.state !== "held") return
-    // Asked for again after a grant: that one came too late to be believed, and must not answer for the next.
     this.state = "asking"
     this.outcome = undefined
     this.given = undefined
@@ -62,14 +110,15 @@ export class Entry implements Tally {
     return this.outcome
   }
 
-  /** An answer said "still queued". An old one, or one about a claim that is held by now, says nothing. */
-  isQueued(sentAt: bigint, floor: bigint, ahead: Ahead): void {
-    if (this.state !== "asking" && this.state !== "queued") return
+  /** Takes in an answer that said "still queued". False for an old one, or about a claim that is held by now. */
+  queue(sentAt: bigint, floor: bigint): boolean {
+    if (this.state !== "asking" && this.state !== "queued") return false
     this.state = "queued"
-    if (this.base !== undefined && this.base.sentAt > sentAt) return
+    this.wasQueued = true
+    if (this.base !== undefined && this.base.sentAt > sentAt) return false
     this.base = { sentAt, floor }
     this.confirmedAt = sentAt
-    this.ahead = ahead
+    return true
   }
 
   /** From when a pushed grant counts; `undefined` where it is too old to be believed. */
@@ -79,12 +128,17 @@ export class Entry implements Tally {
     return now < sentAt + Duration.toNanosUnsafe(this.claim.ttl) ? sentAt : undefined
   }
 
-  isGranted(fencingToken: bigint, confirmedAt: bigint): Granted {
+  grant(fencingToken: bigint, confirmedAt: bigint): Granted {
     this.state = "held"
     this.given = { _tag: "Granted", fencingToken, ttl: this.claim.ttl, confirmedAt }
     if (this.outcome !== undefined) Deferred.doneUnsafe(this.outcome, Effect.succeed(this.given))
     return this.given
   }
+
+  /** Its wait ends without a grant. */
+  end(outcome: Effect.Effect<Gone, LockBackendError>): void {
+    Deferred.doneUnsafe(this.granted, outcome)
+  }
 }
 
-const alone: Ahead = { holder: undefined, place: 0, waiting: 1 }
+export const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000

@@ -19,9 +19,14 @@ export interface CallFailure {
   readonly cause: Error
 }
 
-/** Requests of one claim that were sent and of which it is not known whether they have run. */
+/** What becomes of the requests of one claim, told as it happens. */
 export interface Tally {
-  unanswered: number
+  /** One is given to the socket, at this monotonic time. */
+  sent(at: bigint): void
+  /** Its reply has come, in time or not. What was refused has not run. */
+  answered(hasRun: boolean): void
+  /** Its reply has come, or is not waited for any more. */
+  ended(): void
 }
 
 /** Runs a command on a server outside any script. */

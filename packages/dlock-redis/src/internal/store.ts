@@ -17,14 +17,15 @@ import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { chunks } from "./chunks.ts"
-import { Claims, labelOf, toMillis } from "./claims.ts"
-import type { Entry } from "./entry.ts"
+import { Claims } from "./claims.ts"
+import { type Entry, toMillis } from "./entry.ts"
 import { backendError, silent } from "./failure.ts"
+import { labelOf } from "./group.ts"
 import { type Names, names } from "./names.ts"
 import type { CallFailure, Port } from "./port.ts"
 import * as Replicas from "./replicas.ts"
 import * as Scripts from "./scripts.ts"
-import * as Upkeep from "./upkeep.ts"
+import * as Waiting from "./waiting.ts"
 
 export interface StoreOptions {
   /** Stands before every name, as the client's own `keyPrefix` would. */
@@ -47,34 +48,22 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const { interop, waitReplicas } = options
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
-  const claims = new Claims(options.keyPrefix, options.retryInterval)
-
-  const leave = (names: Names, id: string, mark: boolean, limit?: number) =>
-    port.run(Scripts.leave, { names, id, mark, interop }, undefined, limit)
-
-  /** Ends a claim that nobody waits for, without anybody waiting for that. */
-  const leaveBehind = (names: Names, id: string, mark: boolean): void => {
-    fork(Effect.ignore(Effect.timeoutOption(leave(names, id, mark), options.callLimit)))
-  }
-
-  /** Its id is over. A request that may yet run must find it cancelled. */
-  const forget = (entry: Entry): void => {
-    claims.end(entry)
-    if (entry.unanswered > 0) leaveBehind(entry.names, entry.claim.id, true)
-  }
+  const claims = new Claims(options.keyPrefix)
+  const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
       // Its leave may run at any time, and would end what this grants.
       if (claims.find(claim.id)?.state === "leaving") return Effect.succeed<Answer>({ _tag: "Gone" })
-      const entry = claims.asked(claim, clock.monotonicTimeNanosUnsafe())
-      const limit = callLimit(claim) - (waitReplicas === 0 ? 0 : Replicas.limitOf(claim))
+      const entry = claims.ask(claim)
+      const longest = mode === "try" ? Math.min(callLimit(claim), tryLimit) : callLimit(claim)
+      const limit = longest - (waitReplicas === 0 ? 0 : Replicas.limitOf(claim))
       return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(entry, mode), entry, limit), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
         onSuccess: ({ sentAt, value }) =>
           waitReplicas === 0 || value._tag !== "Granted"
             ? Effect.succeed(answer(entry, sentAt, value))
-            : confirmed(entry, value.token, sentAt)
+            : confirm(entry, value.token, sentAt)
       })
     })
 
@@ -93,83 +82,122 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const answer = (entry: Entry, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
     switch (reply._tag) {
       case "Granted":
-        return claims.isGranted(entry, reply.token, sentAt)
+        return entry.grant(reply.token, sentAt)
       case "Queued":
-        claims.isQueued(entry, sentAt, reply)
+        waiting.place(entry, sentAt, reply)
+        if (reply.more) waiting.moveOn(entry.names)
         return {
           _tag: "Queued",
-          place: entry.ahead.place,
-          ahead: () => entry.ahead,
+          place: reply.place,
+          ahead: () => waiting.aheadOf(entry),
           granted: Deferred.await(entry.granted)
         }
       case "Busy":
-        forget(entry)
+        giveUp(entry)
         return { _tag: "Busy" }
       case "Mismatch":
-        forget(entry)
+        giveUp(entry)
         return { _tag: "CapacityMismatch" }
       case "Cancelled":
-        forget(entry)
+        giveUp(entry)
         return { _tag: "Gone" }
     }
   }
 
-  /** A grant that too few replicas have is given back. */
-  const confirmed = (entry: Entry, token: bigint, sentAt: bigint): Effect.Effect<Answer> => {
-    claims.isConfirming(entry)
+  /** A grant counts when enough replicas have it; else it is given back. */
+  const confirm = (entry: Entry, token: bigint, sentAt: bigint): Effect.Effect<Answer> => {
+    entry.state = "confirming"
     return Effect.map(Replicas.confirm(port, waitReplicas, entry, token), (enough): Answer => {
-      if (enough) return claims.isGranted(entry, token, sentAt)
-      giveBack(entry)
+      // Whoever asked may have given up, and left it.
+      if (entry.state !== "confirming") return { _tag: "Gone" }
+      if (enough) return entry.grant(token, sentAt)
+      leaveBehind(entry)
       return Replicas.tooFew(waitReplicas)
     })
   }
 
-  /** Leaves a claim that nobody waits for. Until the server has answered it is known as one that is leaving. */
-  const giveBack = (entry: Entry): void => {
-    claims.leave(entry)
+  /** A waiting claim was granted. */
+  const grant = (entry: Entry, token: bigint, sentAt: bigint): void => {
+    waiting.remove(entry)
+    if (waitReplicas === 0) return void entry.grant(token, sentAt)
+    fork(Effect.map(confirm(entry, token, sentAt), (answer) => {
+      if (answer._tag === "Gone" && answer.error !== undefined) entry.end(Effect.succeed(answer))
+    }))
+  }
+
+  /** Neither held nor queued. A request that may yet run must find it cancelled. */
+  const giveUp = (entry: Entry): void => {
+    if (entry.isInDoubt) leaveBehind(entry)
+    else claims.end(entry, now())
+  }
+
+  const lose = (entry: Entry): void => {
+    waiting.remove(entry)
+    giveUp(entry)
+    entry.end(Effect.succeed({ _tag: "Gone" }))
+  }
+
+  /**
+   * The one way in which a claim ends that a server may know. From here on it is leaving: it is not asked for again, and
+   * what still comes for it is not for us. It is left behind its own request, whose answer tells that no other comes
+   * after; where that answer is lost, with a mark.
+   */
+  const leave = (entry: Entry, limit?: number): Effect.Effect<Scripts.LeaveReply, CallFailure> => {
     const { claim, names } = entry
+    entry.state = "leaving"
+    waiting.remove(entry)
+    const sent = Effect.suspend((): Effect.Effect<{ readonly value: Scripts.LeaveReply }, CallFailure> => {
+      if (entry.isUnheardOf) return unheardOf
+      return port.run(Scripts.leave, { names, id: claim.id, mark: entry.isInDoubt, interop }, undefined, limit)
+    })
+    return Effect.matchEffect(entry.isSettled ? sent : Effect.andThen(entry.settled, sent), {
+      onFailure: (failure) => {
+        claims.endLater(entry, now() + Duration.toMillis(claim.ttl) + Duration.toMillis(claim.guardGap), now())
+        return Effect.fail(failure)
+      },
+      onSuccess: ({ value }) => {
+        claims.end(entry, now())
+        if (value.more) waiting.moveOn(names)
+        return Effect.succeed(value)
+      }
+    })
+  }
+
+  /** The same for a claim that nobody waits for. */
+  const leaveBehind = (entry: Entry): void => {
+    const { claim } = entry
     fork(
-      Effect.suspend(() => leave(names, claim.id, entry.unanswered > 0)).pipe(
+      leave(entry).pipe(
         Effect.retry({ while: ({ retryable }) => retryable, schedule: Schedule.spaced(leaveAgainAfter) }),
         Effect.timeoutOption(Duration.sum(claim.ttl, claim.guardGap)),
-        Effect.ignore,
-        Effect.andThen(Effect.sync(() => claims.end(entry)))
+        Effect.ignore
       )
     )
   }
 
-  /** A waiting claim was granted. With replicas to wait for, it is told so when they have the grant. */
-  const isGranted = (entry: Entry, token: bigint, sentAt: bigint): void => {
-    if (waitReplicas === 0) return void claims.isGranted(entry, token, sentAt)
-    claims.isConfirming(entry)
-    fork(Effect.map(Replicas.confirm(port, waitReplicas, entry, token), (enough) => {
-      if (entry.state !== "confirming") return
-      if (enough) return void claims.isGranted(entry, token, sentAt)
-      giveBack(entry)
-      Deferred.doneUnsafe(entry.granted, Effect.succeed(Replicas.tooFew(waitReplicas)))
-    }))
-  }
-
-  const isGone = (entry: Entry): void => {
-    forget(entry)
-    Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" }))
+  /** A late ghost, or somebody else's joke: either way nobody here will ever release it. */
+  const leaveGhost = (id: string, names: Names): void => {
+    fork(Effect.ignore(port.run(Scripts.leave, { names, id, mark: true, interop })))
   }
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
-      const names = claims.namesOf(claim)
       const entry = claims.find(claim.id)
-      // A claim that is not known any more may have been asked for; better a mark too many.
-      const mark = entry === undefined || entry.unanswered > 0
-      if (entry !== undefined) claims.end(entry)
-      return Effect.matchEffect(leave(names, claim.id, mark, callLimit(claim)), {
+      const left = entry === undefined
+        // It is not known any more, and may have been asked for; better a mark too many.
+        ? Effect.map(
+          port.run(Scripts.leave, { names: claims.namesOf(claim), id: claim.id, mark: true, interop }),
+          ({ value }) => value
+        )
+        : leave(entry, callLimit(claim))
+      return Effect.matchEffect(left, {
         onFailure: (failure) => Effect.fail(backendError("release")(failure)),
-        onSuccess: ({ value }) => {
-          if (value._tag === "Released") return Effect.succeed("released")
-          if (entry !== undefined) {
-            entry.ahead = { holder: labelOf(value.holder), place: entry.ahead.place, waiting: value.length + 1 }
+        onSuccess: (reply) => {
+          if (reply._tag === "Released") return Effect.succeed("released")
+          if (entry?.last !== undefined) {
+            entry.last = { holder: labelOf(reply.holder), place: entry.last.place, waiting: reply.length + 1 }
           }
-          return Effect.succeed(value._tag === "Cancelled" ? "cancelled" : "notHeld")
+          return Effect.succeed(reply._tag === "Cancelled" ? "cancelled" : "notHeld")
         }
       })
     })
@@ -190,7 +218,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         value.map((reply, index): Renewal => {
           if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
           const entry = claims.find(held[index]!.claim.id)
-          if (entry !== undefined) forget(entry)
+          if (entry !== undefined) giveUp(entry)
           return { _tag: reply === "expired" ? "Gone" : "Replaced" }
         })
     )
@@ -235,19 +263,15 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   const hear = (message: string): void => {
     const push = Scripts.decodePush(message)
-    if (push === undefined) return
-    if (push._tag === "Wake") return claims.hurry(toMillis(clock.monotonicTimeNanosUnsafe()), push.lock)
+    const lock = push && names(push.lock)
+    if (push === undefined || lock === undefined) return
+    if (push._tag === "Wake") return waiting.hurry(lock)
     const entry = claims.find(push.id)
-    if (entry === undefined) {
-      // A late ghost, or somebody else's joke: either way nobody here will ever release it.
-      const lock = names(push.lock)
-      return lock === undefined ? undefined : leaveBehind(lock, push.id, true)
-    }
+    if (entry === undefined) return claims.hasLeft(push.id) ? undefined : leaveGhost(push.id, lock)
     if (entry.state !== "asking" && entry.state !== "queued") return
     const sentAt = entry.isKnownElsewhere ? undefined : entry.baseOf(push.token, clock.monotonicTimeNanosUnsafe())
-    if (sentAt !== undefined) return isGranted(entry, push.token, sentAt)
-    entry.refreshAt = 0
-    claims.stirred.openUnsafe()
+    if (sentAt !== undefined) grant(entry, push.token, sentAt)
+    else waiting.hurryOne(entry)
   }
 
   // Those who still wait when the store goes would never hear of it. They withdraw by themselves; the same once more,
@@ -256,29 +280,35 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     const left = claims.all().filter(({ state }) => state !== "held")
     const cause = new Error("the store has been closed")
     const failed = Effect.fail(new LockBackendError({ operation: "wait", retryable: false, cause }))
-    for (const entry of left) Deferred.doneUnsafe(entry.granted, failed)
+    for (const entry of left) entry.end(failed)
     return Effect.timeoutOption(
-      Effect.forEach(
-        left,
-        ({ claim, names, unanswered }) => Effect.ignore(leave(names, claim.id, unanswered > 0)),
-        { concurrency: "unbounded" }
-      ),
+      Effect.forEach(left, (entry) => Effect.ignore(leave(entry)), { concurrency: "unbounded", discard: true }),
       options.callLimit
     )
   })
 
+  const waiting = yield* Waiting.make(port, options.retryInterval, { granted: grant, gone: lose })
   port.onMessage(hear)
-  port.onLeft(() => claims.isLeft())
-  port.onReconnect(() => claims.hurry(toMillis(clock.monotonicTimeNanosUnsafe())))
-  yield* Upkeep.keep(port, claims, options.callLimit, { granted: isGranted, gone: isGone })
+  port.onLeft(() => {
+    for (const entry of claims.all()) entry.isKnownElsewhere = true
+  })
+  port.onReconnect(waiting.hurryAll)
 
   return LockStore.of({ request, renew, withdraw, bounded: true, losses: Stream.empty })
 })
 
 const renewalsPerCall = 256
 
-/** Milliseconds. */
+/** Milliseconds, like the next. */
 const leaveAgainAfter = 100
+
+/** A try is for those who have something else to do. */
+const tryLimit = 1_000
+
+/** What leaving a claim finds that no server has heard of. */
+const unheardOf = Effect.succeed<{ readonly value: Scripts.LeaveReply }>({
+  value: { _tag: "NotHeld", length: 0, holder: undefined, more: false }
+})
 
 const unknown = (held: ReadonlyArray<Held>, failure: CallFailure): ReadonlyArray<Renewal> => {
   const error = backendError("renew")(failure)

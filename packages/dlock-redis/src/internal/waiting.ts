@@ -1,83 +1,236 @@
+import * as Agenda from "effect-dlock/Agenda"
+import { LockBackendError } from "effect-dlock/LockError"
+import type { Ahead } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
-import type { Entry } from "./entry.ts"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import { chunks } from "./chunks.ts"
+import { type Entry, toMillis } from "./entry.ts"
+import { Group } from "./group.ts"
 import type { Names } from "./names.ts"
+import type { Port } from "./port.ts"
+import * as Scripts from "./scripts.ts"
 
-/** The claims of this process that wait for one lock. */
-export interface Group {
-  readonly names: Names
-  readonly entries: Map<string, Entry>
-  /** A refresh of this lock is on its way. */
-  asking: boolean
+/** What is to be done when a waiting claim asked how it stands, and is no longer queued. */
+export interface Outcomes {
+  readonly granted: (entry: Entry, token: bigint, sentAt: bigint) => void
+  readonly gone: (entry: Entry) => void
 }
 
-/**
- * Who waits for what, and when each must next tell the server that it is still there. Pure bookkeeping: the store does
- * the asking.
- */
-export class Waiting {
-  readonly groups = new Map<string, Group>()
-  private readonly retryInterval: number
+/** Claims of one lock that ask in one call. */
+interface Part {
+  readonly group: Group
+  readonly entries: ReadonlyArray<Entry>
+}
 
-  constructor(retryInterval: number) {
-    this.retryInterval = retryInterval
+/** Who waits for what, asked about in time: all locks behind one timer, many of them in one call. */
+export interface Waiting {
+  /** An answer to what was sent at `sentAt` gave a claim its place. */
+  readonly place: (entry: Entry, sentAt: bigint, reply: Scripts.Queued) => void
+  /** A claim that had a place waits no more. */
+  readonly remove: (entry: Entry) => void
+  /** Has the foremost of a lock ask at once; one that has just asked, once it has its answer. */
+  readonly hurry: (names: Names) => void
+  /** Has this claim ask at once. */
+  readonly hurryOne: (entry: Entry) => void
+  /** Has every claim tell at once that it is still there. */
+  readonly hurryAll: () => void
+  /** Has the server pass over those who do not listen, where one call did not get through with it. */
+  readonly moveOn: (names: Names) => void
+  /** What stands before a claim, or stood when it ceased to wait. */
+  readonly aheadOf: (entry: Entry) => Ahead
+}
+
+export const make = Effect.fnUntraced(function*(port: Port, retryInterval: number, outcomes: Outcomes) {
+  const fork = yield* FiberSet.makeRuntime<never>()
+  const groups = new Map<string, Group>()
+  const agenda = yield* Agenda.make<Group>((_, now) => askDue(now))
+  let probeAt = agenda.now() + probePeriod
+
+  /** However short each wait is: the first one after the period looks whether the inbox still hears. */
+  const probe = (now: number): void => {
+    if (now < probeAt) return
+    probeAt = now + probePeriod
+    fork(port.probe)
   }
 
-  add(entry: Entry): void {
-    let group = this.groups.get(entry.names.lock)
+  const groupOf = (names: Names): Group => {
+    let group = groups.get(names.lock)
     if (group === undefined) {
-      group = { names: entry.names, entries: new Map(), asking: false }
-      this.groups.set(entry.names.lock, group)
+      group = new Group(names, retryInterval)
+      groups.set(names.lock, group)
     }
-    group.entries.set(entry.claim.id, entry)
+    return group
   }
 
-  /** Whether it was the last that waited. */
-  remove(entry: Entry): boolean {
-    const group = this.groups.get(entry.names.lock)
-    if (group === undefined || !group.entries.delete(entry.claim.id) || group.entries.size > 0) return false
-    this.groups.delete(entry.names.lock)
-    return this.groups.size === 0
+  const schedule = (group: Group): void => {
+    if (group.asking > 0) return
+    if (group.isEmpty) agenda.remove(group)
+    else agenda.schedule(group, group.nextAt)
   }
 
-  /** The earliest time at which a claim must ask; `Infinity` where none waits. */
-  nextAt(): number {
-    let next = Infinity
-    for (const group of this.groups.values()) {
-      if (group.asking) continue
-      for (const entry of group.entries.values()) next = Math.min(next, entry.refreshAt)
+  const askDue = (now: number): void => {
+    const foremost: Array<Part> = []
+    const others: Array<Part> = []
+    const looked: Array<Group> = []
+    for (let group = agenda.peek(); group !== undefined; group = agenda.peek()) {
+      if (group.dueAt - group.slack > now) break
+      agenda.remove(group)
+      looked.push(group)
+      const [first, ...rest] = group.takeDue(now)
+      if (first !== undefined) foremost.push({ group, entries: [first] })
+      for (const entries of chunks(rest, claimsPerCall)) others.push({ group: group!, entries })
     }
-    return next
+    for (const parts of [...callsOf(foremost), ...callsOf(others)]) ask(parts)
+    for (const group of looked) schedule(group)
+    probe(now)
   }
 
-  /** What is due on a lock, and what would be soon: one call for all of them. */
-  due(group: Group, now: number): ReadonlyArray<Entry> {
-    const entries = Array.from(group.entries.values())
-    if (!entries.some((entry) => entry.refreshAt <= now)) return []
-    return entries.filter((entry) => entry.refreshAt <= now + refreshPeriod(entry) / 4)
-  }
-
-  /**
-   * After an answer sent at `sentAt`: often at the head, seldom far behind it, in any case within a third of the time
-   * to live. A foreign holder tells nobody when it releases, and a dead one of ours neither; so the head asks every
-   * `retryInterval` in the first case, and when the holder's time is over in both.
-   */
-  schedule(entry: Entry, sentAt: number, holder: { remaining: number; foreign: boolean } | undefined): void {
-    if (entry.hurriedAt > sentAt) {
-      entry.refreshAt = entry.hurriedAt
-      return
+  /** As many claims a call as the server takes: on a cluster those of one slot. */
+  const callsOf = (parts: ReadonlyArray<Part>): ReadonlyArray<ReadonlyArray<Part>> => {
+    const slots = port.slotted ? Map.groupBy(parts, ({ group }) => group.names.hashed).values() : [parts]
+    const calls: Array<Array<Part>> = []
+    for (const slot of slots) {
+      let left = 0
+      for (const part of slot) {
+        left -= part.entries.length
+        if (left < 0) {
+          calls.push([])
+          left = claimsPerCall - part.entries.length
+        }
+        calls.at(-1)!.push(part)
+      }
     }
-    entry.refreshAt = sentAt + refreshPeriod(entry)
-    if (entry.ahead.place !== 0 || holder === undefined) return
-    if (holder.foreign) entry.refreshAt = Math.min(entry.refreshAt, sentAt + this.retryInterval)
-    if (holder.remaining >= 0) {
-      const jitter = (1 + hash(entry.claim.id)) / 2 * this.retryInterval / 2
-      entry.refreshAt = Math.min(entry.refreshAt, sentAt + holder.remaining + jitter)
+    return calls
+  }
+
+  /** Tells the server that these claims still wait, and takes in how they stand. */
+  const ask = (parts: ReadonlyArray<Part>): void => {
+    let limit = Infinity
+    const locks = parts.map(({ entries, group }) => ({
+      names: group.names,
+      claims: entries.map(({ claim }) => {
+        const ttl = Duration.toMillis(claim.ttl)
+        limit = Math.min(limit, ttl / 4)
+        return { id: claim.id, ttl, guard: Duration.toMillis(claim.guardGap) }
+      })
+    }))
+    for (const { group } of parts) group.asking++
+    fork(
+      Effect.matchEager(refreshLocks(port, locks, limit), {
+        onFailure: ({ cause }) => parts.forEach((part) => postpone(part, cause)),
+        onSuccess: ({ sentAt, value }) => parts.forEach((part, index) => hear(part, sentAt, value[index]!))
+      }).pipe(Effect.map(() => {
+        for (const { group } of parts) {
+          group.asking--
+          schedule(group)
+        }
+      }))
+    )
+  }
+
+  const hear = (part: Part, sentAt: bigint, reply: Refreshed): void => {
+    if (reply._tag === "Failed") return postpone(part, reply.cause)
+    part.entries.forEach((entry, index) => {
+      if (entry.state !== "queued") return
+      const answer = reply.claims[index]!
+      switch (answer._tag) {
+        case "Granted":
+          return outcomes.granted(entry, answer.token, sentAt)
+        case "Queued":
+          return place(entry, sentAt, answer)
+        case "Gone":
+          return outcomes.gone(entry)
+      }
+    })
+    if (reply.more) moveOn(part.group.names)
+  }
+
+  /** No answer: again soon, until the places can no longer be alive. */
+  const postpone = ({ entries, group }: Part, cause: Error): void => {
+    const now = agenda.now()
+    for (const entry of entries) {
+      if (entry.state !== "queued") continue
+      const ttl = Duration.toMillis(entry.claim.ttl)
+      if (now < toMillis(entry.confirmedAt) + ttl) group.postpone(entry, now + Math.min(ttl / 10, 500))
+      else entry.end(Effect.fail(new LockBackendError({ operation: "wait", retryable: true, cause })))
     }
   }
-}
 
-const refreshPeriod = (entry: Entry): number =>
-  Math.min(Duration.toMillis(entry.claim.ttl) / 3, Math.max(1, entry.ahead.place) * 1_000)
+  const place = (entry: Entry, sentAt: bigint, reply: Scripts.Queued): void => {
+    const at = toMillis(sentAt)
+    if (!entry.queue(sentAt, reply.floor)) return
+    const group = groupOf(entry.names)
+    group.place(entry, at, reply)
+    schedule(group)
+    probe(at)
+  }
 
-/** A number in [0, 1) that differs from claim to claim, so that those who wait for one expiry do not ask as one. */
-const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) % 61 / 61
+  const moveOn = (names: Names): void => {
+    const locks = [{ names, claims: [] }]
+    fork(Effect.matchEager(refreshLocks(port, locks, Infinity), {
+      onFailure: () => {},
+      onSuccess: ({ value: [reply] }) => {
+        if (reply?._tag === "Moved" && reply.more) moveOn(names)
+      }
+    }))
+  }
+
+  const waiting: Waiting = {
+    place,
+    moveOn,
+    remove: (entry) => {
+      const group = groups.get(entry.names.lock)
+      if (group === undefined || entry.place === undefined) return
+      group.remove(entry, agenda.now())
+      if (group.isEmpty) groups.delete(entry.names.lock)
+      schedule(group)
+    },
+    hurry: (names) => {
+      const group = groups.get(names.lock)
+      // Its place is known there and not yet here: then the server is to see who is next.
+      if (group === undefined) return moveOn(names)
+      group.hurry(agenda.now())
+      schedule(group)
+    },
+    hurryOne: (entry) => {
+      const group = groups.get(entry.names.lock)
+      if (group === undefined) return
+      group.hurry(agenda.now())
+      group.postpone(entry, agenda.now())
+      schedule(group)
+    },
+    hurryAll: () => {
+      for (const group of groups.values()) {
+        group.hurryAll(agenda.now())
+        schedule(group)
+      }
+    },
+    aheadOf: (entry) => entry.last ?? groups.get(entry.names.lock)!.aheadOf(entry)
+  }
+  return waiting
+})
+
+const claimsPerCall = 100
+
+/** Milliseconds. */
+const probePeriod = 5_000
+
+type Refreshed = {
+  _tag: "Moved"
+  claims: ReadonlyArray<Scripts.Granted | Scripts.Queued | Scripts.Gone>
+  more: boolean
+} | { _tag: "Failed"; cause: Error }
+const refreshLocks = (
+  port: Port,
+  locks: ReadonlyArray<{ names: Names; claims: ReadonlyArray<{ id: string; ttl: number; guard: number }> }>,
+  limit: number
+) =>
+  Effect.map(
+    Effect.forEach(locks, ({ names, claims }) =>
+      port.run(Scripts.refresh, { names, inbox: port.inbox, claims }, undefined, limit), { concurrency: "unbounded" }),
+    (replies) => ({
+      sentAt: replies[0]!.sentAt,
+      value: replies.map(({ value }): Refreshed => ({ _tag: "Moved", claims: value, more: false }))
+    })
+  )

@@ -1,6 +1,6 @@
-import { Duration, Effect } from "effect"
+import { type Clock, Duration, Effect } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
-import type { Port } from "../../src/internal/port.ts"
+import type { Port, Reply, Tally } from "../../src/internal/port.ts"
 import type { StoreOptions } from "../../src/internal/store.ts"
 
 /** A port over nothing, for a test to answer as it likes. */
@@ -14,6 +14,15 @@ export const silentPort: Port = {
   servers: () => [],
   replicated: () => Effect.die("nobody waits for replicas"),
   run: () => Effect.never
+}
+
+/** A reply, with what becomes of the request told as a port tells it. */
+export const replied = <A>(clock: Clock.Clock, tally: Tally | undefined, value: A): Reply<A> => {
+  const sentAt = clock.monotonicTimeNanosUnsafe()
+  tally?.sent(sentAt)
+  tally?.answered(true)
+  tally?.ended()
+  return { sentAt, value }
 }
 
 export const plainSettings: StoreOptions = {

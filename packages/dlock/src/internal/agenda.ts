@@ -40,6 +40,11 @@ export class Agenda<A extends Item> {
     this.onDue = onDue
   }
 
+  /** The time that items are scheduled by. */
+  now(): number {
+    return this.time.now()
+  }
+
   get size(): number {
     return this.heap.length
   }

@@ -12,13 +12,14 @@ export interface LeaveArgs {
 }
 
 export type LeaveReply =
-  | { readonly _tag: "Released" }
+  | { readonly _tag: "Released"; readonly more: boolean }
   | {
     /** `Cancelled`: it was queued, or a mark was set. `NotHeld`: nothing of it was there. */
     readonly _tag: "Cancelled" | "NotHeld"
     /** Claims that still wait. */
     readonly length: number
     readonly holder: Holder | undefined
+    readonly more: boolean
   }
 
 /** How long a mark stands: longer than a system keeps sending a request again (924 s on Linux). */
@@ -103,14 +104,15 @@ return reply
   encode: ({ id, interop, mark, names }) =>
     new Call(names, [names.mark(id)], [id, mark ? String(markTtl) : "0", interop ? "1" : "0"]),
   decode: (raw) => {
-    if (raw === "released") return { _tag: "Released" }
+    if (raw === "released") return { _tag: "Released", more: false }
     const [tag, ...rest] = list(raw)
-    if (tag === "released") return { _tag: "Released" }
+    if (tag === "released") return { _tag: "Released", more: false }
     if (tag !== "cancelled" && tag !== "notHeld") throw unexpected(raw)
     return {
       _tag: tag === "cancelled" ? "Cancelled" : "NotHeld",
       length: Number(rest[0]),
-      holder: holderOf(rest[1], rest[2], rest[3])
+      holder: holderOf(rest[1], rest[2], rest[3]),
+      more: false
     }
   }
 })

@@ -52,6 +52,7 @@ export interface Queued {
   /** Claims that wait, this one included. */
   readonly length: number
   readonly holder: Holder | undefined
+  readonly more: boolean
 }
 
 export interface Busy {
@@ -99,7 +100,8 @@ export const claimReply = (raw: unknown): Granted | Queued | Gone => {
         floor: BigInt(String(rest[0])),
         place: Number(rest[1]),
         length: Number(rest[2]),
-        holder: holderOf(rest[3], rest[4], rest[5])
+        holder: holderOf(rest[3], rest[4], rest[5]),
+        more: false
       }
     case "gone":
       return { _tag: "Gone" }

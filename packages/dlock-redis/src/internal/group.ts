@@ -1,0 +1,167 @@
+import type { Item } from "effect-dlock/Agenda"
+import type { Ahead } from "effect-dlock/LockStore"
+import * as Duration from "effect/Duration"
+import type { Entry } from "./entry.ts"
+import type { Names } from "./names.ts"
+import type { Holder, Queued } from "./scripts.ts"
+
+/**
+ * The claims of this process that wait for one lock, in the order in which they wait. The foremost asks how things stand,
+ * whatever its place, so that a message which got lost, or a holder or waiters in front which died, cost the same at any
+ * place. The others only have their places kept alive.
+ */
+export class Group implements Item {
+  readonly names: Names
+  // The agenda's.
+  dueAt = Infinity
+  slot = -1
+  /** By how much earlier than due it may ask in company: nothing where it asks at a moment, rather than now and then. */
+  slack = 0
+  /** Calls about this lock that are under way. */
+  asking = 0
+
+  private readonly retryInterval: number
+  private entries: Array<Entry> = []
+  private first = 0
+  private count = 0
+  /** When the foremost must ask. */
+  private askAt = Infinity
+  /** When the first of the places must be kept alive, or earlier. */
+  private keepAt = Infinity
+  /** When there was last reason to ask at once: an answer to what was sent before does not settle it. */
+  private hurriedAt = -Infinity
+  private holder: string | undefined
+  private length = 0
+  /** By how many places the queue has moved on since the first of them came, as far as the foremost was told. */
+  private movedOn = 0
+
+  constructor(names: Names, retryInterval: number) {
+    this.names = names
+    this.retryInterval = retryInterval
+  }
+
+  get isEmpty(): boolean {
+    return this.count === 0
+  }
+
+  get nextAt(): number {
+    return Math.min(this.askAt, this.keepAt)
+  }
+
+  private get foremost(): Entry | undefined {
+    while (this.first < this.entries.length && this.entries[this.first]!.place === undefined) this.first++
+    return this.entries[this.first]
+  }
+
+  /** An answer to what was sent at `sentAt` gave a claim its place. */
+  place(entry: Entry, sentAt: number, { holder, length, place }: Queued): void {
+    if (entry.place === undefined) {
+      // One that was granted too late may be queued again, behind where it was.
+      if (entry.last !== undefined) this.entries = this.entries.filter((other) => other !== entry)
+      this.entries.push(entry)
+      this.count++
+    }
+    const before = entry.place
+    entry.place = place + this.movedOn
+    const isHurried = this.hurriedAt > sentAt
+    const isForemost = entry === this.foremost
+    if (isForemost && before !== undefined) {
+      this.movedOn += Math.max(0, before - entry.place)
+      entry.place = place + this.movedOn
+    }
+    this.holder = labelOf(holder)
+    this.length = length
+    this.keep(entry, isHurried ? this.hurriedAt : sentAt + Duration.toMillis(entry.claim.ttl) / 3)
+    if (!isForemost) return
+    const { at, slack } = this.nextQuestion(entry, sentAt, place, holder)
+    this.askAt = isHurried ? this.hurriedAt : at
+    this.slack = isHurried ? 0 : slack
+  }
+
+  /**
+   * When the foremost asks next: now and then in any case; when the holder's time is over, whose death is told to nobody;
+   * and often behind another library's client, which tells nobody of its release. The further from the head the less
+   * often then, so that those who wait in many processes do not ask as one.
+   */
+  private nextQuestion(entry: Entry, sentAt: number, place: number, holder: Queued["holder"]) {
+    const period = periodOf(entry)
+    const often = holder?.foreign === true ? Math.min(period, (place + 1) * this.retryInterval) : period
+    const jitter = (1 + hash(entry.claim.id)) / 2 * this.retryInterval / 2
+    const holdersEnd = holder !== undefined && holder.remaining >= 0 ? holder.remaining + jitter : Infinity
+    return { at: sentAt + Math.min(often, holdersEnd), slack: Math.min(often, holdersEnd) === period ? period / 10 : 0 }
+  }
+
+  /** A claim does not wait any more. */
+  remove(entry: Entry, now: number): void {
+    entry.last = this.aheadOf(entry)
+    entry.place = undefined
+    this.count--
+    const { foremost } = this
+    // It may know of a holder that is not the present one.
+    if (foremost !== undefined) this.askAt = Math.min(this.askAt, now + periodOf(foremost))
+    if (this.first < longestPast) return
+    this.entries = this.entries.slice(this.first)
+    this.first = 0
+  }
+
+  /** There is reason to ask at once. */
+  hurry(now: number): void {
+    this.hurriedAt = now
+    this.askAt = now
+    this.slack = 0
+  }
+
+  /** There is reason for each of them to tell that it is still there. */
+  hurryAll(now: number): void {
+    this.hurry(now)
+    this.keepAt = now
+    for (const entry of this.entries) entry.keepAt = now
+  }
+
+  /** A question about a claim brought no answer. */
+  postpone(entry: Entry, at: number): void {
+    this.keep(entry, at)
+    if (entry === this.foremost) this.askAt = at
+  }
+
+  private keep(entry: Entry, at: number): void {
+    entry.keepAt = at
+    this.keepAt = Math.min(this.keepAt, at)
+  }
+
+  /** Those that must ask or be kept alive now, and those that soon must: one call for all of them. The foremost first. */
+  takeDue(now: number): ReadonlyArray<Entry> {
+    const asking = this.askAt - this.slack <= now ? this.foremost : undefined
+    const due = asking === undefined ? [] : [asking]
+    if (asking !== undefined) {
+      this.askAt = Infinity
+      asking.keepAt = Infinity
+    }
+    if (this.keepAt - this.slack > now) return due
+    this.keepAt = Infinity
+    for (const entry of this.entries) {
+      if (entry.place === undefined || entry === asking) continue
+      if (entry.keepAt <= now + Duration.toMillis(entry.claim.ttl) / 12) {
+        entry.keepAt = Infinity
+        due.push(entry)
+      } else this.keepAt = Math.min(this.keepAt, entry.keepAt)
+    }
+    return due
+  }
+
+  aheadOf({ place = 0 }: Entry): Ahead {
+    return { holder: this.holder, place: Math.max(0, place - this.movedOn), waiting: this.length }
+  }
+}
+
+/** Milliseconds. A third of the time to live leaves room for another question before the place is over. */
+const periodOf = ({ claim }: Entry): number => Math.min(Duration.toMillis(claim.ttl) / 3, 2_000)
+
+/** A number in [0, 1) that differs from claim to claim, so that those who wait for one expiry do not ask as one. */
+const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) % 61 / 61
+
+const longestPast = 1_000
+
+/** A client of another library may have put a secret where ours put a label. */
+export const labelOf = (holder: Holder | undefined): string | undefined =>
+  holder === undefined || holder.foreign ? undefined : holder.label

@@ -1,0 +1,234 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Effect, Exit, Fiber } from "effect"
+import { connectionLost, notSent, silent } from "../src/internal/failure.ts"
+import { names } from "../src/internal/names.ts"
+import type { CallFailure, Reply } from "../src/internal/port.ts"
+import * as Scripts from "../src/internal/scripts.ts"
+import { Window } from "../src/internal/window.ts"
+
+interface Sent {
+  readonly name: string
+  readonly id: string
+  readonly reply: (raw: unknown) => void
+}
+
+/** A window of calls of at most a second over a client that the test answers for, on a clock that it turns. */
+const setting = (kind: "server" | "cluster" = "server") => {
+  let now = 0
+  const state = { ready: true, silences: 0, doubts: 0, whyNot: notSent, reading: () => {} }
+  const timers = new Set<{ readonly at: number; readonly run: () => void }>()
+  const sent: Array<Sent> = []
+  const nameOf = (sha: string) => [Scripts.renew, Scripts.leave, Scripts.acquire].find((one) => one.sha === sha)!.name
+  const clock = { monotonicTimeNanosUnsafe: () => BigInt(now) * 1_000_000n } as Clock.Clock
+  const window = new Window({
+    isReady: () => state.ready,
+    whyNotReady: () => state.whyNot,
+    send: (_command, sha, call) => {
+      const { promise, resolve } = Promise.withResolvers<unknown>()
+      sent.push({ name: nameOf(sha), id: call.args[0]!, reply: resolve })
+      return promise
+    }
+  }, {
+    clock,
+    longest: 1_000,
+    ...(kind === "server" ? { onSilence: () => state.silences++ } : { onDoubt: () => state.doubts++ }),
+    timers: {
+      now: () => now,
+      after: (millis, run) => {
+        const timer = { at: now + millis, run }
+        timers.add(timer)
+        return () => void timers.delete(timer)
+      },
+      afterReading: (run) => {
+        state.reading()
+        void Promise.resolve().then(() => Promise.resolve()).then(run)
+      }
+    }
+  })
+  const lock = names("k")!
+  const run = (name: "acquire" | "leave" | "renew", id: string, limit?: number) => {
+    const call: Effect.Effect<Reply<unknown>, CallFailure> = name === "renew"
+      ? window.run(
+        Scripts.renew,
+        {
+          claims: [{ names: lock, id, token: 1n, ttl: 1, guard: 1, capacity: 1 }]
+        },
+        undefined,
+        limit
+      )
+      : name === "leave"
+      ? window.run(Scripts.leave, { names: lock, id, mark: false, interop: false }, undefined, limit)
+      : window.run(
+        Scripts.acquire,
+        { names: lock, id, inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, mode: "queue", label: "" },
+        undefined,
+        limit
+      )
+    return Effect.runFork(call)
+  }
+  return {
+    window,
+    sent,
+    state,
+    run,
+    crowd: (count: number) => Array.from({ length: count }, (_, index) => run("acquire", `a${index}`)),
+    timers: () => timers.size,
+    turnTo: async (at: number) => {
+      for (; now < at; now++) {
+        for (const timer of Array.from(timers)) {
+          if (timer.at > now || !timers.delete(timer)) continue
+          timer.run()
+          await new Promise((resolve) => setImmediate(resolve))
+        }
+      }
+    },
+    /** The thread is busy until then: no timer fires, and nothing is read. */
+    jumpTo: (at: number) => {
+      now = at
+    }
+  }
+}
+
+const settled = () => new Promise((resolve) => setImmediate(resolve))
+
+const failureOf = (fiber: Fiber.Fiber<unknown, CallFailure>): CallFailure | undefined => {
+  const exit = fiber.pollUnsafe()
+  return exit !== undefined && Exit.isFailure(exit)
+    ? (exit.cause.reasons[0] as { error: CallFailure }).error
+    : undefined
+}
+
+describe("a window", () => {
+  it("lets renewals pass a crowd, and what leaves before what comes", async () => {
+    const { crowd, run, sent } = setting()
+    crowd(1_000)
+    assert.strictEqual(sent.length, 256)
+    run("leave", "left")
+    run("renew", "renewed")
+    assert.strictEqual(sent.length, 257)
+    assert.strictEqual(sent.at(-1)!.name, "renew")
+    // The renewal is one more than the window is wide: the first reply makes no room, the second does.
+    sent[0]!.reply("1")
+    sent[1]!.reply("1")
+    await settled()
+    assert.deepStrictEqual(sent.slice(257).map(({ id }) => id), ["left"])
+    sent[2]!.reply("1")
+    await settled()
+    assert.strictEqual(sent.at(-1)!.id, "a256")
+  })
+
+  it("counts limits from the sending: what waits does not fail, and a late answer counts from when it was asked", async () => {
+    const { crowd, sent, turnTo } = setting()
+    const fibers = crowd(257)
+    await turnTo(900)
+    sent[0]!.reply("1")
+    await settled()
+    assert.strictEqual(sent.length, 257)
+    for (const { reply } of sent.slice(1, 256)) reply("1")
+    await settled()
+    await turnTo(1_800)
+    assert.isUndefined(fibers[256]!.pollUnsafe())
+    sent[256]!.reply("1")
+    await settled()
+    const last = await Effect.runPromise(Fiber.join(fibers[256]!))
+    assert.strictEqual(last.sentAt, 900_000_000n)
+  })
+
+  it("never sends what was interrupted before its turn", async () => {
+    const { crowd, sent } = setting()
+    const fibers = crowd(300)
+    await Effect.runPromise(Fiber.interruptAll(fibers.slice(256, 299)))
+    for (const { reply } of sent.slice()) reply("1")
+    await settled()
+    assert.deepStrictEqual(sent.slice(256).map(({ id }) => id), ["a299"])
+  })
+
+  it("calls nothing silent before its socket was read", async () => {
+    const { jumpTo, run, sent, state, turnTo } = setting()
+    const fiber = run("acquire", "a")
+    await turnTo(1)
+    // The thread was busy for three seconds; the reply has long been there.
+    state.reading = () => sent[0]!.reply("7")
+    jumpTo(3_000)
+    await turnTo(3_001)
+    await settled()
+    const reply = await Effect.runPromise(Fiber.join(fiber))
+    assert.deepStrictEqual(reply.value, { _tag: "Granted", token: 7n })
+    assert.strictEqual(state.silences, 0)
+  })
+
+  it("fails each after its limit, by one timer", async () => {
+    const { run, timers, turnTo } = setting("cluster")
+    const fibers = Array.from({ length: 20 }, (_, index) => run("acquire", "a", index % 2 === 0 ? 300 : undefined))
+    assert.strictEqual(timers(), 1)
+    await turnTo(302)
+    assert.deepStrictEqual(fibers.map(failureOf), fibers.map((_, index) => index % 2 === 0 ? silent : undefined))
+    await turnTo(1_002)
+    assert.deepStrictEqual(fibers.map(failureOf), fibers.map(() => silent))
+  })
+
+  it("without a connection holds calls for their limits, and sends them when there is one", async () => {
+    const { run, sent, state, turnTo, window } = setting()
+    state.ready = false
+    const [soon, later] = [run("acquire", "a", 300), run("acquire", "b")]
+    await turnTo(400)
+    assert.strictEqual(failureOf(soon), notSent)
+    state.ready = true
+    window.open()
+    assert.deepStrictEqual(sent.map(({ id }) => id), ["b"])
+    assert.isUndefined(later.pollUnsafe())
+  })
+
+  it("tells at once where no connection is to be had", async () => {
+    const { run, state, window } = setting()
+    const waiting = run("acquire", "a")
+    state.ready = false
+    state.whyNot = { ...notSent, retryable: false, cause: new Error("WRONGPASS") }
+    const refused = run("acquire", "b")
+    window.lose()
+    await settled()
+    assert.strictEqual(failureOf(waiting), connectionLost)
+    assert.strictEqual(failureOf(refused), state.whyNot)
+  })
+
+  it("leaves no timer once it is closed", async () => {
+    const { run, timers, window } = setting()
+    run("acquire", "a")
+    window.close()
+    assert.strictEqual(timers(), 0)
+  })
+})
+
+describe("a connection", () => {
+  it("is called silent when nothing was heard for half of the longest limit", async () => {
+    const { run, state, turnTo } = setting()
+    await turnTo(100)
+    run("acquire", "a", 300)
+    run("acquire", "b")
+    await turnTo(600)
+    assert.strictEqual(state.silences, 0)
+    await turnTo(602)
+    assert.strictEqual(state.silences, 1)
+  })
+
+  it("is not where any reply has come meanwhile, were it one that is too late", async () => {
+    const { run, sent, state, turnTo } = setting()
+    run("acquire", "a", 300)
+    await turnTo(400)
+    sent[0]!.reply("1")
+    await settled()
+    await turnTo(3_000)
+    assert.strictEqual(state.silences, 0)
+  })
+
+  it("of a cluster is in doubt after half a second without a reply, and again while there is none", async () => {
+    const { run, state, turnTo } = setting("cluster")
+    run("acquire", "a")
+    await turnTo(499)
+    assert.strictEqual(state.doubts, 0)
+    await turnTo(502)
+    assert.strictEqual(state.doubts, 1)
+    await turnTo(755)
+    assert.strictEqual(state.doubts, 2)
+  })
+})
