@@ -1,5 +1,6 @@
+import { assert } from "@effect/vitest"
 import { find, freePorts, type Proxy, recordLag, type Server, startEtcd, startProxy } from "dlock-testing"
-import { Context, Effect, Layer, type Scope } from "effect"
+import { Context, Duration, Effect, Layer, type Scope } from "effect"
 import { type LockBackendError, Locker, LockStore } from "effect-dlock"
 import { EtcdLocker, type EtcdLockerOptions } from "effect-dlock-etcd"
 import type { ConfigError } from "effect/Config"
@@ -55,14 +56,33 @@ export const lockerOver = (hosts: string, meddle: (port: Port) => Port): Effect.
 /** How late this process's own timers were: what a deadline's assertion allows for. */
 export const lag = Effect.acquireRelease(Effect.sync(recordLag), (lag) => Effect.sync(lag.stop))
 
-/** Polls until it holds; fails after the limit. */
+/** The milliseconds that it took, less those by which this process itself was late meanwhile, and what came of it. */
+export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
+  Effect.suspend(() => {
+    const recorded = recordLag()
+    return Effect.timed(effect).pipe(
+      Effect.map(([took, value]) => [Duration.toMillis(took) - recorded.max(), value] as const),
+      Effect.ensuring(Effect.sync(recorded.stop))
+    )
+  })
+
+/** What came of it, which must be within so many milliseconds and the lag recorded meanwhile. */
+export const within = <A, E, R>(effect: Effect.Effect<A, E, R>, limitMs: number): Effect.Effect<A, E, R> =>
+  Effect.map(timed(effect), ([took, value]) => {
+    assert.isBelow(took, limitMs)
+    return value
+  })
+
+/** Polls until it holds; fails after the limit, and the lag that was recorded until then. */
 export const eventually = (what: string, check: () => Promise<boolean>, limitMs = 5_000) =>
   Effect.promise(async () => {
+    const recorded = recordLag()
     const until = performance.now() + limitMs
     while (!await check()) {
-      if (performance.now() > until) throw new Error(`not within ${limitMs} ms: ${what}`)
+      if (performance.now() > until + recorded.max()) throw new Error(`not within ${limitMs} ms: ${what}`)
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
+    recorded.stop()
   })
 
 /** The keys of the server, marks included. */

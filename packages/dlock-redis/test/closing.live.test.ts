@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Scope } from "effect"
-import { locker, plainClient, server } from "./support.ts"
+import { locker, plainClient, server, within } from "./support.ts"
 
 describe("a locker that is closed", () => {
   it.live("tells those who wait, and takes them out of the queue", () =>
@@ -14,7 +14,7 @@ describe("a locker that is closed", () => {
       const waiting = yield* Effect.forkChild(Effect.flip(closing.withLock("k", Effect.die("it ran"))))
       yield* Effect.sleep(100)
       yield* Scope.close(scope, Exit.void)
-      assert.strictEqual((yield* Effect.timeout(Fiber.join(waiting), "1 second"))._tag, "LockBackendError")
+      assert.strictEqual((yield* within(Fiber.join(waiting), 1_000))._tag, "LockBackendError")
       assert.sameMembers(yield* Effect.promise(() => client.keys("*")), ["dlock:k", "{dlock:k}:\0f"])
     }))
 })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { command, type Server, startCluster } from "dlock-testing"
 import { Effect, Fiber, Scope } from "effect"
-import { eventually, group, locker, plainClient } from "./support.ts"
+import { eventually, group, locker, plainClient, within } from "./support.ts"
 
 const cluster = group(() => startCluster())
 
@@ -56,7 +56,7 @@ describe("a locker on a cluster whose slots move", () => {
       yield* lease.ensureHeld
       assert.isUndefined(waiter.pollUnsafe())
       yield* lease.release
-      assert.isTrue((yield* Effect.timeout(Fiber.join(waiter), "5 seconds")) > lease.fencingToken)
+      assert.isTrue((yield* within(Fiber.join(waiter), 5_000)) > lease.fencingToken)
       yield* withLock("k", Effect.void, { timeout: "1 second" })
     }).pipe(Effect.scoped))
 

@@ -3,7 +3,7 @@ import { recordLag, startWorker } from "dlock-testing"
 import { Deferred, Duration, Effect, Exit, Fiber, Option, Scope } from "effect"
 import type { LockBackendError, OwnershipLost } from "effect-dlock"
 import * as Path from "node:path"
-import { commandsSent, eventually, locker, plainClient, proxyTo, server } from "./support.ts"
+import { commandsSent, eventually, locker, plainClient, proxyTo, server, timed } from "./support.ts"
 
 const lag = Effect.acquireRelease(Effect.sync(recordLag), (lag) => Effect.sync(lag.stop))
 
@@ -146,13 +146,14 @@ describe("waiters", () => {
         yield* Effect.sleep("12 seconds")
         const sent = (yield* Effect.promise(() => commandsSent(admin))) - before
         assert.isBelow(sent / 12, 5, `${sent} commands in 12 s`)
+        const recorded = yield* lag
         const releasedAt = performance.now()
         yield* lease.release
         yield* Fiber.join(waiters)
         const took = performance.now() - releasedAt
         yield* Effect.log(`500 waiters: ${sent} commands in 12 idle seconds, handed over in ${took.toFixed(0)} ms`)
         assert.deepStrictEqual(order, everyone)
-        assert.isAtMost(took, 2_000)
+        assert.isAtMost(took, 2_000 + recorded.max())
       }).pipe(Effect.scoped),
     40_000
   )
@@ -269,10 +270,10 @@ describe("an acquire", () => {
       const { withLock } = yield* locker({ url: redis.url })
       yield* withLock("warm", Effect.void)
       redis.signal("SIGSTOP")
-      const [took, error] = yield* Effect.timed(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
+      const [took, error] = yield* timed(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
       redis.signal("SIGCONT")
       assert.strictEqual(error._tag, "LockBackendError")
-      assert.isBelow(Duration.toMillis(took), 6_000)
+      assert.isBelow(took, 6_000)
       yield* eventually("the key is free", async () => (await admin.exists("dlock:k")) === 0, 200)
       yield* Effect.sleep("1 second")
       assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
@@ -391,11 +392,11 @@ describe("a release", () => {
     Effect.gen(function*() {
       const redis = yield* server
       const { withLock } = yield* locker({ url: redis.url })
-      const exit = yield* Effect.timed(Effect.exit(
+      const exit = yield* timed(Effect.exit(
         withLock("k", Effect.as(Effect.sync(() => redis.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
       ))
       redis.signal("SIGCONT")
       assert.deepStrictEqual(exit[1], Exit.succeed(42))
-      assert.isBelow(Duration.toMillis(exit[0]), 2_000)
+      assert.isBelow(exit[0], 2_000)
     }).pipe(Effect.scoped))
 })

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { command, recordLag, type Server, startCluster, startReplicated } from "dlock-testing"
 import { Deferred, Duration, Effect, Fiber, Schedule, Scope } from "effect"
 import type { LockBackendError } from "effect-dlock"
-import { eventually, group, locker, plainClient } from "./support.ts"
+import { eventually, group, locker, plainClient, within } from "./support.ts"
 
 const pair = Effect.map(group(() => startReplicated()), ({ servers }) => servers as [Server, Server])
 
@@ -51,7 +51,7 @@ describe("a locker that waits for a replica", () => {
       yield* Effect.sleep("700 millis")
       assert.isUndefined(later.pollUnsafe())
       replica.signal("SIGCONT")
-      assert.strictEqual(yield* Effect.timeout(Fiber.join(later), "3 seconds"), "in")
+      assert.strictEqual(yield* within(Fiber.join(later), 3_000), "in")
       yield* other.ensureHeld
     }).pipe(Effect.scoped), 60_000)
 
@@ -70,7 +70,7 @@ describe("a locker that waits for a replica", () => {
       yield* Effect.sleep("1500 millis")
       assert.isFalse(yield* Deferred.isDone(inside))
       replica.signal("SIGCONT")
-      const token = yield* Effect.timeout(Deferred.await(inside), "3 seconds")
+      const token = yield* within(Deferred.await(inside), 3_000)
       assert.isTrue(token > lease.fencingToken)
     }).pipe(Effect.scoped), 60_000)
 
@@ -96,15 +96,11 @@ describe("a locker that waits for a replica", () => {
       const [primary, replica] = slot < 8192 ? [servers[0]!, servers[2]!] : [servers[1]!, servers[4]!]
       const { withLock } = yield* locker({ cluster: `127.0.0.1:${primary.port}`, waitReplicas: 1 })
       yield* withLock("k", Effect.void)
-      const recorded = recordLag()
       primary.signal("SIGSTOP")
       yield* Effect.promise(() => command(replica.port, "CLUSTER FAILOVER TAKEOVER"))
       yield* eventually("a replica of the new one", async () =>
         (await command(replica.port, "INFO replication")).includes("state=online"))
       // Two attempts at most that began before the other was found; each may take what a silent server is given.
-      yield* Effect.timeout(
-        Effect.retry(withLock("k", Effect.void), Schedule.spaced("50 millis")),
-        10_000 + recorded.max()
-      )
+      yield* within(Effect.retry(withLock("k", Effect.void), Schedule.spaced("50 millis")), 10_000)
     }).pipe(Effect.scoped), 60_000)
 })

@@ -1,17 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import { freePorts, startRedisTls } from "dlock-testing"
-import { ConfigProvider, Duration, Effect, Layer, Redacted } from "effect"
+import { ConfigProvider, Effect, Layer, Redacted } from "effect"
 import { RedisLocker, RedisLockerLive, type RedisLockerOptions } from "effect-dlock-redis"
 import { Redis } from "ioredis"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { built, eventually, fails, group, locker, server } from "./support.ts"
+import { built, eventually, fails, group, locker, server, timed } from "./support.ts"
 
 /** Fails in time, and says why. */
 const refusal = (options: RedisLockerOptions) =>
-  Effect.map(Effect.timed(fails(RedisLocker.layer({ ...options, connectTimeout: "1 second" }))), ([took, error]) => {
+  Effect.map(timed(fails(RedisLocker.layer({ ...options, connectTimeout: "1 second" }))), ([took, error]) => {
     assert.strictEqual(error._tag, "LockBackendError")
-    assert.isBelow(Duration.toMillis(took), 2_000)
+    assert.isBelow(took, 2_000)
     return error.message
   })
 
