@@ -2,7 +2,8 @@ import { defineConfig } from "vitest/config"
 
 const shared = {
   globalSetup: ["testing/src/globalSetup.ts"],
-  testTimeout: 30_000,
+  // Against what hangs; whoever promises a time counts it, less what the machine was late by.
+  testTimeout: 60_000,
   hookTimeout: 30_000
 }
 

@@ -85,7 +85,7 @@ export const startWorker = <Message extends object = Record<string, unknown>>(
       resolve({ code: null, signal: null })
     })
   })
-  const waitFor = (fits: (message: Message) => boolean, limitMs = 10_000): Promise<Message> =>
+  const waitFor = (fits: (message: Message) => boolean, limitMs = 30_000): Promise<Message> =>
     new Promise((resolve, reject) => {
       const done = () => {
         clearTimeout(timer)

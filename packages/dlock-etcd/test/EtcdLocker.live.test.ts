@@ -67,7 +67,7 @@ describe("EtcdLocker", () => {
         const held = yield* Effect.forEach(
           Array.from({ length: 1_000 }, (_, index) => index),
           (index) => scoped(`k${index}`, { ttl: "5 seconds" }),
-          { concurrency: 50 }
+          { concurrency: 10 }
         )
         yield* Effect.sleep("2 seconds")
         assert.strictEqual((yield* Effect.promise(() => leases(admin))).length, 2)

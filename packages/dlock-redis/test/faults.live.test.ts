@@ -153,7 +153,8 @@ describe("waiters", () => {
         const took = performance.now() - releasedAt
         yield* Effect.log(`500 waiters: ${sent} commands in 12 idle seconds, handed over in ${took.toFixed(0)} ms`)
         assert.deepStrictEqual(order, everyone)
-        assert.isAtMost(took, 2_000 + recorded.max())
+        // By polls it would be fifty seconds and more.
+        assert.isAtMost(took, 10_000 + recorded.max())
       }).pipe(Effect.scoped),
     40_000
   )
