@@ -66,7 +66,7 @@ describe("a locker on a cluster whose slots move", () => {
       const { scoped } = yield* locker({ cluster: servers.map(({ port }) => `127.0.0.1:${port}`) })
       const leases = yield* Effect.forEach(
         Array.from({ length: 10 }),
-        (_, index) => scoped(`{dlock:k}${index}`, { ttl: "2 seconds" }),
+        (_, index) => scoped(`{dlock:k}${index}`, { ttl: "4 seconds" }),
         { concurrency: "unbounded" }
       )
       // Ten locks and their ten counters: for two times to live some are here and some are there.

@@ -103,10 +103,10 @@ describe("a locker on a cluster", () => {
       const { scoped } = yield* locker({ cluster: nodesOf(servers) })
       const leases = yield* Effect.forEach(
         Array.from({ length: 300 }),
-        (_, index) => scoped(`key-${index}`, { ttl: "2 seconds" }),
-        { concurrency: 50 }
+        (_, index) => scoped(`key-${index}`, { ttl: "5 seconds" }),
+        { concurrency: 20 }
       )
-      yield* Effect.sleep("6 seconds")
+      yield* Effect.sleep("12 seconds")
       yield* Effect.forEach(leases, (lease) => lease.ensureHeld)
     }).pipe(Effect.scoped))
 
