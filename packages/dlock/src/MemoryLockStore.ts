@@ -32,6 +32,8 @@ class Grant implements Item {
 interface Waiter {
   readonly claim: Claim
   readonly granted: Deferred.Deferred<Granted>
+  /** Its place as it was last told: who counts them at each withdrawal pays for a crowd by its square. */
+  place: number
   /** What stood before it when it was withdrawn. */
   last: Ahead | undefined
 }
@@ -58,8 +60,8 @@ export const make = Effect.gen(function*() {
   // One counter for all keys grows over releases, and is not forgotten with a key.
   let lastToken = 0n
 
-  const expiries = new Agenda<Grant>(time, fork, (now) => {
-    for (let next = expiries.peek(); next !== undefined && next.dueAt <= now; next = expiries.peek()) end(next)
+  const expiries = new Agenda<Grant>(time, fork, () => {
+    sweep()
     deliver()
   })
 
@@ -134,23 +136,28 @@ export const make = Effect.gen(function*() {
   }
 
   /** The timer may be late: what has run out is gone for whoever looks. */
-  const sweep = (key: string): void => {
-    const room = rooms.get(key)
-    if (room === undefined) return
+  const sweep = (): void => {
     const now = time.now()
-    for (const grant of Array.from(room.held.values())) {
-      if (grant.dueAt <= now) end(grant)
-    }
+    for (let next = expiries.peek(); next !== undefined && next.dueAt <= now; next = expiries.peek()) end(next)
   }
 
-  const ahead = (claim: Claim, room: Room): Ahead => ({
+  const ahead = (waiter: Waiter, room: Room): Ahead => ({
     holder: room.held.values().next().value?.claim.holder,
-    place: Math.max(0, Array.from(room.queue.keys()).indexOf(claim.id)),
+    place: waiter.place,
     waiting: room.queue.size
   })
 
+  const counted = (waiter: Waiter, room: Room): Ahead => {
+    waiter.place = 0
+    for (const other of room.queue.values()) {
+      if (other === waiter) break
+      waiter.place++
+    }
+    return ahead(waiter, room)
+  }
+
   const request = (claim: Claim, mode: "queue" | "try"): Answer => {
-    sweep(claim.key)
+    sweep()
     const room = roomOf(claim)
     const mine = room.held.get(claim.id)
     if (mine !== undefined) {
@@ -162,20 +169,20 @@ export const make = Effect.gen(function*() {
     if (waiter === undefined) {
       if (room.queue.size === 0 && claim.permits <= room.free) return grant(room, claim)
       if (mode === "try") return { _tag: "Busy" }
-      waiter = { claim, granted: Deferred.makeUnsafe(), last: undefined }
+      waiter = { claim, granted: Deferred.makeUnsafe(), place: room.queue.size, last: undefined }
       room.queue.set(claim.id, waiter)
-    }
+    } else counted(waiter, room)
     const waiting = waiter
     return {
       _tag: "Queued",
-      place: ahead(claim, room).place,
-      ahead: () => waiting.last ?? ahead(claim, room),
+      place: waiting.place,
+      ahead: () => waiting.last ?? counted(waiting, room),
       granted: Deferred.await(waiting.granted)
     }
   }
 
   const withdraw = (claim: Claim): "released" | "cancelled" | "notHeld" => {
-    sweep(claim.key)
+    sweep()
     const room = rooms.get(claim.key)
     const mine = room?.held.get(claim.id)
     if (mine !== undefined) {
@@ -184,7 +191,7 @@ export const make = Effect.gen(function*() {
     }
     const waiter = room?.queue.get(claim.id)
     if (room === undefined || waiter === undefined) return "notHeld"
-    waiter.last = ahead(claim, room)
+    waiter.last = ahead(waiter, room)
     room.queue.delete(claim.id)
     // A large claim may have been all that held up those behind it.
     promote(claim.key, room)
@@ -192,7 +199,7 @@ export const make = Effect.gen(function*() {
   }
 
   const renew = (claim: Claim, fencingToken: bigint): Renewal => {
-    sweep(claim.key)
+    sweep()
     const room = rooms.get(claim.key)
     const mine = room?.held.get(claim.id)
     if (mine === undefined || mine.fencingToken !== fencingToken) {

@@ -20,6 +20,8 @@ export class Renewals {
   private readonly time: Time
   private readonly store: LockStore["Service"]
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** By the claim's id: made at the first hint of a loss, so that only who is given hints pays for it. */
+  private byId: Map<string, Holding> | undefined
 
   constructor(
     time: Time,
@@ -35,10 +37,12 @@ export class Renewals {
   /** What would be due a little later goes along with what is due: early is harmless, a call of its own is not free. */
   add(holding: Holding, notBefore = 0): void {
     holding.slack = holding.retryAfter / 2
+    this.byId?.set(holding.claim.id, holding)
     this.agenda.schedule(holding, Math.min(Math.max(holding.renewAt, notBefore), holding.deadline))
   }
 
   remove(holding: Holding): void {
+    this.byId?.delete(holding.claim.id)
     this.agenda.remove(holding)
   }
 
@@ -47,7 +51,8 @@ export class Renewals {
   }
 
   find(id: string): Holding | undefined {
-    return this.agenda.items().find((holding) => holding.claim.id === id)
+    this.byId ??= new Map(this.agenda.items().map((holding) => [holding.claim.id, holding]))
+    return this.byId.get(id)
   }
 
   private renewDue(now: number): void {

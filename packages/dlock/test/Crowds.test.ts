@@ -1,0 +1,99 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Logger } from "effect"
+import { LockStore, MemoryLockStore } from "effect-dlock"
+import { FaultyLockStore } from "effect-dlock/testing"
+import { fork, lockerOver } from "./support.ts"
+
+/** Milliseconds of work: other processes have no part in it. */
+const cpu = () => {
+  const { system, user } = process.cpuUsage()
+  return (system + user) / 1_000
+}
+
+const quiet = Effect.provide(Logger.layer([]))
+
+/** Twice as many take at most 2.5 times as long, by the best of three: the collector has its moods. */
+const isLinear = <E>(count: number, run: (count: number) => Effect.Effect<number, E>) =>
+  Effect.gen(function*() {
+    const best = (count: number) =>
+      Effect.map(Effect.forEach([1, 2, 3], () => run(count)), (times) => Math.min(...times))
+    yield* run(count / 10)
+    const [once, twice] = [yield* best(count), yield* best(2 * count)]
+    assert.isAtMost(twice, 2.5 * once + 50, `${count}: ${once.toFixed(0)} ms, twice that: ${twice.toFixed(0)} ms`)
+  })
+
+const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const start = cpu()
+    return Effect.map(effect, () => cpu() - start)
+  })
+
+describe("a crowd costs in proportion to its size", { timeout: 60_000 }, () => {
+  const crowd = Effect.fnUntraced(function*(count: number) {
+    const locker = yield* lockerOver(yield* MemoryLockStore.make, { defaultTtl: "1 hour" })
+    let open!: () => void
+    const gate = new Promise<void>((resolve) => open = resolve)
+    const holder = yield* fork(locker.withLock("k", Effect.promise(() => gate)))
+    const waiting = yield* Effect.forEach(Array.from({ length: count }), () => fork(locker.withLock("k", Effect.void)))
+    return { holder, waiting, open }
+  })
+
+  it.effect("that waits for one key in memory and is let in", () =>
+    isLinear(4_000, (count) =>
+      Effect.scoped(Effect.gen(function*() {
+        const start = cpu()
+        const { holder, open, waiting } = yield* crowd(count)
+        open()
+        yield* Fiber.join(holder)
+        yield* Fiber.awaitAll(waiting)
+        return cpu() - start
+      }))))
+
+  for (
+    const [order, sort] of [["first", <A>(all: Array<A>) => all], [
+      "last",
+      <A>(all: Array<A>) => all.toReversed()
+    ]] as const
+  ) {
+    it.effect(`that waits for one key in memory and is interrupted, the ${order} one first`, () =>
+      isLinear(4_000, (count) =>
+        Effect.scoped(Effect.gen(function*() {
+          const start = cpu()
+          const { holder, open, waiting } = yield* crowd(count)
+          yield* Fiber.interruptAll(sort(waiting))
+          open()
+          yield* Fiber.join(holder)
+          return cpu() - start
+        }))))
+  }
+
+  it.effect("that holds many permits of one key in memory", () =>
+    isLinear(4_000, (count) =>
+      Effect.scoped(Effect.gen(function*() {
+        const memory = yield* MemoryLockStore.make
+        const faulty = yield* FaultyLockStore.make(memory)
+        yield* Effect.flatMap(lockerOver(faulty.store), (locker) => locker.withLock("k", Effect.void))
+        const claim = faulty.calls[0]!.claims[0]!
+        return yield* timed(Effect.forEach(
+          Array.from({ length: count }),
+          (_, index) => memory.request({ ...claim, id: `${index}`, capacity: count }, "queue"),
+          { discard: true }
+        ))
+      }))))
+
+  it.effect("of locks of which hints say that they are lost, the last one first", () =>
+    isLinear(2_500, (count) =>
+      Effect.scoped(Effect.gen(function*() {
+        const faulty = yield* FaultyLockStore.make(yield* MemoryLockStore.make)
+        const locker = yield* lockerOver(LockStore.of(faulty.store))
+        const leases = yield* Effect.forEach(Array.from({ length: count }), (_, index) => locker.scoped(`k${index}`))
+        const ids = faulty.calls.map((call) => call.claims[0]!.id)
+        return yield* timed(Effect.gen(function*() {
+          for (const id of ids.toReversed()) {
+            yield* faulty.lose(id, "Expired")
+            yield* Effect.yieldNow
+          }
+          yield* Effect.forEach(leases, (lease) => Effect.flip(lease.lost), { discard: true })
+        }))
+      })).pipe(quiet)))
+})
