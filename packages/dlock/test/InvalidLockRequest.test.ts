@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Duration, Effect, Layer } from "effect"
 import { InvalidLockRequest, Locker, LockStore, MemoryLockStore } from "effect-dlock"
+import { runInNewContext } from "node:vm"
 import { lockerOver, setting, withLogs } from "./support.ts"
 
 describe("a request that no store could honour is refused, and nothing is sent", () => {
@@ -19,6 +20,9 @@ describe("a request that no store could honour is refused, and nothing is sent",
     ["a key with an empty hash tag", "key", "a{}b"],
     ["a key whose closing brace comes first", "key", "}a{"],
     ["a key that is no string", "key", any(42)],
+    ["a key that is a symbol", "key", any(Symbol("k"))],
+    ["a key that has no words", "key", any(Object.create(null))],
+    ["a key that is null", "key", any(null)],
     ["a ttl below 100 ms", "ttl", "k", { ttl: 99 }],
     ["a ttl of zero", "ttl", "k", { ttl: 0 }],
     ["a negative ttl", "ttl", "k", { ttl: -1000 }],
@@ -33,8 +37,15 @@ describe("a request that no store could honour is refused, and nothing is sent",
     ["an infinite guard gap", "guardGap", "k", { guardGap: Infinity }],
     ["metadata that are no record", "metadata", "k", { metadata: "nightly" }],
     ["metadata that are no strings", "metadata", "k", { metadata: { job: 1 } }],
+    ["metadata that are a date", "metadata", "k", { metadata: new Date(0) }],
+    ["metadata that are a map", "metadata", "k", { metadata: new Map([["job", "nightly"]]) }],
+    ["metadata that are an array", "metadata", "k", { metadata: ["nightly"] }],
+    ["metadata with a symbol", "metadata", "k", { metadata: { [Symbol("job")]: "nightly" } }],
     ["metadata over 1,024 bytes", "metadata", "k", { metadata: { job: "x".repeat(1024) } }],
     ["an option that does not exist", "reentrant", "k", { reentrant: true }],
+    ["options that are null", "options", "k", null],
+    ["options that are a number", "options", "k", 5],
+    ["an option whose name is a symbol", "Symbol(ttl)", "k", { [Symbol("ttl")]: 1000 }],
     ["an option that is misspelt", "timeOut", "k", { timeOut: 1000 }]
   ])("$0", ([, parameter, key, options]) =>
     Effect.gen(function*() {
@@ -77,6 +88,8 @@ describe("a request that no store could honour is refused, and nothing is sent",
     ["a ttl in words", "k", { ttl: "1 minute" }],
     ["an infinite timeout", "k", { timeout: Infinity }],
     ["a guard gap of zero", "k", { guardGap: 0 }],
+    ["metadata without a prototype", "k", { metadata: Object.assign(Object.create(null), { job: "nightly" }) }],
+    ["metadata of another realm", "k", { metadata: runInNewContext("({ job: 'nightly' })") }],
     ["options that are undefined", "k", {
       ttl: undefined,
       timeout: undefined,

@@ -1,6 +1,7 @@
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Base64Url from "effect/encoding/Base64Url"
+import * as Inspectable from "effect/Inspectable"
 import { InvalidLockRequest } from "../LockError.ts"
 import type { Claim } from "../LockStore.ts"
 import { toMillis } from "../StoreOptions.ts"
@@ -33,17 +34,19 @@ export const parse = (
   waits: boolean
 ): Request | InvalidLockRequest => {
   const invalid = (parameter: string, problem: string) =>
-    new InvalidLockRequest({ key: typeof key === "string" ? key.toWellFormed() : String(key), parameter, problem })
+    new InvalidLockRequest({ key: Inspectable.toStringUnknown(key, 0).toWellFormed(), parameter, problem })
 
-  const name = settings.prefix + key
-  const wrong = problemOfName(key, name)
+  const wrong = problemOfName(key, settings.prefix)
   if (wrong !== undefined) return invalid("key", wrong)
+  const name = settings.prefix + key
 
   let ttl = settings.ttl
   let guardGap = settings.guardGap
   let timeout = Infinity
   let holder = settings.holder
   if (options !== undefined) {
+    if (typeof options !== "object" || options === null) return invalid("options", "are not an object")
+    for (const option of Object.getOwnPropertySymbols(options)) return invalid(String(option), "is not an option here")
     for (const option in options) {
       if (!known.has(option) || (option === "timeout" && !waits)) return invalid(option, "is not an option here")
     }

@@ -22,10 +22,11 @@ const bytesOfUtf8 = (text: string): number => {
   return bytes
 }
 
-export const problemOfName = (key: unknown, name: string): string | undefined => {
+export const problemOfName = (key: unknown, prefix: string): string | undefined => {
   if (key === "") return "is empty"
   const wrong = problemOfText(key)
   if (wrong !== undefined) return wrong
+  const name = prefix + (key as string)
   // A string has at most three bytes of UTF-8 for each of its units.
   if (name.length * 3 > maxBytes && bytesOfUtf8(name) > maxBytes) {
     return `is longer than ${maxBytes} bytes with its prefix`
@@ -41,7 +42,7 @@ const problemOfText = (text: unknown): string | undefined => {
 
 /** A prefix may be empty; one whose braces leave no slot to any key is refused before the first key. */
 export const problemOfPrefix = (prefix: unknown): string | undefined =>
-  problemOfText(prefix) ?? problemOfName("k", `${prefix as string}k`)
+  problemOfText(prefix) ?? problemOfName("k", prefix as string)
 
 const maxBytes = 1024
 
@@ -58,7 +59,16 @@ const hasSlot = (name: string): boolean => {
 }
 
 export const problemOfMetadata = (metadata: unknown): string | undefined => {
-  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) return "is not a record of strings"
-  if (!Object.values(metadata).every((value) => typeof value === "string")) return "is not a record of strings"
+  if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
+    return "is not a plain record of strings"
+  }
   return bytesOfUtf8(JSON.stringify(metadata)) > maxBytes ? "is longer than 1024 bytes as JSON" : undefined
+}
+
+/** A `Date` or a `Map` is no record, though it has no field that is not a string. One of another realm is. */
+const isRecord = (value: unknown): value is object => {
+  if (typeof value !== "object" || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return (prototype === null || Object.getPrototypeOf(prototype) === null) &&
+    Object.getOwnPropertySymbols(value).length === 0
 }
