@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect } from "effect"
 import { Lease, Locker, MemoryLockStore, withLock } from "effect-dlock"
 import { Holding } from "../src/internal/holding.ts"
-import { lockerOver } from "./support.ts"
+import { lockerOver, setting } from "./support.ts"
 
 describe("the leases around a section", () => {
   it.effect("do not pile up where each section starts the next one, hand over hand", () =>
@@ -51,4 +51,17 @@ describe("the leases around a section", () => {
       assert.strictEqual((yield* withLock("k", Lease)).key, "k")
       assert.strictEqual((yield* Lease.pipe(withLock("k"))).key, "k")
     }).pipe(Effect.provide(Locker.layerMemory)))
+})
+
+describe("sections inside one another", () => {
+  it.live("do not overflow the stack where nothing is waited for, and end as they should", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const nested = (depth: number): Effect.Effect<number, unknown> =>
+        depth === 0 ? Effect.succeed(42) : locker.withLock(`k${depth}`, Effect.suspend(() => nested(depth - 1)))
+      assert.strictEqual(yield* nested(2_000), 42)
+      const failing = (depth: number): Effect.Effect<number, unknown> =>
+        depth === 0 ? Effect.fail("own") : locker.withLock(`k${depth}`, () => failing(depth - 1))
+      assert.strictEqual(yield* Effect.flip(failing(2_000)), "own")
+    }))
 })

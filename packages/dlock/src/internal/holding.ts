@@ -41,6 +41,8 @@ export class Holding implements Item, Held {
   readonly ttl: Duration.Duration
   /** The lease inside which this one was taken: the chain that a nested request is checked against. */
   outer: Holding | undefined
+  /** In how many sections it was taken. */
+  private readonly depth: number
   readonly keeper: Keeper
 
   state: "held" | "lost" | "released" = "held"
@@ -80,6 +82,7 @@ export class Holding implements Item, Held {
     this.confirmedAt = fromNanos(granted.confirmedAt)
     this.wallAhead = wallAhead
     this.outer = outer
+    this.depth = outer === undefined ? 0 : outer.depth + 1
   }
 
   get deadline(): number {
@@ -269,10 +272,14 @@ export class Holding implements Item, Held {
     stops: "lost" | "lost or released",
     fork: (context: Context.Context<R>) => Fiber.Fiber<A, E>
   ): Effect.Effect<Exit.Exit<A, E>, never, R> {
-    return Effect.matchCauseEffect(restore(Effect.context<R>()), {
+    const ended = Effect.matchCauseEffect(restore(Effect.context<R>()), {
       onSuccess: (context) => this.watch(fork(context), restore, stops),
       onFailure: (cause) => Effect.succeed(Exit.failCause(cause))
     })
+    // A section begins and ends within its caller's step where nothing is waited for. So that those inside one another
+    // do not fill the stack, one in many begins and ends in a step of its own.
+    if (this.depth % sectionsAStack !== sectionsAStack - 1) return ended
+    return Effect.andThen(Effect.yieldNow, Effect.tap(ended, () => Effect.yieldNow))
   }
 
   private watch<A, E>(
@@ -302,6 +309,8 @@ export class Holding implements Item, Held {
     })
   }
 }
+
+const sectionsAStack = 32
 
 /** A program's own failure is kept, with the end of the lease beside it; a success or our interruption is not. */
 const settled = <A, E, E2>(exit: Exit.Exit<A, E>, end: E2): Exit.Exit<A, E | E2> => {
