@@ -3,7 +3,7 @@ import { Cause, Clock, Duration, Effect, Exit, Fiber, Option } from "effect"
 import { type Lease, LockBackendError, type LockStore, MemoryLockStore, type OwnershipLost } from "effect-dlock"
 import type { Renewal } from "effect-dlock/LockStore"
 import { TestClock } from "effect/testing"
-import { fork, lockerOver, millis, setting, shiftedSetting } from "./support.ts"
+import { fork, lockerOver, millis, setting, shiftedSetting, withLogs } from "./support.ts"
 
 const lostBy = (error: { readonly _tag: string }): OwnershipLost => {
   assert.strictEqual(error._tag, "OwnershipLost")
@@ -419,4 +419,59 @@ describe("typed loss with a reason", () => {
       assert.strictEqual(lostBy(yield* Effect.flip(lease.ensureHeld)).reason, "Expired")
       assert.strictEqual(lostBy(yield* Effect.flip(lease.lost)).reason, "Expired")
     }))
+})
+
+describe("the loss of many locks", () => {
+  it.effect.each([1, 3, 10_000])("of %i at once is one line", (count) =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        yield* Effect.forEach(Array.from({ length: count }), (_, index) => locker.scoped(`k${index}`), {
+          discard: true
+        })
+        yield* faulty.answerRenewals({ _tag: "Gone" })
+        yield* TestClock.adjust("1 minute")
+        // The test clock says so when a step of it takes long.
+        const ours = lines.filter((line) => line.annotations.component === "dlock")
+        assert.deepStrictEqual(ours.map((line) => [line.level, line.annotations.key]), [["Warn", "k0"]])
+        if (count > 4) assert.include(ours[0]!.message, "and 9995 others")
+      })
+    ))
+
+  it.effect("each at its own deadline is a line a second", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        for (let index = 0; index < 200; index++) {
+          yield* locker.scoped(`k${index}`)
+          yield* TestClock.adjust("10 millis")
+        }
+        const before = lines.length
+        yield* faulty.hang("renew")
+        yield* TestClock.adjust("1 minute")
+        const losses = lines.slice(before).filter((line) => line.message.includes("Lost the lock"))
+        assert.isAtLeast(losses.length, 1)
+        assert.isAtMost(losses.length, 4)
+      })
+    ))
+
+  it.effect("is told when the locker goes, if it has not been before", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        const leases = yield* Effect.forEach(["a", "b"], (key) => locker.scoped(key))
+        for (const [index, lease] of leases.entries()) {
+          yield* faulty.lose(faulty.calls[index]!.claims[0]!.id, "Revoked")
+          yield* Effect.flip(lease.lost)
+          yield* TestClock.adjust(1)
+        }
+        assert.strictEqual(lines.length, 1)
+      }).pipe(
+        Effect.scoped,
+        Effect.andThen(Effect.sync(() => {
+          const told = lines.map((line) => line.message).join("\n")
+          for (const key of ["a", "b"]) assert.include(told, `"${key}"`)
+        }))
+      )
+    ))
 })

@@ -19,6 +19,7 @@ import { acquire } from "./acquire.ts"
 import { Holding, type Keeper, type Restore } from "./holding.ts"
 import { Limits } from "./limits.ts"
 import { broken, logged } from "./log.ts"
+import { LossLog } from "./lossLog.ts"
 import * as Nesting from "./nesting.ts"
 import { giveBack, withdrawals } from "./release.ts"
 import { Renewals } from "./renewals.ts"
@@ -43,6 +44,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const withdraw = withdrawals({ store, time, limits, fork })
   const means = { store, time, limits, withdraw }
   const renewals = new Renewals(time, store, fork)
+  const losses = new LossLog(time, fork)
+  yield* Effect.addFinalizer(() => losses.rest)
   let warned = false
   let closed = false
 
@@ -52,7 +55,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     onLost: (holding, loss) => {
       renewals.remove(holding)
       Nesting.leave(holding)
-      fork(logged(Effect.logWarning(loss.message, loss), holding.key))
+      losses.add(loss)
       // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
       // but for as long as the guard gap gives the holder to wind down.
       // At the earliest after those who wait for the loss have heard of it.
