@@ -6,14 +6,11 @@ import { fork, lockerOver, setting, withLogs } from "./support.ts"
 
 const withoutGroupBy = Effect.acquireRelease(
   Effect.sync(() => {
-    const { groupBy } = Map
-    Map.groupBy = undefined as never
+    const groupBy = Object.getOwnPropertyDescriptor(Map, "groupBy")!
+    Reflect.deleteProperty(Map, "groupBy")
     return groupBy
   }),
-  (groupBy) =>
-    Effect.sync(() => {
-      Map.groupBy = groupBy
-    })
+  (groupBy) => Effect.sync(() => Object.defineProperty(Map, "groupBy", groupBy))
 )
 
 describe("what keeps leases alive does not die unheard", () => {

@@ -37,10 +37,10 @@ const Checked = Schema.Struct({
 /** What an old runtime lacks, whose absence would be met no earlier than at the first renewal. */
 const absent = (): string | undefined =>
   Object.entries({
-    "Map.groupBy": Map.groupBy,
-    "Array.prototype.toSorted": Array.prototype.toSorted,
-    "String.prototype.isWellFormed": String.prototype.isWellFormed
-  }).find(([, needed]) => typeof needed !== "function")?.[0]
+    "Map.groupBy": "groupBy" in Map,
+    "Array.prototype.toSorted": "toSorted" in Array.prototype,
+    "String.prototype.isWellFormed": "isWellFormed" in String.prototype
+  }).find(([, isThere]) => !isThere)?.[0]
 
 /** Bad options are the same typed error as bad configuration, and so is a runtime that cannot run this. */
 export const parse = (options: Options = {}): Effect.Effect<Settings, Config.ConfigError> => {
