@@ -3,6 +3,8 @@ import { command, freePorts, recordLag, type Server, startCluster, startProxy } 
 import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Schedule, Scope } from "effect"
 import { RedisLocker, RedisLockerLive, RedisLockStore } from "effect-dlock-redis"
 import { Cluster } from "ioredis"
+import { connectSubscriber } from "../src/internal/clients.ts"
+import type { Target } from "../src/internal/target.ts"
 import {
   built,
   commandsSent,
@@ -12,6 +14,7 @@ import {
   group,
   locker,
   plainClient,
+  proxyTo,
   timed,
   within
 } from "./support.ts"
@@ -41,6 +44,55 @@ describe("the Redis store on a cluster", () => {
       const { servers } = yield* cluster
       yield* doesWhatEveryStoreDoes(RedisLockStore.layer({ cluster: nodesOf(servers) }))
     }).pipe(Effect.scoped), 60_000)
+})
+
+describe("a layer on a cluster that loses nodes while it comes up", () => {
+  /** A client of a cluster, whose nodes but for so many refuse new connections once all primaries were connected to. */
+  const losing = (spared: number) =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const ways = yield* Effect.forEach(servers, ({ port }) => proxyTo(port))
+      const natMap = Object.fromEntries(
+        servers.map(({ port }, index) => [`127.0.0.1:${port}`, { host: "127.0.0.1", port: ways[index]!.port }])
+      )
+      for (const way of ways) {
+        way.onRequest((chunk) => {
+          if (/cluster\r\n\$4\r\ninfo/i.test(String(chunk))) ways.slice(spared).forEach(({ refuse }) => refuse())
+        })
+      }
+      return new Cluster(ways.map(({ port }) => ({ host: "127.0.0.1", port })), { natMap, lazyConnect: true })
+    })
+
+  it.live("listens on another node", () =>
+    Effect.gen(function*() {
+      const { withLock } = yield* built(RedisLocker.layerClient(yield* losing(1)))
+      yield* withLock("k", Effect.void)
+    }).pipe(Effect.scoped))
+
+  it.live("fails with what it met, where there is none", () =>
+    Effect.gen(function*() {
+      const error = yield* fails(RedisLocker.layerClient(yield* losing(0), { connectTimeout: "1 second" }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.include(error.message, "ECONNREFUSED")
+      assert.notInclude(error.message, ":6379")
+    }).pipe(Effect.scoped))
+
+  it.live("goes nowhere to listen before it knows a node", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const target: Target = { _tag: "Cluster", options: { password: "s3cret" }, make: () => assert.fail() }
+      const listens = (cluster: Cluster) =>
+        connectSubscriber(target, cluster, { connectTimeout: 1_000, callLimit: 1_000 }, () => {})
+      const unknown = new Cluster([], { lazyConnect: true })
+      assert.include((yield* Effect.flip(listens(unknown))).message, "No node of the cluster is known")
+      const found = yield* Effect.acquireRelease(
+        Effect.sync(() => new Cluster(servers.map(({ port }) => ({ host: "127.0.0.1", port })), { lazyConnect: true })),
+        (cluster) => Effect.sync(() => cluster.disconnect())
+      )
+      yield* Effect.forkChild(Effect.delay(Effect.promise(() => found.connect()), "200 millis"))
+      const subscriber = yield* listens(found)
+      assert.include(servers.map(({ port }) => port), subscriber.options.port)
+    }).pipe(Effect.scoped))
 })
 
 describe("a locker on a cluster", () => {

@@ -3,6 +3,7 @@ import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
+import { backOff, before } from "./attempts.ts"
 import { isFinal, isRefusedCredentials, notConnected, sanitized } from "./failure.ts"
 import { exacting } from "./greeting.ts"
 import { followSentinels, throughSentinels } from "./sentinels.ts"
@@ -24,8 +25,6 @@ export const library = Effect.tryPromise({
   try: () => import("ioredis"),
   catch: (cause) => StoreOptions.problem("The package ioredis (5.11 or 6) is not installed", cause)
 })
-
-const backOff = (times: number): number => Math.min(20 * 2 ** Math.min(times, 10), 500)
 
 /** Milliseconds for which a server may take its time to close a connection. */
 const disconnectTimeout = 100
@@ -93,7 +92,7 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
   const ioredis = yield* library
   if (target._tag === "Cluster") {
     return yield* ready(
-      (refused) => follow(target.make(ioredis.Cluster, safeCluster(target.options, limits.callLimit)), refused),
+      (_, refused) => follow(target.make(ioredis.Cluster, safeCluster(target.options, limits.callLimit)), refused),
       limits,
       role,
       log
@@ -102,7 +101,7 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
   const options = { ...target.options, ...safe(limits.callLimit) }
   if (role !== "commands") {
     return yield* ready(
-      (refused) => followSentinels(exacting(heard(new ioredis.Redis(options)), refused)),
+      (_, refused) => followSentinels(exacting(heard(new ioredis.Redis(options)), refused)),
       limits,
       role,
       log
@@ -114,7 +113,8 @@ export const connect = Effect.fnUntraced(function*(target: Target, limits: Limit
   delete (untimed as RedisOptions).commandTimeout
   delete (untimed as RedisOptions).socketTimeout
   return yield* ready(
-    (refused) => greeted(followSentinels(exacting(heard(new ioredis.Redis(untimed)), refused)), 2 * limits.callLimit),
+    (_, refused) =>
+      greeted(followSentinels(exacting(heard(new ioredis.Redis(untimed)), refused)), 2 * limits.callLimit),
     limits,
     role,
     log
@@ -145,30 +145,25 @@ export const connectSubscriber = Effect.fnUntraced(function*(
   log: Log
 ) {
   const ioredis = yield* library
+  let goesSomewhere = false
   // A client may have been told of some nodes alone as whom to go there, and how.
   const somewhere = (): RedisOptions => {
     const nodes = commands.nodes()
     const node = nodes[Math.floor(Math.random() * nodes.length)]
-    if (node === undefined) return {}
-    const { family, host, password, port, tls, username } = node.options
-    return { family, host, password, port, tls, username } as RedisOptions
+    if (node !== undefined) {
+      goesSomewhere = true
+      const { family, host, password, port, tls, username } = node.options
+      return { family, host, password, port, tls, username } as RedisOptions
+    }
+    if (goesSomewhere) return {}
+    // The client would go to this machine.
+    throw new Error("No node of the cluster is known")
   }
   const subscriber = yield* ready(
-    (refused) =>
-      exacting(
-        heard(
-          new ioredis.Redis({
-            ...target.options,
-            ...somewhere(),
-            ...safe(limits.callLimit),
-            retryStrategy: (times) => {
-              Object.assign(subscriber.options, somewhere())
-              return backOff(times)
-            }
-          })
-        ),
-        refused
-      ),
+    (tell, refused) => {
+      const client = new ioredis.Redis({ ...target.options, ...safe(limits.callLimit) })
+      return before(exacting(heard(client), refused), somewhere, tell)
+    },
     limits,
     "subscriber",
     log
@@ -230,7 +225,7 @@ const vague =
 
 /** A client that is ready, or the reason why there is none. What a running one meets goes to the log. */
 const ready = <Client extends Redis | Cluster>(
-  make: (refused: (error: unknown) => void) => Client,
+  make: (tell: (error: unknown) => void, refused: (error: unknown) => void) => Client,
   limits: Limits,
   role: string,
   log: Log
@@ -251,7 +246,7 @@ const ready = <Client extends Redis | Cluster>(
       if (isFinal(sanitized(error))) Deferred.doneUnsafe(over, failed(false))
     }
     const client = yield* Effect.acquireRelease(
-      Effect.sync(() => make(refused)),
+      Effect.sync(() => make(tell, refused)),
       (client) =>
         Effect.sync(() => {
           closed = true
