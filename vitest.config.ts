@@ -10,7 +10,9 @@ const shared = {
 /** The live tests that the older line of the Redis client runs too; with DLOCK_LINES=all, every one. */
 const bothLines = process.env.DLOCK_LINES === "all"
   ? ["packages/dlock-redis/test/*.live.test.ts"]
-  : ["conformance", "RedisLocker", "lines", "greeting"].map((name) => `packages/dlock-redis/test/${name}.live.test.ts`)
+  : ["conformance", "RedisLocker", "lines", "greeting", "reasons"].map((name) =>
+    `packages/dlock-redis/test/${name}.live.test.ts`
+  )
 
 export default defineConfig({
   test: {

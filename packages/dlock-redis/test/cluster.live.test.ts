@@ -4,6 +4,7 @@ import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Schedule, Sco
 import { RedisLocker, RedisLockerLive, RedisLockStore } from "effect-dlock-redis"
 import { Cluster } from "ioredis"
 import { connectSubscriber } from "../src/internal/clients.ts"
+import { Outage } from "../src/internal/reasons.ts"
 import type { Target } from "../src/internal/target.ts"
 import {
   built,
@@ -82,7 +83,7 @@ describe("a layer on a cluster that loses nodes while it comes up", () => {
       const { servers } = yield* cluster
       const target: Target = { _tag: "Cluster", options: { password: "s3cret" }, make: () => assert.fail() }
       const listens = (cluster: Cluster) =>
-        connectSubscriber(target, cluster, { connectTimeout: 1_000, callLimit: 1_000 }, () => {})
+        connectSubscriber(target, cluster, { connectTimeout: 1_000, callLimit: 1_000 }, new Outage(() => {}))
       const unknown = new Cluster([], { lazyConnect: true })
       assert.include((yield* Effect.flip(listens(unknown))).message, "No node of the cluster is known")
       const found = yield* Effect.acquireRelease(

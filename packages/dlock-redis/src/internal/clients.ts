@@ -1,11 +1,15 @@
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as StoreOptions from "effect-dlock/StoreOptions"
+import type * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { backOff, before } from "./attempts.ts"
-import { isFinal, isRefusedCredentials, notConnected, sanitized } from "./failure.ts"
+import { notConnected, sanitized } from "./failure.ts"
 import { exacting } from "./greeting.ts"
+import type { CallFailure } from "./port.ts"
+import { type Outage, Reasons } from "./reasons.ts"
 import { followSentinels, throughSentinels } from "./sentinels.ts"
 import { heard } from "./streams.ts"
 import type { ClusterSettings, Target } from "./target.ts"
@@ -17,8 +21,11 @@ export interface Limits {
   readonly callLimit: number
 }
 
-/** Runs what is said on the log of the layer. */
-export type Log = (effect: Effect.Effect<void>) => void
+/** A client that is ready, and what to say when it is not. */
+export interface Connected<Client> {
+  readonly client: Client
+  readonly whyNot: () => CallFailure
+}
 
 /** Loaded with the first layer that needs it: a program that has another client need not install this one. */
 export const library = Effect.tryPromise({
@@ -34,14 +41,14 @@ const disconnectTimeout = 100
  * is no connection, nothing is sent again behind our back, nothing is waited for without a limit, and a connection that
  * has gone silent, or has come to a replica, is made anew soon.
  */
-const safe = (callLimit: number) => ({
+const safe = (callLimit: number, limitsItself = false) => ({
   lazyConnect: true,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   autoResubscribe: false,
   maxRetriesPerRequest: 0,
-  commandTimeout: callLimit,
-  socketTimeout: 2 * callLimit,
+  // The client sets its timers anew with each command: for those who send many they are too dear.
+  ...(!limitsItself && { commandTimeout: callLimit, socketTimeout: 2 * callLimit }),
   connectTimeout: 2_000,
   disconnectTimeout,
   retryStrategy: backOff,
@@ -88,36 +95,25 @@ const safeCluster = (options: RedisOptions, callLimit: number): ClusterSettings 
 })
 
 /** A client of a whole target: of its one server, or of all primaries of a cluster. */
-export const connect = Effect.fnUntraced(function*(target: Target, limits: Limits, role: string, log: Log) {
+export const connect = Effect.fnUntraced(function*(
+  target: Target,
+  limits: Limits,
+  outage: Outage,
+  { limitsItself = false } = {}
+): Effect.fn.Return<Connected<Redis | Cluster>, LockBackendError | Config.ConfigError, Scope.Scope> {
   const ioredis = yield* library
   if (target._tag === "Cluster") {
-    return yield* ready(
-      (_, refused) => follow(target.make(ioredis.Cluster, safeCluster(target.options, limits.callLimit)), refused),
-      limits,
-      role,
-      log
-    )
+    const settings = safeCluster(target.options, limits.callLimit)
+    return yield* ready((reasons) => follow(target.make(ioredis.Cluster, settings), reasons), limits, outage)
   }
-  const options = { ...target.options, ...safe(limits.callLimit) }
-  if (role !== "commands") {
-    return yield* ready(
-      (_, refused) => followSentinels(exacting(heard(new ioredis.Redis(options)), refused)),
-      limits,
-      role,
-      log
-    )
-  }
-  // Whoever sends commands limits them too, and leaves a connection that has fallen silent. The client's own timers for
-  // that are set anew with each command.
-  const untimed = { ...options }
-  delete (untimed as RedisOptions).commandTimeout
-  delete (untimed as RedisOptions).socketTimeout
+  const options = { ...target.options, ...safe(limits.callLimit, limitsItself) }
   return yield* ready(
-    (_, refused) =>
-      greeted(followSentinels(exacting(heard(new ioredis.Redis(untimed)), refused)), 2 * limits.callLimit),
+    (reasons) => {
+      const client = followSentinels(exacting(heard(new ioredis.Redis(options)), reasons.refused))
+      return limitsItself ? greeted(client, 2 * limits.callLimit) : client
+    },
     limits,
-    role,
-    log
+    outage
   )
 })
 
@@ -142,7 +138,7 @@ export const connectSubscriber = Effect.fnUntraced(function*(
   target: Target,
   commands: Cluster,
   limits: Limits,
-  log: Log
+  outage: Outage
 ) {
   const ioredis = yield* library
   let goesSomewhere = false
@@ -159,14 +155,13 @@ export const connectSubscriber = Effect.fnUntraced(function*(
     // The client would go to this machine.
     throw new Error("No node of the cluster is known")
   }
-  const subscriber = yield* ready(
-    (tell, refused) => {
+  const { client: subscriber } = yield* ready(
+    (reasons) => {
       const client = new ioredis.Redis({ ...target.options, ...safe(limits.callLimit) })
-      return before(exacting(heard(client), refused), somewhere, tell)
+      return before(exacting(heard(client), reasons.refused), somewhere, reasons.tell)
     },
     limits,
-    "subscriber",
-    log
+    outage
   )
   commands.on("-node", ({ options: { host, port } }: Redis) => {
     if (subscriber.options.host === host && subscriber.options.port === port) subscriber.disconnect(true)
@@ -181,7 +176,7 @@ export const isCluster = (client: Redis | Cluster): client is Cluster => client.
  * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a rejection
  * that nobody handles ends the process.
  */
-const follow = (cluster: Cluster, refused: (error: unknown) => void): Cluster =>
+const follow = (cluster: Cluster, { refused }: Reasons): Cluster =>
   cluster.on("+node", (node: Redis) => {
     const asking = node.asking.bind(node)
     Object.assign(exacting(heard(node), refused), {
@@ -219,47 +214,40 @@ const whole = (cluster: Cluster, tell: (error: Error) => void) =>
 /** Milliseconds. */
 const patience = 1_000
 
-/** What clients say last, and what says less than anything said before. */
-const vague =
-  /^(All sentinels are|failed to connect to sent|connected to sent|Failed to refresh slots|Connection is closed|Stream isn't)/
-
-/** A client that is ready, or the reason why there is none. What a running one meets goes to the log. */
+/** A client that is ready, or the reason why there is none. It goes on trying when it is lost later. */
 const ready = <Client extends Redis | Cluster>(
-  make: (tell: (error: unknown) => void, refused: (error: unknown) => void) => Client,
+  make: (reasons: Reasons) => Client,
   limits: Limits,
-  role: string,
-  log: Log
-) =>
+  outage: Outage
+): Effect.Effect<Connected<Client>, LockBackendError, Scope.Scope> =>
   Effect.gen(function*() {
     let closed = false
-    let lastError = new Error("no answer")
     const over = Deferred.makeUnsafe<never, LockBackendError>()
-    const failed = (retryable: boolean) => Effect.fail(notConnected(lastError, retryable))
-    const tell = (error: unknown) => {
-      const told = sanitized(error)
-      if (!vague.test(told.message) || lastError.message === "no answer") lastError = told
-      // What names several sentinels, or a name that a user chose, has one of them as its cause.
-      if (isRefusedCredentials(sanitized((error as Error).cause ?? error))) Deferred.doneUnsafe(over, failed(false))
-    }
-    const refused = (error: unknown) => {
-      tell(error)
-      if (isFinal(sanitized(error))) Deferred.doneUnsafe(over, failed(false))
-    }
+    const reasons = new Reasons((reasons) => {
+      if (reasons.final) Deferred.doneUnsafe(over, failed())
+      outage.met(reasons)
+    })
+    const failed = () => Effect.fail(notConnected(reasons.last ?? new Error("no answer"), !reasons.final))
     const client = yield* Effect.acquireRelease(
-      Effect.sync(() => make(tell, refused)),
+      Effect.sync(() => make(reasons)),
       (client) =>
         Effect.sync(() => {
           closed = true
           client.disconnect()
         })
     )
-    // It tries again by itself; what it met is in `lastError`.
+    // It tries again by itself; what it met is among the reasons.
     const connect = () => {
       if (!closed) client.connect().catch(() => {})
     }
     // An "error" that nobody listens to is printed by the client, address and all.
     const on = (event: string, listener: (error: unknown) => void) => void (client as Redis).on(event, listener)
-    for (const event of ["error", "node error", "sentinelError"]) on(event, tell)
+    for (const event of ["error", "node error"]) on(event, reasons.tell)
+    let isUp = false
+    on("sentinelError", (error) => {
+      // One of several may fail while the connection stands.
+      if (!isUp || client.status !== "ready") reasons.tell(error)
+    })
     const connected = Effect.callback<void>((resume) => {
       // Behind sentinels it is of no use before it would hear of a failover.
       let listening = throughSentinels(client) === undefined
@@ -275,18 +263,18 @@ const ready = <Client extends Redis | Cluster>(
       on("end", () => void setTimeout(connect, backOff(1)))
       connect()
     })
-    yield* Effect.andThen(connected, isCluster(client) ? whole(client, tell) : Effect.void).pipe(
+    yield* Effect.andThen(connected, isCluster(client) ? whole(client, reasons.tell) : Effect.void).pipe(
       Effect.raceFirst(Deferred.await(over)),
-      Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => failed(true) })
+      Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => Effect.suspend(failed) })
     )
-    let down = false
+    isUp = true
+    reasons.clear()
     on("close", () => {
-      if (!down) log(Effect.logWarning(`The connection to Redis was lost (${role})`))
-      down = true
+      if (!closed) outage.lost(reasons)
     })
     on("ready", () => {
-      down = false
-      log(Effect.logInfo(`The connection to Redis is back (${role})`))
+      reasons.clear()
+      outage.back(reasons)
     })
-    return client
+    return { client, whyNot: reasons.whyNot }
   })

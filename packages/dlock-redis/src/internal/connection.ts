@@ -14,6 +14,7 @@ import { fromClient, isReply, notConnected, notSent, sanitized, silent } from ".
 import { gathering } from "./outgoing.ts"
 import { lacking } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
+import { Outage } from "./reasons.ts"
 import { decoded } from "./reply.ts"
 import type { Target } from "./target.ts"
 import { Window } from "./window.ts"
@@ -39,6 +40,7 @@ export const open: (
     const clock = yield* Clock.clockWith(Effect.succeed)
     const fork = yield* FiberSet.makeRuntime<never>()
     const log = (effect: Effect.Effect<void>) => void fork(Effect.annotateLogs(effect, { component: "dlock" }))
+    const outage = new Outage(log)
     const inbox = newInbox()
     const messageListeners: Array<(message: string) => void> = []
     const reconnectListeners: Array<() => void> = []
@@ -47,17 +49,18 @@ export const open: (
     const missed = () => reconnectListeners.forEach((listener) => listener())
 
     // All at once: each may have to ask several sentinels before one answers, within one time limit.
-    const [commands, confirming, listening] = yield* Effect.all([
-      connect(target, options, "commands", log),
+    const [{ client: commands, whyNot }, confirming, listening] = yield* Effect.all([
+      // Whoever runs scripts limits them too, and leaves a connection that has fallen silent.
+      connect(target, options, outage, { limitsItself: true }),
       options.waitReplicas === 0
         ? Effect.undefined
         // A reply comes when the replicas have answered, or after the limit that was asked for.
-        : connect(target, { ...options, callLimit: options.callLimit + 1_000 }, "replicas", log),
-      target._tag === "Cluster" ? Effect.undefined : connect(target, options, "subscriber", log)
+        : connect(target, { ...options, callLimit: options.callLimit + 1_000 }, outage),
+      target._tag === "Cluster" ? Effect.undefined : connect(target, options, outage)
     ], { concurrency: "unbounded" })
     const subscriber = isCluster(commands)
-      ? yield* connectSubscriber(target, commands, options, log)
-      : listening as Redis
+      ? yield* connectSubscriber(target, commands, options, outage)
+      : listening!.client as Redis
     subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
 
     // Without the permission there is no layer. Where it is withdrawn later, waiters ask now and then, as they do while a
@@ -81,7 +84,7 @@ export const open: (
     }
     const window = new Window({
       isReady: () => commands.status === "ready",
-      whyNotReady: () => notSent,
+      whyNotReady: whyNot,
       send: (name, program, call) => {
         together()
         return isCluster(commands)
@@ -122,11 +125,11 @@ export const open: (
       servers: () => (isCluster(commands) ? commands.nodes("master") : [commands]).map(described(options.callLimit)),
       replicated: (script, args, replicas, limit) =>
         Effect.gen(function*() {
-          if (confirming?.status !== "ready") return yield* Effect.fail(notSent)
+          if (confirming?.client.status !== "ready") return yield* Effect.fail(confirming?.whyNot() ?? notSent)
           const { args: argv, keys } = script.encode(args)
           const [wrote, waited] = yield* Effect.tryPromise({
             try: () =>
-              confirming.pipeline([
+              confirming.client.pipeline([
                 ["eval", script.lua, keys.length, ...keys, ...argv],
                 ["wait", replicas, Math.ceil(limit)]
               ]).exec().then((results) =>
@@ -136,7 +139,7 @@ export const open: (
                 })
               ),
             catch: fromClient
-          }).pipe(Effect.onExit((exit) => Effect.sync(() => Exit.isFailure(exit) && lookAround(confirming))))
+          }).pipe(Effect.onExit((exit) => Effect.sync(() => Exit.isFailure(exit) && lookAround(confirming.client))))
           return yield* decoded(script, wrote, (value) => ({ value, replicas: Number(waited) }))
         })
     }

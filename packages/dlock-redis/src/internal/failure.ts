@@ -49,6 +49,12 @@ export const notSent: CallFailure = {
   cause: new Error("Redis is not connected")
 }
 
+/** The same with the reason, which is final where no repetition mends it. */
+export const notConnectedNow = (reason: Error | undefined, final: boolean): CallFailure =>
+  reason === undefined
+    ? notSent
+    : { ...notSent, retryable: !final, cause: new Error(`${notSent.cause.message}: ${reason.message}`) }
+
 /** A server that did not answer in the time that a call has. */
 export const silent: CallFailure = {
   _tag: "CallFailure",

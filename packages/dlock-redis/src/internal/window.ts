@@ -61,6 +61,7 @@ export class Window {
   private readonly lanes = byUrgency.map(() => new Lane())
   /** Since when something is under way and nothing has been heard. */
   private quietSince = Infinity
+  private isLost = false
   private repliesHeard = 0
   private looksAt = Infinity
   private stopTimer = () => {}
@@ -90,17 +91,21 @@ export class Window {
 
   /** There is a connection. */
   open(): void {
+    this.isLost = false
     this.sendNext()
   }
 
   /** There is none, or another reason why: what was under way will not be answered. */
   lose(): void {
+    const wasLost = this.isLost
+    this.isLost = true
     this.quietSince = Infinity
     const lost = this.underWay.splice(0)
     for (const request of lost) request.slot = -1
     const why = this.client.whyNotReady()
     const refused = why.retryable ? [] : this.lanes.flatMap((lane) => lane.remove(() => true))
-    for (const lane of this.lanes) for (const request of lane.all()) this.limit(request)
+    // However often the client tries meanwhile, they have waited since it was lost.
+    if (!wasLost) this.lanes.flatMap((lane) => lane.all()).forEach((request) => this.limit(request))
     for (const request of lost) {
       request.tally?.ended()
       request.fail(connectionLost)
@@ -234,7 +239,7 @@ export class Window {
     let next = Infinity
     for (const { endsAt } of this.underWay) next = Math.min(next, endsAt)
     // A crowd that waits is not to be looked through at every millisecond.
-    for (const lane of waitsForConnection) for (const { endsAt } of lane.all()) next = Math.min(next, endsAt + 20)
+    for (const { endsAt } of waitsForConnection.flatMap((lane) => lane.all())) next = Math.min(next, endsAt + 20)
     if (onDoubt !== undefined && this.underWay.length > 0) {
       const oldest = this.underWay.reduce((least, { limitedAt }) => Math.min(least, limitedAt), now)
       if (now - oldest >= doubt) onDoubt()
