@@ -1,16 +1,16 @@
 import * as Os from "node:os"
 import { Worker } from "node:worker_threads"
-import type { BackendName } from "./plan.ts"
 import * as Tally from "./tally.ts"
 import type { Share } from "./worker.ts"
 
 /** Lives many seeds on all cores but at most four, with a line of progress now and then. */
 export const campaign = async (
-  backend: BackendName,
+  what: Pick<Share, "backend" | "dimensions" | "rules">,
   from: number,
   seeds: number,
   say: (line: string) => void
 ): Promise<Tally.Tally> => {
+  const { backend } = what
   const tally = Tally.empty()
   const started = performance.now()
   const threads = Math.min(4, Os.availableParallelism(), seeds)
@@ -20,7 +20,7 @@ export const campaign = async (
   }, 5_000)
   const share = (nth: number): Promise<void> =>
     new Promise((resolve, reject) => {
-      const workerData: Share = { backend, from: from + nth, to: from + seeds, step: threads }
+      const workerData: Share = { ...what, from: from + nth, to: from + seeds, step: threads }
       const worker = new Worker(new URL("./worker.ts", import.meta.url), { workerData })
       worker.on("message", (part: Tally.Tally) => {
         Tally.merge(tally, part)

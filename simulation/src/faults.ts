@@ -14,6 +14,9 @@ export type MessageFault =
 /** What can go wrong with a message that nobody asked for: a grant that is pushed, an event of a watch. */
 export type PushFault = "push lost" | "push late" | "push twice"
 
+/** What replicas do where a grant waits for them. */
+export type ReplicaFault = "replica late" | "replica silent"
+
 /** What happens at a moment of its own. */
 export type Incident =
   | "server paused"
@@ -36,7 +39,7 @@ export type Incident =
   | "locker closed"
   | "interrupt"
 
-export type Kind = MessageFault | PushFault | Incident
+export type Kind = MessageFault | PushFault | ReplicaFault | Incident
 
 /** A fault as it is planned. `only` knows it by its name. */
 export interface Fault {
@@ -56,6 +59,8 @@ export const messageWeights: Readonly<Record<MessageFault, number>> = {
 }
 
 export const pushWeights: Readonly<Record<PushFault, number>> = { "push lost": 3, "push late": 3, "push twice": 2 }
+
+export const replicaWeights: Readonly<Record<ReplicaFault, number>> = { "replica late": 1, "replica silent": 1 }
 
 /**
  * The faults of a world. Each has a name that says where it strikes, and whether it does depends on the seed and that name
@@ -91,13 +96,19 @@ export class Faults {
     return this.roll(`p${process}.${number}`, Random.of(this.seed, 4, process, number), pushWeights, now)
   }
 
+  replicas(process: number, number: number, now: number): Struck<ReplicaFault> | undefined {
+    if (this.often === 0) return undefined
+    return this.roll(`r${process}.${number}`, Random.of(this.seed, 7, process, number), replicaWeights, now, 0.3)
+  }
+
   private roll<A extends Kind>(
     name: string,
     random: Random,
     weights: Readonly<Record<A, number>>,
-    now: number
+    now: number,
+    often = this.often
   ): Struck<A> | undefined {
-    if (now >= this.until || !random.chance(this.often)) return undefined
+    if (now >= this.until || !random.chance(often)) return undefined
     const kind = random.weighted(weights)
     const delay = Math.min(random.spread(5_000, 8_000_000), Math.max(0, this.until - now))
     return this.strikes(name, kind) ? { kind, delay, random } : undefined

@@ -1,3 +1,5 @@
+import { type Dimension, dimensions, usual } from "./dimensions.ts"
+import { type Rule, rules } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import { type Variant, variants } from "./variants.ts"
 
@@ -10,6 +12,8 @@ export interface Flags {
   readonly variants: boolean
   readonly faults: ReadonlySet<string> | undefined
   readonly sections: ReadonlySet<number> | undefined
+  readonly dimensions: ReadonlySet<Dimension>
+  readonly rules: ReadonlySet<Rule> | undefined
 }
 
 export const usage = `Usage: npm run simulate -- [flags]
@@ -20,6 +24,8 @@ export const usage = `Usage: npm run simulate -- [flags]
   --seed SEED      lives this one and prints all that happens in it
   --faults LIST    with --seed: only these of its faults (names with commas between them; "none" for none)
   --sections LIST  with --seed: only these of its sections
+  --with LIST      with these besides: ${dimensions.join(", ")}
+  --rules LIST     only these rules count (S1,S4)
   --variant NAME   a library that lacks a rule, which must be caught: ${variants.map(({ name }) => name).join(", ")}
   --variants       all of those, with how many seeds each took`
 
@@ -28,7 +34,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
   const given = new Map<string, string>()
   for (let index = 0; index < args.length; index++) {
     const [name, own] = args[index]!.split(/=(.*)/s, 2) as [string, string | undefined]
-    if (!/^--(seeds|from|seed|backend|variant|variants|faults|sections)$/.test(name)) {
+    if (!/^--(seeds|from|seed|backend|variant|variants|faults|sections|with|rules)$/.test(name)) {
       return `There is no ${args[index]}`
     }
     if (given.has(name)) return `${name} is given twice`
@@ -64,6 +70,12 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
   const faults = list("--faults")
   const sections = list("--sections")
   if (seed === undefined && (faults ?? sections) !== undefined) return "--faults and --sections are for one --seed"
+  const besides = (list("--with") ?? []) as ReadonlyArray<Dimension>
+  const unknown = besides.find((one) => !dimensions.includes(one))
+  if (unknown !== undefined) return `There is no dimension ${unknown}`
+  const heeded = list("--rules") as ReadonlyArray<Rule> | undefined
+  const noRule = heeded?.find((one) => !rules.includes(one))
+  if (noRule !== undefined) return `There is no rule ${noRule}`
   const flags: Flags = {
     seeds: whole("--seeds", 1) ?? 20_000,
     from: whole("--from", 0) ?? 1,
@@ -72,7 +84,9 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     variant,
     variants: given.has("--variants"),
     faults: faults && new Set(faults),
-    sections: sections && new Set(sections.map(Number))
+    sections: sections && new Set(sections.map(Number)),
+    dimensions: new Set([...usual, ...besides]),
+    rules: heeded && new Set(heeded)
   }
   return wrong ?? flags
 }

@@ -1,3 +1,4 @@
+import type { Dimension } from "./dimensions.ts"
 import type { Rule } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import type { Variant } from "./variants.ts"
@@ -11,18 +12,19 @@ export interface Caught {
   readonly rule: Rule | undefined
 }
 
-/** Lives seeds with a variant until one of them catches it. */
+/** Lives seeds, with a variant or with what ships, until one of them catches it. */
 export const hunt = (
-  variant: Variant,
+  variant: Variant | undefined,
   backend: BackendName,
   limits: { readonly from: number; readonly seeds: number; readonly seconds: number },
-  rules?: ReadonlySet<Rule>
+  rules?: ReadonlySet<Rule>,
+  dimensions?: ReadonlySet<Dimension>
 ): Caught => {
   const started = performance.now()
   const passed = () => (performance.now() - started) / 1_000
   let seeds = 0
   while (seeds < limits.seeds && passed() < limits.seconds) {
-    const { violation } = run({ backend, seed: limits.from + seeds++, variant, rules })
+    const { violation } = run({ backend, seed: limits.from + seeds++, variant, rules, dimensions })
     if (violation !== undefined) return { seeds, seconds: passed(), rule: violation.rule }
   }
   return { seeds, seconds: passed(), rule: undefined }

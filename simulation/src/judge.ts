@@ -13,7 +13,9 @@ import type { Timeline } from "./timeline.ts"
  * - S8: nothing dies, and no fiber and no timer is left.
  * - S9: without faults, first come is first served, and at once.
  */
-export type Rule = "S1" | "S2" | "S3" | "S4" | "S5" | "S6" | "S7" | "S8" | "S9"
+export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9"] as const
+
+export type Rule = typeof rules[number]
 
 /** A promise that was broken. */
 export interface Violation {

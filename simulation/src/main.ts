@@ -1,5 +1,6 @@
 // The simulation from the command line: many seeds, or one of them in full, or the variants that must be caught.
 import { campaign } from "./campaign.ts"
+import { usual } from "./dimensions.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { hunt } from "./hunt.ts"
 import type { Rule } from "./judge.ts"
@@ -12,22 +13,28 @@ import { run } from "./world.ts"
 const say = (line: string): void => console.log(line)
 
 /** The smallest part of a seed that breaks the promise, and how to see it again. */
-const explain = (backend: BackendName, seed: number, variant: Variant | undefined): void => {
-  const { violation } = run({ backend, seed, variant })
-  const { faults, runs, sections } = shrink({ backend, seed, variant })
-  const small = run({ backend, seed, variant, only: new Set(faults), sections: new Set(sections) })
+const explain = ({ dimensions, rules }: Flags, backend: BackendName, seed: number, variant?: Variant): void => {
+  const settings = { backend, seed, variant, dimensions, rules }
+  const { violation } = run(settings)
+  const { faults, runs, sections } = shrink(settings)
+  const small = run({ ...settings, only: new Set(faults), sections: new Set(sections) })
   say(`\n${backend}, seed ${seed}: ${violation?.rule}, ${violation?.what}`)
   say(`  in small, after ${runs} runs: ${small.violation?.what} at ${(small.violation?.at ?? 0) / 1_000} ms`)
   for (const { kind, name } of small.struck) say(`    ${name.padEnd(7)} ${kind}`)
-  const named = variant === undefined ? "" : ` --variant ${variant.name}`
+  const besides = Array.from(dimensions).filter((one) => !usual.has(one))
+  const named = [
+    variant && `--variant ${variant.name}`,
+    besides.length > 0 && `--with ${besides.join(",")}`,
+    rules && `--rules ${Array.from(rules).join(",")}`
+  ].filter((flag) => typeof flag === "string").map((flag) => ` ${flag}`).join("")
   const only = `--faults ${faults.join(",") || "none"} --sections ${sections.join(",")}`
   say(`  again: npm run simulate -- --backend ${backend} --seed ${seed}${named} ${only}`)
 }
 
-const one = ({ backends, faults, sections, variant }: Flags, seed: number): number => {
+const one = ({ backends, dimensions, faults, rules, sections, variant }: Flags, seed: number): number => {
   let broken = 0
   for (const backend of backends) {
-    const result = run({ backend, seed, variant, only: faults, sections, recorded: true })
+    const result = run({ backend, seed, variant, dimensions, rules, only: faults, sections, recorded: true })
     say(`${backend}, seed ${seed}`)
     for (const line of result.lines) say(line)
     say(`${result.events} events, hash ${result.hash.toString(16)}`)
@@ -39,15 +46,17 @@ const one = ({ backends, faults, sections, variant }: Flags, seed: number): numb
   return broken
 }
 
-const many = async ({ backends, from, seeds }: Flags): Promise<boolean> => {
+const many = async (flags: Flags): Promise<boolean> => {
+  const { backends, dimensions, from, rules, seeds } = flags
   let good = true
   for (const backend of backends) {
     const started = performance.now()
-    const tally = await campaign(backend, from, Math.ceil(seeds / backends.length), say)
+    const tally = await campaign({ backend, dimensions, rules }, from, Math.ceil(seeds / backends.length), say)
     const seconds = ((performance.now() - started) / 1_000).toFixed(1)
     say(`\n${Tally.table(`${backend}: ${seconds} s`, tally)}`)
-    for (const seed of tally.broken.slice(0, 3)) explain(backend, seed, undefined)
-    const reason = Tally.voidBecause(backend, tally)
+    if (tally.broken.length > 0) say(`  the first after ${tally.broken[0]! - from + 1} seeds`)
+    for (const seed of tally.broken.slice(0, 3)) explain(flags, backend, seed)
+    const reason = Tally.voidBecause(backend, tally, dimensions)
     if (reason !== undefined) say(`  void: ${reason}, so it proves nothing`)
     good &&= tally.broken.length === 0 && reason === undefined
   }
@@ -62,11 +71,11 @@ const caught = (flags: Flags, list: ReadonlyArray<Variant>): boolean => {
   say("variant                backend  caught by  seeds    seconds  seeds until two were in")
   for (const variant of list) {
     for (const backend of flags.backends) {
-      const { from, seeds } = flags
-      const { rule, seconds, seeds: needed } = hunt(variant, backend, { from, seeds, seconds: 60 })
+      const { dimensions, from, rules, seeds } = flags
+      const { rule, seconds, seeds: needed } = hunt(variant, backend, { from, seeds, seconds: 60 }, rules, dimensions)
       const two = rule === undefined
         ? undefined
-        : hunt(variant, backend, { from, seeds: 2_000, seconds: 20 }, exclusion)
+        : hunt(variant, backend, { from, seeds: 2_000, seconds: 20 }, exclusion, dimensions)
       good &&= rule !== undefined
       const cells = [
         variant.name.padEnd(22),
@@ -95,8 +104,9 @@ if (typeof flags === "string") {
   const { variant } = flags
   const good = caught(flags, [variant])
   for (const backend of flags.backends) {
-    const { rule, seeds } = hunt(variant, backend, { from: flags.from, seeds: flags.seeds, seconds: 60 })
-    if (rule !== undefined) explain(backend, flags.from + seeds - 1, variant)
+    const limits = { from: flags.from, seeds: flags.seeds, seconds: 60 }
+    const { rule, seeds } = hunt(variant, backend, limits, flags.rules, flags.dimensions)
+    if (rule !== undefined) explain(flags, backend, flags.from + seeds - 1, variant)
   }
   process.exitCode = good ? 0 : 1
 } else {

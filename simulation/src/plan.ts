@@ -1,4 +1,5 @@
-import { type Incident, type Kind, messageWeights, pushWeights } from "./faults.ts"
+import { type Dimension, drawn, usual } from "./dimensions.ts"
+import { type Incident, type Kind, messageWeights, pushWeights, replicaWeights } from "./faults.ts"
 import { Random } from "./random.ts"
 import { millis } from "./timeline.ts"
 
@@ -39,10 +40,14 @@ export interface IncidentPlan {
 export interface Plan {
   readonly seed: number
   readonly backend: BackendName
+  /** What is in it besides. */
+  readonly has: ReadonlySet<Dimension>
   /** Nothing goes wrong in it: then the lock must be fair and prompt besides. */
   readonly quiet: boolean
   readonly drifts: boolean
   readonly interop: boolean
+  /** How many replicas must have a grant, of as many as there are. */
+  readonly replicas: number
   /** Nobody is ever told of anything unasked: that costs time, and nothing else. */
   readonly deaf: boolean
   /** 1 for mutexes; above it each claim asks for one permit or more. */
@@ -106,11 +111,21 @@ const incidentsOf: Readonly<Record<BackendName, Readonly<Partial<Record<Incident
 }
 
 /** All that can go wrong on a backend. */
-export const kindsOf = (backend: BackendName): ReadonlyArray<Kind> =>
-  [messageWeights, pushWeights, incidentsOf[backend]].flatMap((weights) => Object.keys(weights) as Array<Kind>)
+export const kindsOf = (backend: BackendName, dimensions: ReadonlySet<Dimension> = usual): ReadonlyArray<Kind> =>
+  [
+    messageWeights,
+    pushWeights,
+    incidentsOf[backend],
+    ...(backend === "redis" && dimensions.has("replicas") ? [replicaWeights] : [])
+  ].flatMap((weights) => Object.keys(weights) as Array<Kind>)
 
 /** What a seed decides. */
-export const make = (seed: number, backend: BackendName): Plan => {
+export const make = (
+  seed: number,
+  backend: BackendName,
+  dimensions: ReadonlySet<Dimension> = usual
+): Plan => {
+  const has = drawn(seed, backend, dimensions)
   const random = Random.of(seed, 10, backend === "redis" ? 0 : 1)
   const quiet = random.chance(0.15)
   const keys = ["k0", "k1", "k2"].slice(0, random.pick([1, 1, 1, 2, 3]))
@@ -157,9 +172,11 @@ export const make = (seed: number, backend: BackendName): Plan => {
   return {
     seed,
     backend,
+    has,
     quiet,
     drifts: random.chance(0.5),
     interop: backend === "redis" && random.chance(0.15),
+    replicas: has.has("replicas") ? Random.of(seed, 22).between(1, 2) : 0,
     deaf: !quiet && random.chance(0.1),
     capacity: random.pick([1, 1, 1, 3]),
     keys,

@@ -1,3 +1,4 @@
+import { type Dimension, usual } from "./dimensions.ts"
 import { type BackendName, kindsOf } from "./plan.ts"
 import type { Result } from "./world.ts"
 
@@ -78,14 +79,18 @@ export const merge = (into: Tally, from: Tally): void => {
 const total = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((a, b) => a + b, 0)
 
 /** Why a run of many seeds proves nothing; `undefined` where it may. */
-export const voidBecause = (backend: BackendName, tally: Tally): string | undefined => {
+export const voidBecause = (
+  backend: BackendName,
+  tally: Tally,
+  dimensions: ReadonlySet<Dimension> = usual
+): string | undefined => {
   const { faults, grants, losses, seeds, waits } = tally
   if (seeds < 200) return undefined
   if (grants < 3 * seeds) return `only ${grants} grants`
   if (waits < seeds) return `only ${waits} waits`
   if (total(losses) < seeds / 20) return `only ${total(losses)} losses`
   if (total(faults) < 2 * seeds) return `only ${total(faults)} faults`
-  const missing = seeds < 5_000 ? undefined : kindsOf(backend).find((kind) => faults[kind] === undefined)
+  const missing = seeds < 5_000 ? undefined : kindsOf(backend, dimensions).find((kind) => faults[kind] === undefined)
   return missing === undefined ? undefined : `no "${missing}" in it`
 }
 

@@ -1,11 +1,15 @@
 // One thread's share of the seeds: every `step`-th from `from`, told of now and then.
 import { parentPort, workerData } from "node:worker_threads"
+import type { Dimension } from "./dimensions.ts"
+import type { Rule } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import * as Tally from "./tally.ts"
 import { run } from "./world.ts"
 
 export interface Share {
   readonly backend: BackendName
+  readonly dimensions: ReadonlySet<Dimension>
+  readonly rules: ReadonlySet<Rule> | undefined
   readonly from: number
   readonly to: number
   readonly step: number
@@ -18,14 +22,14 @@ const toldEvery = 500
 // Errors are made by the thousand here, and nobody reads where: a seed that is found is lived again elsewhere.
 Error.stackTraceLimit = 0
 
-const { backend, from, step, to } = workerData as Share
+const { backend, dimensions, from, rules, step, to } = workerData as Share
 let tally = Tally.empty()
 let told = performance.now()
 for (let seed = from; seed < to; seed += step) {
-  const result = run({ backend, seed })
+  const result = run({ backend, seed, dimensions, rules })
   Tally.add(tally, result)
   if (seed % replayedOneIn === 0) {
-    if (run({ backend, seed, recorded: true }).hash !== result.hash) {
+    if (run({ backend, seed, dimensions, rules, recorded: true }).hash !== result.hash) {
       throw new Error(`seed ${seed} is not the same twice`)
     }
     tally.replayed++

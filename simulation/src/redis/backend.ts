@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import { notSent } from "../../../packages/dlock-redis/src/internal/failure.ts"
+import { fromClient, notSent } from "../../../packages/dlock-redis/src/internal/failure.ts"
 import type { Port } from "../../../packages/dlock-redis/src/internal/port.ts"
 import * as Store from "../../../packages/dlock-redis/src/internal/store.ts"
 import { Window } from "../../../packages/dlock-redis/src/internal/window.ts"
@@ -15,6 +15,9 @@ import { type RedisFlaws, RedisServer } from "./server.ts"
 /** Milliseconds: the store's defaults. */
 const callLimit = 2_000
 const retryInterval = 100
+
+/** By their lines the connections that wait for replicas are told from the others. */
+const confirmingLine = 100
 
 export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: RedisFlaws): Backend => {
   const { timeline, ledger } = world
@@ -37,6 +40,14 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         const inbox = new Inbox(network, process, callLimit)
         connection.onMessage = onMessage
         connections.push(connection)
+        // A connection that waits for replicas takes longer than any call.
+        const confirming = plan.replicas === 0
+          ? undefined
+          : new Connection(network, process, callLimit + 1_000, confirmingLine + process.index)
+        if (confirming !== undefined) {
+          confirming.onMessage = onMessage
+          connections.push(confirming)
+        }
         inboxes.push(inbox)
         const window = new Window({
           isReady: () => connection.ready,
@@ -74,17 +85,34 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
             return Effect.sync(stop)
           }),
           servers: () => [],
-          replicated: () => Effect.die("nobody waits for replicas")
+          replicated: (script, args, count, limit) =>
+            Effect.callback((resume) => {
+              if (confirming === undefined || !confirming.ready) return resume(Effect.fail(notSent))
+              confirming.send("eval", script.lua, script.encode(args), { count, limit }).then(
+                (reply) => {
+                  const [written, replicas] = reply as readonly [unknown, number]
+                  resume(Effect.succeed({ value: script.decode(written), replicas }))
+                },
+                (error: unknown) => resume(Effect.fail(fromClient(error)))
+              )
+            })
         }
         yield* Effect.addFinalizer(() =>
           Effect.sync(() => {
             connection.close()
+            confirming?.close()
             window.close()
             inbox.close()
           })
         )
         const { interop } = plan
-        return yield* Store.make(port, { keyPrefix: "", retryInterval, callLimit, interop, waitReplicas: 0 })
+        return yield* Store.make(port, {
+          keyPrefix: "",
+          retryInterval,
+          callLimit,
+          interop,
+          waitReplicas: plan.replicas
+        })
       }),
     strike: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key
@@ -110,11 +138,11 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         case "scripts forgotten":
           return server.forgetScripts()
         case "connections cut":
-          connections[process]?.breakDown(0, random)
+          for (const one of connections) if (one.isOf(process)) one.breakDown(0, random)
           if (random.chance(0.5)) inboxes[process]?.breakDown()
           return
         case "cut off":
-          connections[process]?.stall(until)
+          for (const one of connections) if (one.isOf(process)) one.stall(until)
           return inboxes[process]?.goSilent()
         case "listener silent":
           return inboxes[process]?.goSilent()

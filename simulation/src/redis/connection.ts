@@ -27,6 +27,8 @@ export class Connection {
   private readonly network: Network
   private readonly process: Process
   private readonly callLimit: number
+  /** By which its messages are known: the index of its process, or beyond all of those. */
+  private readonly line: number
   private readonly random: Random
   private generation = 0
   private sent = 0
@@ -39,19 +41,26 @@ export class Connection {
   /** When the call began whose reply is taken in now: a script that is not known is sent once more in the same call. */
   private beganAt: number | undefined
 
-  constructor(network: Network, process: Process, callLimit: number) {
+  constructor(network: Network, process: Process, callLimit: number, line = process.index) {
     this.network = network
     this.process = process
     this.callLimit = callLimit
-    this.random = Random.of(network.seed, 5, process.index)
+    this.line = line
+    this.random = Random.of(network.seed, 5, line)
   }
 
-  send(command: "evalsha" | "eval", program: string, { args, keys }: Call): Promise<unknown> {
+  /** With `replicas` the reply is in a pair with the number of those that have what was written. */
+  send(
+    command: "evalsha" | "eval",
+    program: string,
+    { args, keys }: Call,
+    replicas?: Replicas
+  ): Promise<unknown> {
     const { faults, log, timeline } = this.network
     const { process } = this
     const number = this.sent++
     const sentAt = process.monotonic()
-    const fault = faults.message(process.index, number, timeline.now)
+    const fault = faults.message(this.line, number, timeline.now)
     const answer = new Answer()
     const pending: Pending = {
       settle: (reply) => {
@@ -66,13 +75,13 @@ export class Connection {
       20,
       number,
       () =>
-        `process ${process.index} sends m${process.index}.${number}: ${nameOf(program)} ${args.join(" ")}${
+        `process ${process.index} sends m${this.line}.${number}: ${nameOf(program)} ${args.join(" ")}${
           fault === undefined ? "" : `  [${fault.kind}]`
         }`
     )
     const { generation } = this
     const beganAt = this.beganAt ?? sentAt
-    const delivery = { command, program, keys, args, sentAt, beganAt, number, pending, generation }
+    const delivery = { command, program, keys, args, sentAt, beganAt, number, pending, generation, replicas }
     const latency = this.latency()
     switch (fault?.kind) {
       case undefined:
@@ -111,6 +120,10 @@ export class Connection {
     return answer as unknown as Promise<unknown>
   }
 
+  isOf(process: number): boolean {
+    return this.process.index === process
+  }
+
   /** Nothing passes either way until then; it is not lost. */
   stall(until: number): void {
     this.requestsAt = Math.max(this.requestsAt, until)
@@ -140,30 +153,56 @@ export class Connection {
   }
 
   private execute(delivery: Delivery, how: How): void {
-    const { log, server, timeline, ledger } = this.network
+    const { ledger, log, server } = this.network
     const { args, command, keys, number, program, sentAt } = delivery
     const refused = how.error === undefined ? undefined : Wire.error(how.error)
     const done = refused ?? server.execute(command, program, keys, args)
     log.note(
       21,
       digest(String(done)),
-      () =>
-        `server executes m${this.process.index}.${number}: ${
-          done instanceof Error ? done.message : JSON.stringify(done)
-        }`
+      () => `server executes m${this.line}.${number}: ${done instanceof Error ? done.message : JSON.stringify(done)}`
     )
     const script = Wire.scripts.get(program)!
     const request = Wire.decode(script.name, keys, args)
     const vouchers = Wire.vouchers(request, done)
     for (const [id, ms] of vouchers) ledger.vouch(id, sentAt + millis(ms))
     if (how.silent === true || delivery.generation !== this.generation) return
-    const reply = how.errorAfter === undefined || done instanceof Error ? done : Wire.error(how.errorAfter)
-    this.repliesAt = Math.max(this.repliesAt + 1, timeline.now + this.latency() + (how.replyAfter ?? 0))
+    const answered = how.errorAfter === undefined || done instanceof Error ? done : Wire.error(how.errorAfter)
+    if (delivery.replicas !== undefined && !(answered instanceof Error)) {
+      return this.waitForReplicas(delivery.replicas, delivery, request, answered, how)
+    }
+    this.reply(delivery, request, answered, how.replyAfter ?? 0)
+  }
+
+  /** Nothing else is taken in on this connection meanwhile. */
+  private waitForReplicas(
+    { count, limit }: Replicas,
+    delivery: Delivery,
+    request: Wire.Request,
+    written: Wire.Raw,
+    { replyAfter = 0 }: How
+  ): void {
+    const { faults, timeline } = this.network
+    const fault = faults.replicas(this.line, delivery.number, timeline.now)
+    const after = fault === undefined
+      ? this.latency()
+      : fault.kind === "replica late"
+      ? fault.random.spread(2_000, millis(2 * limit))
+      : Infinity
+    const waits = Math.min(after, millis(limit))
+    this.requestsAt = Math.max(this.requestsAt, timeline.now + waits)
+    this.reply(delivery, request, [written, after > waits ? 0 : count], waits + replyAfter)
+  }
+
+  private reply(delivery: Delivery, request: Wire.Request, reply: Wire.Raw, after: number): void {
+    const { log, timeline } = this.network
+    const { number } = delivery
+    this.repliesAt = Math.max(this.repliesAt + 1, timeline.now + this.latency() + after)
     timeline.at(this.repliesAt, () => {
       if (delivery.generation !== this.generation) return
       this.process.deliver(() => {
         if (!this.pending.has(delivery.pending)) return
-        log.note(22, number, () => `process ${this.process.index} hears the reply to m${this.process.index}.${number}`)
+        log.note(22, number, () => `process ${this.process.index} hears the reply to m${this.line}.${number}`)
         this.onMessage()
         if (!(reply instanceof Error)) this.tellLedger(request, reply, delivery)
         this.beganAt = delivery.beganAt
@@ -248,6 +287,13 @@ interface Delivery {
   readonly number: number
   readonly pending: Pending
   readonly generation: number
+  readonly replicas: Replicas | undefined
+}
+
+/** How many must have what was written, and for how many milliseconds they are waited for. */
+export interface Replicas {
+  readonly count: number
+  readonly limit: number
 }
 
 interface How {

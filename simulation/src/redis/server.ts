@@ -86,6 +86,10 @@ export class RedisServer {
         }, args.id)
         return Wire.leaveReply(reply, this.labels)
       }
+      case "stamp": {
+        const { holders } = this.lock(request.lock)
+        return holders.some(({ id, token }) => id === request.id && token === request.token) ? 1 : 0
+      }
       case "renew":
         return request.claims.map(({ args, lock }) =>
           this.change(lock, (server) => {

@@ -10,11 +10,11 @@ export const error = (message: string): Error => {
   return reply
 }
 
-type Name = "acquire" | "refresh" | "renew" | "leave"
+type Name = "acquire" | "refresh" | "renew" | "leave" | "stamp"
 
 /** Scripts by their digest and by their text. */
 export const scripts: ReadonlyMap<string, { readonly name: Name; readonly sha: string }> = new Map(
-  [Scripts.acquire, Scripts.refresh, Scripts.renew, Scripts.leave].flatMap((script) => {
+  [Scripts.acquire, Scripts.refresh, Scripts.renew, Scripts.leave, Scripts.stamp].flatMap((script) => {
     const known = { name: script.name as Name, sha: script.sha }
     return [[script.sha, known], [script.lua, known]] as const
   })
@@ -29,6 +29,7 @@ export type Request =
     readonly claims: ReadonlyArray<{ readonly lock: string; readonly args: Model.RenewArgs }>
   }
   | { readonly name: "leave"; readonly lock: string; readonly args: Model.LeaveArgs }
+  | { readonly name: "stamp"; readonly lock: string; readonly id: string; readonly token: number }
 
 /** The lock that a key is of: itself, or one of its companions. */
 const lockOf = (key: string): string => {
@@ -76,6 +77,8 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
       }
       return { name, claims }
     }
+    case "stamp":
+      return { name, lock: lockOf(lock), id: text(0), token: number(1) }
     case "leave":
       return { name, lock, args: { id: text(0), mark: text(1) !== "0", interop: text(2) === "1" } }
   }
@@ -124,6 +127,7 @@ export const vouchers = (request: Request, reply: Raw): ReadonlyArray<readonly [
     case "renew":
       return request.claims.flatMap(({ args }, index) => reply[index] === "ok" ? [[args.id, args.ttl] as const] : [])
     case "leave":
+    case "stamp":
       return []
   }
 }
