@@ -18,6 +18,8 @@ export interface Backend extends Server {
   readonly heal: () => void
   /** What is left of locks at the server. */
   readonly leftovers: () => ReadonlyArray<string>
+  /** A process has ended, and its system closes what it had open. */
+  readonly hangUp: (process: number) => void
   /** How much longer than its time to live and guard a claim may stand: milliseconds. */
   readonly lateness: () => number
 }

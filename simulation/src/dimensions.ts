@@ -3,7 +3,9 @@ import { Random } from "./random.ts"
 
 /** What may be in a world besides what is in all of them: something that happens there, or a rule that holds there. */
 export type Dimension = /** The store waits for replicas to confirm its grants; they do, or late, or not. */
-  "replicas"
+  | "replicas"
+  /** Many wait for one lock, and a process dies with a whole queue: it may not stand idle for that. */
+  | "crowds"
 
 /** Those that every run has: what the library lives up to. */
 export const usual: ReadonlySet<Dimension> = new Set<Dimension>([])
@@ -15,7 +17,8 @@ interface Kind {
 }
 
 const kinds: Readonly<Record<Dimension, Kind>> = {
-  replicas: { backends: ["redis"], share: 0.3 }
+  replicas: { backends: ["redis"], share: 0.3 },
+  crowds: { backends: ["redis"], share: "alone" }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

@@ -31,6 +31,8 @@ export const strike = (planned: IncidentPlan, scene: Scene): void => {
       return client.process.pause(Math.min(duration, plan.healedAt - incident.at))
     case "client crashed":
       witness.crashes(client.process)
+      // Where only that happens it is a process that ends, and not its machine.
+      if (plan.has.has("crowds")) backend.hangUp(incident.process)
       return client.process.crash()
     case "wall clock set":
       return client.process.jump((incident.choice % 2 === 0 ? 1 : -1) * duration / 1_000)

@@ -12,8 +12,9 @@ import type { Timeline } from "./timeline.ts"
  * - S7: no good lock is thrown away.
  * - S8: nothing dies, and no fiber and no timer is left.
  * - S9: without faults, first come is first served, and at once.
+ * - S10: no lock is idle although somebody waits.
  */
-export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9"] as const
+export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10"] as const
 
 export type Rule = typeof rules[number]
 

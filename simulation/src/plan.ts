@@ -1,6 +1,7 @@
 import { type Dimension, drawn, usual } from "./dimensions.ts"
 import { type Incident, type Kind, messageWeights, pushWeights, replicaWeights } from "./faults.ts"
 import { Random } from "./random.ts"
+import { scenes } from "./scenes.ts"
 import { millis } from "./timeline.ts"
 
 export type BackendName = "redis" | "etcd"
@@ -169,7 +170,7 @@ export const make = (
     choice: random.between(0, 1_000_000)
   })
   const often = quiet ? 0 : random.pick([0, 0.01, 0.03, 0.1, 0.25])
-  return {
+  const plan: Plan = {
     seed,
     backend,
     has,
@@ -187,4 +188,8 @@ export const make = (
     mostTtl,
     mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
   }
+  for (const [name, scene] of Object.entries(scenes)) {
+    if (has.has(name as Dimension)) return scene(plan, Random.of(seed, 30))
+  }
+  return plan
 }

@@ -4,6 +4,7 @@ import type { Log } from "./log.ts"
 import type { Plan } from "./plan.ts"
 import type { Process } from "./process.ts"
 import type { Outcome, Section } from "./section.ts"
+import { prefix } from "./section.ts"
 import { millis, type Timeline } from "./timeline.ts"
 
 /** How late a timer of a process that runs may be, in microseconds, with what an early one costs in a second try. */
@@ -13,6 +14,18 @@ const tick = 4_000
 export interface Server {
   /** Does the server hold or queue this claim? */
   readonly knows: (key: string, id: string) => boolean
+  /** How does a lock stand? Where that is not told, nobody asks whether it is idle. */
+  readonly stand?: (key: string) => Stand
+}
+
+/** Who has a lock at the server. */
+export interface Stand {
+  /** A claim's id, which is empty for another library's; undefined where it is free. */
+  readonly holder: string | undefined
+  /** Whose claim that is; undefined where it is none of ours. */
+  readonly process: number | undefined
+  /** Since when: microseconds. */
+  readonly since: number
 }
 
 /**
@@ -25,6 +38,9 @@ export class Witness {
   /** Sections that ask. */
   readonly asking = new Set<Section>()
 
+  /** Sections that are on their way out. */
+  private readonly leaving = new Set<Section>()
+  private readonly dead = new Set<number>()
   private readonly timeline: Timeline
   private readonly log: Log
   private readonly plan: Plan
@@ -124,6 +140,7 @@ export class Witness {
     section.state = "leaving"
     section.hurries(this.timeline.now)
     this.inside.delete(section)
+    this.leaving.add(section)
     this.note(4, section, () => `${section.title} leaves ${section.lock}`)
     this.lookAtLoss(section)
     this.progressed(section.lock)
@@ -140,6 +157,7 @@ export class Witness {
     }
     this.asking.delete(section)
     this.inside.delete(section)
+    this.leaving.delete(section)
     section.state = "over"
     section.outcome = outcome
     this.judge.counts.outcomes[outcome] = (this.judge.counts.outcomes[outcome] ?? 0) + 1
@@ -148,7 +166,8 @@ export class Witness {
   }
 
   crashes(process: Process): void {
-    for (const set of [this.inside, this.asking]) {
+    this.dead.add(process.index)
+    for (const set of [this.inside, this.asking, this.leaving]) {
       for (const section of set) {
         if (section.process === process) set.delete(section)
       }
@@ -158,6 +177,7 @@ export class Witness {
   // What holds at every moment.
 
   look(): void {
+    if (this.plan.has.has("crowds")) this.lookForIdle()
     for (const section of this.inside) {
       const { holding, process } = section
       if (holding === undefined) continue
@@ -174,6 +194,28 @@ export class Witness {
           this.broken("S3", `${section.title} believes for ${by} ms longer than a request vouches for`)
         }
       } else if (!section.lossSeen) this.lookAtLoss(section)
+    }
+  }
+
+  /** Is a lock free, or granted to somebody who does not know, while somebody waits for it? */
+  lookForIdle(): void {
+    for (const lock of this.plan.keys.map((key) => prefix + key)) {
+      const stand = this.server.stand?.(lock)
+      if (stand === undefined) return
+      const { holder, process, since } = stand
+      if (holder !== undefined) {
+        // What is nobody's of us, or of one who is dead, is over in its time.
+        if (process === undefined || this.dead.has(process)) continue
+        const knows = ({ id }: Section) => id === holder
+        if ([...this.inside, ...this.leaving].some(knows)) continue
+      }
+      for (const section of this.asking) {
+        if (section.lock !== lock || section.process.dead || section.process.paused) continue
+        const idle = this.timeline.now - Math.max(since, section.askedAt, section.process.resumedAt)
+        if (idle <= millis(idleWithin(this.plan))) continue
+        const what = holder === undefined ? "is free" : "is granted to one who has not heard of it"
+        return this.broken("S10", `${section.title} waits for ${lock}, which ${what} for ${idle / 1_000} ms`)
+      }
     }
   }
 
@@ -230,3 +272,9 @@ export class Witness {
 
 /** Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong. */
 const promptness = { redis: 30_000, etcd: 250_000 }
+
+/**
+ * For how many milliseconds a lock may be idle while somebody waits: from the end of the holder's time at the server the
+ * interval at which waiters retry, and 100 ms.
+ */
+const idleWithin = (_plan: Plan): number => 100 + 100

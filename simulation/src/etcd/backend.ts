@@ -189,6 +189,8 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
       }
     },
     heal: () => {},
+    // The leases of a process outlive its connections.
+    hangUp: () => {},
     leftovers: () => server.leftovers().filter((what) => !what.includes(foreign)),
     lateness: () => server.lateness + Math.max(0, foreignUntil - timeline.now) / 1_000
   }

@@ -34,6 +34,8 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
 
   return {
     knows: (key, id) => server.knows(key, id),
+    stand: (key) => server.stand(key),
+    hangUp: (process) => inboxes[process]?.close(),
     open: (process, onMessage) =>
       Effect.gen(function*() {
         const connection = new Connection(network, process, callLimit)

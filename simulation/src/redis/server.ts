@@ -2,6 +2,7 @@ import * as Scripts from "../../../packages/dlock-redis/src/internal/scripts.ts"
 import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
 import type { Ledger } from "../ledger.ts"
 import type { Timeline } from "../timeline.ts"
+import type { Stand } from "../witness.ts"
 import { decode, type Request } from "./wire.ts"
 import * as Wire from "./wire.ts"
 
@@ -32,6 +33,11 @@ export class RedisServer {
   private readonly flaws: RedisFlaws
   private readonly locks = new Map<string, Model.Server>()
   private readonly labels = new Map<string, string>()
+  /** Which process a claim is of, by its number. */
+  private readonly owners = new Map<string, number>()
+  /** When a claim was granted, and since when nobody has a lock. */
+  private readonly grantedAt = new Map<string, number>()
+  private readonly freeSince = new Map<string, number>()
   private readonly known = new Set<string>()
   private readonly listeners = new Map<string, Set<Listener>>()
   private clockOffset = 0
@@ -63,6 +69,7 @@ export class RedisServer {
     switch (request.name) {
       case "acquire": {
         this.labels.set(request.args.id, request.label)
+        this.owners.set(request.args.id, numberOf(request.args.inbox))
         const { ignoresMarks } = this.flaws
         const reply = this.change(
           request.lock,
@@ -145,7 +152,34 @@ export class RedisServer {
     for (const { id } of [...granted, ...after.queue]) {
       if (!has(before, id)) this.ledger.arrived(key, id, !granted.some((one) => one.id === id))
     }
-    for (const { id, token } of granted) this.ledger.serverGranted(key, id, BigInt(token))
+    for (const { id, token } of granted) {
+      this.grantedAt.set(id, this.timeline.now)
+      this.ledger.serverGranted(key, id, BigInt(token))
+    }
+    if (after.holders.length === 0) {
+      for (const { expiry } of before.holders) {
+        this.freeSince.set(key, Math.min(this.timeline.now, this.momentOf(expiry)))
+      }
+    }
+  }
+
+  /** The time of the world at which the server's clock shows this. */
+  private momentOf(expiry: number): number {
+    return expiry * 1_000 - epoch - this.clockOffset
+  }
+
+  /** How a lock stands now, whether or not anybody has asked the server since. */
+  stand(key: string): Stand {
+    const { now } = this.timeline
+    const { foreign, holders } = this.locks.get(key) ?? Model.empty
+    if (foreign !== undefined && this.momentOf(foreign) > now) return { holder: "", process: undefined, since: 0 }
+    const holder = holders.find(({ expiry }) => this.momentOf(expiry) > now)
+    if (holder !== undefined) {
+      const { id } = holder
+      return { holder: id, process: this.owners.get(id), since: this.grantedAt.get(id)! }
+    }
+    const over = Math.max(...holders.map(({ expiry }) => this.momentOf(expiry)))
+    return { holder: undefined, process: undefined, since: Math.max(over, this.freeSince.get(key) ?? 0) }
   }
 
   knows(key: string, id: string): boolean {
@@ -229,6 +263,9 @@ export class RedisServer {
     if (server.foreign !== before.foreign) this.ledger.foreignGranted(key)
   }
 }
+
+/** Which process listens on an inbox. */
+const numberOf = (inbox: string): number => Number(/\d+$/.exec(inbox)?.[0])
 
 /** The server's clock at the beginning, in microseconds. */
 const epoch = 1_800_000_000_000_000

@@ -1,0 +1,82 @@
+import type { Incident } from "./faults.ts"
+import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
+import type { Random } from "./random.ts"
+import { millis } from "./timeline.ts"
+
+/** A world that is about one thing, in which nothing else goes wrong. */
+type Scene = (plan: Plan, random: Random) => Plan
+
+const list = <A>(count: number, make: (index: number) => A): ReadonlyArray<A> =>
+  Array.from({ length: count }, (_, i) => make(i))
+
+/** Sections by number, all of one lock where nothing else is said. */
+const sections = (ttl: number) => {
+  let number = 0
+  return (some: Partial<SectionPlan>): SectionPlan => ({
+    number: number++,
+    key: "k0",
+    form: "section",
+    ttl,
+    timeout: undefined,
+    delay: 1,
+    steps: 2,
+    pause: 1,
+    careful: false,
+    releasesEarly: false,
+    ...some
+  })
+}
+
+const incidentOf = (kind: Incident, some: Partial<IncidentPlan>): IncidentPlan => ({
+  name: kind.replaceAll(" ", "-"),
+  kind,
+  at: 0,
+  duration: 0,
+  process: 0,
+  key: "k0",
+  section: 0,
+  afterMessages: 0,
+  aimed: false,
+  choice: 0,
+  ...some
+})
+
+/** A plan of these programs and incidents, on true clocks and a network that is whole. */
+const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: Plan["incidents"]): Plan => ({
+  ...plan,
+  quiet: false,
+  drifts: false,
+  interop: false,
+  deaf: false,
+  capacity: 1,
+  keys: ["k0"],
+  processes,
+  incidents,
+  often: 0,
+  healedAt: Math.max(millis(1_000), ...incidents.map(({ at, duration }) => at + duration)) + 1,
+  mostTtl: ttl,
+  mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
+})
+
+/** A process dies with a whole queue of its own before the others'. */
+const crowd: Scene = (plan, random) => {
+  const ttl = random.pick([1_000, 5_000, 15_000, 60_000])
+  const section = sections(ttl)
+  const dying = list(
+    random.spread(2, 100),
+    () => [section({ delay: random.between(1, 200), pause: random.between(1, 300) })]
+  )
+  const others = list(
+    random.between(1, 3),
+    () =>
+      list(
+        random.between(1, 4),
+        () => list(random.between(1, 2), () => section({ delay: random.between(1, 500), pause: random.between(1, 50) }))
+      )
+  )
+  const crash = incidentOf("client crashed", { at: millis(random.between(10, 700)) })
+  return calm(plan, ttl, [dying, ...others], [crash])
+}
+
+/** By the dimension that each is. */
+export const scenes = { crowds: crowd } as const satisfies Record<string, Scene>

@@ -1,0 +1,69 @@
+// Each rule finds what breaks it: here in worlds that are made up, one thing at a time.
+import { assert, describe, it } from "@effect/vitest"
+import type { Dimension } from "../src/dimensions.ts"
+import { Judge } from "../src/judge.ts"
+import { Ledger } from "../src/ledger.ts"
+import { Log } from "../src/log.ts"
+import * as Plans from "../src/plan.ts"
+import { Process } from "../src/process.ts"
+import { Section } from "../src/section.ts"
+import { millis, Timeline } from "../src/timeline.ts"
+import { type Stand, Witness } from "../src/witness.ts"
+
+const world = (dimension: Dimension) => {
+  const plan: Plans.Plan = { ...Plans.make(1, "redis"), has: new Set([dimension]), capacity: 1, keys: ["k0"] }
+  const timeline = new Timeline()
+  const judge = new Judge(timeline, undefined)
+  const ledger = new Ledger(timeline, plan, judge)
+  const witness = new Witness(timeline, new Log(timeline, false), plan, judge, ledger)
+  const process = new Process(timeline, 1, 0, false)
+  const section = (some: Partial<Plans.SectionPlan> = {}) =>
+    new Section(process, { ...plan.processes[0]![0]![0]!, key: "k0", form: "section", timeout: undefined, ...some })
+  const pass = (ms: number) => {
+    timeline.pass(timeline.now + millis(ms))
+    witness.look()
+  }
+  return { judge, ledger, pass, process, section, witness }
+}
+
+const ruleOf = ({ violation }: Judge) => violation?.rule
+
+describe("S10: no lock is idle although somebody waits", () => {
+  const free: Stand = { holder: undefined, process: undefined, since: 0 }
+  const waits = (stand: Stand) => {
+    const made = world("crowds")
+    made.witness.server = { knows: () => true, stand: () => stand }
+    made.witness.asks(made.section())
+    return made
+  }
+
+  it("which is free", () => {
+    const { judge, pass } = waits(free)
+    pass(199)
+    assert.isUndefined(ruleOf(judge))
+    pass(2)
+    assert.strictEqual(ruleOf(judge), "S10")
+  })
+
+  it("which was granted to one who has not heard of it", () => {
+    const { judge, pass } = waits({ holder: "x", process: 1, since: 0 })
+    pass(201)
+    assert.strictEqual(ruleOf(judge), "S10")
+  })
+
+  it("but for the time that a dead process has it", () => {
+    const { judge, pass, process, witness } = waits({ holder: "x", process: 1, since: 0 })
+    witness.crashes(Object.assign(Object.create(process), { index: 1 }) as Process)
+    pass(5_000)
+    assert.isUndefined(ruleOf(judge))
+  })
+
+  it("counted from when the process that waits woke", () => {
+    const { judge, pass, process } = waits(free)
+    process.pause(millis(1_000))
+    pass(1_100)
+    assert.isUndefined(ruleOf(judge))
+    pass(101)
+    assert.strictEqual(ruleOf(judge), "S10")
+  })
+})
