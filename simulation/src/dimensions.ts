@@ -6,6 +6,8 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "replicas"
   /** Many wait for one lock, and a process dies with a whole queue: it may not stand idle for that. */
   | "crowds"
+  /** Many wait for one lock, and what tells them of their grants is lost or late, or meets what they ask. */
+  | "pushes"
 
 /** Those that every run has: what the library lives up to. */
 export const usual: ReadonlySet<Dimension> = new Set<Dimension>([])
@@ -18,7 +20,8 @@ interface Kind {
 
 const kinds: Readonly<Record<Dimension, Kind>> = {
   replicas: { backends: ["redis"], share: 0.3 },
-  crowds: { backends: ["redis"], share: "alone" }
+  crowds: { backends: ["redis"], share: "alone" },
+  pushes: { backends: ["redis"], share: "alone" }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

@@ -1,3 +1,4 @@
+import type { Plan } from "./plan.ts"
 import { Random } from "./random.ts"
 
 /** What can go wrong with a request or its reply. */
@@ -69,16 +70,11 @@ export const replicaWeights: Readonly<Record<ReplicaFault, number>> = { "replica
 export class Faults {
   /** Those that have struck, in that order. */
   readonly struck: Array<Fault> = []
-  private readonly seed: number
-  private readonly often: number
+  private readonly plan: Plan
   private readonly only: ReadonlySet<string> | undefined
-  /** From then on nothing goes wrong any more. */
-  readonly until: number
 
-  constructor(seed: number, often: number, until: number, only: ReadonlySet<string> | undefined) {
-    this.seed = seed
-    this.often = often
-    this.until = until
+  constructor(plan: Plan, only: ReadonlySet<string> | undefined) {
+    this.plan = plan
     this.only = only
   }
 
@@ -89,28 +85,36 @@ export class Faults {
   }
 
   message(process: number, number: number, now: number): Struck<MessageFault> | undefined {
-    return this.roll(`m${process}.${number}`, Random.of(this.seed, 3, process, number), messageWeights, now)
+    return this.roll(`m${process}.${number}`, Random.of(this.plan.seed, 3, process, number), this.plan.messages, now)
   }
 
   push(process: number, number: number, now: number): Struck<PushFault> | undefined {
-    return this.roll(`p${process}.${number}`, Random.of(this.seed, 4, process, number), pushWeights, now)
+    return this.roll(
+      `p${process}.${number}`,
+      Random.of(this.plan.seed, 4, process, number),
+      pushWeights,
+      now,
+      this.plan.oftenPushes
+    )
   }
 
   replicas(process: number, number: number, now: number): Struck<ReplicaFault> | undefined {
-    if (this.often === 0) return undefined
-    return this.roll(`r${process}.${number}`, Random.of(this.seed, 7, process, number), replicaWeights, now, 0.3)
+    const { often, seed } = this.plan
+    if (often === 0) return undefined
+    return this.roll(`r${process}.${number}`, Random.of(seed, 7, process, number), replicaWeights, now, 0.3)
   }
 
   private roll<A extends Kind>(
     name: string,
     random: Random,
-    weights: Readonly<Record<A, number>>,
+    weights: Readonly<Partial<Record<A, number>>>,
     now: number,
-    often = this.often
+    often = this.plan.often
   ): Struck<A> | undefined {
-    if (now >= this.until || !random.chance(often)) return undefined
-    const kind = random.weighted(weights)
-    const delay = Math.min(random.spread(5_000, 8_000_000), Math.max(0, this.until - now))
+    const { healedAt, mostDelay } = this.plan
+    if (now >= healedAt || !random.chance(often)) return undefined
+    const kind = random.weighted(weights as Readonly<Record<A, number>>)
+    const delay = Math.min(random.spread(5_000, mostDelay), Math.max(0, healedAt - now))
     return this.strikes(name, kind) ? { kind, delay, random } : undefined
   }
 }

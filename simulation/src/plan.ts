@@ -1,5 +1,5 @@
 import { type Dimension, drawn, usual } from "./dimensions.ts"
-import { type Incident, type Kind, messageWeights, pushWeights, replicaWeights } from "./faults.ts"
+import { type Incident, type Kind, type MessageFault, messageWeights, pushWeights, replicaWeights } from "./faults.ts"
 import { Random } from "./random.ts"
 import { scenes } from "./scenes.ts"
 import { millis } from "./timeline.ts"
@@ -57,8 +57,12 @@ export interface Plan {
   /** Of each process the programs, and of each program the sections one after the other. */
   readonly processes: ReadonlyArray<ReadonlyArray<ReadonlyArray<SectionPlan>>>
   readonly incidents: ReadonlyArray<IncidentPlan>
-  /** How often a message meets a fault. */
+  /** How often a message meets a fault, and which; the longest that one is late. */
   readonly often: number
+  readonly messages: Readonly<Partial<Record<MessageFault, number>>>
+  readonly mostDelay: number
+  /** How often a message meets one that nobody asked for. */
+  readonly oftenPushes: number
   /** From then on nothing goes wrong any more. */
   readonly healedAt: number
   readonly mostTtl: number
@@ -184,6 +188,9 @@ export const make = (
     processes,
     incidents: quiet ? [] : Array.from({ length: random.between(0, 8) }, incident),
     often,
+    messages: messageWeights,
+    mostDelay: millis(8_000),
+    oftenPushes: often,
     healedAt: quiet ? 0 : millis(window),
     mostTtl,
     mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))

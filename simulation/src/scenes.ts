@@ -53,6 +53,7 @@ const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: 
   processes,
   incidents,
   often: 0,
+  oftenPushes: 0,
   healedAt: Math.max(millis(1_000), ...incidents.map(({ at, duration }) => at + duration)) + 1,
   mostTtl: ttl,
   mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
@@ -78,5 +79,34 @@ const crowd: Scene = (plan, random) => {
   return calm(plan, ttl, [dying, ...others], [crash])
 }
 
+/** What tells waiters of their grants does not come, or comes while they have asked and their answer is under way. */
+const deaf: Scene = (plan, random) => {
+  const ttl = random.pick([3_000, 15_000, 60_000])
+  const section = sections(ttl)
+  const processes = list(random.between(2, 3), () =>
+    list(
+      random.spread(2, 30),
+      () => [section({ delay: random.between(1, 200), pause: random.between(1, 20) })]
+    ))
+  if (random.chance(0.5)) {
+    const made = calm(plan, ttl, processes, [])
+    return { ...made, oftenPushes: random.pick([0.03, 0.1, 0.3]), healedAt: millis(30_000) }
+  }
+  const cuts = list(random.between(1, 3), (index) =>
+    incidentOf("connections cut", {
+      name: `cut-${index}`,
+      at: millis(random.between(50, 1_500)),
+      process: random.between(0, processes.length - 1),
+      choice: random.between(0, 1_000_000)
+    }))
+  return {
+    ...calm(plan, ttl, processes, cuts),
+    often: random.pick([0.1, 0.3]),
+    messages: { "reply late": 1 },
+    mostDelay: millis(300),
+    healedAt: millis(5_000)
+  }
+}
+
 /** By the dimension that each is. */
-export const scenes = { crowds: crowd } as const satisfies Record<string, Scene>
+export const scenes = { crowds: crowd, pushes: deaf } as const satisfies Record<string, Scene>

@@ -177,7 +177,8 @@ export class Witness {
   // What holds at every moment.
 
   look(): void {
-    if (this.plan.has.has("crowds")) this.lookForIdle()
+    const { has } = this.plan
+    if (has.has("crowds") || has.has("pushes")) this.lookForIdle()
     for (const section of this.inside) {
       const { holding, process } = section
       if (holding === undefined) continue
@@ -275,6 +276,7 @@ const promptness = { redis: 30_000, etcd: 250_000 }
 
 /**
  * For how many milliseconds a lock may be idle while somebody waits: from the end of the holder's time at the server the
- * interval at which waiters retry, and 100 ms.
+ * interval at which waiters retry, and 100 ms; where answers are late, two of them; where messages are lost, two seconds.
  */
-const idleWithin = (_plan: Plan): number => 100 + 100
+const idleWithin = ({ mostDelay, often, oftenPushes }: Plan): number =>
+  oftenPushes > 0 ? 2_000 + 100 : 100 + 100 + (often === 0 ? 0 : 2 * mostDelay / 1_000)

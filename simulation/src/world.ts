@@ -68,7 +68,7 @@ const live = (settings: Settings): Result => {
   const judge = new Judge(timeline, settings.rules)
   const ledger = new Ledger(timeline, plan, judge)
   const witness = new Witness(timeline, log, plan, judge, ledger)
-  const faults = new Faults(seed, plan.often, plan.healedAt, settings.only)
+  const faults = new Faults(plan, settings.only)
   const network = { seed, timeline, log, faults, ledger }
   const backend: Backend = backendName === "redis"
     ? Redis.make(network, plan, { neverPushes: plan.deaf, ...variant?.redis })

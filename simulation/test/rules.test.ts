@@ -10,8 +10,16 @@ import { Section } from "../src/section.ts"
 import { millis, Timeline } from "../src/timeline.ts"
 import { type Stand, Witness } from "../src/witness.ts"
 
-const world = (dimension: Dimension) => {
-  const plan: Plans.Plan = { ...Plans.make(1, "redis"), has: new Set([dimension]), capacity: 1, keys: ["k0"] }
+const world = (dimension: Dimension, some: Partial<Plans.Plan> = {}) => {
+  const plan: Plans.Plan = {
+    ...Plans.make(1, "redis"),
+    has: new Set([dimension]),
+    capacity: 1,
+    keys: ["k0"],
+    often: 0,
+    oftenPushes: 0,
+    ...some
+  }
   const timeline = new Timeline()
   const judge = new Judge(timeline, undefined)
   const ledger = new Ledger(timeline, plan, judge)
@@ -56,6 +64,16 @@ describe("S10: no lock is idle although somebody waits", () => {
     witness.crashes(Object.assign(Object.create(process), { index: 1 }) as Process)
     pass(5_000)
     assert.isUndefined(ruleOf(judge))
+  })
+
+  it("for longer than two seconds, where messages are lost", () => {
+    const { judge, pass, section, witness } = world("pushes", { oftenPushes: 0.1 })
+    witness.server = { knows: () => true, stand: () => ({ holder: "x", process: 0, since: 0 }) }
+    witness.asks(section())
+    pass(2_099)
+    assert.isUndefined(ruleOf(judge))
+    pass(2)
+    assert.strictEqual(ruleOf(judge), "S10")
   })
 
   it("counted from when the process that waits woke", () => {
