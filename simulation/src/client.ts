@@ -18,15 +18,15 @@ export interface Client {
   readonly closing: Deferred.Deferred<void>
   /** Programs that run now, by the number of their section. */
   readonly running: Map<number, Fiber.Fiber<void>>
-  /** Interrupts that wait for a message: how many more, and of which section. */
-  readonly armed: Array<{ left: number; readonly section: number }>
+  /** What waits for a message, and for how many more. */
+  readonly armed: Array<{ left: number; readonly strike: () => void }>
   done: boolean
 }
 
 /** Starts a process: its layer, and its programs over it. */
 export const start = (
   client: Client,
-  { backend, plan, timeline, witness }: Scene,
+  { backend, plan, witness }: Scene,
   variant: Variant | undefined
 ): void => {
   const { process } = client
@@ -34,7 +34,7 @@ export const start = (
     for (const armed of client.armed.slice()) {
       if (--armed.left > 0) continue
       client.armed.splice(client.armed.indexOf(armed), 1)
-      interrupt(client, armed.section, timeline.now)
+      armed.strike()
     }
   }
   const store = Effect.map(backend.open(process, heed), (store) => {

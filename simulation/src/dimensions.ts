@@ -8,6 +8,8 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "crowds"
   /** Many wait for one lock, and what tells them of their grants is lost or late, or meets what they ask. */
   | "pushes"
+  /** Processes stand still while replies lie in their sockets, on a server and a network that are whole. */
+  | "sockets"
 
 /** Those that every run has: what the library lives up to. */
 export const usual: ReadonlySet<Dimension> = new Set<Dimension>([])
@@ -21,7 +23,8 @@ interface Kind {
 const kinds: Readonly<Record<Dimension, Kind>> = {
   replicas: { backends: ["redis"], share: 0.3 },
   crowds: { backends: ["redis"], share: "alone" },
-  pushes: { backends: ["redis"], share: "alone" }
+  pushes: { backends: ["redis"], share: "alone" },
+  sockets: { backends: ["redis"], share: "alone" }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

@@ -27,8 +27,12 @@ export const strike = (planned: IncidentPlan, scene: Scene): void => {
     () => `${name}: ${kind} (process ${incident.process}, ${incident.key}, ${duration / 1_000} ms)`
   )
   switch (kind) {
-    case "client paused":
-      return client.process.pause(Math.min(duration, plan.healedAt - incident.at))
+    case "client paused": {
+      // Where that is all that happens it is best when an answer is on its way.
+      const lasts = Math.min(duration, plan.healedAt - incident.at)
+      if (!plan.has.has("sockets") || incident.afterMessages === 0) return client.process.pause(lasts)
+      return void client.armed.push({ left: incident.afterMessages, strike: () => client.process.pause(lasts) })
+    }
     case "client crashed":
       witness.crashes(client.process)
       // Where only that happens it is a process that ends, and not its machine.
@@ -43,7 +47,8 @@ export const strike = (planned: IncidentPlan, scene: Scene): void => {
       if (owner === undefined) return
       scene.judge.counts.interrupts++
       if (incident.afterMessages > 0) {
-        return void owner.armed.push({ left: incident.afterMessages, section: incident.section })
+        const strike = () => interrupt(owner, incident.section, timeline.now)
+        return void owner.armed.push({ left: incident.afterMessages, strike })
       }
       return owner.process.deliver(() => interrupt(owner, incident.section, timeline.now))
     }

@@ -13,8 +13,9 @@ import type { Timeline } from "./timeline.ts"
  * - S8: nothing dies, and no fiber and no timer is left.
  * - S9: without faults, first come is first served, and at once.
  * - S10: no lock is idle although somebody waits.
+ * - S11: no call fails on a server and a network that are whole.
  */
-export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10"] as const
+export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11"] as const
 
 export type Rule = typeof rules[number]
 

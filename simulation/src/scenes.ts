@@ -108,5 +108,25 @@ const deaf: Scene = (plan, random) => {
   }
 }
 
+/** Processes stand still, or are interrupted, and nothing is wrong anywhere else. */
+const stalled: Scene = (plan, random) => {
+  const lasts = () => millis(random.spread(10, 4 * plan.mostTtl))
+  const incidents = list(
+    random.between(2, 8),
+    (index) =>
+      incidentOf(random.pick(["client paused", "client paused", "interrupt"]), {
+        name: `e${index}`,
+        at: millis(random.between(1, 3_000)),
+        duration: lasts(),
+        process: random.between(0, plan.processes.length - 1),
+        section: random.between(0, plan.processes.flat(2).length - 1),
+        afterMessages: random.pick([0, 1, 2, 3, 4]),
+        choice: random.between(0, 1_000_000),
+        aimed: random.chance(0.3)
+      })
+  )
+  return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
+}
+
 /** By the dimension that each is. */
-export const scenes = { crowds: crowd, pushes: deaf } as const satisfies Record<string, Scene>
+export const scenes = { crowds: crowd, pushes: deaf, sockets: stalled } as const satisfies Record<string, Scene>

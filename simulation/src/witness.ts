@@ -160,6 +160,9 @@ export class Witness {
     this.leaving.delete(section)
     section.state = "over"
     section.outcome = outcome
+    if (outcome === "backend failed" && this.plan.has.has("sockets")) {
+      this.broken("S11", `${section.title} failed with an error of the backend, and nothing is wrong with that`)
+    }
     this.judge.counts.outcomes[outcome] = (this.judge.counts.outcomes[outcome] ?? 0) + 1
     this.note(5, section, () => `${section.title} ends: ${outcome}`)
     this.lookAtLoss(section)

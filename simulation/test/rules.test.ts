@@ -85,3 +85,23 @@ describe("S10: no lock is idle although somebody waits", () => {
     assert.strictEqual(ruleOf(judge), "S10")
   })
 })
+
+describe("S11: no call fails on a server and a network that are whole", () => {
+  it("with an error of the backend", () => {
+    const { judge, section, witness } = world("sockets")
+    const one = section()
+    witness.asks(one)
+    witness.ends(one, "backend failed")
+    assert.strictEqual(ruleOf(judge), "S11")
+  })
+
+  it("but it may be out of time, or busy", () => {
+    const { judge, section, witness } = world("sockets")
+    for (const outcome of ["timed out", "busy", "interrupted", "lost", "done"] as const) {
+      const one = section()
+      witness.asks(one)
+      witness.ends(one, outcome)
+    }
+    assert.isUndefined(ruleOf(judge))
+  })
+})

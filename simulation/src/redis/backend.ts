@@ -38,7 +38,8 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     hangUp: (process) => inboxes[process]?.close(),
     open: (process, onMessage) =>
       Effect.gen(function*() {
-        const connection = new Connection(network, process, callLimit)
+        // The client of a cluster limits its calls by itself, that of one server leaves it to the store.
+        const connection = new Connection(network, process, plan.has.has("sockets") ? Infinity : callLimit)
         const inbox = new Inbox(network, process, callLimit)
         connection.onMessage = onMessage
         connections.push(connection)

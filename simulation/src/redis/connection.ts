@@ -68,7 +68,9 @@ export class Connection {
         pending.stopTimer()
         answer.settle(reply)
       },
-      stopTimer: process.timer(this.callLimit, () => pending.settle(new Error("Command timed out")))
+      stopTimer: this.callLimit === Infinity
+        ? () => {}
+        : process.timer(this.callLimit, () => pending.settle(new Error("Command timed out")))
     }
     this.pending.add(pending)
     log.note(
