@@ -10,6 +10,8 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "pushes"
   /** Processes stand still while replies lie in their sockets, on a server and a network that are whole. */
   | "sockets"
+  /** Lockers close under sections that take their time to end. */
+  | "closing"
 
 /** Those that every run has: what the library lives up to. */
 export const usual: ReadonlySet<Dimension> = new Set<Dimension>([])
@@ -24,7 +26,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   replicas: { backends: ["redis"], share: 0.3 },
   crowds: { backends: ["redis"], share: "alone" },
   pushes: { backends: ["redis"], share: "alone" },
-  sockets: { backends: ["redis"], share: "alone" }
+  sockets: { backends: ["redis"], share: "alone" },
+  closing: { backends: ["redis", "etcd"], share: "alone" }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

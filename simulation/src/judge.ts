@@ -14,8 +14,9 @@ import type { Timeline } from "./timeline.ts"
  * - S9: without faults, first come is first served, and at once.
  * - S10: no lock is idle although somebody waits.
  * - S11: no call fails on a server and a network that are whole.
+ * - S12: whoever loses a lock has the guard gap to end before the next is in.
  */
-export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11"] as const
+export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12"] as const
 
 export type Rule = typeof rules[number]
 

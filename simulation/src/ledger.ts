@@ -120,17 +120,25 @@ export class Ledger {
     if (until > (this.heard.get(id) ?? -Infinity)) this.heard.set(id, until)
   }
 
-  /** All who may believe in a lock must have room in it beside this claim, which has it now. */
+  /** All who may believe in a lock must have room in it beside this claim, which has it now; and those who have to end. */
   othersAreOut(key: string, id: string | undefined, what: string): void {
-    const { capacity } = this.plan
+    const { capacity, has } = this.plan
+    const others = Array.from(this.inside).filter((section) =>
+      section.lock === key && section.id !== id && !this.forgotten.has(section.id!)
+    )
     let permits = id === undefined ? capacity : permitsOf(id, capacity)
-    for (const section of this.inside) {
-      if (section.lock !== key || section.id === id || !section.believes) continue
-      if (this.forgotten.has(section.id!)) continue
+    for (const section of others) {
+      if (!section.believes) continue
       permits += permitsOf(section.id!, capacity)
       if (permits <= capacity) continue
       const left = (section.deadline - section.process.monotonic()) / 1_000
       this.judge.broken("S1", `${id ?? ""} ${what} while ${section.title} believes in its own for ${left} ms more`)
+    }
+    if (!has.has("closing")) return
+    for (const section of others) {
+      if (section.believes || !section.isWindingDown) continue
+      permits += permitsOf(section.id!, capacity)
+      if (permits > capacity) this.judge.broken("S12", `${id ?? ""} ${what} while ${section.title} has time to end`)
     }
   }
 

@@ -20,6 +20,8 @@ export interface SectionPlan {
   /** A scope's holder that looks at its lease before each step, rather than being interrupted. */
   readonly careful: boolean
   readonly releasesEarly: boolean
+  /** How long it takes to end where it is interrupted or fails. */
+  readonly windDown: number
 }
 
 export interface IncidentPlan {
@@ -153,7 +155,8 @@ export const make = (
       steps,
       pause: Math.max(1, Math.round((long ? 3 : 0.3) * ttl * random.next() / steps)),
       careful: random.chance(0.3),
-      releasesEarly: random.chance(0.3)
+      releasesEarly: random.chance(0.3),
+      windDown: 0
     }
   }
   const list = <A>(count: number, make: () => A): ReadonlyArray<A> => Array.from({ length: count }, make)

@@ -2,6 +2,7 @@ import type { Lease, Locker } from "effect-dlock"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import type { Outcome, Section } from "./section.ts"
@@ -22,7 +23,11 @@ const body = (witness: Witness, section: Section, lease: LeaseOf) =>
         ? Effect.void
         : Effect.andThen(Effect.sleep(pause), Effect.andThen(one, Effect.suspend(() => more(left - 1))))
     return Effect.andThen(one, more(steps - 1))
-  }).pipe(Effect.onExit(() => Effect.sync(() => witness.leaves(section))))
+  }).pipe(Effect.onExit((exit) => {
+    const leave = Effect.sync(() => witness.leaves(section))
+    const { windDown } = section.plan
+    return windDown === 0 || Exit.isSuccess(exit) ? leave : Effect.andThen(Effect.sleep(windDown), leave)
+  }))
 
 /** A section from its beginning to its end, whatever that is. */
 export const run = (witness: Witness, locker: Locker["Service"], section: Section): Effect.Effect<void> => {

@@ -23,6 +23,7 @@ const sections = (ttl: number) => {
     pause: 1,
     careful: false,
     releasesEarly: false,
+    windDown: 0,
     ...some
   })
 }
@@ -128,5 +129,28 @@ const stalled: Scene = (plan, random) => {
   return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
 }
 
+/** Lockers close while sections go on in other fibers, which are told and have something to bring to an end. */
+const closed: Scene = (plan, random) => {
+  const processes = plan.processes.map((programs) =>
+    programs.map((sections) =>
+      sections.map((section) => ({ ...section, windDown: random.spread(5, 3 * Math.max(100, section.ttl / 10)) }))
+    )
+  )
+  const incidents = list(random.between(1, processes.length), (index) =>
+    incidentOf("locker closed", {
+      name: `e${index}`,
+      at: millis(random.between(1, 3_000)),
+      process: index,
+      choice: random.between(0, 1_000_000),
+      aimed: random.chance(0.7)
+    }))
+  const made = calm(plan, plan.mostTtl, processes, incidents)
+  const mostPause = Math.max(...processes.flat(2).map(({ pause, windDown }) => pause + windDown))
+  return { ...made, keys: plan.keys, capacity: plan.capacity, mostPause }
+}
+
 /** By the dimension that each is. */
-export const scenes = { crowds: crowd, pushes: deaf, sockets: stalled } as const satisfies Record<string, Scene>
+export const scenes = { crowds: crowd, pushes: deaf, sockets: stalled, closing: closed } as const satisfies Record<
+  string,
+  Scene
+>

@@ -33,8 +33,9 @@ export class Section {
   lateSteps = 0
   /** Its fiber has been interrupted from outside. */
   interrupted = false
-  /** What the witness has heard of its loss. */
+  /** What the witness has heard of its loss, and since when by its process's clock it had to end. */
   lossSeen = false
+  lostAt = Infinity
 
   constructor(process: Process, plan: SectionPlan) {
     this.process = process
@@ -87,5 +88,12 @@ export class Section {
   /** Does its holder have reason to believe in it? A process that stands still has its clock to go by when it wakes. */
   get believes(): boolean {
     return this.holding?.state === "held" && !this.process.dead && this.process.monotonic() < this.deadline
+  }
+
+  /** Is it about to end, within the time that it was promised for that? A fifth of that is for the drift of clocks. */
+  get isWindingDown(): boolean {
+    if (this.state !== "inside" || this.lostAt === Infinity || this.process.dead) return false
+    const guardGap = Duration.toMillis(this.holding!.claim.guardGap)
+    return this.process.monotonic() < this.lostAt + 800 * guardGap
   }
 }

@@ -234,6 +234,10 @@ export class Witness {
     const id = section.id!
     this.note(6, section, () => `${section.title} has lost ${section.lock}: ${loss.reason}`)
     const over = process.monotonic() - section.deadline
+    // What is gone at the server is not ours to keep for it.
+    if (loss.reason !== "Expired" && loss.reason !== "Replaced") {
+      section.lostAt = Math.min(process.monotonic(), section.deadline)
+    }
     switch (loss.reason) {
       case "Expired":
       case "Replaced":

@@ -1,5 +1,7 @@
 // Each rule finds what breaks it: here in worlds that are made up, one thing at a time.
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import type { Dimension } from "../src/dimensions.ts"
 import { Judge } from "../src/judge.ts"
 import { Ledger } from "../src/ledger.ts"
@@ -102,6 +104,41 @@ describe("S11: no call fails on a server and a network that are whole", () => {
       witness.asks(one)
       witness.ends(one, outcome)
     }
+    assert.isUndefined(ruleOf(judge))
+  })
+})
+
+describe("S12: whoever loses a lock has the guard gap to end before the next is in", () => {
+  const loses = (reason: "Revoked" | "Expired") => {
+    const made = world("closing")
+    const one = made.section()
+    const claim = { id: "mine", guardGap: Duration.seconds(1) }
+    const holding = { state: "held", deadline: 1_000_000, claim, fencingToken: 1n }
+    one.holding = holding as Holding
+    made.witness.asks(one)
+    made.witness.enters(one)
+    Object.assign(holding, { state: "lost", loss: { reason } })
+    made.pass(1)
+    return made
+  }
+
+  it("where its locker was closed", () => {
+    const { judge, ledger, pass } = loses("Revoked")
+    pass(790)
+    ledger.serverGranted("dlock:k0", "other", 2n)
+    assert.strictEqual(ruleOf(judge), "S12")
+  })
+
+  it("and no longer", () => {
+    const { judge, ledger, pass } = loses("Revoked")
+    pass(810)
+    ledger.serverGranted("dlock:k0", "other", 2n)
+    assert.isUndefined(ruleOf(judge))
+  })
+
+  it("unless the server has let go of it", () => {
+    const { judge, ledger } = loses("Expired")
+    ledger.serverGranted("dlock:k0", "other", 2n)
     assert.isUndefined(ruleOf(judge))
   })
 })
