@@ -79,7 +79,10 @@ export const interrupt = ({ running, sections }: Client, number: number, now: nu
   const section = sections.flat().find(({ plan }) => plan.number === number)
   const fiber = running.get(number)
   if (section === undefined || fiber === undefined) return
-  if (!section.interrupted && section.state === "asking") section.hurries(now)
+  if (!section.interrupted && section.state === "asking") {
+    section.hurries(now)
+    section.mustBeAnswered()
+  }
   section.interrupted = true
   fiber.interruptUnsafe()
 }

@@ -12,34 +12,44 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "sockets"
   /** Lockers close under sections that take their time to end. */
   | "closing"
+  /** Callers are answered in their time, whatever the server does. */
+  | "callers"
 
-/** Those that every run has: what the library lives up to. */
-export const usual: ReadonlySet<Dimension> = new Set<Dimension>([])
+/** Those that every run has: what the library lives up to on a backend. */
+export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
+  redis: new Set<Dimension>([]),
+  etcd: new Set<Dimension>([])
+}
 
 interface Kind {
   readonly backends: ReadonlyArray<BackendName>
-  /** In how many of the worlds it is. One that changes what a world is about is there alone. */
-  readonly share: number | "alone"
+  /** In what part of the worlds it is. */
+  readonly share: number
+  /** It changes what a world is about: no other of these is there. */
+  readonly alone?: true
 }
 
+/** Their order tells which worlds each is in. A new one is the last, so that those of the others stay theirs. */
 const kinds: Readonly<Record<Dimension, Kind>> = {
   replicas: { backends: ["redis"], share: 0.3 },
-  crowds: { backends: ["redis"], share: "alone" },
-  pushes: { backends: ["redis"], share: "alone" },
-  sockets: { backends: ["redis"], share: "alone" },
-  closing: { backends: ["redis", "etcd"], share: "alone" }
+  crowds: { backends: ["redis"], share: 0.1, alone: true },
+  pushes: { backends: ["redis"], share: 0.1, alone: true },
+  sockets: { backends: ["redis"], share: 0.1, alone: true },
+  closing: { backends: ["redis", "etcd"], share: 0.1, alone: true },
+  callers: { backends: ["redis", "etcd"], share: 1 }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>
 
-/** Which of them a world has. None of it depends on which others there might have been, but for those that are alone. */
-export const drawn = (seed: number, backend: BackendName, among: ReadonlySet<Dimension>): ReadonlySet<Dimension> => {
-  const possible = dimensions.filter((one) => among.has(one) && kinds[one].backends.includes(backend))
-  const alone = possible.filter((one) => kinds[one].share === "alone")
-  const random = Random.of(seed, 20)
-  const chosen = random.chance(0.3) && alone.length > 0 ? random.pick(alone) : undefined
-  return new Set(possible.filter((one) => {
-    const { share } = kinds[one]
-    return share === "alone" ? one === chosen : Random.of(seed, 21, dimensions.indexOf(one)).chance(share)
+/** Which of the usual and of those besides a world has. None of it depends on which others there might have been. */
+export const drawn = (seed: number, backend: BackendName, besides: ReadonlySet<Dimension>): ReadonlySet<Dimension> => {
+  let dice = Random.of(seed, 20).next()
+  return new Set(dimensions.filter((one, index) => {
+    const { alone, backends, share } = kinds[one]
+    const has = alone === true ? dice >= 0 && dice < share : Random.of(seed, 21, index).chance(share)
+    if (alone === true) dice -= share
+    return has && backends.includes(backend) && (usual[backend].has(one) || besides.has(one))
   }))
 }
+
+export const none: ReadonlySet<Dimension> = new Set()

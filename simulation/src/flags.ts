@@ -1,4 +1,4 @@
-import { type Dimension, dimensions, usual } from "./dimensions.ts"
+import { type Dimension, dimensions } from "./dimensions.ts"
 import { type Rule, rules } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import { type Variant, variants } from "./variants.ts"
@@ -12,7 +12,7 @@ export interface Flags {
   readonly variants: boolean
   readonly faults: ReadonlySet<string> | undefined
   readonly sections: ReadonlySet<number> | undefined
-  readonly dimensions: ReadonlySet<Dimension>
+  readonly besides: ReadonlySet<Dimension>
   readonly rules: ReadonlySet<Rule> | undefined
 }
 
@@ -85,7 +85,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     variants: given.has("--variants"),
     faults: faults && new Set(faults),
     sections: sections && new Set(sections.map(Number)),
-    dimensions: new Set([...usual, ...besides]),
+    besides: new Set(besides),
     rules: heeded && new Set(heeded)
   }
   return wrong ?? flags

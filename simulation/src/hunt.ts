@@ -18,13 +18,13 @@ export const hunt = (
   backend: BackendName,
   limits: { readonly from: number; readonly seeds: number; readonly seconds: number },
   rules?: ReadonlySet<Rule>,
-  dimensions?: ReadonlySet<Dimension>
+  besides?: ReadonlySet<Dimension>
 ): Caught => {
   const started = performance.now()
   const passed = () => (performance.now() - started) / 1_000
   let seeds = 0
   while (seeds < limits.seeds && passed() < limits.seconds) {
-    const { violation } = run({ backend, seed: limits.from + seeds++, variant, rules, dimensions })
+    const { violation } = run({ backend, seed: limits.from + seeds++, variant, rules, besides })
     if (violation !== undefined) return { seeds, seconds: passed(), rule: violation.rule }
   }
   return { seeds, seconds: passed(), rule: undefined }

@@ -15,8 +15,9 @@ import type { Timeline } from "./timeline.ts"
  * - S10: no lock is idle although somebody waits.
  * - S11: no call fails on a server and a network that are whole.
  * - S12: whoever loses a lock has the guard gap to end before the next is in.
+ * - S13: whoever asks is answered within the time that it gave.
  */
-export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12"] as const
+export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13"] as const
 
 export type Rule = typeof rules[number]
 

@@ -1,4 +1,4 @@
-import { type Dimension, drawn, usual } from "./dimensions.ts"
+import { type Dimension, drawn, none, usual } from "./dimensions.ts"
 import { type Incident, type Kind, type MessageFault, messageWeights, pushWeights, replicaWeights } from "./faults.ts"
 import { Random } from "./random.ts"
 import { scenes } from "./scenes.ts"
@@ -118,21 +118,21 @@ const incidentsOf: Readonly<Record<BackendName, Readonly<Partial<Record<Incident
 }
 
 /** All that can go wrong on a backend. */
-export const kindsOf = (backend: BackendName, dimensions: ReadonlySet<Dimension> = usual): ReadonlyArray<Kind> =>
+export const kindsOf = (backend: BackendName, besides: ReadonlySet<Dimension> = none): ReadonlyArray<Kind> =>
   [
     messageWeights,
     pushWeights,
     incidentsOf[backend],
-    ...(backend === "redis" && dimensions.has("replicas") ? [replicaWeights] : [])
+    ...(backend === "redis" && (usual.redis.has("replicas") || besides.has("replicas")) ? [replicaWeights] : [])
   ].flatMap((weights) => Object.keys(weights) as Array<Kind>)
 
 /** What a seed decides. */
 export const make = (
   seed: number,
   backend: BackendName,
-  dimensions: ReadonlySet<Dimension> = usual
+  besides: ReadonlySet<Dimension> = none
 ): Plan => {
-  const has = drawn(seed, backend, dimensions)
+  const has = drawn(seed, backend, besides)
   const random = Random.of(seed, 10, backend === "redis" ? 0 : 1)
   const quiet = random.chance(0.15)
   const keys = ["k0", "k1", "k2"].slice(0, random.pick([1, 1, 1, 2, 3]))

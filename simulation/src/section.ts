@@ -24,6 +24,9 @@ export class Section {
   outcome: Outcome | undefined
   /** When it began to ask. */
   askedAt = 0
+  /** Since when it must have its answer, by the clock of its process, and how long that had been paused by then. */
+  answerSince = 0
+  answerPausedBefore = 0
   /** Since when it should come to an end soon, and for how long its process had been paused by then. */
   endingSince = 0
   pausedBefore = 0
@@ -40,6 +43,24 @@ export class Section {
   constructor(process: Process, plan: SectionPlan) {
     this.process = process
     this.plan = plan
+  }
+
+  /** From now on it must have its answer within its time. */
+  mustBeAnswered(): void {
+    this.answerSince = this.process.monotonic()
+    this.answerPausedBefore = this.process.pausedFor
+  }
+
+  /**
+   * By how many milliseconds its time is over; negative where it is not, or there is none. A try may take a second, and an
+   * interrupt nothing. The pauses of its process do not count, nor the drift of its clock meanwhile.
+   */
+  get overtime(): number {
+    const { form, timeout } = this.plan
+    const paused = 1.01 * (this.process.pausedFor - this.answerPausedBefore)
+    const took = (this.process.monotonic() - this.answerSince - paused) / 1_000
+    const given = this.interrupted ? 0 : form === "trySection" || form === "tryScope" ? 1_000 : timeout ?? Infinity
+    return took - given
   }
 
   /** From now on its end is a matter of a few calls. */

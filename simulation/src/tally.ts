@@ -1,4 +1,4 @@
-import { type Dimension, usual } from "./dimensions.ts"
+import { type Dimension, none } from "./dimensions.ts"
 import { type BackendName, kindsOf } from "./plan.ts"
 import type { Result } from "./world.ts"
 
@@ -82,7 +82,7 @@ const total = (counts: Readonly<Record<string, number>>): number => Object.value
 export const voidBecause = (
   backend: BackendName,
   tally: Tally,
-  dimensions: ReadonlySet<Dimension> = usual
+  besides: ReadonlySet<Dimension> = none
 ): string | undefined => {
   const { faults, grants, losses, seeds, waits } = tally
   if (seeds < 200) return undefined
@@ -90,7 +90,7 @@ export const voidBecause = (
   if (waits < seeds) return `only ${waits} waits`
   if (total(losses) < seeds / 20) return `only ${total(losses)} losses`
   if (total(faults) < 2 * seeds) return `only ${total(faults)} faults`
-  const missing = seeds < 5_000 ? undefined : kindsOf(backend, dimensions).find((kind) => faults[kind] === undefined)
+  const missing = seeds < 5_000 ? undefined : kindsOf(backend, besides).find((kind) => faults[kind] === undefined)
   return missing === undefined ? undefined : `no "${missing}" in it`
 }
 

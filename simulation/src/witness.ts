@@ -71,6 +71,7 @@ export class Witness {
     section.state = "asking"
     section.askedAt = this.timeline.now
     section.hurries(this.timeline.now)
+    section.mustBeAnswered()
     this.asking.add(section)
     this.note(1, section, () => `${section.title} asks for ${section.lock} (${section.plan.form})`)
   }
@@ -80,6 +81,7 @@ export class Witness {
     const { now } = this.timeline
     const token = section.holding!.fencingToken
     const id = section.id!
+    if (!section.interrupted) this.lookAtTime(section, "enters")
     section.state = "inside"
     section.lastStepAt = now
     this.asking.delete(section)
@@ -148,6 +150,7 @@ export class Witness {
 
   ends(section: Section, outcome: Outcome): void {
     const { endsWithin, process } = section
+    if (section.state === "asking") this.lookAtTime(section, `ends (${outcome})`)
     const took = this.timeline.now - section.endingSince - (process.pausedFor - section.pausedBefore)
     if (took > millis(endsWithin)) {
       this.broken(
@@ -199,6 +202,14 @@ export class Witness {
         }
       } else if (!section.lossSeen) this.lookAtLoss(section)
     }
+  }
+
+  /** Is it answered in the time that it gave? */
+  private lookAtTime(section: Section, what: string): void {
+    if (!this.plan.has.has("callers") || section.overtime <= 100) return
+    const { form, timeout } = section.plan
+    const given = section.interrupted ? "was interrupted" : `${form}, timeout ${timeout ?? "none"}`
+    this.broken("S13", `${section.title} (${given}) ${what} ${section.overtime} ms after its time`)
   }
 
   /** Is a lock free, or granted to somebody who does not know, while somebody waits for it? */

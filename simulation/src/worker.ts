@@ -8,7 +8,7 @@ import { run } from "./world.ts"
 
 export interface Share {
   readonly backend: BackendName
-  readonly dimensions: ReadonlySet<Dimension>
+  readonly besides: ReadonlySet<Dimension>
   readonly rules: ReadonlySet<Rule> | undefined
   readonly from: number
   readonly to: number
@@ -22,14 +22,14 @@ const toldEvery = 500
 // Errors are made by the thousand here, and nobody reads where: a seed that is found is lived again elsewhere.
 Error.stackTraceLimit = 0
 
-const { backend, dimensions, from, rules, step, to } = workerData as Share
+const { backend, besides, from, rules, step, to } = workerData as Share
 let tally = Tally.empty()
 let told = performance.now()
 for (let seed = from; seed < to; seed += step) {
-  const result = run({ backend, seed, dimensions, rules })
+  const result = run({ backend, seed, besides, rules })
   Tally.add(tally, result)
   if (seed % replayedOneIn === 0) {
-    if (run({ backend, seed, dimensions, rules, recorded: true }).hash !== result.hash) {
+    if (run({ backend, seed, besides, rules, recorded: true }).hash !== result.hash) {
       throw new Error(`seed ${seed} is not the same twice`)
     }
     tally.replayed++

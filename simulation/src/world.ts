@@ -1,7 +1,7 @@
 import * as Deferred from "effect/Deferred"
 import type { Backend } from "./backend.ts"
 import { type Client, start } from "./client.ts"
-import { type Dimension, usual } from "./dimensions.ts"
+import { type Dimension, none } from "./dimensions.ts"
 import { inspect, progressWithin } from "./ending.ts"
 import * as Etcd from "./etcd/backend.ts"
 import { type Fault, Faults } from "./faults.ts"
@@ -23,8 +23,8 @@ export interface Settings {
   readonly seed: number
   readonly backend: Plans.BackendName
   readonly variant?: Variant | undefined
-  /** What may be in it besides: the usual where it is not said. */
-  readonly dimensions?: ReadonlySet<Dimension> | undefined
+  /** What may be in it besides the usual. */
+  readonly besides?: ReadonlySet<Dimension> | undefined
   /** Only these faults strike. */
   readonly only?: ReadonlySet<string> | undefined
   /** Only these sections are there. */
@@ -62,7 +62,7 @@ export const run = (settings: Settings): Result => {
 const live = (settings: Settings): Result => {
   const { backend: backendName, seed, variant } = settings
   Ids.restart(seed)
-  const plan = Plans.make(seed, backendName, settings.dimensions ?? usual)
+  const plan = Plans.make(seed, backendName, settings.besides ?? none)
   const timeline = new Timeline()
   const log = new Log(timeline, settings.recorded === true)
   const judge = new Judge(timeline, settings.rules)

@@ -142,3 +142,43 @@ describe("S12: whoever loses a lock has the guard gap to end before the next is 
     assert.isUndefined(ruleOf(judge))
   })
 })
+
+describe("S13: whoever asks is answered within the time that it gave", () => {
+  const ends = (some: Partial<Plans.SectionPlan>, ms: number, interruptedAt?: number) => {
+    const { judge, pass, section, witness } = world("callers")
+    const one = section({ ttl: 60_000, ...some })
+    witness.asks(one)
+    if (interruptedAt !== undefined) {
+      pass(interruptedAt)
+      one.interrupted = true
+      one.mustBeAnswered()
+    }
+    pass(ms)
+    witness.ends(one, "backend failed")
+    return ruleOf(judge)
+  }
+
+  it.each(
+    [
+      ["a timeout", { timeout: 500 }, 599, undefined, undefined],
+      ["a timeout", { timeout: 500 }, 601, undefined, "S13"],
+      ["a try", { form: "trySection" }, 1_099, undefined, undefined],
+      ["a try", { form: "tryScope" }, 1_101, undefined, "S13"],
+      ["an interrupt", {}, 99, 3_000, undefined],
+      ["an interrupt", {}, 101, 3_000, "S13"],
+      ["no limit", {}, 10_000, undefined, undefined]
+    ] as const
+  )("%s %j after %d ms", (_, some, ms, interruptedAt, rule) => {
+    assert.strictEqual(ends(some, ms, interruptedAt), rule)
+  })
+
+  it("does not count a pause", () => {
+    const { judge, pass, process, section, witness } = world("callers")
+    const one = section({ timeout: 500, ttl: 60_000 })
+    witness.asks(one)
+    process.pause(millis(5_000))
+    pass(5_550)
+    witness.ends(one, "timed out")
+    assert.isUndefined(ruleOf(judge))
+  })
+})
