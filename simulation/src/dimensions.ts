@@ -14,6 +14,8 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "closing"
   /** Callers are answered in their time, whatever the server does. */
   | "callers"
+  /** No mark of a cancelled claim is left where no answer was lost. */
+  | "marks"
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
@@ -36,7 +38,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   pushes: { backends: ["redis"], share: 0.1, alone: true },
   sockets: { backends: ["redis"], share: 0.1, alone: true },
   closing: { backends: ["redis", "etcd"], share: 0.1, alone: true },
-  callers: { backends: ["redis", "etcd"], share: 1 }
+  callers: { backends: ["redis", "etcd"], share: 1 },
+  marks: { backends: ["redis"], share: 1 }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

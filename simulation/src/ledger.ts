@@ -22,6 +22,9 @@ export class Ledger {
   /** Claims that were withdrawn, as their process was told. */
   private readonly left = new Set<string>()
   private marksLost = false
+  /** How many requests of a claim have had no answer in time. */
+  private readonly unanswered = new Map<string, number>()
+  private readonly ttls = new Map<string, number>()
   /** Until when a claim may be believed at most, by the clock of its process. */
   private readonly vouched = new Map<string, number>()
   /** Until when a claim must be believed at least: its process has heard so. */
@@ -87,6 +90,23 @@ export class Ledger {
   /** The process has been told that its claim is over: whatever of it is still on its way must find that. */
   leftForGood(id: string): void {
     this.left.add(id)
+  }
+
+  /** Something of this claim has been sent, or may come from nowhere: until it is answered it is in doubt. */
+  doubts(id: string, ttl?: number): void {
+    if (ttl !== undefined) this.ttls.set(id, ttl)
+    this.unanswered.set(id, (this.unanswered.get(id) ?? 0) + 1)
+  }
+
+  /** After so many milliseconds; where the caller may have given up by then, the answer is lost. */
+  answered(id: string, took: number): void {
+    if (took > Math.min((this.ttls.get(id) ?? Infinity) / 4, 500)) return
+    this.unanswered.set(id, this.unanswered.get(id)! - 1)
+  }
+
+  /** May something of this claim still be on its way, as far as its process knows? */
+  isInDoubt(id: string): boolean {
+    return (this.unanswered.get(id) ?? 0) > 0
   }
 
   /** The server may no longer know of claims that are cancelled. */

@@ -1,6 +1,8 @@
 // Each rule finds what breaks it: here in worlds that are made up, one thing at a time.
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
+import { names as namesOf } from "../../packages/dlock-redis/src/internal/names.ts"
+import * as Scripts from "../../packages/dlock-redis/src/internal/scripts.ts"
 import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import type { Dimension } from "../src/dimensions.ts"
 import { Judge } from "../src/judge.ts"
@@ -8,6 +10,7 @@ import { Ledger } from "../src/ledger.ts"
 import { Log } from "../src/log.ts"
 import * as Plans from "../src/plan.ts"
 import { Process } from "../src/process.ts"
+import { RedisServer } from "../src/redis/server.ts"
 import { Section } from "../src/section.ts"
 import { millis, Timeline } from "../src/timeline.ts"
 import { type Stand, Witness } from "../src/witness.ts"
@@ -33,7 +36,7 @@ const world = (dimension: Dimension, some: Partial<Plans.Plan> = {}) => {
     timeline.pass(timeline.now + millis(ms))
     witness.look()
   }
-  return { judge, ledger, pass, process, section, witness }
+  return { judge, ledger, pass, process, section, timeline, witness }
 }
 
 const ruleOf = ({ violation }: Judge) => violation?.rule
@@ -179,6 +182,24 @@ describe("S13: whoever asks is answered within the time that it gave", () => {
     process.pause(millis(5_000))
     pass(5_550)
     witness.ends(one, "timed out")
+    assert.isUndefined(ruleOf(judge))
+  })
+})
+
+describe("S4: nothing is left at the server", () => {
+  it("nor a mark of a claim that is not in doubt", () => {
+    const { judge, ledger, timeline } = world("marks")
+    const server = new RedisServer(timeline, ledger, {})
+    const names = namesOf("dlock:k0")!
+    const { args, keys } = Scripts.leave.encode({ names, id: "mine", mark: true, interop: false })
+    server.execute("eval", Scripts.leave.lua, keys, args)
+    assert.deepStrictEqual(server.needlessMarks(), ["a mark of mine on dlock:k0"])
+    ledger.doubts("mine")
+    assert.isEmpty(server.needlessMarks())
+    ledger.answered("mine", 501)
+    assert.isEmpty(server.needlessMarks())
+    ledger.answered("mine", 499)
+    assert.isNotEmpty(server.needlessMarks())
     assert.isUndefined(ruleOf(judge))
   })
 })

@@ -157,7 +157,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     heal: () => {
       for (const inbox of inboxes) inbox.heal()
     },
-    leftovers: () => server.leftovers(),
+    leftovers: () => [...server.leftovers(), ...(plan.has.has("marks") ? server.needlessMarks() : [])],
     lateness: () => server.setBack / 1_000 + Math.max(0, foreignUntil - timeline.now) / 1_000
   }
 }

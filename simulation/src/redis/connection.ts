@@ -83,7 +83,9 @@ export class Connection {
     )
     const { generation } = this
     const beganAt = this.beganAt ?? sentAt
-    const delivery = { command, program, keys, args, sentAt, beganAt, number, pending, generation, replicas }
+    const request = Wire.decode(Wire.scripts.get(program)!.name, keys, args)
+    const delivery = { command, request, program, keys, args, sentAt, beganAt, number, pending, generation, replicas }
+    for (const { id, ttl } of Wire.claimsIn(request)) this.network.ledger.doubts(id, ttl)
     const latency = this.latency()
     switch (fault?.kind) {
       case undefined:
@@ -156,7 +158,7 @@ export class Connection {
 
   private execute(delivery: Delivery, how: How): void {
     const { ledger, log, server } = this.network
-    const { args, command, keys, number, program, sentAt } = delivery
+    const { args, command, keys, number, program, request, sentAt } = delivery
     const refused = how.error === undefined ? undefined : Wire.error(how.error)
     const done = refused ?? server.execute(command, program, keys, args)
     log.note(
@@ -164,23 +166,20 @@ export class Connection {
       digest(String(done)),
       () => `server executes m${this.line}.${number}: ${done instanceof Error ? done.message : JSON.stringify(done)}`
     )
-    const script = Wire.scripts.get(program)!
-    const request = Wire.decode(script.name, keys, args)
     const vouchers = Wire.vouchers(request, done)
     for (const [id, ms] of vouchers) ledger.vouch(id, sentAt + millis(ms))
     if (how.silent === true || delivery.generation !== this.generation) return
     const answered = how.errorAfter === undefined || done instanceof Error ? done : Wire.error(how.errorAfter)
     if (delivery.replicas !== undefined && !(answered instanceof Error)) {
-      return this.waitForReplicas(delivery.replicas, delivery, request, answered, how)
+      return this.waitForReplicas(delivery.replicas, delivery, answered, how)
     }
-    this.reply(delivery, request, answered, how.replyAfter ?? 0)
+    this.reply(delivery, answered, how.replyAfter ?? 0)
   }
 
   /** Nothing else is taken in on this connection meanwhile. */
   private waitForReplicas(
     { count, limit }: Replicas,
     delivery: Delivery,
-    request: Wire.Request,
     written: Wire.Raw,
     { replyAfter = 0 }: How
   ): void {
@@ -193,10 +192,10 @@ export class Connection {
       : Infinity
     const waits = Math.min(after, millis(limit))
     this.requestsAt = Math.max(this.requestsAt, timeline.now + waits)
-    this.reply(delivery, request, [written, after > waits ? 0 : count], waits + replyAfter)
+    this.reply(delivery, [written, after > waits ? 0 : count], waits + replyAfter)
   }
 
-  private reply(delivery: Delivery, request: Wire.Request, reply: Wire.Raw, after: number): void {
+  private reply(delivery: Delivery, reply: Wire.Raw, after: number): void {
     const { log, timeline } = this.network
     const { number } = delivery
     this.repliesAt = Math.max(this.repliesAt + 1, timeline.now + this.latency() + after)
@@ -206,7 +205,7 @@ export class Connection {
         if (!this.pending.has(delivery.pending)) return
         log.note(22, number, () => `process ${this.process.index} hears the reply to m${this.line}.${number}`)
         this.onMessage()
-        if (!(reply instanceof Error)) this.tellLedger(request, reply, delivery)
+        this.tellLedger(reply, delivery)
         this.beganAt = delivery.beganAt
         delivery.pending.settle(reply)
         this.beganAt = undefined
@@ -216,12 +215,18 @@ export class Connection {
   }
 
   /** What was confirmed in good time must be believed. */
-  private tellLedger(request: Wire.Request, reply: Wire.Raw, { beganAt, sentAt }: Delivery): void {
-    if (request.name === "leave") this.network.ledger.leftForGood(request.args.id)
+  private tellLedger(reply: Wire.Raw, { beganAt, request, sentAt }: Delivery): void {
+    const { ledger } = this.network
+    // After any other error than a refusal the script may have run.
+    if (reply instanceof Error && reply.message.startsWith("ERR")) return
+    const took = (this.process.monotonic() - sentAt) / 1_000
+    for (const { id } of Wire.claimsIn(request)) ledger.answered(id, took)
+    if (reply instanceof Error) return
+    if (request.name === "leave") ledger.leftForGood(request.args.id)
     if (request.name !== "renew") return
     const patience = Math.min(...request.claims.map(({ args }) => args.ttl)) / 8
     if (this.process.monotonic() - beganAt > millis(patience) - 2_000) return
-    for (const [id, ms] of Wire.vouchers(request, reply)) this.network.ledger.hears(id, sentAt + millis(ms))
+    for (const [id, ms] of Wire.vouchers(request, reply)) ledger.hears(id, sentAt + millis(ms))
   }
 
   private latency(): number {
@@ -282,6 +287,7 @@ export class Connection {
 interface Delivery {
   readonly command: "evalsha" | "eval"
   readonly program: string
+  readonly request: Wire.Request
   readonly keys: ReadonlyArray<string>
   readonly args: ReadonlyArray<string>
   readonly sentAt: number

@@ -34,7 +34,7 @@ export class Inbox implements Listener {
   }
 
   hear(message: string): void {
-    const { faults, log, timeline } = this.network
+    const { faults, ledger, log, timeline } = this.network
     const number = this.heard++
     const fault = faults.push(this.process.index, number, timeline.now)
     log.note(
@@ -43,6 +43,9 @@ export class Inbox implements Listener {
       () =>
         `server pushes p${this.process.index}.${number}: ${message}${fault === undefined ? "" : `  [${fault.kind}]`}`
     )
+    // What comes late or twice may come when its claim is over.
+    const about = /^g:([^:]*):/.exec(message)?.[1]
+    if (fault !== undefined && about !== undefined) ledger.doubts(about)
     if (this.silent || fault?.kind === "push lost") return
     const times = fault?.kind === "push twice" ? 2 : 1
     for (let time = 0; time < times; time++) {

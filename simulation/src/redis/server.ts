@@ -198,6 +198,13 @@ export class RedisServer {
     })
   }
 
+  /** Marks of claims that are not in doubt. */
+  needlessMarks(): ReadonlyArray<string> {
+    return Array.from(this.locks.keys()).flatMap((key) =>
+      this.lock(key).marks.filter(({ id }) => !this.ledger.isInDoubt(id)).map(({ id }) => `a mark of ${id} on ${key}`)
+    )
+  }
+
   subscribe(inbox: string, listener: Listener): void {
     const listeners = this.listeners.get(inbox)
     if (listeners === undefined) this.listeners.set(inbox, new Set([listener]))

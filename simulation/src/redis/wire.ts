@@ -115,6 +115,21 @@ export const leaveReply = (reply: Model.LeaveReply, labels: Labels): Raw =>
     ? ["released"]
     : [reply._tag === "Cancelled" ? "cancelled" : "notHeld", reply.length, ...situation(reply, labels)]
 
+/** The claims of which a request may make, keep or end something, with their times to live where it says them. */
+export const claimsIn = (request: Request): ReadonlyArray<{ readonly id: string; readonly ttl?: number }> => {
+  switch (request.name) {
+    case "acquire":
+      return [request.args]
+    case "refresh":
+      return request.args.claims
+    case "leave":
+      return [{ id: request.args.id }]
+    case "renew":
+    case "stamp":
+      return []
+  }
+}
+
 /** Until when, after it was sent, a request's reply lets each of its claims be believed in: milliseconds by claim. */
 export const vouchers = (request: Request, reply: Raw): ReadonlyArray<readonly [id: string, ms: number]> => {
   if (!Array.isArray(reply)) return []
