@@ -60,7 +60,7 @@ const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: 
   mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
 })
 
-/** A process dies with a whole queue of its own before the others'. */
+/** A process dies with a whole queue of its own before the others', or gives up all of it at once. */
 const crowd: Scene = (plan, random) => {
   const ttl = random.pick([1_000, 5_000, 15_000, 60_000])
   const section = sections(ttl)
@@ -77,7 +77,10 @@ const crowd: Scene = (plan, random) => {
       )
   )
   const crash = incidentOf("client crashed", { at: millis(random.between(10, 700)) })
-  return calm(plan, ttl, [dying, ...others], [crash])
+  const incidents = random.chance(0.7)
+    ? [crash]
+    : dying.flat().map(({ number }) => incidentOf("interrupt", { name: `e${number}`, at: crash.at, section: number }))
+  return calm(plan, ttl, [dying, ...others], incidents)
 }
 
 /** What tells waiters of their grants does not come, or comes while they have asked and their answer is under way. */
