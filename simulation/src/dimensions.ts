@@ -16,6 +16,8 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "callers"
   /** No mark of a cancelled claim is left where no answer was lost. */
   | "marks"
+  /** A server refuses who a process is, for a while: what it asks, or its new connections. */
+  | "greetings"
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
@@ -39,7 +41,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   sockets: { backends: ["redis"], share: 0.1, alone: true },
   closing: { backends: ["redis", "etcd"], share: 0.1, alone: true },
   callers: { backends: ["redis", "etcd"], share: 1 },
-  marks: { backends: ["redis"], share: 1 }
+  marks: { backends: ["redis"], share: 1 },
+  greetings: { backends: ["redis"], share: 0.1, alone: true }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

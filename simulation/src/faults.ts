@@ -38,6 +38,7 @@ export type Incident =
   | "client crashed"
   | "wall clock set"
   | "locker closed"
+  | "credentials refused"
   | "interrupt"
 
 export type Kind = MessageFault | PushFault | ReplicaFault | Incident

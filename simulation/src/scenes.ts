@@ -152,8 +152,28 @@ const closed: Scene = (plan, random) => {
   return { ...made, keys: plan.keys, capacity: plan.capacity, mostPause }
 }
 
+/** A server does not let a process in any more, or lets it do nothing, for a while. */
+const refused: Scene = (plan, random) => {
+  const incidents = list(random.between(1, 3), (index) =>
+    incidentOf("credentials refused", {
+      name: `e${index}`,
+      at: millis(random.between(1, 3_000)),
+      duration: millis(random.spread(10, 2 * plan.mostTtl)),
+      process: random.between(0, plan.processes.length - 1),
+      choice: random.between(0, 1_000_000),
+      aimed: random.chance(0.6)
+    }))
+  return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
+}
+
 /** By the dimension that each is. */
-export const scenes = { crowds: crowd, pushes: deaf, sockets: stalled, closing: closed } as const satisfies Record<
+export const scenes = {
+  crowds: crowd,
+  pushes: deaf,
+  sockets: stalled,
+  closing: closed,
+  greetings: refused
+} as const satisfies Record<
   string,
   Scene
 >

@@ -1,10 +1,12 @@
 // Each rule finds what breaks it: here in worlds that are made up, one thing at a time.
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { names as namesOf } from "../../packages/dlock-redis/src/internal/names.ts"
 import * as Scripts from "../../packages/dlock-redis/src/internal/scripts.ts"
 import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import type { Dimension } from "../src/dimensions.ts"
+import { hunt } from "../src/hunt.ts"
 import { Judge } from "../src/judge.ts"
 import { Ledger } from "../src/ledger.ts"
 import { Log } from "../src/log.ts"
@@ -13,6 +15,7 @@ import { Process } from "../src/process.ts"
 import { RedisServer } from "../src/redis/server.ts"
 import { Section } from "../src/section.ts"
 import { millis, Timeline } from "../src/timeline.ts"
+import type { Variant } from "../src/variants.ts"
 import { type Stand, Witness } from "../src/witness.ts"
 
 const world = (dimension: Dimension, some: Partial<Plans.Plan> = {}) => {
@@ -201,5 +204,27 @@ describe("S4: nothing is left at the server", () => {
     ledger.answered("mine", 499)
     assert.isNotEmpty(server.needlessMarks())
     assert.isUndefined(ruleOf(judge))
+  })
+})
+
+describe("a server that refuses a process for a while", () => {
+  it("ends no lock before its time: who takes a refusal for an end is caught", () => {
+    const hasty: Variant = {
+      name: "refusal-is-end",
+      store: (store) => ({
+        ...store,
+        renew: (held) =>
+          Effect.map(
+            store.renew(held),
+            (answers) =>
+              answers.map((answer) => answer._tag === "Unknown" && !answer.error.retryable ? { _tag: "Gone" } : answer)
+          )
+      })
+    }
+    const besides = new Set(["greetings"] as const)
+    const limits = { from: 1, seeds: 1_000, seconds: 60 }
+    const { rule, seeds } = hunt(hasty, "redis", limits, undefined, besides)
+    assert.strictEqual(rule, "S7", `after ${seeds} seeds`)
+    console.log(`a refusal taken for an end: S7 after ${seeds} seeds`)
   })
 })

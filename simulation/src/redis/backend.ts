@@ -147,6 +147,11 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         case "cut off":
           for (const one of connections) if (one.isOf(process)) one.stall(until)
           return inboxes[process]?.goSilent()
+        case "credentials refused": {
+          const greeting = random.chance(0.5)
+          for (const one of connections) if (one.isOf(process)) one.refuse(until, greeting, random)
+          return greeting ? inboxes[process]?.breakDown(until) : undefined
+        }
         case "listener silent":
           return inboxes[process]?.goSilent()
         case "foreign lock":

@@ -36,6 +36,8 @@ export class Connection {
   private requestsAt = 0
   private repliesAt = 0
   private stalledUntil = 0
+  private refusedUntil = 0
+  private deniedUntil = 0
   private attempts = 0
   private readonly pending = new Set<Pending>()
   /** When the call began whose reply is taken in now: a script that is not known is sent once more in the same call. */
@@ -124,6 +126,19 @@ export class Connection {
     return answer as unknown as Promise<unknown>
   }
 
+  /**
+   * Until then the server refuses whom it belongs to: a new connection in place of this one, or all that is asked on it.
+   * How a client greets a server is not in this world; a connection that was not greeted well is none.
+   */
+  refuse(until: number, greeting: boolean, random: Random): void {
+    if (!greeting) {
+      this.deniedUntil = Math.max(this.deniedUntil, until)
+      return
+    }
+    this.refusedUntil = Math.max(this.refusedUntil, until)
+    this.breakDown(0, random)
+  }
+
   isOf(process: number): boolean {
     return this.process.index === process
   }
@@ -157,9 +172,11 @@ export class Connection {
   }
 
   private execute(delivery: Delivery, how: How): void {
-    const { ledger, log, server } = this.network
+    const { ledger, log, server, timeline } = this.network
     const { args, command, keys, number, program, request, sentAt } = delivery
-    const refused = how.error === undefined ? undefined : Wire.error(how.error)
+    const denied = timeline.now < this.deniedUntil ? denial : undefined
+    const why = denied ?? how.error
+    const refused = why === undefined ? undefined : Wire.error(why)
     const done = refused ?? server.execute(command, program, keys, args)
     log.note(
       21,
@@ -264,7 +281,9 @@ export class Connection {
     const pause = Math.min(20 * 2 ** Math.min(this.attempts++, 10), 500)
     timeline.in(millis(pause) + this.latency(), () => {
       if (generation !== this.generation || this.closed) return
-      if (timeline.now < Math.max(this.network.upAt, this.network.awakeAt, this.stalledUntil)) return this.connect()
+      if (timeline.now < Math.max(this.network.upAt, this.network.awakeAt, this.stalledUntil, this.refusedUntil)) {
+        return this.connect()
+      }
       this.process.deliver(() => {
         if (generation !== this.generation || this.closed) return
         this.attempts = 0
@@ -310,5 +329,7 @@ interface How {
   readonly error?: string
   readonly errorAfter?: string
 }
+
+const denial = "NOPERM User default has no permissions to run the 'evalsha' command"
 
 const nameOf = (program: string): string => Wire.scripts.get(program)?.name ?? "?"

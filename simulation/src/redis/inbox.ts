@@ -23,6 +23,7 @@ export class Inbox implements Listener {
   private heard = 0
   private messagesAt = 0
   private attempts = 0
+  private refusedUntil = 0
 
   constructor(network: Network, process: Process, callLimit: number) {
     this.network = network
@@ -93,8 +94,10 @@ export class Inbox implements Listener {
     return stop
   }
 
-  breakDown(): void {
+  /** Until then the server takes no new one. */
+  breakDown(refusedUntil = 0): void {
     if (this.closed) return
+    this.refusedUntil = Math.max(this.refusedUntil, refusedUntil)
     this.network.server.unsubscribe(this.name, this)
     this.generation++
     this.up = false
@@ -108,7 +111,7 @@ export class Inbox implements Listener {
     const pause = Math.min(20 * 2 ** Math.min(this.attempts++, 10), 500)
     timeline.in(millis(pause) + this.random.between(300, 3_000), () => {
       if (generation !== this.generation || this.closed) return
-      if (timeline.now < Math.max(this.network.upAt, this.network.awakeAt)) return this.connect()
+      if (timeline.now < Math.max(this.network.upAt, this.network.awakeAt, this.refusedUntil)) return this.connect()
       this.network.server.subscribe(this.name, this)
       this.up = true
       this.attempts = 0
