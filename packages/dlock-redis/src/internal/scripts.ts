@@ -5,7 +5,6 @@
  * inbox is a channel name without `|`. Times are whole milliseconds of the server, which alone decides what has expired.
  */
 export { acquire, type AcquireArgs, type AcquireReply } from "./scripts/acquire.ts"
-export { inspect, type Inspection } from "./scripts/inspect.ts"
 export { leave, type LeaveArgs, type LeaveReply, markTtl } from "./scripts/leave.ts"
 export { decodePush, type Push } from "./scripts/push.ts"
 export { refresh, type RefreshArgs } from "./scripts/refresh.ts"
