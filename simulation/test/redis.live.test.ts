@@ -59,7 +59,7 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
     const reply = await redis[whole](program, other.keys.length, ...other.keys, ...other.args)
       .catch((error: Error) => error) as Raw
     // Where nobody is in the way a script answers in one word; the model takes the long way to the same.
-    const their = typeof reply !== "string" ? reply : reply === "released" ? [reply] : ["granted", reply]
+    const their = typeof reply !== "string" ? reply : reply === "released" ? [reply, 0] : ["granted", reply, 0]
     const where = `seed ${seed}: ${script.name} ${call.args.join(" ")}: ${JSON.stringify([our, their])}`
     same(our, their, where)
     if (our instanceof Error || their instanceof Error) return

@@ -8,7 +8,7 @@ import * as Store from "../src/internal/store.ts"
 import { plainSettings, silentPort } from "./model/port.ts"
 
 const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: false }
-const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder, more: false }
+const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
 
 describe("a grant that is read too late to be believed", () => {
   it.effect("is asked for once more, and does not answer for the place in the queue that it then gets", () =>
@@ -16,7 +16,7 @@ describe("a grant that is read too late to be believed", () => {
       const clock = yield* Clock.clockWith(Effect.succeed)
       const sent: Array<string> = []
       const replies = (name: string): unknown => {
-        if (name === "refresh") return [queued]
+        if (name === "refresh") return { claims: [queued], more: false }
         if (name === "leave") return { _tag: "Cancelled", length: 0, holder }
         return sent.length === 1 ? { _tag: "Granted", token: 7n } : queued
       }

@@ -38,6 +38,16 @@ const whole: ReadonlyArray<World.Config> = [
 const small = { process: 0, permits: 1 }
 const large = { process: 1, permits: 2 }
 
+/** One that does not listen has been passed over, the one behind it holds, and one more has not asked. */
+const passedOver: Omit<World.Config, "name"> = {
+  claims: [...three, { process: 0 }],
+  sends: 1,
+  interrupts: false,
+  cut: true,
+  after: `a0 asks; run acquire a0; a0 hears acquire; b0 asks; run acquire b0; b0 hears acquire; c0 asks; run acquire c0;
+    c0 hears acquire; process 1 cut off; a0 releases; run leave a0; a0 hears leave; c0 hears push`
+}
+
 /** Too large to finish: searched as far as the number of states allows. */
 const cut: ReadonlyArray<World.Config> = [
   { name: "messages lost, refreshes", claims: two, loss: true },
@@ -47,6 +57,7 @@ const cut: ReadonlyArray<World.Config> = [
   { name: "refreshes twice in flight", claims: two, sends: 1, refreshes: 2, renewals: true },
   { name: "crash and cut, refreshes", claims: two, sends: 1, crash: true, cut: true },
   { name: "subscriptions cut, receivers not counted", claims: two, sends: 1, cut: true, blind: true },
+  { name: "one passed over", ...passedOver },
   { name: "three claims, two processes, cut", claims: [...two, { process: 0 }], sends: 1, cut: true },
   { name: "replicas to wait for, messages lost", claims: two, replicas: true, generations: 2, loss: true },
   { name: "four claims", claims: [...three, { process: 0 }], sends: 1, refreshes: 0 },
@@ -126,6 +137,25 @@ describe("a rule taken out is found", () => {
       cut: true,
       flaws: { skipsForGood: true }
     },
+    {
+      ...passedOver,
+      name: "R3, what was passed over comes back behind all others",
+      breaks: "F1",
+      flaws: { returnsToEnd: true }
+    },
+    {
+      ...passedOver,
+      name: "R3, a refresh does not bring back what was passed over",
+      breaks: "F1",
+      flaws: { staysParked: true }
+    },
+    {
+      ...passedOver,
+      name: "R3, a leave does not find what was passed over",
+      breaks: "S4",
+      interrupts: true,
+      flaws: { leavesParked: true }
+    },
     { name: "F7, a release sets no mark", breaks: "S4", claims: two, acquires: 2, flaws: { releasesUnmarked: true } },
     {
       name: "R1, what too few replicas have is given back and keeps its id",
@@ -152,19 +182,8 @@ describe("a rule taken out is found", () => {
   }
 })
 
-/** Plays the moves that a trace names; what it does not name waits in the network. Every state keeps the promises. */
-const play = (config: Omit<World.Config, "name" | "claims"> & Partial<World.Config>, trace: string): World.State => {
-  const world = World.world({ name: "trace", claims: two, ...config })
-  return trace.trim().split(/;\s+/).reduce((state, name) => {
-    const move = World.moves(world, state).find((one) => one.name === name)
-    if (move === undefined) {
-      return assert.fail(`no move "${name}" among ${World.moves(world, state).map((one) => one.name).join("; ")}`)
-    }
-    assert.isUndefined(move.broken)
-    assert.isUndefined(World.broken(world, move.state))
-    return move.state
-  }, World.initial(world))
-}
+const play = (config: Omit<World.Config, "name" | "claims"> & Partial<World.Config>, trace: string): World.State =>
+  World.play(World.world({ name: "trace", claims: two, ...config }), trace)
 
 const believes = (state: World.State): ReadonlyArray<boolean> =>
   state.claims.map((claim) => Client.believes(claim, state.server.now))

@@ -7,7 +7,7 @@ import * as Store from "../src/internal/store.ts"
 import { plainClaim, plainSettings, silentPort } from "./model/port.ts"
 
 const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: false }
-const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder, more: false }
+const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
 
 // Found by the simulation: a lock that was handed on without a queue stood free until the next refresh.
 describe("a call to ask at once", () => {
@@ -25,7 +25,7 @@ describe("a call to ask at once", () => {
             sent.push(script.name)
             const first = sent.filter((other) => other === script.name).length === 1
             const sentAt = clock.monotonicTimeNanosUnsafe()
-            const value = (script.name === "refresh" ? [queued] : queued) as never
+            const value = (script.name === "refresh" ? { claims: [queued], more: false } : queued) as never
             return Effect.as(script.name === name && first ? Deferred.await(answered) : Effect.void, { sentAt, value })
           })
       }

@@ -8,7 +8,8 @@ import { doesWhatEveryStoreDoes, eventually, fails, group, locker, plainClient, 
 /** What the documentation says that a user needs. */
 const commands = [
   "+evalsha +eval +subscribe +ping +info +get +set +del +exists +pttl +pexpire +time",
-  "+zadd +zcard +zrange +zrangebyscore +zrank +zrem +zscore +hget +hgetall +hset +hdel +hlen +publish +pubsub|numsub"
+  "+zadd +zcard +zrange +zrangebyscore +zrank +zrem +zremrangebyrank +zscore +zmscore",
+  "+hget +hmget +hgetall +hset +hdel +hlen +publish +pubsub|numsub"
 ].join(" ").split(" ")
 const keys = ["~dlock:*", "~{dlock:*"]
 const channels = ["&dlock:inbox:*"]

@@ -58,7 +58,7 @@ const acquire = (names: Names, id: string, wanted: Wanted = {}, client = redis) 
 
 const refresh = async (names: Names, id: string, wanted: Wanted = {}) => {
   const { guard = 1_000, inbox = "nobody", ttl = 10_000 } = wanted
-  const [reply] = await run(redis, Scripts.refresh, { names, inbox, claims: [{ id, ttl, guard }] })
+  const { claims: [reply] } = await run(redis, Scripts.refresh, { names, inbox, claims: [{ id, ttl, guard }] })
   return reply ?? assert.fail("no reply")
 }
 
@@ -114,8 +114,8 @@ describe("names", () => {
         assert.strictEqual(name, "a{}b{c")
         continue
       }
-      const { counter, deadlines, holders, lock, queue, values, waiters } = names
-      const slots = [counter, deadlines, holders, lock, queue, values, waiters, names.mark("id")].map(tagOf)
+      const { counter, deadlines, holders, lock, parked, queue, values, waiters } = names
+      const slots = [counter, deadlines, holders, lock, parked, queue, values, waiters, names.mark("id")].map(tagOf)
       assert.deepStrictEqual(new Set(slots), new Set([tagOf(name)]), name)
     }
   })
@@ -468,7 +468,7 @@ describe("errors", () => {
 
   /** A lock that one holds and another waits for, so that an acquire has its long way to go, with a stream for one key. */
   const inUseWithWrong = async (
-    key: "lock" | "counter" | "queue" | "deadlines" | "waiters" | "holders" | "values"
+    key: "lock" | "counter" | "queue" | "deadlines" | "waiters" | "parked" | "holders" | "values"
   ) => {
     const names = newLock()
     const [a, b] = [newId(), newId()]
@@ -481,11 +481,11 @@ describe("errors", () => {
 
   it("a key of a wrong type stops a script before its first write", async () => {
     const dumpAll = async (names: Names, mark: string) => {
-      const { counter, deadlines, holders, lock, queue, values, waiters } = names
-      const keys = [counter, deadlines, holders, lock, queue, values, waiters, mark]
+      const { counter, deadlines, holders, lock, parked, queue, values, waiters } = names
+      const keys = [counter, deadlines, holders, lock, parked, queue, values, waiters, mark]
       return Promise.all(keys.map(async (key) => (await redis.dumpBuffer(key))?.toString("hex")))
     }
-    for (const key of ["lock", "counter", "queue", "deadlines", "waiters", "holders", "values"] as const) {
+    for (const key of ["lock", "counter", "queue", "deadlines", "waiters", "parked", "holders", "values"] as const) {
       const { b, names } = await inUseWithWrong(key)
       const before = await dumpAll(names, names.mark(b))
       const calls = {
@@ -591,11 +591,11 @@ describe("capacity above one", () => {
     const names = newLock()
     const id = newId()
     await acquire(names, id, { capacity: 3 })
-    assert.deepStrictEqual(await acquire(names, newId()), { _tag: "Mismatch", capacity: 3 })
-    assert.deepStrictEqual(await acquire(names, newId(), { capacity: 2 }), { _tag: "Mismatch", capacity: 3 })
+    assert.deepStrictEqual(await acquire(names, newId()), { _tag: "Mismatch" })
+    assert.deepStrictEqual(await acquire(names, newId(), { capacity: 2 }), { _tag: "Mismatch" })
     await leave(names, id)
     await acquire(names, newId())
-    assert.deepStrictEqual(await acquire(names, newId(), { capacity: 3 }), { _tag: "Mismatch", capacity: 1 })
+    assert.deepStrictEqual(await acquire(names, newId(), { capacity: 3 }), { _tag: "Mismatch" })
   })
 })
 
@@ -615,6 +615,112 @@ describe("an evicted companion key", () => {
       assert.strictEqual(await redis.exists(names.lock, names.queue, names.deadlines, names.waiters), 0)
     })
   }
+})
+
+describe("who was passed over", () => {
+  /** Held by one, and then three wait, of whom the second and the third do not listen any more. */
+  const two = async () => {
+    const names = newLock()
+    const [holder, live, b, c, away] = [newId(), newId(), newId(), newId(), `away-${newId()}`]
+    const inbox = await listen(away)
+    await acquire(names, holder)
+    await acquire(names, b, { inbox: away })
+    await acquire(names, c, { inbox: away })
+    await acquire(names, live)
+    await inbox.stop()
+    await leave(names, holder)
+    assert.deepStrictEqual(await holders(names), [live])
+    assert.deepStrictEqual(await redis.zrange(names.parked, "0", "-1"), [b, c])
+    return { names, live, b, c, away }
+  }
+
+  it("is put back in the order of arrival, in front of who came later, whoever asks first", async () => {
+    const { away, b, c, live, names } = await two()
+    const late = newId()
+    await acquire(names, late)
+    assert.deepInclude(queuedOf(await refresh(names, c, { inbox: away })), { place: 0, length: 2 })
+    assert.deepInclude(queuedOf(await acquire(names, b, { inbox: away })), { place: 0, length: 3 })
+    assert.strictEqual(await redis.exists(names.parked), 0)
+    for (const id of [live, b, c, late]) {
+      assert.deepStrictEqual(await holders(names), [id])
+      await leave(names, id)
+    }
+    assert.isTrue(await isFree(names))
+  })
+
+  it("does not stand in the way of a try, and is there when it asks", async () => {
+    const { b, c, live, names } = await two()
+    await leave(names, live)
+    const [one, other] = [newId(), newId()]
+    assert.strictEqual((await acquire(names, one, { mode: "try" }))._tag, "Granted")
+    await leave(names, one)
+    assert.strictEqual((await acquire(names, c, { mode: "try" }))._tag, "Granted")
+    assert.strictEqual((await acquire(names, other, { mode: "try" }))._tag, "Busy")
+    assert.deepStrictEqual(await redis.zrange(names.parked, "0", "-1"), [b])
+    await leave(names, c)
+    assert.strictEqual((await leave(names, b))._tag, "Cancelled")
+    assert.strictEqual(await redis.exists(names.queue, names.parked, names.deadlines, names.waiters), 0)
+  })
+
+  it("is dead at its deadline", async () => {
+    const names = newLock()
+    const [holder, b, away] = [newId(), newId(), `away-${newId()}`]
+    const inbox = await listen(away)
+    await acquire(names, holder)
+    await acquire(names, b, { inbox: away, ttl: 100, guard: 5_000 })
+    await inbox.stop()
+    await leave(names, holder)
+    await sleep(120)
+    assert.strictEqual((await refresh(names, b, { inbox: away }))._tag, "Gone")
+    assert.strictEqual(await redis.exists(names.queue, names.parked, names.deadlines, names.waiters), 0)
+  })
+
+  it("still wants the capacity that it wanted", async () => {
+    const names = newLock()
+    const [holder, b, away] = [newId(), newId(), `away-${newId()}`]
+    const inbox = await listen(away)
+    await acquire(names, holder, { capacity: 3, permits: 3 })
+    await acquire(names, b, { inbox: away, capacity: 3 })
+    await inbox.stop()
+    await leave(names, holder)
+    assert.strictEqual(await redis.zcard(names.parked), 1)
+    assert.strictEqual((await acquire(names, newId()))._tag, "Mismatch")
+    assert.strictEqual((await refresh(names, b, { inbox: away }))._tag, "Granted")
+  })
+
+  it("is many, and who waits behind them is found by asking on", async () => {
+    const names = newLock()
+    const [holder, live, away] = [newId(), newId(), `away-${newId()}`]
+    const inbox = await listen(away)
+    await acquire(names, holder)
+    await Promise.all(Array.from({ length: 1_500 }, () => acquire(names, newId(), { inbox: away })))
+    await acquire(names, live)
+    await inbox.stop()
+    let { more } = await leave(names, holder)
+    let asked = 0
+    while (more) {
+      assert.strictEqual(await redis.exists(names.lock), 0)
+      ;({ more } = await run(redis, Scripts.refresh, { names, inbox: "nobody", claims: [] }))
+      asked++
+    }
+    assert.isAbove(asked, 1)
+    assert.deepStrictEqual(await holders(names), [live])
+    assert.strictEqual(await redis.zcard(names.parked), 1_500)
+  })
+
+  it("is gone where the key that keeps it is evicted, and nobody else", async () => {
+    const { away, b, c, live, names } = await two()
+    const late = newId()
+    await acquire(names, late)
+    await redis.del(names.parked)
+    for (const id of [b, c]) assert.strictEqual((await refresh(names, id, { inbox: away }))._tag, "Gone")
+    assert.strictEqual((await acquire(names, b))._tag, "Queued")
+    await leave(names, live)
+    assert.deepStrictEqual(await holders(names), [late])
+    await leave(names, late)
+    await leave(names, b)
+    assert.strictEqual(await redis.exists(names.lock, names.queue, names.deadlines, names.waiters), 0)
+  })
 })
 
 describe("many waiters", () => {
@@ -665,6 +771,91 @@ describe("cost", () => {
     assert.deepStrictEqual(await callsOf(() => acquire(names, fresh)), { exists: 1, time: 1, set: 2 })
     assert.deepStrictEqual(await callsOf(() => leave(names, fresh)), { get: 1, zrange: 1, del: 1 })
   })
+
+  /** The server's own time for each call of a script, in microseconds. */
+  const timesOf = async (calls: ReadonlyArray<() => Promise<unknown>>): Promise<ReadonlyArray<number>> => {
+    const times: Array<number> = []
+    for (const call of calls) {
+      await redis.config("RESETSTAT")
+      await call()
+      times.push(Number(/cmdstat_evalsha:calls=\d+,usec=(\d+)/.exec(await redis.info("commandstats"))?.[1]))
+    }
+    return times
+  }
+
+  const median = (times: ReadonlyArray<number>): number => times.toSorted((a, b) => a - b)[times.length >> 1] as number
+
+  const sum = (times: ReadonlyArray<number>): number => times.reduce((all, time) => all + time, 0)
+
+  /** A lock that many wait for in a process which does not listen any more, and its holder. */
+  const withDead = async (number: number) => {
+    const [names, holder, inbox] = [newLock(), newId(), `dead-${newId()}`]
+    const { stop } = await listen(inbox)
+    await acquire(names, holder)
+    for (let left = number; left > 0; left -= 1_000) {
+      const ids = Array.from({ length: 1_000 }, newId)
+      await Promise.all(ids.map((id) => acquire(names, id, { inbox, ttl: 600_000 })))
+    }
+    await stop()
+    return { names, holder }
+  }
+
+  /** The first release and the first section since they died: each of its scripts. */
+  const meet = async ({ holder, names }: { readonly names: Names; readonly holder: string }) => {
+    const id = newId()
+    const times = [...await timesOf([() => leave(names, holder)])]
+    let granted = false
+    const ask = async () => {
+      granted = (await acquire(names, id))._tag === "Granted"
+    }
+    while (!granted) times.push(...await timesOf([ask]))
+    return [...times, ...await timesOf([() => leave(names, id)])]
+  }
+
+  const section = (names: Names): Promise<ReadonlyArray<number>> => {
+    const id = newId()
+    return timesOf([() => acquire(names, id), () => leave(names, id)])
+  }
+
+  const handOver = (names: Names): Promise<ReadonlyArray<number>> => {
+    const [a, b] = [newId(), newId()]
+    return timesOf([() => acquire(names, a), () => acquire(names, b), () => leave(names, a), () => leave(names, b)])
+  }
+
+  for (const dead of [1_000, 10_000]) {
+    it(`${dead} waiters of a process that died are met once, and cost a section at most its own time more`, {
+      timeout: 120_000
+    }, async () => {
+      // Three times, of which the shortest counts: others use this machine, and a script cannot be shorter than it is.
+      const meetings: Array<ReadonlyArray<number>> = []
+      let crowded = newLock()
+      for (let time = 0; time < 3; time++) {
+        const made = await withDead(dead)
+        meetings.push(await meet(made))
+        crowded = made.names
+      }
+      const scripts = (meetings[0] as ReadonlyArray<number>).map((_, script) =>
+        Math.min(...meetings.map((times) => times[script] as number))
+      )
+      const alone = newLock()
+      const times = { section: [] as Array<number>, handOver: [] as Array<number> }
+      const besides = { section: [] as Array<number>, handOver: [] as Array<number> }
+      for (let turn = 0; turn < 100; turn++) {
+        times.section.push(sum(await section(alone)))
+        besides.section.push(sum(await section(crowded)))
+        times.handOver.push(sum(await handOver(alone)))
+        besides.handOver.push(sum(await handOver(crowded)))
+      }
+      console.log(
+        `server time in us, with nobody and with ${dead} dead: a section ${median(times.section)} and ` +
+          `${median(besides.section)}, a hand-over ${median(times.handOver)} and ${median(besides.handOver)}; ` +
+          `they are met in ${scripts.length} scripts of at most ${Math.max(...scripts)}`
+      )
+      assert.isBelow(median(besides.section), 2 * median(times.section))
+      assert.isBelow(median(besides.handOver), 2 * median(times.handOver))
+      assert.isBelow(Math.max(...scripts), 60 * median(times.handOver) / 2)
+    })
+  }
 
   it("a release that hands over makes twelve", async () => {
     const names = newLock()

@@ -80,7 +80,7 @@ export class RedisServer {
       }
       case "refresh": {
         const replies = this.change(request.lock, (server) => Model.refresh(server, request.args, this.subscribers))
-        return replies.map((reply) => Wire.acquireReply(reply, this.labels))
+        return Wire.done(replies.map((reply) => Wire.claimReply(reply, this.labels)))
       }
       case "leave": {
         const { args } = request

@@ -93,7 +93,10 @@ const situation = ({ holder, remaining }: Model.Situation, labels: Labels): Read
     ? ["foreign", "", remaining === Infinity ? -1 : remaining]
     : ["held", labels.get(holder) ?? "", remaining]
 
-export const acquireReply = (reply: Model.AcquireReply, labels: Labels): Raw => {
+/** The model stops nowhere before it is done. */
+export const done = (reply: ReadonlyArray<Raw>): ReadonlyArray<Raw> => [...reply, 0]
+
+export const claimReply = (reply: Model.AcquireReply, labels: Labels): ReadonlyArray<Raw> => {
   switch (reply._tag) {
     case "Granted":
       return ["granted", String(reply.token)]
@@ -102,7 +105,7 @@ export const acquireReply = (reply: Model.AcquireReply, labels: Labels): Raw => 
     case "Busy":
       return ["busy", reply.length, ...situation(reply, labels)]
     case "Mismatch":
-      return ["mismatch", String(reply.capacity)]
+      return ["mismatch"]
     case "Cancelled":
       return ["cancelled"]
     case "Gone":
@@ -110,10 +113,15 @@ export const acquireReply = (reply: Model.AcquireReply, labels: Labels): Raw => 
   }
 }
 
+export const acquireReply = (reply: Model.AcquireReply, labels: Labels): Raw => {
+  const raw = claimReply(reply, labels)
+  return reply._tag === "Mismatch" || reply._tag === "Cancelled" ? raw : done(raw)
+}
+
 export const leaveReply = (reply: Model.LeaveReply, labels: Labels): Raw =>
   reply._tag === "Released"
-    ? ["released"]
-    : [reply._tag === "Cancelled" ? "cancelled" : "notHeld", reply.length, ...situation(reply, labels)]
+    ? done(["released"])
+    : done([reply._tag === "Cancelled" ? "cancelled" : "notHeld", reply.length, ...situation(reply, labels)])
 
 /** The claims of which a request may make, keep or end something, with their times to live where it says them. */
 export const claimsIn = (request: Request): ReadonlyArray<{ readonly id: string; readonly ttl?: number }> => {

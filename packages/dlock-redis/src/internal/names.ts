@@ -35,6 +35,11 @@ export class Names {
     return `${this.before}\0w`
   }
 
+  /** Waiting claims that were passed over because their process does not listen, by arrival, until it asks again. */
+  get parked(): string {
+    return `${this.before}\0p`
+  }
+
   /** Capacity above 1: claims by the server time at which they expire. */
   get holders(): string {
     return `${this.before}\0h`

@@ -7,7 +7,18 @@
 export { acquire, type AcquireArgs, type AcquireReply } from "./scripts/acquire.ts"
 export { leave, type LeaveArgs, type LeaveReply, markTtl } from "./scripts/leave.ts"
 export { decodePush, type Push } from "./scripts/push.ts"
-export { refresh, type RefreshArgs } from "./scripts/refresh.ts"
+export { refresh, type RefreshArgs, type RefreshReply } from "./scripts/refresh.ts"
 export { renew, type RenewArgs } from "./scripts/renew.ts"
-export type { Busy, Call, Cancelled, Gone, Granted, Holder, Mismatch, Queued, Script } from "./scripts/script.ts"
+export type {
+  Busy,
+  Call,
+  Cancelled,
+  Gone,
+  Granted,
+  Holder,
+  Mismatch,
+  Progress,
+  Queued,
+  Script
+} from "./scripts/script.ts"
 export { stamp, type StampArgs } from "./scripts/stamp.ts"

@@ -80,12 +80,12 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   })
 
   const answer = (entry: Entry, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
+    if ("more" in reply && reply.more) waiting.moveOn(entry.names)
     switch (reply._tag) {
       case "Granted":
         return entry.grant(reply.token, sentAt)
       case "Queued":
         waiting.place(entry, sentAt, reply)
-        if (reply.more) waiting.moveOn(entry.names)
         return {
           _tag: "Queued",
           place: reply.place,

@@ -231,6 +231,6 @@ const refreshLocks = (
       port.run(Scripts.refresh, { names, inbox: port.inbox, claims }, undefined, limit), { concurrency: "unbounded" }),
     (replies) => ({
       sentAt: replies[0]!.sentAt,
-      value: replies.map(({ value }): Refreshed => ({ _tag: "Moved", claims: value, more: false }))
+      value: replies.map(({ value }): Refreshed => ({ _tag: "Moved", ...value }))
     })
   )

@@ -37,7 +37,7 @@ const traceOf = (node: Node | undefined): ReadonlyArray<string> =>
 export const explore = (config: World.Config, limits: Limits): Result => {
   const world = World.world(config)
   const started = performance.now()
-  const start = World.initial(world)
+  const start = World.play(world, config.after ?? "")
   const seen = new Set<string>([World.key(world, start)])
   // A trace is kept only where one is expected: the nodes of a large world would not fit into memory.
   const keepsTrace = config.flaws !== undefined

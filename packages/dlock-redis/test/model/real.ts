@@ -34,14 +34,15 @@ const pairs = (flat: ReadonlyArray<string>): ReadonlyArray<readonly [string, str
 
 /** Reads every key of the lock; times are ticks from now. Also asserts what holds of the keys by themselves. */
 export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<string>): Promise<Real> => {
-  const { counter, deadlines, holders, lock, queue, values, waiters } = names
+  const { counter, deadlines, holders, lock, parked, queue, values, waiters } = names
   const results = await redis.multi()
     .time()
     .get(lock)
     .pttl(lock)
     .get(counter)
     .pttl(counter)
-    .zrange(queue, "0", "-1")
+    .zrange(queue, "0", "-1", "WITHSCORES")
+    .zrange(parked, "0", "-1", "WITHSCORES")
     .zrange(deadlines, "0", "-1", "WITHSCORES")
     .hgetall(waiters)
     .zrange(holders, "0", "-1", "WITHSCORES")
@@ -49,27 +50,30 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
     .pttl(queue)
     .pttl(deadlines)
     .pttl(waiters)
+    .pttl(parked)
     .pttl(holders)
     .pttl(values)
     .exec()
-  const [time, value, pttl, last, lastPttl, order, due, wanted, expiries, details, ...lives] = (results ?? []).map(
-    ([error, result]) => {
-      if (error !== null) throw error
-      return result
-    }
-  ) as [
-    [string, string],
-    string | null,
-    number,
-    string | null,
-    number,
-    Array<string>,
-    Array<string>,
-    Record<string, string>,
-    Array<string>,
-    Record<string, string>,
-    ...Array<number>
-  ]
+  const [time, value, pttl, last, lastPttl, queued, resting, due, wanted, expiries, details, ...lives] = (results ?? [])
+    .map(
+      ([error, result]) => {
+        if (error !== null) throw error
+        return result
+      }
+    ) as [
+      [string, string],
+      string | null,
+      number,
+      string | null,
+      number,
+      Array<string>,
+      Array<string>,
+      Array<string>,
+      Record<string, string>,
+      Array<string>,
+      Record<string, string>,
+      ...Array<number>
+    ]
   const now = Number(time[0]) * 1_000 + Number(time[1]) / 1_000
   const marks = await Promise.all(ids.map(async (id) => ({ id, until: ticksOf(await redis.pttl(names.mark(id))) })))
   const tokens = new Map<string, bigint>()
@@ -99,7 +103,12 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
     })
   }
   const deadline = new Map(pairs(due).map(([id, at]) => [id, Number(at) - now]))
-  const waiting = order.flatMap((id) => {
+  const order = [
+    ...pairs(queued).map(([id, score]) => ({ id, score: Number(score), parked: false })),
+    ...pairs(resting).map(([id, score]) => ({ id, score: Number(score), parked: true }))
+  ].sort((a, b) => a.score - b.score)
+  assert.strictEqual(new Set(order.map(({ id }) => id)).size, order.length, "queued and parked")
+  const waiting = order.flatMap(({ id, parked, score }) => {
     const left = deadline.get(id)
     const fields = wanted[id]
     if (left === undefined || fields === undefined) return assert.fail(`half an entry: ${id}`)
@@ -112,19 +121,26 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
       guard: Number(guard) / tick,
       permits: Number(permits),
       capacity: Number(capacity),
-      listening: listening === "1"
+      listening: listening === "1",
+      arrival: score,
+      parked
     }]
   })
-  assert.strictEqual(deadline.size, order.length)
-  assert.strictEqual(Object.keys(wanted).length, order.length)
+  assert.deepStrictEqual(
+    Array.from(deadline).filter(([, left]) => left > 0).map(([id]) => id).sort(),
+    waiting.map(({ id }) => id).sort(),
+    "half an entry"
+  )
+  assert.sameMembers(Object.keys(wanted), Array.from(deadline.keys()))
 
   // Nothing stays for ever, and no companion goes before what it keeps.
   const lastDeadline = Math.max(0, ...deadline.values())
+  const lastParked = Math.max(0, ...pairs(resting).map(([id]) => deadline.get(id) ?? 0))
   const lastExpiry = Math.max(0, ...pairs(expiries).map(([, at]) => Number(at) - now))
   if (last !== null) assert.isAbove(lastPttl, 0)
   lives.forEach((life, index) => {
     assert.notStrictEqual(life, -1, `companion ${index} never expires`)
-    if (life >= 0) assert.isAtLeast(life + 2, index < 3 ? lastDeadline : lastExpiry)
+    if (life >= 0) assert.isAtLeast(life + 2, index < 3 ? lastDeadline : index === 3 ? lastParked : lastExpiry)
   })
   return {
     server: {
@@ -141,11 +157,23 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
 /** Lets `ticks` pass on the server by moving everything that it keeps for this lock so far towards its end. */
 export const advance = async (redis: Redis, names: Names, ids: ReadonlyArray<string>, ticks: number): Promise<void> => {
   const by = ticks * tick
-  const { counter, deadlines, holders, lock, queue, values, waiters } = names
+  const { counter, deadlines, holders, lock, parked, queue, values, waiters } = names
   for (const key of [deadlines, holders]) {
     for (const id of await redis.zrange(key, "0", "-1")) await redis.zincrby(key, -by, id)
   }
-  for (const key of [lock, counter, queue, deadlines, waiters, holders, values, ...ids.map((id) => names.mark(id))]) {
+  for (
+    const key of [
+      lock,
+      counter,
+      queue,
+      deadlines,
+      waiters,
+      parked,
+      holders,
+      values,
+      ...ids.map((id) => names.mark(id))
+    ]
+  ) {
     const life = await redis.pttl(key)
     if (life > by) await redis.pexpire(key, life - by)
     else if (life >= 0) await redis.del(key)

@@ -13,6 +13,10 @@ export interface Entry {
   readonly permits: number
   readonly capacity: number
   readonly listening: boolean
+  /** Its number in the order of arrival, which it keeps. */
+  readonly arrival: number
+  /** It was passed over since it last asked. */
+  readonly parked: boolean
 }
 
 export interface Holding {
@@ -35,7 +39,7 @@ export interface Server {
   /** When the key of a client that is not ours expires. */
   readonly foreign: number | undefined
   readonly holders: ReadonlyArray<Holding>
-  /** By arrival. */
+  /** By arrival, those that are parked too. */
   readonly queue: ReadonlyArray<Entry>
   readonly marks: ReadonlyArray<{ readonly id: string; readonly until: number }>
 }
@@ -66,6 +70,12 @@ export interface Flaws {
   readonly skipsForGood?: boolean
   /** F7: a refresh makes an entry where there is none. */
   readonly refreshCreates?: boolean
+  /** R3: a parked entry that is asked for comes back behind all others. */
+  readonly returnsToEnd?: boolean
+  /** R3: a parked entry that is asked for stays parked. */
+  readonly staysParked?: boolean
+  /** R3: a leave does not find what is parked. */
+  readonly leavesParked?: boolean
 }
 
 export interface Situation {
@@ -82,7 +92,7 @@ export type ClaimReply =
 export type AcquireReply =
   | ClaimReply
   | Situation & { readonly _tag: "Busy" }
-  | { readonly _tag: "Mismatch"; readonly capacity: number }
+  | { readonly _tag: "Mismatch" }
   | { readonly _tag: "Cancelled" }
 
 export type RenewReply = "ok" | "expired" | "replaced"
@@ -140,13 +150,29 @@ const held = (draft: Draft, id: string): Holding | undefined => draft.holders.fi
 
 const read = (draft: Draft, id: string): Entry | undefined => draft.queue.find((entry) => entry.id === id)
 
+const inQueue = (draft: Draft): ReadonlyArray<Entry> => draft.queue.filter(({ parked }) => !parked)
+
+/** Puts an entry that was asked for into its place, back from where it was parked. */
+const enter = (draft: Draft, before: Entry, now: Omit<Entry, "arrival" | "parked">, flaws: Flaws): void => {
+  const entry = { ...now, arrival: before.arrival, parked: before.parked && flaws.staysParked === true }
+  const index = draft.queue.indexOf(before)
+  draft.queue.splice(index, 1)
+  draft.queue.splice(before.parked && flaws.returnsToEnd === true ? draft.queue.length : index, 0, entry)
+}
+
+const append = (draft: Draft, entry: Omit<Entry, "arrival" | "parked">): void => {
+  const arrival = Math.max(0, ...draft.queue.map((other) => other.arrival)) + 1
+  draft.queue.push({ ...entry, arrival, parked: false })
+}
+
 const situation = (draft: Draft): Situation => {
+  const { length } = inQueue(draft)
   if (draft.foreign !== undefined) {
-    return { length: draft.queue.length, holder: "foreign", remaining: draft.foreign - draft.now }
+    return { length, holder: "foreign", remaining: draft.foreign - draft.now }
   }
   const [first] = [...draft.holders].sort((a, b) => a.expiry - b.expiry)
   return {
-    length: draft.queue.length,
+    length,
     holder: first?.id,
     remaining: first === undefined ? 0 : first.expiry - draft.now
   }
@@ -181,10 +207,11 @@ const nextUp = (
   asking: ReadonlyArray<string>,
   flaws: Flaws
 ): Entry | undefined => {
-  for (const entry of draft.queue.slice()) {
+  for (const entry of inQueue(draft)) {
     if (!fits(draft, entry)) return undefined
     if (asking.includes(entry.id) || !entry.listening || subscribers(entry.inbox) !== 0) return entry
     if (flaws.skipsForGood === true) drop(draft, entry.id)
+    else draft.queue[draft.queue.indexOf(entry)] = { ...entry, parked: true }
   }
   return undefined
 }
@@ -200,12 +227,12 @@ const promote = (draft: Draft, subscribers: Subscribers, asking: ReadonlyArray<s
 const answer = (draft: Draft, id: string): ClaimReply => {
   const mine = held(draft, id)
   if (mine !== undefined) return { _tag: "Granted", token: mine.token }
-  const place = draft.queue.findIndex((entry) => entry.id === id)
+  const place = inQueue(draft).findIndex((entry) => entry.id === id)
   return { _tag: "Queued", floor: draft.last || Math.max(0, draft.micros - 1), place, ...situation(draft) }
 }
 
 const capacityInUse = (draft: Draft): number | undefined =>
-  draft.foreign !== undefined ? 1 : draft.holders[0]?.capacity ?? draft.queue[0]?.capacity
+  draft.holders[0]?.capacity ?? draft.queue[0]?.capacity ?? (draft.foreign === undefined ? undefined : 1)
 
 export interface AcquireArgs {
   readonly id: string
@@ -226,16 +253,16 @@ export const acquire = (
   const draft = state(server)
   if (draft.marks.some((mark) => mark.id === id)) return done(draft, { _tag: "Cancelled" })
   const inUse = capacityInUse(draft)
-  if (inUse !== undefined && inUse !== capacity) return done(draft, { _tag: "Mismatch", capacity: inUse })
+  if (inUse !== undefined && inUse !== capacity) return done(draft, { _tag: "Mismatch" })
 
   const token = extend(draft, id, flaws.keepsExpiry === true ? 0 : ttl + guard)
   if (token !== undefined) return done(draft, { _tag: "Granted", token })
 
   const listening = (subscribers(inbox) ?? 0) > 0
-  const entry: Entry = { id, inbox, deadline: draft.now + ttl, guard, permits, capacity, listening }
-  const place = draft.queue.findIndex((one) => one.id === id)
-  if (place >= 0 && flaws.appendsTwice !== true) draft.queue[place] = entry
-  else draft.queue.push(entry)
+  const entry = { id, inbox, deadline: draft.now + ttl, guard, permits, capacity, listening }
+  const mine = read(draft, id)
+  if (mine !== undefined && flaws.appendsTwice !== true) enter(draft, mine, entry, flaws)
+  else append(draft, entry)
   promote(draft, subscribers, [id], flaws)
   const reply = answer(draft, id)
   if (reply._tag !== "Queued" || mode === "queue") return done(draft, reply)
@@ -264,10 +291,10 @@ export const refresh = (
     if (token !== undefined) {
       replies.set(id, { _tag: "Granted", token })
     } else if (mine !== undefined) {
-      draft.queue[draft.queue.indexOf(mine)] = { ...mine, inbox, deadline: draft.now + ttl, guard, listening }
+      enter(draft, mine, { ...mine, inbox, deadline: draft.now + ttl, guard, listening }, flaws)
       asking.push(id)
     } else if (flaws.refreshCreates === true) {
-      draft.queue.push({ id, inbox, deadline: draft.now + ttl, guard, permits: 1, capacity: 1, listening })
+      append(draft, { id, inbox, deadline: draft.now + ttl, guard, permits: 1, capacity: 1, listening })
       asking.push(id)
     } else {
       replies.set(id, { _tag: "Gone" })
@@ -310,9 +337,9 @@ export const leave = (
   flaws: Flaws = {}
 ): Step<LeaveReply> => {
   const draft = state(server)
-  const waited = read(draft, id) !== undefined
+  const mine = read(draft, id)
   if (mark) draft.marks = [...draft.marks.filter((one) => one.id !== id), { id, until: draft.now + markTtl }]
-  drop(draft, id)
+  if (mine?.parked !== true || flaws.leavesParked !== true) drop(draft, id)
   const released = held(draft, id) !== undefined
   draft.holders = draft.holders.filter((one) => one.id !== id)
   const next = nextUp(draft, subscribers, [], flaws)
@@ -322,7 +349,7 @@ export const leave = (
     promote(draft, subscribers, [], flaws)
   }
   if (released) return done(draft, { _tag: "Released" })
-  return done(draft, { _tag: waited || mark ? "Cancelled" : "NotHeld", ...situation(draft) })
+  return done(draft, { _tag: mine !== undefined || mark ? "Cancelled" : "NotHeld", ...situation(draft) })
 }
 
 /** Time passes: holders, dead entries and marks go by themselves. */

@@ -39,9 +39,11 @@ export interface Config {
   /** Requests may run more than a ttl after they were sent, later than any mark stands: ghosts are not checked. */
   readonly endless?: boolean
   readonly flaws?: Server.Flaws & Client.ClientFlaws
+  /** The moves before the search begins. */
+  readonly after?: string
 }
 
-export type World = Required<Omit<Config, "flaws">> & { readonly flaws: Server.Flaws & Client.ClientFlaws }
+export type World = Required<Omit<Config, "flaws" | "after">> & { readonly flaws: Server.Flaws & Client.ClientFlaws }
 
 export const world = (config: Config): World => ({
   ttl: 2,
@@ -97,6 +99,8 @@ export interface State {
   readonly claims: ReadonlyArray<Client.Claim>
   readonly processes: ReadonlyArray<{ readonly alive: boolean; readonly subscribed: boolean }>
   readonly net: ReadonlyArray<Message>
+  /** Passed over while their processes did not listen, and silent since: these may be overtaken. */
+  readonly excused: ReadonlyArray<string>
 }
 
 export interface Move {
@@ -110,7 +114,8 @@ export const initial = (world: World): State => ({
   server: Server.empty,
   claims: world.claims.map(() => Client.idle(0)),
   processes: [...new Set(world.claims.map(({ process }) => process))].map(() => ({ alive: true, subscribed: true })),
-  net: []
+  net: [],
+  excused: []
 })
 
 export const idOf = (index: number, generation: number): string => `${"abcdefgh"[index]}${generation}`
@@ -137,13 +142,14 @@ const subscribersOf = (world: World, state: State): Server.Subscribers => (inbox
 /** Nobody alive and connected is passed by a claim that came later, and nobody alive loses a place not yet expired. */
 const overtaken = (world: World, before: State, step: Server.Step<unknown>, asking: string): string | undefined => {
   for (const granted of step.grants) {
-    const order = before.server.queue.map((entry) => entry.id)
+    const order = before.server.queue.toSorted((a, b) => a.arrival - b.arrival).map((entry) => entry.id)
     if (!order.includes(granted)) order.push(granted)
     for (const id of order.slice(0, order.indexOf(granted))) {
       const index = claimOf(id)
       const process = before.processes[(world.claims[index] as Config["claims"][number]).process]
       const stillWaits = !step.grants.includes(id) && Client.waits(before.claims[index] as Client.Claim)
-      if (process?.alive === true && process.subscribed && stillWaits && id !== asking) {
+      const excused = before.excused.includes(id) || id === asking
+      if (process?.alive === true && process.subscribed && stillWaits && !excused) {
         return `F1: ${granted} overtook ${id}`
       }
     }
@@ -157,6 +163,14 @@ const overtaken = (world: World, before: State, step: Server.Step<unknown>, aski
   return undefined
 }
 
+/** Whoever asked is passed over no longer; and nobody is, for good, whose process listens. */
+const excusedAfter = (world: World, before: State, step: Server.Step<unknown>, asking: string): State["excused"] =>
+  step.server.queue.flatMap(({ id, parked }) => {
+    const { process } = world.claims[claimOf(id)] as Config["claims"][number]
+    const still = before.excused.includes(id) || before.processes[process]?.subscribed !== true
+    return parked && still && id !== asking ? [id] : []
+  })
+
 /** The server runs a request; its answer and the pushes go out. */
 export const execute = (world: World, state: State, message: Message): Move => {
   if (message.kind === "push") throw new Error("a push is not a request")
@@ -166,7 +180,12 @@ export const execute = (world: World, state: State, message: Message): Move => {
   const subscribers = subscribersOf(world, state)
   const inbox = String(process)
   const finish = (step: Server.Step<unknown>, answer: Message): Move => {
-    let next: State = { ...state, server: step.server, net: state.net.filter((other) => other !== message) }
+    let next: State = {
+      ...state,
+      server: step.server,
+      net: state.net.filter((other) => other !== message),
+      excused: excusedAfter(world, state, step, id)
+    }
     if (state.processes[process]?.alive === true) next = send(next, answer)
     for (const push of step.pushes) {
       const claim = claimOf(push.id)
@@ -407,6 +426,18 @@ export const broken = (world: World, state: State): string | undefined => {
   return undefined
 }
 
+/** Plays the moves that a trace names; what it does not name waits in the network. Every state keeps the promises. */
+export const play = (world: World, trace: string): State =>
+  trace.split(";").map((name) => name.trim()).filter((name) => name !== "").reduce((state, name) => {
+    const move = moves(world, state).find((one) => one.name === name)
+    if (move === undefined) {
+      throw new Error(`no move "${name}" among ${moves(world, state).map((one) => one.name).join("; ")}`)
+    }
+    const what = move.broken ?? broken(world, move.state)
+    if (what !== undefined) throw new Error(what)
+    return move.state
+  }, initial(world))
+
 /** Drops what nobody will read any more: answers to claims that do not wait for them, marks that nothing can meet. */
 export const settle = (state: State): State => {
   const { claims, net, server } = state
@@ -457,7 +488,11 @@ export const key = (world: World, state: State): string => {
   let out = ""
   for (const one of server.holders) out += `${one.id}${rank(one.token)}${one.expiry - now}.`
   out += `${server.foreign === undefined ? "" : server.foreign - now}${rank(server.last)}/`
-  for (const entry of server.queue) out += `${entry.id}${entry.deadline - now}${entry.listening ? "l" : "."}`
+  for (const { arrival, deadline, id, listening, parked } of server.queue) {
+    const earlier = server.queue.filter((other) => other.arrival < arrival).length
+    out += `${id}${earlier}${deadline - now}${listening ? "l" : "."}`
+    if (parked) out += state.excused.includes(id) ? "p" : "P"
+  }
   out += "/"
   for (const mark of server.marks) out += mark.id
   for (const process of processes) out += process.alive ? process.subscribed ? "s" : "u" : "x"

@@ -1,5 +1,5 @@
 import type { Names } from "../names.ts"
-import { changes, day, state } from "./prelude.ts"
+import { changes, clock, day, state, waiter } from "./prelude.ts"
 import {
   type Busy,
   Call,
@@ -10,6 +10,7 @@ import {
   list,
   make,
   type Mismatch,
+  type Progress,
   type Queued,
   type Script,
   unexpected,
@@ -28,27 +29,43 @@ export interface AcquireArgs {
   readonly label: string
 }
 
-export type AcquireReply = Granted | Queued | Busy | Mismatch | Cancelled
+export type AcquireReply = (Granted | Queued | Busy) & Progress | Mismatch | Cancelled
 
 /**
  * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
  *
- * Keys: the lock's seven, the mark of the claim. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode.
+ * Keys: the lock's eight, the mark of the claim. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode.
  *
- * Returns the token alone where it was granted at once; else { "granted", token },
- * { "queued", floor, place, length, kind, label, remaining },
- * { "busy", length, kind, label, remaining }, { "mismatch", capacity } or { "cancelled" }, where `kind` of the holder is
- * "held", "foreign" or "free".
+ * Returns the token alone where it was granted at once; else { "granted", token, more },
+ * { "queued", floor, place, length, kind, label, remaining, more }, { "busy", length, kind, label, remaining, more },
+ * { "mismatch" } or { "cancelled" }, where `kind` of the holder is "held", "foreign" or "free".
  *
- * A free mutex with nobody waiting takes the first lines and nothing else. `try` does not enter a queue that it would
- * leave at once.
+ * A free mutex with nobody waiting, or nobody who was not passed over, takes the first lines and nothing else. `try`
+ * does not enter a queue that it would leave at once.
+ *
+ * All that wait for a lock want the same capacity, passed over or not, so one that lives tells. It is found by its
+ * deadline: who is first in the queue may be dead or incomplete.
  */
 export const acquire: Script<AcquireArgs, AcquireReply> = make({
   name: "acquire",
   lua: `
+${clock}
 local call = redis.call
-if ARGV[7] == "1" and call("EXISTS", KEYS[1], KEYS[3], KEYS[6], KEYS[8]) == 0 then
-  local time = call("TIME")
+
+local function capacityOfWaiters()
+  local id = call("ZRANGEBYSCORE", KEYS[4], "(" .. string.format("%.0f", now), "+inf", "LIMIT", 0, 1)[1]
+  local fields = id and call("HGET", KEYS[5], id)
+  return fields and (select(5, string.match(fields, "${waiter}")))
+end
+
+local function free()
+  local inTheWay = call("EXISTS", KEYS[1], KEYS[3], KEYS[6], KEYS[7], KEYS[9])
+  if inTheWay == 0 then return true end
+  local onlyParked = inTheWay == 1 and call("EXISTS", KEYS[6]) == 1
+  return onlyParked and not call("ZSCORE", KEYS[6], ARGV[1]) and (capacityOfWaiters() or "1") == "1"
+end
+
+if ARGV[7] == "1" and free() then
   local token = time[1] .. string.format("%06d", time[2])
   local last = tonumber(call("SET", KEYS[2], token, "PX", ${day} + ARGV[4], "GET") or "")
   if last and last >= tonumber(token) then
@@ -59,36 +76,28 @@ if ARGV[7] == "1" and call("EXISTS", KEYS[1], KEYS[3], KEYS[6], KEYS[8]) == 0 th
   return token
 end
 ${state}${changes}
-local mark = KEYS[8]
+local mark = KEYS[9]
 local id, label, inbox, ttl, guard, permits, capacity, mode = unpack(ARGV)
+look(1)
 if redis.call("EXISTS", mark) == 1 then return { "cancelled" } end
 
-local function capacityInUse()
-  if holder then return "1" end
-  local _, one = next(shared)
-  if one then return one.capacity end
-  local index = 0
-  while true do
-    local first = redis.call("ZRANGE", queue, index, index)[1]
-    if not first then return capacity end
-    local entry = read(first)
-    if entry then return entry.capacity end
-    index = index + 1
-  end
-end
-local inUse = capacityInUse()
-if inUse ~= capacity then return { "mismatch", inUse } end
+local _, one = next(shared)
+local inUse = one and one.capacity or capacityOfWaiters() or holder and "1"
+if inUse and inUse ~= capacity then return { "mismatch" } end
 
 sweep()
 local token = extend(id, ttl, guard)
-if token then return { "granted", token } end
+if token then return withMore({ "granted", token }) end
 
 local mine = read(id)
-if mode == "try" and not mine and holder then return { "busy", redis.call("ZCARD", queue), situation() } end
+local function busy() return withMore({ "busy", redis.call("ZCARD", queue), situation() }) end
+if mode == "try" and not mine and holder then return busy() end
 if not mine then
   drop({ id })
-  local tail = redis.call("ZRANGE", queue, -1, -1, "WITHSCORES")[2]
-  redis.call("ZADD", queue, math.max(tonumber(tail or 0) + 1, us), id)
+  local function tail(key) return tonumber(redis.call("ZRANGE", key, -1, -1, "WITHSCORES")[2] or 0) end
+  redis.call("ZADD", queue, math.max(tail(queue) + 1, resting > 0 and tail(parked) + 1 or 0, us), id)
+elseif mine.parkedAt then
+  unpark(mine)
 end
 local listening = (subscribers(inbox) or 0) > 0 and 1 or 0
 enter(id, now + ttl, inbox, ttl, guard, permits, capacity, listening, label)
@@ -97,7 +106,9 @@ promote(asking)
 local reply = answer(id)
 if reply[1] == "queued" and mode == "try" then
   drop({ id })
-  reply = { "busy", redis.call("ZCARD", queue), situation() }
+  reply = busy()
+else
+  withMore(reply)
 end
 publish(asking)
 return reply
@@ -114,19 +125,20 @@ return reply
       mode
     ]),
   decode: (raw) => {
-    if (typeof raw === "string") return { _tag: "Granted", token: BigInt(raw) }
-    const [tag, ...rest] = list(raw)
-    switch (tag) {
+    if (typeof raw === "string") return { _tag: "Granted", token: BigInt(raw), more: false }
+    const reply = list(raw)
+    const more = reply.at(-1) === 1
+    switch (reply[0]) {
       case "busy":
-        return { _tag: "Busy", length: Number(rest[0]), holder: holderOf(rest[1], rest[2], rest[3]) }
+        return { _tag: "Busy", length: Number(reply[1]), holder: holderOf(reply[2], reply[3], reply[4]), more }
       case "mismatch":
-        return { _tag: "Mismatch", capacity: Number(rest[0]) }
+        return { _tag: "Mismatch" }
       case "cancelled":
         return { _tag: "Cancelled" }
       default: {
-        const reply = claimReply(raw)
-        if (reply._tag === "Gone") throw unexpected(raw)
-        return reply
+        const claim = claimReply(raw)
+        if (claim._tag === "Gone") throw unexpected(raw)
+        return { ...claim, more }
       }
     }
   }

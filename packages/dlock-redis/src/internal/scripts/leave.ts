@@ -1,6 +1,6 @@
 import type { Names } from "../names.ts"
-import { changes, day, state, waiter } from "./prelude.ts"
-import { Call, type Holder, holderOf, list, make, type Script, unexpected } from "./script.ts"
+import { changes, clock, day, state, waiter } from "./prelude.ts"
+import { Call, type Holder, holderOf, list, make, type Progress, type Script, unexpected } from "./script.ts"
 
 export interface LeaveArgs {
   readonly names: Names
@@ -12,14 +12,13 @@ export interface LeaveArgs {
 }
 
 export type LeaveReply =
-  | { readonly _tag: "Released"; readonly more: boolean }
-  | {
+  | Progress & { readonly _tag: "Released" }
+  | Progress & {
     /** `Cancelled`: it was queued, or a mark was set. `NotHeld`: nothing of it was there. */
     readonly _tag: "Cancelled" | "NotHeld"
     /** Claims that still wait. */
     readonly length: number
     readonly holder: Holder | undefined
-    readonly more: boolean
   }
 
 /** How long a mark stands: longer than a system keeps sending a request again (924 s on Linux). */
@@ -29,10 +28,10 @@ export const markTtl = 16 * 60 * 1_000
  * Ends a claim, held, queued or never arrived, and moves the queue on. It compares the id, not the token: whatever this
  * claim has been granted goes.
  *
- * Keys: the lock's seven, the mark of the claim. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
+ * Keys: the lock's eight, the mark of the claim. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
  *
- * Returns "released", alone or in a list, or { "cancelled" or "notHeld", length, kind, label, remaining } with the queue
- * without this claim.
+ * Returns "released" alone, { "released", more }, or { "cancelled" or "notHeld", length, kind, label, remaining, more }
+ * with the queue without this claim.
  *
  * The release of a mutex that nobody waits for, or whose next in line is there to take it, takes the first lines and
  * nothing else. They are `nextUp` and `grant` for that case, written out: what is changed here is changed there.
@@ -72,10 +71,11 @@ if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
     end
   end
 end
-${state}${changes}
+${clock}${state}${changes}
+look(1)
 local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
 sweep()
-if mark ~= "0" then redis.call("SET", KEYS[8], "1", "PX", mark) end
+if mark ~= "0" then redis.call("SET", KEYS[9], "1", "PX", mark) end
 
 local held, waited = true, nil
 if holder and holder.id == id then
@@ -89,8 +89,8 @@ else
 end
 
 local woken = interop == "1" and nextUp({})
-if woken and woken.capacity == "1" then
-  pushes[1] = { woken.id, woken.inbox, "w:" .. lock }
+if woken and woken.want.capacity == "1" then
+  pushes[1] = { woken.id, woken.want.inbox, "w:" .. lock }
 else
   promote({})
 end
@@ -99,20 +99,21 @@ if not held then
   reply = { (waited or mark ~= "0") and "cancelled" or "notHeld", redis.call("ZCARD", queue), situation() }
 end
 publish({})
-return reply
+return withMore(reply)
 `,
   encode: ({ id, interop, mark, names }) =>
     new Call(names, [names.mark(id)], [id, mark ? String(markTtl) : "0", interop ? "1" : "0"]),
   decode: (raw) => {
     if (raw === "released") return { _tag: "Released", more: false }
     const [tag, ...rest] = list(raw)
-    if (tag === "released") return { _tag: "Released", more: false }
+    const more = rest.at(-1) === 1
+    if (tag === "released") return { _tag: "Released", more }
     if (tag !== "cancelled" && tag !== "notHeld") throw unexpected(raw)
     return {
       _tag: tag === "cancelled" ? "Cancelled" : "NotHeld",
       length: Number(rest[0]),
       holder: holderOf(rest[1], rest[2], rest[3]),
-      more: false
+      more
     }
   }
 })

@@ -1,5 +1,5 @@
 /**
- * What the scripts share. A script's text is `state`, then the parts that it uses, then its own steps.
+ * What the scripts share. A script's text is `clock`, `state`, then the parts that it uses, then its own steps.
  *
  * Order within a script: all reads that can find a key of a wrong type, then writes, then publications. Redis does not
  * roll a script back, so an error may only come before the first write; a publication that is refused is no error.
@@ -11,18 +11,25 @@ export const day = 24 * 60 * 60 * 1_000
 /** What is kept of a waiter, behind its id: its inbox, ttl, guard, permits, capacity, whether it listens, its label. */
 export const waiter = "^(.-)|(%d+)|(%d+)|(%d+)|(%d+)|([01])|(.*)$"
 
-/**
- * Reads the lock: `now` (ms) and `us` (µs) of the server, `holder` of the string key, `shared` holders with the permits
- * in `used`, and `last`, a number that no token granted so far exceeds and every later one does. Where the counter is
- * lost the clock stands in for it. Our values are `id:token:label`; whatever else stands in the key is another client's.
- */
-export const state = `
-local lock, counter, queue, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local waiters, holders, values = KEYS[5], KEYS[6], KEYS[7]
-
+/** Reads the server's clock, once a script: `us` (µs) and `now` (ms). */
+export const clock = `
 local time = redis.call("TIME")
 local us = time[1] * 1000000 + time[2]
 local now = math.floor(us / 1000)
+`
+
+/**
+ * `look` reads the lock whose keys begin at `at`: `holder` of the string key, `shared` holders with the permits in
+ * `used`, and `last`, a number that no token granted so far exceeds and every later one does. Where the counter is lost
+ * the clock stands in for it. Our values are `id:token:label`; whatever else stands in the key is another client's.
+ *
+ * A script drops and passes over as many entries as its `budget` allows, so that it stays short whatever is there. Where
+ * that ends the search for the next in line, there is `more` to do.
+ */
+export const state = `
+local lock, counter, queue, deadlines, waiters, parked, holders, values
+local holder, last, dead, resting, shared, used, expired, more
+local budget = 500
 
 local function parse(value)
   local id, token, label = string.match(value, "^(" .. string.rep("[%w_-]", 22) .. "):(%d+):(.*)$")
@@ -30,48 +37,69 @@ local function parse(value)
   return { label = "", foreign = true }
 end
 
-local value = redis.call("GET", lock)
-local holder = value and parse(value)
-local last = tonumber(redis.call("GET", counter) or "") or us - 1
-if holder then last = math.max(last, tonumber(holder.token or 0)) end
-redis.call("ZCARD", queue)
-redis.call("HLEN", waiters)
-local dead = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, 100)
-
-local shared, used, expired = {}, 0, {}
-local expiries = redis.call("ZRANGE", holders, 0, -1, "WITHSCORES")
-local details = redis.call("HGETALL", values)
-for i = 1, #details, 2 do
-  local token, permits, capacity, label = string.match(details[i + 1], "^(%d+)|(%d+)|(%d+)|(.*)$")
-  last = math.max(last, tonumber(token))
-  shared[details[i]] = { id = details[i], token = token, permits = tonumber(permits), capacity = capacity, label = label }
-end
-for i = 1, #expiries, 2 do
-  local one = shared[expiries[i]]
-  if one and tonumber(expiries[i + 1]) > now then
-    one.expiry = tonumber(expiries[i + 1])
-  else
-    expired[#expired + 1] = expiries[i]
+local function lookAtShared()
+  local expiries = redis.call("ZRANGE", holders, 0, -1, "WITHSCORES")
+  local details = redis.call("HGETALL", values)
+  for i = 1, #details, 2 do
+    local token, permits, capacity, label = string.match(details[i + 1], "^(%d+)|(%d+)|(%d+)|(.*)$")
+    last = math.max(last, tonumber(token))
+    shared[details[i]] = { id = details[i], token = token, permits = tonumber(permits), capacity = capacity, label = label }
   end
-end
-for id, one in pairs(shared) do
-  if one.expiry then
-    used = used + one.permits
-  else
-    shared[id] = nil
+  for i = 1, #expiries, 2 do
+    local one = shared[expiries[i]]
+    if one and tonumber(expiries[i + 1]) > now then
+      one.expiry = tonumber(expiries[i + 1])
+    else
+      expired[#expired + 1] = expiries[i]
+    end
+  end
+  for id, one in pairs(shared) do
+    if one.expiry then
+      used = used + one.permits
+    else
+      shared[id] = nil
+    end
   end
 end
 
-local function read(id, isQueued)
-  local deadline = tonumber(redis.call("ZSCORE", deadlines, id) or "")
-  local fields = deadline and redis.call("HGET", waiters, id)
-  if not (fields and (isQueued or redis.call("ZSCORE", queue, id))) or deadline <= now then return nil end
-  local inbox, ttl, guard, permits, capacity, listening, label =
-    string.match(fields, "${waiter}")
-  return {
-    id = id, deadline = deadline, inbox = inbox, ttl = tonumber(ttl), guard = tonumber(guard),
-    permits = tonumber(permits), capacity = capacity, listening = listening == "1", label = label
-  }
+local function look(at)
+  lock, counter, queue, deadlines, waiters, parked, holders, values = unpack(KEYS, at, at + 7)
+  local value = redis.call("GET", lock)
+  holder = value and parse(value)
+  last = tonumber(redis.call("GET", counter) or "") or us - 1
+  if holder then last = math.max(last, tonumber(holder.token or 0)) end
+  redis.call("ZCARD", queue)
+  redis.call("HLEN", waiters)
+  resting = redis.call("ZCARD", parked)
+  dead = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, math.min(100, budget))
+  shared, used, expired, more = {}, 0, {}, false
+  lookAtShared()
+end
+
+local wants = {}
+
+local function wantOf(fields)
+  local want = wants[fields]
+  if not want then
+    local inbox, ttl, guard, permits, capacity, listening, label =
+      string.match(fields, "${waiter}")
+    want = {
+      inbox = inbox, ttl = tonumber(ttl), guard = tonumber(guard), permits = tonumber(permits), capacity = capacity,
+      listening = listening == "1", label = label
+    }
+    wants[fields] = want
+  end
+  return want
+end
+
+local function read(id)
+  local deadline = tonumber(redis.call("ZSCORE", deadlines, id) or 0)
+  local fields = deadline > now and redis.call("HGET", waiters, id)
+  if not fields then return nil end
+  local entry = { id = id, deadline = deadline, want = wantOf(fields) }
+  if redis.call("ZSCORE", queue, id) then return entry end
+  entry.parkedAt = resting > 0 and redis.call("ZSCORE", parked, id)
+  return entry.parkedAt and entry
 end
 
 local function situation()
@@ -87,9 +115,11 @@ end
 
 /**
  * Changes of the queue and the grant. A dead entry is dropped, never revived. A grant keeps the deadline of the entry:
- * what the waiter may believe and what the server keeps stay the same sum. An entry whose process listened when it last
- * asked and does not now is passed over and keeps its place; where the count is unknown (`listening` 0, or refused now)
- * it is granted blind.
+ * what the waiter may believe and what the server keeps stay the same sum.
+ *
+ * An entry whose process listened when it last asked and does not now is passed over. It is parked with its place in
+ * the order of arrival, so that it is met once, and back in that place when its process asks again; its deadline and
+ * its leave end it as before. Where the count is unknown (`listening` 0, or refused now) it is granted blind.
  */
 export const changes = `
 local function drop(ids)
@@ -97,6 +127,7 @@ local function drop(ids)
   redis.call("ZREM", queue, unpack(ids))
   redis.call("ZREM", deadlines, unpack(ids))
   redis.call("HDEL", waiters, unpack(ids))
+  if resting > 0 then redis.call("ZREM", parked, unpack(ids)) end
 end
 
 local function dropShared(ids)
@@ -110,6 +141,7 @@ end
 
 local function sweep()
   drop(dead)
+  budget = budget - #dead
   dropShared(expired)
 end
 
@@ -117,8 +149,24 @@ local function lengthen(key, px)
   if redis.call("PTTL", key) < px then redis.call("PEXPIRE", key, px) end
 end
 
+local numbers = {}
+
 local function subscribers(inbox)
-  return redis.pcall("PUBSUB", "NUMSUB", inbox)[2]
+  if numbers[inbox] == nil then numbers[inbox] = redis.pcall("PUBSUB", "NUMSUB", inbox)[2] or false end
+  return numbers[inbox]
+end
+
+local function park(scores, px)
+  if #scores == 0 then return end
+  redis.call("ZREMRANGEBYRANK", queue, 0, #scores / 2 - 1)
+  redis.call("ZADD", parked, unpack(scores))
+  lengthen(parked, px)
+  resting = resting + #scores / 2
+end
+
+local function unpark(entry)
+  redis.call("ZREM", parked, entry.id)
+  redis.call("ZADD", queue, entry.parkedAt, entry.id)
 end
 
 local function enter(id, deadline, inbox, ttl, guard, permits, capacity, listening, label)
@@ -144,47 +192,68 @@ end
 local pushes = {}
 
 local function grant(entry)
-  local id = entry.id
-  local px = entry.deadline - now + entry.guard
+  local id, want = entry.id, entry.want
+  local px = entry.deadline - now + want.guard
   last = math.max(last + 1, us)
   local token = string.format("%.0f", last)
   drop({ id })
-  if entry.capacity == "1" then
-    redis.call("SET", lock, id .. ":" .. token .. ":" .. entry.label, "PX", px)
-    holder = { id = id, token = token, label = entry.label }
+  if want.capacity == "1" then
+    redis.call("SET", lock, id .. ":" .. token .. ":" .. want.label, "PX", px)
+    holder = { id = id, token = token, label = want.label }
   else
     redis.call("ZADD", holders, now + px, id)
-    redis.call("HSET", values, id, table.concat({ token, entry.permits, entry.capacity, entry.label }, "|"))
+    redis.call("HSET", values, id, table.concat({ token, want.permits, want.capacity, want.label }, "|"))
     lengthen(holders, px)
     lengthen(values, px)
     shared[id] = {
-      id = id, token = token, permits = entry.permits, capacity = entry.capacity, label = entry.label, expiry = now + px
+      id = id, token = token, permits = want.permits, capacity = want.capacity, label = want.label, expiry = now + px
     }
-    used = used + entry.permits
+    used = used + want.permits
   end
-  redis.call("SET", counter, token, "PX", ${day} + entry.ttl)
-  pushes[#pushes + 1] = { entry.id, entry.inbox, "g:" .. id .. ":" .. token .. ":" .. lock }
+  redis.call("SET", counter, token, "PX", ${day} + want.ttl)
+  pushes[#pushes + 1] = { id, want.inbox, "g:" .. id .. ":" .. token .. ":" .. lock }
+  budget = budget - 8
 end
 
-local function fits(entry)
-  return not holder and used + entry.permits <= tonumber(entry.capacity)
+local function fits(want)
+  return used + want.permits <= tonumber(want.capacity)
 end
 
 local function nextUp(asking)
-  local index = 0
+  local size = 1
   while not holder do
-    local id = redis.call("ZRANGE", queue, index, index)[1]
-    if not id then return nil end
-    local entry = read(id, true)
-    if not entry then
-      drop({ id })
-    elseif not fits(entry) then
+    if budget <= 0 then
+      more = redis.call("ZCARD", queue) > 0
       return nil
-    elseif asking[id] or not entry.listening or subscribers(entry.inbox) ~= 0 then
-      return entry
-    else
-      index = index + 1
     end
+    local first = redis.call("ZRANGE", queue, 0, size - 1, "WITHSCORES")
+    if #first == 0 then return nil end
+    local ids = {}
+    for i = 1, #first, 2 do ids[#ids + 1] = first[i] end
+    local due = redis.call("ZMSCORE", deadlines, unpack(ids))
+    local fields = redis.call("HMGET", waiters, unpack(ids))
+    local gone, passed, px, found, full = {}, {}, 0, nil, false
+    for i, id in ipairs(ids) do
+      local deadline, want = tonumber(due[i] or 0), fields[i] and wantOf(fields[i])
+      if not want or deadline <= now then
+        gone[#gone + 1] = id
+      elseif not fits(want) then
+        full = true
+        break
+      elseif asking[id] or not want.listening or subscribers(want.inbox) ~= 0 then
+        found = { id = id, deadline = deadline, want = want }
+        break
+      else
+        passed[#passed + 1] = first[2 * i]
+        passed[#passed + 1] = id
+        px = math.max(px, deadline - now + want.guard)
+      end
+    end
+    drop(gone)
+    park(passed, px)
+    if found or full then return found end
+    budget = budget - #ids
+    size = 100
   end
 end
 
@@ -208,5 +277,10 @@ local function answer(id)
   return {
     "queued", string.format("%.0f", last), redis.call("ZRANK", queue, id), redis.call("ZCARD", queue), situation()
   }
+end
+
+local function withMore(reply)
+  reply[#reply + 1] = more and 1 or 0
+  return reply
 end
 `

@@ -1,6 +1,17 @@
 import type { Names } from "../names.ts"
-import { changes, state } from "./prelude.ts"
-import { Call, claimReply, type Gone, type Granted, list, make, type Queued, type Script, whole } from "./script.ts"
+import { changes, clock, state } from "./prelude.ts"
+import {
+  Call,
+  claimReply,
+  type Gone,
+  type Granted,
+  list,
+  make,
+  type Progress,
+  type Queued,
+  type Script,
+  whole
+} from "./script.ts"
 
 export interface RefreshArgs {
   readonly names: Names
@@ -9,17 +20,21 @@ export interface RefreshArgs {
   readonly claims: ReadonlyArray<{ readonly id: string; readonly ttl: number; readonly guard: number }>
 }
 
+export type RefreshReply = Progress & { readonly claims: ReadonlyArray<Granted | Queued | Gone> }
+
 /**
  * Says that these claims still wait, and asks how they stand. Never creates an entry.
  *
- * Keys: the lock's seven. Arguments: inbox, then id, ttl, guard of each claim.
+ * Keys: the lock's eight. Arguments: inbox, then id, ttl, guard of each claim.
  *
- * Returns for each claim { "granted", token }, { "queued", floor, place, length, kind, label, remaining } or { "gone" }.
+ * Returns for each claim { "granted", token }, { "queued", floor, place, length, kind, label, remaining } or { "gone" },
+ * and then more.
  */
-export const refresh: Script<RefreshArgs, ReadonlyArray<Granted | Queued | Gone>> = make({
+export const refresh: Script<RefreshArgs, RefreshReply> = make({
   name: "refresh",
   lua: `
-${state}${changes}
+${clock}${state}${changes}
+look(1)
 local inbox = ARGV[1]
 local listening = (#ARGV > 1 and subscribers(inbox) or 0) > 0 and 1 or 0
 sweep()
@@ -33,7 +48,8 @@ for i = 2, #ARGV, 3 do
   else
     local mine = read(id)
     if mine then
-      enter(id, now + ttl, inbox, ttl, guard, mine.permits, mine.capacity, listening, mine.label)
+      if mine.parkedAt then unpark(mine) end
+      enter(id, now + ttl, inbox, ttl, guard, mine.want.permits, mine.want.capacity, listening, mine.want.label)
       asking[id] = true
     else
       drop({ id })
@@ -46,9 +62,12 @@ promote(asking)
 local list = {}
 for i = 2, #ARGV, 3 do list[#list + 1] = replies[ARGV[i]] or answer(ARGV[i]) end
 publish(asking)
-return list
+return withMore(list)
 `,
   encode: ({ claims, inbox, names }) =>
     new Call(names, [], [inbox, ...claims.flatMap(({ guard, id, ttl }) => [id, whole(ttl), whole(guard)])]),
-  decode: (raw) => list(raw).map(claimReply)
+  decode: (raw) => {
+    const replies = list(raw)
+    return { claims: replies.slice(0, -1).map(claimReply), more: replies.at(-1) === 1 }
+  }
 })

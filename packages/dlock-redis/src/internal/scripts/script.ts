@@ -3,7 +3,7 @@ import type { Names } from "../names.ts"
 
 /** What `EVALSHA sha numberOfKeys` takes after those: the keys, then the arguments. */
 export class Call {
-  /** The lock whose seven keys come first, where the script is about one. */
+  /** The lock whose eight keys come first, where the script is about one. */
   readonly lock: Names | undefined
   readonly moreKeys: ReadonlyArray<string>
   readonly args: ReadonlyArray<string>
@@ -38,6 +38,12 @@ export interface Holder {
   readonly foreign: boolean
 }
 
+/** What a script says beside its answer. */
+export interface Progress {
+  /** It stopped before it found who is next, so as to stay short: ask for it to go on. */
+  readonly more: boolean
+}
+
 export interface Granted {
   readonly _tag: "Granted"
   readonly token: bigint
@@ -47,12 +53,11 @@ export interface Queued {
   readonly _tag: "Queued"
   /** No grant of this claim so far has a greater token. */
   readonly floor: bigint
-  /** 0 at the head. */
+  /** 0 at the head. Who was passed over does not count until it asks again. */
   readonly place: number
-  /** Claims that wait, this one included. */
+  /** Claims that wait and were not passed over, this one included. */
   readonly length: number
   readonly holder: Holder | undefined
-  readonly more: boolean
 }
 
 export interface Busy {
@@ -69,7 +74,6 @@ export interface Cancelled {
 /** The key is in use with another capacity. */
 export interface Mismatch {
   readonly _tag: "Mismatch"
-  readonly capacity: number
 }
 
 /** Neither held nor queued. */
@@ -100,8 +104,7 @@ export const claimReply = (raw: unknown): Granted | Queued | Gone => {
         floor: BigInt(String(rest[0])),
         place: Number(rest[1]),
         length: Number(rest[2]),
-        holder: holderOf(rest[3], rest[4], rest[5]),
-        more: false
+        holder: holderOf(rest[3], rest[4], rest[5])
       }
     case "gone":
       return { _tag: "Gone" }
@@ -121,6 +124,7 @@ export const lockKeys = (names: Names): ReadonlyArray<string> => [
   names.queue,
   names.deadlines,
   names.waiters,
+  names.parked,
   names.holders,
   names.values
 ]
