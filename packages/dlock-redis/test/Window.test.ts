@@ -1,10 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber } from "effect"
+import { type Clock, Effect, Exit, Fiber } from "effect"
+import { Entry } from "../src/internal/entry.ts"
 import { connectionLost, notSent, silent } from "../src/internal/failure.ts"
 import { names } from "../src/internal/names.ts"
 import type { CallFailure, Reply } from "../src/internal/port.ts"
 import * as Scripts from "../src/internal/scripts.ts"
 import { Window } from "../src/internal/window.ts"
+import { plainClaim } from "./model/port.ts"
 
 interface Sent {
   readonly name: string
@@ -41,7 +43,8 @@ const setting = (kind: "server" | "cluster" = "server") => {
       },
       afterReading: (run) => {
         state.reading()
-        void Promise.resolve().then(() => Promise.resolve()).then(run)
+        const immediate = setImmediate(run)
+        return () => clearImmediate(immediate)
       }
     }
   })
@@ -68,6 +71,7 @@ const setting = (kind: "server" | "cluster" = "server") => {
   }
   return {
     window,
+    lock,
     sent,
     state,
     run,
@@ -78,7 +82,7 @@ const setting = (kind: "server" | "cluster" = "server") => {
         for (const timer of Array.from(timers)) {
           if (timer.at > now || !timers.delete(timer)) continue
           timer.run()
-          await new Promise((resolve) => setImmediate(resolve))
+          for (let turn = 0; turn < 10; turn++) await settled()
         }
       }
     },
@@ -143,6 +147,20 @@ describe("a window", () => {
     assert.deepStrictEqual(sent.slice(256).map(({ id }) => id), ["a299"])
   })
 
+  it("never sends what is of a claim that is being left", async () => {
+    const { crowd, lock, sent, window } = setting()
+    crowd(256)
+    const entry = new Entry({ ...plainClaim, id: "late" }, lock)
+    const args = { names: lock, id: "late", inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, label: "" } as const
+    const late = Effect.runFork(window.run(Scripts.acquire, { ...args, mode: "queue" }, entry))
+    entry.state = "leaving"
+    for (const { reply } of sent.slice()) reply("1")
+    await settled()
+    assert.strictEqual(sent.length, 256)
+    assert.strictEqual(failureOf(late), notSent)
+    assert.isTrue(entry.isUnheardOf)
+  })
+
   it("calls nothing silent before its socket was read", async () => {
     const { jumpTo, run, sent, state, turnTo } = setting()
     const fiber = run("acquire", "a")
@@ -153,7 +171,7 @@ describe("a window", () => {
     await turnTo(3_001)
     await settled()
     const reply = await Effect.runPromise(Fiber.join(fiber))
-    assert.deepStrictEqual(reply.value, { _tag: "Granted", token: 7n })
+    assert.deepStrictEqual(reply.value, { _tag: "Granted", token: 7n, more: false })
     assert.strictEqual(state.silences, 0)
   })
 

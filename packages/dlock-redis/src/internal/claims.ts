@@ -41,6 +41,7 @@ export class Claims {
 
   /** It has been left, at `now`. A push for it may still be under way for a moment. */
   end(entry: Entry, now: number): void {
+    entry.state = "leaving"
     delete this.entries[entry.claim.id]
     if (!entry.wasQueued) return
     if (now >= this.turnsAt) {

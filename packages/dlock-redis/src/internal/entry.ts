@@ -50,6 +50,10 @@ export class Entry implements Tally {
     this.names = names
   }
 
+  get isOver(): boolean {
+    return this.state === "leaving"
+  }
+
   /** A server may yet come to know of it, after it was left: it must find the claim cancelled. */
   get isInDoubt(): boolean {
     return this.unanswered > 0

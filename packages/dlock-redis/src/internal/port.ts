@@ -21,6 +21,8 @@ export interface CallFailure {
 
 /** What becomes of the requests of one claim, told as it happens. */
 export interface Tally {
+  /** The claim is being left, or has been: nothing more of it may be sent. */
+  readonly isOver: boolean
   /** One is given to the socket, at this monotonic time. */
   sent(at: bigint): void
   /** Its reply has come, in time or not. What was refused has not run. */

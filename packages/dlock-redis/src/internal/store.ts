@@ -50,6 +50,10 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const fork = yield* FiberSet.makeRuntime<never>()
   const claims = new Claims(options.keyPrefix)
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
+  const waiting = yield* Waiting.make(port, options.retryInterval, {
+    granted: (entry, token, sentAt) => grant(entry, token, sentAt),
+    gone: (entry) => lose(entry)
+  })
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
@@ -287,7 +291,6 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     )
   })
 
-  const waiting = yield* Waiting.make(port, options.retryInterval, { granted: grant, gone: lose })
   port.onMessage(hear)
   port.onLeft(() => {
     for (const entry of claims.all()) entry.isKnownElsewhere = true

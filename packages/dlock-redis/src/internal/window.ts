@@ -1,7 +1,7 @@
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import { connectionLost, fromClient, isReply, silent } from "./failure.ts"
+import type * as Exit from "effect/Exit"
+import { connectionLost, fromClient, isReply, notSent, silent } from "./failure.ts"
 import type { CallFailure, Reply, Tally } from "./port.ts"
 import { decoded, isUnknownScript, withKeys } from "./reply.ts"
 import { Lane, Request } from "./request.ts"
@@ -19,10 +19,10 @@ export interface Client {
 /** Time as a window needs it, in milliseconds. */
 export interface Timers {
   readonly now: () => number
-  /** Returns the way to stop it. */
+  /** Returns the way to stop it, as the next does. */
   readonly after: (millis: number, run: () => void) => () => void
   /** Once what lies in the sockets has been read: a timer that is late runs before the replies that came in time. */
-  readonly afterReading: (run: () => void) => void
+  readonly afterReading: (run: () => void) => () => void
 }
 
 const realTimers: Timers = {
@@ -31,7 +31,10 @@ const realTimers: Timers = {
     const timer = setTimeout(run, millis).unref()
     return () => clearTimeout(timer)
   },
-  afterReading: setImmediate
+  afterReading: (run) => {
+    const immediate = setImmediate(run)
+    return () => clearImmediate(immediate)
+  }
 }
 
 export interface WindowOptions {
@@ -137,7 +140,8 @@ export class Window {
       while (lane === atOnce || this.underWay.length < width) {
         const next = this.lanes[lane]!.shift()
         if (next === undefined) break
-        this.send(next)
+        if (next.tally?.isOver === true) next.fail(notSent)
+        else this.send(next)
       }
     }
   }
@@ -217,8 +221,7 @@ export class Window {
   /** Nothing is called silent before its socket has been read; while replies come in, there may be more. */
   private lookAfterReading(readings: number): void {
     const { repliesHeard } = this
-    this.timers.afterReading(() => {
-      if (this.looksAt === -Infinity) return
+    this.stopTimer = this.timers.afterReading(() => {
       if (readings > 1 && this.repliesHeard !== repliesHeard) return this.lookAfterReading(readings - 1)
       this.looksAt = Infinity
       this.look(this.timers.now())
