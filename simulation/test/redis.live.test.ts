@@ -99,7 +99,10 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
       const claims = random.chance(0.1)
         ? []
         : [id, random.pick(ids)].filter((one, index, all) => all.indexOf(one) === index)
-      const args = { names, inbox: "nobody", claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }
+      const args = {
+        inbox: "nobody",
+        locks: [{ names, claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }]
+      }
       await both(Scripts.refresh, args, args)
     } else if (dice < 72) {
       const [our, their] = held.get(id) ?? ["1", "1"]

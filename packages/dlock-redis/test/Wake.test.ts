@@ -25,7 +25,8 @@ describe("a call to ask at once", () => {
             sent.push(script.name)
             const first = sent.filter((other) => other === script.name).length === 1
             const sentAt = clock.monotonicTimeNanosUnsafe()
-            const value = (script.name === "refresh" ? { claims: [queued], more: false } : queued) as never
+            const value =
+              (script.name === "refresh" ? [{ _tag: "Refreshed", claims: [queued], more: false }] : queued) as never
             return Effect.as(script.name === name && first ? Deferred.await(answered) : Effect.void, { sentAt, value })
           })
       }

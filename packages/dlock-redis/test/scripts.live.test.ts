@@ -16,7 +16,7 @@ let subscriber: Redis
 beforeAll(async () => {
   server = await startRedis()
   redis = new Redis(server.port)
-  subscriber = new Redis(server.port)
+  subscriber = new Redis(server.port).setMaxListeners(0)
 }, 60_000)
 
 afterAll(async () => {
@@ -58,8 +58,15 @@ const acquire = (names: Names, id: string, wanted: Wanted = {}, client = redis) 
 
 const refresh = async (names: Names, id: string, wanted: Wanted = {}) => {
   const { guard = 1_000, inbox = "nobody", ttl = 10_000 } = wanted
-  const { claims: [reply] } = await run(redis, Scripts.refresh, { names, inbox, claims: [{ id, ttl, guard }] })
-  return reply ?? assert.fail("no reply")
+  const [reply] = await run(redis, Scripts.refresh, { inbox, locks: [{ names, claims: [{ id, ttl, guard }] }] })
+  if (reply?._tag !== "Refreshed") throw new Error(reply?.message)
+  return reply.claims[0] ?? assert.fail("no reply")
+}
+
+/** Moves the queue on; whether there is more to do. */
+const moveOn = async (names: Names): Promise<boolean> => {
+  const [reply] = await run(redis, Scripts.refresh, { inbox: "nobody", locks: [{ names, claims: [] }] })
+  return reply?._tag === "Refreshed" ? reply.more : assert.fail(reply?.message)
 }
 
 const leave = (names: Names, id: string, options: { readonly mark?: boolean; readonly interop?: boolean } = {}) =>
@@ -373,6 +380,70 @@ describe("other clients", () => {
   })
 })
 
+describe("a refresh", () => {
+  it("asks for many locks at once, and one with a key of a wrong type costs its neighbours nothing", async () => {
+    const [held, passed, broken, free, gone] = [newLock(), newLock(), newLock(), newLock(), newLock()]
+    const inbox = await listen("refresh-many")
+    const mine = { inbox: "refresh-many" }
+    const ids = Array.from({ length: 6 }, newId) as [string, string, string, string, string, string]
+    const [a, b, c, d, e, f] = ids
+    const tokens: Array<bigint> = []
+    for (const names of [held, passed, broken, free]) {
+      tokens.push(tokenOf(await acquire(names, newId(), { label: "x" })))
+    }
+    await acquire(held, a, mine)
+    await acquire(held, b, mine)
+    await acquire(passed, c, mine)
+    await acquire(broken, d, mine)
+    await acquire(free, e, mine)
+    await inbox.stop()
+    await redis.del(passed.lock, free.lock)
+    assert.isFalse(await moveOn(passed))
+    assert.strictEqual(await redis.zcard(passed.parked), 1)
+    await redis.del(broken.waiters)
+    await redis.set(broken.waiters, "no hash")
+    const claims = (...ids: ReadonlyArray<string>) => ids.map((id) => ({ id, ttl: 10_000, guard: 1_000 }))
+    const replies = await run(redis, Scripts.refresh, {
+      ...mine,
+      locks: [
+        { names: held, claims: claims(b, a) },
+        { names: broken, claims: claims(d) },
+        { names: passed, claims: claims(c) },
+        { names: free, claims: [] },
+        { names: gone, claims: claims(f) }
+      ]
+    })
+    const [first, second, third, fourth, fifth] = replies.map((reply) => reply._tag === "Failed" ? reply : reply.claims)
+    const holder = { label: "x", foreign: false }
+    const places = (first as ReadonlyArray<Scripts.Queued>).map(({ floor, holder, length, place }) => ({
+      floor,
+      holder: { label: holder?.label, foreign: holder?.foreign },
+      length,
+      place
+    }))
+    assert.deepStrictEqual(places, [1, 0].map((place) => ({ floor: tokens[0] as bigint, holder, length: 2, place })))
+    assert.match((second as Scripts.Failed).message, /^WRONGTYPE/)
+    assert.strictEqual((third as ReadonlyArray<Scripts.Granted>)[0]?._tag, "Granted")
+    assert.deepStrictEqual([fourth, fifth], [[], [{ _tag: "Gone" }]])
+    assert.deepStrictEqual([await holders(passed), await holders(free)], [[c], []])
+    assert.strictEqual(await redis.zcard(free.parked), 1)
+  })
+
+  it("that finds all in its place keeps the place as long as any other", async () => {
+    const names = newLock()
+    const short = { ttl: 1_000, guard: 0 }
+    const [holder, id] = [newId(), newId()]
+    await acquire(names, holder, { ttl: 60_000 })
+    await acquire(names, id, short)
+    for (let time = 0; time < 4; time++) {
+      await sleep(400)
+      assert.strictEqual((await refresh(names, id, short))._tag, "Queued")
+    }
+    await sleep(1_100)
+    assert.strictEqual((await refresh(names, id, short))._tag, "Gone")
+  })
+})
+
 describe("renewal", () => {
   it("answers for each of many locks and never creates", async () => {
     const [held, expired, replaced, broken, shared] = [newLock(), newLock(), newLock(), newLock(), newLock()]
@@ -491,7 +562,8 @@ describe("errors", () => {
       const calls = {
         acquire: () => acquire(names, newId()),
         try: () => acquire(names, newId(), { mode: "try" }),
-        refresh: () => refresh(names, b),
+        // With another time to live: where nothing changes it reads no more than what says so.
+        refresh: () => refresh(names, b, { ttl: 20_000 }),
         leave: () => leave(names, b, { mark: true })
       }
       for (const [name, call] of Object.entries(calls)) {
@@ -700,7 +772,7 @@ describe("who was passed over", () => {
     let asked = 0
     while (more) {
       assert.strictEqual(await redis.exists(names.lock), 0)
-      ;({ more } = await run(redis, Scripts.refresh, { names, inbox: "nobody", claims: [] }))
+      more = await moveOn(names)
       asked++
     }
     assert.isAbove(asked, 1)

@@ -78,10 +78,11 @@ export class RedisServer {
         )
         return Wire.acquireReply(reply, this.labels)
       }
-      case "refresh": {
-        const replies = this.change(request.lock, (server) => Model.refresh(server, request.args, this.subscribers))
-        return Wire.done(replies.map((reply) => Wire.claimReply(reply, this.labels)))
-      }
+      case "refresh":
+        return request.locks.map(({ args, lock }) => {
+          const replies = this.change(lock, (server) => Model.refresh(server, args, this.subscribers))
+          return Wire.done(replies.map((reply) => Wire.claimReply(reply, this.labels)))
+        })
       case "leave": {
         const { args } = request
         const reply = this.change(request.lock, (server) => {

@@ -23,7 +23,10 @@ export const scripts: ReadonlyMap<string, { readonly name: Name; readonly sha: s
 /** A script's keys and arguments, read back as the model takes them. */
 export type Request =
   | { readonly name: "acquire"; readonly lock: string; readonly args: Model.AcquireArgs; readonly label: string }
-  | { readonly name: "refresh"; readonly lock: string; readonly args: Model.RefreshArgs }
+  | {
+    readonly name: "refresh"
+    readonly locks: ReadonlyArray<{ readonly lock: string; readonly args: Model.RefreshArgs }>
+  }
   | {
     readonly name: "renew"
     readonly claims: ReadonlyArray<{ readonly lock: string; readonly args: Model.RenewArgs }>
@@ -60,11 +63,14 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
         label: text(1)
       }
     case "refresh": {
-      const claims: Array<Model.RefreshArgs["claims"][number]> = []
-      for (let at = 1; at < args.length; at += 3) {
-        claims.push({ id: text(at), ttl: number(at + 1), guard: number(at + 2) })
+      const locks: Array<{ lock: string; args: Model.RefreshArgs }> = []
+      for (let key = 0, at = 1; key < keys.length; key += 8) {
+        const claims: Array<Model.RefreshArgs["claims"][number]> = []
+        const end = at + 1 + 3 * number(at)
+        for (at++; at < end; at += 3) claims.push({ id: text(at), ttl: number(at + 1), guard: number(at + 2) })
+        locks.push({ lock: keys[key]!, args: { inbox: text(0), claims } })
       }
-      return { name, lock, args: { inbox: text(0), claims } }
+      return { name, locks }
     }
     case "renew": {
       const claims: Array<{ lock: string; args: Model.RenewArgs }> = []
@@ -129,7 +135,7 @@ export const claimsIn = (request: Request): ReadonlyArray<{ readonly id: string;
     case "acquire":
       return [request.args]
     case "refresh":
-      return request.args.claims
+      return request.locks.flatMap(({ args }) => args.claims)
     case "leave":
       return [{ id: request.args.id }]
     case "renew":
@@ -146,7 +152,11 @@ export const vouchers = (request: Request, reply: Raw): ReadonlyArray<readonly [
     case "acquire":
       return stands(reply) ? [[request.args.id, request.args.ttl]] : []
     case "refresh":
-      return request.args.claims.flatMap(({ id, ttl }, index) => stands(reply[index]) ? [[id, ttl] as const] : [])
+      return request.locks.flatMap(({ args }, nth) =>
+        args.claims.flatMap(({ id, ttl }, index) =>
+          stands((reply[nth] as ReadonlyArray<Raw>)[index]!) ? [[id, ttl] as const] : []
+        )
+      )
     case "renew":
       return request.claims.flatMap(({ args }, index) => reply[index] === "ok" ? [[args.id, args.ttl] as const] : [])
     case "leave":

@@ -7,7 +7,7 @@
 export { acquire, type AcquireArgs, type AcquireReply } from "./scripts/acquire.ts"
 export { leave, type LeaveArgs, type LeaveReply, markTtl } from "./scripts/leave.ts"
 export { decodePush, type Push } from "./scripts/push.ts"
-export { refresh, type RefreshArgs, type RefreshReply } from "./scripts/refresh.ts"
+export { type Failed, refresh, type RefreshArgs, type Refreshed, type RefreshReply } from "./scripts/refresh.ts"
 export { renew, type RenewArgs } from "./scripts/renew.ts"
 export type {
   Busy,

@@ -117,7 +117,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     }))
     for (const { group } of parts) group.asking++
     fork(
-      Effect.matchEager(refreshLocks(port, locks, limit), {
+      Effect.matchEager(port.run(Scripts.refresh, { inbox: port.inbox, locks }, undefined, limit), {
         onFailure: ({ cause }) => parts.forEach((part) => postpone(part, cause)),
         onSuccess: ({ sentAt, value }) => parts.forEach((part, index) => hear(part, sentAt, value[index]!))
       }).pipe(Effect.map(() => {
@@ -129,8 +129,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     )
   }
 
-  const hear = (part: Part, sentAt: bigint, reply: Refreshed): void => {
-    if (reply._tag === "Failed") return postpone(part, reply.cause)
+  const hear = (part: Part, sentAt: bigint, reply: Scripts.RefreshReply[number]): void => {
+    if (reply._tag === "Failed") return postpone(part, new Error(reply.message))
     part.entries.forEach((entry, index) => {
       if (entry.state !== "queued") return
       const answer = reply.claims[index]!
@@ -168,10 +168,10 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
 
   const moveOn = (names: Names): void => {
     const locks = [{ names, claims: [] }]
-    fork(Effect.matchEager(refreshLocks(port, locks, Infinity), {
+    fork(Effect.matchEager(port.run(Scripts.refresh, { inbox: port.inbox, locks }), {
       onFailure: () => {},
       onSuccess: ({ value: [reply] }) => {
-        if (reply?._tag === "Moved" && reply.more) moveOn(names)
+        if (reply?._tag === "Refreshed" && reply.more) moveOn(names)
       }
     }))
   }
@@ -215,22 +215,3 @@ const claimsPerCall = 100
 
 /** Milliseconds. */
 const probePeriod = 5_000
-
-type Refreshed = {
-  _tag: "Moved"
-  claims: ReadonlyArray<Scripts.Granted | Scripts.Queued | Scripts.Gone>
-  more: boolean
-} | { _tag: "Failed"; cause: Error }
-const refreshLocks = (
-  port: Port,
-  locks: ReadonlyArray<{ names: Names; claims: ReadonlyArray<{ id: string; ttl: number; guard: number }> }>,
-  limit: number
-) =>
-  Effect.map(
-    Effect.forEach(locks, ({ names, claims }) =>
-      port.run(Scripts.refresh, { names, inbox: port.inbox, claims }, undefined, limit), { concurrency: "unbounded" }),
-    (replies) => ({
-      sentAt: replies[0]!.sentAt,
-      value: replies.map(({ value }): Refreshed => ({ _tag: "Moved", ...value }))
-    })
-  )

@@ -178,8 +178,14 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       await both(
         `refresh ${inbox} ${claims.join()}`,
         () => Model.refresh(model, { inbox, claims: claims.map((id) => ({ id, ttl, guard })) }, subscribers),
-        () => Real.run(redis, Scripts.refresh, { names, inbox, claims: claims.map((id) => ({ id, ...real })) }),
-        ({ claims: replies, more }, ours) => {
+        () =>
+          Real.run(redis, Scripts.refresh, {
+            inbox,
+            locks: [{ names, claims: claims.map((id) => ({ id, ...real })) }]
+          }),
+        ([reply], ours) => {
+          if (reply?._tag !== "Refreshed") return assert.fail(reply?.message)
+          const { claims: replies, more } = reply
           assert.isFalse(more)
           assert.strictEqual(replies.length, ours.length)
           replies.forEach((reply, index) => sameReply(reply, ours[index] as Model.ClaimReply))

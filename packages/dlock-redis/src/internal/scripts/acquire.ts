@@ -78,11 +78,13 @@ end
 ${state}${changes}
 local mark = KEYS[9]
 local id, label, inbox, ttl, guard, permits, capacity, mode = unpack(ARGV)
-look(1)
+choose(1)
+look()
 if redis.call("EXISTS", mark) == 1 then return { "cancelled" } end
 
 local _, one = next(shared)
-local inUse = one and one.capacity or capacityOfWaiters() or holder and "1"
+local isMutex = holder and not holder.foreign
+local inUse = one and one.capacity or isMutex and "1" or capacityOfWaiters() or holder and "1"
 if inUse and inUse ~= capacity then return { "mismatch" } end
 
 sweep()
@@ -99,8 +101,8 @@ if not mine then
 elseif mine.parkedAt then
   unpark(mine)
 end
-local listening = (subscribers(inbox) or 0) > 0 and 1 or 0
-enter(id, now + ttl, inbox, ttl, guard, permits, capacity, listening, label)
+local listening = (subscribers(inbox) or 0) > 0
+enter(id, inbox, ttl, guard, permits, capacity, listening, label)
 local asking = { [id] = true }
 promote(asking)
 local reply = answer(id)

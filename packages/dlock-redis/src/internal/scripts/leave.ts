@@ -72,7 +72,8 @@ if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
   end
 end
 ${clock}${state}${changes}
-look(1)
+choose(1)
+look()
 local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
 sweep()
 if mark ~= "0" then redis.call("SET", KEYS[9], "1", "PX", mark) end

@@ -19,7 +19,7 @@ local now = math.floor(us / 1000)
 `
 
 /**
- * `look` reads the lock whose keys begin at `at`: `holder` of the string key, `shared` holders with the permits in
+ * `choose` names the keys of a lock, which begin at `at`, and `look` reads it: `holder` of the string key, `shared` holders with the permits in
  * `used`, and `last`, a number that no token granted so far exceeds and every later one does. Where the counter is lost
  * the clock stands in for it. Our values are `id:token:label`; whatever else stands in the key is another client's.
  *
@@ -31,8 +31,10 @@ local lock, counter, queue, deadlines, waiters, parked, holders, values
 local holder, last, dead, resting, shared, used, expired, more
 local budget = 500
 
+local ours = "^(" .. string.rep("[%w_-]", 22) .. "):(%d+):(.*)$"
+
 local function parse(value)
-  local id, token, label = string.match(value, "^(" .. string.rep("[%w_-]", 22) .. "):(%d+):(.*)$")
+  local id, token, label = string.match(value, ours)
   if id then return { id = id, token = token, label = label } end
   return { label = "", foreign = true }
 end
@@ -62,8 +64,11 @@ local function lookAtShared()
   end
 end
 
-local function look(at)
+local function choose(at)
   lock, counter, queue, deadlines, waiters, parked, holders, values = unpack(KEYS, at, at + 7)
+end
+
+local function look()
   local value = redis.call("GET", lock)
   holder = value and parse(value)
   last = tonumber(redis.call("GET", counter) or "") or us - 1
@@ -71,7 +76,7 @@ local function look(at)
   redis.call("ZCARD", queue)
   redis.call("HLEN", waiters)
   resting = redis.call("ZCARD", parked)
-  dead = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, math.min(100, budget))
+  dead = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, math.max(0, math.min(100, budget)))
   shared, used, expired, more = {}, 0, {}, false
   lookAtShared()
 end
@@ -114,7 +119,8 @@ end
 `
 
 /**
- * Changes of the queue and the grant. A dead entry is dropped, never revived. A grant keeps the deadline of the entry:
+ * Changes of the queue and the grant. The queue's keys are kept half as long again as they must be, so that not every
+ * refresh has to lengthen them, and none goes before the deadlines, so that one look at those is enough. A dead entry is dropped, never revived. A grant keeps the deadline of the entry:
  * what the waiter may believe and what the server keeps stay the same sum.
  *
  * An entry whose process listened when it last asked and does not now is passed over. It is parked with its place in
@@ -149,6 +155,16 @@ local function lengthen(key, px)
   if redis.call("PTTL", key) < px then redis.call("PEXPIRE", key, px) end
 end
 
+local function keep(px)
+  local life = redis.call("PTTL", deadlines)
+  if life < px then
+    life = math.ceil(1.5 * px)
+    redis.call("PEXPIRE", deadlines, life)
+  end
+  lengthen(queue, life)
+  lengthen(waiters, life)
+end
+
 local numbers = {}
 
 local function subscribers(inbox)
@@ -169,10 +185,11 @@ local function unpark(entry)
   redis.call("ZADD", queue, entry.parkedAt, entry.id)
 end
 
-local function enter(id, deadline, inbox, ttl, guard, permits, capacity, listening, label)
-  redis.call("ZADD", deadlines, deadline, id)
-  redis.call("HSET", waiters, id, table.concat({ inbox, ttl, guard, permits, capacity, listening, label }, "|"))
-  for _, key in ipairs({ queue, deadlines, waiters }) do lengthen(key, ttl + guard) end
+local function enter(id, inbox, ttl, guard, permits, capacity, listening, label)
+  redis.call("ZADD", deadlines, now + ttl, id)
+  local fields = { inbox, ttl, guard, permits, capacity, listening and 1 or 0, label }
+  redis.call("HSET", waiters, id, table.concat(fields, "|"))
+  keep(ttl + guard)
 end
 
 local function extend(id, ttl, guard)
@@ -212,7 +229,7 @@ local function grant(entry)
   end
   redis.call("SET", counter, token, "PX", ${day} + want.ttl)
   pushes[#pushes + 1] = { id, want.inbox, "g:" .. id .. ":" .. token .. ":" .. lock }
-  budget = budget - 8
+  budget = budget - 4
 end
 
 local function fits(want)

@@ -6,6 +6,7 @@ import {
   type Gone,
   type Granted,
   list,
+  lockKeys,
   make,
   type Progress,
   type Queued,
@@ -14,60 +15,145 @@ import {
 } from "./script.ts"
 
 export interface RefreshArgs {
-  readonly names: Names
   readonly inbox: string
-  /** Claims of one process on one lock. With none the call only moves the queue on. */
-  readonly claims: ReadonlyArray<{ readonly id: string; readonly ttl: number; readonly guard: number }>
+  /** Locks that share one slot, or one node without slots. */
+  readonly locks: ReadonlyArray<{
+    readonly names: Names
+    /** Claims of one process on this lock. With none the call only moves the queue on. */
+    readonly claims: ReadonlyArray<{ readonly id: string; readonly ttl: number; readonly guard: number }>
+  }>
 }
 
-export type RefreshReply = Progress & { readonly claims: ReadonlyArray<Granted | Queued | Gone> }
+/** How the claims on a lock stand. */
+export interface Refreshed extends Progress {
+  readonly _tag: "Refreshed"
+  readonly claims: ReadonlyArray<Granted | Queued | Gone>
+}
+
+/** A key of this lock is not a lock's any more. */
+export interface Failed {
+  readonly _tag: "Failed"
+  readonly message: string
+}
+
+export type RefreshReply = ReadonlyArray<Refreshed | Failed>
 
 /**
- * Says that these claims still wait, and asks how they stand. Never creates an entry.
+ * Says that these claims still wait, and asks how they stand. Never creates an entry. Who was passed over is back in its
+ * place.
  *
- * Keys: the lock's eight. Arguments: inbox, then id, ttl, guard of each claim.
+ * Keys: each lock's eight. Arguments: inbox, then of each lock the number of its claims and their id, ttl, guard.
  *
- * Returns for each claim { "granted", token }, { "queued", floor, place, length, kind, label, remaining } or { "gone" },
- * and then more.
+ * Returns for each lock a list with { "granted", token }, { "queued", floor, place, length, kind, label, remaining } or
+ * { "gone" } for each claim and then more. A key of a wrong type is the answer of that lock alone, { "failed", message }.
+ *
+ * Most claims that ask are where they were, behind a holder of ours: `stay` is the short way for those. The token of such
+ * a holder is the last that was granted, so it is the floor.
  */
 export const refresh: Script<RefreshArgs, RefreshReply> = make({
   name: "refresh",
   lua: `
 ${clock}${state}${changes}
-look(1)
 local inbox = ARGV[1]
-local listening = (#ARGV > 1 and subscribers(inbox) or 0) > 0 and 1 or 0
-sweep()
+local listening = (#ARGV > 2 and subscribers(inbox) or 0) > 0
 
-local replies, asking = {}, {}
-for i = 2, #ARGV, 3 do
-  local id, ttl, guard = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local token = extend(id, ttl, guard)
-  if token then
-    replies[id] = { "granted", token }
-  else
-    local mine = read(id)
-    if mine then
-      if mine.parkedAt then unpark(mine) end
-      enter(id, now + ttl, inbox, ttl, guard, mine.want.permits, mine.want.capacity, listening, mine.want.label)
-      asking[id] = true
+local function stay(first, last)
+  local value = redis.call("GET", lock)
+  local holding = value and parse(value)
+  if first > last or not holding or holding.foreign then return nil end
+  local places, scores, px = {}, {}, 0
+  for i = first, last, 3 do
+    local id, ttl, guard = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+    local place, fields = redis.call("ZRANK", queue, id), redis.call("HGET", waiters, id)
+    local want = fields and wantOf(fields)
+    local same = want and want.inbox == inbox and want.ttl == ttl and want.guard == guard and want.listening == listening
+    if not (place and same) or tonumber(redis.call("ZSCORE", deadlines, id) or 0) <= now then return nil end
+    places[#places + 1] = place
+    scores[#scores + 1] = now + ttl
+    scores[#scores + 1] = id
+    px = math.max(px, ttl + guard)
+  end
+  local length = redis.call("ZCARD", queue)
+  local alone = length == #places
+  if not alone and redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, 1)[1] then return nil end
+  redis.call("ZADD", deadlines, unpack(scores))
+  if redis.call("PTTL", deadlines) < px then keep(px) end
+  local remaining, list = redis.call("PTTL", lock), {}
+  for i, place in ipairs(places) do
+    list[i] = { "queued", holding.token, place, length, "held", holding.label, remaining }
+  end
+  list[#list + 1] = 0
+  return list
+end
+
+local asking = {}
+
+local function ask(first, last)
+  local replies = {}
+  for i = first, last, 3 do
+    local id, ttl, guard = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local token = extend(id, ttl, guard)
+    if token then
+      replies[id] = { "granted", token }
     else
-      drop({ id })
-      replies[id] = { "gone" }
+      local mine = read(id)
+      if mine then
+        if mine.parkedAt then unpark(mine) end
+        enter(id, inbox, ttl, guard, mine.want.permits, mine.want.capacity, listening, mine.want.label)
+        asking[id] = true
+      else
+        drop({ id })
+        replies[id] = { "gone" }
+      end
     end
   end
+  promote(asking)
+  local list = {}
+  for i = first, last, 3 do list[#list + 1] = replies[ARGV[i]] or answer(ARGV[i]) end
+  return withMore(list)
 end
-promote(asking)
 
-local list = {}
-for i = 2, #ARGV, 3 do list[#list + 1] = replies[ARGV[i]] or answer(ARGV[i]) end
+local function refresh(at, first, last)
+  choose(at)
+  local list = stay(first, last)
+  if list then return list end
+  look()
+  sweep()
+  return ask(first, last)
+end
+
+local replies, at, first = {}, 1, 3
+while at <= #KEYS do
+  local last = first + 3 * ARGV[first - 1] - 1
+  local isDone, reply = pcall(refresh, at, first, last)
+  if not isDone then
+    local message = type(reply) == "table" and reply.err or reply
+    if not string.find(message, "WRONGTYPE", 1, true) then error(reply) end
+    reply = { "failed", message }
+  end
+  replies[#replies + 1] = reply
+  at, first = at + 8, last + 2
+end
 publish(asking)
-return withMore(list)
+return replies
 `,
-  encode: ({ claims, inbox, names }) =>
-    new Call(names, [], [inbox, ...claims.flatMap(({ guard, id, ttl }) => [id, whole(ttl), whole(guard)])]),
-  decode: (raw) => {
-    const replies = list(raw)
-    return { claims: replies.slice(0, -1).map(claimReply), more: replies.at(-1) === 1 }
-  }
+  encode: ({ inbox, locks }) =>
+    new Call(
+      undefined,
+      locks.flatMap(({ names }) => lockKeys(names)),
+      [
+        inbox,
+        ...locks.flatMap(({ claims }) => [
+          String(claims.length),
+          ...claims.flatMap(({ guard, id, ttl }) => [id, whole(ttl), whole(guard)])
+        ])
+      ]
+    ),
+  decode: (raw) =>
+    list(raw).map((reply) => {
+      const parts = list(reply)
+      return parts[0] === "failed"
+        ? { _tag: "Failed", message: String(parts[1]) }
+        : { _tag: "Refreshed", claims: parts.slice(0, -1).map(claimReply), more: parts.at(-1) === 1 }
+    })
 })
