@@ -78,7 +78,7 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
     // Nobody is forgotten about: the queue would never move on.
     const left = ids.length > 4 ? ids.pop() : undefined
     if (left !== undefined) {
-      const args = { names, id: left, mark: false, interop: false }
+      const args = { names, id: left, capacity: undefined, mark: false, interop: false }
       await both(Scripts.leave, args, args)
     }
     const dice = random.between(0, 99)
@@ -101,7 +101,7 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
         : [id, random.pick(ids)].filter((one, index, all) => all.indexOf(one) === index)
       const args = {
         inbox: "nobody",
-        locks: [{ names, claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }]
+        locks: [{ names, capacity: undefined, claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }]
       }
       await both(Scripts.refresh, args, args)
     } else if (dice < 72) {
@@ -113,7 +113,7 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
         { claims: [{ ...claim, token: BigInt(their) }] }
       )
     } else {
-      const args = { names, id, mark: random.chance(0.3), interop: random.chance(0.1) }
+      const args = { names, id, capacity: undefined, mark: random.chance(0.3), interop: random.chance(0.1) }
       await both(Scripts.leave, args, args)
     }
   }

@@ -60,7 +60,7 @@ const setting = (kind: "server" | "cluster" = "server") => {
         limit
       )
       : name === "leave"
-      ? window.run(Scripts.leave, { names: lock, id, mark: false, interop: false }, undefined, limit)
+      ? window.run(Scripts.leave, { names: lock, id, capacity: 1, mark: false, interop: false }, undefined, limit)
       : window.run(
         Scripts.acquire,
         { names: lock, id, inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, mode: "queue", label: "" },

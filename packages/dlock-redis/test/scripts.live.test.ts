@@ -57,20 +57,26 @@ const acquire = (names: Names, id: string, wanted: Wanted = {}, client = redis) 
   })
 
 const refresh = async (names: Names, id: string, wanted: Wanted = {}) => {
-  const { guard = 1_000, inbox = "nobody", ttl = 10_000 } = wanted
-  const [reply] = await run(redis, Scripts.refresh, { inbox, locks: [{ names, claims: [{ id, ttl, guard }] }] })
+  const { capacity = 1, guard = 1_000, inbox = "nobody", ttl = 10_000 } = wanted
+  const [reply] = await run(redis, Scripts.refresh, {
+    inbox,
+    locks: [{ names, capacity, claims: [{ id, ttl, guard }] }]
+  })
   if (reply?._tag !== "Refreshed") throw new Error(reply?.message)
   return reply.claims[0] ?? assert.fail("no reply")
 }
 
 /** Moves the queue on; whether there is more to do. */
 const moveOn = async (names: Names): Promise<boolean> => {
-  const [reply] = await run(redis, Scripts.refresh, { inbox: "nobody", locks: [{ names, claims: [] }] })
+  const [reply] = await run(redis, Scripts.refresh, { inbox: "nobody", locks: [{ names, capacity: 1, claims: [] }] })
   return reply?._tag === "Refreshed" ? reply.more : assert.fail(reply?.message)
 }
 
-const leave = (names: Names, id: string, options: { readonly mark?: boolean; readonly interop?: boolean } = {}) =>
-  run(redis, Scripts.leave, { names, id, mark: false, interop: false, ...options })
+const leave = (
+  names: Names,
+  id: string,
+  options: { readonly mark?: boolean; readonly interop?: boolean; readonly capacity?: number } = {}
+) => run(redis, Scripts.leave, { names, id, capacity: 1, mark: false, interop: false, ...options })
 
 const renew = async (names: Names, id: string, token: bigint) => {
   const claims = [{ names, id, token, ttl: 10_000, guard: 1_000, capacity: 1 }]
@@ -406,11 +412,11 @@ describe("a refresh", () => {
     const replies = await run(redis, Scripts.refresh, {
       ...mine,
       locks: [
-        { names: held, claims: claims(b, a) },
-        { names: broken, claims: claims(d) },
-        { names: passed, claims: claims(c) },
-        { names: free, claims: [] },
-        { names: gone, claims: claims(f) }
+        { names: held, capacity: 1, claims: claims(b, a) },
+        { names: broken, capacity: 1, claims: claims(d) },
+        { names: passed, capacity: 1, claims: claims(c) },
+        { names: free, capacity: 1, claims: [] },
+        { names: gone, capacity: 1, claims: claims(f) }
       ]
     })
     const [first, second, third, fourth, fifth] = replies.map((reply) => reply._tag === "Failed" ? reply : reply.claims)
@@ -513,7 +519,7 @@ describe("errors", () => {
         "NOPERM"
       )
       assert.deepStrictEqual(
-        await run(client, Scripts.leave, { names, id: a, mark: false, interop: false }),
+        await run(client, Scripts.leave, { names, id: a, capacity: 1, mark: false, interop: false }),
         { _tag: "Released", more: false }
       )
       assert.strictEqual((await holders(names))[0], b)
@@ -530,7 +536,7 @@ describe("errors", () => {
       const [a, b] = [newId(), newId()]
       await acquire(names, a, {}, client)
       assert.strictEqual((await acquire(names, b, {}, client))._tag, "Queued")
-      await run(client, Scripts.leave, { names, id: a, mark: false, interop: false })
+      await run(client, Scripts.leave, { names, id: a, capacity: 1, mark: false, interop: false })
       assert.strictEqual((await holders(names))[0], b)
     } finally {
       client.disconnect()
@@ -543,11 +549,12 @@ describe("errors", () => {
   ) => {
     const names = newLock()
     const [a, b] = [newId(), newId()]
-    await acquire(names, a)
-    await acquire(names, b)
+    const capacity = key === "holders" || key === "values" ? 3 : 1
+    await acquire(names, a, { capacity, permits: capacity })
+    await acquire(names, b, { capacity })
     await redis.del(names[key])
     await redis.xadd(names[key], "*", "field", "value")
-    return { a, b, names }
+    return { a, b, capacity, names }
   }
 
   it("a key of a wrong type stops a script before its first write", async () => {
@@ -557,14 +564,14 @@ describe("errors", () => {
       return Promise.all(keys.map(async (key) => (await redis.dumpBuffer(key))?.toString("hex")))
     }
     for (const key of ["lock", "counter", "queue", "deadlines", "waiters", "parked", "holders", "values"] as const) {
-      const { b, names } = await inUseWithWrong(key)
+      const { b, capacity, names } = await inUseWithWrong(key)
       const before = await dumpAll(names, names.mark(b))
       const calls = {
-        acquire: () => acquire(names, newId()),
-        try: () => acquire(names, newId(), { mode: "try" }),
+        acquire: () => acquire(names, newId(), { capacity }),
+        try: () => acquire(names, newId(), { capacity, mode: "try" }),
         // With another time to live: where nothing changes it reads no more than what says so.
-        refresh: () => refresh(names, b, { ttl: 20_000 }),
-        leave: () => leave(names, b, { mark: true })
+        refresh: () => refresh(names, b, { capacity, ttl: 20_000 }),
+        leave: () => leave(names, b, { capacity, mark: true })
       }
       for (const [name, call] of Object.entries(calls)) {
         const error = await call().then(() => "no error", (cause: Error) => cause.message)
@@ -640,11 +647,11 @@ describe("capacity above one", () => {
     await acquire(names, large, of(3))
     assert.strictEqual(queuedOf(await acquire(names, c, of(1))).place, 1)
     await acquire(names, d, of(2))
-    await leave(names, a)
+    await leave(names, a, { capacity: 3 })
     assert.deepStrictEqual(await holders(names), [b])
-    await leave(names, b)
+    await leave(names, b, { capacity: 3 })
     assert.deepStrictEqual(await holders(names), [large])
-    await leave(names, large)
+    await leave(names, large, { capacity: 3 })
     assert.sameMembers(await holders(names), [c, d])
   })
 
@@ -665,9 +672,28 @@ describe("capacity above one", () => {
     await acquire(names, id, { capacity: 3 })
     assert.deepStrictEqual(await acquire(names, newId()), { _tag: "Mismatch" })
     assert.deepStrictEqual(await acquire(names, newId(), { capacity: 2 }), { _tag: "Mismatch" })
-    await leave(names, id)
+    await leave(names, id, { capacity: 3 })
     await acquire(names, newId())
     assert.deepStrictEqual(await acquire(names, newId(), { capacity: 3 }), { _tag: "Mismatch" })
+  })
+})
+
+describe("a mutex", () => {
+  it("is found to be one by those who want permits, and finds them, without naming their keys once it waits or holds", async () => {
+    const names = newLock()
+    const [id, other] = [newId(), newId()]
+    const claims = [{ id, ttl: 1, guard: 1 }]
+    const keys = [
+      Scripts.leave.encode({ names, id, capacity: 1, mark: true, interop: false }).keys,
+      Scripts.refresh.encode({ inbox: "", locks: [{ names, capacity: 1, claims }] }).keys
+    ].flat()
+    assert.notInclude(keys, names.holders)
+    assert.notInclude(keys, names.values)
+    await acquire(names, id, { capacity: 2, ttl: 200, guard: 0 })
+    assert.strictEqual((await acquire(names, other))._tag, "Mismatch")
+    await sleep(220)
+    assert.strictEqual((await acquire(names, other))._tag, "Granted")
+    assert.strictEqual((await acquire(names, id, { capacity: 2 }))._tag, "Mismatch")
   })
 })
 
@@ -754,10 +780,10 @@ describe("who was passed over", () => {
     await acquire(names, holder, { capacity: 3, permits: 3 })
     await acquire(names, b, { inbox: away, capacity: 3 })
     await inbox.stop()
-    await leave(names, holder)
+    await leave(names, holder, { capacity: 3 })
     assert.strictEqual(await redis.zcard(names.parked), 1)
     assert.strictEqual((await acquire(names, newId()))._tag, "Mismatch")
-    assert.strictEqual((await refresh(names, b, { inbox: away }))._tag, "Granted")
+    assert.strictEqual((await refresh(names, b, { inbox: away, capacity: 3 }))._tag, "Granted")
   })
 
   it("is many, and who waits behind them is found by asking on", async () => {
@@ -824,6 +850,8 @@ describe("many waiters", () => {
 })
 
 describe("cost", () => {
+  const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((all, number) => all + number, 0)
+
   const callsOf = async (section: () => Promise<unknown>): Promise<Record<string, number>> => {
     await redis.config("RESETSTAT")
     await section()
@@ -834,6 +862,21 @@ describe("cost", () => {
         .map(([, name, calls]) => [name as string, Number(calls)])
     )
   }
+
+  it("an acquire that queues behind a holder makes twenty-one", async () => {
+    const names = newLock()
+    await acquire(names, newId())
+    await acquire(names, newId())
+    assert.strictEqual(sum(Object.values(await callsOf(() => acquire(names, newId())))), 21)
+  })
+
+  it("a refresh of one that is where it was makes eight, and two for the call", async () => {
+    const names = newLock()
+    const id = newId()
+    await acquire(names, newId())
+    await acquire(names, id)
+    assert.strictEqual(sum(Object.values(await callsOf(() => refresh(names, id)))), 10)
+  })
 
   it("a free acquire makes four calls inside the script, its release three", async () => {
     const names = newLock()
@@ -856,8 +899,6 @@ describe("cost", () => {
   }
 
   const median = (times: ReadonlyArray<number>): number => times.toSorted((a, b) => a - b)[times.length >> 1] as number
-
-  const sum = (times: ReadonlyArray<number>): number => times.reduce((all, time) => all + time, 0)
 
   /** A lock that many wait for in a process which does not listen any more, and its holder. */
   const withDead = async (number: number) => {

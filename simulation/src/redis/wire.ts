@@ -64,11 +64,13 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
       }
     case "refresh": {
       const locks: Array<{ lock: string; args: Model.RefreshArgs }> = []
-      for (let key = 0, at = 1; key < keys.length; key += 8) {
+      for (let key = 0, at = 1; key < keys.length;) {
         const claims: Array<Model.RefreshArgs["claims"][number]> = []
-        const end = at + 1 + 3 * number(at)
-        for (at++; at < end; at += 3) claims.push({ id: text(at), ttl: number(at + 1), guard: number(at + 2) })
+        const end = at + 2 + 3 * number(at + 1)
+        const stride = text(at) === "1" ? 6 : 8
+        for (at += 2; at < end; at += 3) claims.push({ id: text(at), ttl: number(at + 1), guard: number(at + 2) })
         locks.push({ lock: keys[key]!, args: { inbox: text(0), claims } })
+        key += stride
       }
       return { name, locks }
     }

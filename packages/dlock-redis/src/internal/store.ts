@@ -84,7 +84,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   })
 
   const answer = (entry: Entry, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
-    if ("more" in reply && reply.more) waiting.moveOn(entry.names)
+    if ("more" in reply && reply.more) waiting.moveOn(entry.names, entry.claim.capacity)
     switch (reply._tag) {
       case "Granted":
         return entry.grant(reply.token, sentAt)
@@ -152,7 +152,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     waiting.remove(entry)
     const sent = Effect.suspend((): Effect.Effect<{ readonly value: Scripts.LeaveReply }, CallFailure> => {
       if (entry.isUnheardOf) return unheardOf
-      return port.run(Scripts.leave, { names, id: claim.id, mark: entry.isInDoubt, interop }, undefined, limit)
+      const { capacity, id } = claim
+      return port.run(Scripts.leave, { names, id, capacity, mark: entry.isInDoubt, interop }, undefined, limit)
     })
     return Effect.matchEffect(entry.isSettled ? sent : Effect.andThen(entry.settled, sent), {
       onFailure: (failure) => {
@@ -161,7 +162,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       },
       onSuccess: ({ value }) => {
         claims.end(entry, now())
-        if (value.more) waiting.moveOn(names)
+        if (value.more) waiting.moveOn(names, claim.capacity)
         return Effect.succeed(value)
       }
     })
@@ -179,10 +180,9 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     )
   }
 
-  /** A late ghost, or somebody else's joke: either way nobody here will ever release it. */
-  const leaveGhost = (id: string, names: Names): void => {
-    fork(Effect.ignore(port.run(Scripts.leave, { names, id, mark: true, interop })))
-  }
+  /** The same where nothing is known of it but its id. */
+  const leaveUnknown = (id: string, names: Names) =>
+    port.run(Scripts.leave, { names, id, capacity: undefined, mark: true, interop })
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
@@ -190,7 +190,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       const left = entry === undefined
         // It is not known any more, and may have been asked for; better a mark too many.
         ? Effect.map(
-          port.run(Scripts.leave, { names: claims.namesOf(claim), id: claim.id, mark: true, interop }),
+          leaveUnknown(claim.id, claims.namesOf(claim)),
           ({ value }) => value
         )
         : leave(entry, callLimit(claim))
@@ -271,7 +271,11 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     if (push === undefined || lock === undefined) return
     if (push._tag === "Wake") return waiting.hurry(lock)
     const entry = claims.find(push.id)
-    if (entry === undefined) return claims.hasLeft(push.id) ? undefined : leaveGhost(push.id, lock)
+    if (entry === undefined) {
+      // A late ghost, or somebody else's joke: either way nobody here will ever release it.
+      if (!claims.hasLeft(push.id)) fork(Effect.ignore(leaveUnknown(push.id, lock)))
+      return
+    }
     if (entry.state !== "asking" && entry.state !== "queued") return
     const sentAt = entry.isKnownElsewhere ? undefined : entry.baseOf(push.token, clock.monotonicTimeNanosUnsafe())
     if (sentAt !== undefined) grant(entry, push.token, sentAt)

@@ -36,7 +36,7 @@ export interface Waiting {
   /** Has every claim tell at once that it is still there. */
   readonly hurryAll: () => void
   /** Has the server pass over those who do not listen, where one call did not get through with it. */
-  readonly moveOn: (names: Names) => void
+  readonly moveOn: (names: Names, capacity: number | undefined) => void
   /** What stands before a claim, or stood when it ceased to wait. */
   readonly aheadOf: (entry: Entry) => Ahead
 }
@@ -109,6 +109,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     let limit = Infinity
     const locks = parts.map(({ entries, group }) => ({
       names: group.names,
+      capacity: entries[0]!.claim.capacity,
       claims: entries.map(({ claim }) => {
         const ttl = Duration.toMillis(claim.ttl)
         limit = Math.min(limit, ttl / 4)
@@ -143,7 +144,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
           return outcomes.gone(entry)
       }
     })
-    if (reply.more) moveOn(part.group.names)
+    if (reply.more) moveOn(part.group.names, part.entries[0]!.claim.capacity)
   }
 
   /** No answer: again soon, until the places can no longer be alive. */
@@ -166,12 +167,12 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     probe(at)
   }
 
-  const moveOn = (names: Names): void => {
-    const locks = [{ names, claims: [] }]
+  const moveOn = (names: Names, capacity: number | undefined): void => {
+    const locks = [{ names, capacity, claims: [] }]
     fork(Effect.matchEager(port.run(Scripts.refresh, { inbox: port.inbox, locks }), {
       onFailure: () => {},
       onSuccess: ({ value: [reply] }) => {
-        if (reply?._tag === "Refreshed" && reply.more) moveOn(names)
+        if (reply?._tag === "Refreshed" && reply.more) moveOn(names, capacity)
       }
     }))
   }
@@ -189,7 +190,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     hurry: (names) => {
       const group = groups.get(names.lock)
       // Its place is known there and not yet here: then the server is to see who is next.
-      if (group === undefined) return moveOn(names)
+      if (group === undefined) return moveOn(names, undefined)
       group.hurry(agenda.now())
       schedule(group)
     },

@@ -49,6 +49,10 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
   const inboxOf = (id: string): string => inboxes[Number(id.charCodeAt(0) % 2) as 0 | 1]
   const subscribers: Model.Subscribers = (inbox) => subscribed.has(inbox) ? 1 : 0
 
+  /** What a client says of the lock's capacity: a mutex is known to be one, or its capacity is not known. */
+  const known = (): number | undefined =>
+    chance(0.8) && [...model.holders, ...model.queue].every((one) => one.capacity === 1) ? 1 : undefined
+
   const token = (number: number): bigint => tokens[number] ?? assert.fail(`token ${number} is not known`)
 
   /** Tokens of the model count up from 1; those of the server only grow. */
@@ -175,13 +179,14 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     } else if (dice < 46) {
       const inbox = pick(inboxes)
       const claims = [...new Set([someId(), someId(), someId()])].filter((id) => inboxOf(id) === inbox)
+      const said = known()
       await both(
         `refresh ${inbox} ${claims.join()}`,
         () => Model.refresh(model, { inbox, claims: claims.map((id) => ({ id, ttl, guard })) }, subscribers),
         () =>
           Real.run(redis, Scripts.refresh, {
             inbox,
-            locks: [{ names, claims: claims.map((id) => ({ id, ...real })) }]
+            locks: [{ names, capacity: said, claims: claims.map((id) => ({ id, ...real })) }]
           }),
         ([reply], ours) => {
           if (reply?._tag !== "Refreshed") return assert.fail(reply?.message)
@@ -208,10 +213,11 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     } else if (dice < 74) {
       const id = model.holders.length > 0 && chance(0.6) ? pick(model.holders).id : someId()
       const args = { id, mark: chance(0.3), interop: chance(0.15) }
+      const said = known()
       await both(
         `leave ${JSON.stringify(args)}`,
         () => Model.leave(model, args, markTtl, subscribers),
-        () => Real.run(redis, Scripts.leave, { names, ...args }),
+        () => Real.run(redis, Scripts.leave, { names, capacity: said, ...args }),
         (reply, ours) => {
           // A second leave finds nothing to release, so only the first reply of a pair is the same by itself.
           assert.strictEqual(reply._tag, ours._tag)

@@ -13,6 +13,7 @@ import {
   type Progress,
   type Queued,
   type Script,
+  sharedKeys,
   unexpected,
   whole
 } from "./script.ts"
@@ -34,7 +35,8 @@ export type AcquireReply = (Granted | Queued | Busy) & Progress | Mismatch | Can
 /**
  * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
  *
- * Keys: the lock's eight, the mark of the claim. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode.
+ * Keys: the lock's six, the mark of the claim, those of shared holders: at capacity 1 the first, which says whether there
+ * are any. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode.
  *
  * Returns the token alone where it was granted at once; else { "granted", token, more },
  * { "queued", floor, place, length, kind, label, remaining, more }, { "busy", length, kind, label, remaining, more },
@@ -59,7 +61,7 @@ local function capacityOfWaiters()
 end
 
 local function free()
-  local inTheWay = call("EXISTS", KEYS[1], KEYS[3], KEYS[6], KEYS[7], KEYS[9])
+  local inTheWay = call("EXISTS", KEYS[1], KEYS[3], KEYS[6], KEYS[7], KEYS[8])
   if inTheWay == 0 then return true end
   local onlyParked = inTheWay == 1 and call("EXISTS", KEYS[6]) == 1
   return onlyParked and not call("ZSCORE", KEYS[6], ARGV[1]) and (capacityOfWaiters() or "1") == "1"
@@ -76,15 +78,21 @@ if ARGV[7] == "1" and free() then
   return token
 end
 ${state}${changes}
-local mark = KEYS[9]
+local mark = KEYS[7]
 local id, label, inbox, ttl, guard, permits, capacity, mode = unpack(ARGV)
-choose(1)
+choose(1, 8)
 look()
 if redis.call("EXISTS", mark) == 1 then return { "cancelled" } end
 
-local _, one = next(shared)
-local isMutex = holder and not holder.foreign
-local inUse = one and one.capacity or isMutex and "1" or capacityOfWaiters() or holder and "1"
+local function capacityInUse()
+  local _, one = next(shared)
+  if one then return one.capacity end
+  if holder and not holder.foreign then return "1" end
+  local latest = not values and redis.call("ZRANGE", holders, -1, -1, "WITHSCORES")[2]
+  if latest and tonumber(latest) > now then return "several" end
+  return capacityOfWaiters() or holder and "1"
+end
+local inUse = capacityInUse()
 if inUse and inUse ~= capacity then return { "mismatch" } end
 
 sweep()
@@ -95,7 +103,7 @@ local mine = read(id)
 local function busy() return withMore({ "busy", redis.call("ZCARD", queue), situation() }) end
 if mode == "try" and not mine and holder then return busy() end
 if not mine then
-  drop({ id })
+  if resting > 0 then redis.call("ZREM", parked, id) end
   local function tail(key) return tonumber(redis.call("ZRANGE", key, -1, -1, "WITHSCORES")[2] or 0) end
   redis.call("ZADD", queue, math.max(tail(queue) + 1, resting > 0 and tail(parked) + 1 or 0, us), id)
 elseif mine.parkedAt then
@@ -116,7 +124,7 @@ publish(asking)
 return reply
 `,
   encode: ({ capacity, guard, id, inbox, label, mode, names, permits, ttl }) =>
-    new Call(names, [names.mark(id)], [
+    new Call(names, [names.mark(id), ...(capacity === 1 ? [names.holders] : sharedKeys(names))], [
       id,
       label,
       inbox,

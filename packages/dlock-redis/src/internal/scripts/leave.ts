@@ -1,10 +1,22 @@
 import type { Names } from "../names.ts"
 import { changes, clock, day, state, waiter } from "./prelude.ts"
-import { Call, type Holder, holderOf, list, make, type Progress, type Script, unexpected } from "./script.ts"
+import {
+  Call,
+  type Holder,
+  holderOf,
+  list,
+  make,
+  type Progress,
+  type Script,
+  sharedKeys,
+  unexpected
+} from "./script.ts"
 
 export interface LeaveArgs {
   readonly names: Names
   readonly id: string
+  /** Undefined where it is not known. */
+  readonly capacity: number | undefined
   /** Set while a request of this claim may still arrive: it will find the claim cancelled. */
   readonly mark: boolean
   /** Frees the lock for everybody instead of handing it to the next in line. */
@@ -28,7 +40,7 @@ export const markTtl = 16 * 60 * 1_000
  * Ends a claim, held, queued or never arrived, and moves the queue on. It compares the id, not the token: whatever this
  * claim has been granted goes.
  *
- * Keys: the lock's eight, the mark of the claim. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
+ * Keys: the lock's six, the mark of the claim, and above capacity 1 the two of shared holders. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
  *
  * Returns "released" alone, { "released", more }, or { "cancelled" or "notHeld", length, kind, label, remaining, more }
  * with the queue without this claim.
@@ -72,11 +84,11 @@ if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
   end
 end
 ${clock}${state}${changes}
-choose(1)
+choose(1, KEYS[8] and 8)
 look()
 local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
 sweep()
-if mark ~= "0" then redis.call("SET", KEYS[9], "1", "PX", mark) end
+if mark ~= "0" then redis.call("SET", KEYS[7], "1", "PX", mark) end
 
 local held, waited = true, nil
 if holder and holder.id == id then
@@ -102,8 +114,12 @@ end
 publish({})
 return withMore(reply)
 `,
-  encode: ({ id, interop, mark, names }) =>
-    new Call(names, [names.mark(id)], [id, mark ? String(markTtl) : "0", interop ? "1" : "0"]),
+  encode: ({ capacity, id, interop, mark, names }) =>
+    new Call(names, [names.mark(id), ...(capacity === 1 ? [] : sharedKeys(names))], [
+      id,
+      mark ? String(markTtl) : "0",
+      interop ? "1" : "0"
+    ]),
   decode: (raw) => {
     if (raw === "released") return { _tag: "Released", more: false }
     const [tag, ...rest] = list(raw)

@@ -19,7 +19,8 @@ local now = math.floor(us / 1000)
 `
 
 /**
- * `choose` names the keys of a lock, which begin at `at`, and `look` reads it: `holder` of the string key, `shared` holders with the permits in
+ * `choose` names the keys of a lock, which begin at `at`, and those of its shared holders where it may have any; `look`
+ * reads it: `holder` of the string key, `shared` holders with the permits in
  * `used`, and `last`, a number that no token granted so far exceeds and every later one does. Where the counter is lost
  * the clock stands in for it. Our values are `id:token:label`; whatever else stands in the key is another client's.
  *
@@ -64,8 +65,10 @@ local function lookAtShared()
   end
 end
 
-local function choose(at)
-  lock, counter, queue, deadlines, waiters, parked, holders, values = unpack(KEYS, at, at + 7)
+local function choose(at, sharedAt)
+  lock, counter, queue, deadlines, waiters, parked = unpack(KEYS, at, at + 5)
+  holders, values = nil, nil
+  if sharedAt then holders, values = KEYS[sharedAt], KEYS[sharedAt + 1] end
 end
 
 local function look()
@@ -78,7 +81,7 @@ local function look()
   resting = redis.call("ZCARD", parked)
   dead = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, math.max(0, math.min(100, budget)))
   shared, used, expired, more = {}, 0, {}, false
-  lookAtShared()
+  if values then lookAtShared() end
 end
 
 local wants = {}
@@ -233,7 +236,7 @@ local function grant(entry)
 end
 
 local function fits(want)
-  return used + want.permits <= tonumber(want.capacity)
+  return (values or want.capacity == "1") and used + want.permits <= tonumber(want.capacity)
 end
 
 local function nextUp(asking)

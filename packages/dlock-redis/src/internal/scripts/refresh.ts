@@ -11,6 +11,7 @@ import {
   type Progress,
   type Queued,
   type Script,
+  sharedKeys,
   whole
 } from "./script.ts"
 
@@ -19,6 +20,8 @@ export interface RefreshArgs {
   /** Locks that share one slot, or one node without slots. */
   readonly locks: ReadonlyArray<{
     readonly names: Names
+    /** Undefined where it is not known. */
+    readonly capacity: number | undefined
     /** Claims of one process on this lock. With none the call only moves the queue on. */
     readonly claims: ReadonlyArray<{ readonly id: string; readonly ttl: number; readonly guard: number }>
   }>
@@ -42,7 +45,8 @@ export type RefreshReply = ReadonlyArray<Refreshed | Failed>
  * Says that these claims still wait, and asks how they stand. Never creates an entry. Who was passed over is back in its
  * place.
  *
- * Keys: each lock's eight. Arguments: inbox, then of each lock the number of its claims and their id, ttl, guard.
+ * Keys: each lock's six, and above capacity 1 its two of shared holders. Arguments: inbox, then of each lock 1 at
+ * capacity 1, the number of its claims and their id, ttl, guard.
  *
  * Returns for each lock a list with { "granted", token }, { "queued", floor, place, length, kind, label, remaining } or
  * { "gone" } for each claim and then more. A key of a wrong type is the answer of that lock alone, { "failed", message }.
@@ -55,7 +59,7 @@ export const refresh: Script<RefreshArgs, RefreshReply> = make({
   lua: `
 ${clock}${state}${changes}
 local inbox = ARGV[1]
-local listening = (#ARGV > 2 and subscribers(inbox) or 0) > 0
+local listening = (#ARGV > 3 and subscribers(inbox) or 0) > 0
 
 local function stay(first, last)
   local value = redis.call("GET", lock)
@@ -113,8 +117,8 @@ local function ask(first, last)
   return withMore(list)
 end
 
-local function refresh(at, first, last)
-  choose(at)
+local function refresh(at, sharedAt, first, last)
+  choose(at, sharedAt)
   local list = stay(first, last)
   if list then return list end
   look()
@@ -122,17 +126,17 @@ local function refresh(at, first, last)
   return ask(first, last)
 end
 
-local replies, at, first = {}, 1, 3
+local replies, at, first = {}, 1, 4
 while at <= #KEYS do
-  local last = first + 3 * ARGV[first - 1] - 1
-  local isDone, reply = pcall(refresh, at, first, last)
+  local sharedAt, last = ARGV[first - 2] ~= "1" and at + 6, first + 3 * ARGV[first - 1] - 1
+  local isDone, reply = pcall(refresh, at, sharedAt, first, last)
   if not isDone then
     local message = type(reply) == "table" and reply.err or reply
     if not string.find(message, "WRONGTYPE", 1, true) then error(reply) end
     reply = { "failed", message }
   end
   replies[#replies + 1] = reply
-  at, first = at + 8, last + 2
+  at, first = at + (sharedAt and 8 or 6), last + 3
 end
 publish(asking)
 return replies
@@ -140,10 +144,13 @@ return replies
   encode: ({ inbox, locks }) =>
     new Call(
       undefined,
-      locks.flatMap(({ names }) => lockKeys(names)),
+      locks.flatMap(({ capacity, names }) =>
+        capacity === 1 ? lockKeys(names) : [...lockKeys(names), ...sharedKeys(names)]
+      ),
       [
         inbox,
-        ...locks.flatMap(({ claims }) => [
+        ...locks.flatMap(({ capacity, claims }) => [
+          capacity === 1 ? "1" : "0",
           String(claims.length),
           ...claims.flatMap(({ guard, id, ttl }) => [id, whole(ttl), whole(guard)])
         ])

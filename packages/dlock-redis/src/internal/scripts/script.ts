@@ -3,7 +3,7 @@ import type { Names } from "../names.ts"
 
 /** What `EVALSHA sha numberOfKeys` takes after those: the keys, then the arguments. */
 export class Call {
-  /** The lock whose eight keys come first, where the script is about one. */
+  /** The lock whose keys come first, where the script is about one. */
   readonly lock: Names | undefined
   readonly moreKeys: ReadonlyArray<string>
   readonly args: ReadonlyArray<string>
@@ -118,13 +118,15 @@ export const make = <Args, Reply>(script: Omit<Script<Args, Reply>, "sha">): Scr
   sha: createHash("sha1").update(script.lua).digest("hex")
 })
 
+/** The keys that every capacity has. */
 export const lockKeys = (names: Names): ReadonlyArray<string> => [
   names.lock,
   names.counter,
   names.queue,
   names.deadlines,
   names.waiters,
-  names.parked,
-  names.holders,
-  names.values
+  names.parked
 ]
+
+/** The keys that serve capacity above 1 alone. */
+export const sharedKeys = (names: Names): ReadonlyArray<string> => [names.holders, names.values]
