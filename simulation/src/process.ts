@@ -124,6 +124,18 @@ export class Process {
     }
   }
 
+  /** Once it has taken in what has come for it by now. That is no timer: nothing is left where nobody waits for it. */
+  afterReading(callback: () => void): () => void {
+    let wanted = true
+    this.timeline.in(0, () =>
+      this.deliver(() => {
+        if (wanted) callback()
+      }))
+    return () => {
+      wanted = false
+    }
+  }
+
   /** Something has come for it from outside. */
   deliver(message: () => void): void {
     if (this.dead) return

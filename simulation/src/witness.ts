@@ -209,7 +209,7 @@ export class Witness {
     if (!this.plan.has.has("callers") || section.overtime <= 100) return
     const { form, timeout } = section.plan
     const given = section.interrupted ? "was interrupted" : `${form}, timeout ${timeout ?? "none"}`
-    this.broken("S13", `${section.title} (${given}) ${what} ${section.overtime} ms after its time`)
+    this.broken("S13", `${section.title} (${given}) ${what} ${Math.round(section.overtime)} ms after its time`)
   }
 
   /** Is a lock free, or granted to somebody who does not know, while somebody waits for it? */

@@ -194,7 +194,7 @@ describe("S4: nothing is left at the server", () => {
     const { judge, ledger, timeline } = world("marks")
     const server = new RedisServer(timeline, ledger, {})
     const names = namesOf("dlock:k0")!
-    const { args, keys } = Scripts.leave.encode({ names, id: "mine", mark: true, interop: false })
+    const { args, keys } = Scripts.leave.encode({ names, id: "mine", capacity: 1, mark: true, interop: false })
     server.execute("eval", Scripts.leave.lua, keys, args)
     assert.deepStrictEqual(server.needlessMarks(), ["a mark of mine on dlock:k0"])
     ledger.doubts("mine")

@@ -62,7 +62,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           timers: {
             now: () => process.monotonic() / 1_000,
             after: (ms, run) => process.timer(ms, run),
-            afterReading: (run) => process.timer(0, run)
+            afterReading: (run) => process.afterReading(run)
           }
         })
         let left: () => void = () => {}
