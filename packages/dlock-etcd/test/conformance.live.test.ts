@@ -10,7 +10,13 @@ describe("the etcd store", () => {
     Effect.suspend(() => Layer.build(Layer.fresh(EtcdLockStore.layer({ hosts: etcdUrl() })))),
     (context) => Context.get(context, LockStore)
   )
-  const cases = Conformance.cases({ client, advance: Effect.sleep, ttl: "1800 millis", lateness: "2 seconds" })
+  const cases = Conformance.cases({
+    client,
+    advance: Effect.sleep,
+    ttl: "1800 millis",
+    lateness: "2 seconds",
+    rounds: 200
+  })
   for (const { name, run } of cases) it.live(name, () => Effect.scoped(run), 60_000)
   it("is told what to do", () => assert.isAbove(cases.length, 10))
 })

@@ -184,8 +184,10 @@ export const callLimit = (claim: Claim): number => Duration.toMillis(claim.ttl) 
  * The service that a backend implements.
  *
  * All its effects may be repeated: each is idempotent by the claim's id. Every call ends within a limit of the store's,
- * below a third of the claim's `ttl`. A caller's interruption reaches none of them but `Queued.granted`; the core's own time
- * limits do interrupt a call, which is then one whose outcome is unknown.
+ * below a third of the claim's `ttl`.
+ *
+ * The caller's time is the caller's: a `request` and `Queued.granted` may be interrupted at any moment, by the caller or by
+ * a limit of the core's, and must not keep whoever interrupts them. The core then withdraws the claim, at once.
  *
  * @category services
  * @since 0.1.0
@@ -194,6 +196,8 @@ export class LockStore extends Context.Service<LockStore, {
   /**
    * Asks for a claim. With `queue` it takes a place where there is no room; with `try` it is `Busy` then. A repeat for
    * a claim that is held is `Granted` again, extended and with the same token.
+   *
+   * It may wait in the store for its turn without failing; a `try` is answered or fails within a second of its sending.
    */
   readonly request: (claim: Claim, mode: "queue" | "try") => Effect.Effect<Answer, LockBackendError>
   /** Extends claims to a full `ttl`, never re-creating one. One answer for each, in order. */
@@ -201,6 +205,10 @@ export class LockStore extends Context.Service<LockStore, {
   /**
    * Ends a claim, whatever became of it: held, queued, or a request whose answer never came and which the backend may
    * yet execute. Afterwards it is not held and never will be.
+   *
+   * Where a request of the claim is still under way, the order of the two is the store's to keep: behind that request's
+   * answer, or at once, with a mark that the request meets, where the answer is lost. What never left the process needs
+   * nothing, and is answered at once.
    */
   readonly withdraw: (claim: Claim) => Effect.Effect<Withdrawn, LockBackendError>
   /**

@@ -6,7 +6,7 @@ import { TestClock } from "effect/testing"
 import { fork, shiftedClock } from "./support.ts"
 
 const cases = (client: Conformance.Options["client"]) =>
-  Conformance.cases({ client, advance: TestClock.adjust, ttl: "900 millis" })
+  Conformance.cases({ client, advance: TestClock.adjust, ttl: "900 millis", rounds: 10_000 })
 
 describe("the memory store", () => {
   // Each case has a memory of its own, which all its clients share.

@@ -16,7 +16,7 @@ import {
 import * as Holder from "./holder.ts"
 import type { Restore } from "./holding.ts"
 import type { Limits } from "./limits.ts"
-import type { Withdraw } from "./release.ts"
+import type { Withdrawals } from "./release.ts"
 import * as Request from "./request.ts"
 import { fromNanos, type Time } from "./time.ts"
 
@@ -32,42 +32,62 @@ export interface Means {
   readonly store: LockStore["Service"]
   readonly time: Time
   readonly limits: Limits
-  readonly withdraw: Withdraw
+  readonly withdrawals: Withdrawals
 }
 
-/** One acquire: what is asked for, and how what may be interrupted is. */
+/** One acquire: what is asked for, until when, and how what may be interrupted is. */
 interface Asking extends Means {
   readonly key: string
   readonly mode: "queue" | "try"
-  readonly timeout: number
   readonly startedAt: number
+  /** When the caller's time is over. */
+  readonly until: number
   readonly restore: Restore
 }
 
 type Failure = LockTimeout | LockBackendError | InvalidLockRequest
 
 /**
- * Asks until granted. For an uninterruptible region, whose `restore` it takes: what has been sent runs to its answer,
- * so that nobody holds a lock they never heard of, and only the waits in between are given back. However it ends
- * without a grant, the claim has been withdrawn before.
+ * Asks until granted. For an uninterruptible region, whose `restore` it takes: the caller may leave at any moment,
+ * whether or not the backend answers, and what is handed over is in the caller's hands. However it ends without a grant,
+ * the claim is withdrawn, so that nobody holds a lock they never heard of: behind the caller's back, where that takes
+ * more than a moment.
  *
  * Without a value it is the answer to a `try` that found the key held.
  */
 export const acquire = (
-  { limits, store, time, withdraw }: Means,
+  { limits, store, time, withdrawals }: Means,
   key: string,
   { claim, timeout }: Request.Request,
   mode: "queue" | "try",
   restore: Restore
 ): Effect.Effect<Acquired | undefined, Failure> =>
   Effect.suspend(() => {
-    const asking = { store, time, limits, withdraw, key, mode, timeout, startedAt: time.now(), restore }
-    const wallAhead = time.wallAhead(asking.startedAt)
-    return ask(asking, claim, asking.startedAt, (answer) =>
+    const startedAt = time.now()
+    const asking = { store, time, limits, withdrawals, key, mode, startedAt, until: startedAt + timeout, restore }
+    const wallAhead = time.wallAhead(startedAt)
+    const asked = ask(asking, claim, (answer) =>
       answer._tag === "Granted" && isTimely(time, answer, wallAhead)
         ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
         : untilGranted(asking, claim, answer, wallAhead))
+    const before = withdrawals.before(claim.key)
+    return before === undefined ? asked : Effect.andThen(behind(asking, claim, before), asked)
   })
+
+/** What this locker withdraws of the same key goes first: it would find nothing but its own leavings there. */
+const behind = (
+  { key, limits, mode, restore, time, until }: Asking,
+  claim: Claim,
+  before: Effect.Effect<void>
+): Effect.Effect<void, LockBackendError> => {
+  const most = mode === "try" ? patienceOfTry : patienceWith(claim)
+  return limits.within<void, LockBackendError>(
+    before,
+    Math.min(most, until - time.now()),
+    Effect.suspend(() => Effect.fail(about(key)(silent))),
+    restore
+  )
+}
 
 /** Heard of in time to believe in, and with no jump of the wall clock meanwhile. */
 const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallAhead: number): boolean => {
@@ -84,9 +104,10 @@ const untilGranted = Effect.fnUntraced(function*(
   wallAhead: number
 ): Effect.fn.Return<Acquired | undefined, Failure> {
   const { key, restore, time } = asking
+  let askedAt = asking.startedAt
   let until = Infinity
   while (true) {
-    if (answer._tag === "Queued") answer = yield* wait(asking, claim, answer)
+    if (answer._tag === "Queued") answer = yield* wait(asking, claim, answer, askedAt)
     switch (answer._tag) {
       case "Granted":
         if (isTimely(time, answer, wallAhead)) return { claim, granted: answer, wallAhead }
@@ -109,8 +130,10 @@ const untilGranted = Effect.fnUntraced(function*(
           problem: `${claim.capacity} is not the one with which the key is in use`
         })
     }
-    wallAhead = time.wallAhead()
-    answer = yield* ask(asking, claim, time.now(), Effect.succeed)
+    askedAt = time.now()
+    if (askedAt >= asking.until) return yield* about(key)(placeless)
+    wallAhead = time.wallAhead(askedAt)
+    answer = yield* ask(asking, claim, Effect.succeed)
   }
 })
 
@@ -121,25 +144,35 @@ const untilGranted = Effect.fnUntraced(function*(
 const ask = <A, E>(
   asking: Asking,
   claim: Claim,
-  now: number,
   then: (answer: Answer) => Effect.Effect<A, E>
-): Effect.Effect<A, E | LockBackendError> => {
-  const limit = patienceWith(claim)
-  const { limits, mode, store } = asking
-  return Effect.matchCauseEffect(limits.net(store.request(claim, mode), limit, Effect.fail(silent)), {
+): Effect.Effect<A, E | LockBackendError> =>
+  Effect.matchCauseEffect(send(asking, claim), {
     onSuccess: then,
-    onFailure: (cause) => Effect.flatMap(askAgain(asking, claim, cause, now + limit), then)
+    onFailure: (cause) => Effect.flatMap(askAgain(asking, claim, cause), then)
   })
+
+/** A call is the store's to limit, if it does. The caller's time is ours. */
+const send = (
+  { limits, mode, restore, store, time, until }: Asking,
+  claim: Claim
+): Effect.Effect<Answer, LockBackendError> => {
+  const call = store.request(claim, mode)
+  const limit = mode === "try" ? Math.min(callLimit(claim), patienceOfTry) : patienceWith(claim)
+  if (until === Infinity) return limits.net(call, limit, Effect.fail(silent), restore)
+  const left = Math.max(until - time.now(), leeway)
+  return limits.within(call, limits.bounded ? left : Math.min(left, limit), Effect.fail(silent), restore)
 }
 
 const askAgain = Effect.fnUntraced(function*(
   asking: Asking,
   claim: Claim,
-  cause: Cause.Cause<LockBackendError>,
-  until: number
+  cause: Cause.Cause<LockBackendError>
 ): Effect.fn.Return<Answer, LockBackendError> {
-  const { key, limits, mode, restore, store, time, withdraw } = asking
+  const { key, limits, mode, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
+  // From the first failure: before that the call may have waited for its turn. A try asks whether there is an answer now.
+  const patience = mode === "try" ? startedAt + patienceOfTry : time.now() + patienceWith(claim)
+  const until = Math.min(asking.until, patience)
   let told: LockBackendError | undefined
   while (true) {
     const failed = Cause.findErrorOption(cause)
@@ -149,19 +182,30 @@ const askAgain = Effect.fnUntraced(function*(
     const ended = told === undefined || Option.isNone(failed) ? Exit.failCause(cause) : Exit.fail(told)
     const paused = again ? yield* Effect.exit(restore(time.sleep(pause))) : ended
     if (Exit.isFailure(paused)) {
-      yield* withdraw(key, claim)
+      yield* giveUp(asking, claim)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
     const answer = yield* Effect.exit(
-      limits.within(store.request(claim, mode), Math.max(0, until - time.now()), Effect.fail(silent))
+      limits.within(store.request(claim, mode), Math.max(0, until - time.now()), Effect.fail(silent), restore)
     )
     if (Exit.isSuccess(answer)) return answer.value
     cause = answer.cause
   }
 })
 
+/** Whether the backend has answered within what is left of the leeway. */
+const giveUp = ({ time, until, withdrawals }: Asking, claim: Claim): Effect.Effect<boolean> =>
+  withdrawals.giveUp(claim, Math.min(leeway, until + mostLate - time.now()))
+
 /** For how long a backend that does not answer, or does not keep what it granted, is asked. */
 const patienceWith = (claim: Claim): number => Math.min(callLimit(claim), 3_000)
+
+/** For how long a `try` is asked where there is no answer; it ends within a second. */
+const patienceOfTry = 900
+
+/** Milliseconds after which a backend that is well has answered: by so much a caller's time may be passed for its word. */
+const leeway = 50
+const mostLate = 95
 
 const pauseOf = (claim: Claim): number => Math.min(Duration.toMillis(claim.ttl) / 30, 100)
 
@@ -171,28 +215,40 @@ const silent = new LockBackendError({
   cause: new Error("no answer in time")
 })
 
+const fellSilent = new LockBackendError({ operation: "wait", retryable: true, cause: silent.cause })
+
+const placeless = new LockBackendError({
+  operation: "wait",
+  retryable: true,
+  cause: new Error("the place in the queue was lost")
+})
+
 /** Stores speak of claims; the user asked for a key. */
 const about = (key: string) => (error: LockBackendError): LockBackendError =>
   new LockBackendError({ operation: error.operation, key, retryable: error.retryable, cause: error.cause })
 
 /** Waits for a queued claim until it is granted, gone, or out of time; everything else withdraws it. */
 const wait = Effect.fnUntraced(function*(
-  { key, restore, startedAt, time, timeout, withdraw }: Asking,
+  asking: Asking,
   claim: Claim,
-  queued: Queued
+  queued: Queued,
+  askedAt: number
 ): Effect.fn.Return<Granted | Gone, LockTimeout | LockBackendError> {
-  const left = () => startedAt + timeout - time.now()
-  // A timer may be early by a part of a millisecond.
-  const limited: typeof inTime = Effect.suspend(() =>
-    Effect.flatMap(inTime, (grant) => Option.isNone(grant) && left() > 0 ? limited : Effect.succeed(grant))
+  const { key, limits, restore, startedAt, time, until } = asking
+  const heardAt = time.now()
+  const granted = Effect.asSome(queued.granted)
+  const waited = yield* Effect.exit(
+    until === Infinity
+      ? restore(granted)
+      : limits.within(granted, Math.max(0, until - heardAt), Effect.succeedNone, restore)
   )
-  const inTime = Effect.suspend(() => Effect.timeoutOption(queued.granted, Math.max(0, Math.ceil(left()))))
-  const waited = yield* Effect.exit(restore(timeout === Infinity ? Effect.asSome(queued.granted) : limited))
-  if (Exit.isSuccess(waited) && Option.isSome(waited.value)) {
-    return waited.value.value
-  }
-  yield* withdraw(key, claim)
+  if (Exit.isSuccess(waited) && Option.isSome(waited.value)) return waited.value.value
+  const answered = yield* giveUp(asking, claim)
   if (Exit.isFailure(waited)) return yield* Effect.failCause(Cause.map(waited.cause, about(key)))
+  // One that answers in a moment and now does not has gone meanwhile. Of a far one nothing is known so soon.
+  if (!answered && heardAt - askedAt < leeway / 2 && time.now() - heardAt > answersWithin) {
+    return yield* about(key)(fellSilent)
+  }
   const ahead = queued.ahead()
   const holder = ahead.holder === undefined ? undefined : Holder.decode(ahead.holder)
   return yield* new LockTimeout({
@@ -203,3 +259,6 @@ const wait = Effect.fnUntraced(function*(
     ...(holder?.metadata && { metadata: holder.metadata })
   })
 })
+
+/** Milliseconds: a backend that was heard of within them is not taken for one that has gone. */
+const answersWithin = 2_000

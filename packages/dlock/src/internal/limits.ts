@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { Agenda, type Item } from "./agenda.ts"
+import type { Restore } from "./holding.ts"
 import type { Time } from "./time.ts"
 
 class Limit implements Item {
@@ -19,7 +20,7 @@ class Limit implements Item {
 export class Limits {
   private readonly agenda: Agenda<Limit>
   private readonly time: Time
-  private readonly bounded: boolean
+  readonly bounded: boolean
 
   constructor(
     time: Time,
@@ -37,23 +38,42 @@ export class Limits {
     })
   }
 
-  /** The effect, or the other one where it takes longer; it is interrupted then, and not waited for. */
+  /**
+   * The effect, or the other one where it takes longer; it is interrupted then, and not waited for. Where its caller is
+   * in an uninterruptible region, the effect still is not; the caller leaves it alone, unless there is a `restore`.
+   */
   readonly within = <A, E>(
     effect: Effect.Effect<A, E>,
     millis: number,
-    otherwise: Effect.Effect<A, E>
+    otherwise: Effect.Effect<A, E>,
+    restore?: Restore
   ): Effect.Effect<A, E> =>
     Effect.flatMap(
       Effect.forkDetach(effect, { startImmediately: true }),
-      (fiber) => fiber.pollUnsafe() ?? this.end(fiber, millis, otherwise)
+      (fiber) => {
+        const exit = fiber.pollUnsafe()
+        if (exit !== undefined) return exit
+        if (millis <= 0) {
+          fiber.interruptUnsafe()
+          return otherwise
+        }
+        const ended = this.end(fiber, millis, otherwise)
+        return restore === undefined
+          ? ended
+          : Effect.onInterrupt(restore(ended), () => Effect.sync(() => fiber.interruptUnsafe()))
+      }
     )
 
   /** The same for a call that has its own limit where the store is `bounded`: there it is the net that costs. */
   readonly net = <A, E>(
     call: Effect.Effect<A, E>,
     millis: number,
-    otherwise: Effect.Effect<A, E>
-  ): Effect.Effect<A, E> => this.bounded ? call : this.within(call, millis, otherwise)
+    otherwise: Effect.Effect<A, E>,
+    restore?: Restore
+  ): Effect.Effect<A, E> => {
+    if (!this.bounded) return this.within(call, millis, otherwise, restore)
+    return restore === undefined ? call : restore(call)
+  }
 
   private end<A, E>(
     fiber: Fiber.Fiber<A, E>,

@@ -21,7 +21,7 @@ import { Limits } from "./limits.ts"
 import { broken, logged } from "./log.ts"
 import { LossLog } from "./lossLog.ts"
 import * as Nesting from "./nesting.ts"
-import { giveBack, withdrawals } from "./release.ts"
+import { giveBack, Withdrawals } from "./release.ts"
 import { Renewals } from "./renewals.ts"
 import * as Request from "./request.ts"
 import type { Settings } from "./settings.ts"
@@ -41,8 +41,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   // Last of all: what the fibers below have under way is limited until they end.
   yield* Effect.addFinalizer(() => Effect.sync(() => limits.close()))
   const fork = yield* FiberSet.makeRuntime<never>()
-  const withdraw = withdrawals({ store, time, limits, fork })
-  const means = { store, time, limits, withdraw }
+  const context = yield* Effect.context<never>()
+  const withdrawals = new Withdrawals({ store, time, limits, fork: Effect.runForkWith(context) })
+  const means = { store, time, limits, withdrawals }
   const renewals = new Renewals(time, store, fork)
   const losses = new LossLog(time, fork)
   yield* Effect.addFinalizer(() => losses.rest)
@@ -65,7 +66,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     giveBack: (holding) => {
       renewals.remove(holding)
       Nesting.leave(holding)
-      const given = giveBack(withdraw, holding)
+      const given = giveBack(withdrawals, holding)
       // Not waited for: where the backend was silent just now, it may still be.
       return holding.owed ? Effect.andThen(given, Effect.sync(() => void fork(payBack(holding)))) : given
     }
@@ -76,7 +77,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     Effect.suspend(() => {
       if (!holding.owed) return Effect.void
       holding.owed = false
-      return withdraw(holding.key, holding.claim)
+      return withdrawals.release(holding.key, holding.claim)
     })
 
   /** A lost lease is over for its scope too, which may be a long one. */
@@ -121,7 +122,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         if (acquired === undefined) return Effect.undefined
         const { claim, granted, wallAhead } = acquired
         // With the locker its timers have gone: nobody would notice that this lease has ended.
-        if (closed) return Effect.andThen(withdraw(key, claim), Effect.fail(gone(key)))
+        if (closed) return Effect.andThen(withdrawals.release(key, claim), Effect.fail(gone(key)))
         const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
         renewals.add(holding)
         return Effect.succeed(holding)
@@ -180,8 +181,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     closed = true
     return Effect.forEach(Array.from(renewals.all()), (holding) => {
       holding.lose("Revoked", time.now())
-      return withdraw(holding.key, holding.claim)
-    }, { concurrency: "unbounded", discard: true })
+      return withdrawals.release(holding.key, holding.claim)
+    }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))
   })
 
   return {

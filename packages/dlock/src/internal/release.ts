@@ -2,10 +2,10 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import { LockBackendError } from "../LockError.ts"
-import { callLimit, type Claim, type LockStore, type Withdrawn } from "../LockStore.ts"
+import { callLimit, type Claim, type LockStore } from "../LockStore.ts"
 import type { Holding } from "./holding.ts"
 import type { Limits } from "./limits.ts"
 import { logged } from "./log.ts"
@@ -15,92 +15,179 @@ import type { Time } from "./time.ts"
  * Gives a held lease back. The belief ends first, then the renewal, then the claim: a renewal that is under way is
  * waited for, so that none is ever answered after the release was sent. A lease that was lost is not released again.
  */
-export const giveBack = (withdraw: Withdraw, holding: Holding): Effect.Effect<void> => {
+export const giveBack = (withdrawals: Withdrawals, holding: Holding): Effect.Effect<void> => {
   if (!holding.letGo(holding.keeper.time.now())) return holding.stopRenewal
   const { stopRenewal, underWay } = holding
-  const stopped = underWay === undefined
-    ? stopRenewal
-    : Effect.andThen(Effect.timeoutOption(underWay.await, Math.min(holding.callLimit, patience)), stopRenewal)
-  return Effect.flatMap(stopped, () => withdraw(holding.key, holding.claim))
+  if (underWay === undefined) return Effect.flatMap(stopRenewal, () => withdrawals.release(holding.key, holding.claim))
+  const answered = Effect.timeoutOption(underWay.await, Math.min(holding.callLimit, patience))
+  return Effect.flatMap(stopRenewal, () => withdrawals.release(holding.key, holding.claim, answered))
 }
 
-/** Ends a claim, whatever became of it, and never fails. */
-export type Withdraw = (key: string, claim: Claim) => Effect.Effect<void>
-
-/** What a release works with, the same for all of them. */
+/** What withdrawals work with, the same for all of them. */
 interface Means {
   readonly store: LockStore["Service"]
   readonly time: Time
   readonly limits: Limits
-  readonly fork: (effect: Effect.Effect<void>) => void
+  /** Outlives the locker: a claim that is given up when it has gone is withdrawn too. */
+  readonly fork: (withdrawal: Withdrawal) => Fiber.Fiber<Failed | undefined>
 }
 
+/** Why a withdrawal was not answered; nothing where it was. */
+type Failed = Cause.Cause<LockBackendError>
+type Withdrawal = Effect.Effect<Failed | undefined>
+
 /**
- * A withdrawal is waited for within a limit. Where the backend does not answer in that time it goes on behind the
- * caller's back: an outage is over long before a long time to live would end the claim.
+ * Ends claims, whatever became of them, and never fails. Nobody waits for that longer than they must: where the backend
+ * does not answer it goes on behind the caller's back, and the next request of the same key waits for it.
  */
-export const withdrawals = (means: Means): Withdraw => (key, claim) => {
-  const limit = limitOf(claim)
-  const until = means.time.now() + limit
-  return Effect.matchCauseEffect(means.limits.net(means.store.withdraw(claim), limit, Effect.fail(silent)), {
-    onSuccess: () => Effect.void,
-    onFailure: (cause) => again(means, key, claim, cause, until)
+export class Withdrawals {
+  private readonly means: Means
+  private readonly behind = new Map<string, Set<Fiber.Fiber<unknown>>>()
+  /** A release was waited for in vain, and is still not answered. */
+  private silent = false
+  private closed = false
+
+  constructor(means: Means) {
+    this.means = means
+  }
+
+  /**
+   * Gives a lease's claim back, once `first` has ended, and waits for that within a limit: an outage is over long before
+   * a long time to live would end the claim. A locker has one such patience for all its releases: while the backend is
+   * known to be silent, none is waited for.
+   */
+  release(key: string, claim: Claim, first?: Effect.Effect<unknown>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const until = this.means.time.now() + limitOf(claim)
+      if (first !== undefined) return this.releaseBehind(key, claim, Effect.andThen(first, this.withdraw(claim)), until)
+      if (this.silent) return this.releaseBehind(key, claim, this.withdraw(claim), until)
+      // Most releases are answered at once, and need no fiber of their own.
+      return Effect.matchCauseEffect(this.send(claim), {
+        onSuccess: () => Effect.void,
+        onFailure: (cause) => this.releaseBehind(key, claim, this.again(claim, until, cause), until)
+      })
+    })
+  }
+
+  private releaseBehind(key: string, claim: Claim, withdrawal: Withdrawal, until: number): Effect.Effect<void> {
+    const fiber = this.start(claim, withdrawal)
+    const patience = this.silent ? 0 : until - this.means.time.now()
+    return Effect.flatMap(this.end(fiber, patience), (exit) => {
+      const failed = exit === undefined ? new Error("the backend did not answer in time") : failedOf(exit)
+      if (failed === undefined) return Effect.void
+      if (Cause.isCause(failed)) return told(key, "the time to live will end the claim", failed)
+      this.silent = true
+      return told(key, "it is tried again until the time to live ends the claim", failed)
+    })
+  }
+
+  /**
+   * Ends a claim that is not granted to anybody, in the background. Waits for that for some milliseconds, in which a
+   * backend that is well has done it. Whether it has answered.
+   */
+  giveUp(claim: Claim, millis: number): Effect.Effect<boolean> {
+    return Effect.suspend(() =>
+      Effect.map(
+        this.end(this.start(claim, this.withdraw(claim)), millis),
+        (exit) => exit !== undefined && failedOf(exit) === undefined
+      )
+    )
+  }
+
+  /** Waits for our own withdrawals of a key that are not over; `undefined` if there are none. */
+  before(key: string): Effect.Effect<void> | undefined {
+    const fibers = this.behind.size === 0 ? undefined : this.behind.get(key)
+    return fibers && Effect.flatMap(Fiber.awaitAll(fibers), () => this.before(key) ?? Effect.void)
+  }
+
+  /** Waits for what goes on behind as long as for a release, and ends what is not over then. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.closed = true
+    const fibers = Array.from(this.behind.values()).flatMap((fibers) => Array.from(fibers))
+    return Effect.andThen(
+      this.means.limits.within(Effect.asVoid(Fiber.awaitAll(fibers)), this.silent ? 0 : patience, Effect.void),
+      Effect.sync(() => {
+        for (const fiber of fibers) fiber.interruptUnsafe()
+      })
+    )
+  })
+
+  private start(claim: Claim, withdrawal: Withdrawal): Fiber.Fiber<Failed | undefined> {
+    const fiber = this.means.fork(withdrawal)
+    if (fiber.pollUnsafe() !== undefined) return fiber
+    const fibers = this.behind.get(claim.key) ?? new Set()
+    this.behind.set(claim.key, fibers.add(fiber))
+    fiber.addObserver(() => {
+      fibers.delete(fiber)
+      if (fibers.size === 0) this.behind.delete(claim.key)
+      if (this.behind.size === 0) this.silent = false
+    })
+    return fiber
+  }
+
+  /** How it ended within so long; nothing if it has not. */
+  private end<A>(fiber: Fiber.Fiber<A>, millis: number): Effect.Effect<Exit.Exit<A> | undefined> {
+    const exit = fiber.pollUnsafe()
+    return exit === undefined
+      ? this.means.limits.within<Exit.Exit<A> | undefined, never>(Fiber.await(fiber), millis, Effect.undefined)
+      : Effect.succeed(exit)
+  }
+
+  private send(claim: Claim): Effect.Effect<void, LockBackendError> {
+    const { limits, store } = this.means
+    return Effect.map(limits.net(store.withdraw(claim), limitOf(claim), Effect.fail(silent)), () => {
+      this.silent = false
+    })
+  }
+
+  private withdraw(claim: Claim): Withdrawal {
+    return Effect.suspend(() => {
+      const hasty = this.means.time.now() + limitOf(claim)
+      return Effect.matchCauseEffect(this.send(claim), {
+        onSuccess: () => Effect.undefined,
+        onFailure: (cause) => this.again(claim, hasty, cause)
+      })
+    })
+  }
+
+  /** Until it is answered, or the backend has ended the claim by itself: at first often, since most failures pass. */
+  private readonly again = Effect.fnUntraced({ self: this }, function*(
+    this: Withdrawals,
+    claim: Claim,
+    hasty: number,
+    failed: Failed
+  ): Effect.fn.Return<Failed | undefined> {
+    const { limits, store, time } = this.means
+    const limit = limitOf(claim)
+    const ttl = Duration.toMillis(claim.ttl)
+    const until = time.now() + ttl + Duration.toMillis(claim.guardGap)
+    let cause = failed
+    while (isRetryable(cause)) {
+      const pause = time.now() < hasty ? limit / 20 : Math.min(ttl / 10, 500)
+      if (this.closed || time.now() + pause >= until) break
+      yield* time.sleep(pause)
+      const answer = yield* Effect.exit(limits.within(store.withdraw(claim), limit, Effect.fail(silent)))
+      if (Exit.isSuccess(answer)) {
+        this.silent = false
+        return undefined
+      }
+      cause = answer.cause
+    }
+    return cause
   })
 }
+
+const failedOf = (exit: Exit.Exit<Failed | undefined>): Failed | undefined =>
+  Exit.isSuccess(exit) ? exit.value : exit.cause
 
 /** For how long a scope's end is held up by a backend that does not answer: less where the time to live is short. */
 const limitOf = (claim: Claim): number => Math.min(callLimit(claim), patience)
 
-const within = ({ limits, store }: Means, claim: Claim, limit: number): Effect.Effect<Withdrawn, LockBackendError> =>
-  limits.within(store.withdraw(claim), limit, Effect.fail(silent))
+const isRetryable = (cause: Failed): boolean =>
+  Option.exists(Cause.findErrorOption(cause), ({ retryable }) => retryable)
 
-const again = Effect.fnUntraced(function*(
-  means: Means,
-  key: string,
-  claim: Claim,
-  failed: Cause.Cause<LockBackendError>,
-  until: number
-) {
-  let cause = failed
-  while (true) {
-    const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-    const pause = limitOf(claim) / 20
-    if (error?.retryable !== true || means.time.now() + pause >= until) {
-      return yield* givenUp(means, key, claim, cause, error)
-    }
-    yield* means.time.sleep(pause)
-    const withdrawn = yield* Effect.exit(within(means, claim, until - means.time.now()))
-    if (Exit.isSuccess(withdrawn)) return
-    cause = withdrawn.cause
-  }
-})
-
-const givenUp = (
-  means: Means,
-  key: string,
-  claim: Claim,
-  cause: Cause.Cause<LockBackendError>,
-  error: LockBackendError | undefined
-): Effect.Effect<void> => {
-  const why = error === silent ? "the backend did not answer in time" : cause
-  if (error?.retryable !== true) {
-    return logged(Effect.logWarning("A release failed; the time to live will end the claim", why), key)
-  }
-  const ttl = Duration.toMillis(claim.ttl)
-  means.fork(
-    Effect.retry(within(means, claim, limitOf(claim)), {
-      while: (error) => error.retryable,
-      schedule: Schedule.spaced(Math.min(ttl / 10, 500))
-    }).pipe(
-      Effect.timeoutOption(ttl + Duration.toMillis(claim.guardGap)),
-      Effect.ignoreCause
-    )
-  )
-  return logged(
-    Effect.logWarning("A release failed; it is tried again until the time to live ends the claim", why),
-    key
-  )
-}
+const told = (key: string, then: string, why: unknown): Effect.Effect<void> =>
+  logged(Effect.logWarning(`A release failed; ${then}`, why), key)
 
 const silent = new LockBackendError({
   operation: "release",

@@ -30,6 +30,8 @@ export interface Options {
   readonly ttl: Duration.Input
   /** By how much later than the ttl and its guard gap the backend may let a claim expire. Zero unless given. */
   readonly lateness?: Duration.Input | undefined
+  /** How often a race is run that must never be lost. 1,000 unless given. */
+  readonly rounds?: number | undefined
   /** False for a store that offers mutexes only. */
   readonly weights?: boolean | undefined
 }

@@ -27,6 +27,7 @@ export interface Options {
   readonly advance: (duration: Duration.Input) => Effect.Effect<void>
   readonly ttl: Duration.Input
   readonly lateness?: Duration.Input | undefined
+  readonly rounds?: number | undefined
 }
 
 export interface Case {
@@ -44,6 +45,8 @@ export class Bench {
   readonly ttl: number
   readonly guardGap: number
   readonly lateness: number
+  /** How often what must never happen is tried. */
+  readonly rounds: number
   /** For what should happen at once, on a machine that is busy. */
   readonly soon = 2_000
   private readonly move: (duration: Duration.Input) => Effect.Effect<void>
@@ -53,6 +56,7 @@ export class Bench {
     this.move = options.advance
     this.ttl = Duration.toMillis(options.ttl)
     this.guardGap = Math.max(100, this.ttl / 10)
+    this.rounds = options.rounds ?? 1_000
     this.lateness = Duration.toMillis(options.lateness ?? 0)
   }
 

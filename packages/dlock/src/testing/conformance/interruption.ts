@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as FaultyLockStore from "../FaultyLockStore.ts"
 import { type Bench, type Body, equal, expect, type LockerService } from "./bench.ts"
 
@@ -186,5 +187,21 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
         yield* bench.isFree(other, key, `after an interruption ${steps} steps into the release`)
         expect((yield* bench.now) - now < bench.soon, "it at once")
       }
-    })]
+    })],
+
+  [
+    "interrupted anywhere, and at once tried again by the same fiber, the key is never held by its own leavings",
+    (bench) =>
+      Effect.gen(function*() {
+        const { key, locker, other } = yield* setting(bench)
+        for (let round = 0; round < bench.rounds; round++) {
+          const taking = yield* Effect.forkChild(scoped(locker, key))
+          for (let i = 0; i < round % 40; i++) yield* Effect.yieldNow
+          yield* Fiber.interrupt(taking)
+          const tried = yield* locker.withLockIfAvailable(key, Effect.void)
+          equal(Option.isSome(tried), true, `whether a try was served after an interruption ${round % 40} steps in`)
+        }
+        yield* bench.isFree(other, key, "after all interruptions")
+      })
+  ]
 ]
