@@ -68,6 +68,9 @@ export class Holding implements Item, Held {
   private confirmedAt: number
   private wallAhead: number
   private readonly ttlMillis: number
+  /** What runs under it, and who waits until nothing does. */
+  private running = 0
+  private onIdle: (() => void) | undefined
   private observers: Set<() => void> | undefined
   private renewalFiber: Fiber.Fiber<never, OwnershipLost> | undefined
 
@@ -282,6 +285,14 @@ export class Holding implements Item, Held {
     return Effect.andThen(Effect.yieldNow, Effect.tap(ended, () => Effect.yieldNow))
   }
 
+  /** Until nothing runs under it that is stopped by its loss. */
+  get idle(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      if (this.running === 0) return resume(Effect.void)
+      this.onIdle = () => resume(Effect.void)
+    })
+  }
+
   private watch<A, E>(
     fiber: Fiber.Fiber<A, E>,
     restore: Restore,
@@ -294,18 +305,18 @@ export class Holding implements Item, Held {
     }
     if (this.state === "held") this.observe(stop)
     else stop()
+    this.running++
+    const over = <B>(exit: B): B => {
+      this.observers?.delete(stop)
+      if (--this.running === 0) this.onIdle?.()
+      return exit
+    }
     const ended = Effect.callback<Exit.Exit<A, E>>((resume) => {
       fiber.addObserver((exit) => resume(Exit.succeed(exit)))
     })
     return Effect.matchCauseEffect(restore(ended), {
-      onSuccess: (exit) => {
-        this.observers?.delete(stop)
-        return Effect.succeed(exit)
-      },
-      onFailure: (_interrupted) => {
-        this.observers?.delete(stop)
-        return Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber))
-      }
+      onSuccess: (exit) => Effect.succeed(over(exit)),
+      onFailure: (_interrupted) => Effect.map(Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber)), over)
     })
   }
 }

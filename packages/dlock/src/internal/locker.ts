@@ -75,7 +75,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   /** A lost claim that the backend may still keep, once its holder is out. */
   const payBack = (holding: Holding): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (!holding.owed) return Effect.void
+      // Where the locker goes, it waits for that.
+      if (!holding.owed || closed) return Effect.void
       holding.owed = false
       return withdrawals.release(holding.key, holding.claim)
     })
@@ -176,12 +177,16 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     Effect.catchDefect((defect) => broken("The hearing of losses", defect)),
     Effect.forkScoped
   )
-  // Whoever still holds a lock when the locker goes would never hear of its loss.
+  // Whoever still holds a lock when the locker goes would never hear of its loss. Others are in when what runs under it
+  // has ended, or has had the guard gap to do so.
   yield* Effect.addFinalizer(() => {
     closed = true
     return Effect.forEach(Array.from(renewals.all()), (holding) => {
       holding.lose("Revoked", time.now())
-      return withdrawals.release(holding.key, holding.claim)
+      return Effect.andThen(
+        limits.within(holding.idle, Duration.toMillis(holding.claim.guardGap), Effect.void),
+        withdrawals.release(holding.key, holding.claim)
+      )
     }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))
   })
 
