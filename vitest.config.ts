@@ -10,7 +10,7 @@ const shared = {
 /** The live tests that the older line of the Redis client runs too; with DLOCK_LINES=all, every one. */
 const bothLines = process.env.DLOCK_LINES === "all"
   ? ["packages/dlock-redis/test/*.live.test.ts"]
-  : ["conformance", "RedisLocker", "lines", "greeting", "reasons"].map((name) =>
+  : ["conformance", "RedisLocker", "lines", "greeting", "reasons", "credentials"].map((name) =>
     `packages/dlock-redis/test/${name}.live.test.ts`
   )
 

@@ -66,12 +66,20 @@ export interface RedisLockerOptions extends RedisLockerSettings {
   readonly cluster?: string | ReadonlyArray<string> | undefined
   /** Of the servers; stand in for those of the `url`. */
   readonly username?: string | undefined
-  readonly password?: string | Redacted.Redacted | undefined
+  /**
+   * One that changes is an effect: it is run before each connection, within `connectTimeout`, and again for the next
+   * attempt where it fails. The same for `sentinelPassword` and `tls`.
+   */
+  readonly password?: string | Redacted.Redacted | Effect.Effect<string | Redacted.Redacted, unknown> | undefined
   /** Of the sentinels, where they ask for it. */
   readonly sentinelUsername?: string | undefined
-  readonly sentinelPassword?: string | Redacted.Redacted | undefined
+  readonly sentinelPassword?:
+    | string
+    | Redacted.Redacted
+    | Effect.Effect<string | Redacted.Redacted, unknown>
+    | undefined
   /** Certificates as PEM texts, for addresses with `rediss:`: an authority of your own, a certificate and key of ours. */
-  readonly tls?: StoreOptions.Tls | undefined
+  readonly tls?: StoreOptions.Tls | Effect.Effect<StoreOptions.Tls, unknown> | undefined
   /** Stands before every key and its prefix, as a client's own `keyPrefix` would. None unless given. */
   readonly keyPrefix?: string | undefined
 }
@@ -126,8 +134,9 @@ export const layer = (options: RedisLockerOptions): Layer.Layer<Locker, Failure>
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = (options: Config.Wrap<RedisLockerOptions>): Layer.Layer<Locker, Failure> =>
-  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+export const layerConfig = (
+  options: Config.Wrap<Omit<RedisLockerOptions, "tls"> & { readonly tls?: StoreOptions.Tls | undefined }>
+): Layer.Layer<Locker, Failure> => Layer.unwrap(Effect.map(Config.unwrap(options), layer))
 
 /**
  * A locker where a client leads that the program already has, be it of one server, of sentinels or of a cluster: with

@@ -83,7 +83,9 @@ describe("a layer on a cluster that loses nodes while it comes up", () => {
       const { servers } = yield* cluster
       const target: Target = { _tag: "Cluster", options: { password: "s3cret" }, make: () => assert.fail() }
       const listens = (cluster: Cluster) =>
-        connectSubscriber(target, cluster, { connectTimeout: 1_000, callLimit: 1_000 }, new Outage(() => {}))
+        connectSubscriber(target, cluster, { connectTimeout: 1_000, callLimit: 1_000 }, {
+          outage: new Outage(() => {})
+        })
       const unknown = new Cluster([], { lazyConnect: true })
       assert.include((yield* Effect.flip(listens(unknown))).message, "No node of the cluster is known")
       const found = yield* Effect.acquireRelease(

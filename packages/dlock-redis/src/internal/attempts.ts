@@ -4,35 +4,39 @@ import { setTimeout as sleep } from "node:timers/promises"
 /** Milliseconds until the next of so many attempts to connect. */
 export const backOff = (times: number): number => Math.min(20 * 2 ** Math.min(times, 10), 500)
 
+/** The part of a client that makes its connections, which it keeps to itself. */
+interface Private {
+  readonly connector: { connecting: boolean; connect: (emit: unknown) => Promise<unknown> }
+  readonly condition: { auth: unknown }
+}
+
 /**
  * Finds out anew, before each connection of a client, where it goes or as whom. Where that fails there is no connection:
  * it is told, and tried again.
  */
 export const before = <Client extends Redis>(
   client: Client,
-  find: () => Promise<RedisOptions> | RedisOptions,
+  find: () => Promise<RedisOptions>,
   failed: (error: unknown) => void
 ): Client => {
-  const connect = client.connect.bind(client)
-  const disconnect = client.disconnect.bind(client)
-  let closed = false
-  const found = async (times = 0): Promise<RedisOptions> => {
+  const own = client as unknown as Private
+  const { connector } = own
+  const connect = connector.connect.bind(connector)
+  const found = async (times: number): Promise<RedisOptions> => {
     try {
       return await find()
     } catch (error) {
       failed(error)
       await sleep(backOff(times), undefined, { ref: false })
-      return closed ? {} : found(times + 1)
+      return connector.connecting ? found(times + 1) : {}
     }
   }
-  return Object.assign(client, {
-    connect: async () => {
-      Object.assign(client.options, await found())
-      if (!closed) await connect()
-    },
-    disconnect: (reconnect = false) => {
-      closed ||= !reconnect
-      disconnect(reconnect)
-    }
-  })
+  connector.connect = async (emit) => {
+    connector.connecting = true
+    const { password, username } = Object.assign(client.options, await found(0))
+    if (!connector.connecting) throw new Error("Connection is closed.")
+    own.condition.auth = username ? [username, password] : password
+    return connect(emit)
+  }
+  return client
 }

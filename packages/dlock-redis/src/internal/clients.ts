@@ -21,6 +21,13 @@ export interface Limits {
   readonly callLimit: number
 }
 
+/** What the clients of a layer have in common. */
+export interface Common {
+  readonly outage: Outage
+  /** Asks for those options that may change from one connection to the next. */
+  readonly fresh?: (() => Promise<RedisOptions>) | undefined
+}
+
 /** A client that is ready, and what to say when it is not. */
 export interface Connected<Client> {
   readonly client: Client
@@ -98,22 +105,23 @@ const safeCluster = (options: RedisOptions, callLimit: number): ClusterSettings 
 export const connect = Effect.fnUntraced(function*(
   target: Target,
   limits: Limits,
-  outage: Outage,
+  common: Common,
   { limitsItself = false } = {}
 ): Effect.fn.Return<Connected<Redis | Cluster>, LockBackendError | Config.ConfigError, Scope.Scope> {
   const ioredis = yield* library
   if (target._tag === "Cluster") {
     const settings = safeCluster(target.options, limits.callLimit)
-    return yield* ready((reasons) => follow(target.make(ioredis.Cluster, settings), reasons), limits, outage)
+    return yield* ready((reasons) => follow(target.make(ioredis.Cluster, settings), reasons, common), limits, common)
   }
   const options = { ...target.options, ...safe(limits.callLimit, limitsItself) }
   return yield* ready(
     (reasons) => {
-      const client = followSentinels(exacting(heard(new ioredis.Redis(options)), reasons.refused))
+      const client = followSentinels(exacting(heard(new ioredis.Redis(options)), reasons.refused), common.fresh)
+      if (common.fresh !== undefined) before(client, common.fresh, reasons.tell)
       return limitsItself ? greeted(client, 2 * limits.callLimit) : client
     },
     limits,
-    outage
+    common
   )
 })
 
@@ -138,7 +146,7 @@ export const connectSubscriber = Effect.fnUntraced(function*(
   target: Target,
   commands: Cluster,
   limits: Limits,
-  outage: Outage
+  common: Common
 ) {
   const ioredis = yield* library
   let goesSomewhere = false
@@ -158,10 +166,11 @@ export const connectSubscriber = Effect.fnUntraced(function*(
   const { client: subscriber } = yield* ready(
     (reasons) => {
       const client = new ioredis.Redis({ ...target.options, ...safe(limits.callLimit) })
-      return before(exacting(heard(client), reasons.refused), somewhere, reasons.tell)
+      const find = async (): Promise<RedisOptions> => ({ ...somewhere(), ...await common.fresh?.() })
+      return before(exacting(heard(client), reasons.refused), find, reasons.tell)
     },
     limits,
-    outage
+    common
   )
   commands.on("-node", ({ options: { host, port } }: Redis) => {
     if (subscriber.options.host === host && subscriber.options.port === port) subscriber.disconnect(true)
@@ -176,8 +185,19 @@ export const isCluster = (client: Redis | Cluster): client is Cluster => client.
  * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a rejection
  * that nobody handles ends the process.
  */
-const follow = (cluster: Cluster, { refused }: Reasons): Cluster =>
-  cluster.on("+node", (node: Redis) => {
+const follow = (cluster: Cluster, { refused, tell }: Reasons, { fresh }: Common): Cluster => {
+  let latest: RedisOptions = {}
+  const find = fresh && (async () => (latest = await fresh()))
+  if (find !== undefined) {
+    // For each look at the slots the client makes a connection like a node's.
+    const refresh = cluster.refreshSlotsCache.bind(cluster)
+    cluster.refreshSlotsCache = (callback) =>
+      void find().catch(tell).then(() => {
+        for (const { options } of cluster.nodes()) Object.assign(options, latest)
+        refresh(callback)
+      })
+  }
+  return cluster.on("+node", (node: Redis) => {
     const asking = node.asking.bind(node)
     Object.assign(exacting(heard(node), refused), {
       asking: () => {
@@ -186,8 +206,13 @@ const follow = (cluster: Cluster, { refused }: Reasons): Cluster =>
         return asked
       }
     })
+    if (find !== undefined) {
+      Object.assign(node.options, latest)
+      before(node, find, tell)
+    }
     if (node.options.readOnly !== true && node.status === "wait") node.connect().catch(() => {})
   })
+}
 
 /**
  * Waits until the cluster serves all its slots and each primary is connected; one that does not answer is waited for no
@@ -218,7 +243,7 @@ const patience = 1_000
 const ready = <Client extends Redis | Cluster>(
   make: (reasons: Reasons) => Client,
   limits: Limits,
-  outage: Outage
+  { outage }: Common
 ): Effect.Effect<Connected<Client>, LockBackendError, Scope.Scope> =>
   Effect.gen(function*() {
     let closed = false

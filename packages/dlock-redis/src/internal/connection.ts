@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis } from "ioredis"
-import { connect, connectSubscriber, isCluster, library, type Limits } from "./clients.ts"
+import { type Common, connect, connectSubscriber, isCluster, library, type Limits } from "./clients.ts"
 import * as Command from "./command.ts"
 import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
 import { gathering } from "./outgoing.ts"
@@ -40,7 +40,16 @@ export const open: (
     const clock = yield* Clock.clockWith(Effect.succeed)
     const fork = yield* FiberSet.makeRuntime<never>()
     const log = (effect: Effect.Effect<void>) => void fork(Effect.annotateLogs(effect, { component: "dlock" }))
-    const outage = new Outage(log)
+    const { fresh } = target
+    const asking = fresh && (yield* FiberSet.makeRuntimePromise<never>())
+    const common: Common = {
+      outage: new Outage(log),
+      fresh: fresh && (() =>
+        asking!(Effect.timeoutOrElse(fresh, {
+          duration: options.connectTimeout,
+          orElse: () => Effect.fail(new Error("Credentials could not be had in time"))
+        })))
+    }
     const inbox = newInbox()
     const messageListeners: Array<(message: string) => void> = []
     const reconnectListeners: Array<() => void> = []
@@ -51,15 +60,15 @@ export const open: (
     // All at once: each may have to ask several sentinels before one answers, within one time limit.
     const [{ client: commands, whyNot }, confirming, listening] = yield* Effect.all([
       // Whoever runs scripts limits them too, and leaves a connection that has fallen silent.
-      connect(target, options, outage, { limitsItself: true }),
+      connect(target, options, common, { limitsItself: true }),
       options.waitReplicas === 0
         ? Effect.undefined
         // A reply comes when the replicas have answered, or after the limit that was asked for.
-        : connect(target, { ...options, callLimit: options.callLimit + 1_000 }, outage),
-      target._tag === "Cluster" ? Effect.undefined : connect(target, options, outage)
+        : connect(target, { ...options, callLimit: options.callLimit + 1_000 }, common),
+      target._tag === "Cluster" ? Effect.undefined : connect(target, options, common)
     ], { concurrency: "unbounded" })
     const subscriber = isCluster(commands)
-      ? yield* connectSubscriber(target, commands, options, outage)
+      ? yield* connectSubscriber(target, commands, options, common)
       : listening!.client as Redis
     subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
 

@@ -1,4 +1,5 @@
-import type { Cluster, Redis } from "ioredis"
+import type { Cluster, Redis, RedisOptions } from "ioredis"
+import { before } from "./attempts.ts"
 import { sanitized } from "./failure.ts"
 import { exacting } from "./greeting.ts"
 import { heard } from "./streams.ts"
@@ -42,7 +43,7 @@ const disconnectTimeout = 100
  * It also tells, as `sentinelError` and `sentinelListening`, what the client keeps to itself or prints: each error names
  * all sentinels that have failed since one led somewhere, so that it does not matter which is the last.
  */
-export const followSentinels = (client: Redis): Redis => {
+export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOptions>): Redis => {
   const connector = throughSentinels(client)
   if (connector === undefined) return client
   const connectToSentinel = connector.connectToSentinel.bind(connector)
@@ -112,6 +113,14 @@ export const followSentinels = (client: Redis): Redis => {
 
   connector.connectToSentinel = (endpoint, options) => {
     const sentinel = connect(endpoint, options)
+    if (fresh !== undefined && sentinel.status === "wait") {
+      // It makes itself anew, beside the client that it belongs to.
+      const find = async () => {
+        const { sentinelPassword, sentinelTLS } = Object.assign(client.options, await fresh())
+        return { password: sentinelPassword ?? null, tls: sentinelTLS } as RedisOptions
+      }
+      before(sentinel, find, (error) => failed(endpoint, error))
+    }
     const subscribe = sentinel.subscribe.bind(sentinel) as (...channels: ReadonlyArray<string>) => Promise<unknown>
     return Object.assign(sentinel, {
       subscribe: (...channels: ReadonlyArray<string>) => {

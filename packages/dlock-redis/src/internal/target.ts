@@ -5,6 +5,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis"
 import * as Fs from "node:fs/promises"
+import { sanitized } from "./failure.ts"
+
+/** A secret, or how to have it: that is asked before each connection. */
+export type Secret = string | Redacted.Redacted | Effect.Effect<string | Redacted.Redacted, unknown>
 
 /** Where the servers are and who we are to them, as it was given: one server, sentinels with a name, or a cluster. */
 export interface Address {
@@ -13,10 +17,10 @@ export interface Address {
   readonly master?: string | undefined
   readonly cluster?: string | ReadonlyArray<string> | undefined
   readonly username?: string | undefined
-  readonly password?: string | Redacted.Redacted | undefined
+  readonly password?: Secret | undefined
   readonly sentinelUsername?: string | undefined
-  readonly sentinelPassword?: string | Redacted.Redacted | undefined
-  readonly tls?: StoreOptions.Tls | undefined
+  readonly sentinelPassword?: Secret | undefined
+  readonly tls?: StoreOptions.Tls | Effect.Effect<StoreOptions.Tls, unknown> | undefined
 }
 
 /** What the connection adds for a cluster. */
@@ -29,15 +33,21 @@ export type ClusterSettings = ClusterOptions & {
  * `Server` is one that has an address, or that sentinels name.
  */
 export type Target =
-  | { readonly _tag: "Server"; readonly options: RedisOptions }
+  | { readonly _tag: "Server"; readonly options: RedisOptions; readonly fresh?: Fresh | undefined }
   | {
     readonly _tag: "Cluster"
     /** Of each node. */
     readonly options: RedisOptions
+    readonly fresh?: Fresh | undefined
     readonly make: (Client: typeof Cluster, settings: ClusterSettings) => Cluster
   }
 
+/** Those of the options that are asked before each connection. */
+export type Fresh = Effect.Effect<RedisOptions, Error>
+
 const text = StoreOptions.optional(StoreOptions.problemOfText)
+
+const secret = StoreOptions.optional((value) => Effect.isEffect(value) ? undefined : StoreOptions.problemOfText(value))
 
 export const problemOfUrl: StoreOptions.Check = (url) =>
   serverOf(StoreOptions.reveal(url)) === undefined
@@ -59,9 +69,9 @@ export const fields = {
   master: text,
   cluster: StoreOptions.optional(problemOfNodes),
   username: text,
-  password: text,
+  password: secret,
   sentinelUsername: text,
-  sentinelPassword: text,
+  sentinelPassword: secret,
   tls: StoreOptions.tls
 }
 
@@ -92,7 +102,11 @@ export const split = <Given extends Address>(
 }
 
 export const parse = (address: Address): Effect.Effect<Target, Config.ConfigError> =>
-  Effect.map(StoreOptions.check(Checked, address), () => targetOf(address))
+  // What is yet to be asked is looked at when it has been.
+  Effect.map(
+    StoreOptions.check(Checked, { ...address, tls: Effect.isEffect(address.tls) ? {} : address.tls }),
+    () => targetOf(address)
+  )
 
 /** At the address of a client that the program has; with its credentials, `db`, TLS and address translation. */
 export const ofClient = (client: Redis | Cluster): { readonly target: Target; readonly keyPrefix: string } =>
@@ -113,41 +127,84 @@ const isSecure = ({ cluster, sentinels, url }: { readonly [address in keyof Addr
   [StoreOptions.reveal(url), ...StoreOptions.listOf(sentinels ?? cluster)]
     .some((each) => typeof each === "string" && each.startsWith("rediss:"))
 
+/** What is secret, when it is known. */
+interface Secrets {
+  readonly password?: unknown
+  readonly sentinelPassword?: unknown
+  readonly tls?: StoreOptions.Tls | undefined
+}
+
+const secretOptions = ({ password, sentinelPassword, tls }: Secrets, behindSentinels: boolean): RedisOptions => {
+  const plain = (secret: unknown) => StoreOptions.reveal(secret) as string
+  const certificates = tls && {
+    ...(tls.ca !== undefined && { ca: tls.ca }),
+    ...(tls.cert !== undefined && { cert: tls.cert, key: plain(tls.key) })
+  }
+  return {
+    ...(certificates && { tls: certificates, ...(behindSentinels && { sentinelTLS: certificates }) }),
+    ...(password !== undefined && { password: plain(password) }),
+    ...(sentinelPassword !== undefined && { sentinelPassword: plain(sentinelPassword) })
+  }
+}
+
+const Answered = Schema.Struct({ password: text, sentinelPassword: text, tls: StoreOptions.tls })
+
+/** Those that are given, and the way to the others. */
+const secretsOf = (
+  { password, sentinelPassword, tls }: Address
+): { readonly known: Secrets; readonly asked: Effect.Effect<Secrets, Error> | undefined } => {
+  const all = Object.entries({ password, sentinelPassword, tls })
+  const asked = all.filter(([, secret]) => Effect.isEffect(secret)) as Array<[string, Effect.Effect<unknown, unknown>]>
+  const known = Object.fromEntries(all.filter(([, secret]) => !Effect.isEffect(secret)))
+  if (asked.length === 0) return { known, asked: undefined }
+  const had = Effect.all(
+    asked.map(([name, secret]) =>
+      Effect.map(
+        Effect.mapError(secret, (error) => new Error(`${name} could not be had: ${sanitized(error).message}`)),
+        (value) => [name, value] as const
+      )
+    ),
+    { concurrency: "unbounded" }
+  )
+  return {
+    known,
+    asked: Effect.flatMap(had, (values) => {
+      const secrets = Object.fromEntries(values)
+      return Effect.as(Effect.mapError(StoreOptions.check(Answered, secrets), sanitized), secrets)
+    })
+  }
+}
+
 const targetOf = (address: Address): Target => {
-  const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username } = address
-  const plain = (secret: unknown) => StoreOptions.reveal(secret) as string | undefined
-  const certificates = isSecure(address) && {
-    tls: {
-      ...(tls?.ca !== undefined && { ca: tls.ca }),
-      ...(tls?.cert !== undefined && { cert: tls.cert, key: plain(tls.key) })
-    }
-  }
+  const { cluster, master, sentinels, sentinelUsername, url, username } = address
+  const secure = isSecure(address)
+  const { asked, known } = secretsOf(address)
   const options: RedisOptions = {
-    ...(url !== undefined && serverOf(plain(url))),
-    ...certificates,
+    ...(url !== undefined && serverOf(StoreOptions.reveal(url))),
     ...(username !== undefined && { username }),
-    ...(password !== undefined && { password: plain(password)! })
+    ...secretOptions({ ...known, tls: secure ? known.tls ?? {} : undefined }, sentinels !== undefined)
   }
+  const fresh = asked && Effect.map(asked, (secrets) => secretOptions(secrets, sentinels !== undefined))
   const nodes = StoreOptions.listOf(sentinels ?? cluster).map((node) => {
     const { host, port } = nodeOf(node)!
     return { host, port: port ?? (sentinels === undefined ? 6379 : 26379) }
   })
   if (cluster !== undefined) {
     // The client would look a name up and go to the number, for which a certificate is seldom made out.
-    const named = certificates && { dnsLookup: (name, told) => told(null, name) } satisfies ClusterOptions
-    return { _tag: "Cluster", options, make: (Client, settings) => new Client(nodes, { ...settings, ...named }) }
+    const named = secure && { dnsLookup: (name, told) => told(null, name) } satisfies ClusterOptions
+    return { _tag: "Cluster", options, fresh, make: (Client, settings) => new Client(nodes, { ...settings, ...named }) }
   }
-  if (sentinels === undefined) return { _tag: "Server", options }
+  if (sentinels === undefined) return { _tag: "Server", options, fresh }
   return {
     _tag: "Server",
     options: {
       ...options,
       sentinels: nodes,
       name: master!,
-      ...(certificates && { sentinelTLS: certificates.tls, enableTLSForSentinelMode: true }),
-      ...(sentinelUsername !== undefined && { sentinelUsername }),
-      ...(sentinelPassword !== undefined && { sentinelPassword: plain(sentinelPassword)! })
-    }
+      ...(secure && { enableTLSForSentinelMode: true }),
+      ...(sentinelUsername !== undefined && { sentinelUsername })
+    },
+    fresh
   }
 }
 
