@@ -137,6 +137,30 @@ describe("RedisLocker", () => {
       assert.include(unset.message, "DLOCK_REDIS_URL")
     }))
 
+  it.effect("says what is wrong with an address, and shows no part of what may be a secret", () =>
+    Effect.gen(function*() {
+      const urls: ReadonlyArray<[string, RegExp]> = [
+        ["redis://:my#s3cret@127.0.0.1:1", /%23/],
+        ["redis://user:s3cret#@127.0.0.1:1/0", /%23/],
+        ["redis://:s3@cr#et@127.0.0.1:1", /%23/],
+        ["redis://:s3cret/et@127.0.0.1:1", /%2F/],
+        ["redis://:s3cret?et@127.0.0.1:1", /%3F/],
+        ["redis://s3cret@127.0.0.1:1", /user but no password/]
+      ]
+      for (const [url, words] of urls) {
+        const fromEnvironment = Layer.provide(
+          RedisLockerLive,
+          ConfigProvider.layer(ConfigProvider.fromUnknown({ DLOCK_REDIS_URL: url }))
+        )
+        for (const layer of [RedisLocker.layer({ url }), fromEnvironment]) {
+          const error = yield* fails(layer)
+          assert.strictEqual(error._tag, "ConfigError", url)
+          assert.match(error.message, words)
+          assert.notMatch(`${error.message} ${JSON.stringify(error)}`, /s3|cr(#|et@)/)
+        }
+      }
+    }))
+
   it.live("fails when nobody answers within connectTimeout", () =>
     Effect.gen(function*() {
       const [port] = yield* Effect.promise(() => freePorts(1))

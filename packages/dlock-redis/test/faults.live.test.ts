@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { recordLag, startWorker } from "dlock-testing"
+import { recordLag, startRedis, startWorker } from "dlock-testing"
 import { Deferred, Duration, Effect, Exit, Fiber, Option, Scope } from "effect"
 import type { LockBackendError, OwnershipLost } from "effect-dlock"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
 import * as Path from "node:path"
 import { commandsSent, eventually, locker, plainClient, proxyTo, server, timed } from "./support.ts"
 
@@ -399,5 +401,34 @@ describe("a release", () => {
       redis.signal("SIGCONT")
       assert.deepStrictEqual(exit[1], Exit.succeed(42))
       assert.isBelow(exit[0], 2_000)
+    }).pipe(Effect.scoped))
+})
+
+describe("a listener", () => {
+  it.live("is not cut while its server answers, be it with a refusal", () =>
+    Effect.gen(function*() {
+      const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "dlock-misconf-"))
+      const redis = yield* Effect.acquireRelease(
+        Effect.promise(() => startRedis({ args: ["--save", "1 1", "--dir", dir] })),
+        (redis) => Effect.promise(() => redis.stop())
+      )
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      const inside = yield* Deferred.make<void>()
+      yield* Effect.forkChild(
+        withLock("k", Effect.andThen(Deferred.succeed(inside, undefined), Effect.never), { ttl: "1 minute" })
+      )
+      yield* Deferred.await(inside)
+      yield* Effect.forkChild(withLock("k", Effect.void, { ttl: "1 minute" }))
+      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+      Fs.rmSync(dir, { recursive: true })
+      yield* eventually("a snapshot fails", async () => {
+        await admin.bgsave().catch(() => {})
+        return await admin.ping().then(() => false, (error: Error) => error.message.startsWith("MISCONF"))
+      })
+      const connections = async () => /total_connections_received:(\d+)/.exec(await admin.info("stats"))![1]
+      const before = yield* Effect.promise(connections)
+      yield* Effect.sleep("12 seconds")
+      assert.strictEqual(yield* Effect.promise(connections), before)
     }).pipe(Effect.scoped))
 })

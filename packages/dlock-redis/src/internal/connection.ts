@@ -128,7 +128,10 @@ export const open: (
         // A node that was taken out of the cluster goes on answering its listeners, who hear nothing more.
         if (isCluster(commands)) commands.refreshSlotsCache()
         return subscriber.status === "ready"
-          ? subscriber.ping().then(() => {}, () => subscriber.disconnect(true))
+          ? subscriber.ping().then(() => {}, (error: unknown) => {
+            // A refusal is an answer: it hears.
+            if (!isReply(sanitized(error))) subscriber.disconnect(true)
+          })
           : Promise.resolve()
       }),
       servers: () => (isCluster(commands) ? commands.nodes("master") : [commands]).map(described(options.callLimit)),

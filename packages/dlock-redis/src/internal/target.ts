@@ -49,10 +49,16 @@ const text = StoreOptions.optional(StoreOptions.problemOfText)
 
 const secret = StoreOptions.optional((value) => Effect.isEffect(value) ? undefined : StoreOptions.problemOfText(value))
 
-export const problemOfUrl: StoreOptions.Check = (url) =>
-  serverOf(StoreOptions.reveal(url)) === undefined
-    ? "is not an address like redis://user:password@host:6379/0 (rediss: for TLS)"
+export const problemOfUrl: StoreOptions.Check = (url) => {
+  const text = StoreOptions.reveal(url)
+  // A parser takes the password up to there for a host and its port.
+  if (typeof text === "string" && text.includes("#")) {
+    return "has a # in it, which must be percent-encoded as %23 (in a password / is %2F, ? is %3F and @ is %40)"
+  }
+  return serverOf(text) === undefined
+    ? "is not an address like redis://user:password@host:6379/0 (rediss: for TLS; in a password # / ? @ are %23 %2F %3F %40)"
     : undefined
+}
 
 export const problemOfNodes: StoreOptions.Check = (nodes) => {
   const parsed = StoreOptions.listOf(nodes).map(nodeOf)
@@ -85,6 +91,10 @@ const Checked = Schema.Struct(fields).check(Schema.makeFilter((address) => {
     return "sentinelUsername and sentinelPassword go with sentinels"
   }
   if (username !== undefined && password === undefined) return "username goes with password"
+  const named = url === undefined ? undefined : serverOf(StoreOptions.reveal(url))
+  if (named?.username !== undefined && (named.password ?? password) === undefined) {
+    return "url has a user but no password (a password alone stands behind a colon: redis://:password@host)"
+  }
   if (sentinelUsername !== undefined && sentinelPassword === undefined) {
     return "sentinelUsername goes with sentinelPassword"
   }
