@@ -155,7 +155,8 @@ export class Window {
     const sent = this.transmit(request, "evalsha", script.sha, call)
     tally?.sent(request.sentAt)
     sent.then(onReply, (error: unknown) => {
-      if (!isUnknownScript(error)) return onError(error)
+      // What nobody waits for any more has not run, and is not to run late.
+      if (!isUnknownScript(error) || request.isAbandoned) return onError(error)
       this.transmit(request, "eval", script.lua, call).then(onReply, onError)
     })
   }
