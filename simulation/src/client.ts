@@ -66,7 +66,8 @@ export const start = (
     // Where the locker was closed under them, they must come to an end by themselves.
     yield* Fiber.awaitAll(programs)
     client.done = true
-    // This one is still there.
+    // What was interrupted when the locker closed ends in this turn. This one is still there.
+    yield* Effect.yieldNow
     const fibers = process.fibers - 1
     if (fibers > 0) witness.broken("S8", `${fibers} fibers of process ${process.index} are left`)
     if (process.timers > 0) witness.broken("S8", `${process.timers} timers of process ${process.index} are left`)
