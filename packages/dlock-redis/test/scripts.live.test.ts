@@ -966,7 +966,7 @@ describe("cost", () => {
       )
       assert.isBelow(median(besides.section), 2 * median(times.section))
       assert.isBelow(median(besides.handOver), 2 * median(times.handOver))
-      assert.isBelow(Math.max(...scripts), 60 * median(times.handOver) / 2)
+      assert.isBelow(Math.max(...scripts), 20 * median(times.handOver))
     })
   }
 

@@ -30,7 +30,7 @@ local now = math.floor(us / 1000)
 export const state = `
 local lock, counter, queue, deadlines, waiters, parked, holders, values
 local holder, last, dead, resting, shared, used, expired, more
-local budget = 500
+local budget = 250
 
 local ours = "^(" .. string.rep("[%w_-]", 22) .. "):(%d+):(.*)$"
 
