@@ -175,6 +175,25 @@ describe("a window", () => {
     assert.strictEqual(state.silences, 0)
   })
 
+  it("nor what comes to be over between the timer and the reading", async () => {
+    const { jumpTo, run, sent, state, turnTo } = setting("cluster")
+    const first = run("acquire", "a", 300)
+    await turnTo(10)
+    const second = run("acquire", "b", 300)
+    state.reading = () => {
+      state.reading = () => sent[1]!.reply("7")
+      jumpTo(3_000)
+    }
+    await turnTo(302)
+    assert.strictEqual(failureOf(first), silent)
+    await turnTo(3_002)
+    assert.deepStrictEqual((await Effect.runPromise(Fiber.join(second))).value, {
+      _tag: "Granted",
+      token: 7n,
+      more: false
+    })
+  })
+
   it("fails each after its limit, by one timer", async () => {
     const { run, timers, turnTo } = setting("cluster")
     const fibers = Array.from({ length: 20 }, (_, index) => run("acquire", "a", index % 2 === 0 ? 300 : undefined))

@@ -10,7 +10,7 @@ export class Claims {
   private readonly keyPrefix: string
   /** Claims whose leave was not answered, and until when they are known. */
   private readonly unanswered = new Map<Entry, number>()
-  /** Claims that were left lately, after they had been queued. */
+  /** Claims that were left lately, and of which more may come. */
   private left = new Set<string>()
   private leftBefore = new Set<string>()
   private turnsAt = 0
@@ -39,11 +39,11 @@ export class Claims {
     return entry
   }
 
-  /** It has been left, at `now`. A push for it may still be under way for a moment. */
-  end(entry: Entry, now: number): void {
+  /** It has been left, at `now`. What may still come for it within a moment, such as a push, is known for a late one. */
+  end(entry: Entry, now: number, isExpectingMore = entry.wasQueued): void {
     entry.state = "leaving"
     delete this.entries[entry.claim.id]
-    if (!entry.wasQueued) return
+    if (!isExpectingMore) return
     if (now >= this.turnsAt) {
       this.leftBefore = now < this.turnsAt + rememberedFor ? this.left : new Set()
       this.left = new Set()

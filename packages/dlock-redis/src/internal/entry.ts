@@ -28,6 +28,8 @@ export class Entry implements Tally {
   wasQueued = false
   /** Its place in the queue, counted as its group counts; absent while it has none. */
   place: number | undefined
+  /** There is reason to ask how it stands as soon as it has a place. */
+  isHurried = false
   /** Milliseconds of monotonic time at which its place must be kept alive. */
   keepAt = Infinity
   /** What stood before it when it ceased to wait. */
@@ -134,9 +136,11 @@ export class Entry implements Tally {
 
   grant(fencingToken: bigint, confirmedAt: bigint): Granted {
     this.state = "held"
-    this.given = { _tag: "Granted", fencingToken, ttl: this.claim.ttl, confirmedAt }
-    if (this.outcome !== undefined) Deferred.doneUnsafe(this.outcome, Effect.succeed(this.given))
-    return this.given
+    const given: Granted = { _tag: "Granted", fencingToken, ttl: this.claim.ttl, confirmedAt }
+    this.given = given
+    // Who waited runs on at once, within this, and may ask again.
+    if (this.outcome !== undefined) Deferred.doneUnsafe(this.outcome, Effect.succeed(given))
+    return given
   }
 
   /** Its wait ends without a grant. */

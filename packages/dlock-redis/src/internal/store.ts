@@ -130,9 +130,9 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   }
 
   /** Neither held nor queued. A request that may yet run must find it cancelled. */
-  const giveUp = (entry: Entry): void => {
+  const giveUp = (entry: Entry, isExpectingMore?: boolean): void => {
     if (entry.isInDoubt) leaveBehind(entry)
-    else claims.end(entry, now())
+    else claims.end(entry, now(), isExpectingMore)
   }
 
   const lose = (entry: Entry): void => {
@@ -187,6 +187,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
       const entry = claims.find(claim.id)
+      if (entry === undefined && claims.hasLeft(claim.id)) return Effect.succeed("notHeld")
       const left = entry === undefined
         // It is not known any more, and may have been asked for; better a mark too many.
         ? Effect.map(
@@ -222,7 +223,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         value.map((reply, index): Renewal => {
           if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
           const entry = claims.find(held[index]!.claim.id)
-          if (entry !== undefined) giveUp(entry)
+          // Its release may have been decided before this was heard.
+          if (entry !== undefined) giveUp(entry, true)
           return { _tag: reply === "expired" ? "Gone" : "Replaced" }
         })
     )

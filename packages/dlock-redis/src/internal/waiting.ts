@@ -163,6 +163,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     if (!entry.queue(sentAt, reply.floor)) return
     const group = groupOf(entry.names)
     group.place(entry, at, reply)
+    if (entry.isHurried) group.hurry(agenda.now())
+    entry.isHurried = false
     schedule(group)
     probe(at)
   }
@@ -195,7 +197,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       schedule(group)
     },
     hurryOne: (entry) => {
-      const group = groups.get(entry.names.lock)
+      const group = entry.place === undefined ? undefined : groups.get(entry.names.lock)
+      entry.isHurried = group === undefined
       if (group === undefined) return
       group.hurry(agenda.now())
       group.postpone(entry, agenda.now())

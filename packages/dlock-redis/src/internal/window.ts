@@ -222,10 +222,12 @@ export class Window {
   /** Nothing is called silent before its socket has been read; while replies come in, there may be more. */
   private lookAfterReading(readings: number): void {
     const { repliesHeard } = this
+    // What comes to be over while the thread is busy has not been read either.
+    const now = this.timers.now()
     this.stopTimer = this.timers.afterReading(() => {
       if (readings > 1 && this.repliesHeard !== repliesHeard) return this.lookAfterReading(readings - 1)
       this.looksAt = Infinity
-      this.look(this.timers.now())
+      this.look(now)
     })
   }
 
@@ -257,7 +259,7 @@ export class Window {
         onSilence()
       }
     }
-    this.lookAt(next, now)
+    this.lookAt(next, this.timers.now())
   }
 }
 
