@@ -16,6 +16,7 @@ import {
 import * as Holder from "./holder.ts"
 import type { Restore } from "./holding.ts"
 import type { Limits } from "./limits.ts"
+import type { Outage } from "./outage.ts"
 import type { Withdrawals } from "./release.ts"
 import * as Request from "./request.ts"
 import { fromNanos, type Time } from "./time.ts"
@@ -33,6 +34,7 @@ export interface Means {
   readonly time: Time
   readonly limits: Limits
   readonly withdrawals: Withdrawals
+  readonly outage: Outage
 }
 
 /** One acquire: what is asked for, until when, and how what may be interrupted is. */
@@ -56,15 +58,16 @@ type Failure = LockTimeout | LockBackendError | InvalidLockRequest
  * Without a value it is the answer to a `try` that found the key held.
  */
 export const acquire = (
-  { limits, store, time, withdrawals }: Means,
+  means: Means,
   key: string,
   { claim, timeout }: Request.Request,
   mode: "queue" | "try",
   restore: Restore
 ): Effect.Effect<Acquired | undefined, Failure> =>
   Effect.suspend(() => {
+    const { time, withdrawals } = means
     const startedAt = time.now()
-    const asking = { store, time, limits, withdrawals, key, mode, startedAt, until: startedAt + timeout, restore }
+    const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
     const wallAhead = time.wallAhead(startedAt)
     const asked = ask(asking, claim, (answer) =>
       answer._tag === "Granted" && isTimely(time, answer, wallAhead)
@@ -147,7 +150,10 @@ const ask = <A, E>(
   then: (answer: Answer) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | LockBackendError> =>
   Effect.matchCauseEffect(send(asking, claim), {
-    onSuccess: then,
+    onSuccess: (answer) => {
+      asking.outage.answered(asking.key)
+      return then(answer)
+    },
     onFailure: (cause) => Effect.flatMap(askAgain(asking, claim, cause), then)
   })
 
@@ -160,7 +166,9 @@ const send = (
   const limit = mode === "try" ? Math.min(callLimit(claim), patienceOfTry) : patienceWith(claim)
   if (until === Infinity) return limits.net(call, limit, Effect.fail(silent), restore)
   const left = Math.max(until - time.now(), leeway)
-  return limits.within(call, limits.bounded ? left : Math.min(left, limit), Effect.fail(silent), restore)
+  // That a caller had no time says nothing of the backend.
+  if (limits.bounded || left < limit) return limits.within(call, left, Effect.fail(outOfTime), restore)
+  return limits.within(call, limit, Effect.fail(silent), restore)
 }
 
 const askAgain = Effect.fnUntraced(function*(
@@ -168,7 +176,7 @@ const askAgain = Effect.fnUntraced(function*(
   claim: Claim,
   cause: Cause.Cause<LockBackendError>
 ): Effect.fn.Return<Answer, LockBackendError> {
-  const { key, limits, mode, restore, startedAt, store, time } = asking
+  const { key, limits, mode, outage, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
   // From the first failure: before that the call may have waited for its turn. A try asks whether there is an answer now.
   const patience = mode === "try" ? startedAt + patienceOfTry : time.now() + patienceWith(claim)
@@ -177,18 +185,23 @@ const askAgain = Effect.fnUntraced(function*(
   while (true) {
     const failed = Cause.findErrorOption(cause)
     const again = Option.isSome(failed) && failed.value.retryable && time.now() + pause < until
+    if (Option.isSome(failed) && isOutage(failed.value)) outage.hasBegun(failed.value, key)
     // What it said before it fell silent says more than the silence.
-    if (Option.isSome(failed) && failed.value !== silent) told = failed.value
+    if (Option.isSome(failed) && failed.value.cause !== silent.cause) told = failed.value
     const ended = told === undefined || Option.isNone(failed) ? Exit.failCause(cause) : Exit.fail(told)
     const paused = again ? yield* Effect.exit(restore(time.sleep(pause))) : ended
     if (Exit.isFailure(paused)) {
+      if (Option.isSome(failed) && isOutage(failed.value)) outage.failed("acquire", told ?? failed.value, key)
       yield* giveUp(asking, claim)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
     const answer = yield* Effect.exit(
       limits.within(store.request(claim, mode), Math.max(0, until - time.now()), Effect.fail(silent), restore)
     )
-    if (Exit.isSuccess(answer)) return answer.value
+    if (Exit.isSuccess(answer)) {
+      outage.answered(key)
+      return answer.value
+    }
     cause = answer.cause
   }
 })
@@ -215,6 +228,11 @@ const silent = new LockBackendError({
   cause: new Error("no answer in time")
 })
 
+const outOfTime = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
+
+/** Whether an error says that the backend is away, rather than what it has answered. */
+const isOutage = (error: LockBackendError): boolean => error.retryable && error !== outOfTime
+
 const fellSilent = new LockBackendError({ operation: "wait", retryable: true, cause: silent.cause })
 
 const placeless = new LockBackendError({
@@ -234,7 +252,7 @@ const wait = Effect.fnUntraced(function*(
   queued: Queued,
   askedAt: number
 ): Effect.fn.Return<Granted | Gone, LockTimeout | LockBackendError> {
-  const { key, limits, restore, startedAt, time, until } = asking
+  const { key, limits, outage, restore, startedAt, time, until } = asking
   const heardAt = time.now()
   const granted = Effect.asSome(queued.granted)
   const waited = yield* Effect.exit(
@@ -244,9 +262,14 @@ const wait = Effect.fnUntraced(function*(
   )
   if (Exit.isSuccess(waited) && Option.isSome(waited.value)) return waited.value.value
   const answered = yield* giveUp(asking, claim)
-  if (Exit.isFailure(waited)) return yield* Effect.failCause(Cause.map(waited.cause, about(key)))
+  if (Exit.isFailure(waited)) {
+    const failed = Cause.findErrorOption(waited.cause)
+    if (Option.isSome(failed) && failed.value.retryable) outage.failed("acquire", failed.value, key)
+    return yield* Effect.failCause(Cause.map(waited.cause, about(key)))
+  }
   // One that answers in a moment and now does not has gone meanwhile. Of a far one nothing is known so soon.
   if (!answered && heardAt - askedAt < leeway / 2 && time.now() - heardAt > answersWithin) {
+    outage.failed("acquire", fellSilent, key)
     return yield* about(key)(fellSilent)
   }
   const ahead = queued.ahead()

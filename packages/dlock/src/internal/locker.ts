@@ -21,6 +21,7 @@ import { Limits } from "./limits.ts"
 import { broken, logged } from "./log.ts"
 import { LossLog } from "./lossLog.ts"
 import * as Nesting from "./nesting.ts"
+import { Outage } from "./outage.ts"
 import { giveBack, Withdrawals } from "./release.ts"
 import { Renewals } from "./renewals.ts"
 import * as Request from "./request.ts"
@@ -41,10 +42,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   // Last of all: what the fibers below have under way is limited until they end.
   yield* Effect.addFinalizer(() => Effect.sync(() => limits.close()))
   const fork = yield* FiberSet.makeRuntime<never>()
+  const outage = new Outage(time, fork)
   const context = yield* Effect.context<never>()
-  const withdrawals = new Withdrawals({ store, time, limits, fork: Effect.runForkWith(context) })
-  const means = { store, time, limits, withdrawals }
-  const renewals = new Renewals(time, store, fork)
+  const withdrawals = new Withdrawals({ store, time, limits, outage, fork: Effect.runForkWith(context) })
+  const means = { store, time, limits, withdrawals, outage }
+  const renewals = new Renewals(time, store, outage, fork)
   const losses = new LossLog(time, fork)
   yield* Effect.addFinalizer(() => losses.rest)
   let warned = false

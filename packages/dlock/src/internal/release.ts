@@ -9,6 +9,7 @@ import { callLimit, type Claim, type LockStore } from "../LockStore.ts"
 import type { Holding } from "./holding.ts"
 import type { Limits } from "./limits.ts"
 import { logged } from "./log.ts"
+import type { Outage } from "./outage.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -28,6 +29,7 @@ interface Means {
   readonly store: LockStore["Service"]
   readonly time: Time
   readonly limits: Limits
+  readonly outage: Outage
   /** Outlives the locker: a claim that is given up when it has gone is withdrawn too. */
   readonly fork: (withdrawal: Withdrawal) => Fiber.Fiber<Failed | undefined>
 }
@@ -63,21 +65,40 @@ export class Withdrawals {
       if (this.silent) return this.releaseBehind(key, claim, this.withdraw(claim), until)
       // Most releases are answered at once, and need no fiber of their own.
       return Effect.matchCauseEffect(this.send(claim), {
-        onSuccess: () => Effect.void,
-        onFailure: (cause) => this.releaseBehind(key, claim, this.again(claim, until, cause), until)
+        onSuccess: () => {
+          this.means.outage.answered(key)
+          return Effect.void
+        },
+        onFailure: (cause) => {
+          const error = errorOf(cause)
+          if (error?.retryable === true) this.means.outage.hasBegun(error, key)
+          return this.releaseBehind(key, claim, this.again(claim, until, cause), until)
+        }
       })
     })
   }
 
   private releaseBehind(key: string, claim: Claim, withdrawal: Withdrawal, until: number): Effect.Effect<void> {
-    const fiber = this.start(claim, withdrawal)
-    const patience = this.silent ? 0 : until - this.means.time.now()
-    return Effect.flatMap(this.end(fiber, patience), (exit) => {
-      const failed = exit === undefined ? new Error("the backend did not answer in time") : failedOf(exit)
+    const { outage, time } = this.means
+    const fiber = this.start(
+      claim,
+      Effect.tap(withdrawal, (failed) =>
+        Effect.sync(() => {
+          if (failed === undefined) outage.answered(key)
+        }))
+    )
+    return Effect.flatMap(this.end(fiber, this.silent ? 0 : until - time.now()), (exit) => {
+      if (exit === undefined) {
+        this.silent = true
+        outage.failed("release", silent, key)
+        return Effect.void
+      }
+      const failed = failedOf(exit)
       if (failed === undefined) return Effect.void
-      if (Cause.isCause(failed)) return told(key, "the time to live will end the claim", failed)
-      this.silent = true
-      return told(key, "it is tried again until the time to live ends the claim", failed)
+      const error = errorOf(failed)
+      if (error?.retryable === true) return Effect.sync(() => outage.failed("release", error, key))
+      const why = error === undefined ? Cause.pretty(failed) : error.message
+      return logged(Effect.logWarning(`A release failed, and the time to live will end the claim: ${why}`), key)
     })
   }
 
@@ -183,11 +204,9 @@ const failedOf = (exit: Exit.Exit<Failed | undefined>): Failed | undefined =>
 /** For how long a scope's end is held up by a backend that does not answer: less where the time to live is short. */
 const limitOf = (claim: Claim): number => Math.min(callLimit(claim), patience)
 
-const isRetryable = (cause: Failed): boolean =>
-  Option.exists(Cause.findErrorOption(cause), ({ retryable }) => retryable)
+const errorOf = (cause: Failed): LockBackendError | undefined => Option.getOrUndefined(Cause.findErrorOption(cause))
 
-const told = (key: string, then: string, why: unknown): Effect.Effect<void> =>
-  logged(Effect.logWarning(`A release failed; ${then}`, why), key)
+const isRetryable = (cause: Failed): boolean => errorOf(cause)?.retryable === true
 
 const silent = new LockBackendError({
   operation: "release",

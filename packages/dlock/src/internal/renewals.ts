@@ -6,7 +6,8 @@ import { LockBackendError } from "../LockError.ts"
 import type { LockStore, Renewal } from "../LockStore.ts"
 import { Agenda } from "./agenda.ts"
 import type { Holding } from "./holding.ts"
-import { broken, logged } from "./log.ts"
+import { broken } from "./log.ts"
+import type { Outage } from "./outage.ts"
 import { fromNanos, type Time } from "./time.ts"
 
 /**
@@ -19,6 +20,7 @@ export class Renewals {
   private readonly agenda: Agenda<Holding>
   private readonly time: Time
   private readonly store: LockStore["Service"]
+  private readonly outage: Outage
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** By the claim's id: made at the first hint of a loss, so that only who is given hints pays for it. */
   private byId: Map<string, Holding> | undefined
@@ -26,10 +28,12 @@ export class Renewals {
   constructor(
     time: Time,
     store: LockStore["Service"],
+    outage: Outage,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.time = time
     this.store = store
+    this.outage = outage
     this.fork = fork
     this.agenda = new Agenda(time, fork, (now) => this.renewDue(now))
   }
@@ -108,14 +112,16 @@ export class Renewals {
         Effect.map(Option.getOrElse((): ReadonlyArray<Renewal> => [])),
         Effect.catchDefect((defect) => Effect.succeed<ReadonlyArray<Renewal>>([unknown(defect)])),
         Effect.map((answers) => {
-          const failed: Array<readonly [Holding, LockBackendError]> = []
+          const failures: Array<LockBackendError> = []
           holdings.forEach((holding, index) => {
             const answer = answers[index] ?? unknown("no answer in time")
             holding.underWay = undefined
             this.settle(holding, answer, wallAhead, firstDeadline)
-            if (answer._tag === "Unknown" && holding.state === "held") failed.push([holding, answer.error])
+            if (answer._tag === "Unknown") failures.push(answer.error)
           })
-          this.warn(failed)
+          const { key } = holdings[0]!
+          if (failures.length < holdings.length) this.outage.answered(key)
+          if (failures.length > 0) this.outage.failed("renewal", failures[0]!, key, failures.length)
           // Last: who waits for it runs on at once, and may keep the thread busy.
           latch.openUnsafe()
         })
@@ -140,16 +146,6 @@ export class Renewals {
       case "Unknown":
         return this.agenda.schedule(holding, Math.min(now + pause(holding, firstDeadline - now), holding.deadline))
     }
-  }
-
-  /** One line for a call, however many locks it was for. */
-  private warn(failed: ReadonlyArray<readonly [Holding, LockBackendError]>): void {
-    if (failed[0] === undefined) return
-    const [holding, error] = failed[0]
-    const others = failed.length === 1 ? "" : ` (and of ${failed.length - 1} other locks)`
-    const left = Math.min(...failed.map(([holding]) => holding.deadline)) - this.time.now()
-    const message = `A renewal${others} failed and will be tried again: ${(left / 1_000).toFixed(1)} s are left`
-    this.fork(logged(Effect.logWarning(message, error), holding.key))
   }
 }
 

@@ -1,0 +1,87 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber } from "effect"
+import { LockBackendError } from "effect-dlock"
+import { TestClock } from "effect/testing"
+import { fork, setting, withLogs } from "./support.ts"
+
+const refused = (operation: LockBackendError["operation"]) =>
+  new LockBackendError({ operation, retryable: true, cause: new Error("connect ECONNREFUSED") })
+
+describe("an outage is told in two lines, whatever fails meanwhile", () => {
+  it.effect("one when the backend goes away, with the reason, and one when it answers again, with the counts", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting({ defaultTtl: "1 hour" })
+        const renewed = yield* Effect.forEach(["a", "b", "c"], (key) => locker.scoped(key, { ttl: "90 seconds" }))
+        const held = yield* Effect.forEach(["d", "e"], (key) => locker.scoped(key))
+        yield* faulty.fail("request", refused("acquire"))
+        yield* faulty.fail("renew", refused("renew"))
+        yield* faulty.fail("withdraw", refused("release"))
+        const acquires = yield* Effect.forEach(
+          Array.from({ length: 200 }, (_, index) => index),
+          (index) => fork(Effect.flip(locker.withLock(`k${index}`, Effect.void)))
+        )
+        yield* TestClock.adjust("10 seconds")
+        yield* Fiber.awaitAll(acquires)
+        yield* Effect.forEach(held, (lease) => fork(lease.release))
+        yield* TestClock.adjust("25 seconds")
+        yield* faulty.heal()
+        yield* TestClock.adjust("10 seconds")
+        yield* Effect.forEach(renewed, (lease) => lease.ensureHeld)
+
+        assert.deepStrictEqual(
+          lines.map(({ annotations, level }) => [level, annotations.component]),
+          [["Warn", "dlock"], ["Info", "dlock"]]
+        )
+        assert.include(lines[0]!.message, "connect ECONNREFUSED")
+        assert.match(
+          lines[1]!.message,
+          /again, after 3\d\.\d s in which 200 acquires, [36] renewals, 2 releases failed/
+        )
+        for (const { message } of lines) assert.notInclude(message, "\n")
+      })
+    ))
+
+  it.effect("a caller who has no time does not speak of one, nor does an answer that is a refusal", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        const held = yield* faulty.holdCalls("request")
+        const hurried = yield* fork(Effect.flip(locker.withLock("k", Effect.void, { timeout: "100 millis" })))
+        yield* TestClock.adjust("200 millis")
+        assert.strictEqual((yield* Fiber.join(hurried))._tag, "LockBackendError")
+        yield* held.release
+        const no = new LockBackendError({ operation: "acquire", retryable: false, cause: new Error("NOPERM") })
+        yield* faulty.fail("request", no)
+        yield* Effect.flip(locker.withLock("k", Effect.void))
+        assert.deepStrictEqual(lines, [])
+      })
+    ))
+
+  it.effect("a backend that comes and goes with every call is told of now and then", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        for (let i = 0; i < 100; i++) {
+          yield* faulty.fail("request", refused("acquire"), 1)
+          const taking = yield* fork(locker.withLock("k", Effect.void))
+          yield* TestClock.adjust("200 millis")
+          yield* Fiber.join(taking)
+        }
+        assert.isAtLeast(lines.length, 2)
+        assert.isAtMost(lines.length, 6)
+      })
+    ))
+
+  it.effect("nothing is said of the release of a lock that was never had", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        const no = new LockBackendError({ operation: "acquire", retryable: false, cause: new Error("NOPERM") })
+        yield* faulty.fail("request", no)
+        yield* faulty.fail("withdraw", no)
+        for (let i = 0; i < 10; i++) yield* Effect.flip(locker.withLock("k", Effect.void))
+        assert.deepStrictEqual(lines, [])
+      })
+    ))
+})
