@@ -13,6 +13,7 @@ describe("the etcd store", () => {
   const cases = Conformance.cases({
     client,
     advance: Effect.sleep,
+    nesting: false,
     ttl: "1800 millis",
     lateness: "2 seconds",
     rounds: 200

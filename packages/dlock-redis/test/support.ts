@@ -61,7 +61,7 @@ export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore, E>) => {
   )
   return Effect.forEach(
     // Long enough for eight at once on a machine that has other work.
-    Conformance.cases({ client, advance: Effect.sleep, ttl: "2 seconds" }),
+    Conformance.cases({ client, advance: Effect.sleep, nesting: false, rounds: 200, ttl: "2 seconds" }),
     ({ name, run }) => Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
     { concurrency: 8, discard: true }
   )

@@ -34,6 +34,11 @@ export interface Claim {
   readonly guardGap: Duration.Duration
   /** Who asks, in words for people and machines (see `lease.holder`); a store keeps it beside the claim. */
   readonly holder: string
+  /**
+   * The ids of claims that the asker's sections hold through other stores, which may be other clients of the same backend;
+   * absent in most. Where one of them holds this key, waiting for it would be waiting for oneself.
+   */
+  readonly inside?: ReadonlyArray<string>
 }
 
 /**
@@ -95,6 +100,19 @@ export interface Busy {
 }
 
 /**
+ * One of the claims `inside` which this one is asked for holds the key. The store keeps nothing of the new claim. A store
+ * that does not look never says so; the asker then waits for itself, until its time is over.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AlreadyHeld {
+  readonly _tag: "AlreadyHeld"
+  /** The one of the claim that holds the key. */
+  readonly fencingToken: bigint
+}
+
+/**
  * The claim is neither held nor queued, or is being withdrawn by the store, and its id must not be used again.
  *
  * @category models
@@ -125,7 +143,7 @@ export interface Mismatched {
  * @category models
  * @since 0.1.0
  */
-export type Answer = Granted | Queued | Busy | Gone | Mismatched
+export type Answer = Granted | Queued | Busy | AlreadyHeld | Gone | Mismatched
 
 /**
  * A claim that was granted.

@@ -168,6 +168,10 @@ export const make = Effect.gen(function*() {
     let waiter = room.queue.get(claim.id)
     if (waiter === undefined) {
       if (room.queue.size === 0 && claim.permits <= room.free) return grant(room, claim)
+      for (const id of claim.inside ?? []) {
+        const outer = room.held.get(id)
+        if (outer !== undefined) return { _tag: "AlreadyHeld", fencingToken: outer.fencingToken }
+      }
       if (mode === "try") return { _tag: "Busy" }
       waiter = { claim, granted: Deferred.makeUnsafe(), place: room.queue.size, last: undefined }
       room.queue.set(claim.id, waiter)

@@ -65,3 +65,17 @@ describe("sections inside one another", () => {
       assert.strictEqual(yield* Effect.flip(failing(2_000)), "own")
     }))
 })
+
+describe("a request inside a section", () => {
+  it.effect("names what is held through other stores, and nothing where there is none", () =>
+    Effect.gen(function*() {
+      const [one, two] = yield* Effect.all([setting(), setting()])
+      yield* one.locker.withLock(
+        "a",
+        one.locker.withLock("b", two.locker.withLock("c", two.locker.withLock("d", Effect.void)))
+      )
+      const claims = [...one.sent("request"), ...two.sent("request")].map((call) => call.claims[0]!)
+      const [a, b] = claims
+      assert.deepStrictEqual(claims.map(({ inside }) => inside), [undefined, undefined, [b!.id, a!.id], [b!.id, a!.id]])
+    }))
+})

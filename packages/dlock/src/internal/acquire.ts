@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import { InvalidLockRequest, LockBackendError, LockTimeout } from "../LockError.ts"
+import { InvalidLockRequest, LockAlreadyHeld, LockBackendError, LockTimeout } from "../LockError.ts"
 import {
   type Answer,
   callLimit,
@@ -47,7 +47,7 @@ interface Asking extends Means {
   readonly restore: Restore
 }
 
-type Failure = LockTimeout | LockBackendError | InvalidLockRequest
+type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
 
 /**
  * Asks until granted. For an uninterruptible region, whose `restore` it takes: the caller may leave at any moment,
@@ -118,6 +118,8 @@ const untilGranted = Effect.fnUntraced(function*(
         break
       case "Busy":
         return undefined
+      case "AlreadyHeld":
+        return yield* new LockAlreadyHeld({ key, fencingToken: answer.fencingToken })
       case "Gone":
         // An id ends with its leave, and so may a hold under it, however late the leave arrives.
         claim = Request.renamed(claim)

@@ -121,7 +121,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         const warning = "A ttl below one second leaves little room for a late timer; this is said once"
         fork(logged(Effect.logWarning(warning), key))
       }
-      return Effect.flatMap(acquire(means, key, request, mode, restore), (acquired) => {
+      const inside = outer && Nesting.elsewhere(outer, store)
+      const asked = inside === undefined ? request : { ...request, claim: { ...request.claim, inside } }
+      return Effect.flatMap(acquire(means, key, asked, mode, restore), (acquired) => {
         if (acquired === undefined) return Effect.undefined
         const { claim, granted, wallAhead } = acquired
         // With the locker its timers have gone: nobody would notice that this lease has ended.

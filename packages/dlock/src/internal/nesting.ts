@@ -44,6 +44,18 @@ export const alreadyHeld = (
   return own !== undefined && holds(own) ? own : undefined
 }
 
+/**
+ * The ids of the claims that the asker's sections hold through other stores: those may be clients of the same backend. Of
+ * its own store `alreadyHeld` knows.
+ */
+export const elsewhere = (innermost: Holding | undefined, store: object): ReadonlyArray<string> | undefined => {
+  let ids: Array<string> | undefined
+  for (let holding = innermost; holding !== undefined; holding = holding.outer) {
+    if (holding.keeper.store !== store) (ids ??= []).push(holding.claim.id)
+  }
+  return ids
+}
+
 /** Remembers which scope holds a lease. */
 export const settle = (holding: Holding, scope: Scope.Scope): void => {
   const { store } = holding.keeper

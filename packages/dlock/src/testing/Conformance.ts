@@ -13,6 +13,7 @@ import { claims } from "./conformance/claims.ts"
 import { interruption } from "./conformance/interruption.ts"
 import { locks } from "./conformance/locks.ts"
 import { losses } from "./conformance/losses.ts"
+import { nesting } from "./conformance/nesting.ts"
 import { weights } from "./conformance/weights.ts"
 
 /**
@@ -32,6 +33,8 @@ export interface Options {
   readonly lateness?: Duration.Input | undefined
   /** How often a race is run that must never be lost. 1,000 unless given. */
   readonly rounds?: number | undefined
+  /** False for a store that does not say `AlreadyHeld`. */
+  readonly nesting?: boolean | undefined
   /** False for a store that offers mutexes only. */
   readonly weights?: boolean | undefined
 }
@@ -76,6 +79,7 @@ export const cases = (options: Options): ReadonlyArray<Case> => {
     claims,
     options.weights === false ? [] : weights,
     locks,
+    options.nesting === false ? [] : nesting,
     interruption,
     losses
   ]
