@@ -7,12 +7,14 @@
 import type { LockBackendError } from "effect-dlock/LockError"
 import { LockStore } from "effect-dlock/LockStore"
 import type * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Redis as EffectRedis } from "effect/persistence/Redis"
 import type { Cluster, Redis } from "ioredis"
 import * as Connection from "./internal/connection.ts"
 import * as EffectConnection from "./internal/effectRedis.ts"
+import { notConnected, silent } from "./internal/failure.ts"
 import * as Options from "./internal/options.ts"
 import * as Permissions from "./internal/permissions.ts"
 import type { Port } from "./internal/port.ts"
@@ -83,8 +85,12 @@ export const layerEffectRedis = (
 
 const over = <E, R>(open: Effect.Effect<Port, E, R>, settings: Options.Settings) =>
   Effect.gen(function*() {
-    const port = yield* open
-    yield* Permissions.check(port)
-    yield* Warnings.warn(port)
+    const [took, port] = yield* Effect.timed(open)
+    // Whoever is silent from here on holds up the layer no longer either.
+    const left = Math.max(settings.connectTimeout - Duration.toMillis(took), 0)
+    yield* Effect.timeoutOrElse(Effect.andThen(Permissions.check(port), Warnings.warn(port)), {
+      duration: left,
+      orElse: () => Effect.fail(notConnected(silent.cause, true))
+    })
     return yield* Store.make(port, settings)
   })

@@ -2,7 +2,7 @@ import { NodeRedis } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { recordLag, startReplicated } from "dlock-testing"
 import { redisUrl } from "dlock-testing/context"
-import { Context, Deferred, Duration, Effect, Fiber, Layer, References, Scope } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, References, Scope } from "effect"
 import type { LockBackendError, OwnershipLost } from "effect-dlock"
 import { RedisLocker, type RedisLockerSettings, RedisLockStore } from "effect-dlock-redis"
 import { Redis } from "effect/persistence/Redis"
@@ -14,6 +14,7 @@ import {
   group,
   locker,
   plainClient,
+  proxyTo,
   server,
   timed,
   within
@@ -174,4 +175,50 @@ describe("a locker over Effect's own service of Redis", () => {
       assert.strictEqual(error._tag, "LockBackendError")
       assert.isBelow(took, 1_500)
     }).pipe(Effect.scoped))
+
+  it.live("is up or not within connectTimeout, whatever the server falls silent at", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      for (const word of ["PING", "SUBSCRIBE", "EVAL", "INFO"]) {
+        const way = yield* proxyTo(redis.port)
+        const services = yield* Layer.build(Layer.fresh(NodeRedis.layer({ url: way.url })))
+        const stop = way.onRequest((chunk) =>
+          void (new RegExp(`\\r\\n${word}\\r`, "i").test(String(chunk)) && way.hold())
+        )
+        const layer = RedisLocker.layerEffectRedis({ connectTimeout: "1 second", operationTimeout: "500 millis" })
+        const recorded = recordLag()
+        const [took] = yield* Effect.timed(Effect.exit(Effect.scoped(
+          Layer.build(Layer.fresh(layer)).pipe(Effect.provide(services))
+        )))
+        recorded.stop()
+        stop()
+        way.release()
+        // Where it is up it is closed in that time too.
+        assert.isBelow(Duration.toMillis(took), 1_700 + recorded.max(), word)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("opens one connection at a time while a server is frozen, and closes in time", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const way = yield* proxyTo(redis.port)
+      const services = yield* Layer.build(Layer.fresh(NodeRedis.layer({ url: way.url })))
+      const scope = yield* Scope.make()
+      const { withLock } = yield* built(RedisLocker.layerEffectRedis()).pipe(
+        Effect.provide(services),
+        Scope.provide(scope)
+      )
+      yield* Effect.forkChild(withLock("k", Effect.never, { ttl: "2 minutes" }))
+      yield* Effect.sleep("200 millis")
+      yield* Effect.forkChild(withLock("k", Effect.void, { ttl: "2 minutes" }))
+      yield* Effect.sleep("300 millis")
+      const before = way.accepted()
+      way.hold()
+      yield* Effect.sleep("16 seconds")
+      const opened = way.accepted() - before
+      const [took] = yield* Effect.timed(Scope.close(scope, Exit.void))
+      way.release()
+      assert.isAtMost(opened, 1)
+      assert.isBelow(Duration.toMillis(took), 6_000)
+    }).pipe(Effect.scoped), 60_000)
 })

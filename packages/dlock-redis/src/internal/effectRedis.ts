@@ -1,7 +1,7 @@
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as FiberHandle from "effect/FiberHandle"
+import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Redis from "effect/persistence/Redis"
@@ -30,18 +30,18 @@ export const open: (
 
   const ask: Ask = (command, ...args) =>
     Effect.mapError(redis.send(command, ...args), (error) => fromClient(error.cause))
-  yield* Effect.timeoutOrElse(ask("PING"), {
-    duration: limits.connectTimeout,
-    orElse: () => Effect.fail(silent)
-  }).pipe(Effect.mapError(({ cause, retryable }) => notConnected(cause, retryable)))
+  const limited: Ask = (...command) =>
+    Effect.timeoutOrElse(ask(...command), { duration: limits.callLimit, orElse: () => Effect.fail(silent) })
 
   // The service does not tell of a connection that was lost and made again, only of one that is given up. What was sent
-  // to ourselves and did not come says the same.
+  // to ourselves and did not come says the same: then it listens anew, when what listened so far is closed.
   let hears = true
-  const listening = Latch.makeUnsafe()
+  const told = Latch.makeUnsafe()
+  const deaf = Latch.makeUnsafe()
   const listen = Effect.gen(function*() {
     const messages = yield* redis.subscribe(inbox)
-    listening.openUnsafe()
+    deaf.closeUnsafe()
+    told.openUnsafe()
     reconnectListeners.forEach((listener) => listener())
     while (true) {
       const { message } = yield* Queue.take(messages)
@@ -49,15 +49,30 @@ export const open: (
       messageListeners.forEach((hear) => hear(message))
     }
   }).pipe(
+    Effect.raceFirst(deaf.await),
     Effect.scoped,
-    Effect.catch((error) => Effect.logWarning("Redis does not let us listen: waiters will poll", error)),
+    Effect.catch((error) => {
+      told.openUnsafe()
+      return Effect.andThen(
+        Effect.logWarning("Redis does not let us listen: waiters will poll", error),
+        Effect.sleep(1_000)
+      )
+    }),
     Effect.annotateLogs({ component: "dlock" }),
-    Effect.andThen(Effect.sleep(1_000)),
     Effect.forever
   )
-  const subscription = yield* FiberHandle.make()
-  yield* FiberHandle.run(subscription, listen)
-  yield* Effect.timeoutOption(listening.await, limits.connectTimeout)
+  // The client cannot be interrupted while it connects, be it for ever: that ends by itself.
+  yield* Effect.acquireRelease(
+    Effect.forkDetach(listen),
+    (fiber) => {
+      fiber.interruptUnsafe()
+      return Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), Math.min(limits.callLimit, 100))
+    }
+  )
+  yield* Effect.andThen(ask("PING"), told.await).pipe(
+    Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => Effect.fail(silent) }),
+    Effect.mapError(({ cause, retryable }) => notConnected(cause, retryable))
+  )
 
   const window = new Window({
     isReady: () => true,
@@ -79,11 +94,11 @@ export const open: (
     // It does not tell of that either.
     onLeft: () => {},
     probe: Effect.gen(function*() {
-      if (!hears) yield* FiberHandle.run(subscription, listen)
+      if (!hears) deaf.openUnsafe()
       hears = false
-      yield* Effect.ignore(Effect.timeoutOption(ask("PUBLISH", inbox, ""), limits.callLimit))
+      yield* Effect.ignore(limited("PUBLISH", inbox, ""))
     }),
-    servers: () => [{ name: "effect/persistence/Redis", ask }],
+    servers: () => [{ name: "effect/persistence/Redis", ask: limited }],
     replicated: (script, args, replicas, limit) =>
       Effect.gen(function*() {
         const { args: argv, keys } = script.encode(args)
