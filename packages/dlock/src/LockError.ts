@@ -65,7 +65,7 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
   }
 ) {
   override get message(): string {
-    return `Lost the lock "${this.key}" (${this.reason}): ${explained[this.reason]}`
+    return `Lost the lock ${named(this.key)} (${this.reason}): ${explained[this.reason]}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(OwnershipLost)(this), this)
@@ -90,7 +90,7 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
 }) {
   override get message(): string {
     const holder = this.holder === undefined ? "another client" : this.holder
-    return `The lock "${this.key}" was still held by ${holder} when the wait ended (${this.queueLength} waiting)`
+    return `The lock ${named(this.key)} was still held by ${holder} when the wait ended (${this.queueLength} waiting)`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockTimeout)(this), this)
@@ -110,7 +110,7 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
   { key: Schema.String, fencingToken: Schema.BigIntFromString }
 ) {
   override get message(): string {
-    return `The lock "${this.key}" is already held by the section or the scope that asks for it`
+    return `The lock ${named(this.key)} is already held by the section or the scope that asks for it`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockAlreadyHeld)(this), this)
@@ -127,7 +127,7 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
   key: Schema.String
 }) {
   override get message(): string {
-    return `The lock "${this.key}" has been released`
+    return `The lock ${named(this.key)} has been released`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockNotHeld)(this), this)
@@ -154,13 +154,17 @@ export class LockBackendError extends Schema.TaggedError<LockBackendError>("effe
   }
 ) {
   override get message(): string {
-    const what = this.key === undefined ? this.operation : `${this.operation} "${this.key}"`
+    const what = this.key === undefined ? this.operation : `${this.operation} ${named(this.key)}`
     return `The lock store failed to ${what}: ${wordsOf(this.cause)}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockBackendError)(this), this)
   }
 }
+
+/** A key as it is read, cut where nobody reads on: a wrong one may be a whole document. The error has it whole. */
+const named = (key: string): string =>
+  key.length <= 200 ? `"${key}"` : `"${key.slice(0, 100).toWellFormed()}…" (${key.length} characters)`
 
 /** Whatever it is: a store of somebody else's may fail with anything, and some of that has no words of its own. */
 const wordsOf = (cause: unknown): string => {
@@ -181,7 +185,7 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
   "effect-dlock/LockError/InvalidLockRequest"
 )("InvalidLockRequest", { key: Schema.String, parameter: Schema.String, problem: Schema.String }) {
   override get message(): string {
-    return `Cannot ask for the lock ${JSON.stringify(this.key)}: ${this.parameter} ${this.problem}`
+    return `Cannot ask for the lock ${named(this.key)}: ${this.parameter} ${this.problem}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(InvalidLockRequest)(this), this)
@@ -199,7 +203,7 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
   { key: Schema.String, requested: Schema.Int }
 ) {
   override get message(): string {
-    return `The key "${this.key}" is in use with another capacity than ${this.requested}`
+    return `The key ${named(this.key)} is in use with another capacity than ${this.requested}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(CapacityMismatch)(this), this)

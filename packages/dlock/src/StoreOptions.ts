@@ -135,6 +135,9 @@ export interface Limits {
   readonly operationTimeout?: Duration.Input | undefined
 }
 
+const problemOfConnectTimeout = durationBetween(100, 300_000)
+const problemOfOperationTimeout = durationBetween(50, 60_000)
+
 /**
  * The fields of `Limits`.
  *
@@ -142,9 +145,20 @@ export interface Limits {
  * @since 0.1.0
  */
 export const limits = {
-  connectTimeout: optional(durationBetween(100, 300_000)),
-  operationTimeout: optional(durationBetween(50, 60_000))
+  connectTimeout: optional(problemOfConnectTimeout),
+  operationTimeout: optional(problemOfOperationTimeout)
 }
+
+/**
+ * The `Limits` that stand in the environment, as `DLOCK_CONNECT_TIMEOUT` and `DLOCK_OPERATION_TIMEOUT`.
+ *
+ * @category environment
+ * @since 0.1.0
+ */
+export const limitsFromEnvironment: Effect.Effect<Limits, Config.ConfigError> = Effect.all({
+  connectTimeout: variable("DLOCK_CONNECT_TIMEOUT", problemOfConnectTimeout),
+  operationTimeout: variable("DLOCK_OPERATION_TIMEOUT", problemOfOperationTimeout)
+}) as Effect.Effect<Limits, Config.ConfigError>
 
 /**
  * Limits that have been checked, in milliseconds.

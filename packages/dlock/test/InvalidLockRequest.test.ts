@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Duration, Effect, Layer } from "effect"
-import { InvalidLockRequest, Locker, LockStore, MemoryLockStore } from "effect-dlock"
+import { InvalidLockRequest, Locker, LockNotHeld, LockStore, MemoryLockStore } from "effect-dlock"
 import { runInNewContext } from "node:vm"
+import * as Settings from "../src/internal/settings.ts"
 import { lockerOver, setting, withLogs } from "./support.ts"
 
 describe("a request that no store could honour is refused, and nothing is sent", () => {
@@ -203,7 +204,32 @@ describe("Locker.layerConfig", () => {
       assert.strictEqual(yield* first({ DLOCK_PREFIX: "shop/", DLOCK_DEFAULT_TTL: "5 seconds" }), "shop/k 5000")
     }))
 
-  it.effect.each([{ DLOCK_PREFIX: "a}" }, { DLOCK_DEFAULT_TTL: "soon" }, { DLOCK_DEFAULT_TTL: "1 milli" }])(
+  it.effect("reads DLOCK_GUARD_GAP and DLOCK_HOLDER too", () =>
+    Effect.gen(function*() {
+      const variables = { DLOCK_GUARD_GAP: "7 seconds", DLOCK_HOLDER: "blue-7" }
+      const { guardGap, holder } = yield* Effect.provideService(
+        Settings.fromConfig,
+        ConfigProvider.ConfigProvider,
+        ConfigProvider.fromUnknown(variables)
+      )
+      assert.strictEqual(holder, "blue-7")
+      assert.strictEqual(guardGap && Duration.toMillis(guardGap), 7_000)
+    }))
+
+  it("a key that is a document is not repeated whole in the message", () => {
+    const error = new LockNotHeld({ key: "k".repeat(5_000) })
+    assert.isBelow(error.message.length, 300)
+    assert.include(error.message, "(5000 characters)")
+    assert.strictEqual(error.key.length, 5_000)
+  })
+
+  it.effect.each([
+    { DLOCK_PREFIX: "a}" },
+    { DLOCK_DEFAULT_TTL: "soon" },
+    { DLOCK_DEFAULT_TTL: "1 milli" },
+    { DLOCK_GUARD_GAP: "soon" },
+    { DLOCK_HOLDER: "a{b" }
+  ])(
     "refuses %o",
     (env) =>
       Effect.gen(function*() {

@@ -27,10 +27,12 @@ const problemOfHolder = (value: unknown): string | undefined =>
     ? undefined
     : "is not 1 to 200 characters without braces and control characters"
 
+const problemOfGuardGap = StoreOptions.durationBetween(0, year)
+
 const Checked = Schema.Struct({
   prefix: StoreOptions.optional(problemOfPrefix),
   defaultTtl: StoreOptions.optional(problemOfTtl),
-  guardGap: StoreOptions.optional(StoreOptions.durationBetween(0, year)),
+  guardGap: StoreOptions.optional(problemOfGuardGap),
   holder: StoreOptions.optional(problemOfHolder)
 })
 
@@ -60,7 +62,15 @@ export const parse = (options: Options = {}): Effect.Effect<Settings, Config.Con
 export const fromConfig: Effect.Effect<Settings, Config.ConfigError> = Effect.flatMap(
   Effect.all({
     prefix: StoreOptions.variable("DLOCK_PREFIX", problemOfPrefix),
-    defaultTtl: StoreOptions.variable("DLOCK_DEFAULT_TTL", problemOfTtl)
+    defaultTtl: StoreOptions.variable("DLOCK_DEFAULT_TTL", problemOfTtl),
+    guardGap: StoreOptions.variable("DLOCK_GUARD_GAP", problemOfGuardGap),
+    holder: StoreOptions.variable("DLOCK_HOLDER", problemOfHolder)
   }),
-  ({ defaultTtl, prefix }) => parse({ prefix, defaultTtl: defaultTtl as Duration.Input | undefined })
+  ({ defaultTtl, guardGap, holder, prefix }) =>
+    parse({
+      prefix,
+      defaultTtl: defaultTtl as Duration.Input | undefined,
+      guardGap: guardGap as Duration.Input | undefined,
+      holder
+    })
 )
