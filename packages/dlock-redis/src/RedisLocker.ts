@@ -20,7 +20,7 @@ import * as Layer from "effect/Layer"
 import type { Redis as EffectRedis } from "effect/persistence/Redis"
 import type * as Redacted from "effect/Redacted"
 import type { Cluster, Redis } from "ioredis"
-import { problemOfRetryInterval } from "./internal/options.ts"
+import { fromEnvironment } from "./internal/options.ts"
 import * as Target from "./internal/target.ts"
 import * as RedisLockStore from "./RedisLockStore.ts"
 
@@ -56,7 +56,10 @@ export interface RedisLockerSettings extends LockerOptions, StoreOptions.Limits 
  * @since 0.1.0
  */
 export interface RedisLockerOptions extends RedisLockerSettings {
-  /** `redis://user:password@host:6379/0`, or `rediss:` for TLS. Redacted where it holds a password. */
+  /**
+   * `redis://user:password@host:6379/0`, `rediss:` for TLS, or `redis+unix:///run/redis.sock?db=0` for a socket (user and
+   * password go apart there). Redacted where it holds a password.
+   */
   readonly url?: string | Redacted.Redacted | undefined
   /** `host:26379`, several as an array or with commas; `rediss://host:26379` for TLS, to the servers too. */
   readonly sentinels?: string | ReadonlyArray<string> | undefined
@@ -194,22 +197,16 @@ export const layerEffectRedis = (
  * A locker whose settings all come from the environment (Effect's `Config`): where the servers are by one of
  * `DLOCK_REDIS_URL`, `DLOCK_REDIS_SENTINELS` with `DLOCK_REDIS_MASTER`, and `DLOCK_REDIS_CLUSTER` (both lists with commas);
  * `DLOCK_REDIS_USERNAME`, `DLOCK_REDIS_PASSWORD`, `DLOCK_REDIS_SENTINEL_USERNAME`, `DLOCK_REDIS_SENTINEL_PASSWORD`, the
- * paths `DLOCK_REDIS_CA`, `DLOCK_REDIS_CERT` and `DLOCK_REDIS_KEY`; `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`,
- * `DLOCK_RETRY_INTERVAL`.
+ * paths `DLOCK_REDIS_CA`, `DLOCK_REDIS_CERT` and `DLOCK_REDIS_KEY`; the options by `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`,
+ * `DLOCK_GUARD_GAP`, `DLOCK_HOLDER`, `DLOCK_CONNECT_TIMEOUT`, `DLOCK_OPERATION_TIMEOUT`, `DLOCK_RETRY_INTERVAL`,
+ * `DLOCK_REDIS_KEY_PREFIX`, `DLOCK_REDIS_WAIT_REPLICAS` and `DLOCK_REDIS_INTEROP`.
  *
  * @category layers
  * @since 0.1.0
  */
 export const RedisLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
   Effect.map(
-    Effect.all({
-      address: Target.fromEnvironment,
-      retryInterval: StoreOptions.variable("DLOCK_RETRY_INTERVAL", problemOfRetryInterval)
-    }),
-    ({ address, retryInterval }) =>
-      Locker.layerConfigOver(RedisLockStore.layer({
-        ...address,
-        retryInterval: retryInterval as Duration.Input | undefined
-      }))
+    Effect.all([Target.fromEnvironment, fromEnvironment]),
+    ([address, options]) => Locker.layerConfigOver(RedisLockStore.layer({ ...address, ...options }))
   )
 )

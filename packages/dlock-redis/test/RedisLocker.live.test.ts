@@ -1,9 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { freePorts, recordLag } from "dlock-testing"
+import { freePorts, recordLag, startRedis } from "dlock-testing"
+import { etcdUrl } from "dlock-testing/context"
 import { ConfigProvider, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
 import { Locker, withLock } from "effect-dlock"
 import { RedisLocker, RedisLockerLive, type RedisLockerOptions, RedisLockStore } from "effect-dlock-redis"
 import { Redis } from "ioredis"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import { commandsSent, eventually, fails, locker, plainClient, server, timed } from "./support.ts"
 
 describe("RedisLocker", () => {
@@ -160,6 +164,34 @@ describe("RedisLocker", () => {
         }
       }
     }))
+
+  it.live("says what may be behind a connection that does not come about", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      yield* Effect.promise(() => admin.config("SET", "requirepass", "right"))
+      const tls = `rediss://127.0.0.1:${redis.port}`
+      const cases: ReadonlyArray<[string, RegExp]> = [
+        [redis.url, /NOAUTH (the server asks for a password, and none was given|Authentication required)/],
+        [tls, /redis:, not rediss:/],
+        [etcdUrl().replace(/^http/, "redis"), /is that a Redis/]
+      ]
+      for (const [url, words] of cases) {
+        assert.match((yield* fails(RedisLocker.layer({ url, connectTimeout: "3 seconds" }))).message, words)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("goes to a socket", () =>
+    Effect.gen(function*() {
+      const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "dlock-socket-"))
+      const socket = Path.join(dir, "redis.sock")
+      yield* Effect.acquireRelease(
+        Effect.promise(() => startRedis({ args: ["--unixsocket", socket] })),
+        (redis) => Effect.promise(() => redis.stop().then(() => Fs.rmSync(dir, { recursive: true })))
+      )
+      const { withLock } = yield* locker({ url: `redis+unix://${socket}?db=3` })
+      yield* withLock("k", Effect.void)
+    }).pipe(Effect.scoped))
 
   it.live("fails when nobody answers within connectTimeout", () =>
     Effect.gen(function*() {

@@ -84,7 +84,8 @@ describe("a layer on a cluster that loses nodes while it comes up", () => {
       const target: Target = { _tag: "Cluster", options: { password: "s3cret" }, make: () => assert.fail() }
       const listens = (cluster: Cluster) =>
         connectSubscriber(target, cluster, { connectTimeout: 1_000, callLimit: 1_000 }, {
-          outage: new Outage(() => {})
+          outage: new Outage(() => {}),
+          secure: false
         })
       const unknown = new Cluster([], { lazyConnect: true })
       assert.include((yield* Effect.flip(listens(unknown))).message, "No node of the cluster is known")

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { backOff, before } from "./attempts.ts"
-import { notConnected, sanitized } from "./failure.ts"
+import { explained, notConnected, sanitized } from "./failure.ts"
 import { exacting } from "./greeting.ts"
 import type { CallFailure } from "./port.ts"
 import { type Outage, Reasons } from "./reasons.ts"
@@ -24,6 +24,8 @@ export interface Limits {
 /** What the clients of a layer have in common. */
 export interface Common {
   readonly outage: Outage
+  /** Whether they speak TLS. */
+  readonly secure: boolean
   /** Asks for those options that may change from one connection to the next. */
   readonly fresh?: (() => Promise<RedisOptions>) | undefined
 }
@@ -37,8 +39,22 @@ export interface Connected<Client> {
 /** Loaded with the first layer that needs it: a program that has another client need not install this one. */
 export const library = Effect.tryPromise({
   try: () => import("ioredis"),
-  catch: (cause) => StoreOptions.problem("The package ioredis (5.11 or 6) is not installed", cause)
+  catch: (cause) => notLoaded(cause)
 })
+
+/** That it is not there, or what it failed with: a bundler may have broken it. */
+export const notLoaded = (cause: unknown): Config.ConfigError => {
+  const { code, message = String(cause) } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string }
+  const absent = (code === "ERR_MODULE_NOT_FOUND" || code === "MODULE_NOT_FOUND" ||
+    /^(Cannot find|Could not resolve)/.test(message)) &&
+    /\bioredis['"]?( |$)/.test(message.split("\n")[0]!)
+  return StoreOptions.problem(
+    absent
+      ? "The package ioredis (5.11 or 6) is not installed"
+      : `The package ioredis could not be loaded: ${message}`,
+    cause
+  )
+}
 
 /** Milliseconds for which a server may take its time to close a connection. */
 const disconnectTimeout = 100
@@ -243,7 +259,7 @@ const patience = 1_000
 const ready = <Client extends Redis | Cluster>(
   make: (reasons: Reasons) => Client,
   limits: Limits,
-  { outage }: Common
+  { outage, secure }: Common
 ): Effect.Effect<Connected<Client>, LockBackendError, Scope.Scope> =>
   Effect.gen(function*() {
     let closed = false
@@ -252,7 +268,8 @@ const ready = <Client extends Redis | Cluster>(
       if (reasons.final) Deferred.doneUnsafe(over, failed())
       outage.met(reasons)
     })
-    const failed = () => Effect.fail(notConnected(reasons.last ?? new Error("no answer"), !reasons.final))
+    const failed = () =>
+      Effect.fail(notConnected(explained(reasons.last ?? new Error("no answer"), secure), !reasons.final))
     const client = yield* Effect.acquireRelease(
       Effect.sync(() => make(reasons)),
       (client) =>

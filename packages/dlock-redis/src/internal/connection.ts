@@ -44,6 +44,7 @@ export const open: (
     const asking = fresh && (yield* FiberSet.makeRuntimePromise<never>())
     const common: Common = {
       outage: new Outage(log),
+      secure: target.options.tls !== undefined,
       fresh: fresh && (() =>
         asking!(Effect.timeoutOrElse(fresh, {
           duration: options.connectTimeout,
@@ -159,7 +160,9 @@ export const open: (
 )
 
 const described = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
-  name: server.options.sentinels ? server.options.name! : `${server.options.host}:${server.options.port}`,
+  name: server.options.sentinels
+    ? server.options.name!
+    : server.options.path ?? `${server.options.host}:${server.options.port}`,
   ask: (command, ...args) =>
     // The client would let some commands go before it knows whether it was greeted.
     Effect.suspend(() =>

@@ -30,6 +30,10 @@ export const isRefusedCredentials = (error: Error): boolean => credentials.test(
 /** What a cluster's client puts before the last of several refusals: none of them let the script start. */
 const redirected = /^Too many Cluster redirections\. Last error: (ReplyError: )?/
 
+/** How a server asks for a password that HELLO did not bring: at length, and about what our users never see. */
+const asksForPassword = /NOAUTH HELLO must be called with the client already authenticated.*?same time/
+const missing = "NOAUTH the server asks for a password, and none was given"
+
 /**
  * An error of the client as we pass it on: its name and words, without the command and its arguments that the client
  * hangs on it, and without the user and password of an address.
@@ -37,7 +41,9 @@ const redirected = /^Too many Cluster redirections\. Last error: (ReplyError: )?
 export const sanitized = (error: unknown): Error => {
   const { code, message, name } = (error ?? {}) as { readonly [field in "code" | "message" | "name"]?: unknown }
   const words = [message, code, "unknown failure"].find((text) => typeof text === "string" && text !== "") as string
-  const clean = new Error(words.replace(/\/\/[^@/\s]*@/g, "//").replace(redirected, ""))
+  const clean = new Error(
+    words.replace(/\/\/[^@/\s]*@/g, "//").replace(redirected, "").replace(asksForPassword, missing)
+  )
   clean.name = typeof name === "string" ? name : "Error"
   return clean
 }
@@ -86,6 +92,17 @@ export const unusable = (error: unknown): CallFailure => ({
   retryable: false,
   cause: sanitized(error)
 })
+
+/** The same with a likely cause, where a client's words do not lead to it. */
+export const explained = (error: Error, secure: boolean): Error => {
+  const { message } = error
+  const hint = secure && /ETIMEDOUT|ECONNRESET|EPIPE|wrong version|packet length|disconnected before/i.test(message)
+    ? "if that port is without TLS, its address begins with redis:, not rediss:"
+    : !secure && /ECONNRESET|EPIPE|Protocol error|Connection is closed/.test(message)
+    ? "is that a Redis, and without TLS? With it the address begins with rediss:"
+    : undefined
+  return hint === undefined ? error : new Error(`${message} (${hint})`)
+}
 
 /** Why a layer is not built. */
 export const notConnected = (cause: Error, retryable: boolean): LockBackendError =>

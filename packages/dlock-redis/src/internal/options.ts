@@ -26,19 +26,21 @@ export interface Settings {
 
 export const problemOfRetryInterval = StoreOptions.durationBetween(10, 60_000)
 
+const problemOfKeyPrefix: StoreOptions.Check = (value) =>
+  typeof value === "string" && !value.includes("\0") && value.isWellFormed() && names(`${value}k`) !== undefined
+    ? undefined
+    : "is not a string whose braces leave a hash slot to every key"
+
+const problemOfReplicas: StoreOptions.Check = (value) =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 100
+    ? undefined
+    : "is not a number of replicas from 0 to 100"
+
 const Checked = Schema.Struct({
-  keyPrefix: StoreOptions.optional((value) =>
-    typeof value === "string" && !value.includes("\0") && value.isWellFormed() && names(`${value}k`) !== undefined
-      ? undefined
-      : "is not a string whose braces leave a hash slot to every key"
-  ),
+  keyPrefix: StoreOptions.optional(problemOfKeyPrefix),
   retryInterval: StoreOptions.optional(problemOfRetryInterval),
   interop: StoreOptions.optional((value) => typeof value === "boolean" ? undefined : "is not true or false"),
-  waitReplicas: StoreOptions.optional((value) =>
-    Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 100
-      ? undefined
-      : "is not a number of replicas from 0 to 100"
-  ),
+  waitReplicas: StoreOptions.optional(problemOfReplicas),
   ...StoreOptions.limits
 })
 
@@ -51,3 +53,25 @@ export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigEr
     waitReplicas: options.waitReplicas ?? 0,
     ...StoreOptions.limitsOf(options)
   }))
+
+/** The options that stand in the environment. */
+export const fromEnvironment = Effect.gen(function*() {
+  const { variable } = StoreOptions
+  const retryInterval = yield* variable("DLOCK_RETRY_INTERVAL", problemOfRetryInterval)
+  const keyPrefix = yield* variable("DLOCK_REDIS_KEY_PREFIX", problemOfKeyPrefix)
+  const interop = yield* variable(
+    "DLOCK_REDIS_INTEROP",
+    (value) => value === "true" || value === "false" ? undefined : "is not true or false"
+  )
+  const waitReplicas = yield* variable(
+    "DLOCK_REDIS_WAIT_REPLICAS",
+    (value) => problemOfReplicas(/^\d+$/.test(String(value)) ? Number(value) : value)
+  )
+  return {
+    ...yield* StoreOptions.limitsFromEnvironment,
+    retryInterval: retryInterval as Duration.Input | undefined,
+    keyPrefix,
+    interop: interop === undefined ? undefined : interop === "true",
+    waitReplicas: waitReplicas === undefined ? undefined : Number(waitReplicas)
+  } satisfies Options
+})

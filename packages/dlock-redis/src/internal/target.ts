@@ -220,10 +220,16 @@ const targetOf = (address: Address): Target => {
 
 const unbracketed = (hostname: string): string => hostname.replace(/^\[(.*)\]$/, "$1")
 
-/** `redis://user:password@host:port/db`, or `rediss:` for TLS. */
+/** `redis://user:password@host:port/db`, `rediss:` for TLS, or `redis+unix:///path?db=0` (`unix:` too) for a socket. */
 const serverOf = (text: unknown): RedisOptions | undefined => {
   if (typeof text !== "string" || !URL.canParse(text)) return undefined
   const url = new URL(text)
+  if (url.protocol === "redis+unix:" || url.protocol === "unix:") {
+    const { db = "", path } = /^(?:\?db=(?<db>\d{1,4}))?$/.test(url.search)
+      ? { db: url.searchParams.get("db") ?? "", path: decodedOf(url.pathname) }
+      : {}
+    return url.host === "" && path !== undefined && path.length > 1 ? { path, db: Number(db) } : undefined
+  }
   if (url.protocol !== "redis:" && url.protocol !== "rediss:") return undefined
   const db = url.pathname.slice(1)
   if (url.hostname === "" || !/^\d{0,4}$/.test(db) || url.search !== "") return undefined
@@ -235,6 +241,14 @@ const serverOf = (text: unknown): RedisOptions | undefined => {
       ...(url.username !== "" && { username: decodeURIComponent(url.username) }),
       ...(url.password !== "" && { password: decodeURIComponent(url.password) })
     }
+  } catch {
+    return undefined
+  }
+}
+
+const decodedOf = (text: string): string | undefined => {
+  try {
+    return decodeURIComponent(text)
   } catch {
     return undefined
   }
@@ -270,6 +284,14 @@ export const fromEnvironment = Effect.gen(function*() {
   }
   if (address.sentinels !== undefined && address.master === undefined) {
     yield* StoreOptions.requiredVariable("DLOCK_REDIS_MASTER", "mymaster")
+  }
+  const where = Object.entries({
+    DLOCK_REDIS_URL: address.url,
+    DLOCK_REDIS_SENTINELS: address.sentinels,
+    DLOCK_REDIS_CLUSTER: address.cluster
+  }).flatMap(([name, value]) => value === undefined ? [] : [name])
+  if (where.length > 1) {
+    yield* Effect.fail(StoreOptions.problem(`${where.join(" and ")} are set: one of them says where the servers are`))
   }
   if (address.url === undefined && address.sentinels === undefined && address.cluster === undefined) {
     yield* StoreOptions.requiredVariable("DLOCK_REDIS_URL", "redis://127.0.0.1:6379")
