@@ -12,7 +12,7 @@
 import { Locker, type LockerOptions } from "effect-dlock/Locker"
 import type { LockBackendError } from "effect-dlock/LockError"
 import type { LockStore } from "effect-dlock/LockStore"
-import * as StoreOptions from "effect-dlock/StoreOptions"
+import type * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
