@@ -1,4 +1,5 @@
 import * as Net from "node:net"
+import { setTimeout as sleep } from "node:timers/promises"
 
 /**
  * A TCP proxy in this process that a test can make misbehave. "Requests" are the bytes towards the server, "replies"
@@ -19,6 +20,12 @@ export interface Proxy {
   readonly refuse: () => void
   /** Opens the port again. */
   readonly accept: () => Promise<void>
+  /**
+   * Takes in for `ms` what the connections open now still send, cuts them on the client's side, and lets the server have
+   * those bytes `late` ms after that: requests that arrive when their client has long gone elsewhere. With `from`, only
+   * the connection of the first such request is stranded, beginning with it; where none comes within two seconds, none is.
+   */
+  readonly strand: (ms: number, late: number, from?: (request: Buffer) => boolean) => Promise<void>
   /** Passes each chunk on `ms` after it came, both ways. */
   readonly delay: (ms: number) => void
   /** Connections open now. */
@@ -40,6 +47,7 @@ interface Lane {
   readonly push: (action: () => void) => void
   readonly pump: () => void
   readonly drop: () => void
+  readonly strand: (on: boolean) => void
 }
 
 /** Starts a proxy on a free loopback port. */
@@ -47,16 +55,21 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
   const held = { requests: false, replies: false }
   const bytes = { requests: 0, replies: 0 }
   const listeners = { requests: new Set<(chunk: Buffer) => void>(), replies: new Set<(chunk: Buffer) => void>() }
-  const open = new Map<Net.Socket, { readonly server: Net.Socket; readonly lanes: ReadonlyArray<Lane> }>()
+  const open = new Map<
+    Net.Socket,
+    { readonly server: Net.Socket; readonly lanes: readonly [requests: Lane, replies: Lane] }
+  >()
   let accepted = 0
   let latency = 0
+  let trap: ((request: Buffer, client: Net.Socket) => void) | undefined
 
   const makeLane = (way: Way): Lane => {
     let queue: Array<{ readonly at: number; readonly action: () => void }> = []
     let timer: NodeJS.Timeout | undefined
+    let stranded = false
     const pump = (): void => {
       clearTimeout(timer)
-      while (!held[way] && queue[0] !== undefined) {
+      while (!held[way] && !stranded && queue[0] !== undefined) {
         const wait = queue[0].at - performance.now()
         if (wait > 0) {
           timer = setTimeout(pump, Math.ceil(wait))
@@ -75,6 +88,10 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
       drop: () => {
         clearTimeout(timer)
         queue = []
+      },
+      strand: (on) => {
+        stranded = on
+        pump()
       }
     }
   }
@@ -83,6 +100,7 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
     const lane = makeLane(way)
     from.on("data", (chunk: Buffer) => {
       bytes[way] += chunk.length
+      if (way === "requests") trap?.(chunk, from)
       for (const listener of listeners[way]) listener(chunk)
       lane.push(() => void (to.destroyed || to.write(chunk)))
     })
@@ -94,7 +112,7 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
   const onConnection = (client: Net.Socket): void => {
     accepted += 1
     const server = Net.connect({ port: targetPort, host: "127.0.0.1", allowHalfOpen: true, noDelay: true })
-    const lanes = [join("requests", client, server), join("replies", server, client)]
+    const lanes = [join("requests", client, server), join("replies", server, client)] as const
     open.set(client, { server, lanes })
     client.once("close", () => {
       if (server.destroyed) open.delete(client)
@@ -141,6 +159,30 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
       held.requests = false
       held.replies = false
       pump()
+    },
+    strand: async (ms, late, from) => {
+      const only = from && await new Promise<Net.Socket | undefined>((resolve) => {
+        const end = (client?: Net.Socket) => {
+          clearTimeout(timer)
+          trap = undefined
+          resolve(client)
+        }
+        const timer = setTimeout(end, 2_000)
+        trap = (request, client) => {
+          if (!from(request)) return
+          open.get(client)?.lanes[0].strand(true)
+          end(client)
+        }
+      })
+      const those = Array.from(open).filter(([client]) => from === undefined || client === only)
+      for (const [, { lanes: [requests] }] of those) requests.strand(true)
+      await sleep(ms)
+      for (const [client] of those) client.resetAndDestroy()
+      await sleep(late)
+      for (const [, { lanes: [requests], server }] of those) {
+        requests.push(() => server.end())
+        requests.strand(false)
+      }
     },
     reset,
     refuse,

@@ -43,6 +43,38 @@ const until = async (fits: () => boolean): Promise<void> => {
   }
 }
 
+test("lets the server have late what a connection that was cut has sent", async () => {
+  const { events, socket } = await connect()
+  socket.write("in time ")
+  await until(() => events.join("") === "in time ")
+  const stranded = proxy.strand(50, 100)
+  socket.write("late")
+  await until(() => events.includes("<ECONNRESET>"))
+  const next = await connect()
+  next.socket.write("next")
+  await until(() => next.events.join("") === "next")
+  expect(atServer).toEqual(["in time ", "next"])
+  await stranded
+  await until(() => atServer.includes("<end>"))
+  expect(atServer).toEqual(["in time ", "next", "late", "<end>"])
+  next.socket.destroy()
+})
+
+test("strands one connection from a request on, if such a request comes", async () => {
+  const [one, other] = [await connect(), await connect()]
+  const stranded = proxy.strand(20, 20, (request) => request.includes("this"))
+  for (const text of ["a", "this"]) {
+    one.socket.write(text)
+    await sleep(5)
+  }
+  other.socket.write("other")
+  await stranded
+  await until(() => atServer.includes("<end>"))
+  expect(atServer.filter((text) => text !== "<error>").join("")).toBe("aotherthis<end>")
+  expect(other.events).toEqual(["other"])
+  other.socket.destroy()
+})
+
 test("passes bytes both ways and counts them", async () => {
   const { events, socket } = await connect()
   const seen: Array<string> = []
