@@ -24,6 +24,23 @@ export interface Assignment {
   readonly sections?: number
 }
 
+/** One section, at once. */
+export interface Section {
+  readonly key: string
+  readonly ttl: number
+  readonly steps: number
+  readonly pace: number
+}
+
+/** What a worker is told while it works. */
+export interface Order {
+  readonly section?: Section
+  /** Milliseconds for which its thread does nothing else. */
+  readonly stall?: number
+  /** No more is begun; what is under way has so many milliseconds to end. */
+  readonly stop?: number
+}
+
 /** What a worker tells its parent. */
 export type Report =
   | { readonly ready: number }

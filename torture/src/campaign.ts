@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import { startCrew } from "./crew.ts"
+import type { With } from "./dimensions.ts"
 import { now } from "./events.ts"
 import { eventually } from "./fields/field.ts"
 import { type Backend, startField } from "./fields/index.ts"
@@ -26,6 +27,7 @@ export interface Result {
 export interface CampaignOptions {
   readonly backend: Backend
   readonly subject: string
+  readonly with: With
   /** For everything, starting and checking included. */
   readonly seconds: number
   readonly seed: number
@@ -41,10 +43,10 @@ const atLeast = 10_000
 
 /** One backend and one subject for a time: servers, workers, faults, and what the history says. */
 export const campaign = async (options: CampaignOptions): Promise<Result> => {
-  const { backend, keepHistory = false, progress, seconds, seed, subject, untilCaught } = options
+  const { backend, keepHistory = false, progress, seconds, seed, subject, untilCaught, with: dimensions } = options
   const startedAt = now()
-  const field = await startField(backend)
-  const settings = settingsOf(backend, subject, field.ttl)
+  const field = await startField(backend, dimensions)
+  const settings = settingsOf(backend, subject, field.ttl, dimensions)
   const recorder = await startRecorder(settings.guard, `${backend}-${subject}-${seed}`)
   let keep = true
   try {
@@ -61,7 +63,8 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
         ...settings.nemesis,
         hot: settings.assignment.hot,
         seed,
-        scene: { ttl: settings.granted, recorder, stretch: settings.stretch }
+        with: dimensions,
+        scene: { crew, field, ttl: settings.granted, recorder, stretch: settings.stretch }
       })
       const end = Math.max(
         startedAt + Math.min(seconds, settings.longest) * 1_000 - settings.drain,

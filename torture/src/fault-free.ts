@@ -25,8 +25,8 @@ export const faultFree = async (
   seed: number,
   progress: (line: string) => void
 ): Promise<Quiet> => {
-  const field = await startField(backend)
-  const settings = settingsOf(backend, "ours", field.ttl)
+  const field = await startField(backend, new Set())
+  const settings = settingsOf(backend, "ours", field.ttl, new Set())
   const recorder = await startRecorder(settings.guard)
   try {
     const crew = await startCrew(field, recorder, {

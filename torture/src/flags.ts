@@ -1,3 +1,4 @@
+import { type Dimension, dimensions, usual } from "./dimensions.ts"
 import { type Backend, backends } from "./fields/index.ts"
 import { subjects } from "./subjects/index.ts"
 
@@ -5,6 +6,7 @@ export interface Flags {
   readonly minutes: number
   readonly backends: ReadonlyArray<Backend>
   readonly subject: string
+  readonly with: ReadonlyArray<Dimension>
   readonly variants: boolean
   readonly faultFree: boolean
   readonly sections: number
@@ -20,6 +22,7 @@ export const usage = `npm run torture -- [flags]
   --minutes N          for how long in all, shared among the backends (2)
   --backend NAMES      of ${everywhere.join(", ")}; several with commas, or the flag again (all)
   --subject NAME       what is tortured (ours), on one Redis also: ${subjects.slice(1).join(", ")}
+  --with NAMES         dimensions, or all or none: ${Object.keys(dimensions).join(", ")} (${usual.join(", ") || "none"})
   --variants           everything that is known to be bad and every peer, at most a minute each
   --fault-free         no faults: sections as fast as may be, and the heap
   --sections N         how many of those in all (1000000)
@@ -32,6 +35,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     minutes: 2,
     backends: [],
     subject: "ours",
+    with: usual,
     variants: false,
     faultFree: false,
     sections: 1e6,
@@ -45,7 +49,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     const flag = words.shift()!
     if (flag === "--variants") flags = { ...flags, variants: true }
     else if (flag === "--fault-free") flags = { ...flags, faultFree: true }
-    else if (["--minutes", "--backend", "--subject", "--sections", "--seed", "--timeline"].includes(flag)) {
+    else if (["--minutes", "--backend", "--subject", "--with", "--sections", "--seed", "--timeline"].includes(flag)) {
       const value = words.shift()
       if (value === undefined || value === "") return `${flag} needs a value`
       const changed = withValue(flags, flag, value)
@@ -77,6 +81,11 @@ const withValue = (flags: Flags, flag: string, value: string): Flags | string =>
       return Number.isSafeInteger(number) && number >= 0 ? { ...flags, seed: number } : "--seed is a whole number"
     case "--timeline":
       return { ...flags, timeline: value }
+    case "--with": {
+      const names = value === "none" ? [] : value === "all" ? Object.keys(dimensions) : value.split(",")
+      const wrong = names.find((name) => !Object.hasOwn(dimensions, name))
+      return wrong === undefined ? { ...flags, with: names as Array<Dimension> } : `there is no dimension ${wrong}`
+    }
     case "--subject":
       return subjects.includes(value) ? { ...flags, subject: value } : `there is no subject ${value}`
     default: {

@@ -1,6 +1,7 @@
 // Torture: several processes, many fibers, real servers, and faults that are aimed at whoever holds a lock.
 import { describe, flavour } from "dlock-testing"
 import { campaign, type Result } from "./campaign.ts"
+import type { Dimension } from "./dimensions.ts"
 import { faultFree, type Quiet } from "./fault-free.ts"
 import { type Backend, backends } from "./fields/index.ts"
 import { type Flags, parse, usage } from "./flags.ts"
@@ -10,11 +11,21 @@ import { drawTimeline } from "./timeline.ts"
 
 const say = (who: string) => (line: string) => console.log(`${who.padEnd(10)} ${line}`)
 
-const torture = async ({ backends: chosen, minutes, seed, subject, timeline }: Flags): Promise<boolean> => {
+const torture = async (
+  { backends: chosen, minutes, seed, subject, timeline, with: dimensions }: Flags
+): Promise<boolean> => {
   const results: Array<Result> = []
   for (const backend of chosen) {
     const seconds = minutes * 60 / chosen.length
-    const options = { backend, subject, seconds, seed, untilCaught: false, keepHistory: timeline !== undefined }
+    const options = {
+      backend,
+      subject,
+      with: new Set(dimensions),
+      seconds,
+      seed,
+      untilCaught: false,
+      keepHistory: timeline !== undefined
+    }
     const result = await campaign({ ...options, progress: say(backend) })
     results.push(result)
     if (timeline === undefined || result.history === undefined) continue
@@ -29,7 +40,14 @@ const known = async ({ seed }: Flags): Promise<boolean> => {
   for (const [kind, of] of [["variant", variants], ["peer", peers]] as const) {
     for (const [subject, about] of Object.entries(of)) {
       console.log(`${subject}: ${about}`)
-      const options = { backend: "redis" as Backend, subject, seconds: 58, seed, untilCaught: true }
+      const options = {
+        backend: "redis" as Backend,
+        subject,
+        with: new Set<Dimension>(),
+        seconds: 58,
+        seed,
+        untilCaught: true
+      }
       results.push({ ...await campaign({ ...options, progress: say(subject) }), about, kind })
     }
   }

@@ -1,17 +1,26 @@
 import { setTimeout as sleep } from "node:timers/promises"
-import type { Member } from "./crew.ts"
+import type { Crew, Member } from "./crew.ts"
+import type { Dimension } from "./dimensions.ts"
 import { now } from "./events.ts"
-import { aLittle } from "./fields/field.ts"
+import { aLittle, type Field } from "./fields/field.ts"
 import type { Random } from "./random.ts"
 import type { Recorder } from "./recorder.ts"
 
 /** What befalls one worker or its way to the servers, from its beginning to its end. */
 export interface Misfortune {
   readonly weight: number
+  /** Only in a run that has this dimension. */
+  readonly with?: Dimension
+  /** Only on such servers. */
+  readonly on?: (field: Field) => boolean
+  /** Whether it befalls those too who are not aimed at. */
+  readonly all?: boolean
   readonly act: (member: Member, random: Random, scene: Scene) => Promise<void>
 }
 
 export interface Scene {
+  readonly crew: Crew
+  readonly field: Field
   /** Milliseconds that a holder survives at most. */
   readonly ttl: number
   readonly recorder: Recorder
@@ -30,6 +39,8 @@ const connections = (weight: number, begin: (proxy: Member["proxies"][number]) =
     await member.heal()
   }
 })
+
+const replicated = ({ freezeReplicas }: Field) => freezeReplicas !== undefined
 
 export const misfortunes = {
   "cut": { weight: 12, act: async ({ proxies }) => proxies.forEach((proxy) => proxy.reset()) },
@@ -91,6 +102,54 @@ export const misfortunes = {
       const stall = aLittle(ttl, random)
       member.worker().send({ stall })
       await sleep(stall)
+    }
+  },
+  "freeze the replicas": {
+    weight: 4,
+    with: "replicas",
+    on: replicated,
+    all: true,
+    act: async (_, random, scene) => {
+      const thaw = scene.field.freezeReplicas?.()
+      if (thaw === undefined) return
+      await lasting(random, scene)
+      thaw()
+    }
+  },
+  // A grant that no replica has is given back, and asked for again. That it is given back arrives after all that.
+  "freeze the replicas, and what is given back comes late": {
+    weight: 20,
+    with: "replicas",
+    on: replicated,
+    all: true,
+    act: async (member, random, { crew, field, ttl }) => {
+      const key = `late-${random.name()}`
+      const section = { key, ttl: 10 * ttl, steps: 24, pace: 50 }
+      const thaw = field.freezeReplicas?.()
+      if (thaw === undefined) return
+      let late = false
+      const givenBack = (request: Buffer) => {
+        if (!late && request.includes(key) && field.givesBack?.(request) === true) {
+          late = true
+          thaw()
+        }
+        return late
+      }
+      const [open, tail] = [random.between(10, 100), ttl * random.between(0.2, 1.2)]
+      const arrived = member.proxies.map((proxy) => proxy.strand(open, tail, givenBack))
+      member.worker().send({ section })
+      await sleep(ttl * random.between(1.2, 2))
+      random.pick(crew.members.filter((one) => one !== member)).worker().send({ section })
+      await Promise.all(arrived)
+      if (!late) thaw()
+      await sleep(24 * 50)
+    }
+  },
+  "requests come late": {
+    weight: 8,
+    with: "replicas",
+    act: async ({ proxies }, random, { ttl }) => {
+      await Promise.all(proxies.map((proxy) => proxy.strand(random.between(1, 100), ttl * random.between(0.1, 2))))
     }
   },
   "SIGKILL": { weight: 2, act: (member) => member.replace() }

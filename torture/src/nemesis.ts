@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Crew, Member } from "./crew.ts"
+import type { With } from "./dimensions.ts"
 import { now } from "./events.ts"
 import type { Field } from "./fields/field.ts"
 import { type Misfortune, misfortunes, type Scene } from "./misfortunes.ts"
@@ -27,12 +28,15 @@ export interface Nemesis {
 export interface NemesisOptions {
   readonly hot: ReadonlyArray<string>
   readonly seed: number
+  readonly with: With
   /** How many workers are in trouble at once. */
   readonly lanes: number
   /** Milliseconds between two faults of one lane. */
   readonly pause: number
   /** Milliseconds between two faults of the servers, about. */
   readonly serverPause: number
+  /** By kind, where they are not the usual ones. */
+  readonly weights: Readonly<Record<string, number>>
   /** Only these, where given. */
   readonly only: ReadonlyArray<string> | undefined
   readonly scene: Scene
@@ -40,7 +44,7 @@ export interface NemesisOptions {
 
 /** Brings faults over a crew and its servers, four of five aimed at somebody who is inside at that moment. */
 export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, options: NemesisOptions): Nemesis => {
-  const { hot, lanes, only, pause, scene, seed, serverPause } = options
+  const { hot, lanes, only, pause, scene, seed, serverPause, with: dimensions } = options
   const troubled = new Set<Member>()
   const underWay = new Set<string>()
   let stopped = false
@@ -48,11 +52,17 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
   let count = 0
 
   const allowed = (name: string) => only === undefined || only.includes(name)
-  const weights = (of: Readonly<Record<string, { readonly weight: number }>>) =>
-    Object.fromEntries(Object.entries(of).filter(([name]) => allowed(name)).map(([name, { weight }]) => [name, weight]))
+  const weights = (of: Readonly<Record<string, Pick<Misfortune, "weight" | "with" | "on">>>) =>
+    Object.fromEntries(
+      Object.entries(of)
+        .filter(([name, one]) =>
+          allowed(name) && (one.with === undefined || dimensions.has(one.with)) && (one.on?.(field) ?? true)
+        )
+        .map(([name, { weight }]) => [name, options.weights[name] ?? weight])
+    )
   const lane = { ...weights(misfortunes), ...weights(field.strikes) }
   /** Where half of the crew is in trouble already, nobody would be inside for long. */
-  const short = allowed("cut") ? { ...weights(field.strikes), cut: misfortunes.cut.weight } : weights(field.strikes)
+  const short = weights({ ...field.strikes, cut: misfortunes.cut })
   const serverLane = weights(field.faults)
 
   const begin = (
@@ -88,7 +98,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     const victim = random.chance(0.8) && holders.length > 0 ? random.pick(holders) : random.pick(free)
     if (victim === undefined) return
     troubled.add(victim)
-    const heal = begin(kind, [victim.who()], [], holders.includes(victim))
+    const heal = begin(kind, misfortune.all === true ? "all" : [victim.who()], [], holders.includes(victim))
     try {
       await misfortune.act(victim, random, scene)
     } finally {

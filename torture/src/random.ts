@@ -22,6 +22,11 @@ export class Random {
     return this.next() < share
   }
 
+  /** Something that was not there before. */
+  name(): string {
+    return this.next().toString(36).slice(2, 10)
+  }
+
   pick<A>(all: ReadonlyArray<A>): A {
     return all[Math.floor(this.next() * all.length)] as A
   }

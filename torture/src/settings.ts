@@ -1,10 +1,21 @@
 import type { Assignment } from "./assignment.ts"
+import type { With } from "./dimensions.ts"
 import type { Backend } from "./fields/index.ts"
 
 const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot-${index}`)
 
+/** Where a dimension has its own faults, those that explain much come seldom. */
+const calmer: Readonly<Record<string, number>> = {
+  "cut": 4,
+  "delete the key": 0.3,
+  "kill the clients": 1,
+  "kill the subscribers": 1,
+  "flush the scripts": 0.5,
+  "flush everything": 0.03
+}
+
 /** How a campaign against a subject on a backend goes. */
-export const settingsOf = (backend: Backend, subject: string, ttl: number) => {
+export const settingsOf = (backend: Backend, subject: string, ttl: number, dimensions: With) => {
   const onEtcd = backend === "etcd" || backend === "etcd3"
   // etcd counts in whole seconds: a holder that asks for one gets two, less the guard gap.
   const granted = onEtcd ? 1_900 : ttl
@@ -22,10 +33,11 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number) => {
     guard: 100,
     assignment,
     nemesis: {
-      lanes: 6,
+      lanes: dimensions.has("replicas") ? 3 : 6,
       pause: 40,
       serverPause: 3_000,
-      only: undefined as ReadonlyArray<string> | undefined
+      only: undefined as ReadonlyArray<string> | undefined,
+      weights: dimensions.size > 0 ? calmer : {}
     },
     stretch: 1,
     /** Seconds after which nothing new is to be expected. */
@@ -35,7 +47,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number) => {
     /** What the end of a campaign takes, about. */
     drain: 4_000 + granted,
     /** Sections a second without which a run is void. */
-    floor: onEtcd ? 5 : 30
+    floor: onEtcd ? 5 : dimensions.has("replicas") ? 15 : 30
   }
   switch (subject) {
     // A renewal finds the key missing only where another came and went in between.

@@ -4,7 +4,7 @@
  */
 import { onMessage, report } from "dlock-testing/report"
 import { Cause, Effect, Exit, Fiber, Scope } from "effect"
-import type { Assignment } from "./assignment.ts"
+import type { Assignment, Order, Section } from "./assignment.ts"
 import { now } from "./events.ts"
 import { Line } from "./line.ts"
 import { quick } from "./quick.ts"
@@ -16,16 +16,18 @@ import { makeOf } from "./subjects/index.ts"
 const assignment = JSON.parse(process.argv[2]!) as Assignment
 const { address, calm, cold, fibers, hot, long, resource, rest, seed, subject, ttl, who } = assignment
 
+let ask: ((section: Section) => void) | undefined
 let stopping: ((limit: number) => void) | undefined
 const stopped = new Promise<number>((resolve) => (stopping = resolve))
 let stopsSoon = false
 onMessage((message) => {
-  const { stall, stop } = message as { readonly stall?: number; readonly stop?: number }
+  const { section, stall, stop } = message as Order
   if (stall !== undefined) {
     // What a long loop or a garbage collection does.
     const end = now() + stall
     while (now() < end);
   }
+  if (section !== undefined) ask?.(section)
   if (stop !== undefined) {
     stopsSoon = true
     stopping?.(stop)
@@ -52,6 +54,7 @@ const main = Effect.gen(function*() {
   const random = new Random(seed)
   const sections = new Sections(built.value, line, who, () => stopsSoon)
   const work: Work = { sections, random, ttl, stopped: () => stopsSoon }
+  ask = ({ key, pace, steps, ttl }) => void Effect.runFork(sections.run({ key, ttl, way: "with" }, { steps, pace }))
   report({ ready: now() })
   const names = [...hot, ...Array.from({ length: cold }, (_, index) => `cold-${who.split(".")[0]}-${index}`)]
   const all = assignment.sections !== undefined

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { type Dimension, dimensions } from "../src/dimensions.ts"
 import { parse } from "../src/flags.ts"
 
 describe("the flags", () => {
@@ -7,6 +8,7 @@ describe("the flags", () => {
       minutes: 2,
       backends: ["redis", "sentinel", "cluster", "etcd", "etcd3"],
       subject: "ours",
+      with: [],
       variants: false,
       faultFree: false,
       sections: 1_000_000,
@@ -18,6 +20,12 @@ describe("the flags", () => {
   it("may come in either form, and backends several at once", () => {
     const flags = parse(["--minutes=30", "--backend", "redis,etcd", "--backend=etcd3", "--seed", "7"])
     assert.deepInclude(flags, { minutes: 30, backends: ["redis", "etcd", "etcd3"], seed: 7 })
+  })
+
+  it("name dimensions", () => {
+    assert.deepInclude(parse(["--with", "replicas"]), { with: ["replicas"] })
+    assert.deepInclude(parse(["--with", "all"]), { with: Object.keys(dimensions) as Array<Dimension> })
+    assert.deepInclude(parse(["--with=none"]), { with: [] })
   })
 
   it("keep variants and peers to one Redis", () => {
@@ -34,6 +42,7 @@ describe("the flags", () => {
     [["--backend", "mysql"], "no backend mysql"],
     [["--backend", "toString"], "no backend toString"],
     [["--subject", "theirs"], "no subject theirs"],
+    [["--with", "theirs"], "no dimension theirs"],
     [["--sections", "1.5"], "whole number"],
     [["--seed", "-1"], "whole number"],
     [["--variants", "--backend", "etcd"], "redis only"],

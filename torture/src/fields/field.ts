@@ -29,6 +29,10 @@ export interface Field {
   /** What has to be put right at the end, where that is a fault of its own. */
   readonly last?: { readonly kind: string; readonly fault: ServerFault }
   readonly strikes: Readonly<Record<string, Strike>>
+  /** Stops all replicas, unless somebody has; returns what lets them go on. */
+  readonly freezeReplicas?: () => (() => void) | undefined
+  /** Whether these bytes hold a request that gives a claim back. */
+  readonly givesBack?: (request: Buffer) => boolean
   /** Resolves when all servers are there and in step. */
   readonly whole: () => Promise<void>
   /** Whether each server is in its place, where they may change places by themselves. */

@@ -1,3 +1,4 @@
+import type { With } from "../dimensions.ts"
 import * as Cluster from "./cluster.ts"
 import * as Etcd from "./etcd.ts"
 import type { Field } from "./field.ts"
@@ -14,7 +15,7 @@ export const backends = {
 
 export type Backend = keyof typeof backends
 
-const starts: { readonly [Name in Backend]: () => Promise<Field> } = {
+const starts: { readonly [Name in Backend]: (dimensions: With) => Promise<Field> } = {
   redis: Redis.startField,
   sentinel: Sentinel.startField,
   cluster: Cluster.startField,
@@ -22,4 +23,4 @@ const starts: { readonly [Name in Backend]: () => Promise<Field> } = {
   etcd3: () => Etcd.startField(3)
 }
 
-export const startField = (backend: Backend): Promise<Field> => starts[backend]()
+export const startField = (backend: Backend, dimensions: With): Promise<Field> => starts[backend](dimensions)

@@ -1,7 +1,8 @@
-import { command, startRedis } from "dlock-testing"
+import { command, type Server, startRedis, startReplicated } from "dlock-testing"
 import { Redis } from "ioredis"
 import { setTimeout as sleep } from "node:timers/promises"
 import { makeClock } from "../clock.ts"
+import type { With } from "../dimensions.ts"
 import { aLittle, eventually, type Field, type ServerFault, type Strike } from "./field.ts"
 
 /** Keys of locks and queues at one server. A counter and the mark of a cancelled claim expire by themselves. */
@@ -44,11 +45,17 @@ export const strikesOn = (ports: () => Promise<ReadonlyArray<number>>): Readonly
   }
 }
 
-/** One Redis with nothing on disk: a restart forgets every lock. */
-export const startField = async (): Promise<Field> => {
+const alone = (server: Server) => ({ servers: [server, undefined] as const, stop: server.stop })
+
+/** One Redis with nothing on disk: a restart forgets every lock. It may have a replica that grants wait for. */
+export const startField = async (dimensions: With): Promise<Field> => {
   const ttl = 600
   const clock = makeClock()
-  const server = await startRedis({ env: clock?.env ?? {} })
+  const env = clock?.env ?? {}
+  const { servers: [server, replica], stop } = dimensions.has("replicas")
+    ? await startReplicated({ env }) as { readonly servers: readonly [Server, Server]; readonly stop: Field["stop"] }
+    : alone(await startRedis({ env }))
+  let frozen = false
   const answers = async () => (await command(server.port, "PING")).startsWith("+PONG")
   const steps: Readonly<Record<string, ServerFault>> = clock === undefined ? {} : {
     "step the clock": {
@@ -65,7 +72,7 @@ export const startField = async (): Promise<Field> => {
   return {
     ttl,
     ports: [server.port],
-    through: ([port]) => ({ kind: "redis", port: port! }),
+    through: ([port]) => ({ kind: "redis", port: port!, ...(replica !== undefined && { waitReplicas: 1 }) }),
     faults: {
       "freeze the server": {
         weight: 4,
@@ -90,6 +97,19 @@ export const startField = async (): Promise<Field> => {
       }
     }),
     strikes: strikesOn(async () => [server.port]),
+    // The script's last two arguments: no mark, and not for clients of other libraries.
+    givesBack: (request) => request.includes("\r\n$1\r\n0\r\n$1\r\n0\r\n"),
+    ...(replica !== undefined && {
+      freezeReplicas: () => {
+        if (frozen) return undefined
+        frozen = true
+        replica.signal("SIGSTOP")
+        return () => {
+          frozen = false
+          replica.signal("SIGCONT")
+        }
+      }
+    }),
     whole: async () => {
       server.signal("SIGCONT")
       await eventually(answers, 5_000)
@@ -97,7 +117,7 @@ export const startField = async (): Promise<Field> => {
     orphans: () => left(server.port),
     skipped: clock === undefined ? ["step the clock (no C compiler)"] : [],
     stop: async () => {
-      await server.stop()
+      await stop()
       clock?.remove()
     }
   }

@@ -11,7 +11,7 @@ const host = "127.0.0.1"
 export const storeOf = (address: Address) => {
   switch (address.kind) {
     case "redis":
-      return RedisLockStore.layer({ url: `redis://${host}:${address.port}` })
+      return RedisLockStore.layer({ url: `redis://${host}:${address.port}`, waitReplicas: address.waitReplicas })
     case "sentinel":
       return RedisLockStore.layerClient(
         new Redis({

@@ -3,7 +3,7 @@ import type { Outcome } from "../events.ts"
 
 /** Where the servers are for one worker: behind its own proxies, or direct. */
 export type Address =
-  | { readonly kind: "redis"; readonly port: number }
+  | { readonly kind: "redis"; readonly port: number; readonly waitReplicas?: number }
   | { readonly kind: "sentinel"; readonly sentinels: ReadonlyArray<number>; readonly natMap: NatMap }
   | { readonly kind: "cluster"; readonly nodes: ReadonlyArray<number>; readonly natMap: NatMap }
   | { readonly kind: "etcd"; readonly hosts: ReadonlyArray<string> }
