@@ -1,5 +1,6 @@
 import * as Net from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
+import { pushesOf } from "./pushes.ts"
 
 /**
  * A TCP proxy in this process that a test can make misbehave. "Requests" are the bytes towards the server, "replies"
@@ -26,6 +27,8 @@ export interface Proxy {
    * the connection of the first such request is stranded, beginning with it; where none comes within two seconds, none is.
    */
   readonly strand: (ms: number, late: number, from?: (request: Buffer) => boolean) => Promise<void>
+  /** Loses what Redis pushes to subscribers, passes it on so many milliseconds late, out of order, or in time again. */
+  readonly pushes: (fate: "lose" | "in time" | { readonly late: number }) => void
   /** Passes each chunk on `ms` after it came, both ways. */
   readonly delay: (ms: number) => void
   /** Connections open now. */
@@ -61,6 +64,7 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
   >()
   let accepted = 0
   let latency = 0
+  let fate: Parameters<Proxy["pushes"]>[0] = "in time"
   let trap: ((request: Buffer, client: Net.Socket) => void) | undefined
 
   const makeLane = (way: Way): Lane => {
@@ -102,7 +106,11 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
       bytes[way] += chunk.length
       if (way === "requests") trap?.(chunk, from)
       for (const listener of listeners[way]) listener(chunk)
-      lane.push(() => void (to.destroyed || to.write(chunk)))
+      const pass = (bytes: Buffer) => lane.push(() => void (to.destroyed || to.write(bytes)))
+      if (way === "requests" || fate === "in time") return pass(chunk)
+      const { pushes, rest } = pushesOf(chunk)
+      if (rest.length > 0) pass(rest)
+      if (fate !== "lose") { for (const one of pushes) setTimeout(pass, fate.late, one) }
     })
     from.on("end", () => lane.push(() => to.end()))
     from.on("error", () => lane.push(() => to.resetAndDestroy()))
@@ -183,6 +191,9 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
         requests.push(() => server.end())
         requests.strand(false)
       }
+    },
+    pushes: (next) => {
+      fate = next
     },
     reset,
     refuse,

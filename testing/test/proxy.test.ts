@@ -75,6 +75,21 @@ test("strands one connection from a request on, if such a request comes", async 
   other.socket.destroy()
 })
 
+test("loses what is pushed to a subscriber, or passes it on late, and nothing else", async () => {
+  const { events, socket } = await connect()
+  const message = (text: string) => `*3\r\n$7\r\nmessage\r\n$5\r\ninbox\r\n$${text.length}\r\n${text}\r\n`
+  proxy.pushes("lose")
+  socket.write(`+OK\r\n${message("one")}+PONG\r\n`)
+  await until(() => events.join("") === "+OK\r\n+PONG\r\n")
+  proxy.pushes({ late: 50 })
+  socket.write(`${message("two")}+PONG\r\n`)
+  await until(() => events.join("") === `+OK\r\n+PONG\r\n+PONG\r\n${message("two")}`)
+  proxy.pushes("in time")
+  socket.write(message("three"))
+  await until(() => events.at(-1) === message("three"))
+  socket.destroy()
+})
+
 test("passes bytes both ways and counts them", async () => {
   const { events, socket } = await connect()
   const seen: Array<string> = []
