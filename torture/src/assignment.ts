@@ -20,8 +20,25 @@ export interface Assignment {
   readonly rest: number
   /** Nobody aims at it: it looks at what is left behind in the quiet case. */
   readonly calm: boolean
+  /** Milliseconds by which a caller's time limit may be passed; undefined where a call must only end. */
+  readonly strict: number | undefined
+  /** Milliseconds by which the backend keeps a lock longer than its holder believes in it. */
+  readonly guard: number
+  /** Milliseconds that a program takes to end when it is told to. */
+  readonly ending: number
+  /** Its fibers, where it is a crowd and nothing else. */
+  readonly crowd?: Crowd
+  /** Whom the quiet worker joins, with a claim that lasts. */
+  readonly joins: ReadonlyArray<string>
   /** Sections to go through as fast as may be, and then no more. */
   readonly sections?: number
+}
+
+/** Many waiters for one key. */
+export interface Crowd {
+  readonly key: string
+  readonly waiters: number
+  readonly ttls: ReadonlyArray<number>
 }
 
 /** One section, at once. */
@@ -35,6 +52,10 @@ export interface Section {
 /** What a worker is told while it works. */
 export interface Order {
   readonly section?: Section
+  /** So many keys at once. */
+  readonly burst?: number
+  /** The layer is closed, with all that runs under it, and another is made. */
+  readonly close?: boolean
   /** Milliseconds for which its thread does nothing else. */
   readonly stall?: number
   /** No more is begun; what is under way has so many milliseconds to end. */

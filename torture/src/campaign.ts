@@ -4,16 +4,20 @@ import type { With } from "./dimensions.ts"
 import { now } from "./events.ts"
 import { eventually } from "./fields/field.ts"
 import { type Backend, startField } from "./fields/index.ts"
+import { inspect } from "./inspection.ts"
 import { startNemesis } from "./nemesis.ts"
 import { type Recorder, startRecorder } from "./recorder.ts"
 import type { State } from "./resource.ts"
 import { settingsOf } from "./settings.ts"
+import { watchLag } from "./stillness.ts"
 
 export interface Result {
   readonly backend: Backend
   readonly subject: string
   readonly seconds: number
   readonly state: State
+  /** Leases of which it was judged whether a lock can have given them. */
+  readonly leases: number
   /** Sections a second before the first fault. */
   readonly rate: number
   /** Why the run says nothing, if it does not. */
@@ -46,22 +50,27 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
   const { backend, keepHistory = false, progress, seconds, seed, subject, untilCaught, with: dimensions } = options
   const startedAt = now()
   const field = await startField(backend, dimensions)
-  const settings = settingsOf(backend, subject, field.ttl, dimensions)
-  const recorder = await startRecorder(settings.guard, `${backend}-${subject}-${seed}`)
+  const settings = settingsOf(backend, subject, field.ttl, dimensions, seconds)
+  const recorder = await startRecorder(settings.judge, `${backend}-${subject}-${seed}`)
+  // The proxies live in this process: while it stands still, nothing comes through.
+  const unwatch = watchLag((from, to) => recorder.tell({ t: "lag", from, to }))
   let keep = true
   try {
     const crew = await startCrew(field, recorder, {
       count: settings.workers,
+      crowds: settings.crowds,
       assignment: { subject, ...settings.assignment },
       seed,
       proxied: true
     })
     try {
+      const endInspection = inspect(field, recorder)
       const rate = await warmUp(recorder, settings.floor)
       const firstFault = now()
       const nemesis = startNemesis(crew, field, recorder, {
         ...settings.nemesis,
         hot: settings.assignment.hot,
+        usual: settings.workers,
         seed,
         with: dimensions,
         scene: { crew, field, ttl: settings.granted, recorder, stretch: settings.stretch }
@@ -86,13 +95,21 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
       phase("the faults end")
       await nemesis.stop()
       await field.whole()
+      await endInspection()
       phase("the workers finish")
       await crew.finish(settings.patience)
       await nemesis.end()
       phase("what is left is looked for")
-      await eventually(async () => (await field.orphans()).length === 0, settings.patience)
+      await eventually(async () => (await field.orphans()).length === 0, settings.leftFor)
       for (const what of (await field.orphans()).slice(0, 10)) recorder.tell({ t: "orphan", what })
-      const state = await recorder.settle()
+      const judged = await recorder.settle()
+      await recorder.end()
+      const { leases, wrong } = await recorder.beliefs()
+      const state: State = {
+        ...judged,
+        found: judged.found + wrong.length,
+        violations: [...judged.violations, ...wrong.map((text) => ({ rule: "linear" as const, text, at: now() }))]
+      }
       if (state.found > 0) caughtAt ??= now()
       progress(line(now() - startedAt, state))
       keep = state.found > 0 || keepHistory
@@ -101,6 +118,7 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
         subject,
         seconds: (now() - startedAt) / 1_000,
         state,
+        leases,
         rate,
         void: nemesis.failed() ?? hollow(state, rate, settings.floor),
         skipped: field.skipped,
@@ -112,6 +130,7 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
       await crew.stop()
     }
   } finally {
+    unwatch()
     await recorder.stop(keep)
     await field.stop()
   }

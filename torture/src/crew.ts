@@ -1,11 +1,15 @@
 import { type Proxy, startProxy, startWorker, type Worker } from "dlock-testing"
 import * as Path from "node:path"
-import type { Assignment, Report } from "./assignment.ts"
+import type { Assignment, Crowd, Report } from "./assignment.ts"
 import type { Field } from "./fields/field.ts"
 import type { Recorder } from "./recorder.ts"
 
+/** Who asks for many keys, who waits in a crowd for one, and who far from its head and for long. */
+export type Role = "usual" | "crowd" | "far"
+
 /** A place in the crew: its proxies, and the process that is in it now. */
 export interface Member {
+  readonly role: Role
   readonly proxies: ReadonlyArray<Proxy>
   readonly who: () => string
   readonly worker: () => Worker<Report>
@@ -24,6 +28,8 @@ export interface Crew {
 
 export interface CrewOptions {
   readonly count: number
+  /** Further processes, each a crowd. */
+  readonly crowds?: ReadonlyArray<{ readonly role: Role; readonly crowd: Crowd }>
   readonly assignment: Omit<Assignment, "address" | "resource" | "who" | "seed" | "calm">
   readonly seed: number
   /** Whether each has proxies of its own, and there is one more without that looks at what is left behind. */
@@ -33,14 +39,21 @@ export interface CrewOptions {
 const file = Path.join(import.meta.dirname, "worker.ts")
 
 export const startCrew = async (field: Field, recorder: Recorder, options: CrewOptions): Promise<Crew> => {
-  const { assignment, count, proxied, seed } = options
+  const { assignment, count, crowds = [], proxied, seed } = options
   const everybody: Array<Worker<Report>> = []
   let finishing = false
 
-  const launch = (who: string, ports: ReadonlyArray<number>, salt: number, calm: boolean): Worker<Report> => {
+  const launch = (
+    who: string,
+    ports: ReadonlyArray<number>,
+    salt: number,
+    calm: boolean,
+    crowd?: Crowd
+  ): Worker<Report> => {
     const full: Assignment = {
       ...assignment,
-      address: field.through(ports),
+      ...(crowd !== undefined && { crowd }),
+      address: field.through(ports, salt),
       resource: recorder.port,
       who,
       seed: seed * 1009 + salt,
@@ -60,13 +73,14 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
   }
   const ready = (worker: Worker<Report>) => worker.waitFor((one) => "ready" in one || "failed" in one, 60_000)
 
-  const member = async (index: number): Promise<Member> => {
+  const member = async (index: number, role: Role, crowd?: Crowd): Promise<Member> => {
     const proxies = proxied ? await Promise.all(field.ports.map((port) => startProxy(port))) : []
     const ports = proxied ? proxies.map(({ port }) => port) : field.ports
     let life = 1
     const who = () => `w${index}.${life}`
-    let worker = launch(who(), ports, index, false)
+    let worker = launch(who(), ports, index, false, crowd)
     return {
+      role,
       proxies,
       who,
       worker: () => worker,
@@ -74,19 +88,23 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
         await worker.kill()
         if (finishing) return
         life++
-        worker = launch(who(), ports, index + 100 * life, false)
+        worker = launch(who(), ports, index + 100 * life, false, crowd)
         await ready(worker).catch(() => {})
       },
       heal: async () => {
         for (const proxy of proxies) {
           proxy.delay(0)
+          proxy.pushes("in time")
           proxy.release()
           await proxy.accept()
         }
       }
     }
   }
-  const members = await Promise.all(Array.from({ length: count }, (_, index) => member(index)))
+  const members = await Promise.all([
+    ...Array.from({ length: count }, (_, index) => member(index, "usual")),
+    ...crowds.map(({ crowd, role }, index) => member(count + index, role, crowd))
+  ])
   const calm = proxied ? launch("calm", field.ports, 99, true) : undefined
   await Promise.all(everybody.map(ready))
 

@@ -3,15 +3,21 @@ export const now = (): number => Number(process.hrtime.bigint()) / 1_000_000
 
 /** What a worker tells the resource. `at` is the worker's moment, `arrived` (added there) the resource's. */
 export type Told =
+  /** Somebody waits, as long as it takes; `ask` is the name of that until it has ended. */
+  | { readonly t: "asked"; readonly ask: string; readonly key: string; readonly ttl: number; readonly at: number }
   | { readonly t: "acquired"; readonly id: string; readonly key: string; readonly ttl: number; readonly at: number }
-    & { readonly age: number }
+    & { readonly age: number; readonly ask: string; readonly asked: number }
     & { readonly token: string | undefined }
-  | { readonly t: "enter" | "step" | "exit"; readonly id: string }
+  /** `held`: between these two moments the holder found that it holds the lock. */
+  | { readonly t: "enter" | "step" | "exit"; readonly id: string; readonly held?: readonly [from: number, to: number] }
   | { readonly t: "lost"; readonly id: string; readonly at: number; readonly reason: string }
     & { readonly ago: number | undefined }
   | { readonly t: "ended"; readonly key: string; readonly outcome: Outcome; readonly waited: number }
+    & { readonly ask: string; readonly at: number; readonly id: string | undefined }
   /** Between the two moments nothing of this process ran. */
   | { readonly t: "lag"; readonly from: number; readonly to: number; readonly worker?: string }
+  /** A call, or so many of them, failed for the server's sake. */
+  | { readonly t: "failed"; readonly what: string; readonly why: string; readonly from: number; readonly at: number }
   | { readonly t: "slow"; readonly what: string; readonly took: number; readonly limit: number; readonly at: number }
   /** A lock that nobody holds kept its own process out. */
   | { readonly t: "ghost"; readonly key: string; readonly waited: number; readonly from: number; readonly at: number }
@@ -20,7 +26,11 @@ export type Told =
   | { readonly t: "deaf"; readonly waited: number }
   | { readonly t: "unhandled"; readonly message: string }
   | { readonly t: "left"; readonly what: string }
-  | { readonly t: "orphan"; readonly what: string }
+  | { readonly t: "orphan" | "elsewhere"; readonly what: string }
+  /** The mark of a cancelled claim on this key, set at that moment. */
+  | { readonly t: "mark"; readonly key: string; readonly at: number }
+  /** A script took so long at the server, which had a processor meanwhile. */
+  | { readonly t: "script"; readonly what: string; readonly took: number; readonly from: number; readonly at: number }
   | Fault
   | { readonly t: "healed"; readonly n: number; readonly to: number }
 
@@ -38,6 +48,10 @@ export interface Fault {
   readonly forgets: "all" | ReadonlyArray<string>
   /** Whether somebody who was inside was hit. */
   readonly hit: boolean
+  /** Keeps no answer away from those whom it befalls. */
+  readonly harmless?: boolean
+  /** Milliseconds after its end for which a grant may yet lie with somebody it befell who has not heard of it. */
+  readonly limbo?: number
   /** Of the servers' own accord: nobody did it, so nobody counts it. */
   readonly own?: boolean
 }
@@ -47,21 +61,28 @@ export type Recorded =
   & (
     | Exclude<Told, { readonly t: "enter" | "step" | "exit" }>
     /** `accepted` by the fence. */
-    | { readonly t: "enter" | "step" | "exit"; readonly id: string; readonly accepted: boolean }
+    | Extract<Told, { readonly t: "enter" | "step" | "exit" }> & { readonly accepted: boolean }
     | { readonly t: "gone" }
   )
   & { readonly who: string; readonly arrived: number }
 
 export const rules = {
   overlap: "two inside",
+  linear: "beliefs that no lock can have given",
   token: "a token repeated or went back",
   late: "a loss told late",
   after: "running on after the loss",
   revived: "inside long after another was let in",
   ghost: "a lock without a holder",
   orphan: "left at the server",
+  elsewhere: "a lock in another database",
   stuck: "a waiter never served",
   slow: "a call without an end",
+  failed: "a call that failed although the server was well",
+  gone: "a lock lost although nothing befell it",
+  idle: "a key idle although somebody waits",
+  mark: "a mark left although no answer was lost",
+  script: "a script of more than 5 ms",
   deaf: "a client that never came back",
   unhandled: "an error that nobody handled",
   left: "sockets or timers left"

@@ -26,8 +26,8 @@ export const faultFree = async (
   progress: (line: string) => void
 ): Promise<Quiet> => {
   const field = await startField(backend, new Set())
-  const settings = settingsOf(backend, "ours", field.ttl, new Set())
-  const recorder = await startRecorder(settings.guard)
+  const settings = settingsOf(backend, "ours", field.ttl, new Set(), 0)
+  const recorder = await startRecorder(settings.judge)
   try {
     const crew = await startCrew(field, recorder, {
       count: workers,

@@ -1,4 +1,5 @@
 import type { Outcome, Recorded, Rule, Violation } from "./events.ts"
+import { Idle } from "./idle.ts"
 import { Lags } from "./lags.ts"
 import { begun, type Lease } from "./lease.ts"
 import { Troubles } from "./troubles.ts"
@@ -17,12 +18,22 @@ export interface Limits {
   readonly guard: number
   /** For how long what is still to come may change the judgement. */
   readonly grace: number
+  /** How late the end of a holder's time may be noticed: every `retryInterval`, and a little. */
+  readonly notice: number
+  /** What is not judged. */
+  readonly without: ReadonlyArray<Rule>
 }
+
+/** Whose key it is: some are a worker's own, in all of its lives. Of others everybody's trouble counts. */
+const askerOf = (key: string): string | undefined => /^(?:cold|probe)-([a-z0-9]+)/.exec(key)?.[1]
+
+/** Milliseconds after which a machine, not the library, may have let a call fail. */
+const stalled = 200
 
 /** How an overlap is told of that did harm. */
 export const unrefused = "late steps that nothing refused"
 
-const usual: Limits = { late: 100, guard: 100, grace: 2_500 }
+const usual: Limits = { late: 100, guard: 100, grace: 2_500, notice: 200, without: [] }
 
 /**
  * Reads a history in its order and says what was wrong. A function of the history alone, one line at a time, so that a
@@ -40,6 +51,7 @@ export class Judge {
   longestWait = 0
   private readonly limits: Limits
   private readonly lags = new Lags()
+  private readonly idle: Idle
   private readonly leases = new Map<string, Lease>()
   private readonly inside = new Map<string, Map<string, Lease>>()
   private readonly newest = new Map<string, { readonly id: string; readonly token: bigint }>()
@@ -47,14 +59,19 @@ export class Judge {
 
   constructor(limits: Partial<Limits> = {}) {
     this.limits = { ...usual, ...limits }
+    this.idle = new Idle(this.limits)
   }
 
   add(event: Recorded): void {
     const { arrived, who } = event
+    this.lags.heard(who, arrived)
     switch (event.t) {
+      case "asked":
+        return this.idle.asks(event.ask, event.key, who, event.at, event.ttl)
       case "acquired":
         this.leases.set(event.id, begun(event))
-        return
+        this.stoodIdle(event)
+        return this.idle.asksNoMore(event.ask, event.key)
       case "enter":
       case "step":
       case "exit": {
@@ -69,19 +86,41 @@ export class Judge {
       case "ended":
         this.outcomes[event.outcome]++
         this.longestWait = Math.max(this.longestWait, event.waited)
-        return
+        return this.idle.asksNoMore(event.ask, event.key)
       case "lag":
         return this.lags.add(event.worker ?? who, event.from, event.to)
       case "slow":
         return this.later(arrived, () => {
-          const late = event.took - event.limit - this.lags.within(who, event.at - event.took, event.at)
+          const from = event.at - event.took
+          const late = event.took - event.limit - this.lags.within(who, from, event.at) -
+            this.lags.onTheWay(from, event.at)
           if (late > 0) this.found("slow", `${event.what} took ${event.took.toFixed(0)} ms`, arrived)
+          return true
+        })
+      case "failed":
+        return this.later(arrived, () => {
+          if (this.troubles.severed(who, event.from, event.at)) return true
+          if (this.lags.onTheWay(event.from, event.at) > stalled) return true
+          this.found("failed", `${who}, ${event.what}: ${event.why}`, arrived)
+          return true
+        })
+      case "mark":
+        return this.later(arrived, () => {
+          if (this.troubles.severed(askerOf(event.key), event.at - 1_000, event.at + 100)) return true
+          this.found("mark", event.key, arrived)
+          return true
+        })
+      case "script":
+        return this.later(arrived, () => {
+          if (this.troubles.befellAll(event.from - 100, event.at)) return true
+          this.found("script", `${event.what}: ${event.took.toFixed(1)} ms`, arrived)
           return true
         })
       case "ghost":
         return this.later(arrived, () => {
           if (this.troubles.befell(who, event.from - 2_000, event.at)) return true
-          if (this.lags.within(who, event.from, event.at) > event.waited / 4) return true
+          const lag = this.lags.within(who, event.from, event.at) + this.lags.onTheWay(event.from, event.at)
+          if (lag > event.waited / 4) return true
           this.found("ghost", `${event.key} kept its own process out for ${event.waited.toFixed(0)} ms`, arrived)
           return true
         })
@@ -93,13 +132,15 @@ export class Judge {
         return this.found("unhandled", `${who}: ${event.message}`, arrived)
       case "left":
       case "orphan":
+      case "elsewhere":
         return this.found(event.t, event.what, arrived)
       case "fault":
         return this.troubles.begin(event)
       case "healed":
         return this.troubles.end(event.n, event.to)
       case "gone":
-        for (const lease of this.leases.values()) if (lease.who === who) this.leave(lease, arrived)
+        this.idle.gone(who, arrived)
+        for (const lease of this.leases.values()) if (lease.who === who) this.leave(lease, arrived, true)
     }
   }
 
@@ -136,7 +177,20 @@ export class Judge {
     others.set(lease.id, lease)
   }
 
-  private leave(lease: Lease, arrived: number): void {
+  private stoodIdle({ arrived, at, id, key }: Recorded & { readonly t: "acquired" }): void {
+    const decide = this.idle.enters(id, key, at)
+    if (decide === undefined) return
+    this.later(arrived, () => {
+      const idle = decide(this.troubles, this.lags)
+      if (idle === undefined) return true
+      this.found("idle", `${idle.who} waited ${idle.ms.toFixed(0)} ms for ${key}, which nobody had`, arrived)
+      return true
+    })
+  }
+
+  /** It is given back, unless it was lost or its process is gone. */
+  private leave(lease: Lease, arrived: number, gone = false): void {
+    this.idle.leaves(lease.id, lease.key, arrived, gone || lease.lostAt !== undefined ? lease.ttl : 0)
     lease.over ??= arrived
     this.inside.get(lease.key)?.delete(lease.id)
   }
@@ -214,6 +268,16 @@ export class Judge {
     const lease = this.leases.get(event.id)
     if (lease === undefined) return
     lease.lostAt ??= event.arrived
+    this.later(event.arrived, () => {
+      const from = event.at - lease.ttl
+      if (this.troubles.severed(lease.who, from, event.at)) return true
+      if (this.troubles.forgot(lease.key, lease.since, event.at) !== undefined) return true
+      // It renews three times in that time.
+      const lag = this.lags.within(lease.who, from, event.at) + this.lags.onTheWay(from, event.at)
+      if (lag > lease.ttl / 3) return true
+      this.found("gone", `${lease.who} lost ${lease.key}: ${event.reason}`, event.arrived)
+      return true
+    })
     const { ago } = event
     if (ago === undefined || ago - lease.ttl <= this.limits.late) return
     this.later(event.arrived, () => {
@@ -231,6 +295,6 @@ export class Judge {
   }
 
   private found(rule: Rule, text: string, at: number): void {
-    this.violations.push({ rule, text, at })
+    if (!this.limits.without.includes(rule)) this.violations.push({ rule, text, at })
   }
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises"
-import type { Crew, Member } from "./crew.ts"
+import type { Crew, Member, Role } from "./crew.ts"
 import type { Dimension } from "./dimensions.ts"
 import { now } from "./events.ts"
 import { aLittle, type Field } from "./fields/field.ts"
@@ -13,6 +13,13 @@ export interface Misfortune {
   readonly with?: Dimension
   /** Only on such servers. */
   readonly on?: (field: Field) => boolean
+  /** Whom it befalls: those who ask for many keys, unless given. */
+  readonly of?: Role
+  /** See `Fault`. */
+  readonly limbo?: number
+  readonly harmless?: boolean
+  /** Whether nothing is left of its process, so that nothing lasts for it. */
+  readonly ends?: boolean
   /** Whether it befalls those too who are not aimed at. */
   readonly all?: boolean
   readonly act: (member: Member, random: Random, scene: Scene) => Promise<void>
@@ -41,6 +48,9 @@ const connections = (weight: number, begin: (proxy: Member["proxies"][number]) =
 })
 
 const replicated = ({ freezeReplicas }: Field) => freezeReplicas !== undefined
+
+/** Keys that a burst asks for. */
+const burstSize = 20_000
 
 export const misfortunes = {
   "cut": { weight: 12, act: async ({ proxies }) => proxies.forEach((proxy) => proxy.reset()) },
@@ -98,6 +108,7 @@ export const misfortunes = {
   },
   "stall": {
     weight: 6,
+    harmless: true,
     act: async (member, random, { ttl }) => {
       const stall = aLittle(ttl, random)
       member.worker().send({ stall })
@@ -152,7 +163,91 @@ export const misfortunes = {
       await Promise.all(proxies.map((proxy) => proxy.strand(random.between(1, 100), ttl * random.between(0.1, 2))))
     }
   },
-  "SIGKILL": { weight: 2, act: (member) => member.replace() }
+  "SIGKILL": { weight: 2, ends: true, act: (member) => member.replace() },
+  "a burst": {
+    weight: 4,
+    with: "bursts",
+    harmless: true,
+    act: async (member, random) => {
+      member.worker().send({ burst: burstSize })
+      await sleep(random.between(2_000, 4_000))
+    }
+  },
+  "busy for seconds": {
+    weight: 6,
+    with: "busy",
+    harmless: true,
+    act: async (member, random) => {
+      const stall = random.between(2_500, 4_500)
+      const section = { key: `busy-${member.who()}-${random.name()}`, ttl: 9_000, steps: 0, pace: 0 }
+      member.worker().send({ section, stall })
+      await sleep(stall)
+    }
+  },
+  "lose the pushes": {
+    weight: 6,
+    with: "pushes",
+    of: "far",
+    harmless: true,
+    limbo: 2_000,
+    act: async ({ proxies }, random) => {
+      for (const proxy of proxies) proxy.pushes("lose")
+      await sleep(random.between(50, 500))
+      for (const proxy of proxies) proxy.pushes("in time")
+    }
+  },
+  "delay the pushes": {
+    weight: 3,
+    with: "pushes",
+    of: "far",
+    harmless: true,
+    limbo: 3_000,
+    act: async ({ proxies }, random) => {
+      for (const proxy of proxies) proxy.pushes({ late: random.between(100, 1_000) })
+      await sleep(random.between(50, 1_000))
+      for (const proxy of proxies) proxy.pushes("in time")
+    }
+  },
+  // Its refreshes are answered late, while pushes come in time.
+  "cut, and slow": {
+    weight: 3,
+    with: "pushes",
+    of: "far",
+    act: async (member, random) => {
+      for (const proxy of member.proxies) proxy.reset()
+      await sleep(random.between(100, 500))
+      for (const proxy of member.proxies) proxy.delay(random.between(50, 300))
+      await sleep(random.between(500, 2_000))
+      await member.heal()
+    }
+  },
+  "close the layer": {
+    weight: 8,
+    with: "closing",
+    act: async (member, random) => {
+      member.worker().send({ close: true })
+      await sleep(random.between(500, 1_500))
+    }
+  },
+  "SIGKILL a crowd": { weight: 8, with: "crowds", of: "crowd", ends: true, act: (member) => member.replace() },
+  "freeze a crowd": {
+    weight: 3,
+    with: "crowds",
+    of: "crowd",
+    act: async (member, random, { recorder }) => {
+      const from = now()
+      member.worker().signal("SIGSTOP")
+      await sleep(random.between(500, 4_000))
+      member.worker().signal("SIGCONT")
+      recorder.tell({ t: "lag", worker: member.who(), from, to: now() })
+    }
+  },
+  "cut a crowd": {
+    weight: 3,
+    with: "crowds",
+    of: "crowd",
+    act: async ({ proxies }) => proxies.forEach((proxy) => proxy.reset())
+  }
 } as const satisfies Record<string, Misfortune>
 
 export type MisfortuneName = keyof typeof misfortunes

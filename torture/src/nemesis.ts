@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises"
-import type { Crew, Member } from "./crew.ts"
+import type { Crew, Member, Role } from "./crew.ts"
 import type { With } from "./dimensions.ts"
-import { now } from "./events.ts"
+import { type Fault, now } from "./events.ts"
 import type { Field } from "./fields/field.ts"
 import { type Misfortune, misfortunes, type Scene } from "./misfortunes.ts"
 import { Random } from "./random.ts"
@@ -28,6 +28,8 @@ export interface Nemesis {
 export interface NemesisOptions {
   readonly hot: ReadonlyArray<string>
   readonly seed: number
+  /** Workers that ask for many keys. */
+  readonly usual: number
   readonly with: With
   /** How many workers are in trouble at once. */
   readonly lanes: number
@@ -52,6 +54,10 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
   let count = 0
 
   const allowed = (name: string) => only === undefined || only.includes(name)
+  const ofRole = (role: Role) =>
+    weights(Object.fromEntries(
+      Object.entries<Misfortune>(misfortunes).filter(([, { of = "usual" }]) => of === role)
+    ))
   const weights = (of: Readonly<Record<string, Pick<Misfortune, "weight" | "with" | "on">>>) =>
     Object.fromEntries(
       Object.entries(of)
@@ -60,7 +66,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
         )
         .map(([name, { weight }]) => [name, options.weights[name] ?? weight])
     )
-  const lane = { ...weights(misfortunes), ...weights(field.strikes) }
+  const lane = { ...ofRole("usual"), ...weights(field.strikes) }
   /** Where half of the crew is in trouble already, nobody would be inside for long. */
   const short = weights({ ...field.strikes, cut: misfortunes.cut })
   const serverLane = weights(field.faults)
@@ -70,11 +76,11 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     workers: "all" | ReadonlyArray<string>,
     forgets: "all" | ReadonlyArray<string>,
     hit: boolean,
-    own = false
+    more: Pick<Fault, "own" | "limbo" | "harmless"> = {}
   ) => {
     const n = count++
     underWay.add(kind)
-    recorder.tell({ t: "fault", n, kind, from: now(), workers, forgets, hit, ...(own && { own }) })
+    recorder.tell({ t: "fault", n, kind, from: now(), workers, forgets, hit, ...more })
     return (tail = 0) => {
       underWay.delete(kind)
       recorder.tell({ t: "healed", n, to: now() + tail })
@@ -93,17 +99,22 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
 
   const befall = async (kind: string, misfortune: Misfortune, random: Random): Promise<void> => {
     const present = await recorder.present()
-    const free = crew.members.filter((member) => !troubled.has(member))
+    const free = crew.members.filter((one) => one.role === (misfortune.of ?? "usual") && !troubled.has(one))
     const holders = free.filter((member) => present.some(({ who }) => who === member.who()))
     const victim = random.chance(0.8) && holders.length > 0 ? random.pick(holders) : random.pick(free)
     if (victim === undefined) return
     troubled.add(victim)
-    const heal = begin(kind, misfortune.all === true ? "all" : [victim.who()], [], holders.includes(victim))
+    const { all = false, ends = false, harmless, limbo } = misfortune
+    const heal = begin(kind, all ? "all" : [victim.who()], [], holders.includes(victim), {
+      ...(limbo !== undefined && { limbo }),
+      ...(harmless && { harmless })
+    })
+    if (ends) heal()
     try {
       await misfortune.act(victim, random, scene)
     } finally {
       troubled.delete(victim)
-      heal()
+      if (!ends) heal()
     }
   }
 
@@ -129,13 +140,26 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     run(
       index,
       async (random) => {
-        const crowded = troubled.size >= crew.members.length / 2 && Object.keys(short).length > 0
+        const crowded = troubled.size >= options.usual / 2 && Object.keys(short).length > 0
         const kind = random.weighted(crowded ? short : lane)
         const misfortune = (misfortunes as Record<string, Misfortune>)[kind]
         await (misfortune === undefined ? strike(kind, random) : befall(kind, misfortune, random))
       },
       (random) => pause * random.between(0.5, 1.5)
     ))
+  // What befalls a crowd has a lane of its own: it takes long, and a crowd is not one of those who hold many keys.
+  for (const role of new Set(crew.members.map(({ role }) => role))) {
+    const crowdLane = ofRole(role)
+    if (role === "usual" || Object.keys(crowdLane).length === 0) continue
+    running.push(run(
+      lanes + 1 + running.length,
+      (random) => {
+        const kind = random.weighted(crowdLane)
+        return befall(kind, (misfortunes as Record<string, Misfortune>)[kind]!, random)
+      },
+      (random) => 5_000 * random.between(0.5, 1.5)
+    ))
+  }
   if (Object.keys(serverLane).length > 0) {
     running.push(run(
       lanes,
@@ -161,7 +185,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     let calm: ((tail: number) => void) | undefined
     while (!over) {
       const quiet = await inStep().catch(() => false)
-      if (!quiet) calm ??= begin("unrest", "all", "all", false, true)
+      if (!quiet) calm ??= begin("unrest", "all", "all", false, { own: true })
       else if (calm !== undefined) {
         calm(afterwards)
         calm = undefined
@@ -183,7 +207,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
       await Promise.all(crew.members.map((member) => member.heal()))
       if (field.last !== undefined) {
         const { fault, kind } = field.last
-        const heal = begin(kind, "all", fault.forgets ? "all" : [], false, true)
+        const heal = begin(kind, "all", fault.forgets ? "all" : [], false, { own: true })
         await fault.act(hot[0]!, new Random(seed))
         heal(fault.tail)
       }

@@ -1,7 +1,10 @@
 import { startWorker } from "dlock-testing"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { Told } from "./events.ts"
+import * as Readline from "node:readline"
+import { Beliefs } from "./beliefs.ts"
+import type { Recorded, Told } from "./events.ts"
+import type { Limits } from "./judge.ts"
 import { Line } from "./line.ts"
 import type { State } from "./resource.ts"
 
@@ -14,6 +17,10 @@ export interface Recorder {
   readonly state: () => Promise<State>
   /** Judges what was still open: nothing more will come. */
   readonly settle: () => Promise<State>
+  /** Ends the process, with a history that is whole. */
+  readonly end: () => Promise<void>
+  /** What its holders believed, judged apart. After the end. */
+  readonly beliefs: () => Promise<ReturnType<Beliefs["judge"]>>
   /** Ends the process. The history stays, where it is wanted, and its path is returned. */
   readonly stop: (keep: boolean) => Promise<string | undefined>
 }
@@ -21,14 +28,20 @@ export interface Recorder {
 const folder = Path.resolve(import.meta.dirname, "../../.cache/torture")
 
 /** Without `name` no history is written: of a run without faults there is too much of it. */
-export const startRecorder = async (guard: number, name?: string): Promise<Recorder> => {
+export const startRecorder = async (limits: Partial<Limits>, name?: string): Promise<Recorder> => {
   if (name !== undefined) Fs.mkdirSync(folder, { recursive: true })
   const file = name === undefined ? "" : Path.join(folder, `${name}.ndjson`)
   const worker = startWorker<{ readonly port: number }>(Path.join(import.meta.dirname, "resource.ts"), {
-    args: [file, String(guard)]
+    args: [file, JSON.stringify(limits)]
   })
   const { port } = await worker.waitFor((message) => message.port > 0, 20_000)
-  let stopped = false
+  let ended: Promise<void> | undefined
+  const end = async () => {
+    line.close()
+    worker.send({ stop: true })
+    await Promise.race([worker.exited, new Promise((resolve) => setTimeout(resolve, 5_000))])
+    await worker.kill()
+  }
   const line = await Line.open(port, "harness")
   return {
     port,
@@ -36,16 +49,18 @@ export const startRecorder = async (guard: number, name?: string): Promise<Recor
     present: () => line.query("present"),
     state: () => line.query("state"),
     settle: () => line.query("settle"),
+    end: () => ended ??= end(),
+    beliefs: async () => {
+      const beliefs = new Beliefs()
+      const lines = Readline.createInterface({ input: Fs.createReadStream(file) })
+      for await (const text of lines) if (text.endsWith("}")) beliefs.add(JSON.parse(text) as Recorded)
+      return beliefs.judge()
+    },
     stop: async (keep) => {
-      if (stopped) return undefined
-      stopped = true
-      line.close()
-      worker.send({ stop: true })
-      await Promise.race([worker.exited, new Promise((resolve) => setTimeout(resolve, 5_000))])
-      await worker.kill()
+      await (ended ??= end())
       if (file === "") return undefined
       if (!keep) Fs.rmSync(file, { force: true })
-      return keep ? Path.relative(process.cwd(), file) : undefined
+      return keep && Fs.existsSync(file) ? Path.relative(process.cwd(), file) : undefined
     }
   }
 }

@@ -8,12 +8,12 @@ import * as Net from "node:net"
 import * as Readline from "node:readline"
 import { now, type Recorded, type Told } from "./events.ts"
 import { Fence } from "./fence.ts"
-import { Judge } from "./judge.ts"
+import { Judge, type Limits } from "./judge.ts"
 import { watchLag } from "./stillness.ts"
 
-const [historyFile, guard] = process.argv.slice(2) as [string, string]
+const [historyFile, limits] = process.argv.slice(2) as [string, string]
 const history = historyFile === "" ? undefined : Fs.createWriteStream(historyFile)
-const judge = new Judge({ guard: Number(guard) })
+const judge = new Judge(JSON.parse(limits) as Partial<Limits>)
 const fence = new Fence()
 const leases = new Map<string, { readonly key: string; readonly token: bigint | undefined }>()
 /** The clock, so that no two lines of the history are of one moment. */

@@ -1,4 +1,5 @@
 import { Effect, Fiber, Schedule, type Scope } from "effect"
+import type { Assignment, Crowd } from "./assignment.ts"
 import { now, type Outcome } from "./events.ts"
 import type { Line } from "./line.ts"
 import type { Random } from "./random.ts"
@@ -11,18 +12,23 @@ export interface Shape {
   readonly pace: number
 }
 
+/** How the sections of a run are. */
+export type Habits = Pick<Assignment, "strict" | "ending" | "guard">
+
 /** Asks for locks, works under them, and tells the resource of all of it. */
 export class Sections {
   /** Since when who waits for which key. */
-  readonly waiting = new Map<symbol, { readonly key: string; readonly since: number }>()
+  readonly waiting = new Map<string, { readonly key: string; readonly since: number }>()
   count = 0
   private readonly subject: Subject
   private readonly line: Line
   private readonly who: string
   private readonly stopped: () => boolean
+  private readonly habits: Habits
   private next = 0
 
-  constructor(subject: Subject, line: Line, who: string, stopped: () => boolean) {
+  constructor(subject: Subject, line: Line, who: string, habits: Habits, stopped: () => boolean) {
+    this.habits = habits
     this.subject = subject
     this.stopped = stopped
     this.line = line
@@ -32,19 +38,25 @@ export class Sections {
   /** One section from the request to its end. With `patience`, it is interrupted after so many milliseconds. */
   readonly run = (ask: Ask, shape: Shape, patience?: number): Effect.Effect<Outcome> =>
     Effect.suspend(() => {
-      const waiter = Symbol()
+      const waiter = `${this.who}:${this.next++}`
       const since = now()
       let grantedAt: number | undefined
       let leftAt: number | undefined
+      let id: string | undefined
       this.waiting.set(waiter, { key: ask.key, since })
+      if (ask.way !== "try") this.line.tell({ t: "asked", ask: waiter, key: ask.key, ttl: ask.ttl, at: since })
       const served = () => {
         grantedAt = now()
         this.waiting.delete(waiter)
       }
-      const section = this.subject.hold(ask, (handle) =>
+      const failed = (why: string) => this.line.tell({ t: "failed", what: ask.key, why, from: since, at: now() })
+      const section = this.subject.hold({ ...ask, failed, guard: this.habits.guard }, (handle) =>
         Effect.suspend(() => {
           served()
-          return Effect.ensuring(this.program(ask, shape, handle), Effect.sync(() => (leftAt = now())))
+          return Effect.ensuring(
+            this.program(ask, shape, handle, { ask: waiter, asked: since, id: id = waiter }),
+            Effect.sync(() => (leftAt = now()))
+          )
         }))
       return (patience === undefined ? section : interrupted(section, patience)).pipe(
         Effect.onExit((exit) =>
@@ -53,13 +65,24 @@ export class Sections {
             const at = now()
             const waited = (grantedAt ?? at) - since
             const outcome = exit._tag === "Success" ? exit.value : "interrupted"
-            this.line.tell({ t: "ended", key: ask.key, outcome, waited })
+            this.line.tell({ t: "ended", ask: waiter, key: ask.key, outcome, waited, at, id })
             const slack = ask.ttl + 1_000
-            if (ask.timeout !== undefined || ask.way === "try") {
-              this.limit(`an acquire of ${ask.key}`, waited, (ask.timeout ?? 0) + slack, at)
+            const { strict } = this.habits
+            if (ask.timeout !== undefined) {
+              this.limit(`an acquire of ${ask.key}`, waited, ask.timeout + (strict ?? slack), at)
             }
-            if (patience !== undefined) this.limit(`an interrupt at ${ask.key}`, at - since, patience + 2 * slack, at)
-            if (leftAt !== undefined) this.limit(`a release of ${ask.key}`, at - leftAt, slack, at)
+            // The server may be silent: a try waits for it for a second at most.
+            if (ask.way === "try") {
+              this.limit(`a try of ${ask.key}`, waited, strict === undefined ? slack : 1_000 + strict, at)
+            }
+            // Who is inside has to leave, and the release has a time of its own.
+            const interrupted = patience !== undefined && grantedAt === undefined
+            if (interrupted) {
+              this.limit(`an interrupt at ${ask.key}`, at - since, patience + (strict ?? 2 * slack), at)
+            }
+            if (leftAt !== undefined) {
+              this.limit(`a release of ${ask.key}`, at - leftAt, slack, at)
+            }
           })
         )
       )
@@ -69,9 +92,13 @@ export class Sections {
     if (took > limit) this.line.tell({ t: "slow", what, took, limit, at })
   }
 
-  private readonly program = ({ key }: Ask, shape: Shape, handle: Handle): Effect.Effect<void> =>
+  private readonly program = (
+    { key }: Ask,
+    shape: Shape,
+    handle: Handle,
+    { ask, asked, id }: { readonly ask: string; readonly asked: number; readonly id: string }
+  ): Effect.Effect<void> =>
     Effect.suspend(() => {
-      const id = `${this.who}:${this.next++}`
       const { age, token, ttl } = handle
       this.count++
       this.line.tell({
@@ -80,6 +107,8 @@ export class Sections {
         key,
         ttl,
         age,
+        ask,
+        asked,
         at: now(),
         token: token === undefined ? undefined : `${token}`
       })
@@ -89,10 +118,10 @@ export class Sections {
       )
       const steps = Effect.gen({ self: this }, function*() {
         // Stubborn: what the resource refuses does not stop it. Only the lock's own word does.
-        yield* this.step("enter", id)
+        yield* this.step("enter", id, handle)
         for (let step = 0; step < shape.steps && !this.stopped(); step++) {
           yield* Effect.sleep(shape.pace)
-          yield* this.step("step", id)
+          yield* this.step("step", id, handle)
         }
       })
       return Effect.acquireUseRelease(
@@ -100,12 +129,28 @@ export class Sections {
         () => steps,
         (watcher) =>
           // What has been lost by now is told first. The resource has heard of the end before the lock is given back.
-          Effect.andThen(this.step("exit", id), Effect.asVoid(Effect.forkDetach(later(Fiber.interrupt(watcher)))))
+          Effect.sleep(this.habits.ending).pipe(
+            Effect.andThen(this.step("exit", id, handle)),
+            Effect.andThen(Effect.asVoid(Effect.forkDetach(later(Fiber.interrupt(watcher)))))
+          )
       )
     })
 
-  private readonly step = (t: "enter" | "step" | "exit", id: string): Effect.Effect<boolean> =>
-    Effect.callback((resume) => this.line.ask({ t, id }, (accepted) => resume(Effect.succeed(accepted))))
+  /** Says so to the resource, and whether the lock was still held by its own word right before. */
+  private readonly step = (t: "enter" | "step" | "exit", id: string, { holds }: Handle): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
+      const from = now()
+      return Effect.flatMap(
+        holds ?? Effect.succeed(false),
+        (held) =>
+          Effect.callback((resume) =>
+            this.line.ask(
+              { t, id, ...(held && { held: [from, now()] as const }) },
+              (accepted) => resume(Effect.succeed(accepted))
+            )
+          )
+      )
+    })
 }
 
 const later = <A>(effect: Effect.Effect<A>) => Effect.delay(effect, 50)
@@ -145,6 +190,44 @@ export const busy = (work: Work, key: string, long: number, rest: number): Effec
       )
     })
   )
+
+/** Waits its turn, is inside for a moment, and waits again. Ends when it is interrupted. */
+const queues = ({ random, sections }: Work, key: string, ttl: number): Effect.Effect<void> =>
+  Effect.forever(
+    Effect.suspend(() =>
+      Effect.andThen(
+        sections.run({ key, ttl, way: "with" }, { steps: 2, pace: random.between(5, 20) }),
+        Effect.sleep(random.between(1, 10))
+      )
+    )
+  )
+
+/** Many who wait for one key. When the process is told to stop, all give up. */
+export const crowd = (work: Work, { key, ttls, waiters }: Crowd): Effect.Effect<void> =>
+  Effect.raceFirst(
+    Effect.forEach(Array.from({ length: waiters }), () => queues(work, key, work.random.pick(ttls)), {
+      concurrency: "unbounded",
+      discard: true
+    }),
+    Effect.repeat(Effect.delay(Effect.sync(work.stopped), 100), { until: (over) => over })
+  )
+
+/** Many keys at once, each for no time. What fails of it is told in one line. */
+export const burst = (subject: Subject, line: Line, count: number, name: string): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const from = now()
+    let [fails, last] = [0, ""]
+    const failed = (why: string) => {
+      fails++
+      last = why
+    }
+    const keys = Array.from({ length: count }, (_, index) => `burst-${name}-${index}`)
+    const one = (key: string) => subject.hold({ key, ttl: 6_000, way: "with", failed }, () => Effect.void)
+    const tell = Effect.sync(() => {
+      if (fails > 0) line.tell({ t: "failed", what: `${fails} of ${count} at once`, why: last, from, at: now() })
+    })
+    return Effect.andThen(Effect.forEach(keys, one, { concurrency: "unbounded", discard: true }), tell)
+  })
 
 /** Gives up at some point of an acquire, and asks at once again: nothing of the first try may stand in its own way. */
 export const probe = (work: Work, key: string, line: Line): Effect.Effect<void, never, Scope.Scope> =>

@@ -1,41 +1,69 @@
-import type { Assignment } from "./assignment.ts"
+import type { Assignment, Crowd } from "./assignment.ts"
 import type { With } from "./dimensions.ts"
+import type { Rule } from "./events.ts"
 import type { Backend } from "./fields/index.ts"
 
 const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot-${index}`)
 
+/** Milliseconds that most of a crowd ask for. */
+const longCrowd = 8_000
+
+/** What the present code is known not to keep is judged where a dimension asks for it. */
+const rulesWithout = (dimensions: With): ReadonlyArray<Rule> => [
+  ...(dimensions.has("crowds") || dimensions.has("pushes") ? [] : ["idle"] as const),
+  ...(dimensions.has("bursts") || dimensions.has("busy") ? [] : ["failed", "gone"] as const)
+]
+
 /** Where a dimension has its own faults, those that explain much come seldom. */
 const calmer: Readonly<Record<string, number>> = {
   "cut": 4,
-  "delete the key": 0.3,
-  "kill the clients": 1,
-  "kill the subscribers": 1,
-  "flush the scripts": 0.5,
+  "delete the key": 0.2,
+  "kill the clients": 0.2,
+  "kill the subscribers": 0.2,
+  "flush the scripts": 0.1,
   "flush everything": 0.03
 }
 
 /** How a campaign against a subject on a backend goes. */
-export const settingsOf = (backend: Backend, subject: string, ttl: number, dimensions: With) => {
+export const settingsOf = (backend: Backend, subject: string, ttl: number, dimensions: With, seconds: number) => {
   const onEtcd = backend === "etcd" || backend === "etcd3"
   // etcd counts in whole seconds: a holder that asks for one gets two, less the guard gap.
   const granted = onEtcd ? 1_900 : ttl
+  const guard = dimensions.has("closing") ? 1_000 : 100
   const assignment: Omit<Assignment, "subject" | "address" | "resource" | "who" | "seed" | "calm"> = {
     ttl,
     hot: keys(8),
     fibers: 2,
     cold: 3,
     long: 0.3,
-    rest: 20
+    rest: 20,
+    strict: dimensions.has("limits") ? 100 : undefined,
+    guard,
+    ending: dimensions.has("closing") ? 0.6 * guard : 0,
+    joins: dimensions.has("crowds") ? ["crowd"] : []
   }
+  const crowd: Crowd = { key: "crowd", waiters: seconds < 300 ? 1_000 : 10_000, ttls: [1_000, longCrowd, longCrowd] }
+  /** Nothing ends these processes, so nothing of them stays behind. */
+  const far: Crowd = { key: "far", waiters: 30, ttls: [30_000] }
   const usual = {
     workers: 6,
     granted,
-    guard: 100,
+    judge: { guard, without: rulesWithout(dimensions) },
+    crowds: [
+      ...Array.from({ length: dimensions.has("crowds") ? 2 : 0 }, () => ({ role: "crowd" as const, crowd })),
+      ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
+    ],
+    /** Milliseconds for which something of those who died may stand at the servers. */
+    leftFor: Math.max(3 * granted + 5_000, dimensions.has("crowds") ? longCrowd + 3_000 : 0),
     assignment,
     nemesis: {
-      lanes: dimensions.has("replicas") ? 3 : 6,
+      lanes: dimensions.size > 0 ? 3 : 6,
       pause: 40,
-      serverPause: 3_000,
+      serverPause: dimensions.has("greetings")
+        ? 1_500
+        : dimensions.has("crowds") || dimensions.has("pushes")
+        ? 15_000
+        : 3_000,
       only: undefined as ReadonlyArray<string> | undefined,
       weights: dimensions.size > 0 ? calmer : {}
     },
@@ -47,7 +75,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     /** What the end of a campaign takes, about. */
     drain: 4_000 + granted,
     /** Sections a second without which a run is void. */
-    floor: onEtcd ? 5 : dimensions.has("replicas") ? 15 : 30
+    floor: onEtcd ? 5 : dimensions.size > 0 ? 15 : 30
   }
   switch (subject) {
     // A renewal finds the key missing only where another came and went in between.

@@ -57,12 +57,14 @@ export const tableOfCampaigns = (results: ReadonlyArray<Result>): string => {
 }
 
 const details = (result: Result): ReadonlyArray<string> => {
-  const { backend, history, rate, skipped, state, void: why } = result
+  const { backend, history, leases, rate, skipped, state, void: why } = result
   return [
     "",
     `${backend}: ${rate.toFixed(0)} sections a second before the first fault; the longest wait ${
       (state.longestWait / 1_000).toFixed(1)
-    } s; sections ended as ${byCount(state.outcomes)}; losses: ${byCount(state.losses)}`,
+    } s; sections ended as ${byCount(state.outcomes)}; ${leases} leases judged for linearizability; losses: ${
+      byCount(state.losses)
+    }`,
     `  faults: ${byCount(state.kinds)}`,
     ...skipped.map((what) => `  not run: ${what}`),
     ...(why === undefined ? [] : [`  void: ${why}`]),

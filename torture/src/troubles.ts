@@ -45,10 +45,37 @@ export class Troubles {
     )
   }
 
+  /** When the last trouble of any of these was over, with what it left behind; `Infinity` where one is not. */
+  lastOf(those: ReadonlySet<string>, before: number): number {
+    let last = 0
+    for (const { from, limbo = usualLimbo, to, workers } of this.recent) {
+      if (from > before || (workers !== "all" && !workers.some((who) => those.has(who)))) continue
+      last = Math.max(last, to + limbo)
+    }
+    return last
+  }
+
+  /** Whether an answer to this worker, in any of its lives, or to anybody, may have been kept from it in this time, or be late. */
+  severed(who: string | undefined, from: number, to: number): boolean {
+    return this.recent.some((one) =>
+      one.harmless !== true && one.from <= to && one.to + usualLimbo >= from &&
+      (one.workers === "all" || who === undefined ||
+        one.workers.some((worker) => worker === who || worker.startsWith(`${who}.`)))
+    )
+  }
+
+  /** Whether anything befell the servers in this time. */
+  befellAll(from: number, to: number): boolean {
+    return this.recent.some((one) => one.workers === "all" && one.from <= to && one.to >= from)
+  }
+
   forget(before: number): void {
     this.recent = this.recent.filter(({ to }) => to >= before)
   }
 }
+
+/** Milliseconds in which a client has a connection again and has asked what it may have missed. */
+const usualLimbo = 3_000
 
 /** A grant is heard of a little later than it was given. */
 const margin = 250

@@ -3,31 +3,39 @@
  * finishes what it has begun, closes what it has opened, and ends by having nothing left to do.
  */
 import { onMessage, report } from "dlock-testing/report"
-import { Cause, Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Effect, Exit, Fiber, Scope, Semaphore } from "effect"
 import type { Assignment, Order, Section } from "./assignment.ts"
 import { now } from "./events.ts"
 import { Line } from "./line.ts"
 import { quick } from "./quick.ts"
 import { Random } from "./random.ts"
-import { busy, comesBack, probe, Sections, type Work } from "./sections.ts"
+import { burst, busy, comesBack, crowd, probe, Sections, type Work } from "./sections.ts"
 import { watchLag } from "./stillness.ts"
 import { makeOf } from "./subjects/index.ts"
+import type { Subject } from "./subjects/subject.ts"
 
 const assignment = JSON.parse(process.argv[2]!) as Assignment
-const { address, calm, cold, fibers, hot, long, resource, rest, seed, subject, ttl, who } = assignment
+const { address, calm, cold, fibers, hot, joins, long, resource, rest, seed, ttl, who } = assignment
 
-let ask: ((section: Section) => void) | undefined
+const stand = (stall: number) => {
+  const end = now() + stall
+  while (now() < end);
+}
+let orders: {
+  readonly section: (section: Section) => void
+  readonly burst: (count: number) => void
+  readonly close: () => void
+} | undefined
 let stopping: ((limit: number) => void) | undefined
 const stopped = new Promise<number>((resolve) => (stopping = resolve))
 let stopsSoon = false
 onMessage((message) => {
-  const { section, stall, stop } = message as Order
-  if (stall !== undefined) {
-    // What a long loop or a garbage collection does.
-    const end = now() + stall
-    while (now() < end);
-  }
-  if (section !== undefined) ask?.(section)
+  const { burst, close, section, stall, stop } = message as Order
+  if (section !== undefined) orders?.section(section)
+  if (close === true) orders?.close()
+  if (burst !== undefined) orders?.burst(burst)
+  // What a long loop or a garbage collection does. What was just asked for has been sent; its reply lies in the socket.
+  if (stall !== undefined) setImmediate(() => stand(stall))
   if (stop !== undefined) {
     stopsSoon = true
     stopping?.(stop)
@@ -40,27 +48,60 @@ for (const event of ["unhandledRejection", "uncaughtException"] as const) {
 }
 const unwatch = watchLag((from, to) => line.tell({ t: "lag", from, to }))
 
+const closing = (scope: Scope.Closeable) =>
+  Effect.suspend(() => {
+    const from = now()
+    return Effect.tap(Scope.close(scope, Exit.void), () => {
+      const took = now() - from
+      if (took > 5_000) line.tell({ t: "slow", what: "closing the layer", took, limit: 5_000, at: now() })
+      return Effect.void
+    })
+  })
+
 const main = Effect.gen(function*() {
-  const scope = yield* Scope.make()
-  const make = yield* Effect.promise(() => makeOf(subject))
+  const make = yield* Effect.promise(() => makeOf(assignment.subject))
+  let scope = Scope.makeUnsafe()
   // A worker that is started into a fault waits like everybody else.
-  const built = yield* Effect.exit(
-    Effect.retry(Scope.provide(make(address), scope), { times: 40, while: () => !stopsSoon })
+  const build = Effect.exit(
+    Effect.suspend(() => Effect.retry(Scope.provide(make(address), scope), { times: 40, while: () => !stopsSoon }))
   )
+  const built = yield* build
   if (Exit.isFailure(built)) {
     report({ failed: Cause.pretty(built.cause) })
     return yield* Effect.sync(() => process.exit(0))
   }
+  let current: Subject = built.value
+  const subject: Subject = { hold: (ask, body) => Effect.suspend(() => current.hold(ask, body)) }
+  const rebuild = Effect.gen(function*() {
+    const old = scope
+    yield* closing(old)
+    scope = Scope.makeUnsafe()
+    const next = yield* build
+    if (Exit.isSuccess(next)) current = next.value
+  })
+  // One after the other, and none when the last is closed.
+  const layers = Semaphore.makeUnsafe(1)
   const random = new Random(seed)
-  const sections = new Sections(built.value, line, who, () => stopsSoon)
+  const sections = new Sections(subject, line, who, assignment, () => stopsSoon)
   const work: Work = { sections, random, ttl, stopped: () => stopsSoon }
-  ask = ({ key, pace, steps, ttl }) => void Effect.runFork(sections.run({ key, ttl, way: "with" }, { steps, pace }))
+  let bursts = 0
+  orders = {
+    section: ({ key, pace, steps, ttl }) =>
+      void Effect.runFork(sections.run({ key, ttl, way: "with" }, { steps, pace })),
+    close: () => void (stopsSoon || Effect.runFork(layers.withPermits(1)(rebuild))),
+    burst: (count) => void Effect.runFork(burst(subject, line, count, `${who}-${bursts++}`))
+  }
   report({ ready: now() })
   const names = [...hot, ...Array.from({ length: cold }, (_, index) => `cold-${who.split(".")[0]}-${index}`)]
   const all = assignment.sections !== undefined
     ? [quick(work, hot, names, fibers, assignment.sections)]
+    : assignment.crowd !== undefined
+    ? [crowd(work, assignment.crowd)]
     : calm
-    ? ["a", "b", "c"].map((name) => probe(work, `probe-${who}-${name}`, line))
+    ? [
+      ...["a", "b", "c"].map((name) => probe(work, `probe-${who}-${name}`, line)),
+      ...joins.map((key) => crowd(work, { key, waiters: 2, ttls: [30_000] }))
+    ]
     : [
       ...hot.flatMap((key) => Array.from({ length: fibers }, () => busy(work, key, long, rest))),
       ...names.slice(hot.length).map((key) => busy(work, key, 0.1, 3 * rest))
@@ -77,10 +118,7 @@ const main = Effect.gen(function*() {
     line.tell({ t: "unhandled", message: Cause.pretty(ended.value.cause).slice(0, 500) })
   }
   if (assignment.sections === undefined) yield* comesBack(work, who, limit, line)
-  const closing = now()
-  yield* Scope.close(scope, Exit.void)
-  const took = now() - closing
-  if (took > 5_000) line.tell({ t: "slow", what: "closing the layer", took, limit: 5_000, at: now() })
+  yield* layers.withPermits(1)(Effect.suspend(() => closing(scope)))
 })
 
 await Effect.runPromise(main)

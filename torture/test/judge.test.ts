@@ -13,6 +13,8 @@ const acquired = (at: number, who: string, token: number | undefined, key = "k",
   key,
   ttl,
   age,
+  ask: `${who}:${key}:${at}`,
+  asked: at,
   at,
   token: token === undefined ? undefined : `${token}`,
   who,
@@ -35,6 +37,15 @@ const lost = (at: number, lease: Line, ago: number | undefined): Line => ({
   who: lease.who,
   arrived: at
 })
+const asked = (at: number, who: string, serves?: Line): Line => ({
+  t: "asked",
+  ask: serves === undefined ? `${who}:${at}` : (serves as { readonly ask: string }).ask,
+  key: "k",
+  ttl: 5_000,
+  at,
+  who,
+  arrived: at
+})
 const lag = (from: number, to: number, who: string): Line => ({ t: "lag", from, to, who, arrived: to })
 const fault = (from: number, to: number, about: Partial<Fault>): ReadonlyArray<Line> => [
   {
@@ -52,14 +63,17 @@ const fault = (from: number, to: number, about: Partial<Fault>): ReadonlyArray<L
   { t: "healed", n: from, to, who: "", arrived: to }
 ]
 
-const judged = (history: ReadonlyArray<Line>): Judge => {
-  const judge = new Judge()
+const judged = (history: ReadonlyArray<Line>, without: ReadonlyArray<Rule> = []): Judge => {
+  const judge = new Judge({ without })
   for (const event of history.toSorted((a, b) => a.arrived - b.arrived)) judge.add(event)
   judge.settle(1e9, true)
   return judge
 }
 const found = (...history: ReadonlyArray<Line>): ReadonlyArray<Rule> =>
   judged(history).violations.map(({ rule }) => rule)
+
+/** Something befell everybody: losses are to be expected. */
+const unwell = fault(0, 1, {})
 
 const a = acquired(0, "a", 1)
 const b = acquired(100, "b", 2)
@@ -96,6 +110,13 @@ describe("the judge", () => {
       ["overlap"],
       "another"
     )
+  })
+
+  it("takes a process that tells of nothing for one that stands still", () => {
+    const [first, second] = [acquired(0, "a", 1), acquired(2_000, "b", 2)]
+    const history = [first, enter(1, first), second, enter(2_001, second), exit(2_100, second)]
+    assert.deepStrictEqual(found(...history), [])
+    assert.deepStrictEqual(found(...history, lag(1_300, 1_340, "a")), ["overlap"], "it told of something")
   })
 
   it("lets go one where the backend forgot this key, for no longer than a time to live", () => {
@@ -172,14 +193,16 @@ describe("the judge", () => {
   })
 
   it("finds a loss that is told late, less the lag of its process", () => {
-    assert.deepStrictEqual(found(a, enter(1, a), lost(690, a, 690), exit(691, a)), [])
-    assert.deepStrictEqual(found(a, enter(1, a), lost(710, a, 710), exit(711, a)), ["late"])
-    assert.deepStrictEqual(found(a, enter(1, a), lost(710, a, 710), exit(711, a), lag(640, 705, "a")), [])
-    assert.deepStrictEqual(found(a, enter(1, a), lost(710, a, 710), exit(711, a), lag(640, 705, "b")), ["late"])
+    assert.deepStrictEqual(found(...unwell, a, enter(1, a), lost(690, a, 690), exit(691, a)), [])
+    assert.deepStrictEqual(found(...unwell, a, enter(1, a), lost(710, a, 710), exit(711, a)), ["late"])
+    assert.deepStrictEqual(found(...unwell, a, enter(1, a), lost(710, a, 710), exit(711, a), lag(640, 705, "a")), [])
+    assert.deepStrictEqual(found(...unwell, a, enter(1, a), lost(710, a, 710), exit(711, a), lag(640, 705, "b")), [
+      "late"
+    ])
   })
 
   it("finds a program that goes on after its loss, one step is in flight", () => {
-    const told = [a, enter(1, a), lost(600, a, 600), step(601, a)]
+    const told = [...unwell, a, enter(1, a), lost(600, a, 600), step(601, a)]
     assert.deepStrictEqual(found(...told, exit(602, a)), [])
     assert.deepStrictEqual(found(...told, step(620, a), exit(630, a)), ["after"])
   })
@@ -205,6 +228,73 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(lag(100, 700, "a"), slow), [])
   })
 
+  it("finds a key that nobody has although somebody waits", () => {
+    const next = (at: number) => acquired(at, "b", 2)
+    const given = (at: number) => [a, enter(1, a), asked(20, "b", next(at)), exit(50, a), next(at)]
+    assert.deepStrictEqual(found(...given(340)), [])
+    assert.deepStrictEqual(found(...given(400)), ["idle"])
+    assert.deepStrictEqual(found(...given(400), lag(200, 260, "b")), [], "who waited stood still")
+    assert.deepStrictEqual(found(...given(3_000), ...fault(100, 200, { workers: ["b"] })), [], "it had to come back")
+    assert.deepStrictEqual(found(...given(4_000), ...fault(100, 200, { workers: ["b"] })), ["idle"])
+    assert.deepStrictEqual(found(...given(4_000), ...fault(100, 3_000, {})), [])
+    assert.deepStrictEqual(found(...given(4_000), ...fault(100, 3_000, { workers: ["c"] })), ["idle"], "another")
+    assert.deepStrictEqual(found(a, enter(1, a), exit(50, a), asked(250, "b", next(300)), next(300)), [], "none waited")
+    const judge = new Judge({ without: ["idle"] })
+    for (const event of given(400)) judge.add(event)
+    judge.settle(1e9, true)
+    assert.deepStrictEqual(judge.violations, [])
+  })
+
+  it("gives the next of a dead holder what its lock may have had left, and the guard gap", () => {
+    const next = (at: number) => acquired(at, "b", 2)
+    const gone: Line = { t: "gone", who: "a", arrived: 50 }
+    const dies = (at: number) => [asked(0, "a", a), a, enter(1, a), asked(20, "b", next(at)), gone, next(at)]
+    assert.deepStrictEqual(found(...dies(1_040)), [])
+    assert.deepStrictEqual(found(...dies(1_060)), ["idle"])
+    const waits = (at: number) => [asked(0, "a"), asked(20, "b", next(at)), gone, next(at)]
+    assert.deepStrictEqual(found(...waits(5_400)), [], "it may have been given to the dead one a moment before")
+    assert.deepStrictEqual(found(...waits(5_500)), ["idle"])
+  })
+
+  it("finds calls that failed although nothing befell them", () => {
+    const failed: Line = { t: "failed", what: "k", why: "no", from: 9_000, at: 9_500, who: "a", arrived: 9_500 }
+    assert.deepStrictEqual(found(failed), ["failed"])
+    assert.deepStrictEqual(found(failed, ...fault(8_500, 8_600, { workers: ["a"] })), [])
+    assert.deepStrictEqual(found(failed, ...fault(9_100, 9_200, {})), [])
+    assert.deepStrictEqual(found(failed, ...fault(5_000, 5_600, {})), ["failed"], "long ago")
+    assert.deepStrictEqual(found(failed, ...fault(8_500, 8_600, { workers: ["b"] })), ["failed"], "another")
+    assert.deepStrictEqual(found(failed, ...fault(9_100, 9_400, { harmless: true, workers: ["a"] })), ["failed"])
+    assert.deepStrictEqual(found(failed, lag(9_000, 9_400, "a")), ["failed"], "its thread was busy")
+    assert.deepStrictEqual(found(failed, lag(9_000, 9_400, "resource")), [], "the machine stood still")
+  })
+
+  it("finds locks that were lost although nothing befell them", () => {
+    const late = acquired(9_000, "a", 1)
+    const history = [late, enter(9_001, late), lost(9_600, late, 600), exit(9_601, late)]
+    assert.deepStrictEqual(found(...history), ["gone"])
+    assert.deepStrictEqual(found(...history, ...fault(9_100, 9_200, { workers: ["a"] })), [])
+    assert.deepStrictEqual(found(...history, ...fault(9_100, 9_200, { forgets: ["k"], harmless: true })), [])
+    assert.deepStrictEqual(found(...history, lag(9_200, 9_500, "a")), [], "its process stood still")
+    assert.deepStrictEqual(found(...history, lag(9_200, 9_300, "a")), ["gone"])
+  })
+
+  it("finds marks that were set although no answer to who asked was lost", () => {
+    const mark = (key: string): Line => ({ t: "mark", key, at: 9_000, who: "", arrived: 9_100 })
+    assert.deepStrictEqual(found(mark("cold-w1-0")), ["mark"])
+    assert.deepStrictEqual(found(mark("cold-w1-0"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), [])
+    assert.deepStrictEqual(found(mark("cold-w1-0"), ...fault(8_500, 8_900, { workers: ["w11.3"] })), ["mark"])
+    assert.deepStrictEqual(found(mark("hot-1"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), [])
+    assert.deepStrictEqual(found(mark("probe-calm-a"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), ["mark"])
+    assert.deepStrictEqual(found(mark("probe-calm-a"), ...fault(8_500, 8_900, {})), [])
+  })
+
+  it("finds scripts that were slow while nothing befell the servers", () => {
+    const script: Line = { t: "script", what: "evalsha", took: 12, from: 1_000, at: 1_250, who: "", arrived: 1_250 }
+    assert.deepStrictEqual(found(script), ["script"])
+    assert.deepStrictEqual(found(script, ...fault(1_100, 1_150, {})), [])
+    assert.deepStrictEqual(found(script, ...fault(1_100, 1_150, { workers: ["a"] })), ["script"])
+  })
+
   it("passes on what others have found", () => {
     assert.deepStrictEqual(
       found(
@@ -212,9 +302,10 @@ describe("the judge", () => {
         { t: "unhandled", message: "no", who: "a", arrived: 2 },
         { t: "left", what: "a timer", who: "", arrived: 3 },
         { t: "orphan", what: "a key", who: "", arrived: 4 },
+        { t: "elsewhere", what: "a key", who: "", arrived: 4 },
         { t: "deaf", waited: 7_000, who: "a", arrived: 5 }
       ),
-      ["stuck", "unhandled", "left", "orphan", "deaf"]
+      ["stuck", "unhandled", "left", "orphan", "elsewhere", "deaf"]
     )
   })
 

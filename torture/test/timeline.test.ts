@@ -10,6 +10,8 @@ const acquired = (id: string, who: string, at: number): Recorded => ({
   key: "hot-0",
   ttl: 500,
   age: 0,
+  ask: id,
+  asked: at,
   at,
   token: "1",
   arrived: at

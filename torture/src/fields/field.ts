@@ -23,8 +23,8 @@ export interface Field {
   readonly ttl: number
   /** Ports of the servers; each worker has a proxy of its own before each. */
   readonly ports: ReadonlyArray<number>
-  /** The address for a worker whose proxies have these ports, in the order of `ports`. */
-  readonly through: (ports: ReadonlyArray<number>) => Address
+  /** The address for the worker of this number whose proxies have these ports, in the order of `ports`. */
+  readonly through: (ports: ReadonlyArray<number>, index: number) => Address
   readonly faults: Readonly<Record<string, ServerFault>>
   /** What has to be put right at the end, where that is a fault of its own. */
   readonly last?: { readonly kind: string; readonly fault: ServerFault }
@@ -33,10 +33,16 @@ export interface Field {
   readonly freezeReplicas?: () => (() => void) | undefined
   /** Whether these bytes hold a request that gives a claim back. */
   readonly givesBack?: (request: Buffer) => boolean
+  /** Scripts that took more than 5 ms of a processor or of waiting, since it was last asked. */
+  readonly slowScripts?: () => Promise<ReadonlyArray<{ readonly what: string; readonly took: number }>>
   /** Resolves when all servers are there and in step. */
   readonly whole: () => Promise<void>
   /** Whether each server is in its place, where they may change places by themselves. */
   readonly inStep?: () => Promise<boolean>
+  /** What of locks is where none of them belongs. */
+  readonly elsewhere?: () => Promise<ReadonlyArray<string>>
+  /** Marks of cancelled claims that stand, and for how many milliseconds they have stood. */
+  readonly marks?: () => Promise<ReadonlyArray<{ readonly name: string; readonly key: string; readonly age: number }>>
   /** What is left of locks. */
   readonly orphans: () => Promise<ReadonlyArray<string>>
   readonly skipped: ReadonlyArray<string>

@@ -1,13 +1,14 @@
 import { command, type Server, startRedis, startReplicated } from "dlock-testing"
 import { Redis } from "ioredis"
+import * as Fs from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
 import { makeClock } from "../clock.ts"
 import type { With } from "../dimensions.ts"
 import { aLittle, eventually, type Field, type ServerFault, type Strike } from "./field.ts"
 
 /** Keys of locks and queues at one server. A counter and the mark of a cancelled claim expire by themselves. */
-export const left = async (port: number): Promise<ReadonlyArray<string>> => {
-  const redis = new Redis(port, "127.0.0.1", { maxRetriesPerRequest: 1 }).on("error", () => {})
+export const left = async (port: number, db = 0): Promise<ReadonlyArray<string>> => {
+  const redis = new Redis(port, "127.0.0.1", { maxRetriesPerRequest: 1, db }).on("error", () => {})
   try {
     const found: Array<string> = []
     for (const key of await redis.keys("*")) {
@@ -21,9 +22,9 @@ export const left = async (port: number): Promise<ReadonlyArray<string>> => {
 }
 
 /** What is done at once to the servers that `ports` names at that moment. */
-export const strikesOn = (ports: () => Promise<ReadonlyArray<number>>): Readonly<Record<string, Strike>> => {
+export const strikesOn = (ports: () => Promise<ReadonlyArray<number>>, db = 0): Readonly<Record<string, Strike>> => {
   const tell = async (line: string) => {
-    await Promise.all((await ports()).map((port) => command(port, line).catch(() => {})))
+    await Promise.all((await ports()).map((port) => command(port, `SELECT ${db}\r\n${line}`).catch(() => {})))
   }
   const strike = (
     weight: number,
@@ -45,17 +46,98 @@ export const strikesOn = (ports: () => Promise<ReadonlyArray<number>>): Readonly
   }
 }
 
+/** Milliseconds for which a process has run, and for which it was ready to run without a processor. */
+const timesOf = (pid: number): readonly [ran: number, waited: number] => {
+  const [ran, waited] = Fs.readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8").split(" ")
+  return [Number(ran) / 1e6, Number(waited) / 1e6]
+}
+
+/**
+ * What the server itself writes down is time on the wall. Of that a script had the processor for the share for which the
+ * server had it in these moments; one alone may have had bad luck, three have not.
+ */
+const slowScriptsOf = (server: Server, limit: number): NonNullable<Field["slowScripts"]> => {
+  let before: readonly [number, number] = [0, 0]
+  return async () => {
+    const redis = new Redis(server.port, "127.0.0.1", { maxRetriesPerRequest: 0, replyMapping: "legacy" })
+      .on("error", () => {})
+    try {
+      await redis.config("SET", "slowlog-log-slower-than", limit * 1_000)
+      const entries = await redis.slowlog("GET", 128) as ReadonlyArray<[number, number, number, ReadonlyArray<string>]>
+      await redis.slowlog("RESET")
+      const times = timesOf(server.pid)
+      const [ran, waited] = [times[0] - before[0], times[1] - before[1]]
+      before = times
+      const slow = entries
+        .map(([, , micros, args]) => ({ what: args.slice(0, 2).join(" "), wall: micros / 1_000 }))
+        .map(({ wall, what }) => ({ what, wall, took: wall * ran / (ran + waited) }))
+        .filter(({ took, what }) => /^eval/i.test(what) && took > limit)
+      return slow.length >= 3 ? slow : slow.filter(({ wall }) => wall - waited > limit)
+    } finally {
+      redis.disconnect()
+    }
+  }
+}
+
+/** Milliseconds for which a mark stands. */
+const markTtl = 16 * 60 * 1_000
+
+const marksAt = (port: number, db: number): NonNullable<Field["marks"]> => async () => {
+  const redis = new Redis(port, "127.0.0.1", { maxRetriesPerRequest: 0, db }).on("error", () => {})
+  try {
+    const names = await redis.keys("*\0x*")
+    const left = await Promise.all(names.map((name) => redis.pttl(name)))
+    return names.map((name, index) => {
+      const [, key = name] = /^\{dlock:(.*)\}:\0x/.exec(name) ?? []
+      return { name, key, age: markTtl - left[index]! }
+    })
+  } finally {
+    redis.disconnect()
+  }
+}
+
+const users = ["one", "two"] as const
+
+const admission = (user: string) => `ACL SETUSER ${user} reset on >torture ~* &* +@all`
+
+/** One of two users is refused for a while, and has to greet the server anew meanwhile. */
+const refusals = (server: Server): Field["faults"] => {
+  const refusal = (how: string): ServerFault => ({
+    weight: 5,
+    forgets: false,
+    act: async (_, random) => {
+      const user = random.pick(users)
+      await command(server.port, `ACL SETUSER ${user} ${how}`)
+      await command(server.port, `CLIENT KILL USER ${user}`)
+      await sleep(random.between(200, 1_500))
+      await command(server.port, admission(user))
+    }
+  })
+  return {
+    "refuse the database": refusal("-select"),
+    "refuse the password": refusal("resetpass >another"),
+    "refuse the commands": refusal("-@all +@connection")
+  }
+}
+
 const alone = (server: Server) => ({ servers: [server, undefined] as const, stop: server.stop })
 
 /** One Redis with nothing on disk: a restart forgets every lock. It may have a replica that grants wait for. */
 export const startField = async (dimensions: With): Promise<Field> => {
   const ttl = 600
-  const clock = makeClock()
+  // A stepped clock says nothing of when a mark was set.
+  const clock = dimensions.has("marks") ? undefined : makeClock()
   const env = clock?.env ?? {}
   const { servers: [server, replica], stop } = dimensions.has("replicas")
     ? await startReplicated({ env }) as { readonly servers: readonly [Server, Server]; readonly stop: Field["stop"] }
     : alone(await startRedis({ env }))
   let frozen = false
+  /** Where users may be refused, locks have a database of their own, and half of the workers are each user. */
+  const db = dimensions.has("greetings") ? 5 : 0
+  const admit = async () => {
+    if (db > 0) { for (const user of users) await command(server.port, admission(user)) }
+  }
+  await admit()
   const answers = async () => (await command(server.port, "PING")).startsWith("+PONG")
   const steps: Readonly<Record<string, ServerFault>> = clock === undefined ? {} : {
     "step the clock": {
@@ -72,7 +154,12 @@ export const startField = async (dimensions: With): Promise<Field> => {
   return {
     ttl,
     ports: [server.port],
-    through: ([port]) => ({ kind: "redis", port: port!, ...(replica !== undefined && { waitReplicas: 1 }) }),
+    through: ([port], index) => ({
+      kind: "redis",
+      port: port!,
+      ...(replica !== undefined && { waitReplicas: 1 }),
+      ...(db > 0 && { account: { user: users[index % users.length]!, password: "torture", db } })
+    }),
     faults: {
       "freeze the server": {
         weight: 4,
@@ -86,8 +173,12 @@ export const startField = async (dimensions: With): Promise<Field> => {
       "restart the server": {
         weight: 2,
         forgets: true,
-        act: (_, random) => server.restart(random.between(0, 800))
+        act: async (_, random) => {
+          await server.restart(random.between(0, 800))
+          await admit()
+        }
       },
+      ...(db > 0 && refusals(server)),
       ...steps
     },
     ...(clock !== undefined && {
@@ -96,7 +187,7 @@ export const startField = async (dimensions: With): Promise<Field> => {
         fault: { weight: 0, forgets: true, tail: 6_000, act: async () => clock.step(0) }
       }
     }),
-    strikes: strikesOn(async () => [server.port]),
+    strikes: strikesOn(async () => [server.port], db),
     // The script's last two arguments: no mark, and not for clients of other libraries.
     givesBack: (request) => request.includes("\r\n$1\r\n0\r\n$1\r\n0\r\n"),
     ...(replica !== undefined && {
@@ -110,11 +201,14 @@ export const startField = async (dimensions: With): Promise<Field> => {
         }
       }
     }),
+    ...(dimensions.has("crowds") && process.platform === "linux" && { slowScripts: slowScriptsOf(server, 5) }),
+    ...(dimensions.has("marks") && { marks: marksAt(server.port, db) }),
     whole: async () => {
       server.signal("SIGCONT")
       await eventually(answers, 5_000)
     },
-    orphans: () => left(server.port),
+    orphans: () => left(server.port, db),
+    ...(db > 0 && { elsewhere: () => left(server.port) }),
     skipped: clock === undefined ? ["step the clock (no C compiler)"] : [],
     stop: async () => {
       await stop()

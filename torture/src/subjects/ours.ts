@@ -1,4 +1,4 @@
-import { Context, Duration, Effect, Layer, Option, References, type Scope } from "effect"
+import { Cause, Context, Duration, Effect, Exit, Layer, Option, References, type Scope } from "effect"
 import { type Lease, Locker, LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
 import { RedisLockStore } from "effect-dlock-redis"
@@ -7,11 +7,16 @@ import type { Address, Handle, Make, Subject } from "./subject.ts"
 
 const host = "127.0.0.1"
 
+const urlOf = ({ account, port }: Extract<Address, { readonly kind: "redis" }>) =>
+  account === undefined
+    ? `redis://${host}:${port}`
+    : `redis://${account.user}:${account.password}@${host}:${port}/${account.db}`
+
 /** The store of a backend, in the ways in which programs build it. */
 export const storeOf = (address: Address) => {
   switch (address.kind) {
     case "redis":
-      return RedisLockStore.layer({ url: `redis://${host}:${address.port}`, waitReplicas: address.waitReplicas })
+      return RedisLockStore.layer({ url: urlOf(address), waitReplicas: address.waitReplicas })
     case "sentinel":
       return RedisLockStore.layerClient(
         new Redis({
@@ -34,6 +39,7 @@ const handleOf = (lease: Lease["Service"], remaining: Duration.Duration): Handle
   token: lease.fencingToken,
   ttl: Duration.toMillis(lease.ttl),
   age: Duration.toMillis(lease.ttl) - Duration.toMillis(remaining),
+  holds: Effect.map(Effect.exit(lease.ensureHeld), Exit.isSuccess),
   lost: Effect.map(Effect.flip(lease.lost), ({ lastConfirmedAgo, reason }) => ({
     reason,
     ago: Duration.toMillis(lastConfirmedAgo)
@@ -41,14 +47,14 @@ const handleOf = (lease: Lease["Service"], remaining: Duration.Duration): Handle
 })
 
 export const subjectOf = (locker: Locker["Service"]): Subject => ({
-  hold: ({ key, timeout, ttl, way }, body) => {
-    const options = { ttl, ...(timeout !== undefined && { timeout }) }
+  hold: ({ failed, guard, key, timeout, ttl, way }, body) => {
+    const options = { ttl, guardGap: guard, ...(timeout !== undefined && { timeout }) }
     const run = (lease: Lease["Service"]) =>
       Effect.flatMap(lease.remaining, (remaining) => body(handleOf(lease, remaining)))
     const held = way === "with"
       ? Effect.as(locker.withLock(key, run, options), true)
       : way === "try"
-      ? Effect.map(locker.withLockIfAvailable(key, run, { ttl }), Option.isSome)
+      ? Effect.map(locker.withLockIfAvailable(key, run, { ttl, guardGap: guard }), Option.isSome)
       : Effect.scoped(Effect.gen(function*() {
         const lease = yield* locker.scoped(key, options)
         yield* lease.whileHeld(run(lease))
@@ -63,9 +69,17 @@ export const subjectOf = (locker: Locker["Service"]): Subject => ({
         OwnershipLost: () => Effect.succeed("lost" as const),
         LockNotHeld: () => Effect.succeed("lost" as const),
         LockTimeout: () => Effect.succeed("timeout" as const),
-        LockBackendError: () => Effect.succeed("backend" as const)
+        LockBackendError: (error) =>
+          Effect.sync(() => {
+            failed?.(error.message)
+            return "backend" as const
+          })
       }),
-      Effect.orDie
+      Effect.orDie,
+      // The locker may be closed meanwhile, and interrupts what runs under it. Who asked for it goes on.
+      Effect.catchCause((cause) =>
+        Cause.hasInterruptsOnly(cause) ? Effect.succeed("interrupted" as const) : Effect.failCause(cause)
+      )
     )
   }
 })

@@ -13,6 +13,7 @@ export const subjectOf = (library: Promised): Subject => ({
             token: undefined,
             ttl: ask.ttl,
             age: 0,
+            holds: undefined,
             lost: Effect.callback((resume) => {
               const tell = () => resume(Effect.succeed({ reason: "told", ago: undefined }))
               if (lost.aborted) return tell()

@@ -3,10 +3,17 @@ import type { Outcome } from "../events.ts"
 
 /** Where the servers are for one worker: behind its own proxies, or direct. */
 export type Address =
-  | { readonly kind: "redis"; readonly port: number; readonly waitReplicas?: number }
+  | { readonly kind: "redis"; readonly port: number; readonly waitReplicas?: number; readonly account?: Account }
   | { readonly kind: "sentinel"; readonly sentinels: ReadonlyArray<number>; readonly natMap: NatMap }
   | { readonly kind: "cluster"; readonly nodes: ReadonlyArray<number>; readonly natMap: NatMap }
   | { readonly kind: "etcd"; readonly hosts: ReadonlyArray<string> }
+
+/** As whom, and in which database. */
+export interface Account {
+  readonly user: string
+  readonly password: string
+  readonly db: number
+}
 
 /** Which port stands for which address that the servers give. */
 export type NatMap = Readonly<Record<string, { readonly host: string; readonly port: number }>>
@@ -16,6 +23,10 @@ export interface Ask {
   readonly ttl: number
   readonly timeout?: number
   readonly way: "with" | "scoped" | "try"
+  /** The guard gap, milliseconds. */
+  readonly guard?: number
+  /** Told why it failed, where that was for the server's sake. */
+  readonly failed?: (why: string) => void
 }
 
 /** A lock that is held, as far as its library tells. */
@@ -25,6 +36,8 @@ export interface Handle {
   readonly ttl: number
   /** Milliseconds since the moment from which the lease counts: its grant may have been under way for so long. */
   readonly age: number
+  /** Whether the library says that it is held now, where it can be asked. */
+  readonly holds: Effect.Effect<boolean> | undefined
   /** Ends when the library says that the lock is lost. */
   readonly lost: Effect.Effect<{ readonly reason: string; readonly ago: number | undefined }>
 }

@@ -1,0 +1,100 @@
+import type { Lags } from "./lags.ts"
+import type { Troubles } from "./troubles.ts"
+
+interface Waiter {
+  readonly who: string
+  readonly ttl: number
+  readonly since: number
+}
+
+interface Key {
+  readonly waiting: Map<string, Waiter>
+  readonly inside: Set<string>
+  /** Everybody who ever asked for it: what befalls one of them may cost the others time. */
+  readonly known: Set<string>
+  /** From when the server has nobody on it, at the latest. */
+  freeFrom: number
+}
+
+export interface IdleLimits {
+  /** By how much a backend keeps a lock longer than its holder believes in it. */
+  readonly guard: number
+  /** How late a release or the end of a holder's time may be noticed. */
+  readonly notice: number
+}
+
+/** Milliseconds of standing still on the way from one holder to the next of which nobody tells: a few times the least. */
+const untold = 100
+
+/**
+ * Keys that stand idle although somebody waits. Whose holder gave it back is free at once, whose holder died or lost it
+ * at the end of what it may have had left. From there on, and from the last trouble of any who ever asked for it, the
+ * next is let in within `notice`.
+ */
+export class Idle {
+  private readonly keys = new Map<string, Key>()
+  private readonly limits: IdleLimits
+
+  constructor(limits: IdleLimits) {
+    this.limits = limits
+  }
+
+  asks(ask: string, key: string, who: string, since: number, ttl: number): void {
+    const one = this.of(key)
+    one.known.add(who)
+    one.waiting.set(ask, { who, since, ttl })
+  }
+
+  /** No longer waits, served or not. */
+  asksNoMore(ask: string, key: string): void {
+    this.of(key).waiting.delete(ask)
+  }
+
+  /** Somebody is let in. Where nobody was inside, returns what says, when all is known, who had waited for too long. */
+  enters(id: string, key: string, at: number) {
+    const one = this.of(key)
+    const { freeFrom } = one
+    const nobody = one.inside.size === 0
+    one.inside.add(id)
+    if (!nobody || at - freeFrom <= this.limits.notice) return undefined
+    // Claims are kept in the order in which they began to wait, about.
+    const longest = one.waiting.values().next().value
+    if (longest === undefined) return undefined
+    const [{ since, who }, known] = [longest, new Set(one.known)]
+    return (troubles: Troubles, lags: Lags): { readonly who: string; readonly ms: number } | undefined => {
+      const from = Math.max(freeFrom, troubles.lastOf(known, at), since)
+      if (at - from <= this.limits.notice) return undefined
+      // Each of those who wait may be the next, and a machine that stands still is nobody's fault.
+      const lag = untold + lags.onTheWay(from, at) + Math.max(...Array.from(known, (of) => lags.within(of, from, at)))
+      return at - from > this.limits.notice + lag ? { who, ms: at - from } : undefined
+    }
+  }
+
+  /** `left` is what the lock may have had left at the server when its holder went; 0 where it was given back. */
+  leaves(id: string, key: string, at: number, left: number): void {
+    const one = this.of(key)
+    if (!one.inside.delete(id)) return
+    one.freeFrom = Math.max(one.freeFrom, at + (left === 0 ? 0 : left + this.limits.guard))
+  }
+
+  /** A process is gone, and asks no more. What was given to it a moment before, where nobody was inside, nobody knows. */
+  gone(who: string, at: number): void {
+    for (const one of this.keys.values()) {
+      if (!one.known.delete(who)) continue
+      for (const [ask, waiter] of one.waiting) {
+        if (waiter.who !== who) continue
+        one.waiting.delete(ask)
+        if (one.inside.size === 0) one.freeFrom = Math.max(one.freeFrom, at + waiter.ttl + this.limits.guard)
+      }
+    }
+  }
+
+  private of(key: string): Key {
+    let one = this.keys.get(key)
+    if (one === undefined) {
+      one = { waiting: new Map(), inside: new Set(), known: new Set(), freeFrom: 0 }
+      this.keys.set(key, one)
+    }
+    return one
+  }
+}
