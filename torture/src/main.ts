@@ -1,11 +1,10 @@
 // Torture: several processes, many fibers, real servers, and faults that are aimed at whoever holds a lock.
 import { describe, flavour } from "dlock-testing"
 import { campaign, type Result } from "./campaign.ts"
-import type { Dimension } from "./dimensions.ts"
 import { faultFree, type Quiet } from "./fault-free.ts"
 import { type Backend, backends } from "./fields/index.ts"
 import { type Flags, parse, usage } from "./flags.ts"
-import { peers, variants } from "./subjects/index.ts"
+import { dimensionsOf, peers, variants } from "./subjects/index.ts"
 import { tableOfCampaigns, tableOfQuiet, tableOfSubjects } from "./table.ts"
 import { drawTimeline } from "./timeline.ts"
 
@@ -43,7 +42,7 @@ const known = async ({ seed }: Flags): Promise<boolean> => {
       const options = {
         backend: "redis" as Backend,
         subject,
-        with: new Set<Dimension>(),
+        with: dimensionsOf(subject),
         seconds: 58,
         seed,
         untilCaught: true
