@@ -1,5 +1,6 @@
 import { type Proxy, startProxy, startWorker, type Worker } from "dlock-testing"
 import * as Path from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
 import type { Assignment, Crowd, Report } from "./assignment.ts"
 import type { Field } from "./fields/field.ts"
 import type { Recorder } from "./recorder.ts"
@@ -13,8 +14,8 @@ export interface Member {
   readonly proxies: ReadonlyArray<Proxy>
   readonly who: () => string
   readonly worker: () => Worker<Report>
-  /** Ends the process without a warning, and starts another. */
-  readonly replace: () => Promise<void>
+  /** Ends the process without a warning, and starts another so many milliseconds later. */
+  readonly replace: (after?: number) => Promise<void>
   /** What the proxies did to it is over. */
   readonly heal: () => Promise<void>
 }
@@ -84,8 +85,9 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
       proxies,
       who,
       worker: () => worker,
-      replace: async () => {
+      replace: async (after = 0) => {
         await worker.kill()
+        await sleep(after)
         if (finishing) return
         life++
         worker = launch(who(), ports, index + 100 * life, false, crowd)

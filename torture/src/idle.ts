@@ -14,6 +14,8 @@ interface Key {
   readonly known: Set<string>
   /** From when the server has nobody on it, at the latest. */
   freeFrom: number
+  /** Until when a server may not have noticed that somebody who waits is gone, and what it may give him. */
+  unnoticed: { readonly until: number; readonly ttl: number }
 }
 
 export interface IdleLimits {
@@ -22,6 +24,9 @@ export interface IdleLimits {
   /** How late a release or the end of a holder's time may be noticed. */
   readonly notice: number
 }
+
+/** Milliseconds until a server has noticed that the connections of a process are gone. */
+const noticed = 1_000
 
 /** Milliseconds of standing still on the way from one holder to the next of which nobody tells: a few times the least. */
 const untold = 100
@@ -74,7 +79,8 @@ export class Idle {
   leaves(id: string, key: string, at: number, left: number): void {
     const one = this.of(key)
     if (!one.inside.delete(id)) return
-    one.freeFrom = Math.max(one.freeFrom, at + (left === 0 ? 0 : left + this.limits.guard))
+    const given = left === 0 && at < one.unnoticed.until ? one.unnoticed.ttl : left
+    one.freeFrom = Math.max(one.freeFrom, at + (given === 0 ? 0 : given + this.limits.guard))
   }
 
   /** A process is gone, and asks no more. What was given to it a moment before, where nobody was inside, nobody knows. */
@@ -84,6 +90,7 @@ export class Idle {
       for (const [ask, waiter] of one.waiting) {
         if (waiter.who !== who) continue
         one.waiting.delete(ask)
+        one.unnoticed = { until: at + noticed, ttl: Math.max(waiter.ttl, one.unnoticed.ttl) }
         if (one.inside.size === 0) one.freeFrom = Math.max(one.freeFrom, at + waiter.ttl + this.limits.guard)
       }
     }
@@ -92,7 +99,7 @@ export class Idle {
   private of(key: string): Key {
     let one = this.keys.get(key)
     if (one === undefined) {
-      one = { waiting: new Map(), inside: new Set(), known: new Set(), freeFrom: 0 }
+      one = { waiting: new Map(), inside: new Set(), known: new Set(), freeFrom: 0, unnoticed: { until: 0, ttl: 0 } }
       this.keys.set(key, one)
     }
     return one

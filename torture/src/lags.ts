@@ -23,7 +23,7 @@ export class Lags {
   within(who: string, from: number, to: number): number {
     // One that stands still cannot tell of it before it is over.
     const last = this.last.get(who) ?? to
-    let sum = to - last > 1_000 ? to - Math.max(from, last) : 0
+    let sum = to - last > 300 ? to - Math.max(from, last) : 0
     for (const one of this.of.get(who) ?? []) if (one.from <= to && one.to >= from) sum += one.to - one.from
     return sum
   }

@@ -229,7 +229,14 @@ export const misfortunes = {
       await sleep(random.between(500, 1_500))
     }
   },
-  "SIGKILL a crowd": { weight: 8, with: "crowds", of: "crowd", ends: true, act: (member) => member.replace() },
+  // For a while only those wait who come by seldom.
+  "SIGKILL a crowd": {
+    weight: 8,
+    with: "crowds",
+    of: "crowd",
+    ends: true,
+    act: (member, random) => member.replace(random.between(1_000, 12_000))
+  },
   "freeze a crowd": {
     weight: 3,
     with: "crowds",

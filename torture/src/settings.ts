@@ -11,7 +11,7 @@ const longCrowd = 8_000
 /** What the present code is known not to keep is judged where a dimension asks for it. */
 const rulesWithout = (dimensions: With): ReadonlyArray<Rule> => [
   ...(dimensions.has("crowds") || dimensions.has("pushes") ? [] : ["idle"] as const),
-  ...(dimensions.has("bursts") || dimensions.has("busy") ? [] : ["failed", "gone"] as const)
+  ...(dimensions.has("crowds") || dimensions.has("bursts") || dimensions.has("busy") ? [] : ["failed", "gone"] as const)
 ]
 
 /** Where a dimension has its own faults, those that explain much come seldom. */
@@ -50,7 +50,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     granted,
     judge: { guard, without: rulesWithout(dimensions) },
     crowds: [
-      ...Array.from({ length: dimensions.has("crowds") ? 2 : 0 }, () => ({ role: "crowd" as const, crowd })),
+      ...Array.from({ length: dimensions.has("crowds") ? 1 : 0 }, () => ({ role: "crowd" as const, crowd })),
       ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
     ],
     /** Milliseconds for which something of those who died may stand at the servers. */
