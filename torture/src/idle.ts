@@ -67,10 +67,10 @@ export class Idle {
     if (longest === undefined) return undefined
     const [{ since, who }, known] = [longest, new Set(one.known)]
     return (troubles: Troubles, lags: Lags): { readonly who: string; readonly ms: number } | undefined => {
-      const from = Math.max(freeFrom, troubles.lastOf(known, at), since)
+      const from = Math.max(freeFrom, troubles.lastOf(known, key, at), since)
       if (at - from <= this.limits.notice) return undefined
       // Each of those who wait may be the next, and a machine that stands still is nobody's fault.
-      const lag = untold + lags.onTheWay(from, at) + Math.max(...Array.from(known, (of) => lags.within(of, from, at)))
+      const lag = untold + Math.max(...["harness", "resource", ...known].map((of) => lags.within(of, from, at)))
       return at - from > this.limits.notice + lag ? { who, ms: at - from } : undefined
     }
   }

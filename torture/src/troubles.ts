@@ -45,10 +45,12 @@ export class Troubles {
     )
   }
 
-  /** When the last trouble of any of these was over, with what it left behind; `Infinity` where one is not. */
-  lastOf(those: ReadonlySet<string>, before: number): number {
+  /** When the last trouble of any of these on a key was over, with what it left behind; `Infinity` where one is not. */
+  lastOf(those: ReadonlySet<string>, key: string, before: number): number {
     let last = 0
-    for (const { from, limbo = usualLimbo, to, workers } of this.recent) {
+    for (const { forgets, from, limbo = usualLimbo, to, workers } of this.recent) {
+      // What is done to other keys is nothing to this one.
+      if (forgets !== "all" && forgets.length > 0 && !forgets.includes(key)) continue
       if (from > before || (workers !== "all" && !workers.some((who) => those.has(who)))) continue
       last = Math.max(last, to + limbo)
     }

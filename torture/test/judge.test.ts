@@ -238,6 +238,8 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(...given(4_000), ...fault(100, 200, { workers: ["b"] })), ["idle"])
     assert.deepStrictEqual(found(...given(4_000), ...fault(100, 3_000, {})), [])
     assert.deepStrictEqual(found(...given(4_000), ...fault(100, 3_000, { workers: ["c"] })), ["idle"], "another")
+    assert.deepStrictEqual(found(...given(3_000), ...fault(100, 101, { forgets: ["k"] })), [])
+    assert.deepStrictEqual(found(...given(3_000), ...fault(100, 101, { forgets: ["other"] })), ["idle"], "another key")
     assert.deepStrictEqual(found(a, enter(1, a), exit(50, a), asked(250, "b", next(300)), next(300)), [], "none waited")
     const judge = new Judge({ without: ["idle"] })
     for (const event of given(400)) judge.add(event)
