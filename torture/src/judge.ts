@@ -64,7 +64,8 @@ export class Judge {
 
   add(event: Recorded): void {
     const { arrived, who } = event
-    this.lags.heard(who, arrived)
+    if (event.t === "gone") this.lags.ended(who, arrived)
+    else this.lags.heard(who, arrived)
     switch (event.t) {
       case "asked":
         return this.idle.asks(event.ask, event.key, who, event.at, event.ttl)
@@ -245,7 +246,7 @@ export class Judge {
     // Its process slept past the deadline, or the resource itself was too late to tell who came first.
     const slept = this.lags.within(stale.who, Math.max(since, at - 250), at + 20) +
       this.lags.within("resource", at - 250, at)
-    return slept >= this.limits.guard / 2 ? "paused" : undefined
+    return slept >= this.limits.guard / 2 || this.lags.isSilentSince(stale.who, at) ? "paused" : undefined
   }
 
   /** Whatever befell the backend, who was overtaken is told within one time to live. */

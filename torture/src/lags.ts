@@ -3,6 +3,9 @@ interface Interval {
   readonly to: number
 }
 
+/** Milliseconds within which a process that is inside tells of something. */
+const talks = 300
+
 /** When which process stood still: stopped by a signal, stalled, or without a processor. */
 export class Lags {
   private readonly of = new Map<string, Array<Interval>>()
@@ -19,11 +22,20 @@ export class Lags {
     this.last.set(who, at)
   }
 
+  /** Its process is over. What it stood still before that it could not tell any more. */
+  ended(who: string, at: number): void {
+    const last = this.last.get(who) ?? at
+    if (at - last > talks) this.add(who, last, at)
+  }
+
+  /** Whether it has told of nothing since long before this moment: it stands still for good. */
+  isSilentSince(who: string, at: number): boolean {
+    return (this.last.get(who) ?? at) < at - talks
+  }
+
   /** How much of a stretch of time a process did not run, with what began before and ends after it. */
   within(who: string, from: number, to: number): number {
-    // One that stands still cannot tell of it before it is over.
-    const last = this.last.get(who) ?? to
-    let sum = to - last > 300 ? to - Math.max(from, last) : 0
+    let sum = 0
     for (const one of this.of.get(who) ?? []) if (one.from <= to && one.to >= from) sum += one.to - one.from
     return sum
   }

@@ -71,7 +71,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     /** Seconds after which nothing new is to be expected. */
     longest: Infinity,
     /** What is begun has this long to end when the faults are over, milliseconds. */
-    patience: 3 * granted + 5_000,
+    patience: 3 * granted + 5_000 + 20 * assignment.ending,
     /** What the end of a campaign takes, about. */
     drain: 4_000 + granted,
     /** Sections a second without which a run is void. */

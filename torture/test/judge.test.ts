@@ -112,11 +112,14 @@ describe("the judge", () => {
     )
   })
 
-  it("takes a process that tells of nothing for one that stands still", () => {
+  it("takes a process for one that stands still that was ended after it had told of nothing, or never tells again", () => {
     const [first, second] = [acquired(0, "a", 1), acquired(2_000, "b", 2)]
     const history = [first, enter(1, first), second, enter(2_001, second), exit(2_100, second)]
+    const gone: Line = { t: "gone", who: "a", arrived: 2_200 }
     assert.deepStrictEqual(found(...history), [])
-    assert.deepStrictEqual(found(...history, lag(1_880, 1_910, "a")), ["overlap"], "it told of something")
+    assert.deepStrictEqual(found(...history, gone), [])
+    assert.deepStrictEqual(found(...history, step(1_990, first), gone), ["overlap"], "it was ended later")
+    assert.deepStrictEqual(found(...history, exit(2_200, first)), ["overlap"], "it told of something")
   })
 
   it("lets go one where the backend forgot this key, for no longer than a time to live", () => {
