@@ -1,3 +1,5 @@
+import type { Backend } from "./fields/index.ts"
+
 /** What a run can have more of than the faults of its servers and connections. */
 export const dimensions = {
   replicas:
@@ -18,6 +20,9 @@ export type Dimension = keyof typeof dimensions
 
 /** Those of a run that does not name any. */
 export const usual: ReadonlyArray<Dimension> = []
+
+/** Whether these servers are met with dimensions, so far: those of the others come with what mends the others. */
+export const hasDimensions = (backend: Backend): boolean => backend === "redis"
 
 /** What a part of the run asks: whether it has this dimension. */
 export type With = ReadonlySet<Dimension>

@@ -82,7 +82,7 @@ const main = Effect.gen(function*() {
   // One after the other, and none when the last is closed.
   const layers = Semaphore.makeUnsafe(1)
   const random = new Random(seed)
-  const sections = new Sections(subject, line, who, assignment, () => stopsSoon)
+  const sections = new Sections(subject, line, who, calm ? { ...assignment, ending: 0 } : assignment, () => stopsSoon)
   const work: Work = { sections, random, ttl, stopped: () => stopsSoon }
   let bursts = 0
   orders = {
