@@ -40,7 +40,7 @@ export class Claims {
   }
 
   /** It has been left, at `now`. What may still come for it within a moment, such as a push, is known for a late one. */
-  end(entry: Entry, now: number, isExpectingMore = entry.wasQueued): void {
+  end(entry: Entry, now: number, isExpectingMore = entry.mayBePushed): void {
     entry.state = "leaving"
     delete this.entries[entry.claim.id]
     if (!isExpectingMore) return

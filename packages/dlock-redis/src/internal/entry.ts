@@ -24,8 +24,6 @@ export class Entry implements Tally {
   state: "asking" | "queued" | "confirming" | "held" | "leaving" = "asking"
   /** Known to a server that was left since. What that one grants must not be believed, and a push does not say by whom. */
   isKnownElsewhere = false
-  /** A push for it may be under way for as long as anybody may know of its place. */
-  wasQueued = false
   /** Its place in the queue, counted as its group counts; absent while it has none. */
   place: number | undefined
   /** There is reason to ask how it stands as soon as it has a place. */
@@ -64,6 +62,11 @@ export class Entry implements Tally {
   /** No server has ever heard of it, nor will. */
   get isUnheardOf(): boolean {
     return this.unanswered === 0 && !this.hasRun
+  }
+
+  /** A push for it may be under way: it has had a place, for all that is known, and not only a grant at once. */
+  get mayBePushed(): boolean {
+    return this.base !== undefined || this.given === undefined
   }
 
   sent(at: bigint): void {
@@ -120,7 +123,6 @@ export class Entry implements Tally {
   queue(sentAt: bigint, floor: bigint): boolean {
     if (this.state !== "asking" && this.state !== "queued") return false
     this.state = "queued"
-    this.wasQueued = true
     if (this.base !== undefined && this.base.sentAt > sentAt) return false
     this.base = { sentAt, floor }
     this.confirmedAt = sentAt
