@@ -13,6 +13,7 @@ import {
   type LockStore,
   type Queued
 } from "../LockStore.ts"
+import type { Door } from "./door.ts"
 import * as Holder from "./holder.ts"
 import type { Restore } from "./holding.ts"
 import type { Limits } from "./limits.ts"
@@ -33,6 +34,7 @@ export interface Means {
   readonly store: LockStore["Service"]
   readonly time: Time
   readonly limits: Limits
+  readonly door: Door
   readonly withdrawals: Withdrawals
   readonly outage: Outage
 }
@@ -50,7 +52,26 @@ interface Asking extends Means {
 type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
 
 /**
- * Asks until granted. For an uninterruptible region, whose `restore` it takes: the caller may leave at any moment,
+ * Waits outside until it is the turn of one that came at `startedAt`. Its caller's time runs there too. A crowd of these
+ * is to be cheap.
+ */
+export const atDoor = <A, E>(
+  { door, limits, time }: Means,
+  key: string,
+  startedAt: number,
+  timeout: number,
+  restore: Restore,
+  then: () => Effect.Effect<A, E>
+): Effect.Effect<A, E | LockBackendError> =>
+  Effect.matchCauseEffect(
+    timeout === Infinity
+      ? restore(door.wait)
+      : limits.within(door.wait, Math.max(0, startedAt + timeout - time.now()), Effect.fail(silent), restore),
+    { onSuccess: then, onFailure: (cause) => Effect.failCause(Cause.map(cause, about(key))) }
+  )
+
+/**
+ * Asks until granted, for one that is inside the door. For an uninterruptible region, whose `restore` it takes: the caller may leave at any moment,
  * whether or not the backend answers, and what is handed over is in the caller's hands. However it ends without a grant,
  * the claim is withdrawn, so that nobody holds a lock they never heard of: behind the caller's back, where that takes
  * more than a moment.
@@ -62,19 +83,26 @@ export const acquire = (
   key: string,
   { claim, timeout }: Request.Request,
   mode: "queue" | "try",
+  startedAt: number,
   restore: Restore
 ): Effect.Effect<Acquired | undefined, Failure> =>
   Effect.suspend(() => {
-    const { time, withdrawals } = means
-    const startedAt = time.now()
+    const { door, time, withdrawals } = means
     const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
-    const wallAhead = time.wallAhead(startedAt)
-    const asked = ask(asking, claim, (answer) =>
+    const wallAhead = time.wallAhead()
+    const decide = (answer: Answer) =>
       answer._tag === "Granted" && isTimely(time, answer, wallAhead)
         ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
-        : untilGranted(asking, claim, answer, wallAhead))
+        : untilGranted(asking, claim, answer, wallAhead)
     const before = withdrawals.before(claim.key)
-    return before === undefined ? asked : Effect.andThen(behind(asking, claim, before), asked)
+    if (before === undefined) return ask(asking, claim, decide, door)
+    return Effect.matchCauseEffect(behind(asking, claim, before), {
+      onSuccess: () => ask(asking, claim, decide, door),
+      onFailure: (cause) => {
+        door.leave(false)
+        return Effect.failCause(cause)
+      }
+    })
   })
 
 /** What this locker withdraws of the same key goes first: it would find nothing but its own leavings there. */
@@ -144,19 +172,25 @@ const untilGranted = Effect.fnUntraced(function*(
 
 /**
  * One request, repeated under the same id while the backend may yet be back in a moment: an answer that got lost, a
- * connection that is being made again. A repeat of a request that was executed is harmless.
+ * connection that is being made again. A repeat of a request that was executed is harmless. The first makes room for
+ * another at the door.
  */
 const ask = <A, E>(
   asking: Asking,
   claim: Claim,
-  then: (answer: Answer) => Effect.Effect<A, E>
+  then: (answer: Answer) => Effect.Effect<A, E>,
+  door?: Door
 ): Effect.Effect<A, E | LockBackendError> =>
   Effect.matchCauseEffect(send(asking, claim), {
     onSuccess: (answer) => {
       asking.outage.answered(asking.key)
+      door?.leave(true)
       return then(answer)
     },
-    onFailure: (cause) => Effect.flatMap(askAgain(asking, claim, cause), then)
+    onFailure: (cause) => {
+      door?.leave(false)
+      return Effect.flatMap(askAgain(asking, claim, cause), then)
+    }
   })
 
 /** A call is the store's to limit, if it does. The caller's time is ours. */

@@ -15,7 +15,9 @@ import {
   type OwnershipLost
 } from "../LockError.ts"
 import { LockStore } from "../LockStore.ts"
-import { acquire } from "./acquire.ts"
+import { toMillis } from "../StoreOptions.ts"
+import { acquire, atDoor } from "./acquire.ts"
+import { Door } from "./door.ts"
 import { Holding, type Keeper, type Restore } from "./holding.ts"
 import { Limits } from "./limits.ts"
 import { broken, logged } from "./log.ts"
@@ -45,7 +47,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const outage = new Outage(time, fork)
   const context = yield* Effect.context<never>()
   const withdrawals = new Withdrawals({ store, time, limits, outage, fork: Effect.runForkWith(context) })
-  const means = { store, time, limits, withdrawals, outage }
+  const door = new Door(time, fork)
+  const means = { store, time, limits, door, withdrawals, outage }
   const renewals = new Renewals(time, store, outage, fork)
   const losses = new LossLog(time, fork)
   yield* Effect.addFinalizer(() => losses.rest)
@@ -106,6 +109,20 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     options: Request.RequestOptions | undefined,
     mode: "queue" | "try",
     restore: Restore
+  ): Effect.Effect<Holding | undefined, AcquireError> => {
+    const startedAt = time.now()
+    if (door.isOpen) return takeInside(key, options, mode, startedAt, restore)
+    // What is not a duration is told inside.
+    const timeout = options?.timeout === undefined ? Infinity : toMillis(options.timeout) ?? Infinity
+    return atDoor(means, key, startedAt, timeout, restore, () => takeInside(key, options, mode, startedAt, restore))
+  }
+
+  const takeInside = (
+    key: string,
+    options: Request.RequestOptions | undefined,
+    mode: "queue" | "try",
+    startedAt: number,
+    restore: Restore
   ): Effect.Effect<Holding | undefined, AcquireError> =>
     Effect.withFiber((fiber): Effect.Effect<Holding | undefined, AcquireError> => {
       const request = Request.parse(settings, key, options, mode === "queue")
@@ -123,7 +140,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       }
       const inside = outer && Nesting.elsewhere(outer, store)
       const asked = inside === undefined ? request : { ...request, claim: { ...request.claim, inside } }
-      return Effect.flatMap(acquire(means, key, asked, mode, restore), (acquired) => {
+      door.enter()
+      return Effect.flatMap(acquire(means, key, asked, mode, startedAt, restore), (acquired) => {
         if (acquired === undefined) return Effect.undefined
         const { claim, granted, wallAhead } = acquired
         // With the locker its timers have gone: nobody would notice that this lease has ended.

@@ -1,0 +1,117 @@
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { LockBackendError } from "../LockError.ts"
+import type { Time } from "./time.ts"
+
+/** One that waits at the door; without `admit` it has gone. */
+interface Waiting {
+  admit: ((outcome: Effect.Effect<void, LockBackendError>) => void) | undefined
+}
+
+/**
+ * Lets so many acquires at a time ask their backend. A crowd that comes at once waits outside, in its order, each for
+ * little more than its fiber: what an answer sets free goes in, so that a hundred thousand neither fill the memory nor
+ * keep the thread from the renewals of what is held.
+ */
+export class Door {
+  private readonly time: Time
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private inside = 0
+  /** Let in, and on their way. */
+  private coming = 0
+  private isAdmitting = false
+  private outside: Array<Waiting> = []
+  private first = 0
+  private answeredAt = 0
+  private isWatched = false
+
+  constructor(time: Time, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
+    this.time = time
+    this.fork = fork
+  }
+
+  /** Whether one more may go in at once. Nobody who comes later goes before those who wait. */
+  get isOpen(): boolean {
+    return this.inside < most && this.first === this.outside.length
+  }
+
+  enter(): void {
+    this.inside++
+    if (this.coming > 0) this.coming--
+  }
+
+  /** Waits for a turn to go in. Fails where the backend has answered nobody inside for long. */
+  readonly wait: Effect.Effect<void, LockBackendError> = Effect.callback((resume) => {
+    const waiting: Waiting = { admit: resume }
+    this.outside.push(waiting)
+    if (!this.isWatched) {
+      this.isWatched = true
+      this.answeredAt = this.time.now()
+      this.fork(this.watch)
+    }
+    return Effect.sync(() => {
+      waiting.admit = undefined
+    })
+  })
+
+  /** One has come out, and whether with an answer. */
+  leave(isAnswered: boolean): void {
+    this.inside--
+    if (this.first === this.outside.length) return
+    if (isAnswered) this.answeredAt = this.time.now()
+    this.admit()
+  }
+
+  /** Who is let in runs on at once, and may come out within that: then the outermost call goes on, not one in the other. */
+  private admit(): void {
+    if (this.isAdmitting) return
+    this.isAdmitting = true
+    while (this.inside + this.coming < most) {
+      const next = this.next()
+      if (next === undefined) break
+      this.coming++
+      next(Effect.void)
+    }
+    this.isAdmitting = false
+  }
+
+  private next(): Waiting["admit"] {
+    while (this.first < this.outside.length) {
+      const { admit } = this.outside[this.first++]!
+      if (this.first === this.outside.length || this.first === longestPast) this.forgetPast()
+      if (admit !== undefined) return admit
+    }
+    return undefined
+  }
+
+  private forgetPast(): void {
+    this.outside.splice(0, this.first)
+    this.first = 0
+  }
+
+  private readonly watch: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
+    while (this.first < this.outside.length) {
+      yield* this.time.sleep(1_000)
+      // Whose turn it was may have given up in that moment.
+      this.coming = 0
+      this.admit()
+      if (this.time.now() - this.answeredAt < patience) continue
+      for (let next = this.next(); next !== undefined; next = this.next()) next(Effect.fail(silent))
+    }
+    this.isWatched = false
+  })
+}
+
+/** Enough to keep any backend busy; a few hundredths of a second of this thread's time. */
+const most = 2_000
+
+/** Milliseconds, as long as one inside is asked for at most. */
+const patience = 5_000
+
+const longestPast = 10_000
+
+const silent = new LockBackendError({
+  operation: "acquire",
+  retryable: true,
+  cause: new Error("no answer in time to those who asked before")
+})
