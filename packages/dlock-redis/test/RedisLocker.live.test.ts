@@ -1,14 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { freePorts, recordLag, startRedis } from "dlock-testing"
 import { etcdUrl } from "dlock-testing/context"
-import { ConfigProvider, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
+import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Logger, Redacted } from "effect"
 import { Locker, withLock } from "effect-dlock"
 import { RedisLocker, RedisLockerLive, type RedisLockerOptions, RedisLockStore } from "effect-dlock-redis"
 import { Redis } from "ioredis"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { commandsSent, eventually, fails, locker, plainClient, server, timed } from "./support.ts"
+import { asStranger, commandsSent, eventually, fails, locker, plainClient, server, timed } from "./support.ts"
 
 describe("RedisLocker", () => {
   it.live("costs two commands a section", () =>
@@ -29,6 +29,32 @@ describe("RedisLocker", () => {
       assert.isAtMost(contended / (8 * 13), 2.1)
     }).pipe(Effect.scoped))
 
+  it.live("knows what a section holds through another layer, whatever its address", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const outer = yield* locker({ url: redis.url })
+      const inner = yield* locker({ url: redis.url.replace("127.0.0.1", "localhost") })
+      const [took, error] = yield* timed(
+        outer.withLock("k", Effect.flip(inner.withLock("k", Effect.void, { timeout: "1500 millis" })))
+      )
+      assert.strictEqual(error._tag, "LockAlreadyHeld")
+      assert.isBelow(took, 1_000)
+      // Once others wait, too.
+      const held = yield* Deferred.make<void>()
+      const waiting = yield* Effect.forkChild(Effect.andThen(Deferred.await(held), inner.withLock("k", Effect.void)))
+      yield* outer.withLock(
+        "k",
+        Effect.gen(function*() {
+          yield* Deferred.succeed(held, undefined)
+          yield* eventually("one waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+          const nested = yield* Effect.flip(inner.withLock("other", inner.withLock("k", Effect.void)))
+          assert.strictEqual(nested._tag, "LockAlreadyHeld")
+        })
+      )
+      yield* Fiber.join(waiting)
+    }).pipe(Effect.scoped))
+
   it.live("takes where to go from a client, and its prefix, and leaves the client alone", () =>
     Effect.gen(function*() {
       const redis = yield* server
@@ -45,10 +71,7 @@ describe("RedisLocker", () => {
           ])
           // Another process with the same client: it is handed the lock by a push, not by a poll.
           const waiter = yield* Effect.forkDetach(
-            withLock(
-              "k",
-              Effect.sync(() => performance.now())
-            ).pipe(Effect.provide(fresh())),
+            asStranger(withLock("k", Effect.sync(() => performance.now())).pipe(Effect.provide(fresh()))),
             { startImmediately: true }
           )
           yield* eventually("it waits", async () => (await admin.zcard("{app:lock:k}:\0q")) === 1)

@@ -5,7 +5,7 @@ import type { LockBackendError, OwnershipLost } from "effect-dlock"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { commandsSent, eventually, locker, plainClient, proxyTo, server, timed } from "./support.ts"
+import { asStranger, commandsSent, eventually, locker, plainClient, proxyTo, server, timed } from "./support.ts"
 
 const lag = Effect.acquireRelease(Effect.sync(recordLag), (lag) => Effect.sync(lag.stop))
 
@@ -174,14 +174,11 @@ describe("waiters", () => {
         "k",
         Effect.gen(function*() {
           yield* Effect.forkDetach(
-            cut.withLock(
-              "k",
-              Effect.sync(() => order.push("first"))
-            ),
+            asStranger(cut.withLock("k", Effect.sync(() => order.push("first")))),
             { startImmediately: true }
           )
           yield* eventually("one waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
-          yield* Effect.forkDetach(other.withLock("k", Effect.sync(() => order.push("second"))), {
+          yield* Effect.forkDetach(asStranger(other.withLock("k", Effect.sync(() => order.push("second")))), {
             startImmediately: true
           })
           yield* eventually("two wait", async () => (await admin.zcard("{dlock:k}:\0q")) === 2)
@@ -203,9 +200,10 @@ describe("waiters", () => {
       const waiter = yield* holder.withLock(
         "k",
         Effect.gen(function*() {
-          const waiter = yield* Effect.forkDetach(Effect.timed(deaf.withLock("k", Effect.void, { ttl: "3 seconds" })), {
-            startImmediately: true
-          })
+          const waiter = yield* Effect.forkDetach(
+            asStranger(Effect.timed(deaf.withLock("k", Effect.void, { ttl: "3 seconds" }))),
+            { startImmediately: true }
+          )
           yield* eventually("one waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
           // The grant goes out while every reply to that process is held back.
           proxy.holdReplies()

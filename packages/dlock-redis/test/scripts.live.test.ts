@@ -40,6 +40,7 @@ interface Wanted {
   readonly capacity?: number
   readonly mode?: "queue" | "try"
   readonly label?: string
+  readonly inside?: ReadonlyArray<string>
 }
 
 const acquire = (names: Names, id: string, wanted: Wanted = {}, client = redis) =>
@@ -694,6 +695,40 @@ describe("a mutex", () => {
     await sleep(220)
     assert.strictEqual((await acquire(names, other))._tag, "Granted")
     assert.strictEqual((await acquire(names, id, { capacity: 2 }))._tag, "Mismatch")
+  })
+})
+
+describe("an acquire inside sections", () => {
+  it("waits for none of them, and leaves nothing", async () => {
+    for (const capacity of [1, 3]) {
+      const names = newLock()
+      const [outer, other, asked] = [newId(), newId(), newId()]
+      const held = await acquire(names, outer, { capacity, permits: capacity })
+      const nested = (inside: ReadonlyArray<string>, mode: "queue" | "try" = "queue") =>
+        acquire(names, asked, { capacity, inside, mode })
+      const token = held._tag === "Granted" ? held.token : assert.fail(held._tag)
+      for (const mode of ["queue", "try"] as const) {
+        assert.deepStrictEqual(await nested([newId(), outer], mode), { _tag: "AlreadyHeld", token })
+      }
+      assert.strictEqual(await redis.exists(names.queue, names.deadlines, names.waiters, names.parked), 0)
+      assert.strictEqual((await acquire(names, other, { capacity, permits: capacity }))._tag, "Queued")
+      assert.strictEqual((await nested([outer]))._tag, "AlreadyHeld")
+      // What they hold on other keys is in nobody's way.
+      assert.strictEqual((await nested([newId()]))._tag, "Queued")
+      await leave(names, outer, { capacity })
+      await leave(names, other, { capacity })
+      assert.strictEqual((await nested([outer]))._tag, "Granted")
+    }
+  })
+
+  it("is granted what there is room for", async () => {
+    const names = newLock()
+    const [outer, nested] = [newId(), newId()]
+    await acquire(names, outer, { capacity: 3 })
+    assert.strictEqual((await acquire(names, nested, { capacity: 3, inside: [outer] }))._tag, "Granted")
+    const behindLarge = { capacity: 3, inside: [outer, nested] }
+    await acquire(names, newId(), { capacity: 3, permits: 3 })
+    assert.strictEqual((await acquire(names, newId(), behindLarge))._tag, "AlreadyHeld")
   })
 })
 

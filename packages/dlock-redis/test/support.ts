@@ -1,7 +1,7 @@
 import { assert } from "@effect/vitest"
 import { type Proxy, recordLag, type Server, startProxy, startRedis } from "dlock-testing"
 import { type Config, Context, Duration, Effect, Layer, References, type Scope } from "effect"
-import { type LockBackendError, Locker, LockStore } from "effect-dlock"
+import { Lease, type LockBackendError, Locker, LockStore } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import { Conformance } from "effect-dlock/testing"
 import { Redis } from "ioredis"
@@ -42,6 +42,10 @@ export const built = <E, R>(layer: Layer.Layer<Locker, E, R>): Effect.Effect<Loc
     Effect.map((context) => Context.get(context, Locker))
   )
 
+/** As one who stands in none of the caller's sections. */
+export const asStranger = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.updateContext(effect, (context: Context.Context<never>) => Context.omit(Lease)(context))
+
 /** How a layer fails. */
 export const fails = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
   Effect.flip(Effect.scoped(Layer.build(Layer.fresh(layer))))
@@ -61,7 +65,7 @@ export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore, E>) => {
   )
   return Effect.forEach(
     // Long enough for eight at once on a machine that has other work.
-    Conformance.cases({ client, advance: Effect.sleep, nesting: false, rounds: 200, ttl: "2 seconds" }),
+    Conformance.cases({ client, advance: Effect.sleep, rounds: 200, ttl: "2 seconds" }),
     ({ name, run }) => Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
     { concurrency: 8, discard: true }
   )

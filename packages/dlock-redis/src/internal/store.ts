@@ -80,7 +80,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     permits: claim.permits,
     capacity: claim.capacity,
     mode,
-    label: claim.holder
+    label: claim.holder,
+    inside: claim.inside
   })
 
   const answer = (entry: Entry, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
@@ -99,6 +100,9 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       case "Busy":
         giveUp(entry)
         return { _tag: "Busy" }
+      case "AlreadyHeld":
+        giveUp(entry)
+        return { _tag: "AlreadyHeld", fencingToken: reply.token }
       case "Mismatch":
         giveUp(entry)
         return { _tag: "CapacityMismatch" }

@@ -80,7 +80,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
   }
 
   const sameReply = (
-    real: Scripts.Granted | Scripts.Queued | Scripts.Busy | Scripts.Mismatch | Scripts.Cancelled | Scripts.Gone,
+    real: Scripts.AcquireReply | Scripts.Granted | Scripts.Queued | Scripts.Gone,
     ours: Model.AcquireReply
   ): void => {
     assert.strictEqual(real._tag, ours._tag)

@@ -1,6 +1,7 @@
 import type { Names } from "../names.ts"
 import { changes, clock, day, state, waiter } from "./prelude.ts"
 import {
+  type AlreadyHeld,
   type Busy,
   Call,
   type Cancelled,
@@ -28,19 +29,21 @@ export interface AcquireArgs {
   readonly capacity: number
   readonly mode: "queue" | "try"
   readonly label: string
+  /** The ids of claims that the asker's sections hold, on this key or another. */
+  readonly inside?: ReadonlyArray<string> | undefined
 }
 
-export type AcquireReply = (Granted | Queued | Busy) & Progress | Mismatch | Cancelled
+export type AcquireReply = (Granted | Queued | Busy) & Progress | AlreadyHeld | Mismatch | Cancelled
 
 /**
  * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
  *
  * Keys: the lock's six, the mark of the claim, those of shared holders: at capacity 1 the first, which says whether there
- * are any. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode.
+ * are any. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode, and the ids of the claims that it is asked inside.
  *
  * Returns the token alone where it was granted at once; else { "granted", token, more },
  * { "queued", floor, place, length, kind, label, remaining, more }, { "busy", length, kind, label, remaining, more },
- * { "mismatch" } or { "cancelled" }, where `kind` of the holder is "held", "foreign" or "free".
+ * { "alreadyHeld", token }, { "mismatch" } or { "cancelled" }, where `kind` of the holder is "held", "foreign" or "free".
  *
  * A free mutex with nobody waiting, or nobody who was not passed over, takes the first lines and nothing else. `try`
  * does not enter a queue that it would leave at once.
@@ -100,6 +103,13 @@ local token = extend(id, ttl, guard)
 if token then return withMore({ "granted", token }) end
 
 local mine = read(id)
+local function isRoom() return not holder and used + permits <= tonumber(capacity) and redis.call("ZCARD", queue) == 0 end
+if ARGV[9] and not mine and not isRoom() then
+  for i = 9, #ARGV do
+    local outer = shared[ARGV[i]] or holder and holder.id == ARGV[i] and holder
+    if outer then return { "alreadyHeld", outer.token } end
+  end
+end
 local function busy() return withMore({ "busy", redis.call("ZCARD", queue), situation() }) end
 if mode == "try" and not mine and holder then return busy() end
 if not mine then
@@ -123,17 +133,11 @@ end
 publish(asking)
 return reply
 `,
-  encode: ({ capacity, guard, id, inbox, label, mode, names, permits, ttl }) =>
-    new Call(names, [names.mark(id), ...(capacity === 1 ? [names.holders] : sharedKeys(names))], [
-      id,
-      label,
-      inbox,
-      whole(ttl),
-      whole(guard),
-      String(permits),
-      String(capacity),
-      mode
-    ]),
+  encode: ({ capacity, guard, id, inbox, inside, label, mode, names, permits, ttl }) => {
+    const keys = [names.mark(id), ...(capacity === 1 ? [names.holders] : sharedKeys(names))]
+    const args = [id, label, inbox, whole(ttl), whole(guard), String(permits), String(capacity), mode]
+    return new Call(names, keys, inside === undefined ? args : [...args, ...inside])
+  },
   decode: (raw) => {
     if (typeof raw === "string") return { _tag: "Granted", token: BigInt(raw), more: false }
     const reply = list(raw)
@@ -141,6 +145,8 @@ return reply
     switch (reply[0]) {
       case "busy":
         return { _tag: "Busy", length: Number(reply[1]), holder: holderOf(reply[2], reply[3], reply[4]), more }
+      case "alreadyHeld":
+        return { _tag: "AlreadyHeld", token: BigInt(String(reply[1])) }
       case "mismatch":
         return { _tag: "Mismatch" }
       case "cancelled":

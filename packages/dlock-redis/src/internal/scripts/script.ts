@@ -66,6 +66,13 @@ export interface Busy {
   readonly holder: Holder | undefined
 }
 
+/** One of the claims that it was asked inside holds the key. */
+export interface AlreadyHeld {
+  readonly _tag: "AlreadyHeld"
+  /** The one of that claim. */
+  readonly token: bigint
+}
+
 /** The claim was left before this request ran. */
 export interface Cancelled {
   readonly _tag: "Cancelled"
