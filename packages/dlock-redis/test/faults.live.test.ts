@@ -218,6 +218,34 @@ describe("waiters", () => {
     }).pipe(Effect.scoped))
 })
 
+describe("a try", () => {
+  it.live("finds a lock that is free behind more dead waiters than one call gets through with", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock, withLockIfAvailable } = yield* locker({ url: redis.url })
+      yield* withLock("k", Effect.void)
+      const leaveDead = Effect.promise(async () => {
+        const dead = Array.from({ length: 3_000 }, (_, index) => `dead${index}`.padEnd(22, "-"))
+        await admin.zadd("{dlock:k}:\0q", ...dead.flatMap((id, index) => [index + 1, id]))
+        await admin.zadd("{dlock:k}:\0d", ...dead.flatMap((id) => [1, id]))
+        await admin.hset("{dlock:k}:\0w", ...dead.flatMap((id) => [id, "nobody|1000|100|1|1|1|"]))
+      })
+      yield* leaveDead
+      const [took, tried] = yield* timed(withLockIfAvailable("k", Effect.succeed("in")))
+      assert.deepStrictEqual(tried, Option.some("in"))
+      assert.isBelow(took, 1_000)
+      // Who waits behind them goes first.
+      yield* leaveDead
+      const waiter = "waiter".padEnd(22, "-")
+      yield* Effect.promise(() => admin.zadd("{dlock:k}:\0q", Date.now() * 1_000, waiter))
+      yield* Effect.promise(() => admin.zadd("{dlock:k}:\0d", Date.now() + 60_000, waiter))
+      yield* Effect.promise(() => admin.hset("{dlock:k}:\0w", waiter, "nobody|60000|100|1|1|0|"))
+      assert.deepStrictEqual(yield* withLockIfAvailable("k", Effect.succeed("in")), Option.none())
+      assert.include(yield* Effect.promise(() => admin.get("dlock:k")), waiter)
+    }).pipe(Effect.scoped))
+})
+
 describe("an acquire", () => {
   it.live("whose reply is lost is recognised as its own when it is asked again", () =>
     Effect.gen(function*() {

@@ -55,19 +55,30 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     gone: (entry) => lose(entry)
   })
 
-  const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
+  const request = (
+    claim: Claim,
+    mode: "queue" | "try",
+    until = Infinity
+  ): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
       // Its leave may run at any time, and would end what this grants.
       if (claims.find(claim.id)?.state === "leaving") return Effect.succeed<Answer>({ _tag: "Gone" })
       const entry = claims.ask(claim)
       const longest = mode === "try" ? Math.min(callLimit(claim), tryLimit) : callLimit(claim)
-      const limit = longest - (waitReplicas === 0 ? 0 : Replicas.limitOf(claim))
+      const reserve = waitReplicas === 0 ? 0 : Replicas.limitOf(claim)
+      const limit = (until === Infinity ? longest : until - now()) - reserve
       return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(entry, mode), entry, limit), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
-        onSuccess: ({ sentAt, value }) =>
-          waitReplicas === 0 || value._tag !== "Granted"
+        onSuccess: ({ sentAt, value }) => {
+          if (value._tag === "Busy" && value.more && value.holder === undefined) {
+            // Nobody has it: more dead ones wait there than one call gets through with, and the next goes on.
+            const end = Math.min(until, toMillis(sentAt) + longest)
+            if (now() + reserve < end) return request(claim, mode, end)
+          }
+          return waitReplicas === 0 || value._tag !== "Granted"
             ? Effect.succeed(answer(entry, sentAt, value))
             : confirm(entry, value.token, sentAt)
+        }
       })
     })
 
