@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
-import type { LockBackendError, LossReason } from "./LockError.ts"
+import { LockBackendError, type LossReason } from "./LockError.ts"
 
 /**
  * What one contender asks for: `permits` out of `capacity` on a key. It is granted when all claims that were queued
@@ -26,7 +26,9 @@ export interface Claim {
   readonly key: string
   /** With what `key` begins: for a store that writes the two apart. */
   readonly prefix: string
+  /** Whole, from 1 to `capacity`. */
   readonly permits: number
+  /** Whole, from 1 to 2,147,483,647. */
   readonly capacity: number
   /** For how long the holder may believe in a confirmation, counted from the moment at which it was asked for. */
   readonly ttl: Duration.Duration
@@ -199,6 +201,23 @@ export interface Loss {
 export const callLimit = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3
 
 /**
+ * What a store fails with, before it writes anything, where a claim asks for what can never be had: no permits, or more
+ * than the capacity. Otherwise nothing.
+ *
+ * @category validation
+ * @since 0.1.0
+ */
+export const refusalOf = ({ capacity, permits }: Claim): LockBackendError | undefined => {
+  const isPossible = Number.isInteger(permits) && Number.isInteger(capacity) &&
+    permits >= 1 && permits <= capacity && capacity <= maxCapacity
+  if (isPossible) return undefined
+  const cause = new Error(`${permits} permits of ${capacity} can never be had`)
+  return new LockBackendError({ operation: "acquire", retryable: false, cause })
+}
+
+const maxCapacity = 2 ** 31 - 1
+
+/**
  * The service that a backend implements.
  *
  * All its effects may be repeated: each is idempotent by the claim's id. Every call ends within a limit of the store's,
@@ -214,6 +233,8 @@ export class LockStore extends Context.Service<LockStore, {
   /**
    * Asks for a claim. With `queue` it takes a place where there is no room; with `try` it is `Busy` then. A repeat for
    * a claim that is held is `Granted` again, extended and with the same token.
+   *
+   * A claim outside its capacity (`refusalOf`) fails before anything is written: it could block those behind it for ever.
    *
    * It may wait in the store for its turn without failing; a `try` is answered or fails within a second of its sending.
    */

@@ -14,7 +14,7 @@ import * as Stream from "effect/Stream"
 import { Agenda, type Item } from "./internal/agenda.ts"
 import { callBack } from "./internal/log.ts"
 import * as Time from "./internal/time.ts"
-import { type Ahead, type Answer, type Claim, type Granted, LockStore, type Renewal } from "./LockStore.ts"
+import { type Ahead, type Answer, type Claim, type Granted, LockStore, refusalOf, type Renewal } from "./LockStore.ts"
 
 /** A granted claim, in the agenda by its expiry. */
 class Grant implements Item {
@@ -214,7 +214,10 @@ export const make = Effect.gen(function*() {
   }
 
   return LockStore.of({
-    request: (claim, mode) => step(() => request(claim, mode)),
+    request: (claim, mode) => {
+      const refusal = refusalOf(claim)
+      return refusal === undefined ? step(() => request(claim, mode)) : Effect.fail(refusal)
+    },
     renew: (held) => step(() => held.map(({ claim, fencingToken }) => renew(claim, fencingToken))),
     withdraw: (claim) => step(() => withdraw(claim)),
     bounded: true,

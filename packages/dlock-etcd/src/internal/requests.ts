@@ -1,5 +1,5 @@
 import type { LockBackendError } from "effect-dlock/LockError"
-import { type Answer, callLimit, type Claim, type Withdrawn } from "effect-dlock/LockStore"
+import { type Answer, callLimit, type Claim, refusalOf, type Withdrawn } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,9 +17,14 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
   const isOver = (entry: Entry): boolean => entry.state === "over"
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
-    Effect.suspend(() =>
-      Effect.mapError(hasClosed() ? Effect.fail(isClosed) : ask(claims.open(claim), mode), backendError("acquire"))
-    )
+    Effect.suspend(() => {
+      const refusal = refusalOf(claim)
+      if (refusal !== undefined) return Effect.fail(refusal)
+      return Effect.mapError(
+        hasClosed() ? Effect.fail(isClosed) : ask(claims.open(claim), mode),
+        backendError("acquire")
+      )
+    })
 
   /** On a lease that is known to live there is one call to make. */
   const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {

@@ -5,6 +5,7 @@ import {
   type Claim,
   type Held,
   LockStore,
+  refusalOf,
   type Renewal,
   type Withdrawn
 } from "effect-dlock/LockStore"
@@ -64,6 +65,12 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       // Its leave may run at any time, and would end what this grants.
       if (claims.find(claim.id)?.state === "leaving") return Effect.succeed<Answer>({ _tag: "Gone" })
       const entry = claims.ask(claim)
+      const refusal = refusalOf(claim)
+      if (refusal !== undefined) {
+        // Nor does its withdrawal have anything to end.
+        giveUp(entry, true)
+        return Effect.fail(refusal)
+      }
       const longest = mode === "try" ? Math.min(callLimit(claim), tryLimit) : callLimit(claim)
       const reserve = waitReplicas === 0 ? 0 : Replicas.limitOf(claim)
       const limit = (until === Infinity ? longest : until - now()) - reserve

@@ -29,6 +29,38 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* bench.isFree(client, key.slice(0, -1), "on a key that is the beginning of a held one")
     })],
 
+  ["a claim of which no permits can ever be had is refused, and changes nothing", (bench) =>
+    Effect.gen(function*() {
+      const [client, other] = yield* Effect.all([bench.client, bench.client])
+      const most = 2 ** 31 - 1
+      const wrong = [[0, 1], [-1, 4], [2, 1], [5, 4], [1.5, 4], [NaN, 4], [1, 0], [-1, -1], [1, 1.5], [1, most + 1]]
+      for (const waits of [false, true]) {
+        const key = bench.key()
+        const holder = bench.lasting(key)
+        if (waits) yield* bench.hold(other, holder)
+        for (const [permits, capacity] of wrong) {
+          for (const mode of ["queue", "try"] as const) {
+            const claim = bench.claim(key, { permits: permits!, capacity: capacity! })
+            const refused = yield* Effect.result(client.request(claim, mode))
+            const what = `the answer to a ${mode} request for ${permits} of ${capacity}`
+            if (refused._tag === "Success") return expect(false, `${what} to fail, but it was ${refused.success._tag}`)
+            const { _tag, retryable } = refused.failure
+            equal([_tag, retryable], ["LockBackendError", false], what)
+            equal(yield* client.withdraw(claim), "notHeld", "the withdrawal of a claim that was refused")
+          }
+        }
+        if (waits) {
+          const next = bench.lasting(key)
+          const queued = yield* bench.queue(client, next)
+          equal(queued.ahead().waiting, 1, "the number of claims that wait after the refusals")
+          yield* other.withdraw(holder)
+          yield* bench.granted(queued, "a claim after the refusals")
+          yield* client.withdraw(next)
+        }
+        yield* bench.isFree(other, key, "after claims that were refused")
+      }
+    })],
+
   ["a grant says how long it holds, and counts from before it was sent", (bench) =>
     Effect.gen(function*() {
       const client = yield* bench.client
