@@ -6,6 +6,17 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { type Body, equal, expect, isGranted, toMillis } from "./bench.ts"
 
+const oddNames = [
+  ..."/ // . .. ../ ../.. /. a/../b b * ? [a-z] \\ %2F a|b a:b $1 '\" {a} {a}b b{a} é e\u0301 鎖 𝄞 __proto__".split(
+    " "
+  ),
+  "",
+  " ",
+  "\n",
+  "\r\n",
+  "\x7f"
+]
+
 /** What a store promises of single claims, asked of it directly. */
 export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
   ["of many claims on a key one is granted, over several clients", (bench) =>
@@ -27,6 +38,31 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* bench.hold(client, bench.claim(key))
       yield* bench.isFree(client, `${key}/a`, "on a key that begins like a held one")
       yield* bench.isFree(client, key.slice(0, -1), "on a key that is the beginning of a held one")
+    })],
+
+  ["names are taken as they are, at their longest too", (bench) =>
+    Effect.gen(function*() {
+      const [client, other] = yield* Effect.all([bench.client, bench.client])
+      const own = `${bench.key()}/`
+      const longest = "n".repeat(1_024 - own.length)
+      const names = [...oddNames, longest, `${longest.slice(1)}/`, "鎖".repeat(Math.floor(longest.length / 3))]
+      const claimOf = (name: string) => bench.lasting("", { prefix: own, key: own + name })
+      const held = yield* Effect.forEach(names, (name) => bench.hold(client, claimOf(name)))
+      for (const name of names) {
+        const answer = yield* other.request(claimOf(name), "try")
+        equal(answer._tag, "Busy", `the answer to a try of ${JSON.stringify(name)} while it is held`)
+      }
+      const renewed = yield* client.renew(held)
+      equal(renewed.map(({ _tag }) => _tag), names.map(() => "Confirmed"), "the renewals of all names")
+      const [first] = held
+      const next = claimOf(names[0]!)
+      const queued = yield* bench.queue(other, next)
+      for (const { claim } of held) {
+        equal(yield* client.withdraw(claim), "released", `the withdrawal of ${JSON.stringify(claim.key)}`)
+      }
+      const { fencingToken } = yield* bench.granted(queued, "who waited for the first name")
+      expect(fencingToken > first!.fencingToken, "its token to be above the one before")
+      yield* other.withdraw(next)
     })],
 
   ["a claim of which no permits can ever be had is refused, and changes nothing", (bench) =>

@@ -124,6 +124,53 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* bench.isFree(other, key, "after a timeout and the release")
     })],
 
+  ["a timeout and an interruption are kept where the backend is silent", (bench) =>
+    Effect.gen(function*() {
+      const faulty = yield* Effect.flatMap(bench.client, FaultyLockStore.make)
+      const scope = yield* Scope.make()
+      const locker = yield* Scope.provide(bench.locker(faulty.store, { defaultTtl: "1 minute" }), scope)
+      const key = bench.key()
+      const held = yield* bench.hold(faulty.store, bench.lasting(key))
+      for (const silent of ["who asks", "who waits"]) {
+        if (silent === "who asks") yield* faulty.hang("request")
+        else yield* faulty.heal("request")
+        yield* faulty.hang("withdraw")
+        for (const timeout of [0, 100, 300]) {
+          const asking = yield* bench.fork(Effect.flip(locker.withLock(key, Effect.void, { timeout })))
+          const { _tag } = yield* bench.drive(asking, `${silent} to time out after ${timeout} ms`, timeout + 1_000)
+          if (silent === "who asks") equal(_tag, "LockBackendError", "the error of a timeout that was not answered")
+        }
+        const asking = yield* bench.fork(locker.withLock(key, Effect.void))
+        yield* bench.advance(50)
+        yield* bench.drive(yield* bench.fork(Fiber.interrupt(asking)), `${silent} to be interrupted`, 1_000)
+        yield* faulty.heal()
+      }
+      yield* faulty.store.withdraw(held.claim)
+      yield* bench.drive(yield* bench.fork(Scope.close(scope, Exit.void)), "the locker to close", 10_000)
+    })],
+
+  ["sections that give up at once, many over many keys, leave everything free", (bench) =>
+    Effect.gen(function*() {
+      const [one, two, other] = yield* Effect.all([bench.client, bench.client, bench.client])
+      const scope = yield* Scope.make()
+      const lockers = yield* Effect.forEach([one, two], (client) =>
+        Scope.provide(bench.locker(client, { defaultTtl: "1 minute" }), scope))
+      const keys = Array.from({ length: 20 }, bench.key)
+      const sections = yield* bench.fork(Effect.forEach(
+        Array.from({ length: 400 }, (_, index) =>
+          index),
+        (index) =>
+          Effect.ignore(
+            lockers[index % 2]!.withLock(keys[index % 20]!, Effect.sleep(index % 3), { timeout: index % 11 })
+          ),
+        { concurrency: 40, discard: true }
+      ))
+      yield* bench.drive(sections, "400 sections to have been served or given up", 30_000)
+      // Until then what was given up may be on its way out.
+      yield* bench.drive(yield* bench.fork(Scope.close(scope, Exit.void)), "the lockers to close", 10_000)
+      for (const key of keys) yield* bench.isFree(other, key, "after all of them")
+    })],
+
   ["asking for a key inside what holds it fails at once", (bench) =>
     Effect.gen(function*() {
       const locker = yield* Effect.flatMap(bench.client, bench.locker)

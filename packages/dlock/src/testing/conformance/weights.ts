@@ -21,6 +21,25 @@ export const weights: ReadonlyArray<readonly [name: string, body: Body]> = [
       )
     })],
 
+  ["the largest capacity is granted to its last permit, and not one more", (bench) =>
+    Effect.gen(function*() {
+      const [client, other] = yield* Effect.all([bench.client, bench.client])
+      const key = bench.key()
+      const capacity = 2 ** 31 - 1
+      const claim = (permits: number) => bench.lasting(key, { capacity, permits })
+      const almostAll = yield* bench.hold(client, claim(capacity - 1))
+      equal((yield* other.request(claim(2), "try"))._tag, "Busy", "the answer to a try of one permit too many")
+      const last = yield* bench.hold(other, claim(1))
+      equal((yield* other.request(claim(1), "try"))._tag, "Busy", "the answer to a try with nothing left")
+      const all = claim(capacity)
+      const queued = yield* bench.queue(other, all)
+      yield* client.withdraw(almostAll.claim)
+      yield* other.withdraw(last.claim)
+      yield* bench.granted(queued, "all permits at once")
+      equal((yield* client.request(claim(1), "try"))._tag, "Busy", "the answer to a try while all are held")
+      yield* other.withdraw(all)
+    })],
+
   ["a large claim is not overtaken by later small ones", (bench) =>
     Effect.gen(function*() {
       const [client, other] = yield* Effect.all([bench.client, bench.client])
