@@ -5,7 +5,7 @@ import type { LockBackendError, OwnershipLost } from "effect-dlock"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { asStranger, commandsSent, eventually, locker, plainClient, proxyTo, server, timed } from "./support.ts"
+import { asStranger, commandsSent, eventually, locker, plainClient, proxyTo, server, timed, within } from "./support.ts"
 
 const lag = Effect.acquireRelease(Effect.sync(recordLag), (lag) => Effect.sync(lag.stop))
 
@@ -427,6 +427,37 @@ describe("a release", () => {
       redis.signal("SIGCONT")
       assert.deepStrictEqual(exit[1], Exit.succeed(42))
       assert.isBelow(exit[0], 2_000)
+    }).pipe(Effect.scoped))
+})
+
+describe("after a thaw that left its connections half open", () => {
+  /** What goes to where nobody is any more, without a word; new connections work. */
+  const halfOpen = Effect.gen(function*() {
+    const redis = yield* server
+    const proxy = yield* proxyTo(redis.port)
+    const thawed = yield* locker({ url: proxy.url })
+    const freeze = Effect.forkChild(Effect.promise(() => proxy.strand(4_000, 0)), { startImmediately: true })
+    return { admin: yield* plainClient(redis.url), freeze, thawed }
+  })
+
+  it.live("the first acquire is served within 2.5 s", () =>
+    Effect.gen(function*() {
+      const { freeze, thawed } = yield* halfOpen
+      yield* thawed.withLock("k", Effect.void)
+      const gone = yield* freeze
+      assert.strictEqual(yield* within(thawed.withLock("k", Effect.succeed("in")), 2_500), "in")
+      yield* Fiber.join(gone)
+    }).pipe(Effect.scoped))
+
+  it.live("so is a release, at the end of a scope", () =>
+    Effect.gen(function*() {
+      const { admin, freeze, thawed } = yield* halfOpen
+      const scope = yield* Scope.make()
+      yield* Scope.provide(Effect.all(["a", "b", "c"].map((key) => thawed.scoped(key))), scope)
+      const gone = yield* freeze
+      yield* within(Scope.close(scope, Exit.void), 2_500)
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:a", "dlock:b", "dlock:c")), 0)
+      yield* Fiber.join(gone)
     }).pipe(Effect.scoped))
 })
 
