@@ -10,7 +10,7 @@ describe("the Redis store", () => {
     Effect.suspend(() => Layer.build(Layer.fresh(RedisLockStore.layer({ url: redisUrl() })))),
     (context) => Context.get(context, LockStore)
   )
-  const cases = Conformance.cases({ client, advance: Effect.sleep, ttl: "600 millis" })
+  const cases = Conformance.cases({ client, advance: Effect.sleep, ttl: "1 second" })
   for (const { name, run } of cases) it.live(name, () => Effect.scoped(run), 30_000)
   it("is told what to do", () => assert.isAbove(cases.length, 10))
 })
