@@ -240,6 +240,24 @@ describe("a holder", () => {
 })
 
 describe("waiters", () => {
+  it.live("fail when the server has been silent for their ttl, and not before", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const [holder, other] = yield* Effect.all([locker({ hosts: etcd.url }), locker({ hosts: etcd.url })])
+      yield* holder.scoped("k", { ttl: "1 minute" })
+      const waiting = yield* Effect.forkChild(Effect.flip(other.withLock("k", Effect.void, { ttl: "3 seconds" })))
+      yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+      yield* Effect.sleep("6 seconds")
+      etcd.signal("SIGSTOP")
+      const [took, error] = yield* timed(Fiber.join(waiting))
+      etcd.signal("SIGCONT")
+      assert.strictEqual(error._tag, "LockBackendError")
+      // Its lease has four seconds, of which two fifths may have passed; a poll may have to time out at their end.
+      assert.isAtLeast(took, 2_400 - 100)
+      assert.isAtMost(took, 6_000)
+    }).pipe(Effect.scoped), 40_000)
+
   it.live("keep their places when one keep-alive fails", () =>
     Effect.gen(function*() {
       const etcd = yield* server()

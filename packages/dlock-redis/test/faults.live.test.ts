@@ -218,6 +218,74 @@ describe("waiters", () => {
     }).pipe(Effect.scoped))
 })
 
+describe("a waiter", () => {
+  it.live("fails when the server has been silent for its ttl, and not before", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      yield* Effect.promise(() => admin.set("dlock:k", "somebody", "PX", 600_000))
+      const waiting = yield* Effect.forkChild(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
+      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+      // It is alive for its ttl, whether its server answers or not.
+      yield* Effect.sleep("4 seconds")
+      redis.signal("SIGSTOP")
+      const [took, error] = yield* timed(Fiber.join(waiting))
+      redis.signal("SIGCONT")
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isTrue((error as LockBackendError).retryable)
+      // A third of it may have passed since the server was last asked, and an answer may be waited for as long.
+      assert.isAtLeast(took, 2_000 - 100)
+      assert.isAtMost(took, 4_000 + 100)
+      yield* eventually("nothing of it is left", async () => (await admin.zcard("{dlock:k}:\0q")) === 0)
+    }).pipe(Effect.scoped), 30_000)
+
+  it.live(
+    "whose place is deleted by force asks for another, and those behind it move up",
+    () =>
+      Effect.gen(function*() {
+        const redis = yield* server
+        const admin = yield* plainClient(redis.url)
+        const [holder, one, two] = yield* Effect.all([
+          locker({ url: redis.url }),
+          locker({ url: redis.url }),
+          locker({ url: redis.url })
+        ])
+        const scope = yield* Scope.make()
+        const lease = yield* Scope.provide(holder.scoped("k"), scope)
+        const order: Array<string> = []
+        const queue = (own: typeof one, name: string) =>
+          Effect.forkChild(own.withLock("k", Effect.sync(() => order.push(name)), { ttl: "30 seconds" }))
+        const waiting = async (count: number) => (await admin.zcard("{dlock:k}:\0q")) === count
+        const first = yield* queue(one, "first")
+        yield* eventually("one waits", () => waiting(1))
+        const second = yield* queue(two, "second")
+        yield* eventually("two wait", () => waiting(2))
+        const [id] = yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "0"))
+        for (const suffix of ["q", "d"]) yield* Effect.promise(() => admin.zrem(`{dlock:k}:\0${suffix}`, id!))
+        yield* Effect.promise(() => admin.hdel("{dlock:k}:\0w", id!))
+        // It asks every two seconds how it stands.
+        yield* eventually("two wait again", () => waiting(2), 2_500)
+        assert.notInclude(yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "-1")), id)
+        yield* lease.release
+        yield* within(Fiber.joinAll([first, second]), 1_000)
+        assert.deepStrictEqual(order, ["second", "first"])
+
+        // All of them: whoever asks first is first.
+        const again = yield* holder.scoped("k")
+        const both = [yield* queue(one, "one"), yield* queue(two, "two")]
+        yield* eventually("two wait", () => waiting(2))
+        yield* Effect.promise(() => admin.del("{dlock:k}:\0q", "{dlock:k}:\0d", "{dlock:k}:\0w"))
+        yield* eventually("two wait again", () => waiting(2), 2_500)
+        yield* again.release
+        yield* within(Fiber.joinAll(both), 1_000)
+        assert.sameMembers(order.slice(2), ["one", "two"])
+        assert.deepStrictEqual(yield* Effect.promise(() => admin.keys("*")), ["{dlock:k}:\0f"])
+      }).pipe(Effect.scoped),
+    30_000
+  )
+})
+
 describe("a try", () => {
   it.live("finds a lock that is free behind more dead waiters than one call gets through with", () =>
     Effect.gen(function*() {
