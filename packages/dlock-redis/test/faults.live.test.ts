@@ -286,6 +286,39 @@ describe("a waiter", () => {
   )
 })
 
+describe("a caller's time", () => {
+  it.live("is kept by a server that is silent: a timeout, a try, an interrupt", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      const { withLock, withLockIfAvailable } = yield* locker({ url: redis.url })
+      yield* Effect.promise(() => admin.set("dlock:held", "somebody", "PX", 600_000))
+      const late = yield* Effect.forkChild(Effect.flip(withLock("held", Effect.void, { timeout: "4 seconds" })))
+      const given = yield* Effect.forkChild(withLock("held", Effect.void))
+      yield* eventually("both wait", async () => (await admin.zcard("{dlock:held}:\0q")) === 2)
+      const waitsSince = performance.now()
+      redis.signal("SIGSTOP")
+      yield* within(Fiber.interrupt(given), 100)
+      for (const timeout of [0, 50, 500]) {
+        const error = yield* within(Effect.flip(withLock("k", Effect.void, { timeout })), timeout + 100)
+        assert.strictEqual(error._tag, "LockBackendError")
+      }
+      const asking = yield* Effect.forkChild(withLock("k", Effect.void))
+      yield* Effect.sleep("50 millis")
+      yield* within(Fiber.interrupt(asking), 100)
+      assert.strictEqual(
+        (yield* within(Effect.flip(withLockIfAvailable("k", Effect.void)), 1_000))._tag,
+        "LockBackendError"
+      )
+      const left = 4_000 - (performance.now() - waitsSince)
+      const error = yield* within(Fiber.join(late), left + 100)
+      assert.strictEqual(error._tag, "LockBackendError")
+      redis.signal("SIGCONT")
+      yield* eventually("nothing is left of them", async () =>
+        (await admin.exists("dlock:k", "{dlock:held}:\0q", "{dlock:k}:\0q")) === 0)
+    }).pipe(Effect.scoped), 30_000)
+})
+
 describe("a try", () => {
   it.live("finds a lock that is free behind more dead waiters than one call gets through with", () =>
     Effect.gen(function*() {
