@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { command, freePorts, recordLag, type Server, startCluster, startProxy } from "dlock-testing"
-import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Schedule, Scope } from "effect"
+import { ConfigProvider, Deferred, Duration, Effect, Exit, Fiber, Layer, Schedule, Scope } from "effect"
 import { RedisLocker, RedisLockerLive, RedisLockStore } from "effect-dlock-redis"
 import { Cluster } from "ioredis"
 import { connectSubscriber } from "../src/internal/clients.ts"
@@ -245,6 +245,34 @@ describe("a locker on a cluster", () => {
       assert.isBelow(kept.size, 30)
       assert.deepStrictEqual(held, kept)
     }).pipe(Effect.scoped))
+
+  it.live("serves the first acquire and the first release after a thaw within 2.5 s", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* cluster
+      const ways = yield* Effect.forEach(servers, ({ port }) => proxyTo(port))
+      const natMap = Object.fromEntries(
+        servers.map(({ port }, index) => [`127.0.0.1:${port}`, { host: "127.0.0.1", port: ways[index]!.port }])
+      )
+      const nodes = ways.map(({ port }) => ({ host: "127.0.0.1", port }))
+      const { scoped, withLock } = yield* built(
+        RedisLocker.layerClient(new Cluster(nodes, { natMap, lazyConnect: true }))
+      )
+      const scope = yield* Scope.make()
+      yield* Scope.provide(Effect.all(["a", "b", "c"].map((key) => scoped(key))), scope)
+      yield* Effect.forEach(["x", "y", "z"], (key) => withLock(key, Effect.void))
+      // What goes to where nobody is any more, without a word; new connections work.
+      const gone = yield* Effect.forkChild(
+        Effect.promise(() => Promise.all(ways.map((way) => way.strand(6_000, 0)))),
+        { startImmediately: true }
+      )
+      const acquires = Effect.forEach(["x", "y", "z"], (key) => withLock(key, Effect.void), { concurrency: 3 })
+      yield* within(Effect.all([acquires, Scope.close(scope, Exit.void)], { concurrency: 2 }), 2_500)
+      const admin = yield* plainCluster(servers)
+      for (const key of ["a", "b", "c"]) {
+        assert.strictEqual(yield* Effect.promise(() => admin.exists(`dlock:${key}`)), 0)
+      }
+      yield* Fiber.join(gone)
+    }).pipe(Effect.scoped), 30_000)
 
   it.live("listens elsewhere when the node that it listens on goes away", () =>
     Effect.gen(function*() {

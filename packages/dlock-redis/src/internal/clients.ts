@@ -13,6 +13,7 @@ import { type Outage, Reasons } from "./reasons.ts"
 import { followSentinels, throughSentinels } from "./sentinels.ts"
 import { heard } from "./streams.ts"
 import type { ClusterSettings, Target } from "./target.ts"
+import { silenceOf } from "./window.ts"
 
 export interface Limits {
   /** Milliseconds until the layer gives up. */
@@ -71,7 +72,7 @@ const safe = (callLimit: number, limitsItself = false) => ({
   autoResubscribe: false,
   maxRetriesPerRequest: 0,
   // The client sets its timers anew with each command: for those who send many they are too dear.
-  ...(!limitsItself && { commandTimeout: callLimit, socketTimeout: 2 * callLimit }),
+  ...(!limitsItself && { commandTimeout: callLimit, socketTimeout: silenceOf(callLimit) }),
   connectTimeout: 2_000,
   disconnectTimeout,
   retryStrategy: backOff,

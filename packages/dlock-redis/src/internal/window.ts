@@ -276,7 +276,7 @@ const laneOf = ({ script }: Request): number => {
 const width = 256
 
 /** Milliseconds of silence after which a connection is made anew, so that there is time for its callers to ask there. */
-const silenceOf = (longest: number): number => Math.max(longest / 2, longest - 500)
+export const silenceOf = (longest: number): number => Math.max(longest / 2, longest - 500)
 
 /** Milliseconds after which a server that does not answer may have been replaced. */
 const doubt = 500
