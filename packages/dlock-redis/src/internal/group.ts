@@ -57,7 +57,7 @@ export class Group implements Item {
   place(entry: Entry, sentAt: number, { holder, length, place }: Queued): void {
     if (entry.place === undefined) {
       // One that was granted too late may be queued again, behind where it was.
-      if (entry.last !== undefined) this.entries = this.entries.filter((other) => other !== entry)
+      if (entry.last !== undefined) this.forget((other) => other === entry)
       this.entries.push(entry)
       this.count++
     }
@@ -99,8 +99,12 @@ export class Group implements Item {
     const { foremost } = this
     // It may know of a holder that is not the present one.
     if (foremost !== undefined) this.askAt = Math.min(this.askAt, now + periodOf(foremost))
-    if (this.first < longestPast) return
-    this.entries = this.entries.slice(this.first)
+    // Those who give up behind one that stays go from the middle.
+    if (this.entries.length > 2 * this.count + mostPast) this.forget(({ place }) => place === undefined)
+  }
+
+  private forget(isToGo: (entry: Entry) => boolean): void {
+    this.entries = this.entries.filter((entry) => !isToGo(entry))
     this.first = 0
   }
 
@@ -160,7 +164,7 @@ const periodOf = ({ claim }: Entry): number => Math.min(Duration.toMillis(claim.
 /** A number in [0, 1) that differs from claim to claim, so that those who wait for one expiry do not ask as one. */
 const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) % 61 / 61
 
-const longestPast = 1_000
+const mostPast = 1_000
 
 /** A client of another library may have put a secret where ours put a label. */
 export const labelOf = (holder: Holder | undefined): string | undefined =>

@@ -1,0 +1,46 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Entry } from "../src/internal/entry.ts"
+import { Group } from "../src/internal/group.ts"
+import { names } from "../src/internal/names.ts"
+import { plainClaim } from "./model/port.ts"
+
+const setting = () => {
+  const lock = names("k")!
+  const group = new Group(lock, 100)
+  const place = (entry: Entry, at: number, place: number) =>
+    group.place(entry, at, {
+      _tag: "Queued",
+      floor: 0n,
+      place,
+      length: place + 1,
+      holder: { label: "somebody", remaining: -1, foreign: false }
+    })
+  return {
+    group,
+    place,
+    come: (at: number, behind: number) => {
+      const entry = new Entry({ ...plainClaim, id: `${at}`.padStart(22, "a") }, lock)
+      place(entry, at, behind)
+      return entry
+    }
+  }
+}
+
+describe("a group", () => {
+  it("forgets those who give up behind one that stays", () => {
+    const { come, group } = setting()
+    come(0, 0)
+    for (let at = 1; at <= 10_000; at++) group.remove(come(at, 1), at)
+    assert.isBelow(group["entries"].length, 2_000)
+  })
+
+  it("asks by the first that waits, also when one from before it waits again", () => {
+    const { come, group, place } = setting()
+    const early = come(0, 0)
+    const next = come(1, 1)
+    group.remove(early, 2)
+    place(early, 3, 1)
+    group.hurry(4)
+    assert.deepStrictEqual(group.takeDue(4), [next])
+  })
+})
