@@ -43,6 +43,7 @@ export class Claims {
   end(entry: Entry, now: number, isExpectingMore = entry.mayBePushed): void {
     entry.state = "leaving"
     delete this.entries[entry.claim.id]
+    if (this.unanswered.size > 0) this.unanswered.delete(entry)
     if (!isExpectingMore) return
     if (now >= this.turnsAt) {
       this.leftBefore = now < this.turnsAt + rememberedFor ? this.left : new Set()
