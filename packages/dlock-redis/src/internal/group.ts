@@ -166,6 +166,13 @@ const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) 
 
 const mostPast = 1_000
 
+/** What stands before a claim that has no group yet. */
+export const aheadIn = ({ holder, length, place }: Queued): Ahead => ({
+  holder: labelOf(holder),
+  place,
+  waiting: length
+})
+
 /** A client of another library may have put a secret where ours put a label. */
 export const labelOf = (holder: Holder | undefined): string | undefined =>
   holder === undefined || holder.foreign ? undefined : holder.label

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import { chunks } from "./chunks.ts"
 import { type Entry, toMillis } from "./entry.ts"
-import { Group } from "./group.ts"
+import { aheadIn, Group } from "./group.ts"
 import type { Names } from "./names.ts"
 import type { Port } from "./port.ts"
 import * as Scripts from "./scripts.ts"
@@ -160,7 +160,11 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
 
   const place = (entry: Entry, sentAt: bigint, reply: Scripts.Queued): void => {
     const at = toMillis(sentAt)
-    if (!entry.queue(sentAt, reply.floor)) return
+    if (!entry.queue(sentAt, reply.floor)) {
+      // A push was faster than its first answer.
+      if (entry.place === undefined) entry.last ??= aheadIn(reply)
+      return
+    }
     const group = groupOf(entry.names)
     group.place(entry, at, reply)
     if (entry.isHurried) group.hurry(agenda.now())
@@ -210,7 +214,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
         schedule(group)
       }
     },
-    aheadOf: (entry) => entry.last ?? groups.get(entry.names.lock)!.aheadOf(entry)
+    aheadOf: (entry) => entry.place === undefined ? entry.last! : groups.get(entry.names.lock)!.aheadOf(entry)
   }
   return waiting
 })
