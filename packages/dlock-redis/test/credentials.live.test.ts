@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { startCluster, startSentinel } from "dlock-testing"
-import { Duration, Effect, Redacted } from "effect"
+import { Duration, Effect, Option, Redacted } from "effect"
 import { type LockBackendError } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import type { Redis } from "ioredis"
@@ -36,6 +36,24 @@ const followsRotation = (admins: ReadonlyArray<Redis>, options: RedisLockerOptio
     })
     assert.isAbove(state.asked, before)
   })
+
+describe("a release while credentials are refused", () => {
+  it.live("frees the lock when they are right again, long before its ttl is over", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      yield* requires([admin], "one")
+      const mine = yield* locker({ url: redis.url, username: "locker", password: "one" })
+      const { withLockIfAvailable } = yield* locker({ url: redis.url })
+      yield* mine.withLock("k", requires([admin], "two"), { ttl: "1 minute" })
+      assert.isTrue(Option.isNone(yield* withLockIfAvailable("k", Effect.void)))
+      yield* requires([admin], "one")
+      yield* eventually(
+        "it is free",
+        async () => Option.isSome(await Effect.runPromise(withLockIfAvailable("k", Effect.void)))
+      )
+    }).pipe(Effect.scoped))
+})
 
 describe("a password that is asked before each connection", () => {
   it.live("may change on one server", () =>

@@ -157,14 +157,30 @@ describe("the finalizer does its duty", () => {
       })
     ))
 
-  it.effect("a release that fails for good is told once and not repeated", () =>
+  it.effect("a release that is refused is told once, keeps nobody, and is repeated behind, as credentials may be put right", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
-        const { faulty, locker, sent } = yield* setting()
-        const refused = new LockBackendError({ operation: "release", retryable: false, cause: new Error("NOPERM") })
+        const { faulty, locker, memory, sent } = yield* setting({ defaultTtl: "10 minutes" })
+        const other = yield* lockerOver(memory)
+        const refused = new LockBackendError({ operation: "release", retryable: false, cause: new Error("WRONGPASS") })
         yield* faulty.fail("withdraw", refused)
         assert.strictEqual(yield* Effect.flip(locker.withLock("k", Effect.fail("own"))), "own")
         assert.strictEqual(sent("withdraw").length, 1)
+        yield* faulty.fail("request", refused, 1)
+        const mine = yield* fork(Effect.flip(locker.withLock("k", Effect.void)))
+        assert.isFalse(
+          (mine.pollUnsafe() as Exit.Success<LockBackendError>).value.retryable,
+          "at once, with the reason"
+        )
+        const next = yield* fork(other.withLock("k", Effect.succeed("in")))
+        yield* TestClock.adjust("20 seconds")
+        assert.isUndefined(next.pollUnsafe())
+        yield* faulty.heal("withdraw")
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(next.pollUnsafe(), Exit.succeed("in"))
+        const withdrawals = sent("withdraw").length
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(sent("withdraw").length, withdrawals)
         assert.deepStrictEqual(lines.map((line) => line.level), ["Warn"])
       })
     ))

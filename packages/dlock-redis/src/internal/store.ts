@@ -195,7 +195,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     const { claim } = entry
     fork(
       leave(entry).pipe(
-        Effect.retry({ while: ({ retryable }) => retryable, schedule: Schedule.spaced(leaveAgainAfter) }),
+        Effect.retry(Schedule.spaced(leaveAgainAfter)),
         Effect.timeoutOption(Duration.sum(claim.ttl, claim.guardGap)),
         Effect.ignore
       )

@@ -45,6 +45,8 @@ type Withdrawal = Effect.Effect<Failed | undefined>
 export class Withdrawals {
   private readonly means: Means
   private readonly behind = new Map<string, Set<Fiber.Fiber<unknown>>>()
+  /** Of claims whose withdrawal was refused: nobody waits for these. */
+  private readonly refused = new Set<Fiber.Fiber<unknown>>()
   /** A release was waited for in vain, and is still not answered. */
   private silent = false
   private closed = false
@@ -98,7 +100,10 @@ export class Withdrawals {
       const error = errorOf(failed)
       if (error?.retryable === true) return Effect.sync(() => outage.failed("release", error, key))
       const why = error === undefined ? Cause.pretty(failed) : error.message
-      return logged(Effect.logWarning(`A release failed, and the time to live will end the claim: ${why}`), key)
+      return logged(
+        Effect.logWarning(`A release failed, and the time to live ends the claim unless it can be repeated: ${why}`),
+        key
+      )
     })
   }
 
@@ -128,7 +133,7 @@ export class Withdrawals {
     return Effect.andThen(
       this.means.limits.within(Effect.asVoid(Fiber.awaitAll(fibers)), this.silent ? 0 : patience, Effect.void),
       Effect.sync(() => {
-        for (const fiber of fibers) fiber.interruptUnsafe()
+        for (const fiber of [...fibers, ...this.refused]) fiber.interruptUnsafe()
       })
     )
   })
@@ -178,16 +183,35 @@ export class Withdrawals {
     hasty: number,
     failed: Failed
   ): Effect.fn.Return<Failed | undefined> {
-    const { limits, store, time } = this.means
-    const limit = limitOf(claim)
+    const { time } = this.means
     const ttl = Duration.toMillis(claim.ttl)
     const until = time.now() + ttl + Duration.toMillis(claim.guardGap)
+    const pause = () => time.now() < hasty ? limitOf(claim) / 20 : Math.min(ttl / 10, 500)
+    const cause = yield* this.repeat(claim, until, pause, isRetryable, failed)
+    if (cause !== undefined && isRefused(cause)) {
+      // Credentials may be put right, say, long before the claim ends by itself.
+      const fiber = this.means.fork(this.repeat(claim, until, pause, isKnown, cause))
+      this.refused.add(fiber)
+      fiber.addObserver(() => this.refused.delete(fiber))
+    }
+    return cause
+  })
+
+  private readonly repeat = Effect.fnUntraced({ self: this }, function*(
+    this: Withdrawals,
+    claim: Claim,
+    until: number,
+    pause: () => number,
+    isPassing: (cause: Failed) => boolean,
+    failed: Failed
+  ): Effect.fn.Return<Failed | undefined> {
+    const { limits, store, time } = this.means
     let cause = failed
-    while (isRetryable(cause)) {
-      const pause = time.now() < hasty ? limit / 20 : Math.min(ttl / 10, 500)
-      if (this.closed || time.now() + pause >= until) break
-      yield* time.sleep(pause)
-      const answer = yield* Effect.exit(limits.within(store.withdraw(claim), limit, Effect.fail(silent)))
+    while (isPassing(cause)) {
+      const millis = pause()
+      if (this.closed || time.now() + millis >= until) break
+      yield* time.sleep(millis)
+      const answer = yield* Effect.exit(limits.within(store.withdraw(claim), limitOf(claim), Effect.fail(silent)))
       if (Exit.isSuccess(answer)) {
         this.silent = false
         return undefined
@@ -206,7 +230,9 @@ const limitOf = (claim: Claim): number => Math.min(callLimit(claim), patience)
 
 const errorOf = (cause: Failed): LockBackendError | undefined => Option.getOrUndefined(Cause.findErrorOption(cause))
 
+const isKnown = (cause: Failed): boolean => errorOf(cause) !== undefined
 const isRetryable = (cause: Failed): boolean => errorOf(cause)?.retryable === true
+const isRefused = (cause: Failed): boolean => errorOf(cause)?.retryable === false
 
 const silent = new LockBackendError({
   operation: "release",
