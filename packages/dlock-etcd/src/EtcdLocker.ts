@@ -109,7 +109,7 @@ export const layerClient = (
 /**
  * A locker whose settings all come from the environment (Effect's `Config`): `DLOCK_ETCD_HOSTS` (required, with commas),
  * `DLOCK_ETCD_USERNAME`, `DLOCK_ETCD_PASSWORD`, the paths `DLOCK_ETCD_CA`, `DLOCK_ETCD_CERT` and `DLOCK_ETCD_KEY`,
- * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`.
+ * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and `DLOCK_HOLDER`.
  *
  * @category layers
  * @since 0.1.0

@@ -33,7 +33,8 @@ import * as RedisLockStore from "./RedisLockStore.ts"
 export interface RedisLockerSettings extends LockerOptions, StoreOptions.Limits {
   /**
    * How often the head of a queue asks while a client of another library holds the key, and the longest delay past a
-   * known expiry; nothing else polls. 100 milliseconds unless given.
+   * known expiry. Besides, the foremost waiter of a process asks every two seconds, for messages may get lost. 100
+   * milliseconds unless given.
    */
   readonly retryInterval?: Duration.Input | undefined
   /**
@@ -43,8 +44,8 @@ export interface RedisLockerSettings extends LockerOptions, StoreOptions.Limits 
   readonly interop?: boolean | undefined
   /**
    * How many replicas must have a grant before it counts. One that they do not confirm within a tenth of its `ttl`, at
-   * most a second, is given back and tried again. Narrows what a failover can lose, at one more trip to the server and
-   * one to the replicas for each acquire; it does not close the gap. None unless given.
+   * most a second, is given back and asked for again as a new claim. Narrows what a failover can lose, at one more trip
+   * to the server and one to the replicas for each acquire; it does not close the gap. None unless given.
    */
   readonly waitReplicas?: number | undefined
 }
@@ -171,8 +172,8 @@ export const layerClient = (
  * The promises are those of every locker; what they rest on is narrower by what that client does of its own. It may
  * queue requests while it has no connection and send them late: such a request finds its claim cancelled. Its connections
  * are not made anew when they go silent, unless it is told to: holders then end at their deadlines, and acquires fail
- * after their time limits, until it connects again. And a message that got lost is noticed only by asking, within about a
- * second.
+ * after their time limits, until it connects again. And a message that got lost is noticed only by asking, within two
+ * seconds.
  *
  * **Example**
  *

@@ -21,8 +21,9 @@ import * as Schema from "effect/Schema"
  * - `Expired`: the backend no longer has it (it ran out, or somebody deleted it).
  * - `Replaced`: the backend says that another holder has the key.
  * - `Unreachable`: the deadline passed while the backend was silent or failing.
- * - `Stalled`: this process was late: its own timer ran past the deadline, or the machine slept.
- * - `Revoked`: it was taken away on purpose.
+ * - `Stalled`: this process was late: its own timer ran past the deadline, the machine slept, or its clock was stepped
+ *   forward by more than the `ttl`.
+ * - `Revoked`: it was taken away on purpose, the locker was closed with it in hand, or a defect ended its renewals.
  * - `MaxHold`: it was held for longer than its holder allowed itself.
  *
  * @category errors
@@ -139,7 +140,8 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
  * holds, this says nothing about who holds the key; the caller does not.
  *
  * `retryable` is false for what no repetition mends: wrong credentials, a missing permission, a key of another type.
- * The `cause` carries the client's words without addresses of passwords or arguments of commands.
+ * Where there is no connection the `cause` says why, as far as it is known. It carries the client's words without
+ * passwords or arguments of commands.
  *
  * @category errors
  * @since 0.1.0

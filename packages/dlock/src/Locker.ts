@@ -47,7 +47,11 @@ export interface TryLockOptions {
  * @since 0.1.0
  */
 export interface LockOptions extends TryLockOptions {
-  /** How long to wait for the lock before `LockTimeout`. Without it, for as long as it takes. */
+  /**
+   * How long to wait for the lock before `LockTimeout`, or `LockBackendError` where the backend does not answer; kept to
+   * a tenth of a second. Without it, for as long as the lock takes; then a backend that is away is an error within five
+   * seconds, and for whoever has a place in the queue when nothing was heard for the `ttl`.
+   */
   readonly timeout?: Duration.Input | undefined
 }
 
@@ -115,6 +119,10 @@ export class Locker extends Context.Service<Locker, {
   /**
    * Waits for the lock, first come first served over all processes, and holds it until the scope closes. Fails with
    * `LockTimeout`, `LockAlreadyHeld`, `LockBackendError` or `InvalidLockRequest`, and has then left nothing behind.
+   *
+   * A key is a text of at most 1,024 bytes of UTF-8 with its prefix, not empty, without NUL; one with a closing brace
+   * needs a whole hash tag (`{shop}:stock`). After a pause of the process, `lease.ensureHeld` tells whether the lock is
+   * still held; nothing else does.
    */
   static readonly scoped = (
     key: string,
@@ -122,7 +130,10 @@ export class Locker extends Context.Service<Locker, {
   ): Effect.Effect<Lease["Service"], AcquireError, Locker | Scope.Scope> =>
     Locker.use((locker) => locker.scoped(key, options))
 
-  /** Holds the lock until the scope closes if it is free, and is `Option.none` at once if it is not. */
+  /**
+   * Holds the lock until the scope closes if it is free, and is `Option.none` at once if it is not. A backend that does
+   * not answer is a `LockBackendError`, within a second on Redis and one request's time on etcd.
+   */
   static readonly scopedIfAvailable = (
     key: string,
     options?: TryLockOptions
@@ -142,7 +153,10 @@ export class Locker extends Context.Service<Locker, {
     options?: LockerOptions
   ): Layer.Layer<Locker, Config.ConfigError | E, R> => over(store, Settings.parse(options))
 
-  /** A locker over the `LockStore` that is provided, with `DLOCK_PREFIX` and `DLOCK_DEFAULT_TTL` from `Config`. */
+  /**
+   * A locker over the `LockStore` that is provided, with `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and
+   * `DLOCK_HOLDER` from `Config`.
+   */
   static readonly layerConfig: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
     Locker,
     Effect.flatMap(Settings.fromConfig, internal.make)

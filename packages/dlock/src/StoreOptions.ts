@@ -131,7 +131,10 @@ export const requiredVariable = (
 export interface Limits {
   /** How long the layer waits for the server. 5 seconds unless given. */
   readonly connectTimeout?: Duration.Input | undefined
-  /** The longest that one request may take; never more than a third of the `ttl`. 2 seconds unless given. */
+  /**
+   * The longest that one request may take; never more than a third of the `ttl`. 2 seconds unless given; give less where
+   * connections die without a word, such as behind NAT.
+   */
   readonly operationTimeout?: Duration.Input | undefined
 }
 
