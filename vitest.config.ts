@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config"
 const shared = {
   globalSetup: ["testing/src/globalSetup.ts"],
   // Against what hangs; whoever promises a time counts it, less what the machine was late by.
-  testTimeout: 60_000,
+  testTimeout: 120_000,
   hookTimeout: 30_000
 }
 

@@ -36,7 +36,7 @@ const run = (args: ReadonlyArray<string>, env?: Record<string, string>) =>
 const until = <E, R>(what: string, holds: Effect.Effect<boolean, E, R>) =>
   holds.pipe(
     Effect.repeat({ until: (yes) => yes, schedule: Schedule.spaced("5 millis") }),
-    Effect.timeoutOrElse({ duration: "15 seconds", orElse: () => Effect.die(`waited in vain for ${what}`) })
+    Effect.timeoutOrElse({ duration: "60 seconds", orElse: () => Effect.die(`waited in vain for ${what}`) })
   )
 
 /** What every run has to show, whatever the driver. */

@@ -27,7 +27,7 @@ const start = Effect.fnUntraced(function*(args: ReadonlyArray<string>, env: Reco
     says: (text: string) =>
       Ref.get(written).pipe(
         Effect.repeat({ until: (output) => output.includes(text), schedule: Schedule.spaced("5 millis") }),
-        Effect.timeoutOrElse({ duration: "15 seconds", orElse: () => Effect.die(`waited in vain for "${text}"`) })
+        Effect.timeoutOrElse({ duration: "60 seconds", orElse: () => Effect.die(`waited in vain for "${text}"`) })
       ),
     /** Code and output, after the end. */
     ended: Effect.zip(child.exitCode, Effect.andThen(Fiber.join(reading), Ref.get(written)))
