@@ -291,7 +291,9 @@ export const fromEnvironment = Effect.gen(function*() {
     DLOCK_REDIS_CLUSTER: address.cluster
   }).flatMap(([name, value]) => value === undefined ? [] : [name])
   if (where.length > 1) {
-    yield* Effect.fail(StoreOptions.problem(`${where.join(" and ")} are set: one of them says where the servers are`))
+    return yield* Effect.fail(
+      StoreOptions.problem(`${where.join(" and ")} are set: one of them says where the servers are`)
+    )
   }
   if (address.url === undefined && address.sentinels === undefined && address.cluster === undefined) {
     yield* StoreOptions.requiredVariable("DLOCK_REDIS_URL", "redis://127.0.0.1:6379")
