@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber } from "effect"
+import { Clock, Deferred, Effect, Fiber } from "effect"
 import { LockBackendError, type LockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
-import { fork, lockerOver, setting } from "./support.ts"
+import { fork, lockerOver, setting, shiftedClock } from "./support.ts"
 
 /** A backend that answers nobody until it is told to. */
 const mute = Effect.gen(function*() {
@@ -61,6 +61,19 @@ describe("a crowd that comes at once", () => {
       assert.strictEqual(error.key, "late")
       assert.notInclude(asked, "late")
       yield* Deferred.succeed(open, undefined)
+    }))
+
+  it.effect("is not told so for a time in which this process itself was late", () =>
+    Effect.gen(function*() {
+      const { clock, shift } = yield* shiftedClock
+      const { crowd, open } = yield* Effect.provideService(mute, Clock.Clock, clock)
+      const fibers = yield* crowd(2_100)
+      yield* TestClock.adjust("500 millis")
+      shift.monotonic = 20_000
+      yield* TestClock.adjust("1 second")
+      assert.isUndefined(fibers[2_099]!.pollUnsafe())
+      yield* Deferred.succeed(open, undefined)
+      yield* Fiber.join(fibers[2_099]!)
     }))
 
   it.effect("is told when the backend has answered nobody for five seconds", () =>

@@ -91,7 +91,10 @@ export class Door {
 
   private readonly watch: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
     while (this.first < this.outside.length) {
-      yield* this.time.sleep(1_000)
+      const sleptFrom = this.time.now()
+      yield* this.time.sleep(lookEvery)
+      // While this thread was busy it could not hear an answer.
+      this.answeredAt += this.time.now() - sleptFrom - lookEvery
       // Whose turn it was may have given up in that moment.
       this.coming = 0
       this.admit()
@@ -107,6 +110,8 @@ const most = 2_000
 
 /** Milliseconds, as long as one inside is asked for at most. */
 const patience = 5_000
+
+const lookEvery = 1_000
 
 const longestPast = 10_000
 
