@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { LockBackendError } from "../LockError.ts"
+import { callBack } from "./log.ts"
 import type { Time } from "./time.ts"
 
 /** One that waits at the door; without `admit` it has gone. */
@@ -70,9 +71,16 @@ export class Door {
       const next = this.next()
       if (next === undefined) break
       this.coming++
-      next(Effect.void)
+      callBack(() => next(Effect.void))
     }
     this.isAdmitting = false
+  }
+
+  private turnAway(error: LockBackendError): void {
+    for (let next = this.next(); next !== undefined; next = this.next()) {
+      const tell = next
+      callBack(() => tell(Effect.fail(error)))
+    }
   }
 
   private next(): Waiting["admit"] {
@@ -99,7 +107,7 @@ export class Door {
       this.coming = 0
       this.admit()
       if (this.time.now() - this.answeredAt < patience) continue
-      for (let next = this.next(); next !== undefined; next = this.next()) next(Effect.fail(silent))
+      this.turnAway(silent)
     }
     this.isWatched = false
   })

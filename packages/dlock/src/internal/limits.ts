@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { Agenda, type Item } from "./agenda.ts"
 import type { Restore } from "./holding.ts"
+import { callBack } from "./log.ts"
 import type { Time } from "./time.ts"
 
 class Limit implements Item {
@@ -82,13 +83,14 @@ export class Limits {
   ): Effect.Effect<A, E> {
     return Effect.callback((resume) => {
       const limit = new Limit(() => {
-        resume(otherwise)
+        callBack(() => resume(otherwise))
         fiber.interruptUnsafe()
       })
       this.agenda.schedule(limit, this.time.now() + millis)
       fiber.addObserver((exit) => {
         this.agenda.remove(limit)
-        resume(exit)
+        // Who waits runs on within this, and may come to its end: an observer of it must not reach the store's thread.
+        callBack(() => resume(exit))
       })
       return Effect.sync(() => {
         this.agenda.remove(limit)

@@ -12,7 +12,7 @@ export const broken = (what: string, defect: unknown, key = ""): Effect.Effect<v
  * Calls back into code that is not ours, such as an observer that a program put on a fiber. What it throws must not keep
  * others from being called.
  */
-export const callBack = (callback: () => void, key: string): void => {
+export const callBack = (callback: () => void, key = ""): void => {
   try {
     callback()
   } catch (error) {
