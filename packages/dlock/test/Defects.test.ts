@@ -36,6 +36,30 @@ describe("what keeps leases alive does not die unheard", () => {
       })
     ))
 
+  it.effect("a renewal that throws, or does not heed its interruption, is one that failed: a good lock is kept", () =>
+    Effect.gen(function*() {
+      const failures: ReadonlyArray<() => ReturnType<LockStore["Service"]["renew"]>> = [
+        () => {
+          throw new Error("a bug in the store")
+        },
+        () => Effect.die("a bug in the store"),
+        () => Effect.uninterruptible(Effect.never)
+      ]
+      for (const failure of failures) {
+        const memory = yield* MemoryLockStore.make
+        let isFirst = true
+        const renew: LockStore["Service"]["renew"] = (held) => {
+          if (!isFirst) return memory.renew(held)
+          isFirst = false
+          return failure()
+        }
+        const locker = yield* lockerOver({ ...memory, renew })
+        const lease = yield* locker.scoped("k", { ttl: "9 seconds" })
+        yield* TestClock.adjust("1 minute")
+        yield* lease.ensureHeld
+      }
+    }))
+
   it.effect("so is one about the answer to a renewal", () =>
     withLogs((lines) =>
       Effect.gen(function*() {

@@ -1,11 +1,11 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
-import * as Option from "effect/Option"
 import { LockBackendError } from "../LockError.ts"
 import type { LockStore, Renewal } from "../LockStore.ts"
 import { Agenda } from "./agenda.ts"
 import type { Holding } from "./holding.ts"
+import type { Limits } from "./limits.ts"
 import { broken } from "./log.ts"
 import type { Outage } from "./outage.ts"
 import { fromNanos, type Time } from "./time.ts"
@@ -19,6 +19,7 @@ import { fromNanos, type Time } from "./time.ts"
 export class Renewals {
   private readonly agenda: Agenda<Holding>
   private readonly time: Time
+  private readonly limits: Limits
   private readonly store: LockStore["Service"]
   private readonly outage: Outage
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -27,11 +28,13 @@ export class Renewals {
 
   constructor(
     time: Time,
+    limits: Limits,
     store: LockStore["Service"],
     outage: Outage,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.time = time
+    this.limits = limits
     this.store = store
     this.outage = outage
     this.fork = fork
@@ -106,10 +109,12 @@ export class Renewals {
         firstDeadline = Math.min(firstDeadline, holding.deadline)
       }
       const wallAhead = this.time.wallAhead()
-      return this.store.renew(holdings).pipe(
-        // A net: a store limits its own calls.
-        Effect.timeoutOption(limit),
-        Effect.map(Option.getOrElse((): ReadonlyArray<Renewal> => [])),
+      // A net: a store limits its own calls. One that does not end when it is told to is not waited for.
+      return this.limits.within<ReadonlyArray<Renewal>, never>(
+        Effect.suspend(() => this.store.renew(holdings)),
+        limit,
+        Effect.succeed([])
+      ).pipe(
         Effect.catchDefect((defect) => Effect.succeed<ReadonlyArray<Renewal>>([unknown(defect)])),
         Effect.map((answers) => {
           const failures: Array<LockBackendError> = []
