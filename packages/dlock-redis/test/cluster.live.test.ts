@@ -274,6 +274,32 @@ describe("a locker on a cluster", () => {
       yield* Fiber.join(gone)
     }).pipe(Effect.scoped), 30_000)
 
+  it.live("serves the other nodes at once while a crowd waits for one that is silent", () =>
+    Effect.gen(function*() {
+      const { servers } = yield* group(() => startCluster({ nodeTimeoutMs: 60_000 }))
+      const [sick, well] = servers as [Server, Server]
+      const { withLock } = yield* locker({ cluster: nodesOf(servers) })
+      const onNode = async (node: Server, tag: string) =>
+        (await command(node.port, `GET dlock:{${tag}}`)).startsWith("-MOVED") ? [] : [tag]
+      const tags = Array.from({ length: 20 }, (_, index) => `${index}`)
+      const tagOf = (node: Server) =>
+        Effect.promise(async () => (await Promise.all(tags.map((tag) => onNode(node, tag)))).flat()[0]!)
+      const [sickTag, wellTag] = [yield* tagOf(sick), yield* tagOf(well)]
+      const section = (tag: string, index: number) => withLock(`{${tag}}:${index}`, Effect.void)
+      yield* section(wellTag, 0)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => sick.signal("SIGSTOP")),
+        () => Effect.sync(() => sick.signal("SIGCONT"))
+      )
+      yield* Effect.forkScoped(
+        Effect.forEach(Array(1_000).keys(), (index) => Effect.exit(section(sickTag, index)), {
+          concurrency: "unbounded"
+        })
+      )
+      yield* Effect.sleep(100)
+      yield* within(Effect.forEach(Array(20).keys(), (index) => section(wellTag, index)), 500)
+    }).pipe(Effect.scoped), 30_000)
+
   it.live("listens elsewhere when the node that it listens on goes away", () =>
     Effect.gen(function*() {
       const { servers } = yield* group(() => startCluster({ replicas: 1, nodeTimeoutMs: 1_000 }))

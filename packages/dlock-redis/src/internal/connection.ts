@@ -18,6 +18,7 @@ import { Outage } from "./reasons.ts"
 import { decoded } from "./reply.ts"
 import type { Target } from "./target.ts"
 import { Window } from "./window.ts"
+import { Windows } from "./windows.ts"
 
 /** A channel of this process alone. */
 export const newInbox = (): string => `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
@@ -36,7 +37,8 @@ export const open: (
   options: ConnectionOptions
 ) => Effect.Effect<Port, LockBackendError | Config.ConfigError, Scope.Scope> = Effect.fnUntraced(
   function*(target, options) {
-    const commandOf = Command.commands(yield* library)
+    const ioredis = yield* library
+    const commandOf = Command.commands(ioredis)
     const clock = yield* Clock.clockWith(Effect.succeed)
     const fork = yield* FiberSet.makeRuntime<never>()
     const log = (effect: Effect.Effect<void>) => void fork(Effect.annotateLogs(effect, { component: "dlock" }))
@@ -86,29 +88,31 @@ export const open: (
         subscriber.disconnect(true)
       })
     subscriber.on("ready", () => void listenAgain())
-    const together = gathering(commands, () => window.isBusy)
+    const together = gathering(commands, () => window instanceof Window && window.isBusy)
     // A node that does not answer may have been replaced, and one that is silent sends nobody elsewhere: so the client is
     // made to look. What it finds to have left the cluster it disconnects, and no answer that comes late from there counts.
     const lookAround = (client: Redis | Cluster) => {
       if (isCluster(client)) client.refreshSlotsCache()
     }
-    const window = new Window({
-      isReady: () => commands.status === "ready",
-      whyNotReady: whyNot,
-      send: (name, program, call) => {
-        together()
-        return isCluster(commands)
-          // It may be of another copy of the client's package than ours, with commands of another kind.
-          ? commands[name](program, call.keys.length, ...call.keys, ...call.args)
-          : commands.sendCommand(commandOf(name, program, call)) as Promise<unknown>
-      }
-    }, {
-      clock,
-      longest: options.callLimit,
-      ...(isCluster(commands)
-        ? { onDoubt: () => lookAround(commands) }
-        : { onSilence: () => commands.disconnect(true) })
-    })
+    const newWindow = () =>
+      new Window({
+        isReady: () => commands.status === "ready",
+        whyNotReady: whyNot,
+        send: (name, program, call) => {
+          together()
+          return isCluster(commands)
+            // It may be of another copy of the client's package than ours, with commands of another kind.
+            ? commands[name](program, call.keys.length, ...call.keys, ...call.args)
+            : commands.sendCommand(commandOf(name, program, call)) as Promise<unknown>
+        }
+      }, {
+        clock,
+        longest: options.callLimit,
+        ...(isCluster(commands)
+          ? { onDoubt: () => lookAround(commands) }
+          : { onSilence: () => commands.disconnect(true) })
+      })
+    const window = isCluster(commands) ? new Windows(commands, ioredis, newWindow) : newWindow()
     yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
     commands.on("ready", () => window.open()).on("close", () => window.lose())
     if (isCluster(commands)) {
