@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Option, Scope } from "effect"
-import { LockBackendError, LockStore, MemoryLockStore } from "effect-dlock"
+import { LockBackendError, type Locker, LockStore, MemoryLockStore } from "effect-dlock"
 import type { FaultyLockStore } from "effect-dlock/testing"
 import { TestClock } from "effect/testing"
 import { fork, lockerOver, setting } from "./support.ts"
@@ -99,6 +99,20 @@ describe("the caller's time is the caller's", () => {
         yield* settled(faulty)
       }))
   }
+
+  it.effect("a try ends within a second however often it is told to ask again", () =>
+    Effect.gen(function*() {
+      const { memory } = yield* setting()
+      const error = new LockBackendError({ operation: "acquire", retryable: true, cause: new Error("too few") })
+      const locker = yield* lockerOver(LockStore.of({
+        ...memory,
+        bounded: true,
+        request: () => Effect.delay(Effect.succeed({ _tag: "Gone", error }), "500 millis")
+      }))
+      const { exit, took } = yield* timed(locker.withLockIfAvailable("k", Effect.void))
+      assert.strictEqual(failure(exit)._tag, "LockBackendError")
+      assert.isAtMost(took, 1_000)
+    }))
 
   it.effect("a waiter whose backend falls silent times out in time, and is told that the backend is to blame", () =>
     Effect.gen(function*() {
@@ -215,6 +229,27 @@ describe("what is in doubt is withdrawn behind the caller's back", () => {
       assert.strictEqual(sent("request").length, 1)
       assert.strictEqual(new Set(sent("withdraw").map((call) => call.claims[0]!.id)).size, 1)
       yield* settled(faulty)
+    }))
+
+  it.effect("where the withdrawal takes part of the time, the request has the rest of it", () =>
+    Effect.gen(function*() {
+      for (
+        const [most, take] of [
+          [1_000, (locker: Locker["Service"]) => locker.withLockIfAvailable("k", Effect.void)],
+          [700, (locker: Locker["Service"]) => locker.withLock("k", Effect.void, { timeout: "600 millis" })]
+        ] as const
+      ) {
+        const { faulty, locker } = yield* setting()
+        yield* faulty.hang("request")
+        const withdrawal = yield* faulty.holdCalls("withdraw")
+        const taking = yield* fork(locker.withLock("k", Effect.void))
+        yield* timed(Fiber.interrupt(taking))
+        yield* fork(Effect.delay(withdrawal.release, "500 millis"))
+        const { exit, took } = yield* timed(take(locker) as Effect.Effect<unknown, { readonly _tag: string }>)
+        assert.strictEqual(failure(exit)._tag, "LockBackendError")
+        assert.isAtMost(took, most)
+        yield* settled(faulty)
+      }
     }))
 
   it.effect("a locker that closes waits for it, and for no longer than for a release", () =>

@@ -90,20 +90,25 @@ export const acquire = (
     const { door, time, withdrawals } = means
     const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
     const wallAhead = time.wallAhead()
-    const decide = (answer: Answer) =>
-      answer._tag === "Granted" && isTimely(time, answer, wallAhead)
-        ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
-        : untilGranted(asking, claim, answer, wallAhead)
+    const asked = (asking: Asking) =>
+      ask(asking, claim, (answer) =>
+        answer._tag === "Granted" && isTimely(time, answer, wallAhead)
+          ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
+          : untilGranted(asking, claim, answer, wallAhead), door)
     const before = withdrawals.before(claim.key)
-    if (before === undefined) return ask(asking, claim, decide, door)
+    if (before === undefined) return asked(asking)
     return Effect.matchCauseEffect(behind(asking, claim, before), {
-      onSuccess: () => ask(asking, claim, decide, door),
+      onSuccess: () => asked(inAll(asking)),
       onFailure: (cause) => {
         door.leave(false)
         return Effect.failCause(cause)
       }
     })
   })
+
+/** However often a try asks, it has one second. */
+const inAll = (asking: Asking): Asking =>
+  asking.mode === "try" ? { ...asking, until: asking.startedAt + patienceOfTry } : asking
 
 /** What this locker withdraws of the same key goes first: it would find nothing but its own leavings there. */
 const behind = (
@@ -129,20 +134,23 @@ const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallAhead: number):
 
 /** Goes on from a first answer that was not all. */
 const untilGranted = Effect.fnUntraced(function*(
-  asking: Asking,
+  first: Asking,
   claim: Claim,
   answer: Answer,
   wallAhead: number
 ): Effect.fn.Return<Acquired | undefined, Failure> {
+  const asking = inAll(first)
   const { key, restore, time } = asking
   let askedAt = asking.startedAt
   let until = Infinity
+  let isLast = false
   while (true) {
     if (answer._tag === "Queued") answer = yield* wait(asking, claim, answer, askedAt)
     switch (answer._tag) {
       case "Granted":
         if (isTimely(time, answer, wallAhead)) return { claim, granted: answer, wallAhead }
         // Asked for once more under the same id, it is ours anew or we are queued.
+        if (time.now() - askedAt >= Duration.toMillis(answer.ttl)) isLast = false
         break
       case "Busy":
         return undefined
@@ -152,7 +160,7 @@ const untilGranted = Effect.fnUntraced(function*(
         // An id ends with its leave, and so may a hold under it, however late the leave arrives.
         claim = Request.renamed(claim)
         if (answer.error === undefined) break
-        until = Math.min(until, time.now() + patienceWith(claim))
+        until = Math.min(until, asking.until, time.now() + patienceWith(claim))
         if (time.now() + pauseOf(claim) >= until) return yield* about(key)(answer.error)
         yield* restore(time.sleep(pauseOf(claim)))
         break
@@ -164,7 +172,11 @@ const untilGranted = Effect.fnUntraced(function*(
         })
     }
     askedAt = time.now()
-    if (askedAt >= asking.until) return yield* about(key)(placeless)
+    // Whoever stood still past that time has not had it, and asks once more.
+    if (isLast || (askedAt >= asking.until && askedAt < asking.until + mostLate)) {
+      return yield* about(key)(asking.mode === "try" ? silent : placeless)
+    }
+    isLast = askedAt >= asking.until
     wallAhead = time.wallAhead(askedAt)
     answer = yield* ask(asking, claim, Effect.succeed)
   }
@@ -297,6 +309,8 @@ const wait = Effect.fnUntraced(function*(
       : limits.within(granted, Math.max(0, until - heardAt), Effect.succeedNone, restore)
   )
   if (Exit.isSuccess(waited) && Option.isSome(waited.value)) return waited.value.value
+  // Whoever stood still, and is late, has no time left to hear whether the backend is well.
+  const hasTime = time.now() <= until + mostLate - leeway
   const answered = yield* giveUp(asking, claim)
   if (Exit.isFailure(waited)) {
     const failed = Cause.findErrorOption(waited.cause)
@@ -304,7 +318,7 @@ const wait = Effect.fnUntraced(function*(
     return yield* Effect.failCause(Cause.map(waited.cause, about(key)))
   }
   // One that answers in a moment and now does not has gone meanwhile. Of a far one nothing is known so soon.
-  if (!answered && heardAt - askedAt < leeway / 2 && time.now() - heardAt > answersWithin) {
+  if (!answered && hasTime && heardAt - askedAt < leeway / 2 && time.now() - heardAt > answersWithin) {
     outage.failed("acquire", fellSilent, key)
     return yield* about(key)(fellSilent)
   }

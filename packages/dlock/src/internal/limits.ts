@@ -8,6 +8,8 @@ import type { Time } from "./time.ts"
 class Limit implements Item {
   slot = -1
   dueAt = 0
+  /** This process stood still when it was due. */
+  wasStalled = false
   readonly onDue: () => void
   constructor(onDue: () => void) {
     this.onDue = onDue
@@ -33,8 +35,13 @@ export class Limits {
     // Not the locker's fibers: what is released after the locker has gone is limited too.
     this.agenda = new Agenda<Limit>(time, Effect.runFork, (now) => {
       for (let next = this.agenda.peek(); next !== undefined && next.dueAt <= now; next = this.agenda.peek()) {
+        const late = now - next.dueAt
         this.agenda.remove(next)
-        next.onDue()
+        if (late < stall || next.wasStalled) next.onDue()
+        else {
+          next.wasStalled = true
+          this.agenda.schedule(next, now + Math.min(late, mostGrace))
+        }
       }
     })
   }
@@ -104,3 +111,10 @@ export class Limits {
     this.agenda.settle()
   }
 }
+
+/**
+ * Milliseconds by which a timer is late where this process stood still, or its thread was busy. What came meanwhile has not
+ * been read then, nor has an answer to it been sent: there is as much time again for that, within a limit.
+ */
+const stall = 2
+const mostGrace = 50
