@@ -10,7 +10,7 @@ import { plainClaim, plainSettings, replied, silentPort } from "./model/port.ts"
 const setting = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const left = yield* Deferred.make<void>()
-  const replicas = { present: 0 }
+  const replicas = { present: 0, stamped: true }
   const ids: { readonly acquire: Array<string>; readonly leave: Array<string> } = { acquire: [], leave: [] }
   const port: Port = {
     ...silentPort,
@@ -26,7 +26,7 @@ const setting = Effect.gen(function*() {
           replied(clock, tally, value as never)
         )
       }),
-    replicated: () => Effect.sync(() => ({ value: true as never, replicas: replicas.present }))
+    replicated: () => Effect.sync(() => ({ value: replicas.stamped as never, replicas: replicas.present }))
   }
   const store = yield* Store.make(port, { ...plainSettings, waitReplicas: 1 })
   return { store, ids, left, replicas }
@@ -62,5 +62,13 @@ describe("a grant that too few replicas have", () => {
       assert.deepStrictEqual(yield* store.request(plainClaim, "queue"), { _tag: "Gone" })
       assert.deepStrictEqual(ids, { acquire: [plainClaim.id], leave: [plainClaim.id] })
       yield* Deferred.succeed(left, undefined)
+    }).pipe(Effect.scoped))
+
+  it.effect("is no failure of theirs where it had ended by then", () =>
+    Effect.gen(function*() {
+      const { ids, replicas, store } = yield* setting
+      replicas.stamped = false
+      assert.deepStrictEqual(yield* store.request(plainClaim, "queue"), { _tag: "Gone" })
+      assert.deepStrictEqual(ids.leave, [])
     }).pipe(Effect.scoped))
 })

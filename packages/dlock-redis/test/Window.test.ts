@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Clock, Effect, Exit, Fiber } from "effect"
 import { Entry } from "../src/internal/entry.ts"
-import { connectionLost, notSent, silent } from "../src/internal/failure.ts"
+import { closed, connectionLost, notSent, silent } from "../src/internal/failure.ts"
 import { names } from "../src/internal/names.ts"
 import type { CallFailure, Reply } from "../src/internal/port.ts"
 import * as Scripts from "../src/internal/scripts.ts"
@@ -20,14 +20,15 @@ const setting = (kind: "server" | "cluster" = "server") => {
   const state = { ready: true, silences: 0, doubts: 0, whyNot: notSent, reading: () => {} }
   const timers = new Set<{ readonly at: number; readonly run: () => void }>()
   const sent: Array<Sent> = []
-  const nameOf = (sha: string) => [Scripts.renew, Scripts.leave, Scripts.acquire].find((one) => one.sha === sha)!.name
+  const nameOf = (program: string) =>
+    [Scripts.renew, Scripts.leave, Scripts.acquire].find(({ lua, sha }) => sha === program || lua === program)!.name
   const clock = { monotonicTimeNanosUnsafe: () => BigInt(now) * 1_000_000n } as Clock.Clock
   const window = new Window({
     isReady: () => state.ready,
     whyNotReady: () => state.whyNot,
-    send: (_command, sha, call) => {
+    send: (_command, program, call) => {
       const { promise, resolve } = Promise.withResolvers<unknown>()
-      sent.push({ name: nameOf(sha), id: call.args[0]!, reply: resolve })
+      sent.push({ name: nameOf(program), id: call.args[0]!, reply: resolve })
       return promise
     }
   }, {
@@ -226,6 +227,49 @@ describe("a window", () => {
     await settled()
     assert.strictEqual(failureOf(waiting), connectionLost)
     assert.strictEqual(failureOf(refused), state.whyNot)
+  })
+
+  it("has one limit for its connection and its answer, and the time of an answer at least", async () => {
+    const { run, sent, state, turnTo, window } = setting()
+    state.ready = false
+    const early = run("acquire", "a", 300)
+    const late = run("acquire", "b", 210)
+    await turnTo(200)
+    state.ready = true
+    window.open()
+    assert.strictEqual(sent.length, 2)
+    await turnTo(249)
+    assert.isUndefined(late.pollUnsafe())
+    await turnTo(252)
+    assert.strictEqual(failureOf(late), silent)
+    assert.isUndefined(early.pollUnsafe())
+    await turnTo(302)
+    assert.strictEqual(failureOf(early), silent)
+  })
+
+  it("has one limit where its script is not known", async () => {
+    const { run, sent, turnTo } = setting()
+    const call = run("acquire", "a", 300)
+    await turnTo(200)
+    sent[0]!.reply(Promise.reject(Object.assign(new Error("NOSCRIPT No matching script."), { name: "ReplyError" })))
+    await settled()
+    assert.strictEqual(sent.length, 2)
+    await turnTo(299)
+    assert.isUndefined(call.pollUnsafe())
+    await turnTo(302)
+    assert.strictEqual(failureOf(call), silent)
+  })
+
+  it("fails what goes on and what comes once it is closed", async () => {
+    const { run, sent, state, window } = setting()
+    const underWay = run("acquire", "a")
+    state.ready = false
+    const waiting = run("leave", "b")
+    window.close()
+    const later = run("leave", "c")
+    await settled()
+    for (const call of [underWay, waiting, later]) assert.strictEqual(failureOf(call), closed)
+    assert.strictEqual(sent.length, 1)
   })
 
   it("leaves no timer once it is closed", async () => {

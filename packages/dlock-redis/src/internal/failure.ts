@@ -3,10 +3,11 @@ import type { CallFailure } from "./port.ts"
 
 /**
  * Replies after which the script cannot have started. Any other error may have come from within a script, and what a
- * script wrote before an error stays written.
+ * script wrote before an error stays written. A user who lacks a permission is refused at the start or in the midst of a
+ * script, and in the midst the server names the script.
  */
 const refusals =
-  /^(NOSCRIPT|LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|NOAUTH|WRONGPASS|MISCONF)\b/
+  /^((NOSCRIPT|LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|NOAUTH|WRONGPASS|MISCONF)\b|NOPERM (?!.*\bscript\b))/
 
 /** The client's own words for what it did not send. */
 const unsent = /^(Stream|Cluster) isn't (writeable|ready) and enableOfflineQueue/
@@ -60,6 +61,14 @@ export const notConnectedNow = (reason: Error | undefined, final: boolean): Call
   reason === undefined
     ? notSent
     : { ...notSent, retryable: !final, cause: new Error(`${notSent.cause.message}: ${reason.message}`) }
+
+/** The layer has gone. */
+export const closed: CallFailure = {
+  _tag: "CallFailure",
+  notDone: false,
+  retryable: false,
+  cause: new Error("the store has been closed")
+}
 
 /** A server that did not answer in the time that a call has. */
 export const silent: CallFailure = {

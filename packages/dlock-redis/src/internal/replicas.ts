@@ -7,15 +7,27 @@ import type { Entry } from "./entry.ts"
 import type { Port } from "./port.ts"
 import * as Scripts from "./scripts.ts"
 
-/** Whether enough replicas have a grant. An answer that does not come in time is a no. */
-export const confirm = (port: Port, replicas: number, entry: Entry, token: bigint): Effect.Effect<boolean> => {
+/** Whether enough replicas have a grant, or it has ended meanwhile. An answer that does not come in time is a no. */
+export const confirm = (
+  port: Port,
+  replicas: number,
+  entry: Entry,
+  token: bigint
+): Effect.Effect<"enough" | "tooFew" | "ended"> => {
   const { claim, names } = entry
   const limit = limitOf(claim)
+  // A timer that is late runs before what came in time is read.
+  const over = Effect.as(Effect.andThen(Effect.sleep(limit), Effect.yieldNow), Option.none())
   return port.replicated(Scripts.stamp, { names, id: claim.id, token, capacity: claim.capacity }, replicas, limit).pipe(
-    Effect.timeoutOption(limit),
+    Effect.asSome,
+    Effect.raceFirst(over),
     Effect.match({
-      onFailure: () => false,
-      onSuccess: (reply) => Option.isSome(reply) && reply.value.value && reply.value.replicas >= replicas
+      onFailure: () => "tooFew",
+      onSuccess: (reply) => {
+        if (Option.isNone(reply)) return "tooFew"
+        if (!reply.value.value) return "ended"
+        return reply.value.replicas >= replicas ? "enough" : "tooFew"
+      }
     })
   )
 }

@@ -8,9 +8,10 @@ export class Request {
   readonly script: Script<unknown, unknown>
   readonly args: unknown
   readonly tally: Tally | undefined
-  /** Milliseconds that it may take, counted from `limitedAt`: its sending, or the moment from which it lacks a connection. */
+  /** Milliseconds that it may take, counted from `limitedAt`. */
   readonly limit: number
-  limitedAt = 0
+  /** Its sending, or the moment from which it lacked the connection on which it is sent; `Infinity` before either. */
+  limitedAt = Infinity
   /** Monotonic, of the last sending. */
   sentAt = 0n
   /** Its place among those under way; -1 while it is not. */

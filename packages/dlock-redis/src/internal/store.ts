@@ -3,6 +3,8 @@ import {
   type Answer,
   callLimit,
   type Claim,
+  type Gone,
+  type Granted,
   type Held,
   LockStore,
   refusalOf,
@@ -131,14 +133,18 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   }
 
   /** A grant counts when enough replicas have it; else it is given back. */
-  const confirm = (entry: Entry, token: bigint, sentAt: bigint): Effect.Effect<Answer> => {
+  const confirm = (entry: Entry, token: bigint, sentAt: bigint): Effect.Effect<Granted | Gone> => {
     entry.state = "confirming"
-    return Effect.map(Replicas.confirm(port, waitReplicas, entry, token), (enough): Answer => {
+    return Effect.map(Replicas.confirm(port, waitReplicas, entry, token), (confirmed): Granted | Gone => {
       // Whoever asked may have given up, and left it.
       if (entry.state !== "confirming") return { _tag: "Gone" }
-      if (enough) return entry.grant(token, sentAt)
-      leaveBehind(entry)
-      return Replicas.tooFew(waitReplicas)
+      if (confirmed === "enough") return entry.grant(token, sentAt)
+      if (confirmed === "tooFew") {
+        leaveBehind(entry)
+        return Replicas.tooFew(waitReplicas)
+      }
+      giveUp(entry)
+      return { _tag: "Gone" }
     })
   }
 
@@ -147,7 +153,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     waiting.remove(entry)
     if (waitReplicas === 0) return void entry.grant(token, sentAt)
     fork(Effect.map(confirm(entry, token, sentAt), (answer) => {
-      if (answer._tag === "Gone" && answer.error !== undefined) entry.end(Effect.succeed(answer))
+      if (answer._tag === "Gone") entry.end(Effect.succeed(answer))
     }))
   }
 
@@ -170,6 +176,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
    */
   const leave = (entry: Entry, limit?: number): Effect.Effect<Scripts.LeaveReply, CallFailure> => {
     const { claim, names } = entry
+    // Its answer may be that it has a place, and nobody waits for that any more.
+    if (entry.state === "asking") entry.wasQueued = true
     entry.state = "leaving"
     waiting.remove(entry)
     const sent = Effect.suspend((): Effect.Effect<{ readonly value: Scripts.LeaveReply }, CallFailure> => {
@@ -333,8 +341,8 @@ const renewalsPerCall = 256
 /** Milliseconds, like the next. */
 const leaveAgainAfter = 100
 
-/** A try is for those who have something else to do. */
-const tryLimit = 1_000
+/** A try ends within a second, whatever becomes of it. */
+const tryLimit = 900
 
 /** What leaving a claim finds that no server has heard of. */
 const unheardOf = Effect.succeed<{ readonly value: Scripts.LeaveReply }>({

@@ -167,10 +167,18 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     }
     const group = groupOf(entry.names)
     group.place(entry, at, reply)
-    if (entry.isHurried) group.hurry(agenda.now())
-    entry.isHurried = false
+    if (entry.isHurried) hurryOne(entry)
     schedule(group)
     probe(at)
+  }
+
+  const hurryOne = (entry: Entry): void => {
+    const group = entry.place === undefined ? undefined : groups.get(entry.names.lock)
+    entry.isHurried = group === undefined
+    if (group === undefined) return
+    group.hurry(agenda.now())
+    group.postpone(entry, agenda.now())
+    schedule(group)
   }
 
   const moveOn = (names: Names, capacity: number | undefined): void => {
@@ -200,14 +208,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       group.hurry(agenda.now())
       schedule(group)
     },
-    hurryOne: (entry) => {
-      const group = entry.place === undefined ? undefined : groups.get(entry.names.lock)
-      entry.isHurried = group === undefined
-      if (group === undefined) return
-      group.hurry(agenda.now())
-      group.postpone(entry, agenda.now())
-      schedule(group)
-    },
+    hurryOne,
     hurryAll: () => {
       for (const group of groups.values()) {
         group.hurryAll(agenda.now())

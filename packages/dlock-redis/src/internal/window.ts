@@ -1,7 +1,7 @@
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import { connectionLost, fromClient, isReply, notSent, silent } from "./failure.ts"
+import { closed, connectionLost, fromClient, isReply, notSent, silent } from "./failure.ts"
 import type { CallFailure, Reply, Tally } from "./port.ts"
 import { decoded, isUnknownScript, withKeys } from "./reply.ts"
 import { Lane, Request } from "./request.ts"
@@ -53,7 +53,8 @@ export interface WindowOptions {
  * Renewals wait for nothing but what is under way, so a crowd of acquires costs time, and no lock that is held.
  *
  * A limit counts from the sending; what waits does not fail, as long as there is a connection and its caller waits.
- * Without a connection it waits for one, no longer than its limit.
+ * Without a connection it waits for one: that and its answer take no longer than its limit,
+ * but for the time that an answer takes.
  */
 export class Window {
   private readonly client: Client
@@ -65,6 +66,7 @@ export class Window {
   /** Since when something is under way and nothing has been heard. */
   private quietSince = Infinity
   private isLost = false
+  private isClosed = false
   private repliesHeard = 0
   private looksAt = Infinity
   private stopTimer = () => {}
@@ -96,6 +98,8 @@ export class Window {
   open(): void {
     this.isLost = false
     this.sendNext()
+    // They wait for their turn again.
+    for (const request of this.lanes.flatMap((lane) => lane.all())) request.limitedAt = Infinity
   }
 
   /** There is none, or another reason why: what was under way will not be answered. */
@@ -116,15 +120,23 @@ export class Window {
     for (const request of refused) request.fail(why)
   }
 
-  /** Leaves no timer behind. */
+  /** Fails all that goes on and all that comes, and leaves no timer behind. */
   close(): void {
+    this.isClosed = true
     this.stopTimer()
     this.looksAt = -Infinity
+    const left = this.underWay.splice(0)
+    for (const request of left) {
+      request.slot = -1
+      request.tally?.ended()
+    }
+    for (const request of [...left, ...this.lanes.flatMap((lane) => lane.remove(() => true))]) request.fail(closed)
   }
 
   private submit(request: Request): void {
     const lane = laneOf(request)
-    if (!this.client.isReady()) {
+    if (this.isClosed) request.fail(closed)
+    else if (!this.client.isReady()) {
       const why = this.client.whyNotReady()
       if (!why.retryable) return request.fail(why)
       this.limit(request)
@@ -163,8 +175,13 @@ export class Window {
 
   /** A reply proves something of the time before its request was given to the socket, and of no later one. */
   private transmit(request: Request, command: "evalsha" | "eval", program: string, call: Call): Promise<unknown> {
-    this.limit(request)
-    this.quietSince = Math.min(this.quietSince, request.limitedAt)
+    const now = this.timers.now()
+    if (request.limitedAt === Infinity) this.limit(request)
+    else if (request.endsAt < now + roundTrip) {
+      request.limitedAt = now + Math.min(roundTrip, request.limit) - request.limit
+    }
+    this.lookAt(request.endsAt, now)
+    this.quietSince = Math.min(this.quietSince, now)
     request.sentAt = this.options.clock.monotonicTimeNanosUnsafe()
     return this.client.send(command, program, call)
   }
@@ -282,3 +299,6 @@ export const silenceOf = (longest: number): number => Math.max(longest / 2, long
 const doubt = 500
 
 const mostReadings = 8
+
+/** Milliseconds that are left to what has waited for a connection for all of its limit, or stood still meanwhile. */
+const roundTrip = 50
