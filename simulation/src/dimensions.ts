@@ -21,8 +21,8 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
-  redis: new Set<Dimension>([]),
-  etcd: new Set<Dimension>([])
+  redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings"]),
+  etcd: new Set(["closing"])
 }
 
 interface Kind {

@@ -29,9 +29,9 @@ export const strike = (planned: IncidentPlan, scene: Scene): void => {
   switch (kind) {
     case "client paused": {
       // Where that is all that happens it is best when an answer is on its way.
-      const lasts = Math.min(duration, plan.healedAt - incident.at)
-      if (!plan.has.has("sockets") || incident.afterMessages === 0) return client.process.pause(lasts)
-      return void client.armed.push({ left: incident.afterMessages, strike: () => client.process.pause(lasts) })
+      const strike = () => client.process.pause(Math.min(duration, Math.max(0, plan.healedAt - timeline.now)))
+      if (!plan.has.has("sockets") || incident.afterMessages === 0) return strike()
+      return void client.armed.push({ left: incident.afterMessages, strike })
     }
     case "client crashed":
       witness.crashes(client.process)

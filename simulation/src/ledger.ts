@@ -98,9 +98,13 @@ export class Ledger {
     this.unanswered.set(id, (this.unanswered.get(id) ?? 0) + 1)
   }
 
-  /** After so many milliseconds; where the caller may have given up by then, the answer is lost. */
+  /**
+   * After so many milliseconds; where the caller may have given up by then, the answer is lost. A call has a quarter of the
+   * time to live at least; where replicas are waited for, which may take a tenth of it, a third less that.
+   */
   answered(id: string, took: number): void {
-    if (took > Math.min((this.ttls.get(id) ?? Infinity) / 4, 500)) return
+    const share = this.plan.replicas === 0 ? 1 / 4 : 1 / 3 - 1 / 10
+    if (took > Math.min((this.ttls.get(id) ?? Infinity) * share, 500)) return
     this.unanswered.set(id, this.unanswered.get(id)! - 1)
   }
 

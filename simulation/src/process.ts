@@ -39,6 +39,7 @@ export class Process {
   private readonly rate: number
   private wallOffset: number
   private pausedAt = 0
+  private wakes = false
   private readonly lateTimers: Array<() => void> = []
   private readonly lateMessages: Array<() => void> = []
   private tasks: Array<{ readonly priority: number; readonly run: () => void }> = []
@@ -167,7 +168,9 @@ export class Process {
     const timers = this.lateTimers.splice(0)
     const messages = this.lateMessages.splice(0)
     const due = this.random.chance(0.5) ? [...timers, ...messages] : [...messages, ...timers]
+    this.wakes = true
     for (const callback of due) callback()
+    this.wakes = false
     this.drain()
   }
 
@@ -179,7 +182,8 @@ export class Process {
 
   private turn(callback: () => void): void {
     callback()
-    this.drain()
+    // What fibers have put off runs when all that was due at the end of a pause has been taken in.
+    if (!this.wakes) this.drain()
   }
 
   /** Runs what fibers have put off, by priority, until nothing is left: one turn of the loop. */

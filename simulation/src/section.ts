@@ -70,22 +70,22 @@ export class Section {
   }
 
   /**
-   * How long it may take from then to its end, in milliseconds; infinite where it waits for others. A request is given up
-   * after a third of the time to live or three seconds, and is made anew where it is told so; a renewal under way is
-   * waited for, then the claim is withdrawn.
+   * How long it may take from then to its end, in milliseconds; infinite where it waits for others. Before it is in, the
+   * caller's time is the caller's: a try has a second, whatever its time to live, and an interrupt is not held up; what
+   * is withdrawn then is waited for 95 ms past that time at most. At the end a renewal under way is waited for, then the
+   * release.
    */
   get endsWithin(): number {
     const { form, pause, releasesEarly, timeout, ttl } = this.plan
-    const call = Math.min(ttl / 3, 3_000)
     const withdrawal = Math.min(ttl / 3, 2_000)
     const slack = 50
     if (this.state === "leaving") {
       const granted = this.holding === undefined ? ttl : Duration.toMillis(this.holding.ttl)
       return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + slack
     }
-    if (this.interrupted) return call + withdrawal + slack
-    const waits = form === "section" || form === "scope"
-    return (waits ? timeout ?? Infinity : 0) + 3 * call + withdrawal + slack
+    if (this.interrupted) return 2 * slack
+    const isTry = form === "trySection" || form === "tryScope"
+    return 1.01 * (isTry ? 1_000 : timeout ?? Infinity) + 2 * slack
   }
 
   get id(): string | undefined {
@@ -111,8 +111,14 @@ export class Section {
     return this.holding?.state === "held" && !this.process.dead && this.process.monotonic() < this.deadline
   }
 
-  /** Is it about to end, within the time that it was promised for that? A fifth of that is for the drift of clocks. */
+  /**
+   * Is it about to end, within the time that it was promised for that? A fifth of that is for the drift of clocks. A locker
+   * that closes gives it to what runs under a lease: of a scope's holder who looks for himself it knows nothing.
+   */
   get isWindingDown(): boolean {
+    const { careful, form } = this.plan
+    const isUnknown = careful && (form === "scope" || form === "tryScope")
+    if (isUnknown && this.holding?.loss?.reason === "Revoked") return false
     if (this.state !== "inside" || this.lostAt === Infinity || this.process.dead) return false
     const guardGap = Duration.toMillis(this.holding!.claim.guardGap)
     return this.process.monotonic() < this.lostAt + 800 * guardGap

@@ -295,6 +295,8 @@ const promptness = { redis: 30_000, etcd: 250_000 }
 /**
  * For how many milliseconds a lock may be idle while somebody waits: from the end of the holder's time at the server the
  * interval at which waiters retry, and 100 ms; where answers are late, two of them; where messages are lost, two seconds.
+ * A grant that replicas do not confirm is given back after a tenth of the time to live, a second at most.
  */
-const idleWithin = ({ mostDelay, often, oftenPushes }: Plan): number =>
-  oftenPushes > 0 ? 2_000 + 100 : 100 + 100 + (often === 0 ? 0 : 2 * mostDelay / 1_000)
+const idleWithin = ({ mostDelay, mostTtl, often, oftenPushes, replicas }: Plan): number =>
+  (oftenPushes > 0 ? 2_000 + 100 : 100 + 100 + (often === 0 ? 0 : 2 * mostDelay / 1_000)) +
+  (replicas === 0 ? 0 : Math.min(mostTtl / 10, 1_000))

@@ -39,14 +39,16 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     open: (process, onMessage) =>
       Effect.gen(function*() {
         // The client of a cluster limits its calls by itself, that of one server leaves it to the store.
-        const connection = new Connection(network, process, plan.has.has("sockets") ? Infinity : callLimit)
+        const isWhole = plan.has.has("sockets")
+        const connection = new Connection(network, process, isWhole ? Infinity : callLimit)
         const inbox = new Inbox(network, process, callLimit)
         connection.onMessage = onMessage
         connections.push(connection)
-        // A connection that waits for replicas takes longer than any call.
+        // A connection that waits for replicas takes longer than any call. Its client gives up what a process that stood
+        // still for so long has not read: that is left out.
         const confirming = plan.replicas === 0
           ? undefined
-          : new Connection(network, process, callLimit + 1_000, confirmingLine + process.index)
+          : new Connection(network, process, isWhole ? Infinity : callLimit + 1_000, confirmingLine + process.index)
         if (confirming !== undefined) {
           confirming.onMessage = onMessage
           connections.push(confirming)
