@@ -71,9 +71,8 @@ export class Section {
 
   /**
    * How long it may take from then to its end, in milliseconds; infinite where it waits for others. Before it is in, the
-   * caller's time is the caller's: a try has a second, whatever its time to live, and an interrupt is not held up; what
-   * is withdrawn then is waited for 95 ms past that time at most. At the end a renewal under way is waited for, then the
-   * release.
+   * caller's time is the caller's: a try has a second, whatever its time to live; what is withdrawn then is waited for
+   * 95 ms past that time at most. At the end a renewal under way is waited for, then the release.
    */
   get endsWithin(): number {
     const { form, pause, releasesEarly, timeout, ttl } = this.plan
@@ -83,7 +82,7 @@ export class Section {
       const granted = this.holding === undefined ? ttl : Duration.toMillis(this.holding.ttl)
       return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + slack
     }
-    if (this.interrupted) return 2 * slack
+    if (this.interrupted) return Math.min(ttl / 3, 3_000) + withdrawal + slack
     const isTry = form === "trySection" || form === "tryScope"
     return 1.01 * (isTry ? 1_000 : timeout ?? Infinity) + 2 * slack
   }
