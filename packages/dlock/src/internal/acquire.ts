@@ -173,9 +173,7 @@ const untilGranted = Effect.fnUntraced(function*(
     }
     askedAt = time.now()
     // Whoever stood still past that time has not had it, and asks once more.
-    if (isLast || (askedAt >= asking.until && askedAt < asking.until + mostLate)) {
-      return yield* about(key)(asking.mode === "try" ? silent : placeless)
-    }
+    if (isLast) return yield* about(key)(asking.mode === "try" ? silent : placeless)
     isLast = askedAt >= asking.until
     wallAhead = time.wallAhead(askedAt)
     answer = yield* ask(asking, claim, Effect.succeed)
@@ -213,7 +211,9 @@ const send = (
   const call = store.request(claim, mode)
   const limit = mode === "try" ? Math.min(callLimit(claim), patienceOfTry) : patienceWith(claim)
   if (until === Infinity) return limits.net(call, limit, Effect.fail(silent), restore)
-  const left = Math.max(until - time.now(), leeway)
+  const late = time.now() - until
+  // One that stood still is late anyhow; any other is not to be.
+  const left = Math.max(-late, late < mostLate ? Math.min(leeway, mostLate - late) : leeway)
   // That a caller had no time says nothing of the backend.
   if (limits.bounded || left < limit) return limits.within(call, left, Effect.fail(outOfTime), restore)
   return limits.within(call, limit, Effect.fail(silent), restore)
