@@ -176,8 +176,6 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
    */
   const leave = (entry: Entry, limit?: number): Effect.Effect<Scripts.LeaveReply, CallFailure> => {
     const { claim, names } = entry
-    // Its answer may be that it has a place, and nobody waits for that any more.
-    if (entry.state === "asking") entry.wasQueued = true
     entry.state = "leaving"
     waiting.remove(entry)
     const sent = Effect.suspend((): Effect.Effect<{ readonly value: Scripts.LeaveReply }, CallFailure> => {
