@@ -4,7 +4,7 @@ import type { With } from "./dimensions.ts"
 import { now } from "./events.ts"
 import { eventually } from "./fields/field.ts"
 import { type Backend, startField } from "./fields/index.ts"
-import { inspect } from "./inspection.ts"
+import { inspect, watchServers } from "./inspection.ts"
 import { startNemesis } from "./nemesis.ts"
 import { type Recorder, startRecorder } from "./recorder.ts"
 import type { State } from "./resource.ts"
@@ -54,6 +54,7 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
   const recorder = await startRecorder(settings.judge, `${backend}-${subject}-${seed}`)
   // The proxies live in this process: while it stands still, nothing comes through.
   const unwatch = watchLag((from, to) => recorder.tell({ t: "lag", from, to }))
+  const unwatchServers = watchServers(field, recorder)
   let keep = true
   try {
     const crew = await startCrew(field, recorder, {
@@ -131,6 +132,7 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
     }
   } finally {
     unwatch()
+    unwatchServers()
     await recorder.stop(keep)
     await field.stop()
   }

@@ -14,10 +14,11 @@ export type Told =
     & { readonly ago: number | undefined }
   | { readonly t: "ended"; readonly key: string; readonly outcome: Outcome; readonly waited: number }
     & { readonly ask: string; readonly at: number; readonly id: string | undefined }
-  /** Between the two moments nothing of this process ran. */
+  /** Between the two moments nothing of this process ran; before that it has told of all. Empty where it ran. */
   | { readonly t: "lag"; readonly from: number; readonly to: number; readonly worker?: string }
-  /** A call, or so many of them, failed for the server's sake. */
+  /** A call, or so many of them, failed for the server's sake. `hasty`: its caller had given it little time. */
   | { readonly t: "failed"; readonly what: string; readonly why: string; readonly from: number; readonly at: number }
+    & { readonly hasty?: true }
   | { readonly t: "slow"; readonly what: string; readonly took: number; readonly limit: number; readonly at: number }
   /** A lock that nobody holds kept its own process out. */
   | { readonly t: "ghost"; readonly key: string; readonly waited: number; readonly from: number; readonly at: number }

@@ -70,7 +70,8 @@ export class Idle {
       const from = Math.max(freeFrom, troubles.lastOf(known, key, at), since)
       if (at - from <= this.limits.notice) return undefined
       // Each of those who wait may be the next, and a machine that stands still is nobody's fault.
-      const lag = untold + Math.max(...["harness", "resource", ...known].map((of) => lags.within(of, from, at)))
+      const lag = untold + lags.onTheWay(from, at) +
+        Math.max(...Array.from(known, (of) => lags.within(of, from, at)), 0)
       return at - from > this.limits.notice + lag ? { who, ms: at - from } : undefined
     }
   }

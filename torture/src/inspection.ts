@@ -5,6 +5,22 @@ import type { Recorder } from "./recorder.ts"
 
 const period = 250
 
+/** Tells of when the servers stood still for want of a processor: nobody else would. */
+export const watchServers = ({ waited }: Field, { tell }: Recorder): () => void => {
+  if (waited === undefined) return () => {}
+  let before = waited()
+  const timer = setInterval(() => {
+    const [sum, to] = [waited(), now()]
+    // One that was started anew has not waited yet.
+    if (sum - before > least) tell({ t: "lag", worker: "servers", from: to - (sum - before), to })
+    before = sum
+  }, 100)
+  return () => clearInterval(timer)
+}
+
+/** Milliseconds, out of a hundred. */
+const least = 10
+
 /** Tells of each script that was slow, of marks, and of locks where none belongs. Returns the way to stop that. */
 export const inspect = ({ elsewhere, marks, slowScripts }: Field, { tell }: Recorder): () => Promise<void> => {
   let over = false

@@ -1,12 +1,14 @@
 import type { Outcome, Recorded, Rule, Violation } from "./events.ts"
 import { Idle } from "./idle.ts"
-import { Lags } from "./lags.ts"
+import { Lags, onTheWay } from "./lags.ts"
 import { begun, type Lease } from "./lease.ts"
 import { Troubles } from "./troubles.ts"
 
 /** Something that needs what is told a moment later before it can be judged. */
 interface Open {
   readonly at: number
+  /** Whose standing still has a say. */
+  readonly of: ReadonlyArray<string>
   /** Undefined while it is too early to say. */
   readonly decide: (last: boolean) => boolean
 }
@@ -89,7 +91,7 @@ export class Judge {
         this.longestWait = Math.max(this.longestWait, event.waited)
         return this.idle.asksNoMore(event.ask, event.key)
       case "lag":
-        return this.lags.add(event.worker ?? who, event.from, event.to)
+        return this.lags.add(event.worker ?? who, event.from, event.to, who)
       case "slow":
         return this.later(arrived, () => {
           const from = event.at - event.took
@@ -97,17 +99,21 @@ export class Judge {
             this.lags.onTheWay(from, event.at)
           if (late > 0) this.found("slow", `${event.what} took ${event.took.toFixed(0)} ms`, arrived)
           return true
-        })
+        }, who)
       case "failed":
         return this.later(arrived, () => {
           if (this.troubles.severed(who, event.from, event.at)) return true
-          if (this.lags.onTheWay(event.from, event.at) > stalled) return true
+          // A busy thread is no reason, unless its caller did not mean to wait for so long.
+          const own = event.hasty === true ? this.lags.within(who, event.from, event.at) : 0
+          if (own + this.lags.onTheWay(event.from, event.at) > stalled) return true
           this.found("failed", `${who}, ${event.what}: ${event.why}`, arrived)
           return true
-        })
+        }, who)
       case "mark":
         return this.later(arrived, () => {
           if (this.troubles.severed(askerOf(event.key), event.at - 1_000, event.at + 100)) return true
+          // An answer that comes after its call was given up is as good as lost.
+          if (this.lags.ofAnybody(event.at - 1_000, event.at + 100) > stalled) return true
           this.found("mark", event.key, arrived)
           return true
         })
@@ -124,7 +130,7 @@ export class Judge {
           if (lag > event.waited / 4) return true
           this.found("ghost", `${event.key} kept its own process out for ${event.waited.toFixed(0)} ms`, arrived)
           return true
-        })
+        }, who)
       case "stuck":
         return this.found("stuck", `${who} waited ${event.waited.toFixed(0)} ms for ${event.key}`, arrived)
       case "deaf":
@@ -153,7 +159,9 @@ export class Judge {
 
   /** Judges what has become ripe; with `last`, everything. */
   settle(moment: number, last = false): void {
-    this.open = this.open.filter((one) => !(last || moment >= one.at + this.limits.grace) || !one.decide(last))
+    const isRipe = ({ at, of }: Open) =>
+      moment >= at + this.limits.grace && !of.some((who) => this.lags.isOpen(who, at))
+    this.open = this.open.filter((one) => !(last || isRipe(one)) || !one.decide(last))
     for (const [id, { over }] of this.leases) if (over !== undefined && over < moment - 30_000) this.leases.delete(id)
     this.lags.forget(moment - 120_000)
     this.troubles.forget(moment - 60_000)
@@ -278,7 +286,7 @@ export class Judge {
       if (lag > lease.ttl / 3) return true
       this.found("gone", `${lease.who} lost ${lease.key}: ${event.reason}`, event.arrived)
       return true
-    })
+    }, lease.who)
     const { ago } = event
     if (ago === undefined || ago - lease.ttl <= this.limits.late) return
     this.later(event.arrived, () => {
@@ -288,11 +296,11 @@ export class Judge {
         this.found("late", `${lease.who} on ${lease.key}: ${event.reason}, ${late.toFixed(0)} ms late`, event.arrived)
       }
       return true
-    })
+    }, lease.who)
   }
 
-  private later(at: number, decide: (last: boolean) => boolean): void {
-    this.open.push({ at, decide })
+  private later(at: number, decide: (last: boolean) => boolean, who?: string): void {
+    this.open.push({ at, of: who === undefined ? onTheWay : [...onTheWay, who], decide })
   }
 
   private found(rule: Rule, text: string, at: number): void {

@@ -6,12 +6,20 @@ interface Interval {
 /** Milliseconds within which a process that is inside tells of something. */
 const talks = 300
 
+/** Those on whose way everything lies. */
+export const onTheWay: ReadonlyArray<string> = ["harness", "resource", "servers"]
+
 /** When which process stood still: stopped by a signal, stalled, or without a processor. */
 export class Lags {
   private readonly of = new Map<string, Array<Interval>>()
   private readonly last = new Map<string, number>()
+  /** Until when all is told of those who look at themselves. */
+  private readonly told = new Map<string, number>()
 
-  add(who: string, from: number, to: number): void {
+  /** What `by` has seen of `who`. Who looks at itself has told of everything before that. */
+  add(who: string, from: number, to: number, by = who): void {
+    if (by === who) this.told.set(who, to)
+    if (from === to) return
     const all = this.of.get(who) ?? []
     all.push({ from, to })
     this.of.set(who, all)
@@ -26,6 +34,12 @@ export class Lags {
   ended(who: string, at: number): void {
     const last = this.last.get(who) ?? at
     if (at - last > talks) this.add(who, last, at)
+    this.told.delete(who)
+  }
+
+  /** Whether more may be told of what it stood still before this moment. */
+  isOpen(who: string, at: number): boolean {
+    return (this.told.get(who) ?? at) < at
   }
 
   /** Whether it has told of nothing since long before this moment: it stands still for good. */
@@ -40,9 +54,14 @@ export class Lags {
     return sum
   }
 
-  /** The same of those on whose way everything lies: the proxies, and the resource. */
+  /** The same of those on whose way everything lies: the proxies, the resource, and the servers. */
   onTheWay(from: number, to: number): number {
-    return this.within("harness", from, to) + this.within("resource", from, to)
+    return onTheWay.reduce((sum, who) => sum + this.within(who, from, to), 0)
+  }
+
+  /** The most that anybody stood still, with what lies on everybody's way. */
+  ofAnybody(from: number, to: number): number {
+    return Math.max(...Array.from(this.of.keys(), (who) => this.within(who, from, to)), 0) + this.onTheWay(from, to)
   }
 
   forget(before: number): void {

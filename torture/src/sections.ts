@@ -49,7 +49,9 @@ export class Sections {
         grantedAt = now()
         this.waiting.delete(waiter)
       }
-      const failed = (why: string) => this.line.tell({ t: "failed", what: ask.key, why, from: since, at: now() })
+      const hasty = ask.timeout !== undefined || ask.way === "try"
+      const failed = (why: string) =>
+        this.line.tell({ t: "failed", what: ask.key, why, from: since, at: now(), ...(hasty && { hasty }) })
       const section = this.subject.hold({ ...ask, failed, guard: this.habits.guard }, (handle) =>
         Effect.suspend(() => {
           served()

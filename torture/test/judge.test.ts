@@ -231,6 +231,24 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(lag(100, 700, "a"), slow), [])
   })
 
+  it("judges nothing of a process before that has told of its standing still", () => {
+    const judge = new Judge()
+    const slow: Line = { t: "slow", what: "a call", took: 4_000, limit: 1_000, at: 4_000, who: "a", arrived: 4_000 }
+    // What is told in the midst of a long turn says nothing of how long the turn is.
+    for (const event of [lag(90, 90, "a"), slow, asked(7_900, "a")]) judge.add(event)
+    judge.settle(8_000)
+    assert.deepStrictEqual(judge.violations, [])
+    judge.add(lag(90, 8_100, "a"))
+    judge.settle(8_200)
+    assert.deepStrictEqual(judge.violations, [])
+    judge.add({ ...slow, at: 14_000, arrived: 14_000 })
+    judge.settle(18_000)
+    assert.deepStrictEqual(judge.violations, [])
+    judge.add(lag(18_100, 18_100, "a"))
+    judge.settle(18_200)
+    assert.deepStrictEqual(judge.violations.map(({ rule }) => rule), ["slow"])
+  })
+
   it("finds a key that nobody has although somebody waits", () => {
     const next = (at: number) => acquired(at, "b", 2)
     const given = (at: number) => [a, enter(1, a), asked(20, "b", next(at)), exit(50, a), next(at)]
@@ -281,7 +299,10 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(failed, ...fault(8_500, 8_600, { workers: ["b"] })), ["failed"], "another")
     assert.deepStrictEqual(found(failed, ...fault(9_100, 9_400, { harmless: true, workers: ["a"] })), ["failed"])
     assert.deepStrictEqual(found(failed, lag(9_000, 9_400, "a")), ["failed"], "its thread was busy")
-    assert.deepStrictEqual(found(failed, lag(9_000, 9_400, "resource")), [], "the machine stood still")
+    assert.deepStrictEqual(found({ ...failed, hasty: true }, lag(9_000, 9_400, "a")), [], "its time was over meanwhile")
+    for (const who of ["resource", "servers"]) {
+      assert.deepStrictEqual(found(failed, lag(9_000, 9_400, who)), [], "the machine stood still")
+    }
   })
 
   it("finds locks that were lost although nothing befell them", () => {
@@ -302,6 +323,10 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(mark("hot-1"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), [])
     assert.deepStrictEqual(found(mark("probe-calm-a"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), ["mark"])
     assert.deepStrictEqual(found(mark("probe-calm-a"), ...fault(8_500, 8_900, {})), [])
+    for (const who of ["w1.3", "servers"]) {
+      assert.deepStrictEqual(found(mark("hot-1"), lag(8_500, 8_800, who)), [], "an answer may have come too late")
+    }
+    assert.deepStrictEqual(found(mark("hot-1"), lag(8_500, 8_600, "w1.3")), ["mark"])
   })
 
   it("finds scripts that were slow while nothing befell the servers", () => {

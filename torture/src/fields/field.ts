@@ -33,7 +33,9 @@ export interface Field {
   readonly freezeReplicas?: () => (() => void) | undefined
   /** Whether these bytes hold a request that gives a claim back. */
   readonly givesBack?: (request: Buffer) => boolean
-  /** Scripts that took more than 5 ms of a processor or of waiting, since it was last asked. */
+  /** Milliseconds for which the servers were ready to run without a processor, so far. */
+  readonly waited?: () => number
+  /** Scripts that took more than 5 ms of a processor, since it was last asked. */
   readonly slowScripts?: () => Promise<ReadonlyArray<{ readonly what: string; readonly took: number }>>
   /** Resolves when all servers are there and in step. */
   readonly whole: () => Promise<void>

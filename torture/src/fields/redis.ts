@@ -46,18 +46,24 @@ export const strikesOn = (ports: () => Promise<ReadonlyArray<number>>, db = 0): 
   }
 }
 
-/** Milliseconds for which a process has run, and for which it was ready to run without a processor. */
-const timesOf = (pid: number): readonly [ran: number, waited: number] => {
-  const [ran, waited] = Fs.readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8").split(" ")
-  return [Number(ran) / 1e6, Number(waited) / 1e6]
-}
+/** Milliseconds for which these were ready to run without a processor, so far. */
+const waitedOf = (servers: ReadonlyArray<Server>): number =>
+  servers.reduce((sum, server) => {
+    try {
+      const { pid } = server
+      return sum + Number(Fs.readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8").split(" ")[1]) / 1e6
+    } catch {
+      // It is away.
+      return sum
+    }
+  }, 0)
 
 /**
- * What the server itself writes down is time on the wall. Of that a script had the processor for the share for which the
- * server had it in these moments; one alone may have had bad luck, three have not.
+ * What the server itself writes down is time on the wall. It waited for a processor meanwhile, at the most in the midst of
+ * these very scripts: that is the kind which is written down. What is more than all of it was spent by the scripts.
  */
 const slowScriptsOf = (server: Server, limit: number): NonNullable<Field["slowScripts"]> => {
-  let before: readonly [number, number] = [0, 0]
+  let before = waitedOf([server])
   return async () => {
     const redis = new Redis(server.port, "127.0.0.1", { maxRetriesPerRequest: 0, replyMapping: "legacy" })
       .on("error", () => {})
@@ -65,14 +71,16 @@ const slowScriptsOf = (server: Server, limit: number): NonNullable<Field["slowSc
       await redis.config("SET", "slowlog-log-slower-than", limit * 1_000)
       const entries = await redis.slowlog("GET", 128) as ReadonlyArray<[number, number, number, ReadonlyArray<string>]>
       await redis.slowlog("RESET")
-      const times = timesOf(server.pid)
-      const [ran, waited] = [times[0] - before[0], times[1] - before[1]]
-      before = times
+      const sum = waitedOf([server])
+      const waited = Math.max(0, sum - before)
+      before = sum
       const slow = entries
-        .map(([, , micros, args]) => ({ what: args.slice(0, 2).join(" "), wall: micros / 1_000 }))
-        .map(({ wall, what }) => ({ what, wall, took: wall * ran / (ran + waited) }))
-        .filter(({ took, what }) => /^eval/i.test(what) && took > limit)
-      return slow.length >= 3 ? slow : slow.filter(({ wall }) => wall - waited > limit)
+        .map(([, , micros, args]) => ({ what: args.slice(0, 2).join(" "), took: micros / 1_000 }))
+        .filter(({ what }) => /^eval/i.test(what))
+      const share = waited / slow.length
+      return slow.reduce((sum, { took }) => sum + took, -waited) > limit * slow.length
+        ? slow.map(({ took, what }) => ({ what, took: Math.max(limit, took - share) }))
+        : []
     } finally {
       redis.disconnect()
     }
@@ -201,6 +209,8 @@ export const startField = async (dimensions: With): Promise<Field> => {
         }
       }
     }),
+    ...(process.platform === "linux" &&
+      { waited: () => waitedOf(replica === undefined ? [server] : [server, replica]) }),
     ...(dimensions.has("crowds") && process.platform === "linux" && { slowScripts: slowScriptsOf(server, 5) }),
     ...(dimensions.has("marks") && { marks: marksAt(server.port, db) }),
     whole: async () => {
