@@ -2,15 +2,19 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, Layer } from "effect"
 import { Locker, LockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
+import { notConnectedNow } from "../src/internal/failure.ts"
 import type { Port } from "../src/internal/port.ts"
 import * as Store from "../src/internal/store.ts"
 import { plainClaim, plainSettings, replied, silentPort } from "./model/port.ts"
+
+const refused = notConnectedNow(new Error("WRONGPASS invalid username-password pair or user is disabled."), true)
 
 /** A server that grants everything, and replicas of which none has anything for a while. */
 const setting = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const left = yield* Deferred.make<void>()
   const replicas = { present: 0, stamped: true }
+  const isRefused = { now: false }
   const ids: { readonly acquire: Array<string>; readonly leave: Array<string> } = { acquire: [], leave: [] }
   const port: Port = {
     ...silentPort,
@@ -19,6 +23,7 @@ const setting = Effect.gen(function*() {
         const { id } = args as { readonly id: string }
         if (script.name === "acquire") ids.acquire.push(id)
         if (script.name === "leave") ids.leave.push(id)
+        if (script.name === "leave" && isRefused.now) return Effect.fail(refused)
         const value = script.name === "leave" ? { _tag: "Released", more: false } : { _tag: "Granted", token: 7n }
         // A leave that is stuck in the network: it may run at any later time.
         return Effect.as(
@@ -29,7 +34,7 @@ const setting = Effect.gen(function*() {
     replicated: () => Effect.sync(() => ({ value: replicas.stamped as never, replicas: replicas.present }))
   }
   const store = yield* Store.make(port, { ...plainSettings, waitReplicas: 1 })
-  return { store, ids, left, replicas }
+  return { store, ids, isRefused, left, replicas }
 })
 
 describe("a grant that too few replicas have", () => {
@@ -70,5 +75,22 @@ describe("a grant that too few replicas have", () => {
       replicas.stamped = false
       assert.deepStrictEqual(yield* store.request(plainClaim, "queue"), { _tag: "Gone" })
       assert.deepStrictEqual(ids.leave, [])
+    }).pipe(Effect.scoped))
+
+  it.effect("is given back when the credentials are accepted again that were refused meanwhile", () =>
+    Effect.gen(function*() {
+      const { ids, isRefused, left, store } = yield* setting
+      isRefused.now = true
+      yield* Deferred.succeed(left, undefined)
+      const first = yield* store.request(plainClaim, "queue")
+      assert(first._tag === "Gone")
+      yield* TestClock.adjust("1 second")
+      assert.isAtLeast(ids.leave.length, 2)
+      assert.isAtMost(ids.leave.length, 12)
+      isRefused.now = false
+      yield* TestClock.adjust("1 second")
+      const asked = ids.leave.length
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(ids.leave.length, asked)
     }).pipe(Effect.scoped))
 })

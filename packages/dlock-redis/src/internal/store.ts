@@ -196,12 +196,12 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     })
   }
 
-  /** The same for a claim that nobody waits for. */
+  /** The same for a claim that nobody waits for: whatever refuses it, credentials too, may be over in time. */
   const leaveBehind = (entry: Entry): void => {
     const { claim } = entry
     fork(
       leave(entry).pipe(
-        Effect.retry(Schedule.spaced(leaveAgainAfter)),
+        Effect.retry(Schedule.exponential(leaveAgainAfter, 1.2)),
         Effect.timeoutOption(Duration.sum(claim.ttl, claim.guardGap)),
         Effect.ignore
       )
@@ -336,7 +336,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
 const renewalsPerCall = 256
 
-/** Milliseconds, like the next. */
+/** Milliseconds, and a little more each time. Like the next. */
 const leaveAgainAfter = 100
 
 /** A try ends within a second, whatever becomes of it. */
