@@ -199,7 +199,9 @@ export class Judge {
 
   /** It is given back, unless it was lost or its process is gone. */
   private leave(lease: Lease, arrived: number, gone = false): void {
-    this.idle.leaves(lease.id, lease.key, arrived, gone || lease.lostAt !== undefined ? lease.ttl : 0)
+    // A release that is refused is told to nobody here: the time to live ends that lock.
+    const isGivenBack = !gone && lease.lostAt === undefined && !this.troubles.refuses(arrived)
+    this.idle.leaves(lease.id, lease.key, arrived, isGivenBack ? 0 : lease.ttl)
     lease.over ??= arrived
     this.inside.get(lease.key)?.delete(lease.id)
   }

@@ -66,6 +66,11 @@ export class Troubles {
     )
   }
 
+  /** Whether the servers may refuse at this moment what they are asked. */
+  refuses(at: number): boolean {
+    return this.recent.some(({ from, kind, to }) => kind.startsWith("refuse the ") && from <= at && to >= at)
+  }
+
   /** Whether anything befell the servers in this time. */
   befellAll(from: number, to: number): boolean {
     return this.recent.some((one) => one.workers === "all" && one.from <= to && one.to >= from)

@@ -261,6 +261,8 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(...given(4_000), ...fault(100, 3_000, { workers: ["c"] })), ["idle"], "another")
     assert.deepStrictEqual(found(...given(3_000), ...fault(100, 101, { forgets: ["k"] })), [])
     assert.deepStrictEqual(found(...given(3_000), ...fault(100, 101, { forgets: ["other"] })), ["idle"], "another key")
+    const [refusal, end] = fault(40, 60, { kind: "refuse the commands" }) as [Line, Line]
+    assert.deepStrictEqual(found(a, enter(1, a), asked(20, "b", next(690)), refusal, exit(50, a), end, next(690)), [])
     assert.deepStrictEqual(found(a, enter(1, a), exit(50, a), asked(250, "b", next(300)), next(300)), [], "none waited")
     const judge = new Judge({ without: ["idle"] })
     for (const event of given(400)) judge.add(event)
