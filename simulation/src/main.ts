@@ -6,7 +6,7 @@ import type { Rule } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import { shrink } from "./shrink.ts"
 import * as Tally from "./tally.ts"
-import { type Variant, variants } from "./variants.ts"
+import { isOn, type Variant, variants } from "./variants.ts"
 import { run } from "./world.ts"
 
 const say = (line: string): void => console.log(line)
@@ -69,6 +69,7 @@ const caught = (flags: Flags, list: ReadonlyArray<Variant>): boolean => {
   say("variant                backend  caught by  seeds    seconds  seeds until two were in")
   for (const variant of list) {
     for (const backend of flags.backends) {
+      if (!isOn(backend)(variant)) continue
       const { besides, from, rules, seeds } = flags
       const { rule, seconds, seeds: needed } = hunt(variant, backend, { from, seeds, seconds: 60 }, rules, besides)
       const two = rule === undefined

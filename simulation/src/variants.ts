@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
+import type { BackendName } from "./plan.ts"
 import type { Process } from "./process.ts"
 import type { RedisFlaws } from "./redis/server.ts"
 
@@ -15,6 +16,8 @@ type Store = LockStore["Service"]
  */
 export interface Variant {
   readonly name: string
+  /** Where it is one, if not everywhere. */
+  readonly on?: BackendName
   readonly store?: (store: Store, process: Process) => Store
   readonly redis?: RedisFlaws
   readonly etcd?: EtcdFlaws
@@ -90,9 +93,13 @@ const withoutCleanUp = (store: Store): Store => {
   }
 }
 
+/** Whether a variant is one on this backend. */
+export const isOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
+
 export const variants: ReadonlyArray<Variant> = [
   { name: "no-deadline", install: withoutDeadline },
   { name: "deadline-from-reply", store: fromReply },
+  { name: "deadline-from-write", on: "redis", redis: { countsFromWritten: true } },
   { name: "twice-the-ttl", store: twiceTheTtl },
   { name: "unconditional-delete", redis: { deletesBlindly: true }, etcd: { deletesBlindly: true } },
   { name: "renewal-creates", redis: { renewalCreates: true }, etcd: { renewalCreates: true } },

@@ -5,6 +5,7 @@ import * as Store from "../../../packages/dlock-redis/src/internal/store.ts"
 import { Window } from "../../../packages/dlock-redis/src/internal/window.ts"
 import type { Backend } from "../backend.ts"
 import type { Plan } from "../plan.ts"
+import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
 import { prefix } from "../section.ts"
 import { Connection } from "./connection.ts"
@@ -18,6 +19,14 @@ const retryInterval = 100
 
 /** By their lines the connections that wait for replicas are told from the others. */
 const confirmingLine = 100
+
+/** What a socket calls back for comes with the next turn, which is late where the process is stopped in between. */
+const whenWritten = (run: Port["run"], process: Process): Port["run"] => (script, args, tally, limit) =>
+  Effect.suspend(() => {
+    let writtenAt: bigint | undefined
+    process.afterReading(() => (writtenAt = process.clock.monotonicTimeNanosUnsafe()))
+    return Effect.map(run(script, args, tally, limit), (reply) => ({ ...reply, sentAt: writtenAt ?? reply.sentAt }))
+  })
 
 export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: RedisFlaws): Backend => {
   const { timeline, ledger } = world
@@ -73,7 +82,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           left()
         }
         const port: Port = {
-          run: window.run,
+          run: flaws.countsFromWritten === true ? whenWritten(window.run, process) : window.run,
           slotted: false,
           inbox: inbox.name,
           onMessage: (listener) => void (inbox.onMessage = listener),

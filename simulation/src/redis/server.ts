@@ -16,6 +16,8 @@ export interface RedisFlaws {
   readonly ignoresMarks?: boolean
   /** No message ever reaches an inbox. */
   readonly neverPushes?: boolean
+  /** Of the client: a request counts from when its bytes were written, as the socket calls back, rather than from before. */
+  readonly countsFromWritten?: boolean
 }
 
 /** A connection that listens. */
