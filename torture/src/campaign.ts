@@ -74,7 +74,7 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
         usual: settings.workers,
         seed,
         with: dimensions,
-        scene: { crew, field, ttl: settings.granted, recorder, stretch: settings.stretch }
+        scene: { crew, field, ttl: settings.granted, recorder, burst: settings.burst, stretch: settings.stretch }
       })
       const end = Math.max(
         startedAt + Math.min(seconds, settings.longest) * 1_000 - settings.drain,

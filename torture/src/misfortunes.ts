@@ -31,6 +31,8 @@ export interface Scene {
   /** Milliseconds that a holder survives at most. */
   readonly ttl: number
   readonly recorder: Recorder
+  /** Keys that a burst asks for. */
+  readonly burst: number
   /** Makes what lasts last longer. */
   readonly stretch: number
 }
@@ -48,9 +50,6 @@ const connections = (weight: number, begin: (proxy: Member["proxies"][number]) =
 })
 
 const replicated = ({ freezeReplicas }: Field) => freezeReplicas !== undefined
-
-/** Keys that a burst asks for. */
-const burstSize = 20_000
 
 export const misfortunes = {
   "cut": { weight: 12, act: async ({ proxies }) => proxies.forEach((proxy) => proxy.reset()) },
@@ -168,8 +167,8 @@ export const misfortunes = {
     weight: 4,
     with: "bursts",
     harmless: true,
-    act: async (member, random) => {
-      member.worker().send({ burst: burstSize })
+    act: async (member, random, { burst }) => {
+      member.worker().send({ burst })
       await sleep(random.between(2_000, 4_000))
     }
   },

@@ -5,6 +5,9 @@ import type { Backend } from "./fields/index.ts"
 
 const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot-${index}`)
 
+/** Seconds for a server from which on a run has crowds and bursts of the full size. */
+const longRun = 300
+
 /** Milliseconds that most of a crowd ask for. */
 const longCrowd = 8_000
 
@@ -42,7 +45,11 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     ending: dimensions.has("closing") ? 0.6 * guard : 0,
     joins: dimensions.has("crowds") ? ["crowd"] : []
   }
-  const crowd: Crowd = { key: "crowd", waiters: seconds < 300 ? 1_000 : 10_000, ttls: [1_000, longCrowd, longCrowd] }
+  const crowd: Crowd = {
+    key: "crowd",
+    waiters: seconds < longRun ? 1_000 : 10_000,
+    ttls: [1_000, longCrowd, longCrowd]
+  }
   /** Nothing ends these processes, so nothing of them stays behind. */
   const far: Crowd = { key: "far", waiters: 30, ttls: [30_000] }
   const usual = {
@@ -68,6 +75,11 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
       weights: dimensions.size > 0 ? calmer : {}
     },
     stretch: 1,
+    /**
+     * Twice what a locker asks for at a time, at least. Whoever asks behind a burst comes after it, and each of its grants
+     * waits for a replica: 20,000 took 42 s of two busy cores, and `patience` is a tenth of that.
+     */
+    burst: seconds < longRun ? 4_000 : 20_000,
     /** Seconds after which nothing new is to be expected. */
     longest: Infinity,
     /** What is begun has this long to end when the faults are over, milliseconds. */
