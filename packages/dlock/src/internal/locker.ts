@@ -54,6 +54,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   yield* Effect.addFinalizer(() => losses.rest)
   let warned = false
   let closed = false
+  /** What was lost and is yet to be withdrawn. */
+  const owed = new Set<Holding>()
 
   const keeper: Keeper = {
     time,
@@ -65,6 +67,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
       // but for as long as the guard gap gives the holder to wind down.
       // At the earliest after those who wait for the loss have heard of it.
+      if (holding.owed) owed.add(holding)
       const gap = holding.owed ? time.sleep(Duration.toMillis(holding.claim.guardGap)) : Effect.yieldNow
       fork(Effect.andThen(gap, forget(holding)))
     },
@@ -83,6 +86,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       // Where the locker goes, it waits for that.
       if (!holding.owed || closed) return Effect.void
       holding.owed = false
+      owed.delete(holding)
       return withdrawals.release(holding.key, holding.claim)
     })
 
@@ -203,7 +207,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   // has ended, or has had the guard gap to do so.
   yield* Effect.addFinalizer(() => {
     closed = true
-    return Effect.forEach(Array.from(renewals.all()), (holding) => {
+    return Effect.forEach([...renewals.all(), ...owed], (holding) => {
       holding.lose("Revoked", time.now())
       return Effect.andThen(
         limits.within(holding.idle, Duration.toMillis(holding.claim.guardGap), Effect.void),
