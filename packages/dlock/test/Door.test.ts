@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Fiber } from "effect"
+import { Clock, Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { LockBackendError, type LockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
 import { fork, lockerOver, setting, shiftedClock } from "./support.ts"
 
-/** A backend that answers nobody until it is told to. */
+/** A backend that answers nobody until it is told to, but for one key. */
 const mute = Effect.gen(function*() {
   const { memory } = yield* setting()
   const asked: Array<string> = []
@@ -14,16 +14,18 @@ const mute = Effect.gen(function*() {
     request: (claim, mode) =>
       Effect.suspend(() => {
         asked.push(claim.key)
+        if (claim.key === "free") return memory.request(claim, mode)
         return Effect.andThen(Deferred.await(open), memory.request(claim, mode))
       })
   }
-  const locker = yield* lockerOver(store, { prefix: "", defaultTtl: "10 minutes" })
+  const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
+  const locker = yield* Scope.provide(lockerOver(store, { prefix: "", defaultTtl: "10 minutes" }), scope)
   const crowd = (count: number) =>
     Effect.forEach(
       Array.from({ length: count }, (_, index) => `k${index}`),
       (key) => fork(Effect.exit(locker.withLock(key, Effect.void)))
     )
-  return { asked, crowd, locker, open }
+  return { asked, close: Scope.close(scope, Exit.void), crowd, locker, open }
 })
 
 describe("a crowd that comes at once", () => {
@@ -74,6 +76,49 @@ describe("a crowd that comes at once", () => {
       assert.isUndefined(fibers[2_099]!.pollUnsafe())
       yield* Deferred.succeed(open, undefined)
       yield* Fiber.join(fibers[2_099]!)
+    }))
+
+  it.effect("does not hold up what needs no backend: a bad request, or a lock that is held already", () =>
+    Effect.gen(function*() {
+      const { crowd, locker } = yield* mute
+      yield* locker.scoped("free")
+      yield* crowd(2_100)
+      const inner = yield* fork(Effect.flip(locker.scoped("free")))
+      const bad = yield* fork(Effect.flip(locker.scoped("")))
+      for (const fiber of [inner, bad]) assert.isDefined(fiber.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(inner))._tag, "LockAlreadyHeld")
+      assert.strictEqual((yield* Fiber.join(bad))._tag, "InvalidLockRequest")
+    }))
+
+  it.effect("is told within a second that nobody is answered, where it does not want to wait", () =>
+    Effect.gen(function*() {
+      const { crowd, locker, open } = yield* mute
+      yield* crowd(2_000)
+      yield* TestClock.adjust("600 millis")
+      const trying = yield* fork(Effect.flip(locker.withLockIfAvailable("late", Effect.void)))
+      const waiting = yield* fork(locker.withLock("waiting", Effect.void))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Fiber.join(trying))._tag, "LockBackendError")
+      assert.isUndefined(waiting.pollUnsafe())
+      yield* Deferred.succeed(open, undefined)
+      yield* Fiber.join(waiting)
+    }))
+
+  it.effect("ends at once when its locker is closed", () =>
+    Effect.gen(function*() {
+      const { asked, close, crowd, locker, open } = yield* mute
+      const fibers = yield* crowd(5_000)
+      yield* fork(close)
+      yield* TestClock.adjust("1 milli")
+      const late = yield* fork(Effect.exit(locker.withLock("late", Effect.void)))
+      for (const fiber of [...fibers.slice(2_000), late]) {
+        const error = yield* Effect.flip(Effect.flatten(Fiber.join(fiber)))
+        assert(error instanceof LockBackendError)
+        assert.include(error.message, "has been closed")
+      }
+      assert.strictEqual(asked.length, 2_000)
+      yield* Deferred.succeed(open, undefined)
+      yield* Effect.forEach(fibers, Fiber.join)
     }))
 
   it.effect("is told when the backend has answered nobody for five seconds", () =>

@@ -58,6 +58,7 @@ type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockReq
 export const atDoor = <A, E>(
   { door, limits, time }: Means,
   key: string,
+  mode: "queue" | "try",
   startedAt: number,
   timeout: number,
   restore: Restore,
@@ -65,8 +66,13 @@ export const atDoor = <A, E>(
 ): Effect.Effect<A, E | LockBackendError> =>
   Effect.matchCauseEffect(
     timeout === Infinity
-      ? restore(door.wait)
-      : limits.within(door.wait, Math.max(0, startedAt + timeout - time.now()), Effect.fail(silent), restore),
+      ? restore(door.wait(mode === "try"))
+      : limits.within(
+        door.wait(mode === "try"),
+        Math.max(0, startedAt + timeout - time.now()),
+        Effect.fail(silent),
+        restore
+      ),
     { onSuccess: then, onFailure: (cause) => Effect.failCause(Cause.map(cause, about(key))) }
   )
 

@@ -7,6 +7,8 @@ import type { Time } from "./time.ts"
 /** One that waits at the door; without `admit` it has gone. */
 interface Waiting {
   admit: ((outcome: Effect.Effect<void, LockBackendError>) => void) | undefined
+  /** When one came that is to be told within a second that nobody is answered; absent for the others. */
+  readonly since: number | undefined
 }
 
 /**
@@ -24,6 +26,7 @@ export class Door {
   private outside: Array<Waiting> = []
   private first = 0
   private answeredAt = 0
+  private hasHasty = false
   private isWatched = false
 
   constructor(time: Time, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
@@ -42,18 +45,21 @@ export class Door {
   }
 
   /** Waits for a turn to go in. Fails where the backend has answered nobody inside for long. */
-  readonly wait: Effect.Effect<void, LockBackendError> = Effect.callback((resume) => {
-    const waiting: Waiting = { admit: resume }
-    this.outside.push(waiting)
-    if (!this.isWatched) {
-      this.isWatched = true
-      this.answeredAt = this.time.now()
-      this.fork(this.watch)
-    }
-    return Effect.sync(() => {
-      waiting.admit = undefined
+  wait(isHasty: boolean): Effect.Effect<void, LockBackendError> {
+    return Effect.callback((resume) => {
+      const waiting: Waiting = { admit: resume, since: isHasty ? this.time.now() : undefined }
+      this.outside.push(waiting)
+      if (isHasty) this.hasHasty = true
+      if (!this.isWatched) {
+        this.isWatched = true
+        this.answeredAt = this.time.now()
+        this.fork(this.watch)
+      }
+      return Effect.sync(() => {
+        waiting.admit = undefined
+      })
     })
-  })
+  }
 
   /** One has come out, and whether with an answer. */
   leave(isAnswered: boolean): void {
@@ -76,11 +82,28 @@ export class Door {
     this.isAdmitting = false
   }
 
-  private turnAway(error: LockBackendError): void {
+  /** Tells all who are outside, and at once, that nobody is let in any more. */
+  turnAway(error: LockBackendError): void {
     for (let next = this.next(); next !== undefined; next = this.next()) {
       const tell = next
       callBack(() => tell(Effect.fail(error)))
     }
+  }
+
+  private turnAwayHasty(now: number): void {
+    this.hasHasty = false
+    const end = this.outside.length
+    const hasty: Array<NonNullable<Waiting["admit"]>> = []
+    for (let index = this.first; index < end; index++) {
+      const waiting = this.outside[index]!
+      if (waiting.admit === undefined || waiting.since === undefined) continue
+      if (now - waiting.since < haste) this.hasHasty = true
+      else {
+        hasty.push(waiting.admit)
+        waiting.admit = undefined
+      }
+    }
+    for (const tell of hasty) callBack(() => tell(Effect.fail(silent)))
   }
 
   private next(): Waiting["admit"] {
@@ -100,13 +123,15 @@ export class Door {
   private readonly watch: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
     while (this.first < this.outside.length) {
       const sleptFrom = this.time.now()
-      yield* this.time.sleep(lookEvery)
+      yield* this.time.sleep(glance)
       // While this thread was busy it could not hear an answer.
-      this.answeredAt += this.time.now() - sleptFrom - lookEvery
+      this.answeredAt += this.time.now() - sleptFrom - glance
       // Whose turn it was may have given up in that moment.
       this.coming = 0
       this.admit()
-      if (this.time.now() - this.answeredAt < patience) continue
+      const now = this.time.now()
+      if (this.hasHasty && now - this.answeredAt >= haste) this.turnAwayHasty(now)
+      if (now - this.answeredAt < patience) continue
       this.turnAway(silent)
     }
     this.isWatched = false
@@ -119,7 +144,9 @@ const most = 2_000
 /** Milliseconds, as long as one inside is asked for at most. */
 const patience = 5_000
 
-const lookEvery = 1_000
+/** The same for one that is not to wait: with the time between two looks it is told within a second. */
+const haste = 700
+const glance = 250
 
 const longestPast = 10_000
 

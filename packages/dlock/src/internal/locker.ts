@@ -1,3 +1,4 @@
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,7 +16,6 @@ import {
   type OwnershipLost
 } from "../LockError.ts"
 import { LockStore } from "../LockStore.ts"
-import { toMillis } from "../StoreOptions.ts"
 import { acquire, atDoor } from "./acquire.ts"
 import { Door } from "./door.ts"
 import { Holding, type Keeper, type Restore } from "./holding.ts"
@@ -116,9 +116,28 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   ): Effect.Effect<Holding | undefined, AcquireError> => {
     const startedAt = time.now()
     if (door.isOpen) return takeInside(key, options, mode, startedAt, restore)
-    // What is not a duration is told inside.
-    const timeout = options?.timeout === undefined ? Infinity : toMillis(options.timeout) ?? Infinity
-    return atDoor(means, key, startedAt, timeout, restore, () => takeInside(key, options, mode, startedAt, restore))
+    // What needs no backend is told at once. Of those who wait no more is kept than their call: it is looked at anew inside.
+    return Effect.withFiber(({ context }) => {
+      const asked = parse(key, options, mode, Nesting.enclosing(context), context)
+      if (asked instanceof Error) return Effect.fail(asked)
+      const then = () => takeInside(key, options, mode, startedAt, restore)
+      return atDoor(means, key, mode, startedAt, asked.timeout, restore, then)
+    })
+  }
+
+  /** What is asked for, or why it is refused before anything is sent. */
+  const parse = (
+    key: string,
+    options: Request.RequestOptions | undefined,
+    mode: "queue" | "try",
+    outer: Holding | undefined,
+    context: Context.Context<never>
+  ): Request.Request | InvalidLockRequest | LockBackendError | LockAlreadyHeld => {
+    const request = Request.parse(settings, key, options, mode === "queue")
+    if (request instanceof InvalidLockRequest) return request
+    if (closed) return gone(key)
+    const already = Nesting.alreadyHeld(outer, context, store, request.claim.key)
+    return already === undefined ? request : new LockAlreadyHeld({ key, fencingToken: already.fencingToken })
   }
 
   const takeInside = (
@@ -129,14 +148,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     restore: Restore
   ): Effect.Effect<Holding | undefined, AcquireError> =>
     Effect.withFiber((fiber): Effect.Effect<Holding | undefined, AcquireError> => {
-      const request = Request.parse(settings, key, options, mode === "queue")
-      if (request instanceof InvalidLockRequest) return Effect.fail(request)
-      if (closed) return Effect.fail(gone(key))
       const outer = Nesting.enclosing(fiber.context)
-      const already = Nesting.alreadyHeld(outer, fiber.context, store, request.claim.key)
-      if (already !== undefined) {
-        return Effect.fail(new LockAlreadyHeld({ key, fencingToken: already.fencingToken }))
-      }
+      const request = parse(key, options, mode, outer, fiber.context)
+      if (request instanceof Error) return Effect.fail(request)
       if (!warned && Duration.toMillis(request.claim.ttl) < 1000) {
         warned = true
         const warning = "A ttl below one second leaves little room for a late timer; this is said once"
@@ -207,6 +221,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   // has ended, or has had the guard gap to do so.
   yield* Effect.addFinalizer(() => {
     closed = true
+    door.turnAway(gone(""))
     return Effect.forEach([...renewals.all(), ...owed], (holding) => {
       holding.lose("Revoked", time.now())
       return Effect.andThen(
