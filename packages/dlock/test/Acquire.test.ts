@@ -145,6 +145,8 @@ describe("a place that is lost in the queue", () => {
       const scope = yield* Scope.make()
       yield* Scope.provide(locker.scoped("k", { ttl: "10 minutes" }), scope)
       const waiting = yield* fork(locker.withLock("k", Effect.succeed(42)))
+      assert.strictEqual(ids.length, 3, "once at once")
+      yield* TestClock.adjust("100 millis")
       assert.strictEqual(ids.length, 4)
       assert.strictEqual(new Set(ids).size, 4)
       for (const id of ids) assert.match(id, /^[A-Za-z0-9_-]{22}$/)

@@ -146,12 +146,23 @@ const untilGranted = Effect.fnUntraced(function*(
   wallAhead: number
 ): Effect.fn.Return<Acquired | undefined, Failure> {
   const asking = inAll(first)
-  const { key, restore, time } = asking
+  const { key, mode, restore, time } = asking
+  const pause = pauseOf(claim)
+  const patient = () => mode === "try" ? asking.startedAt + patienceOfTry : time.now() + patienceWith(claim)
   let askedAt = asking.startedAt
   let until = Infinity
   let isLast = false
   while (true) {
-    if (answer._tag === "Queued") answer = yield* wait(asking, claim, answer, askedAt)
+    if (answer._tag === "Queued") {
+      if (mode === "try") {
+        yield* giveUp(asking, claim)
+        return undefined
+      }
+      const since = time.now()
+      answer = yield* wait(asking, claim, answer, askedAt)
+      // A place that was kept for a while is not the next of a row of failures.
+      if (time.now() - since > pause) until = Infinity
+    }
     switch (answer._tag) {
       case "Granted":
         if (isTimely(time, answer, wallAhead)) return { claim, granted: answer, wallAhead }
@@ -159,16 +170,21 @@ const untilGranted = Effect.fnUntraced(function*(
         if (time.now() - askedAt >= Duration.toMillis(answer.ttl)) isLast = false
         break
       case "Busy":
+        if (mode === "queue") return yield* about(key)(unqueued)
         return undefined
       case "AlreadyHeld":
         return yield* new LockAlreadyHeld({ key, fencingToken: answer.fencingToken })
       case "Gone":
         // An id ends with its leave, and so may a hold under it, however late the leave arrives.
         claim = Request.renamed(claim)
-        if (answer.error === undefined) break
-        until = Math.min(until, asking.until, time.now() + patienceWith(claim))
-        if (time.now() + pauseOf(claim) >= until) return yield* about(key)(answer.error)
-        yield* restore(time.sleep(pauseOf(claim)))
+        // Once at once, where a place was lost.
+        if (answer.error === undefined && until === Infinity) {
+          until = patient()
+          break
+        }
+        until = Math.min(until, patient())
+        if (time.now() + pause >= Math.min(until, asking.until)) return yield* about(key)(answer.error ?? placeless)
+        yield* restore(time.sleep(pause))
         break
       case "CapacityMismatch":
         return yield* new InvalidLockRequest({
@@ -179,7 +195,11 @@ const untilGranted = Effect.fnUntraced(function*(
     }
     askedAt = time.now()
     // Whoever stood still past that time has not had it, and asks once more.
-    if (isLast) return yield* about(key)(asking.mode === "try" ? silent : placeless)
+    if (isLast) {
+      // A grant that came too late is one at the backend.
+      if (answer._tag === "Granted") yield* giveUp(asking, claim)
+      return yield* about(key)(answer._tag === "Granted" || mode === "try" ? silent : placeless)
+    }
     isLast = askedAt >= asking.until
     wallAhead = time.wallAhead(askedAt)
     answer = yield* ask(asking, claim, Effect.succeed)
@@ -288,6 +308,12 @@ const outOfTime = new LockBackendError({ operation: "acquire", retryable: true, 
 const isOutage = (error: LockBackendError): boolean => error.retryable && error !== outOfTime
 
 const fellSilent = new LockBackendError({ operation: "wait", retryable: true, cause: silent.cause })
+
+const unqueued = new LockBackendError({
+  operation: "acquire",
+  retryable: false,
+  cause: new Error("the store let nobody wait: it answered that the key is busy")
+})
 
 const placeless = new LockBackendError({
   operation: "wait",

@@ -20,7 +20,7 @@ import { acquire, atDoor } from "./acquire.ts"
 import { Door } from "./door.ts"
 import { Holding, type Keeper, type Restore } from "./holding.ts"
 import { Limits } from "./limits.ts"
-import { broken, logged } from "./log.ts"
+import { broken, called, logged } from "./log.ts"
 import { LossLog } from "./lossLog.ts"
 import * as Nesting from "./nesting.ts"
 import { Outage } from "./outage.ts"
@@ -38,7 +38,14 @@ export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
 
 /** A locker over the store in the context: every step of a lock's way, in order. */
 export const make = Effect.fnUntraced(function*(settings: Settings) {
-  const store = yield* LockStore
+  const given = yield* LockStore
+  const store: LockStore["Service"] = {
+    request: (claim, mode) => called(() => given.request(claim, mode)),
+    renew: (held) => called(() => given.renew(held)),
+    withdraw: (claim) => called(() => given.withdraw(claim)),
+    losses: given.losses,
+    bounded: given.bounded === true
+  }
   const time = yield* Time.make
   const limits = new Limits(time, store.bounded === true)
   // Last of all: what the fibers below have under way is limited until they end.
@@ -59,7 +66,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const keeper: Keeper = {
     time,
-    store,
+    store: given,
     onLost: (holding, loss) => {
       renewals.remove(holding)
       Nesting.leave(holding)
@@ -136,7 +143,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     const request = Request.parse(settings, key, options, mode === "queue")
     if (request instanceof InvalidLockRequest) return request
     if (closed) return gone(key)
-    const already = Nesting.alreadyHeld(outer, context, store, request.claim.key)
+    const already = Nesting.alreadyHeld(outer, context, given, request.claim.key)
     return already === undefined ? request : new LockAlreadyHeld({ key, fencingToken: already.fencingToken })
   }
 
@@ -156,7 +163,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         const warning = "A ttl below one second leaves little room for a late timer; this is said once"
         fork(logged(Effect.logWarning(warning), key))
       }
-      const inside = outer && Nesting.elsewhere(outer, store)
+      const inside = outer && Nesting.elsewhere(outer, given)
       const asked = inside === undefined ? request : { ...request, claim: { ...request.claim, inside } }
       door.enter()
       return Effect.flatMap(acquire(means, key, asked, mode, startedAt, restore), (acquired) => {

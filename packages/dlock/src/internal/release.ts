@@ -188,9 +188,9 @@ export class Withdrawals {
     const until = time.now() + ttl + Duration.toMillis(claim.guardGap)
     const pause = () => time.now() < hasty ? limitOf(claim) / 20 : Math.min(ttl / 10, 500)
     const cause = yield* this.repeat(claim, until, pause, isRetryable, failed)
-    if (cause !== undefined && isRefused(cause)) {
-      // Credentials may be put right, say, long before the claim ends by itself.
-      const fiber = this.means.fork(this.repeat(claim, until, pause, isKnown, cause))
+    if (cause !== undefined && !isRetryable(cause)) {
+      // Credentials may be put right, say, long before the claim ends by itself; and a bug of a store may be a rare one.
+      const fiber = this.means.fork(this.repeat(claim, until, pause, () => true, cause))
       this.refused.add(fiber)
       fiber.addObserver(() => this.refused.delete(fiber))
     }
@@ -230,9 +230,7 @@ const limitOf = (claim: Claim): number => Math.min(callLimit(claim), patience)
 
 const errorOf = (cause: Failed): LockBackendError | undefined => Option.getOrUndefined(Cause.findErrorOption(cause))
 
-const isKnown = (cause: Failed): boolean => errorOf(cause) !== undefined
 const isRetryable = (cause: Failed): boolean => errorOf(cause)?.retryable === true
-const isRefused = (cause: Failed): boolean => errorOf(cause)?.retryable === false
 
 const silent = new LockBackendError({
   operation: "release",

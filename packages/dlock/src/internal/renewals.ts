@@ -111,7 +111,7 @@ export class Renewals {
       const wallAhead = this.time.wallAhead()
       // A net: a store limits its own calls. One that does not end when it is told to is not waited for.
       return this.limits.within<ReadonlyArray<Renewal>, never>(
-        Effect.suspend(() => this.store.renew(holdings)),
+        this.store.renew(holdings),
         limit,
         Effect.succeed([])
       ).pipe(
