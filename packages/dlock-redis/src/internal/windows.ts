@@ -12,6 +12,7 @@ export class Windows {
   private readonly byNode = new Map<string, Window>()
   private readonly make: () => Window
   private readonly nodeOf: (key: string) => string
+  private isClosed = false
 
   constructor(cluster: Cluster, library: Pick<typeof Library, "Command">, make: () => Window) {
     this.make = make
@@ -22,7 +23,10 @@ export class Windows {
     Effect.suspend(() => {
       const node = this.nodeOf(script.encode(args).keys[0]!)
       let window = this.byNode.get(node)
-      if (window === undefined) this.byNode.set(node, window = this.make())
+      if (window === undefined) {
+        this.byNode.set(node, window = this.make())
+        if (this.isClosed) window.close()
+      }
       return window.run(script, args, tally, limit)
     })
 
@@ -34,7 +38,9 @@ export class Windows {
     for (const window of this.byNode.values()) window.lose()
   }
 
+  /** Those of nodes that nobody has asked yet too. */
   close(): void {
+    this.isClosed = true
     for (const window of this.byNode.values()) window.close()
   }
 }

@@ -1,0 +1,36 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Effect } from "effect"
+import * as Ioredis from "ioredis"
+import { closed, notSent } from "../src/internal/failure.ts"
+import { names } from "../src/internal/names.ts"
+import * as Scripts from "../src/internal/scripts.ts"
+import { Window } from "../src/internal/window.ts"
+import { Windows } from "../src/internal/windows.ts"
+
+/** The windows of a cluster whose slots are all on one node, which never answers. */
+const setting = Effect.gen(function*() {
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const sent: Array<string> = []
+  const cluster = { slots: Array.from({ length: 16_384 }, () => ["127.0.0.1:7000"]) }
+  const windows = new Windows(cluster as unknown as Ioredis.Cluster, Ioredis, () =>
+    new Window({
+      isReady: () => true,
+      whyNotReady: () => notSent,
+      send: (_command, _program, call) => {
+        sent.push(call.keys[0]!)
+        return new Promise(() => {})
+      }
+    }, { clock, longest: 60_000 }))
+  const leave = windows.run(Scripts.leave, { names: names("k")!, id: "", capacity: 1, mark: false, interop: false })
+  return { leave, sent, windows }
+})
+
+describe("the windows of a cluster", () => {
+  it.live("once closed fail what comes for a node that nobody has asked before, and send nothing", () =>
+    Effect.gen(function*() {
+      const { leave, sent, windows } = yield* setting
+      windows.close()
+      assert.deepStrictEqual(yield* Effect.flip(leave).pipe(Effect.timeout("2 seconds")), closed)
+      assert.deepStrictEqual(sent, [])
+    }))
+})
