@@ -40,6 +40,18 @@ describe("a crowd that comes at once", () => {
       assert.deepStrictEqual(asked, Array.from({ length: 5_000 }, (_, index) => `k${index}`))
     }))
 
+  it.effect("goes on behind those who have had no answer for half a second, as from one server of several", () =>
+    Effect.gen(function*() {
+      const { asked, crowd, locker, open } = yield* mute
+      yield* crowd(2_000)
+      const other = yield* fork(locker.withLock("free", Effect.succeed("in")))
+      assert.isUndefined(other.pollUnsafe())
+      yield* TestClock.adjust("500 millis")
+      assert.strictEqual(yield* Fiber.join(other), "in")
+      assert.strictEqual(asked.length, 2_001)
+      yield* Deferred.succeed(open, undefined)
+    }))
+
   it.effect("may leave before its turn, and then never asks", () =>
     Effect.gen(function*() {
       const { asked, crowd, open } = yield* mute
@@ -69,13 +81,13 @@ describe("a crowd that comes at once", () => {
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
       const { crowd, open } = yield* Effect.provideService(mute, Clock.Clock, clock)
-      const fibers = yield* crowd(2_100)
+      const fibers = yield* crowd(12_000)
       yield* TestClock.adjust("500 millis")
       shift.monotonic = 20_000
       yield* TestClock.adjust("1 second")
-      assert.isUndefined(fibers[2_099]!.pollUnsafe())
+      assert.isUndefined(fibers[11_999]!.pollUnsafe())
       yield* Deferred.succeed(open, undefined)
-      yield* Fiber.join(fibers[2_099]!)
+      yield* Fiber.join(fibers[11_999]!)
     }))
 
   it.effect("does not hold up what needs no backend: a bad request, or a lock that is held already", () =>
@@ -93,7 +105,7 @@ describe("a crowd that comes at once", () => {
   it.effect("is told within a second that nobody is answered, where it does not want to wait", () =>
     Effect.gen(function*() {
       const { crowd, locker, open } = yield* mute
-      yield* crowd(2_000)
+      yield* crowd(12_000)
       yield* TestClock.adjust("600 millis")
       const trying = yield* fork(Effect.flip(locker.withLockIfAvailable("late", Effect.void)))
       const waiting = yield* fork(locker.withLock("waiting", Effect.void))
@@ -124,11 +136,11 @@ describe("a crowd that comes at once", () => {
   it.effect("is told when the backend has answered nobody for five seconds", () =>
     Effect.gen(function*() {
       const { crowd, open } = yield* mute
-      const fibers = yield* crowd(2_100)
+      const fibers = yield* crowd(50_000)
       yield* TestClock.adjust("4 seconds")
-      assert.isUndefined(fibers[2_099]!.pollUnsafe())
+      assert.isUndefined(fibers[49_999]!.pollUnsafe())
       yield* TestClock.adjust("2 seconds")
-      const outside = yield* Effect.forEach(fibers.slice(2_000), Fiber.join)
+      const outside = yield* Effect.forEach(fibers.slice(49_000), Fiber.join)
       assert.isTrue(outside.every(({ _tag }) => _tag === "Failure"))
       yield* Deferred.succeed(open, undefined)
     }))

@@ -77,7 +77,8 @@ export const atDoor = <A, E>(
   )
 
 /**
- * Asks until granted, for one that is inside the door. For an uninterruptible region, whose `restore` it takes: the caller may leave at any moment,
+ * Asks until granted, for one that is inside the door, which its first answer takes out. For an uninterruptible region,
+ * whose `restore` it takes: the caller may leave at any moment,
  * whether or not the backend answers, and what is handed over is in the caller's hands. However it ends without a grant,
  * the claim is withdrawn, so that nobody holds a lock they never heard of: behind the caller's back, where that takes
  * more than a moment.
@@ -90,23 +91,24 @@ export const acquire = (
   { claim, timeout }: Request.Request,
   mode: "queue" | "try",
   startedAt: number,
+  goOut: (isAnswered: boolean) => void,
   restore: Restore
 ): Effect.Effect<Acquired | undefined, Failure> =>
   Effect.suspend(() => {
-    const { door, time, withdrawals } = means
+    const { time, withdrawals } = means
     const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
     const wallAhead = time.wallAhead()
     const asked = (asking: Asking) =>
       ask(asking, claim, (answer) =>
         answer._tag === "Granted" && isTimely(time, answer, wallAhead)
           ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
-          : untilGranted(asking, claim, answer, wallAhead), door)
+          : untilGranted(asking, claim, answer, wallAhead), goOut)
     const before = withdrawals.before(claim.key)
     if (before === undefined) return asked(asking)
     return Effect.matchCauseEffect(behind(asking, claim, before), {
       onSuccess: () => asked(inAll(asking)),
       onFailure: (cause) => {
-        door.leave(false)
+        goOut(false)
         return Effect.failCause(cause)
       }
     })
@@ -215,16 +217,16 @@ const ask = <A, E>(
   asking: Asking,
   claim: Claim,
   then: (answer: Answer) => Effect.Effect<A, E>,
-  door?: Door
+  goOut?: (isAnswered: boolean) => void
 ): Effect.Effect<A, E | LockBackendError> =>
   Effect.matchCauseEffect(send(asking, claim), {
     onSuccess: (answer) => {
       asking.outage.answered(asking.key)
-      door?.leave(true)
+      goOut?.(true)
       return then(answer)
     },
     onFailure: (cause) => {
-      door?.leave(false)
+      goOut?.(false)
       return Effect.flatMap(askAgain(asking, claim, cause), then)
     }
   })

@@ -19,7 +19,10 @@ interface Waiting {
 export class Door {
   private readonly time: Time
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  private inside = 0
+  /** Who has gone in since the last look, and between that and the one before; who is inside for longer counts no more. */
+  private fresh = 0
+  private stale = 0
+  private looks = 0
   /** Let in, and on their way. */
   private coming = 0
   private isAdmitting = false
@@ -36,12 +39,14 @@ export class Door {
 
   /** Whether one more may go in at once. Nobody who comes later goes before those who wait. */
   get isOpen(): boolean {
-    return this.inside < most && this.first === this.outside.length
+    return this.fresh + this.stale < most && this.first === this.outside.length
   }
 
-  enter(): void {
-    this.inside++
+  /** Returns what is to be shown when leaving. */
+  enter(): number {
+    this.fresh++
     if (this.coming > 0) this.coming--
+    return this.looks
   }
 
   /** Waits for a turn to go in. Fails where the backend has answered nobody inside for long. */
@@ -61,9 +66,10 @@ export class Door {
     })
   }
 
-  /** One has come out, and whether with an answer. */
-  leave(isAnswered: boolean): void {
-    this.inside--
+  /** One that came in at that look has come out, and whether with an answer. */
+  leave(look: number, isAnswered: boolean): void {
+    if (look === this.looks) this.fresh--
+    else if (look === this.looks - 1) this.stale--
     if (this.first === this.outside.length) return
     if (isAnswered) this.answeredAt = this.time.now()
     this.admit()
@@ -73,7 +79,7 @@ export class Door {
   private admit(): void {
     if (this.isAdmitting) return
     this.isAdmitting = true
-    while (this.inside + this.coming < most) {
+    while (this.fresh + this.stale + this.coming < most) {
       const next = this.next()
       if (next === undefined) break
       this.coming++
@@ -126,6 +132,10 @@ export class Door {
       yield* this.time.sleep(glance)
       // While this thread was busy it could not hear an answer.
       this.answeredAt += this.time.now() - sleptFrom - glance
+      // What those wait for who are inside for long, such as one server of several, is not what all outside want.
+      this.looks++
+      this.stale = this.fresh
+      this.fresh = 0
       // Whose turn it was may have given up in that moment.
       this.coming = 0
       this.admit()

@@ -165,8 +165,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       }
       const inside = outer && Nesting.elsewhere(outer, given)
       const asked = inside === undefined ? request : { ...request, claim: { ...request.claim, inside } }
-      door.enter()
-      return Effect.flatMap(acquire(means, key, asked, mode, startedAt, restore), (acquired) => {
+      const look = door.enter()
+      const goOut = (isAnswered: boolean) => door.leave(look, isAnswered)
+      return Effect.flatMap(acquire(means, key, asked, mode, startedAt, goOut, restore), (acquired) => {
         if (acquired === undefined) return Effect.undefined
         const { claim, granted, wallAhead } = acquired
         // With the locker its timers have gone: nobody would notice that this lease has ended.
