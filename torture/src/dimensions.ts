@@ -6,7 +6,8 @@ export const dimensions = {
     "grants that a replica must have, replicas that freeze, and requests that arrive when their client has gone",
   crowds:
     "processes of a thousand waiters that die, freeze and lose their connections; keys that stand idle, slow scripts",
-  bursts: "20,000 acquires at once in a process whose other locks go on; calls that fail although nothing befell them",
+  bursts:
+    "thousands of acquires at once in a process whose other locks go on; calls that fail although nothing befell them",
   pushes: "messages to waiters far from the head that are lost or late; keys that stand idle",
   greetings: "users whose password, database or commands are refused for a while, and connections made anew meanwhile",
   closing: "layers that close while sections of detached fibers run, which take a moment to end",
@@ -19,7 +20,7 @@ export const dimensions = {
 export type Dimension = keyof typeof dimensions
 
 /** Those of a run that does not name any. */
-export const usual: ReadonlyArray<Dimension> = []
+export const usual = Object.keys(dimensions) as ReadonlyArray<Dimension>
 
 /** Whether these servers are met with dimensions, so far: those of the others come with what mends the others. */
 export const hasDimensions = (backend: Backend): boolean => backend === "redis"

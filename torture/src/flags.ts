@@ -1,6 +1,6 @@
 import { type Dimension, dimensions, usual } from "./dimensions.ts"
 import { type Backend, backends } from "./fields/index.ts"
-import { subjects } from "./subjects/index.ts"
+import { dimensionsOf, subjects } from "./subjects/index.ts"
 
 export interface Flags {
   readonly minutes: number
@@ -22,7 +22,7 @@ export const usage = `npm run torture -- [flags]
   --minutes N          for how long in all, shared among the backends (2)
   --backend NAMES      of ${everywhere.join(", ")}; several with commas, or the flag again (all)
   --subject NAME       what is tortured (ours), on one Redis also: ${subjects.slice(1).join(", ")}
-  --with NAMES         dimensions, or all or none: ${Object.keys(dimensions).join(", ")} (${usual.join(", ") || "none"})
+  --with NAMES         dimensions, or all or none: ${Object.keys(dimensions).join(", ")} (all)
   --variants           everything that is known to be bad and every peer, at most a minute each
   --fault-free         no faults: sections as fast as may be, and the heap
   --sections N         how many of those in all (1000000)
@@ -45,6 +45,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
   const words = args.flatMap((arg) =>
     /^--\w[\w-]*=/.test(arg) ? [arg.slice(0, arg.indexOf("=")), arg.slice(arg.indexOf("=") + 1)] : [arg]
   )
+  const isWithGiven = words.includes("--with")
   while (words.length > 0) {
     const flag = words.shift()!
     if (flag === "--variants") flags = { ...flags, variants: true }
@@ -57,6 +58,8 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
       flags = changed
     } else return `there is no ${flag}`
   }
+  // A variant is looked for where it shows.
+  if (!isWithGiven && flags.subject !== "ours") flags = { ...flags, with: Array.from(dimensionsOf(flags.subject)) }
   if (flags.variants && (flags.faultFree || flags.subject !== "ours")) return "--variants stands alone"
   const onRedisOnly = flags.variants || flags.subject !== "ours"
   if (onRedisOnly && flags.backends.some((backend) => backend !== "redis")) {

@@ -8,7 +8,7 @@ describe("the flags", () => {
       minutes: 2,
       backends: ["redis", "sentinel", "cluster", "etcd", "etcd3"],
       subject: "ours",
-      with: [],
+      with: Object.keys(dimensions) as Array<Dimension>,
       variants: false,
       faultFree: false,
       sections: 1_000_000,
@@ -23,6 +23,8 @@ describe("the flags", () => {
   })
 
   it("name dimensions", () => {
+    assert.deepInclude(parse(["--subject", "renewals-last"]), { with: ["bursts"] })
+    assert.deepInclude(parse(["--subject", "redlock", "--with", "replicas"]), { with: ["replicas"] })
     assert.deepInclude(parse(["--with", "replicas"]), { with: ["replicas"] })
     assert.deepInclude(parse(["--with", "all"]), { with: Object.keys(dimensions) as Array<Dimension> })
     assert.deepInclude(parse(["--with=none"]), { with: [] })
