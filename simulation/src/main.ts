@@ -103,6 +103,7 @@ if (typeof flags === "string") {
   const { variant } = flags
   const good = caught(flags, [variant])
   for (const backend of flags.backends) {
+    if (!isOn(backend)(variant)) continue
     const limits = { from: flags.from, seeds: flags.seeds, seconds: 60 }
     const { rule, seeds } = hunt(variant, backend, limits, flags.rules, flags.besides)
     if (rule !== undefined) explain(flags, backend, flags.from + seeds - 1, variant)
