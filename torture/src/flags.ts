@@ -1,6 +1,6 @@
 import { type Dimension, dimensions, usual } from "./dimensions.ts"
 import { type Backend, backends } from "./fields/index.ts"
-import { dimensionsOf, subjects } from "./subjects/index.ts"
+import { subjects } from "./subjects/index.ts"
 
 export interface Flags {
   readonly minutes: number
@@ -59,7 +59,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     } else return `there is no ${flag}`
   }
   // A variant is looked for where it shows.
-  if (!isWithGiven && flags.subject !== "ours") flags = { ...flags, with: Array.from(dimensionsOf(flags.subject)) }
+  if (!isWithGiven && flags.subject !== "ours") flags = { ...flags, with: [] }
   if (flags.variants && (flags.faultFree || flags.subject !== "ours")) return "--variants stands alone"
   const onRedisOnly = flags.variants || flags.subject !== "ours"
   if (onRedisOnly && flags.backends.some((backend) => backend !== "redis")) {

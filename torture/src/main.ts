@@ -5,7 +5,7 @@ import { hasDimensions } from "./dimensions.ts"
 import { faultFree, type Quiet } from "./fault-free.ts"
 import { type Backend, backends } from "./fields/index.ts"
 import { type Flags, parse, usage } from "./flags.ts"
-import { dimensionsOf, peers, variants } from "./subjects/index.ts"
+import { peers, variants } from "./subjects/index.ts"
 import { tableOfCampaigns, tableOfQuiet, tableOfSubjects } from "./table.ts"
 import { drawTimeline } from "./timeline.ts"
 
@@ -43,7 +43,7 @@ const known = async ({ seed }: Flags): Promise<boolean> => {
       const options = {
         backend: "redis" as Backend,
         subject,
-        with: dimensionsOf(subject),
+        with: new Set<never>(),
         seconds: 58,
         seed,
         untilCaught: true

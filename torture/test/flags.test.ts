@@ -23,7 +23,6 @@ describe("the flags", () => {
   })
 
   it("name dimensions", () => {
-    assert.deepInclude(parse(["--subject", "renewals-last"]), { with: ["bursts"] })
     assert.deepInclude(parse(["--subject", "redlock", "--with", "replicas"]), { with: ["replicas"] })
     assert.deepInclude(parse(["--with", "replicas"]), { with: ["replicas"] })
     assert.deepInclude(parse(["--with", "all"]), { with: Object.keys(dimensions) as Array<Dimension> })

@@ -217,6 +217,15 @@ describe("a window", () => {
     assert.isUndefined(later.pollUnsafe())
   })
 
+  it("but renewals, which are tried again by whoever keeps the lease", async () => {
+    const { run, sent, state } = setting()
+    state.ready = false
+    const renewal = run("renew", "a", 300)
+    await settled()
+    assert.strictEqual(failureOf(renewal), notSent)
+    assert.deepStrictEqual(sent, [])
+  })
+
   it("tells at once where no connection is to be had", async () => {
     const { run, state, window } = setting()
     const waiting = run("acquire", "a")

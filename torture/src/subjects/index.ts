@@ -1,4 +1,3 @@
-import type { With } from "../dimensions.ts"
 import type { Make } from "./subject.ts"
 
 /** Variants of ours that are known to be bad, and what is bad about each. */
@@ -11,13 +10,9 @@ export const variants = {
   "constant-token": "gives everybody the same token",
   "lost-wake-up": "drops what tells a waiter of its grant",
   "no-clean-up": "leaves its claim in the queue when it is interrupted",
-  "renewals-last": "a renewal waits for every acquire that was asked for before it",
   "gives-up": "asks no more once its connection has failed",
   "default-client": "SET NX over a client with default options"
 } as const
-
-/** What the run of a variant needs to be seen. */
-export const dimensionsOf = (variant: string): With => new Set(variant === "renewals-last" ? ["bursts" as const] : [])
 
 /** Lock libraries that others use. */
 export const peers = {

@@ -1,4 +1,4 @@
-import { Deferred, Duration, Effect, type Scope } from "effect"
+import { Duration, Effect, type Scope } from "effect"
 import type { LockBackendError, LockStore } from "effect-dlock"
 import type { Granted, Renewal } from "effect-dlock/LockStore"
 import { Redis } from "ioredis"
@@ -135,29 +135,6 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
         (answer) => answer._tag === "Queued" ? { ...answer, granted: Effect.never } : answer
       )
   }),
-
-  "renewals-last": (store) => {
-    const underWay = new Set<Deferred.Deferred<void>>()
-    return {
-      ...store,
-      request: (claim, mode) =>
-        Effect.suspend(() => {
-          const answered = Deferred.makeUnsafe<void>()
-          underWay.add(answered)
-          return Effect.ensuring(
-            store.request(claim, mode),
-            Effect.sync(() => {
-              underWay.delete(answered)
-              Deferred.doneUnsafe(answered, Effect.void)
-            })
-          )
-        }),
-      renew: (held) =>
-        Effect.suspend(() =>
-          Effect.andThen(Effect.forEach(Array.from(underWay), Deferred.await, { discard: true }), store.renew(held))
-        )
-    }
-  },
 
   "gives-up": (store) => {
     let failure: LockBackendError | undefined

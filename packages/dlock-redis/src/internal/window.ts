@@ -138,7 +138,8 @@ export class Window {
     if (this.isClosed) request.fail(closed)
     else if (!this.client.isReady()) {
       const why = this.client.whyNotReady()
-      if (!why.retryable) return request.fail(why)
+      // A renewal is asked for anew by whoever keeps the lease, more often than there would be time to wait.
+      if (!why.retryable || lane === atOnce) return request.fail(why)
       this.limit(request)
       this.lanes[lane]!.push(request)
     } else if (lane === atOnce || this.underWay.length < width) this.send(request)
