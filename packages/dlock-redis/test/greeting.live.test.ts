@@ -4,22 +4,36 @@ import { Duration, Effect } from "effect"
 import type { LockBackendError, Locker } from "effect-dlock"
 import { RedisLocker } from "effect-dlock-redis"
 import { Cluster, Redis } from "ioredis"
+import * as Net from "node:net"
 import { built, eventually, fails, group, locker, plainClient, server } from "./support.ts"
 
-/** What lockers ask of a server from now on, but for the greetings. */
+/**
+ * What lockers ask of a server from now on, but for the greetings. On a bare connection: the client's own way to monitor
+ * breaks where a command of somebody else's is told in one packet with the answer that the monitoring has begun.
+ */
 const asked = (url: string) =>
   Effect.gen(function*() {
-    const admin = yield* plainClient(url)
-    const monitor = yield* Effect.acquireRelease(
-      Effect.promise(() => admin.monitor()),
-      (monitor) => Effect.sync(() => monitor.disconnect())
-    )
     const commands: Array<string> = []
-    monitor.on("monitor", (_time: string, args: ReadonlyArray<string>, source: string, database: string) => {
-      if (source !== "lua" && /^(eval|evalsha|subscribe|wait)$/i.test(args[0]!)) {
-        commands.push(`${args[0]} in ${database}`)
-      }
-    })
+    const monitor = yield* Effect.acquireRelease(
+      Effect.sync(() => Net.connect(Number(new URL(url).port), "127.0.0.1")),
+      (monitor) => Effect.sync(() => monitor.destroy())
+    )
+    let rest = ""
+    yield* Effect.promise(() =>
+      new Promise<void>((begun) => {
+        monitor.on("data", (data) => {
+          const lines = (rest + data.toString()).split("\r\n")
+          rest = lines.pop()!
+          begun()
+          for (const line of lines) {
+            const [, database, command] =
+              /^\+[\d.]+ \[(\d+) (?!lua)\S+\] "(eval|evalsha|subscribe|wait)"/i.exec(line) ?? []
+            if (command !== undefined) commands.push(`${command} in ${database}`)
+          }
+        })
+        monitor.write("MONITOR\r\n")
+      })
+    )
     return commands
   })
 
@@ -42,6 +56,12 @@ const staysOutOfOtherDatabases = (admin: Redis, url: string, locker: Locker["Ser
     const section = locker.withLock("k", Effect.succeed("in"), { timeout: "10 seconds" })
     yield* section
     const commands = yield* asked(url)
+    yield* section
+    yield* Effect.promise(() => admin.eval("return 1", 0))
+    // They are told in their order, so what the section asked has been told before.
+    yield* eventually("what is asked is told", () => Promise.resolve(commands.includes("eval in 0")))
+    assert.include(commands, "evalsha in 5")
+    commands.length = 0
     yield* withUser(admin, "-select")
     yield* killed(admin)
     yield* Effect.sleep("300 millis")

@@ -294,7 +294,7 @@ const patienceOfTry = 900
 
 /** Milliseconds after which a backend that is well has answered: by so much a caller's time may be passed for its word. */
 const leeway = 50
-const mostLate = 95
+const mostLate = 75
 
 const pauseOf = (claim: Claim): number => Math.min(Duration.toMillis(claim.ttl) / 30, 100)
 
