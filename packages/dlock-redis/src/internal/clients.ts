@@ -167,10 +167,12 @@ export const connectSubscriber = Effect.fnUntraced(function*(
 ) {
   const ioredis = yield* library
   let goesSomewhere = false
+  // Each process begins elsewhere, and then goes on in turn: at random it might meet the same dead node again and again.
+  let turn = Math.floor(Math.random() * 1_000)
   // A client may have been told of some nodes alone as whom to go there, and how.
   const somewhere = (): RedisOptions => {
     const nodes = commands.nodes()
-    const node = nodes[Math.floor(Math.random() * nodes.length)]
+    const node = nodes[turn++ % nodes.length]
     if (node !== undefined) {
       goesSomewhere = true
       const { family, host, password, port, tls, username } = node.options
