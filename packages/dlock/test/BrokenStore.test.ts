@@ -78,7 +78,7 @@ describe("a store with a bug", () => {
       yield* TestClock.adjust("1 second")
       assert.strictEqual((yield* Fiber.join(trying))._tag, "LockBackendError")
       assert.isUndefined(waiting.pollUnsafe())
-      yield* TestClock.adjust("2100 millis")
+      yield* TestClock.adjust("3100 millis")
       assert.strictEqual((yield* Fiber.join(waiting))._tag, "LockBackendError")
       assert.isAtMost(count, 60)
     }))

@@ -153,6 +153,7 @@ const untilGranted = Effect.fnUntraced(function*(
   const patient = () => mode === "try" ? asking.startedAt + patienceOfTry : time.now() + patienceWith(claim)
   let askedAt = asking.startedAt
   let until = Infinity
+  let lost = 0
   let isLast = false
   while (true) {
     if (answer._tag === "Queued") {
@@ -163,7 +164,10 @@ const untilGranted = Effect.fnUntraced(function*(
       const since = time.now()
       answer = yield* wait(asking, claim, answer, askedAt)
       // A place that was kept for a while is not the next of a row of failures.
-      if (time.now() - since > pause) until = Infinity
+      if (time.now() - since > pause) {
+        until = Infinity
+        lost = 0
+      }
     }
     switch (answer._tag) {
       case "Granted":
@@ -179,14 +183,11 @@ const untilGranted = Effect.fnUntraced(function*(
       case "Gone":
         // An id ends with its leave, and so may a hold under it, however late the leave arrives.
         claim = Request.renamed(claim)
-        // Once at once, where a place was lost.
-        if (answer.error === undefined && until === Infinity) {
-          until = patient()
-          break
-        }
-        until = Math.min(until, patient())
-        if (time.now() + pause >= Math.min(until, asking.until)) return yield* about(key)(answer.error ?? placeless)
-        yield* restore(time.sleep(pause))
+        // Once at once, where a place was lost. Whoever stands still loses some in a row; a store with a bug all.
+        if (answer.error === undefined && ++lost === 1) break
+        if (answer.error !== undefined || mode === "try" || lost > mostLost) until = Math.min(until, patient())
+        if (time.now() + pause >= until) return yield* about(key)(answer.error ?? placeless)
+        yield* restore(time.sleep(Math.max(0, Math.min(pause, asking.until - time.now()))))
         break
       case "CapacityMismatch":
         return yield* new InvalidLockRequest({
@@ -200,7 +201,8 @@ const untilGranted = Effect.fnUntraced(function*(
     if (isLast) {
       // A grant that came too late is one at the backend.
       if (answer._tag === "Granted") yield* giveUp(asking, claim)
-      return yield* about(key)(answer._tag === "Granted" || mode === "try" ? silent : placeless)
+      const known = answer._tag === "Gone" ? answer.error : undefined
+      return yield* about(key)(known ?? (answer._tag === "Granted" || mode === "try" ? silent : placeless))
     }
     isLast = askedAt >= asking.until
     wallAhead = time.wallAhead(askedAt)
@@ -291,6 +293,9 @@ const patienceWith = (claim: Claim): number => Math.min(callLimit(claim), 3_000)
 
 /** For how long a `try` is asked where there is no answer; it ends within a second. */
 const patienceOfTry = 900
+
+/** How many places may be lost in a row before that is a failure. */
+const mostLost = 10
 
 /** Milliseconds after which a backend that is well has answered: by so much a caller's time may be passed for its word. */
 const leeway = 50
