@@ -100,11 +100,12 @@ export class Ledger {
 
   /**
    * After so many milliseconds; where the caller may have given up by then, the answer is lost. A call has a quarter of the
-   * time to live at least; where replicas are waited for, which may take a tenth of it, a third less that.
+   * time to live at least; where replicas are waited for, which may take a tenth of it, a third less that; and one that has
+   * waited for a connection has 50 ms for its answer.
    */
   answered(id: string, took: number): void {
     const share = this.plan.replicas === 0 ? 1 / 4 : 1 / 3 - 1 / 10
-    if (took > Math.min((this.ttls.get(id) ?? Infinity) * share, 500)) return
+    if (took > Math.min((this.ttls.get(id) ?? Infinity) * share, 50)) return
     this.unanswered.set(id, this.unanswered.get(id)! - 1)
   }
 

@@ -1,6 +1,6 @@
 import * as Duration from "effect/Duration"
 import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
-import type { SectionPlan } from "./plan.ts"
+import type { BackendName, SectionPlan } from "./plan.ts"
 import type { Process } from "./process.ts"
 
 /** How a section ended. */
@@ -71,10 +71,11 @@ export class Section {
 
   /**
    * How long it may take from then to its end, in milliseconds; infinite where it waits for others. Before it is in, the
-   * caller's time is the caller's: a try has a second, whatever its time to live; what is withdrawn then is waited for
-   * 95 ms past that time at most. At the end a renewal under way is waited for, then the release.
+   * caller's time is the caller's: a try has a second, whatever its time to live (on etcd, whose store does not limit one
+   * by itself yet, a call more); what is withdrawn then is waited for 75 ms past that time at most. At the end a renewal
+   * under way is waited for, then the release.
    */
-  get endsWithin(): number {
+  endsWithin(backend: BackendName): number {
     const { form, pause, releasesEarly, timeout, ttl } = this.plan
     const withdrawal = Math.min(ttl / 3, 2_000)
     const slack = 50
@@ -84,7 +85,8 @@ export class Section {
     }
     if (this.interrupted) return Math.min(ttl / 3, 3_000) + withdrawal + slack
     const isTry = form === "trySection" || form === "tryScope"
-    return 1.01 * (isTry ? 1_000 : timeout ?? Infinity) + 2 * slack
+    const call = isTry && backend === "etcd" ? Math.min(ttl / 3, 2_000) : 0
+    return 1.01 * (isTry ? 1_000 + call : timeout ?? Infinity) + 2 * slack
   }
 
   get id(): string | undefined {

@@ -149,7 +149,8 @@ export class Witness {
   }
 
   ends(section: Section, outcome: Outcome): void {
-    const { endsWithin, process } = section
+    const { process } = section
+    const endsWithin = section.endsWithin(this.plan.backend)
     if (section.state === "asking") this.lookAtTime(section, `ends (${outcome})`)
     const took = this.timeline.now - section.endingSince - (process.pausedFor - section.pausedBefore)
     if (took > millis(endsWithin)) {
