@@ -36,11 +36,10 @@ export {
  * @since 0.1.0
  */
 export const make = <A extends Item>(
-  onDue: (agenda: Agenda<A>, now: number) => void
+  onDue: (now: number) => void
 ): Effect.Effect<Agenda<A>, never, Scope.Scope> =>
   Effect.gen(function*() {
     const time = yield* Time.make
     const fork = yield* FiberSet.makeRuntime<never>()
-    const agenda: Agenda<A> = new Agenda<A>(time, fork, (now) => onDue(agenda, now))
-    return agenda
+    return new Agenda<A>(time, fork, onDue)
   })

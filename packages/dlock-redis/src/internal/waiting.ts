@@ -44,7 +44,7 @@ export interface Waiting {
 export const make = Effect.fnUntraced(function*(port: Port, retryInterval: number, outcomes: Outcomes) {
   const fork = yield* FiberSet.makeRuntime<never>()
   const groups = new Map<string, Group>()
-  const agenda = yield* Agenda.make<Group>((_, now) => askDue(now))
+  const agenda = yield* Agenda.make<Group>((now) => askDue(now))
   let probeAt = agenda.now() + probePeriod
 
   /** However short each wait is: the first one after the period looks whether the inbox still hears. */

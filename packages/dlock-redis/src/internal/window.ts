@@ -53,8 +53,7 @@ export interface WindowOptions {
  * Renewals wait for nothing but what is under way, so a crowd of acquires costs time, and no lock that is held.
  *
  * A limit counts from the sending; what waits does not fail, as long as there is a connection and its caller waits.
- * Without a connection it waits for one: that and its answer take no longer than its limit,
- * but for the time that an answer takes.
+ * Without a connection it waits for one, and that counts too; but there are always some milliseconds for the answer.
  */
 export class Window {
   private readonly client: Client
@@ -107,16 +106,11 @@ export class Window {
     const wasLost = this.isLost
     this.isLost = true
     this.quietSince = Infinity
-    const lost = this.underWay.splice(0)
-    for (const request of lost) request.slot = -1
     const why = this.client.whyNotReady()
     const refused = why.retryable ? [] : this.lanes.flatMap((lane) => lane.remove(() => true))
     // However often the client tries meanwhile, they have waited since it was lost.
     if (!wasLost) this.lanes.flatMap((lane) => lane.all()).forEach((request) => this.limit(request))
-    for (const request of lost) {
-      request.tally?.ended()
-      request.fail(connectionLost)
-    }
+    this.failUnderWay(connectionLost)
     for (const request of refused) request.fail(why)
   }
 
@@ -125,12 +119,18 @@ export class Window {
     this.isClosed = true
     this.stopTimer()
     this.looksAt = -Infinity
-    const left = this.underWay.splice(0)
-    for (const request of left) {
-      request.slot = -1
+    this.failUnderWay(closed)
+    for (const request of this.lanes.flatMap((lane) => lane.remove(() => true))) request.fail(closed)
+  }
+
+  /** None of it will be answered. */
+  private failUnderWay(failure: CallFailure): void {
+    const all = this.underWay.splice(0)
+    for (const request of all) request.slot = -1
+    for (const request of all) {
       request.tally?.ended()
+      request.fail(failure)
     }
-    for (const request of [...left, ...this.lanes.flatMap((lane) => lane.remove(() => true))]) request.fail(closed)
   }
 
   private submit(request: Request): void {

@@ -21,7 +21,7 @@ export class Windows {
 
   readonly run: Port["run"] = (script, args, tally, limit) =>
     Effect.suspend(() => {
-      const node = this.nodeOf(script.encode(args).keys[0]!)
+      const node = this.nodeOf(script.lockOf(args).lock)
       let window = this.byNode.get(node)
       if (window === undefined) {
         this.byNode.set(node, window = this.make())

@@ -133,6 +133,7 @@ end
 publish(asking)
 return reply
 `,
+  lockOf: ({ names }) => names,
   encode: ({ capacity, guard, id, inbox, inside, label, mode, names, permits, ttl }) => {
     const keys = [names.mark(id), ...(capacity === 1 ? [names.holders] : sharedKeys(names))]
     const args = [id, label, inbox, whole(ttl), whole(guard), String(permits), String(capacity), mode]

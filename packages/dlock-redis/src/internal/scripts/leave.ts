@@ -114,6 +114,7 @@ end
 publish({})
 return withMore(reply)
 `,
+  lockOf: ({ names }) => names,
   encode: ({ capacity, id, interop, mark, names }) =>
     new Call(names, [names.mark(id), ...(capacity === 1 ? [] : sharedKeys(names))], [
       id,

@@ -141,6 +141,7 @@ end
 publish(asking)
 return replies
 `,
+  lockOf: ({ locks }) => locks[0]!.names,
   encode: ({ inbox, locks }) =>
     new Call(
       undefined,

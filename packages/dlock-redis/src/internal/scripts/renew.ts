@@ -71,6 +71,7 @@ for i = 1, #ARGV, 5 do
 end
 return replies
 `,
+  lockOf: ({ claims }) => claims[0]!.names,
   encode: ({ claims }) =>
     new Call(
       undefined,

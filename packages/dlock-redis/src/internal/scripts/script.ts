@@ -24,6 +24,8 @@ export interface Script<Args, Reply> {
   readonly lua: string
   readonly sha: string
   readonly encode: (args: Args) => Call
+  /** A lock of the call: where it goes, the call goes. */
+  readonly lockOf: (args: Args) => Names
   /** Throws where the reply is not one of this script's. */
   readonly decode: (raw: unknown) => Reply
 }

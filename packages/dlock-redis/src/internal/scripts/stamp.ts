@@ -33,6 +33,7 @@ else
 end
 return 1
 `,
+  lockOf: ({ names }) => names,
   encode: ({ capacity, id, names, token }) =>
     new Call(undefined, [capacity === 1 ? names.lock : names.values], [id, String(token), String(capacity)]),
   decode: (raw) => raw === 1
