@@ -78,10 +78,9 @@ export const atDoor = <A, E>(
 
 /**
  * Asks until granted, for one that is inside the door, which its first answer takes out. For an uninterruptible region,
- * whose `restore` it takes: the caller may leave at any moment,
- * whether or not the backend answers, and what is handed over is in the caller's hands. However it ends without a grant,
- * the claim is withdrawn, so that nobody holds a lock they never heard of: behind the caller's back, where that takes
- * more than a moment.
+ * whose `restore` it takes: the caller may leave at any moment, whether or not the backend answers, and what is handed over
+ * is in the caller's hands. However it ends without a grant, the claim is withdrawn, so that nobody holds a lock they never
+ * heard of: behind the caller's back, where that takes more than a moment.
  *
  * Without a value it is the answer to a `try` that found the key held.
  */

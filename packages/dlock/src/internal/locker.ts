@@ -43,11 +43,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     request: (claim, mode) => called(() => given.request(claim, mode)),
     renew: (held) => called(() => given.renew(held)),
     withdraw: (claim) => called(() => given.withdraw(claim)),
-    losses: given.losses,
-    bounded: given.bounded === true
+    losses: given.losses
   }
   const time = yield* Time.make
-  const limits = new Limits(time, store.bounded === true)
+  const limits = new Limits(time, given.bounded === true)
   // Last of all: what the fibers below have under way is limited until they end.
   yield* Effect.addFinalizer(() => Effect.sync(() => limits.close()))
   const fork = yield* FiberSet.makeRuntime<never>()
@@ -71,10 +70,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       renewals.remove(holding)
       Nesting.leave(holding)
       losses.add(loss)
+      if (holding.owed) owed.add(holding)
       // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
       // but for as long as the guard gap gives the holder to wind down.
       // At the earliest after those who wait for the loss have heard of it.
-      if (holding.owed) owed.add(holding)
       const gap = holding.owed ? time.sleep(Duration.toMillis(holding.claim.guardGap)) : Effect.yieldNow
       fork(Effect.andThen(gap, forget(holding)))
     },
