@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { Agenda, type Item } from "./internal/agenda.ts"
 import { callBack } from "./internal/log.ts"
+import { Queue } from "./internal/queue.ts"
 import * as Time from "./internal/time.ts"
 import { type Ahead, type Answer, type Claim, type Granted, LockStore, refusalOf, type Renewal } from "./LockStore.ts"
 
@@ -41,8 +42,8 @@ interface Waiter {
 /** One key: who holds it, and who waits in which order. */
 interface Room {
   readonly capacity: number
-  readonly held: Map<string, Grant>
-  readonly queue: Map<string, Waiter>
+  readonly held: Queue<Grant>
+  readonly queue: Queue<Waiter>
   free: number
 }
 
@@ -76,10 +77,12 @@ export const make = Effect.gen(function*() {
   const deliver = (): void => {
     if (delivering) return
     delivering = true
-    for (let next = news.shift(); next !== undefined; next = news.shift()) {
-      const { granted, waiter } = next
+    // It may grow meanwhile.
+    for (let index = 0; index < news.length; index++) {
+      const { granted, waiter } = news[index]!
       callBack(() => Deferred.doneUnsafe(waiter.granted, Effect.succeed(granted)), waiter.claim.key)
     }
+    news.length = 0
     delivering = false
   }
 
@@ -103,7 +106,7 @@ export const make = Effect.gen(function*() {
   const roomOf = (claim: Claim): Room => {
     let room = rooms.get(claim.key)
     if (room === undefined) {
-      room = { capacity: claim.capacity, held: new Map(), queue: new Map(), free: claim.capacity }
+      room = { capacity: claim.capacity, held: new Queue(), queue: new Queue(), free: claim.capacity }
       rooms.set(claim.key, room)
     }
     return room
@@ -111,7 +114,7 @@ export const make = Effect.gen(function*() {
 
   const grant = (room: Room, claim: Claim): Granted => {
     const grant = new Grant(claim, ++lastToken, 0)
-    room.held.set(claim.id, grant)
+    room.held.add(claim.id, grant)
     room.free -= claim.permits
     expiries.schedule(grant, expiry(claim))
     return confirmed(grant)
@@ -120,16 +123,16 @@ export const make = Effect.gen(function*() {
   const end = (grant: Grant): void => {
     const room = rooms.get(grant.claim.key)!
     expiries.remove(grant)
-    room.held.delete(grant.claim.id)
+    room.held.remove(grant.claim.id)
     room.free += grant.claim.permits
     promote(grant.claim.key, room)
   }
 
   /** From the head while it fits: a small claim behind a large one waits, so that the large one is not starved. */
   const promote = (key: string, room: Room): void => {
-    for (const waiter of room.queue.values()) {
+    for (let waiter = room.queue.first; waiter !== undefined; waiter = room.queue.first) {
       if (waiter.claim.permits > room.free) return
-      room.queue.delete(waiter.claim.id)
+      room.queue.remove(waiter.claim.id)
       news.push({ waiter, granted: grant(room, waiter.claim) })
     }
     if (room.held.size === 0) rooms.delete(key)
@@ -142,17 +145,13 @@ export const make = Effect.gen(function*() {
   }
 
   const ahead = (waiter: Waiter, room: Room): Ahead => ({
-    holder: room.held.values().next().value?.claim.holder,
+    holder: room.held.first?.claim.holder,
     place: waiter.place,
     waiting: room.queue.size
   })
 
   const counted = (waiter: Waiter, room: Room): Ahead => {
-    waiter.place = 0
-    for (const other of room.queue.values()) {
-      if (other === waiter) break
-      waiter.place++
-    }
+    waiter.place = room.queue.placeOf(waiter.claim.id)
     return ahead(waiter, room)
   }
 
@@ -174,7 +173,7 @@ export const make = Effect.gen(function*() {
       }
       if (mode === "try") return { _tag: "Busy" }
       waiter = { claim, granted: Deferred.makeUnsafe(), place: room.queue.size, last: undefined }
-      room.queue.set(claim.id, waiter)
+      room.queue.add(claim.id, waiter)
     } else counted(waiter, room)
     const waiting = waiter
     return {
@@ -196,7 +195,7 @@ export const make = Effect.gen(function*() {
     const waiter = room?.queue.get(claim.id)
     if (room === undefined || waiter === undefined) return "notHeld"
     waiter.last = ahead(waiter, room)
-    room.queue.delete(claim.id)
+    room.queue.remove(claim.id)
     // A large claim may have been all that held up those behind it.
     promote(claim.key, room)
     return "cancelled"
