@@ -18,6 +18,8 @@ export interface Limits {
   readonly late: number
   /** By how much a backend keeps a lock longer than its holder believes in it. */
   readonly guard: number
+  /** Milliseconds that a program takes to end, once it is told to. */
+  readonly ending: number
   /** For how long what is still to come may change the judgement. */
   readonly grace: number
   /** How late the end of a holder's time may be noticed: every `retryInterval`, and a little. */
@@ -35,7 +37,7 @@ const stalled = 200
 /** How an overlap is told of that did harm. */
 export const unrefused = "late steps that nothing refused"
 
-const usual: Limits = { late: 100, guard: 100, grace: 2_500, notice: 200, without: [] }
+const usual: Limits = { late: 100, guard: 100, ending: 0, grace: 2_500, notice: 200, without: [] }
 
 /**
  * Reads a history in its order and says what was wrong. A function of the history alone, one line at a time, so that a
@@ -253,10 +255,12 @@ export class Judge {
     const since = Math.min(stale.since, stale.acquiredAt - Math.min(stale.ttl, asleep))
     const forgot = this.troubles.forgot(stale.key, since, at)
     if (forgot !== undefined) return "forgot"
-    // Its process slept past the deadline, or the resource itself was too late to tell who came first.
-    const slept = this.lags.within(stale.who, Math.max(since, at - 250), at + 20) +
+    // Its process slept past the deadline, and then took its time to end; or the resource itself was too late to tell who
+    // came first.
+    const { ending, guard } = this.limits
+    const slept = this.lags.within(stale.who, Math.max(since, at - ending - 250), at + 20) +
       this.lags.within("resource", at - 250, at)
-    return slept >= this.limits.guard / 2 || this.lags.isSilentSince(stale.who, at) ? "paused" : undefined
+    return slept >= (guard - ending) / 2 || this.lags.isSilentSince(stale.who, at) ? "paused" : undefined
   }
 
   /** Whatever befell the backend, who was overtaken is told within one time to live. */

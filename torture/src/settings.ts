@@ -55,7 +55,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   const usual = {
     workers: 6,
     granted,
-    judge: { guard, without: rulesWithout(dimensions) },
+    judge: { guard, ending: assignment.ending, without: rulesWithout(dimensions) },
     crowds: [
       ...Array.from({ length: dimensions.has("crowds") ? 1 : 0 }, () => ({ role: "crowd" as const, crowd })),
       ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))

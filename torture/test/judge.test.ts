@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Fault, Recorded, Rule } from "../src/events.ts"
-import { Judge } from "../src/judge.ts"
+import { Judge, type Limits } from "../src/judge.ts"
 
 const ttl = 600
 
@@ -63,8 +63,8 @@ const fault = (from: number, to: number, about: Partial<Fault>): ReadonlyArray<L
   { t: "healed", n: from, to, who: "", arrived: to }
 ]
 
-const judged = (history: ReadonlyArray<Line>, without: ReadonlyArray<Rule> = []): Judge => {
-  const judge = new Judge({ without })
+const judged = (history: ReadonlyArray<Line>, limits: Partial<Limits> = {}): Judge => {
+  const judge = new Judge(limits)
   for (const event of history.toSorted((a, b) => a.arrived - b.arrived)) judge.add(event)
   judge.settle(1e9, true)
   return judge
@@ -110,6 +110,23 @@ describe("the judge", () => {
       ["overlap"],
       "another"
     )
+  })
+
+  it("lets go one that slept, heard of the loss late, and then took its time to end", () => {
+    const [first, second] = [acquired(0, "a", 1), acquired(1_600, "b", 2)]
+    const slow = (slept: number) => [
+      first,
+      enter(1, first),
+      lag(1_100 - slept, 1_100, "a"),
+      second,
+      enter(1_601, second),
+      exit(1_700, first),
+      exit(1_800, second)
+    ]
+    const limits = { guard: 1_000, ending: 600 }
+    assert.deepStrictEqual(judged(slow(900), limits).violations, [])
+    assert.deepStrictEqual(judged(slow(100), limits).violations.map(({ rule }) => rule), ["overlap"], "too short")
+    assert.deepStrictEqual(found(...slow(900)), ["overlap"], "it ends at once")
   })
 
   it("takes a process for one that stands still that was ended after it had told of nothing, or never tells again", () => {
