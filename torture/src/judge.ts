@@ -4,6 +4,14 @@ import { Lags, onTheWay } from "./lags.ts"
 import { begun, type Lease } from "./lease.ts"
 import { Troubles } from "./troubles.ts"
 
+/** Somebody who asks, or has asked, for a key. */
+interface Asked {
+  readonly key: string
+  readonly who: string
+  readonly from: number
+  over: number
+}
+
 /** Something that needs what is told a moment later before it can be judged. */
 interface Open {
   readonly at: number
@@ -59,6 +67,7 @@ export class Judge {
   private readonly leases = new Map<string, Lease>()
   private readonly inside = new Map<string, Map<string, Lease>>()
   private readonly newest = new Map<string, { readonly id: string; readonly token: bigint }>()
+  private readonly asked = new Map<string, Asked>()
   private open: Array<Open> = []
 
   constructor(limits: Partial<Limits> = {}) {
@@ -72,6 +81,7 @@ export class Judge {
     else this.lags.heard(who, arrived)
     switch (event.t) {
       case "asked":
+        this.asked.set(event.ask, { key: event.key, who, from: event.at, over: Infinity })
         return this.idle.asks(event.ask, event.key, who, event.at, event.ttl)
       case "acquired":
         this.leases.set(event.id, begun(event))
@@ -90,6 +100,7 @@ export class Judge {
         return this.lost(event)
       case "ended":
         this.outcomes[event.outcome]++
+        this.overAt(this.asked.get(event.ask), event.at)
         this.longestWait = Math.max(this.longestWait, event.waited)
         return this.idle.asksNoMore(event.ask, event.key)
       case "lag":
@@ -114,6 +125,7 @@ export class Judge {
       case "mark":
         return this.later(arrived, () => {
           if (this.troubles.severed(askerOf(event.key), event.at - 1_000, event.at + 100)) return true
+          if (this.isInDoubt(event.key, event.at)) return true
           // An answer that comes after its call was given up is as good as lost.
           if (this.lags.ofAnybody(event.at - 1_000, event.at + 100) > stalled) return true
           this.found("mark", event.key, arrived)
@@ -149,6 +161,7 @@ export class Judge {
         return this.troubles.end(event.n, event.to)
       case "gone":
         this.idle.gone(who, arrived)
+        for (const asked of this.asked.values()) if (asked.who === who) this.overAt(asked, arrived)
         for (const lease of this.leases.values()) if (lease.who === who) this.leave(lease, arrived, true)
     }
   }
@@ -165,8 +178,20 @@ export class Judge {
       moment >= at + this.limits.grace && !of.some((who) => this.lags.isOpen(who, at))
     this.open = this.open.filter((one) => !(last || isRipe(one)) || !one.decide(last))
     for (const [id, { over }] of this.leases) if (over !== undefined && over < moment - 30_000) this.leases.delete(id)
+    for (const [ask, { over }] of this.asked) if (over < moment - 30_000) this.asked.delete(ask)
     this.lags.forget(moment - 120_000)
     this.troubles.forget(moment - 60_000)
+  }
+
+  private overAt(asked: Asked | undefined, at: number): void {
+    if (asked !== undefined) asked.over = Math.min(asked.over, at)
+  }
+
+  /** Whether an answer may have been lost, at any time since they asked, to any who ask for this key at this moment. */
+  private isInDoubt(key: string, at: number): boolean {
+    return Array.from(this.asked.values()).some((one) =>
+      one.key === key && one.from <= at && one.over >= at - 1_000 && this.troubles.severed(one.who, one.from, at + 100)
+    )
   }
 
   private step(lease: Lease, enters: boolean, accepted: boolean, arrived: number): void {

@@ -3,7 +3,7 @@
  * finishes what it has begun, closes what it has opened, and ends by having nothing left to do.
  */
 import { onMessage, report } from "dlock-testing/report"
-import { Cause, Effect, Exit, Fiber, Scope, Semaphore } from "effect"
+import { Cause, Effect, Exit, Fiber, Schedule, Scope, Semaphore } from "effect"
 import type { Assignment, Order, Section } from "./assignment.ts"
 import { now } from "./events.ts"
 import { Line } from "./line.ts"
@@ -61,10 +61,9 @@ const closing = (scope: Scope.Closeable) =>
 const main = Effect.gen(function*() {
   const make = yield* Effect.promise(() => makeOf(assignment.subject))
   let scope = Scope.makeUnsafe()
-  // A worker that is started into a fault waits like everybody else.
-  const build = Effect.exit(
-    Effect.suspend(() => Effect.retry(Scope.provide(make(address), scope), { times: 40, while: () => !stopsSoon }))
-  )
+  // A worker that is started into a fault waits like everybody else. A server that refuses does so at once.
+  const again = { schedule: Schedule.spaced(100), times: 100, while: () => !stopsSoon }
+  const build = Effect.exit(Effect.suspend(() => Effect.retry(Scope.provide(make(address), scope), again)))
   const built = yield* build
   if (Exit.isFailure(built)) {
     report({ failed: Cause.pretty(built.cause) })

@@ -348,6 +348,26 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(mark("hot-1"), lag(8_500, 8_600, "w1.3")), ["mark"])
   })
 
+  it("takes a mark for one of somebody who has lost an answer since they asked", () => {
+    const mark = (at: number): Line => ({ t: "mark", key: "k", at, who: "", arrived: at + 100 })
+    const ask = asked(1_000, "w1.3")
+    const ended: Line = {
+      t: "ended",
+      ask: "w1.3:1000",
+      key: "k",
+      outcome: "done",
+      waited: 500,
+      at: 9_500,
+      id: undefined,
+      who: "w1.3",
+      arrived: 9_500
+    }
+    const lost = fault(1_500, 1_600, { workers: ["w1.3"] })
+    assert.deepStrictEqual(found(ask, ...lost, ended, mark(9_000)), [])
+    assert.deepStrictEqual(found(ask, ...lost, ended, mark(11_000)), ["mark"], "it had ended")
+    assert.deepStrictEqual(found(ask, ...fault(1_500, 1_600, { workers: ["w2.1"] }), ended, mark(9_000)), ["mark"])
+  })
+
   it("finds scripts that were slow while nothing befell the servers", () => {
     const script: Line = { t: "script", what: "evalsha", took: 12, from: 1_000, at: 1_250, who: "", arrived: 1_250 }
     assert.deepStrictEqual(found(script), ["script"])
