@@ -13,7 +13,7 @@ import type { Timeline } from "./timeline.ts"
  * - S8: nothing dies, and no fiber and no timer is left.
  * - S9: without faults, first come is first served, and at once.
  * - S10: no lock is idle although somebody waits.
- * - S11: no call fails on a server and a network that are whole.
+ * - S11: no call fails on a server and a network that are whole, unless it had little time and its process stood still twice.
  * - S12: whoever loses a lock has the guard gap to end before the next is in.
  * - S13: whoever asks is answered within the time that it gave.
  */

@@ -26,7 +26,8 @@ export class Process {
   timers = 0
   dead = false
   paused = false
-  /** Microseconds spent paused up to now, and the end of the last pause. */
+  /** How often it has been paused, the microseconds spent so up to now, and the end of the last pause. */
+  pauses = 0
   pausedFor = 0
   resumedAt = -1
   /** Its wall clock has been set forward. */
@@ -155,6 +156,7 @@ export class Process {
   pause(duration: number): void {
     if (this.paused || this.dead) return
     this.paused = true
+    this.pauses++
     this.pausedAt = this.timeline.now
     this.timeline.in(duration, () => this.resume())
   }

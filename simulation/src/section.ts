@@ -24,6 +24,8 @@ export class Section {
   outcome: Outcome | undefined
   /** When it began to ask. */
   askedAt = 0
+  /** How often its process had been paused by then. */
+  private pausesBefore = 0
   /** Since when it must have its answer, by the clock of its process, and how long that had been paused by then. */
   answerSince = 0
   answerPausedBefore = 0
@@ -43,6 +45,20 @@ export class Section {
   constructor(process: Process, plan: SectionPlan) {
     this.process = process
     this.plan = plan
+  }
+
+  asks(now: number): void {
+    this.state = "asking"
+    this.askedAt = now
+    this.pausesBefore = this.process.pauses
+    this.mustBeAnswered()
+  }
+
+  /** It has little time, and its process stood still once more when it had just got going. */
+  get hadNoTime(): boolean {
+    const { form, timeout } = this.plan
+    const hasty = timeout !== undefined || form === "trySection" || form === "tryScope"
+    return hasty && this.process.pauses - this.pausesBefore > 1
   }
 
   /** From now on it must have its answer within its time. */
