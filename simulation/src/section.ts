@@ -95,6 +95,8 @@ export class Section {
     const { form, pause, releasesEarly, timeout, ttl } = this.plan
     const withdrawal = Math.min(ttl / 3, 2_000)
     const slack = 50
+    // Three timers in a row, each of which may be a millisecond late here.
+    const lag = 3
     if (this.state === "leaving") {
       const granted = this.holding === undefined ? ttl : Duration.toMillis(this.holding.ttl)
       return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + slack
@@ -102,7 +104,7 @@ export class Section {
     if (this.interrupted) return Math.min(ttl / 3, 3_000) + withdrawal + slack
     const isTry = form === "trySection" || form === "tryScope"
     const call = isTry && backend === "etcd" ? Math.min(ttl / 3, 2_000) : 0
-    return 1.01 * (isTry ? 1_000 + call : timeout ?? Infinity) + 2 * slack
+    return 1.01 * (isTry ? 1_000 + call : timeout ?? Infinity) + 2 * slack + lag
   }
 
   get id(): string | undefined {

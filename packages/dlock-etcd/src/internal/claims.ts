@@ -11,6 +11,8 @@ export class Claims {
   private readonly entries = new Map<string, Entry>()
   /** Those whose withdrawal has no answer yet. */
   private readonly leavers = new Map<string, { readonly entry: Entry; readonly until: number }>()
+  /** Ids that ended by an answer of which who asked may not have heard, and until when they may be asked for again. */
+  private readonly ended = new Map<string, number>()
   /** Takes a claim off its lease. */
   private readonly leave: (lease: Lease<Entry>, key: string) => void
   private readonly onLost: (loss: Loss) => void
@@ -36,6 +38,19 @@ export class Claims {
       this.entries.set(claim.id, entry)
     }
     return entry
+  }
+
+  /** Its id is over for good: what is asked for under it from now on would have no end. */
+  endId({ claim }: Entry, now: number): void {
+    for (const [id, until] of this.ended) {
+      if (until > now) break
+      this.ended.delete(id)
+    }
+    this.ended.set(claim.id, now + askedAgainWithin)
+  }
+
+  hasEnded({ id }: Claim): boolean {
+    return this.ended.has(id)
   }
 
   /** A claim that is to be withdrawn, over for everybody here; found again where that is tried again. */
@@ -82,6 +97,9 @@ export class Claims {
     }
   }
 }
+
+/** Milliseconds, a few times what one goes on asking under the same id for. */
+const askedAgainWithin = 30_000
 
 /** Milliseconds after which nobody tries to withdraw a claim any more: its lease has gone. */
 const forgottenAfter = 24 * 60 * 60 * 1_000

@@ -20,6 +20,7 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     Effect.suspend(() => {
       const refusal = refusalOf(claim)
       if (refusal !== undefined) return Effect.fail(refusal)
+      if (claims.hasEnded(claim)) return Effect.succeed<Answer>({ _tag: "Gone" })
       return Effect.mapError(
         hasClosed() ? Effect.fail(isClosed) : ask(claims.open(claim), mode),
         backendError("acquire")
@@ -97,12 +98,16 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     const displaced = entry.state === "held" && entry.created !== view.own
     entry.created = view.own
     if (mismatched || displaced || (mode === "try" && !granted)) {
-      return Effect.map(
-        Effect.exit(port.txn(Queue.leave(entry, view.own, undefined, false), callLimit(claim))),
-        (left) => {
-          forget(entry, Exit.isSuccess(left))
-          return { _tag: displaced ? "Gone" : mismatched ? "CapacityMismatch" : "Busy" }
-        }
+      // Who asked may have no more time to hear of it.
+      return Effect.uninterruptible(
+        Effect.map(
+          Effect.exit(port.txn(Queue.leave(entry, view.own, undefined, false), callLimit(claim))),
+          (left) => {
+            claims.endId(entry, now())
+            forget(entry, Exit.isSuccess(left))
+            return { _tag: displaced ? "Gone" : mismatched ? "CapacityMismatch" : "Busy" }
+          }
+        )
       )
     }
     if (entry.state === "held" || (granted && leases.isFresh(lease))) {
