@@ -28,6 +28,18 @@ const mute = Effect.gen(function*() {
   return { asked, close: Scope.close(scope, Exit.void), crowd, locker, open }
 })
 
+/** A backend that answers, and what it was asked. */
+const listening = Effect.gen(function*() {
+  const { memory } = yield* setting()
+  const heard: Array<string> = []
+  const store: LockStore["Service"] = {
+    ...memory,
+    request: (claim, mode) => Effect.suspend(() => (heard.push(claim.key), memory.request(claim, mode))),
+    renew: (held) => Effect.suspend(() => (heard.push("renewal"), memory.renew(held)))
+  }
+  return { heard, locker: yield* lockerOver(store, { prefix: "" }) }
+})
+
 describe("a crowd that comes at once", () => {
   it.effect("asks two thousand at a time, in its order, and all are served", () =>
     Effect.gen(function*() {
@@ -143,5 +155,33 @@ describe("a crowd that comes at once", () => {
       const outside = yield* Effect.forEach(fibers.slice(49_000), Fiber.join)
       assert.isTrue(outside.every(({ _tag }) => _tag === "Failure"))
       yield* Deferred.succeed(open, undefined)
+    }))
+
+  it.effect("lets nobody in before renewals that are overdue because the thread was busy, and then all", () =>
+    Effect.gen(function*() {
+      const { clock, shift } = yield* shiftedClock
+      const { locker, ...backend } = yield* Effect.provideService(listening, Clock.Clock, clock)
+      yield* locker.scoped("held", { ttl: "3 seconds" })
+      // Due after one second: a turn of the thread, in which nothing is renewed, lasts until then and longer.
+      shift.monotonic = 1_500
+      const fibers = yield* Effect.forEach(["a", "b"], (key) => fork(locker.withLock(key, Effect.void)))
+      const short = yield* fork(locker.withLock("c", Effect.void, { timeout: "100 millis" }))
+      assert.deepStrictEqual(backend.heard, ["held", "c"])
+      yield* TestClock.adjust("1 second")
+      yield* Effect.forEach([...fibers, short], Fiber.join)
+      assert.deepStrictEqual(backend.heard, ["held", "c", "renewal", "a", "b"])
+    }))
+
+  it.effect("does not wait for those who were turned away before it, and do something else now", () =>
+    Effect.gen(function*() {
+      const { crowd, locker, open } = yield* mute
+      yield* crowd(12_000)
+      for (let count = 0; count < 2_500; count++) {
+        yield* fork(Effect.andThen(Effect.exit(locker.withLockIfAvailable("late", Effect.void)), Effect.never))
+      }
+      const last = yield* fork(locker.withLock("last", Effect.void))
+      yield* TestClock.adjust("1 second")
+      yield* Deferred.succeed(open, undefined)
+      yield* Fiber.join(last)
     }))
 })

@@ -19,7 +19,7 @@ import type { Restore } from "./holding.ts"
 import type { Limits } from "./limits.ts"
 import type { Outage } from "./outage.ts"
 import type { Withdrawals } from "./release.ts"
-import * as Request from "./request.ts"
+import { about, renamed } from "./request.ts"
 import { fromNanos, type Time } from "./time.ts"
 
 export interface Acquired {
@@ -51,30 +51,20 @@ interface Asking extends Means {
 
 type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
 
-/**
- * Waits outside until it is the turn of one that came at `startedAt`. Its caller's time runs there too. A crowd of these
- * is to be cheap.
- */
-export const atDoor = <A, E>(
+/** Waits outside until it is the turn of one that came at `startedAt`. Its caller's time runs there too. */
+export const throughDoor = <A, E, R>(
   { door, limits, time }: Means,
   key: string,
   mode: "queue" | "try",
   startedAt: number,
   timeout: number,
-  restore: Restore,
-  then: () => Effect.Effect<A, E>
-): Effect.Effect<A, E | LockBackendError> =>
-  Effect.matchCauseEffect(
-    timeout === Infinity
-      ? restore(door.wait(mode === "try"))
-      : limits.within(
-        door.wait(mode === "try"),
-        Math.max(0, startedAt + timeout - time.now()),
-        Effect.fail(silent),
-        restore
-      ),
-    { onSuccess: then, onFailure: (cause) => Effect.failCause(Cause.map(cause, about(key))) }
-  )
+  inside: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | LockBackendError, R> => {
+  if (timeout === Infinity) return door.wait(key, mode === "try", inside)
+  const turn = door.wait(key, mode === "try", Effect.void)
+  const left = Math.max(0, startedAt + timeout - time.now())
+  return Effect.andThen(limits.within(turn, left, Effect.fail(about(key)(silent))), inside)
+}
 
 /**
  * Asks until granted, for one that is inside the door, which its first answer takes out. For an uninterruptible region,
@@ -87,7 +77,8 @@ export const atDoor = <A, E>(
 export const acquire = (
   means: Means,
   key: string,
-  { claim, timeout }: Request.Request,
+  claim: Claim,
+  timeout: number,
   mode: "queue" | "try",
   startedAt: number,
   goOut: (isAnswered: boolean) => void,
@@ -181,7 +172,7 @@ const untilGranted = Effect.fnUntraced(function*(
         return yield* new LockAlreadyHeld({ key, fencingToken: answer.fencingToken })
       case "Gone":
         // An id ends with its leave, and so may a hold under it, however late the leave arrives.
-        claim = Request.renamed(claim)
+        claim = renamed(claim)
         // Once at once, where a place was lost. Whoever stands still loses some in a row; a store with a bug all.
         if (answer.error === undefined && ++lost === 1) break
         if (answer.error !== undefined || mode === "try" || lost > mostLost) until = Math.min(until, patient())
@@ -326,10 +317,6 @@ const placeless = new LockBackendError({
   retryable: true,
   cause: new Error("the place in the queue was lost")
 })
-
-/** Stores speak of claims; the user asked for a key. */
-const about = (key: string) => (error: LockBackendError): LockBackendError =>
-  new LockBackendError({ operation: error.operation, key, retryable: error.retryable, cause: error.cause })
 
 /** Waits for a queued claim until it is granted, gone, or out of time; everything else withdraws it. */
 const wait = Effect.fnUntraced(function*(

@@ -2,11 +2,15 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { LockBackendError } from "../LockError.ts"
 import { callBack } from "./log.ts"
+import { about } from "./request.ts"
 import type { Time } from "./time.ts"
 
-/** One that waits at the door; without `admit` it has gone. */
+/** One that waits at the door: a crowd of these is to be cheap. Told already, or where its fiber has ended, it has gone. */
 interface Waiting {
-  admit: ((outcome: Effect.Effect<void, LockBackendError>) => void) | undefined
+  readonly key: string
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly inside: Effect.Effect<any, any, any>
+  resume: ((next: Effect.Effect<any, any, any>) => void) | undefined
   /** When one came that is to be told within a second that nobody is answered; absent for the others. */
   readonly since: number | undefined
 }
@@ -14,7 +18,7 @@ interface Waiting {
 /**
  * Lets so many acquires at a time ask their backend. A crowd that comes at once waits outside, in its order, each for
  * little more than its fiber: what an answer sets free goes in, so that a hundred thousand neither fill the memory nor
- * keep the thread from the renewals of what is held.
+ * keep the thread from the renewals of what is held. While one of those is overdue, nobody goes in.
  */
 export class Door {
   private readonly time: Time
@@ -31,15 +35,25 @@ export class Door {
   private answeredAt = 0
   private hasHasty = false
   private isWatched = false
+  private isClosed: (now: number) => boolean = () => false
 
   constructor(time: Time, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
     this.time = time
     this.fork = fork
   }
 
-  /** Whether one more may go in at once. Nobody who comes later goes before those who wait. */
-  get isOpen(): boolean {
-    return this.fresh + this.stale < most && this.first === this.outside.length
+  /**
+   * Whether one more may go in at once, who has so many milliseconds. Nobody who comes later goes before those who wait,
+   * but for those who have next to no time, while there is room.
+   */
+  isOpen(now: number, time: number): boolean {
+    if (this.fresh + this.stale >= most) return false
+    return time < shortest || (this.first === this.outside.length && !this.isClosed(now))
+  }
+
+  /** Nobody goes in while that is so; `admit` is to be called when it is over. */
+  closeWhile(isClosed: (now: number) => boolean): void {
+    this.isClosed = isClosed
   }
 
   /** Returns what is to be shown when leaving. */
@@ -49,21 +63,22 @@ export class Door {
     return this.looks
   }
 
-  /** Waits for a turn to go in. Fails where the backend has answered nobody inside for long. */
-  wait(isHasty: boolean): Effect.Effect<void, LockBackendError> {
-    return Effect.callback((resume) => {
-      const waiting: Waiting = { admit: resume, since: isHasty ? this.time.now() : undefined }
-      this.outside.push(waiting)
-      if (isHasty) this.hasHasty = true
-      if (!this.isWatched) {
+  /** Waits for a turn to go in, and goes on. Fails where the backend has answered nobody inside for long. */
+  wait<A, E, R>(
+    key: string,
+    isHasty: boolean,
+    inside: Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | LockBackendError, R> {
+    return Effect.withFiber((fiber) =>
+      Effect.callback<A, E | LockBackendError, R>((resume) => {
+        this.outside.push({ key, fiber, inside, resume, since: isHasty ? this.time.now() : undefined })
+        if (isHasty) this.hasHasty = true
+        if (this.isWatched) return
         this.isWatched = true
         this.answeredAt = this.time.now()
         this.fork(this.watch)
-      }
-      return Effect.sync(() => {
-        waiting.admit = undefined
       })
-    })
+    )
   }
 
   /** One that came in at that look has come out, and whether with an answer. */
@@ -76,14 +91,14 @@ export class Door {
   }
 
   /** Who is let in runs on at once, and may come out within that: then the outermost call goes on, not one in the other. */
-  private admit(): void {
-    if (this.isAdmitting) return
+  admit(): void {
+    if (this.isAdmitting || this.first === this.outside.length) return
     this.isAdmitting = true
-    while (this.fresh + this.stale + this.coming < most) {
+    while (this.fresh + this.stale + this.coming < most && !this.isClosed(this.time.now())) {
       const next = this.next()
       if (next === undefined) break
       this.coming++
-      callBack(() => next(Effect.void))
+      goOn(next, next.inside)
     }
     this.isAdmitting = false
   }
@@ -91,32 +106,28 @@ export class Door {
   /** Tells all who are outside, and at once, that nobody is let in any more. */
   turnAway(error: LockBackendError): void {
     for (let next = this.next(); next !== undefined; next = this.next()) {
-      const tell = next
-      callBack(() => tell(Effect.fail(error)))
+      goOn(next, Effect.fail(about(next.key)(error)))
     }
   }
 
   private turnAwayHasty(now: number): void {
     this.hasHasty = false
     const end = this.outside.length
-    const hasty: Array<NonNullable<Waiting["admit"]>> = []
+    const hasty: Array<Waiting> = []
     for (let index = this.first; index < end; index++) {
       const waiting = this.outside[index]!
-      if (waiting.admit === undefined || waiting.since === undefined) continue
+      if (hasGone(waiting) || waiting.since === undefined) continue
       if (now - waiting.since < haste) this.hasHasty = true
-      else {
-        hasty.push(waiting.admit)
-        waiting.admit = undefined
-      }
+      else hasty.push(waiting)
     }
-    for (const tell of hasty) callBack(() => tell(Effect.fail(silent)))
+    for (const waiting of hasty) goOn(waiting, Effect.fail(about(waiting.key)(silent)))
   }
 
-  private next(): Waiting["admit"] {
+  private next(): Waiting | undefined {
     while (this.first < this.outside.length) {
-      const { admit } = this.outside[this.first++]!
+      const waiting = this.outside[this.first++]!
       if (this.first === this.outside.length || this.first === longestPast) this.forgetPast()
-      if (admit !== undefined) return admit
+      if (!hasGone(waiting)) return waiting
     }
     return undefined
   }
@@ -148,6 +159,15 @@ export class Door {
   })
 }
 
+const hasGone = ({ fiber, resume }: Waiting): boolean => resume === undefined || fiber.pollUnsafe() !== undefined
+
+/** It runs on at once. */
+const goOn = (waiting: Waiting, next: Effect.Effect<any, any, any>): void => {
+  const { key, resume } = waiting
+  waiting.resume = undefined
+  callBack(() => resume?.(next), key)
+}
+
 /** Enough to keep any backend busy; a few hundredths of a second of this thread's time. */
 const most = 2_000
 
@@ -157,6 +177,9 @@ const patience = 5_000
 /** The same for one that is not to wait: with the time between two looks it is told within a second. */
 const haste = 700
 const glance = 250
+
+/** Milliseconds in which a thread that is busy gets to its timers, about. */
+const shortest = 200
 
 const longestPast = 10_000
 

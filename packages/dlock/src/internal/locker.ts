@@ -16,7 +16,7 @@ import {
   type OwnershipLost
 } from "../LockError.ts"
 import { LockStore } from "../LockStore.ts"
-import { acquire, atDoor } from "./acquire.ts"
+import { acquire, throughDoor } from "./acquire.ts"
 import { Door } from "./door.ts"
 import { Holding, type Keeper, type Restore } from "./holding.ts"
 import { Limits } from "./limits.ts"
@@ -55,9 +55,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const withdrawals = new Withdrawals({ store, time, limits, outage, fork: Effect.runForkWith(context) })
   const door = new Door(time, fork)
   const means = { store, time, limits, door, withdrawals, outage }
-  const renewals = new Renewals(time, limits, store, outage, fork)
+  const renewals = new Renewals(time, limits, store, outage, door, fork)
   const losses = new LossLog(time, fork)
   yield* Effect.addFinalizer(() => losses.rest)
+  const usual = Request.usual(settings)
   let warned = false
   let closed = false
   /** What was lost and is yet to be withdrawn. */
@@ -110,63 +111,67 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     return new LockBackendError({ operation: "acquire", key, retryable: false, cause })
   }
 
+  /** What one asks for, and since when. */
+  interface Asked {
+    readonly key: string
+    readonly mode: "queue" | "try"
+    readonly terms: Request.Terms
+    readonly startedAt: number
+  }
+
+  /**
+   * Goes in at once, or when it is its turn. What needs no backend is told at the door; of those who wait there no more is
+   * kept than their call.
+   */
+  const ask = <A, E, R>(
+    key: string,
+    options: Request.RequestOptions | undefined,
+    mode: "queue" | "try",
+    inside: (asked: Asked) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | AcquireError, R> =>
+    Effect.withFiber(({ context }): Effect.Effect<A, E | AcquireError, R> => {
+      const startedAt = time.now()
+      const terms = Request.parse(settings, usual, key, options, mode === "queue")
+      if (terms instanceof InvalidLockRequest) return Effect.fail(terms)
+      const asked = { key, mode, terms, startedAt }
+      if (door.isOpen(startedAt, terms.timeout)) return inside(asked)
+      const refusal = refuse(key, Nesting.enclosing(context), context)
+      if (refusal !== undefined) return Effect.fail(refusal)
+      return throughDoor(means, key, mode, startedAt, terms.timeout, inside(asked))
+    })
+
+  const refuse = (
+    key: string,
+    outer: Holding | undefined,
+    context: Context.Context<never>
+  ): LockBackendError | LockAlreadyHeld | undefined => {
+    if (closed) return gone(key)
+    const already = Nesting.alreadyHeld(outer, context, given, settings.prefix + key)
+    return already && new LockAlreadyHeld({ key, fencingToken: already.fencingToken })
+  }
+
   /**
    * From a request to a holding that is renewed. In an uninterruptible region: what has been granted is in the hands
    * of the caller before anything can stop it.
    */
   const take = (
-    key: string,
-    options: Request.RequestOptions | undefined,
-    mode: "queue" | "try",
-    restore: Restore
-  ): Effect.Effect<Holding | undefined, AcquireError> => {
-    const startedAt = time.now()
-    if (door.isOpen) return takeInside(key, options, mode, startedAt, restore)
-    // What needs no backend is told at once. Of those who wait no more is kept than their call: it is looked at anew inside.
-    return Effect.withFiber(({ context }) => {
-      const asked = parse(key, options, mode, Nesting.enclosing(context), context)
-      if (asked instanceof Error) return Effect.fail(asked)
-      const then = () => takeInside(key, options, mode, startedAt, restore)
-      return atDoor(means, key, mode, startedAt, asked.timeout, restore, then)
-    })
-  }
-
-  /** What is asked for, or why it is refused before anything is sent. */
-  const parse = (
-    key: string,
-    options: Request.RequestOptions | undefined,
-    mode: "queue" | "try",
-    outer: Holding | undefined,
-    context: Context.Context<never>
-  ): Request.Request | InvalidLockRequest | LockBackendError | LockAlreadyHeld => {
-    const request = Request.parse(settings, key, options, mode === "queue")
-    if (request instanceof InvalidLockRequest) return request
-    if (closed) return gone(key)
-    const already = Nesting.alreadyHeld(outer, context, given, request.claim.key)
-    return already === undefined ? request : new LockAlreadyHeld({ key, fencingToken: already.fencingToken })
-  }
-
-  const takeInside = (
-    key: string,
-    options: Request.RequestOptions | undefined,
-    mode: "queue" | "try",
-    startedAt: number,
+    { key, mode, startedAt, terms }: Asked,
     restore: Restore
   ): Effect.Effect<Holding | undefined, AcquireError> =>
-    Effect.withFiber((fiber): Effect.Effect<Holding | undefined, AcquireError> => {
-      const outer = Nesting.enclosing(fiber.context)
-      const request = parse(key, options, mode, outer, fiber.context)
-      if (request instanceof Error) return Effect.fail(request)
-      if (!warned && Duration.toMillis(request.claim.ttl) < 1000) {
+    Effect.withFiber(({ context }): Effect.Effect<Holding | undefined, AcquireError> => {
+      const outer = Nesting.enclosing(context)
+      const refusal = refuse(key, outer, context)
+      if (refusal !== undefined) return Effect.fail(refusal)
+      if (!warned && Duration.toMillis(terms.ttl) < 1000) {
         warned = true
         const warning = "A ttl below one second leaves little room for a late timer; this is said once"
         fork(logged(Effect.logWarning(warning), key))
       }
-      const inside = outer && Nesting.elsewhere(outer, given)
-      const asked = inside === undefined ? request : { ...request, claim: { ...request.claim, inside } }
+      const claim = Request.claimOf(settings, key, terms, outer && Nesting.elsewhere(outer, given))
       const look = door.enter()
       const goOut = (isAnswered: boolean) => door.leave(look, isAnswered)
-      return Effect.flatMap(acquire(means, key, asked, mode, startedAt, goOut, restore), (acquired) => {
+      const granted = acquire(means, key, claim, terms.timeout, mode, startedAt, goOut, restore)
+      return Effect.flatMap(granted, (acquired) => {
         if (acquired === undefined) return Effect.undefined
         const { claim, granted, wallAhead } = acquired
         // With the locker its timers have gone: nobody would notice that this lease has ended.
@@ -178,22 +183,23 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     })
 
   const takeScoped = (key: string, options: Request.RequestOptions | undefined, mode: "queue" | "try") =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(
-        Effect.scope,
-        (scope) =>
-          Effect.flatMap(take(key, options, mode, restore), (holding): Effect.Effect<Lease["Service"] | undefined> => {
-            if (holding === undefined) return Effect.undefined
-            Nesting.settle(holding, scope)
-            // A scope of its own: an early release leaves nothing behind in the caller's.
-            holding.scope = Scope.forkUnsafe(scope)
-            return Effect.as(
-              Scope.addFinalizer(holding.scope, Effect.suspend(() => keeper.giveBack(holding))),
-              holding
-            )
-          })
-      )
-    )
+    ask(key, options, mode, (asked) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(
+          Effect.scope,
+          (scope) =>
+            Effect.flatMap(take(asked, restore), (holding): Effect.Effect<Lease["Service"] | undefined> => {
+              if (holding === undefined) return Effect.undefined
+              Nesting.settle(holding, scope)
+              // A scope of its own: an early release leaves nothing behind in the caller's.
+              holding.scope = Scope.forkUnsafe(scope)
+              return Effect.as(
+                Scope.addFinalizer(holding.scope, Effect.suspend(() => keeper.giveBack(holding))),
+                holding
+              )
+            })
+        )
+      ))
 
   const takeSection = <A, E, R>(
     key: string,
@@ -201,8 +207,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     mode: "queue" | "try",
     taken: (holding: Holding | undefined, restore: Restore) => Effect.Effect<A, E, R>
   ) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(take(key, options, mode, restore), (holding) => taken(holding, restore))
+    ask(
+      key,
+      options,
+      mode,
+      (asked) =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(take(asked, restore), (holding) => taken(holding, restore))
+        )
     )
 
   /** The program in a scope inside the lock: what it opened is closed, then it is looked at once more, then released. */

@@ -4,6 +4,7 @@ import * as Latch from "effect/Latch"
 import { LockBackendError } from "../LockError.ts"
 import type { LockStore, Renewal } from "../LockStore.ts"
 import { Agenda } from "./agenda.ts"
+import type { Door } from "./door.ts"
 import type { Holding } from "./holding.ts"
 import type { Limits } from "./limits.ts"
 import { broken } from "./log.ts"
@@ -22,6 +23,7 @@ export class Renewals {
   private readonly limits: Limits
   private readonly store: LockStore["Service"]
   private readonly outage: Outage
+  private readonly door: Door
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** By the claim's id: made at the first hint of a loss, so that only who is given hints pays for it. */
   private byId: Map<string, Holding> | undefined
@@ -31,14 +33,17 @@ export class Renewals {
     limits: Limits,
     store: LockStore["Service"],
     outage: Outage,
+    door: Door,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.time = time
     this.limits = limits
     this.store = store
     this.outage = outage
+    this.door = door
     this.fork = fork
     this.agenda = new Agenda(time, fork, (now) => this.renewDue(now))
+    door.closeWhile(this.isOverdue)
   }
 
   /** What would be due a little later goes along with what is due: early is harmless, a call of its own is not free. */
@@ -62,6 +67,12 @@ export class Renewals {
     return this.byId.get(id)
   }
 
+  /** Due, and not sent yet: whatever this thread does, it has not come to its timers since. */
+  private readonly isOverdue = (now: number): boolean => {
+    const first = this.agenda.peek()
+    return first !== undefined && now - first.dueAt > overdue
+  }
+
   private renewDue(now: number): void {
     const due: Array<Holding> = []
     try {
@@ -69,6 +80,7 @@ export class Renewals {
     } catch (defect) {
       this.giveUp(due, defect)
     }
+    this.door.admit()
   }
 
   private sendDue(due: Array<Holding>, now: number): void {
@@ -160,6 +172,9 @@ export class Renewals {
  */
 const pause = ({ callLimit, retryAfter }: Holding, left: number): number =>
   Math.min(retryAfter, Math.max(retryAfter / 4, left - callLimit))
+
+/** Milliseconds by which a timer is late on a thread that is busy. */
+const overdue = 20
 
 const unknown = (cause: unknown): Renewal => ({
   _tag: "Unknown",

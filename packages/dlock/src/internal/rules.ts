@@ -26,12 +26,13 @@ export const problemOfName = (key: unknown, prefix: string): string | undefined 
   if (key === "") return "is empty"
   const wrong = problemOfText(key)
   if (wrong !== undefined) return wrong
-  const name = prefix + (key as string)
+  const text = key as string
   // A string has at most three bytes of UTF-8 for each of its units.
-  if (name.length * 3 > maxBytes && bytesOfUtf8(name) > maxBytes) {
+  if ((prefix.length + text.length) * 3 > maxBytes && bytesOfUtf8(prefix + text) > maxBytes) {
     return `is longer than ${maxBytes} bytes with its prefix`
   }
-  return hasSlot(name) ? undefined : "has braces that leave no common hash slot for the lock's parts"
+  if (!text.includes("}") && !prefix.includes("}")) return undefined
+  return hasSlot(prefix + text) ? undefined : "has braces that leave no common hash slot for the lock's parts"
 }
 
 const problemOfText = (text: unknown): string | undefined => {
@@ -52,7 +53,6 @@ const maxBytes = 1024
  * that a program can change its backend.
  */
 const hasSlot = (name: string): boolean => {
-  if (!name.includes("}")) return true
   const open = name.indexOf("{")
   if (open === -1) return false
   return name.indexOf("}", open) > open + 1
