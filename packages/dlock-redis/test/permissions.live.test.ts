@@ -55,6 +55,32 @@ describe("a user with the documented permissions and no more", () => {
       )
     }).pipe(Effect.scoped))
 
+  it.live("is told again soon after it may listen again, where a connection of its was made meanwhile", () =>
+    Effect.gen(function*() {
+      const { admin, may, url } = yield* restricted
+      yield* may(...commands, ...keys, ...channels)
+      const { withLock } = yield* locker({ url })
+      const listeners = () =>
+        Effect.promise(async () => (await admin.call("PUBSUB", "CHANNELS") as Array<string>).length)
+      assert.strictEqual(yield* listeners(), 1)
+      // Without its channels it is cut off.
+      yield* may(...commands, ...keys)
+      yield* eventually("it is refused", async () => /subscribe/.test(String(await admin.acl("LOG"))))
+      assert.strictEqual(yield* listeners(), 0)
+      yield* may(...commands, ...keys, ...channels)
+      yield* eventually("it listens", () => Effect.runPromise(Effect.map(listeners(), (count) => count === 1)))
+      const recorded = recordLag()
+      const inside = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkChild(
+        withLock("k", Effect.andThen(Deferred.succeed(inside, undefined), Effect.sleep("500 millis"))).pipe(
+          Effect.map(() => performance.now())
+        )
+      )
+      yield* Deferred.await(inside)
+      const enteredAt = yield* withLock("k", Effect.sync(() => performance.now()))
+      assert.isBelow(enteredAt - (yield* Fiber.join(holder)), 200 + recorded.max())
+    }).pipe(Effect.scoped))
+
   it.live("does what every store does", () =>
     Effect.gen(function*() {
       const { may, url } = yield* restricted

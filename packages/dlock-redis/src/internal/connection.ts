@@ -1,9 +1,7 @@
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
-import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
-import * as Base64Url from "effect/encoding/Base64Url"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
@@ -11,6 +9,7 @@ import type { Cluster, Redis } from "ioredis"
 import { type Common, connect, connectSubscriber, isCluster, library, type Limits } from "./clients.ts"
 import * as Command from "./command.ts"
 import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
+import { listenOnEach, newInbox } from "./inbox.ts"
 import { gathering } from "./outgoing.ts"
 import { lacking } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
@@ -19,9 +18,6 @@ import { decoded } from "./reply.ts"
 import type { Target } from "./target.ts"
 import { Window } from "./window.ts"
 import { Windows } from "./windows.ts"
-
-/** A channel of this process alone. */
-export const newInbox = (): string => `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
 
 export interface ConnectionOptions extends Limits {
   /** Whether grants will have to be confirmed by replicas: that takes a connection of its own. */
@@ -75,19 +71,12 @@ export const open: (
       : listening!.client as Redis
     subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
 
-    // Without the permission there is no layer. Where it is withdrawn later, waiters ask now and then, as they do while a
-    // message is missing.
+    // Without the permission there is no layer.
     yield* Effect.tryPromise({ try: () => subscriber.subscribe(inbox), catch: sanitized }).pipe(
       Effect.catchIf((error) => !isReply(error), () => Effect.sync(() => subscriber.disconnect(true))),
       Effect.mapError((error) => notConnected(lacking(["+subscribe", "&dlock:inbox:*"], error), false))
     )
-    const listenAgain = () =>
-      subscriber.subscribe(inbox).then(missed, (error: unknown) => {
-        const cause = sanitized(error)
-        if (isReply(cause)) return log(Effect.logWarning("Redis does not let us listen: waiters will poll", cause))
-        subscriber.disconnect(true)
-      })
-    subscriber.on("ready", () => void listenAgain())
+    listenOnEach(subscriber, inbox, missed, log)
     const together = gathering(commands, () => window instanceof Window && window.isBusy)
     // A node that does not answer may have been replaced, and one that is silent sends nobody elsewhere: so the client is
     // made to look. What it finds to have left the cluster it disconnects, and no answer that comes late from there counts.

@@ -8,8 +8,8 @@ import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Limits } from "./clients.ts"
-import { newInbox } from "./connection.ts"
 import { fromClient, notConnected, silent } from "./failure.ts"
+import { newInbox, refused, refusedAgainAfter } from "./inbox.ts"
 import type { Ask, Port } from "./port.ts"
 import { decoded } from "./reply.ts"
 import { Window } from "./window.ts"
@@ -36,10 +36,12 @@ export const open: (
   // The service does not tell of a connection that was lost and made again, only of one that is given up. What was sent
   // to ourselves and did not come says the same: then it listens anew, when what listened so far is closed.
   let hears = true
+  let isRefused = false
   const told = Latch.makeUnsafe()
   const deaf = Latch.makeUnsafe()
   const listen = Effect.gen(function*() {
     const messages = yield* redis.subscribe(inbox)
+    isRefused = false
     deaf.closeUnsafe()
     told.openUnsafe()
     reconnectListeners.forEach((listener) => listener())
@@ -53,10 +55,9 @@ export const open: (
     Effect.scoped,
     Effect.catch((error) => {
       told.openUnsafe()
-      return Effect.andThen(
-        Effect.logWarning("Redis does not let us listen: waiters will poll", error),
-        Effect.sleep(1_000)
-      )
+      const said = isRefused
+      isRefused = true
+      return Effect.andThen(said ? Effect.void : refused(error), Effect.sleep(refusedAgainAfter))
     }),
     Effect.annotateLogs({ component: "dlock" }),
     Effect.forever
