@@ -16,7 +16,7 @@ const bothLines = process.env.DLOCK_LINES === "all"
 
 export default defineConfig({
   test: {
-    maxWorkers: 2,
+    maxWorkers: 3,
     reporters: ["default", "./testing/src/tally.ts"],
     projects: [
       {

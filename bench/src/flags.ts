@@ -9,6 +9,8 @@ export interface Flags {
   /** Names; all where there are none. */
   readonly workloads: ReadonlyArray<string>
   readonly contenders: ReadonlyArray<string>
+  /** Whether it is looked where the time of a section goes. */
+  readonly profile: boolean
   /** Where the report goes. */
   readonly out: string
   /** Whether this is the run that the documents show. */
@@ -24,6 +26,7 @@ export const usage = `npm run bench -- [flags]
   --contender NAME    one of ${
   contenders.map(({ name }) => `"${name}"`).join(", ")
 }; may be repeated; the floor always runs
+  --profile           looks where the time of a section goes, as a whole run does
   --out FOLDER        where the report goes: docs for a whole run, .cache/bench for any other`
 
 /** What the command line asks for, or what is wrong with it. */
@@ -38,6 +41,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
         only: { type: "string" },
         workload: { type: "string", multiple: true, default: [] },
         contender: { type: "string", multiple: true, default: [] },
+        profile: { type: "boolean", default: false },
         out: { type: "string" }
       }
     }).values
@@ -57,13 +61,14 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     if (contenders.every((contender) => contender.name !== name)) return unknown("contender", name)
   }
   const all = values.only === undefined && values.workload.length === 0 && values.contender.length === 0
-  const whole = all && !values.quick && runs >= 5
+  const whole = all && !values.quick && runs >= 3
   return {
     quick: values.quick,
     runs,
     backends: values.only === undefined ? ["redis", "etcd"] : [values.only],
     workloads: values.workload,
     contenders: values.contender,
+    profile: values.profile || whole,
     out: values.out ?? (whole ? "docs" : ".cache/bench"),
     whole
   }

@@ -1,3 +1,4 @@
+import type { Profile } from "./measure/profile.ts"
 import type { Slice } from "./measure/sections.ts"
 
 /** What a process is told to do. */
@@ -8,6 +9,8 @@ export type Job =
     readonly keys: ReadonlyArray<string>
     readonly bodyMs: number
     readonly ms: number
+    /** Looks where the thread is meanwhile, which takes time of its own. */
+    readonly isProfiled?: boolean
   }
   /**
    * One lock for each key, all held until `let go`: in sections, or as the library's own leases where it has them. `bare`
@@ -30,7 +33,7 @@ export interface Usage {
 
 /** What it answers, by what it was told. */
 export interface Answers {
-  readonly slice: Slice
+  readonly slice: Slice & { readonly profile?: Profile }
   readonly hold: object
   /** When. */
   readonly "let go": { readonly at: number }

@@ -6,10 +6,13 @@ import { type Backend, type Contender, contenders } from "./contenders/index.ts"
 import { Crew } from "./crew.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { counter } from "./measure/requests.ts"
-import { isBusy, load, machine, revision } from "./report/machine.ts"
+import { readHistory, withRun } from "./report/history.ts"
+import { isBusy, load, machine, processor, revision } from "./report/machine.ts"
 import { page, remarksOf, resultTable, targetTable } from "./report/page.ts"
 import { plotsOf } from "./report/plots.ts"
 import type { Result } from "./report/results.ts"
+import { targetRows } from "./report/targets.ts"
+import { profilesOf, whereTable } from "./report/where.ts"
 import { workloads } from "./workloads/index.ts"
 
 const root = Path.resolve(import.meta.dirname, "../..")
@@ -94,6 +97,8 @@ for (let run = 0; run < flags.runs; run++) {
   }
 }
 
+const where = flags.profile ? await profilesOf(contenders, say) : []
+
 for (const result of results) {
   console.log(`\n${result.workload.title}, ${result.backend}\n`)
   console.log(resultTable(result, all))
@@ -101,18 +106,36 @@ for (const result of results) {
 }
 console.log(`\nTargets\n\n${targetTable(results, all)}`)
 
+if (where.length > 0) console.log(`\nWhere the time goes\n\n${whereTable(where)}`)
+
 const out = Path.resolve(root, flags.out)
+const historyFile = Path.join(root, "docs/bench-history.json")
+const date = new Date().toISOString().slice(0, 10)
+const history = flags.whole
+  ? withRun(readHistory(historyFile), {
+    date,
+    revision: revision(),
+    processor: processor(),
+    runs: flags.runs,
+    figures: Object.fromEntries(
+      targetRows(results, all).map(([backend, text, , figure]) => [`${backend}: ${text}`, figure!])
+    )
+  })
+  : readHistory(historyFile)
+if (flags.whole) Fs.writeFileSync(historyFile, `${JSON.stringify(history, undefined, 2)}\n`)
 const plots = { redis: plotsOf("redis", results, all), etcd: plotsOf("etcd", results, all) }
 const facts = {
   machine: machine(flags.backends),
   revision: revision(),
-  date: new Date().toISOString().slice(0, 10),
+  date,
   command: ["npm run bench", ...(args.length > 0 ? ["--", ...args] : [])].join(" "),
   load: [loadBefore, load()] as const,
   busy: isBusy(loadBefore),
   runs: flags.runs,
   quick: flags.quick,
-  minutes: Math.ceil((performance.now() - startedAt) / 60_000)
+  minutes: Math.ceil((performance.now() - startedAt) / 60_000),
+  where,
+  history
 }
 Fs.mkdirSync(out, { recursive: true })
 Fs.writeFileSync(Path.join(out, "bench.md"), page(facts, results, all, plots))

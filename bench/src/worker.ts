@@ -3,6 +3,7 @@ import { onMessage, report } from "dlock-testing/report"
 import type { Task } from "./contenders/contender.ts"
 import { named } from "./contenders/index.ts"
 import { type Answers, type Job, now, type Usage } from "./jobs.ts"
+import { profiled } from "./measure/profile.ts"
 import type { Slice } from "./measure/sections.ts"
 
 const [name, url, ttl] = process.argv.slice(2) as [string, string, string]
@@ -105,7 +106,9 @@ const usage = (): Usage => {
 const doJob = (job: Job): object | Promise<object> => {
   switch (job.do) {
     case "slice":
-      return slice(job)
+      return job.isProfiled === true
+        ? profiled(() => slice(job)).then(({ profile, result }) => ({ ...result, profile }))
+        : slice(job)
     case "hold":
       return hold(job)
     case "let go":

@@ -11,6 +11,9 @@ const longRun = 300
 /** Milliseconds that most of a crowd ask for. */
 const longCrowd = 8_000
 
+/** The same for those that nothing ends. Where the dead stand behind one of these, their queue lasts as long. */
+export const longFar = 30_000
+
 /** What the present code is known not to keep is judged where a dimension asks for it. */
 const rulesWithout = (dimensions: With): ReadonlyArray<Rule> => [
   ...(dimensions.has("crowds") || dimensions.has("pushes") ? [] : ["idle"] as const),
@@ -51,7 +54,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     ttls: [1_000, longCrowd, longCrowd]
   }
   /** Nothing ends these processes, so nothing of them stays behind. */
-  const far: Crowd = { key: "far", waiters: 30, ttls: [30_000] }
+  const far: Crowd = { key: "far", waiters: 30, ttls: [longFar] }
   const usual = {
     workers: 6,
     granted,
@@ -61,7 +64,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
       ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
     ],
     /** Milliseconds for which something of those who died may stand at the servers. */
-    leftFor: Math.max(3 * granted + 5_000, dimensions.has("crowds") ? longCrowd + 3_000 : 0),
+    leftFor: Math.max(3 * granted + 5_000, dimensions.has("crowds") ? longFar + 3_000 : 0),
     assignment,
     nemesis: {
       lanes: dimensions.size > 0 ? 3 : 6,

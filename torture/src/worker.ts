@@ -10,6 +10,7 @@ import { Line } from "./line.ts"
 import { quick } from "./quick.ts"
 import { Random } from "./random.ts"
 import { burst, busy, comesBack, crowd, probe, Sections, type Work } from "./sections.ts"
+import { longFar } from "./settings.ts"
 import { watchLag } from "./stillness.ts"
 import { makeOf } from "./subjects/index.ts"
 import type { Subject } from "./subjects/subject.ts"
@@ -99,7 +100,7 @@ const main = Effect.gen(function*() {
     : calm
     ? [
       ...["a", "b", "c"].map((name) => probe(work, `probe-${who}-${name}`, line)),
-      ...joins.map((key) => crowd(work, { key, waiters: 2, ttls: [30_000] }))
+      ...joins.map((key) => crowd(work, { key, waiters: 2, ttls: [longFar] }))
     ]
     : [
       ...hot.flatMap((key) => Array.from({ length: fibers }, () => busy(work, key, long, rest))),

@@ -9,6 +9,11 @@ export const load = (): number => Os.loadavg()[0]!
 /** Whether so much else goes on that figures are worse than they have to be. */
 export const isBusy = (load: number): boolean => load > Os.cpus().length / 2
 
+/** Which processor, without what its maker adds. */
+export const processor = (): string =>
+  (Os.cpus()[0]?.model ?? "unknown processor").replace(/\((R|TM|r|tm)\)/g, "").replace(/ (Processor|CPU)\b.*/, "")
+    .trim()
+
 /** Where it ran and on what, without paths. */
 export const machine = (backends: ReadonlyArray<Backend>): ReadonlyArray<string> => {
   const cpus = Os.cpus()

@@ -1,8 +1,10 @@
 import { type Backend, type Contender, versionsOf } from "../contenders/index.ts"
+import { historyTable, type Kept } from "./history.ts"
 import type { Plot } from "./plots.ts"
 import { type Result, type Row, rowsOf } from "./results.ts"
 import { table } from "./table.ts"
 import { targetRows } from "./targets.ts"
+import { type Where, whereTable } from "./where.ts"
 
 const value = (figure: number | undefined, show: (value: number) => string): string =>
   figure === undefined || Number.isNaN(figure) ? "–" : show(figure)
@@ -60,7 +62,30 @@ export interface Facts {
   readonly runs: number
   readonly quick: boolean
   readonly minutes: number
+  readonly where: ReadonlyArray<Where>
+  /** This run among them, where it was a whole one. */
+  readonly history: ReadonlyArray<Kept>
 }
+
+const historyOf = ({ history }: Facts): ReadonlyArray<string> =>
+  history.length === 0 ? [] : [
+    "## Other processors, and before",
+    "Whole runs, each on the code of its day. Compare within a column: a processor changes the ratios too.",
+    historyTable(history),
+    ...[
+      history.flatMap(({ date, note, processor }) => note === undefined ? [] : [`- ${date}, ${processor}: ${note}.`])
+        .join("\n")
+    ].filter((list) => list !== "")
+  ]
+
+const whereOf = ({ machine: [processor], where }: Facts): ReadonlyArray<string> =>
+  where.length === 0 ? [] : [
+    `By a sampling profiler, on ${
+      processor!.split(",")[0]
+    }, in a process that does nothing else. A function's time is its `
+    + "own, without what it calls; what the profiler itself costs is in it.",
+    whereTable(where)
+  ]
 
 /** The document: what came out, beside what it came out of. */
 export const page = (
@@ -85,6 +110,7 @@ export const page = (
       "```"
     ].join("\n"),
     "## The targets",
+    `On ${facts.machine[0]!.split(",")[0]}.`,
     targetTable(results, contenders),
     clean
       ? "In every workload the benchmark looks at who is inside. Nowhere were two holders in at once."
@@ -121,6 +147,8 @@ export const page = (
       "- **On etcd** a waiter that hears of its turn looks once whether its own claim still stands before it goes in. Two "
       + "times etcd3's Lock is more than bodies of 5 ms leave room for, where that makes over 100 sections a second."
     ].join("\n"),
+    ...whereOf(facts),
+    ...historyOf(facts),
     "## How to read it",
     [
       "- **Ratios, not figures.** Clients and servers share one machine here, over the loopback. Another machine gives other "

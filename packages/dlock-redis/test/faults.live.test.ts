@@ -293,10 +293,14 @@ describe("a caller's time", () => {
       const admin = yield* plainClient(redis.url)
       const { withLock, withLockIfAvailable } = yield* locker({ url: redis.url })
       yield* Effect.promise(() => admin.set("dlock:held", "somebody", "PX", 600_000))
+      const recorded = yield* lag
+      const askedAt = performance.now()
       const late = yield* Effect.forkChild(Effect.flip(withLock("held", Effect.void, { timeout: "4 seconds" })))
       const given = yield* Effect.forkChild(withLock("held", Effect.void))
       yield* eventually("both wait", async () => (await admin.zcard("{dlock:held}:\0q")) === 2)
       const waitsSince = performance.now()
+      // Of a backend that takes longer to answer nothing is known in the moment that is left at the end.
+      const isNear = waitsSince - askedAt < 25
       redis.signal("SIGSTOP")
       yield* within(Fiber.interrupt(given), 100)
       for (const timeout of [0, 50, 500]) {
@@ -312,7 +316,8 @@ describe("a caller's time", () => {
       )
       const left = 4_000 - (performance.now() - waitsSince)
       const error = yield* within(Fiber.join(late), left + 100)
-      assert.strictEqual(error._tag, "LockBackendError")
+      const isInTime = recorded.max() < 25
+      assert.include(isNear && isInTime ? ["LockBackendError"] : ["LockBackendError", "LockTimeout"], error._tag)
       redis.signal("SIGCONT")
       yield* eventually("nothing is left of them", async () =>
         (await admin.exists("dlock:k", "{dlock:held}:\0q", "{dlock:k}:\0q")) === 0)
