@@ -49,6 +49,19 @@ const connections = (weight: number, begin: (proxy: Member["proxies"][number]) =
   }
 })
 
+/** What becomes of the messages to those who wait far from the head, for so many milliseconds at most. */
+const pushes = (fate: (random: Random) => Parameters<Member["proxies"][number]["pushes"]>[0], longest: number) =>
+  ({
+    with: "pushes",
+    of: "far",
+    harmless: true,
+    act: async ({ proxies }, random) => {
+      for (const proxy of proxies) proxy.pushes(fate(random))
+      await sleep(random.between(50, longest))
+      for (const proxy of proxies) proxy.pushes("in time")
+    }
+  }) satisfies Partial<Misfortune>
+
 const replicated = ({ freezeReplicas }: Field) => freezeReplicas !== undefined
 
 export const misfortunes = {
@@ -183,29 +196,11 @@ export const misfortunes = {
       await sleep(stall)
     }
   },
-  "lose the pushes": {
-    weight: 6,
-    with: "pushes",
-    of: "far",
-    harmless: true,
-    limbo: 2_000,
-    act: async ({ proxies }, random) => {
-      for (const proxy of proxies) proxy.pushes("lose")
-      await sleep(random.between(50, 500))
-      for (const proxy of proxies) proxy.pushes("in time")
-    }
-  },
+  "lose the pushes": { weight: 6, limbo: 2_000, ...pushes(() => "lose", 500) },
   "delay the pushes": {
     weight: 3,
-    with: "pushes",
-    of: "far",
-    harmless: true,
     limbo: 3_000,
-    act: async ({ proxies }, random) => {
-      for (const proxy of proxies) proxy.pushes({ late: random.between(100, 1_000) })
-      await sleep(random.between(50, 1_000))
-      for (const proxy of proxies) proxy.pushes("in time")
-    }
+    ...pushes((random) => ({ late: random.between(100, 1_000) }), 1_000)
   },
   // Its refreshes are answered late, while pushes come in time.
   "cut, and slow": {
