@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Fiber } from "effect"
+import { Clock, Deferred, Effect, Fiber, Logger } from "effect"
 import { TestClock } from "effect/testing"
 import type { Port } from "../src/internal/port.ts"
 import type * as Scripts from "../src/internal/scripts.ts"
@@ -107,4 +107,32 @@ describe("a push", () => {
       const asked = calls.slice(2).flatMap(({ args }) => (args as Scripts.RefreshArgs).locks[0]!.claims)
       assert.include(asked.map(({ id }) => id), ids[1])
     }).pipe(Effect.scoped))
+})
+
+describe("an observer that throws where its claim is granted by an answer", () => {
+  it.effect("keeps nobody else of the process from asking on", () =>
+    Effect.gen(function*() {
+      const { calls, store } = yield* answering
+      const ids = ["a", "b"].map((letter) => letter.repeat(22))
+      const fibers = []
+      for (const id of ids) {
+        const asking = yield* Effect.forkChild(store.request({ ...plainClaim, id }, "queue"), {
+          startImmediately: true
+        })
+        calls.at(-1)!.answer({ ...queued, place: fibers.length, length: fibers.length + 1 })
+        const answer = yield* Fiber.join(asking)
+        assert(answer._tag === "Queued")
+        fibers.push(yield* Effect.forkChild(answer.granted, { startImmediately: true }))
+      }
+      fibers[0]!.addObserver(() => {
+        throw new Error("on purpose")
+      })
+      yield* TestClock.adjust("2 seconds")
+      const refreshes = () => calls.filter(({ name }) => name === "refresh")
+      assert.strictEqual(refreshes().length, 1)
+      refreshes()[0]!.answer([{ _tag: "Refreshed", claims: [{ _tag: "Granted", token: 8n }], more: false }])
+      yield* TestClock.adjust("3 seconds")
+      const asked = refreshes().slice(1).flatMap(({ args }) => (args as Scripts.RefreshArgs).locks[0]!.claims)
+      assert.include(asked.map(({ id }) => id), ids[1])
+    }).pipe(Effect.scoped, Effect.provide(Logger.layer([]))))
 })

@@ -90,8 +90,8 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
   queueLength: Schema.Int
 }) {
   override get message(): string {
-    const holder = this.holder === undefined ? "another client" : this.holder
-    return `The lock ${named(this.key)} was still held by ${holder} when the wait ended (${this.queueLength} waiting)`
+    const why = this.holder === undefined ? "could not be had before" : `was still held by ${this.holder} when`
+    return `The lock ${named(this.key)} ${why} the wait ended (${this.queueLength} waiting)`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockTimeout)(this), this)

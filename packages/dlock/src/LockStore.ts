@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
+import * as Log from "./internal/log.ts"
 import { LockBackendError, type LossReason } from "./LockError.ts"
 
 /**
@@ -199,6 +200,15 @@ export interface Loss {
  * @since 0.1.0
  */
 export const callLimit = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3
+
+/**
+ * Calls back into code that is not the store's, such as whoever waits for a grant: a fiber that is resumed runs on within
+ * that call, and an observer of its end may throw. What it throws is logged, and keeps nobody else from being called.
+ *
+ * @category store authors
+ * @since 0.1.0
+ */
+export const callBack: (callback: () => void, key?: string) => void = Log.callBack
 
 /**
  * What a store fails with, before it writes anything, where a claim asks for what can never be had: no permits, or more

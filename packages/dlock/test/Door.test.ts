@@ -184,4 +184,82 @@ describe("a crowd that comes at once", () => {
       yield* Deferred.succeed(open, undefined)
       yield* Fiber.join(last)
     }))
+
+  it.effect("is turned away once by a look, though those who are ask again at once", () =>
+    Effect.gen(function*() {
+      const { crowd, locker, open } = yield* mute
+      yield* crowd(30_000)
+      let failures = 0
+      const stubborn: Effect.Effect<void> = locker.withLock("stubborn", Effect.void).pipe(
+        Effect.catch(() => {
+          failures++
+          return stubborn
+        })
+      )
+      const fibers = yield* Effect.forEach([1, 2], () => fork(stubborn))
+      yield* TestClock.adjust("10 seconds")
+      assert.isAtLeast(failures, 2)
+      assert.isAtMost(failures, 2 * 40, "no more than looks there were")
+      yield* Deferred.succeed(open, undefined)
+      yield* Effect.forEach(fibers, Fiber.join)
+    }))
+
+  it.effect("does not keep the thread, though each who comes out asks again at once", () =>
+    Effect.gen(function*() {
+      const { clock, shift } = yield* shiftedClock
+      const { locker } = yield* Effect.provideService(listening, Clock.Clock, clock)
+      yield* locker.scoped("held", { ttl: "3 seconds" })
+      let sections = 0
+      let seen = 0
+      const busy = (key: string): Effect.Effect<void, unknown> =>
+        Effect.suspend(() => {
+          if (++sections === 1_000) setImmediate(() => (seen = sections))
+          return sections < 100_000 ? Effect.andThen(locker.withLock(key, Effect.void), busy(key)) : Effect.void
+        })
+      shift.monotonic = 1_500
+      const fibers = yield* Effect.forEach(["a", "b", "c"], (key) => fork(busy(key)))
+      yield* TestClock.adjust("1 second")
+      yield* Effect.forEach(fibers, Fiber.join)
+      assert.isAtLeast(sections, 100_000)
+      assert.isAbove(seen, 0)
+      assert.isBelow(seen, 50_000, "the thread went on to its next turn meanwhile")
+    }))
+
+  it.effect("is told that its time is over, not that the backend is away, where others are answered", () =>
+    Effect.gen(function*() {
+      const { memory } = yield* setting()
+      const slow: LockStore["Service"] = {
+        ...memory,
+        request: (claim, mode) => Effect.delay(memory.request(claim, mode), "100 millis")
+      }
+      const locker = yield* lockerOver(slow, { prefix: "" })
+      const fibers = yield* Effect.forEach(
+        Array.from({ length: 20_000 }, (_, index) => `k${index}`),
+        (key) => fork(Effect.exit(locker.withLock(key, Effect.void)))
+      )
+      const late = yield* fork(Effect.flip(locker.withLock("late", Effect.void, { timeout: "500 millis" })))
+      yield* TestClock.adjust("500 millis")
+      const error = yield* Fiber.join(late)
+      assert(error._tag === "LockTimeout")
+      assert.strictEqual(error.key, "late")
+      assert.include(error.message, "could not be had before the wait ended")
+      yield* TestClock.adjust("5 seconds")
+      yield* Effect.forEach(fibers, Fiber.join)
+    }))
+
+  it.effect("is not held up by those who were interrupted and have not ended", () =>
+    Effect.gen(function*() {
+      const { crowd, locker, open } = yield* mute
+      yield* crowd(2_000)
+      const unwound = yield* Deferred.make<void>()
+      const leaving = yield* Effect.forEach(
+        Array.from({ length: 5_000 }),
+        () => fork(Effect.onInterrupt(locker.withLock("gone", Effect.void), () => Deferred.await(unwound)))
+      )
+      const last = yield* fork(locker.withLock("last", Effect.void))
+      for (const fiber of leaving) fiber.interruptUnsafe()
+      yield* Deferred.succeed(open, undefined)
+      yield* Fiber.join(last)
+      yield* Deferred.succeed(unwound, undefined)
+    }))
 })

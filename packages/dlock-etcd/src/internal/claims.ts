@@ -1,4 +1,4 @@
-import type { Claim, Loss } from "effect-dlock/LockStore"
+import { callBack, type Claim, type Loss } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { Entry } from "./entry.ts"
@@ -86,7 +86,7 @@ export class Claims {
     this.over(entry)
     this.slots.endEpoch()
     if (state === "held") this.onLost({ id: entry.claim.id, reason: "Expired" })
-    else Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" }))
+    else callBack(() => Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" })), entry.claim.key)
   }
 
   /** Nothing that was on it is left. A claim that is still being asked for is put on another. */

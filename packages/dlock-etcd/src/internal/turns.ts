@@ -1,4 +1,4 @@
-import { callLimit, type Granted } from "effect-dlock/LockStore"
+import { callBack, callLimit, type Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -62,7 +62,7 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
     }
     const granted = grantedBy(entry, lease)
     stir(entry.until)
-    Deferred.doneUnsafe(entry.granted, Effect.succeed(granted))
+    callBack(() => Deferred.doneUnsafe(entry.granted, Effect.succeed(granted)), entry.claim.key)
     return granted
   }
 
@@ -192,7 +192,7 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
   const isSilent = (entry: Entry, failure: CallFailure): void => {
     if (entry.state !== "queued" || entry.lease === undefined) return
     if (now() > toMillis(entry.lease.confirmedAt) + entry.lease.ttl) {
-      Deferred.doneUnsafe(entry.granted, Effect.fail(backendError("wait")(failure)))
+      callBack(() => Deferred.doneUnsafe(entry.granted, Effect.fail(backendError("wait")(failure))), entry.claim.key)
       return
     }
     entry.lookAt = now() + Math.min(Duration.toMillis(entry.claim.ttl) / 10, 500)

@@ -1,5 +1,5 @@
 import type { LockBackendError } from "effect-dlock/LockError"
-import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
+import { type Ahead, callBack, type Claim, type Gone, type Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -83,8 +83,9 @@ export class Entry implements Tally {
 
   ended(): void {
     if (--this.underWay > 0) return
-    this.whenNoneIsUnderWay?.()
+    const waiting = this.whenNoneIsUnderWay
     this.whenNoneIsUnderWay = undefined
+    if (waiting !== undefined) callBack(waiting, this.claim.key)
   }
 
   /** Whether every request has its answer, or will have none. */
@@ -141,13 +142,14 @@ export class Entry implements Tally {
     const given: Granted = { _tag: "Granted", fencingToken, ttl: this.claim.ttl, confirmedAt }
     this.given = given
     // Who waited runs on at once, within this, and may ask again.
-    if (this.outcome !== undefined) Deferred.doneUnsafe(this.outcome, Effect.succeed(given))
+    const { outcome } = this
+    if (outcome !== undefined) callBack(() => Deferred.doneUnsafe(outcome, Effect.succeed(given)), this.claim.key)
     return given
   }
 
   /** Its wait ends without a grant. */
   end(outcome: Effect.Effect<Gone, LockBackendError>): void {
-    Deferred.doneUnsafe(this.granted, outcome)
+    callBack(() => Deferred.doneUnsafe(this.granted, outcome), this.claim.key)
   }
 }
 

@@ -1,3 +1,4 @@
+import { callBack } from "effect-dlock/LockStore"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { CallFailure, Reply, Tally } from "./port.ts"
@@ -49,7 +50,7 @@ export class Request {
   end(reply: Effect.Effect<Reply<never>, CallFailure>): void {
     const { caller } = this
     this.caller = undefined
-    caller?.(reply)
+    if (caller !== undefined) callBack(() => caller(reply))
   }
 
   fail(failure: CallFailure): void {

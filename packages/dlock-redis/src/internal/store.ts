@@ -53,6 +53,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const fork = yield* FiberSet.makeRuntime<never>()
   const claims = new Claims(options.keyPrefix)
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
+  let isClosing = false
   const waiting = yield* Waiting.make(port, options.retryInterval, {
     granted: (entry, token, sentAt) => grant(entry, token, sentAt),
     gone: (entry) => lose(entry)
@@ -64,6 +65,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     until = Infinity
   ): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
+      // What is granted from now on nobody would leave.
+      if (isClosing) return closed
       // Its leave may run at any time, and would end what this grants.
       if (claims.find(claim.id)?.state === "leaving") return Effect.succeed<Answer>({ _tag: "Gone" })
       const entry = claims.ask(claim)
@@ -79,6 +82,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(entry, mode), entry, limit), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
         onSuccess: ({ sentAt, value }) => {
+          // Who asked has left it meanwhile; its leave comes behind this, and ends what it was given.
+          if (entry.isOver) return Effect.succeed<Answer>({ _tag: "Gone" })
           if (value._tag === "Busy" && value.more && value.holder === undefined) {
             // Nobody has it: more dead ones wait there than one call gets through with, and the next goes on.
             const end = Math.min(until, toMillis(sentAt) + longest)
@@ -315,10 +320,9 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   // Those who still wait when the store goes would never hear of it. They withdraw by themselves; the same once more,
   // behind them on the one connection, tells when that is done.
   yield* Effect.addFinalizer(() => {
+    isClosing = true
     const left = claims.all().filter(({ state }) => state !== "held")
-    const cause = new Error("the store has been closed")
-    const failed = Effect.fail(new LockBackendError({ operation: "wait", retryable: false, cause }))
-    for (const entry of left) entry.end(failed)
+    for (const entry of left) entry.end(closed)
     return Effect.timeoutOption(
       Effect.forEach(left, (entry) => Effect.ignore(leave(entry)), { concurrency: "unbounded", discard: true }),
       options.callLimit
@@ -333,6 +337,10 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   return LockStore.of({ request, renew, withdraw, bounded: true, losses: Stream.empty })
 })
+
+const closed = Effect.fail(
+  new LockBackendError({ operation: "wait", retryable: false, cause: new Error("the store has been closed") })
+)
 
 const renewalsPerCall = 256
 

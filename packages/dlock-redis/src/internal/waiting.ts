@@ -121,12 +121,12 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       Effect.matchEager(port.run(Scripts.refresh, { inbox: port.inbox, locks }, undefined, limit), {
         onFailure: ({ cause }) => parts.forEach((part) => postpone(part, cause)),
         onSuccess: ({ sentAt, value }) => parts.forEach((part, index) => hear(part, sentAt, value[index]!))
-      }).pipe(Effect.map(() => {
+      }).pipe(Effect.ensuring(Effect.sync(() => {
         for (const { group } of parts) {
           group.asking--
           schedule(group)
         }
-      }))
+      })))
     )
   }
 

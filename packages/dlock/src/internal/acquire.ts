@@ -59,12 +59,21 @@ export const throughDoor = <A, E, R>(
   startedAt: number,
   timeout: number,
   inside: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | LockBackendError, R> => {
+): Effect.Effect<A, E | LockBackendError | LockTimeout, R> => {
   if (timeout === Infinity) return door.wait(key, mode === "try", inside)
   const turn = door.wait(key, mode === "try", Effect.void)
   const left = Math.max(0, startedAt + timeout - time.now())
-  return Effect.andThen(limits.within(turn, left, Effect.fail(about(key)(silent))), inside)
+  // Others may have been answered all the while: then it was they who took the time.
+  const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> => {
+    const now = time.now()
+    if (door.silence(now) >= unanswered) return Effect.fail(about(key)(silent))
+    return Effect.fail(new LockTimeout({ key, waited: Duration.millis(now - startedAt), queueLength: door.waiting }))
+  })
+  return Effect.andThen(limits.within<void, LockBackendError | LockTimeout>(turn, left, over), inside)
 }
+
+/** Milliseconds without an answer to anybody, after which the backend is to blame for a caller's time. */
+const unanswered = 250
 
 /**
  * Asks until granted, for one that is inside the door, which its first answer takes out. For an uninterruptible region,

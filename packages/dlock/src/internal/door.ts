@@ -27,9 +27,9 @@ export class Door {
   private fresh = 0
   private stale = 0
   private looks = 0
-  /** Let in, and on their way. */
-  private coming = 0
   private isAdmitting = false
+  /** Others are let in with the next turn of the thread. */
+  private isToAdmit = false
   private outside: Array<Waiting> = []
   private first = 0
   private answeredAt = 0
@@ -47,8 +47,21 @@ export class Door {
    * but for those who have next to no time, while there is room.
    */
   isOpen(now: number, time: number): boolean {
-    if (this.fresh + this.stale >= most) return false
+    if (!this.hasRoom) return false
     return time < shortest || (this.first === this.outside.length && !this.isClosed(now))
+  }
+
+  private get hasRoom(): boolean {
+    return this.fresh + this.stale < most
+  }
+
+  /** How many wait here, about, and for how long nobody inside has been answered: nobody waits where none is inside. */
+  get waiting(): number {
+    return this.outside.length - this.first
+  }
+
+  silence(now: number): number {
+    return this.waiting === 0 ? 0 : now - this.answeredAt
   }
 
   /** Nobody goes in while that is so; `admit` is to be called when it is over. */
@@ -59,7 +72,6 @@ export class Door {
   /** Returns what is to be shown when leaving. */
   enter(): number {
     this.fresh++
-    if (this.coming > 0) this.coming--
     return this.looks
   }
 
@@ -90,23 +102,39 @@ export class Door {
     this.admit()
   }
 
-  /** Who is let in runs on at once, and may come out within that: then the outermost call goes on, not one in the other. */
+  /**
+   * Who is let in runs on at once, and may come out within that, and ask again: then the outermost call goes on, not one in
+   * the other, and not for ever in one turn of the thread. Who has given up meanwhile never comes in, and takes no room.
+   */
   admit(): void {
     if (this.isAdmitting || this.first === this.outside.length) return
     this.isAdmitting = true
-    while (this.fresh + this.stale + this.coming < most && !this.isClosed(this.time.now())) {
+    let left = most
+    while (this.hasRoom && left > 0 && !this.isClosed(this.time.now())) {
       const next = this.next()
       if (next === undefined) break
-      this.coming++
+      left--
       goOn(next, next.inside)
     }
     this.isAdmitting = false
+    if (left > 0 || this.isToAdmit) return
+    this.isToAdmit = true
+    this.fork(Effect.andThen(
+      Effect.yieldNow,
+      Effect.sync(() => {
+        this.isToAdmit = false
+        this.admit()
+      })
+    ))
   }
 
-  /** Tells all who are outside, and at once, that nobody is let in any more. */
+  /** Tells all who are outside now, and at once, that they are not let in any more. */
   turnAway(error: LockBackendError): void {
-    for (let next = this.next(); next !== undefined; next = this.next()) {
-      goOn(next, Effect.fail(about(next.key)(error)))
+    const all = this.outside.slice(this.first)
+    this.outside = []
+    this.first = 0
+    for (const waiting of all) {
+      if (!hasGone(waiting)) goOn(waiting, Effect.fail(about(waiting.key)(error)))
     }
   }
 
@@ -147,8 +175,6 @@ export class Door {
       this.looks++
       this.stale = this.fresh
       this.fresh = 0
-      // Whose turn it was may have given up in that moment.
-      this.coming = 0
       this.admit()
       const now = this.time.now()
       if (this.hasHasty && now - this.answeredAt >= haste) this.turnAwayHasty(now)

@@ -24,7 +24,7 @@ import { broken, called, logged } from "./log.ts"
 import { LossLog } from "./lossLog.ts"
 import * as Nesting from "./nesting.ts"
 import { Outage } from "./outage.ts"
-import { giveBack, Withdrawals } from "./release.ts"
+import { giveBack, patience, Withdrawals } from "./release.ts"
 import { Renewals } from "./renewals.ts"
 import * as Request from "./request.ts"
 import type { Settings } from "./settings.ts"
@@ -175,7 +175,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         if (acquired === undefined) return Effect.undefined
         const { claim, granted, wallAhead } = acquired
         // With the locker its timers have gone: nobody would notice that this lease has ended.
-        if (closed) return Effect.andThen(withdrawals.release(key, claim), Effect.fail(gone(key)))
+        if (closed) return Effect.andThen(withdrawals.giveUp(claim, patience), Effect.fail(gone(key)))
         const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
         renewals.add(holding)
         return Effect.succeed(holding)

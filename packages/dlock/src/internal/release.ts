@@ -239,4 +239,4 @@ const silent = new LockBackendError({
 })
 
 /** The longest that a backend which does not answer holds anything up at the end. */
-const patience = 2_000
+export const patience = 2_000
