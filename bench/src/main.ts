@@ -110,11 +110,12 @@ if (where.length > 0) console.log(`\nWhere the time goes\n\n${whereTable(where)}
 
 const out = Path.resolve(root, flags.out)
 const historyFile = Path.join(root, "docs/bench-history.json")
+const code = revision()
 const date = new Date().toISOString().slice(0, 10)
 const history = flags.whole
   ? withRun(readHistory(historyFile), {
     date,
-    revision: revision(),
+    revision: code,
     processor: processor(),
     runs: flags.runs,
     figures: Object.fromEntries(
@@ -126,7 +127,7 @@ if (flags.whole) Fs.writeFileSync(historyFile, `${JSON.stringify(history, undefi
 const plots = { redis: plotsOf("redis", results, all), etcd: plotsOf("etcd", results, all) }
 const facts = {
   machine: machine(flags.backends),
-  revision: revision(),
+  revision: code,
   date,
   command: ["npm run bench", ...(args.length > 0 ? ["--", ...args] : [])].join(" "),
   load: [loadBefore, load()] as const,

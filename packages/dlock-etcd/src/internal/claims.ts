@@ -46,7 +46,7 @@ export class Claims {
       if (until > now) break
       this.ended.delete(id)
     }
-    this.ended.set(claim.id, now + askedAgainWithin)
+    this.ended.set(claim.id, now + endedFor)
   }
 
   hasEnded({ id }: Claim): boolean {
@@ -99,7 +99,7 @@ export class Claims {
 }
 
 /** Milliseconds, a few times what one goes on asking under the same id for. */
-const askedAgainWithin = 30_000
+const endedFor = 30_000
 
 /** Milliseconds after which nobody tries to withdraw a claim any more: its lease has gone. */
 const forgottenAfter = 24 * 60 * 60 * 1_000

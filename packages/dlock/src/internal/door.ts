@@ -48,18 +48,19 @@ export class Door {
    */
   isOpen(now: number, time: number): boolean {
     if (!this.hasRoom) return false
-    return time < shortest || (this.first === this.outside.length && !this.isClosed(now))
+    return time < shortest || (this.waiting === 0 && !this.isClosed(now))
   }
 
   private get hasRoom(): boolean {
     return this.fresh + this.stale < most
   }
 
-  /** How many wait here, about, and for how long nobody inside has been answered: nobody waits where none is inside. */
+  /** How many wait here, those included who have gone and not been passed over yet. */
   get waiting(): number {
     return this.outside.length - this.first
   }
 
+  /** For how many milliseconds nobody inside has been answered, which is counted while somebody waits here. */
   silence(now: number): number {
     return this.waiting === 0 ? 0 : now - this.answeredAt
   }
@@ -97,7 +98,7 @@ export class Door {
   leave(look: number, isAnswered: boolean): void {
     if (look === this.looks) this.fresh--
     else if (look === this.looks - 1) this.stale--
-    if (this.first === this.outside.length) return
+    if (this.waiting === 0) return
     if (isAnswered) this.answeredAt = this.time.now()
     this.admit()
   }
@@ -107,7 +108,7 @@ export class Door {
    * the other, and not for ever in one turn of the thread. Who has given up meanwhile never comes in, and takes no room.
    */
   admit(): void {
-    if (this.isAdmitting || this.first === this.outside.length) return
+    if (this.isAdmitting || this.waiting === 0) return
     this.isAdmitting = true
     let left = most
     while (this.hasRoom && left > 0 && !this.isClosed(this.time.now())) {
@@ -152,9 +153,9 @@ export class Door {
   }
 
   private next(): Waiting | undefined {
-    while (this.first < this.outside.length) {
+    while (this.waiting > 0) {
       const waiting = this.outside[this.first++]!
-      if (this.first === this.outside.length || this.first === longestPast) this.forgetPast()
+      if (this.waiting === 0 || this.first === longestPast) this.forgetPast()
       if (!hasGone(waiting)) return waiting
     }
     return undefined
@@ -166,7 +167,7 @@ export class Door {
   }
 
   private readonly watch: Effect.Effect<void> = Effect.gen({ self: this }, function*() {
-    while (this.first < this.outside.length) {
+    while (this.waiting > 0) {
       const sleptFrom = this.time.now()
       yield* this.time.sleep(glance)
       // While this thread was busy it could not hear an answer.
