@@ -73,7 +73,7 @@ export interface Plan {
 }
 
 const ttls: Readonly<Record<BackendName, ReadonlyArray<number>>> = {
-  redis: [150, 300, 600, 1_000, 2_000, 5_000],
+  redis: [150, 300, 600, 1_000, 2_000, 5_000, 12_000],
   etcd: [400, 800, 1_500, 2_500, 4_000]
 }
 

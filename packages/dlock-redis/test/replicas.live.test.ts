@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { command, recordLag, type Server, startCluster, startReplicated } from "dlock-testing"
-import { Deferred, Duration, Effect, Fiber, Schedule, Scope } from "effect"
+import { Deferred, Duration, Effect, Fiber, Option, Schedule, Scope } from "effect"
 import type { LockBackendError } from "effect-dlock"
-import { eventually, group, locker, plainClient, within } from "./support.ts"
+import { eventually, group, locker, plainClient, proxyTo, within } from "./support.ts"
 
 const pair = Effect.map(group(() => startReplicated()), ({ servers }) => servers as [Server, Server])
 
@@ -22,6 +22,21 @@ describe("a locker that waits for a replica", () => {
       }
       const free = yield* Effect.scoped(Effect.andThen(locker({ url: primary.url }), connections(admin)))
       assert.strictEqual(free, 5)
+    }).pipe(Effect.scoped))
+
+  // At the usual ttl nothing was left for the answer but the millisecond in which a near server gives it.
+  it.live("does not have to be near it to get a lock that is free without waiting", () =>
+    Effect.gen(function*() {
+      const [primary] = yield* pair
+      const far = yield* proxyTo(primary.port)
+      const { withLockIfAvailable } = yield* locker({ url: far.url, waitReplicas: 1 })
+      yield* withLockIfAvailable("k", Effect.void)
+      far.delay(20)
+      for (const ttl of ["5 seconds", "30 seconds", "5 minutes"] as const) {
+        const [took, inside] = yield* Effect.timed(withLockIfAvailable(`k ${ttl}`, Effect.succeed("in"), { ttl }))
+        assert.deepStrictEqual(inside, Option.some("in"))
+        assert.isBelow(Duration.toMillis(took), 1_000)
+      }
     }).pipe(Effect.scoped))
 
   it.live("gives the lock back while the replica is silent, and gets it when it is back", () =>

@@ -17,6 +17,9 @@ import type { Tally } from "./port.ts"
 export class Entry implements Tally {
   readonly claim: Claim
   readonly names: Names
+  /** Milliseconds, like the next. */
+  readonly ttl: number
+  readonly guard: number
   /**
    * `confirming`: granted, which counts when enough replicas have it. `leaving`: to be left, from the decision to the
    * server's answer; whatever comes for it meanwhile is not for us, and it is not asked for again.
@@ -48,6 +51,8 @@ export class Entry implements Tally {
   constructor(claim: Claim, names: Names) {
     this.claim = claim
     this.names = names
+    this.ttl = Duration.toMillis(claim.ttl)
+    this.guard = Duration.toMillis(claim.guardGap)
   }
 
   get isOver(): boolean {

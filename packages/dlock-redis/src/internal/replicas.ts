@@ -12,10 +12,10 @@ export const confirm = (
   port: Port,
   replicas: number,
   entry: Entry,
-  token: bigint
+  token: bigint,
+  limit: number
 ): Effect.Effect<"enough" | "tooFew" | "ended"> => {
   const { claim, names } = entry
-  const limit = limitOf(claim)
   // A timer that is late runs before what came in time is read.
   const over = Effect.as(Effect.andThen(Effect.sleep(limit), Effect.yieldNow), Option.none())
   return port.replicated(Scripts.stamp, { names, id: claim.id, token, capacity: claim.capacity }, replicas, limit).pipe(
@@ -32,8 +32,9 @@ export const confirm = (
   )
 }
 
-/** Milliseconds for which replicas are waited for. */
-export const limitOf = (claim: Claim): number => Math.min(Duration.toMillis(claim.ttl) / 10, 1_000)
+/** Milliseconds for which replicas are waited for, of those that a grant may take as a whole. */
+export const limitOf = (claim: Claim, whole: number): number =>
+  Math.min(Duration.toMillis(claim.ttl) / 10, 1_000, whole / 3)
 
 /** What becomes of a claim that too few replicas have. */
 export const tooFew = (replicas: number): Gone => ({

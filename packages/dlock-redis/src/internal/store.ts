@@ -77,7 +77,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         return Effect.fail(refusal)
       }
       const longest = mode === "try" ? Math.min(callLimit(claim), tryLimit) : callLimit(claim)
-      const reserve = waitReplicas === 0 ? 0 : Replicas.limitOf(claim)
+      const reserve = waitReplicas === 0 ? 0 : Replicas.limitOf(claim, longest)
       const limit = (until === Infinity ? longest : until - now()) - reserve
       return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(entry, mode), entry, limit), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
@@ -91,17 +91,17 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
           }
           return waitReplicas === 0 || value._tag !== "Granted"
             ? Effect.succeed(answer(entry, sentAt, value))
-            : confirm(entry, value.token, sentAt)
+            : confirm(entry, value.token, sentAt, reserve)
         }
       })
     })
 
-  const acquireArgs = ({ claim, names }: Entry, mode: "queue" | "try"): Scripts.AcquireArgs => ({
+  const acquireArgs = ({ claim, guard, names, ttl }: Entry, mode: "queue" | "try"): Scripts.AcquireArgs => ({
     names,
     id: claim.id,
     inbox: port.inbox,
-    ttl: Duration.toMillis(claim.ttl),
-    guard: Duration.toMillis(claim.guardGap),
+    ttl,
+    guard,
     permits: claim.permits,
     capacity: claim.capacity,
     mode,
@@ -138,9 +138,9 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   }
 
   /** A grant counts when enough replicas have it; else it is given back. */
-  const confirm = (entry: Entry, token: bigint, sentAt: bigint): Effect.Effect<Granted | Gone> => {
+  const confirm = (entry: Entry, token: bigint, sentAt: bigint, limit: number): Effect.Effect<Granted | Gone> => {
     entry.state = "confirming"
-    return Effect.map(Replicas.confirm(port, waitReplicas, entry, token), (confirmed): Granted | Gone => {
+    return Effect.map(Replicas.confirm(port, waitReplicas, entry, token, limit), (confirmed): Granted | Gone => {
       // Whoever asked may have given up, and left it.
       if (entry.state !== "confirming") return { _tag: "Gone" }
       if (confirmed === "enough") return entry.grant(token, sentAt)
@@ -157,7 +157,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const grant = (entry: Entry, token: bigint, sentAt: bigint): void => {
     waiting.remove(entry)
     if (waitReplicas === 0) return void entry.grant(token, sentAt)
-    fork(Effect.map(confirm(entry, token, sentAt), (answer) => {
+    const limit = Replicas.limitOf(entry.claim, callLimit(entry.claim))
+    fork(Effect.map(confirm(entry, token, sentAt, limit), (answer) => {
       if (answer._tag === "Gone") entry.end(Effect.succeed(answer))
     }))
   }
@@ -190,7 +191,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     })
     return Effect.matchEffect(entry.isSettled ? sent : Effect.andThen(entry.settled, sent), {
       onFailure: (failure) => {
-        claims.endLater(entry, now() + Duration.toMillis(claim.ttl) + Duration.toMillis(claim.guardGap), now())
+        claims.endLater(entry, now() + entry.ttl + entry.guard, now())
         return Effect.fail(failure)
       },
       onSuccess: ({ value }) => {
