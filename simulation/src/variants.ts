@@ -105,6 +105,7 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "renewal-creates", redis: { renewalCreates: true }, etcd: { renewalCreates: true } },
   { name: "constant-token", store: constantToken },
   { name: "wake-up-dropped", redis: { neverPushes: true }, etcd: { neverTells: true } },
+  { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
   { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } }
 ]

@@ -17,6 +17,13 @@ const near = 60_000
 
 type Raw = string | number | Error | ReadonlyArray<Raw>
 
+/** What a refresh says of a lock where all are in their place, as it says it of any other. */
+const longWay = (reply: Raw): Raw => {
+  if (!Array.isArray(reply) || reply[0] !== "stayed") return reply
+  const [, floor, length, label, remaining, ...places] = reply as ReadonlyArray<string | number>
+  return [...places.map((place) => ["queued", floor!, place, length!, "held", label!, remaining!]), 0]
+}
+
 const walk = async (redis: Redis, seed: number, steps: number): Promise<number> => {
   const random = Random.of(seed)
   const timeline = new Timeline()
@@ -59,7 +66,13 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
     const reply = await redis[whole](program, other.keys.length, ...other.keys, ...other.args)
       .catch((error: Error) => error) as Raw
     // Where nobody is in the way a script answers in one word; the model takes the long way to the same.
-    const their = typeof reply !== "string" ? reply : reply === "released" ? [reply, 0] : ["granted", reply, 0]
+    const their = script.name === "refresh" && Array.isArray(reply)
+      ? reply.map(longWay)
+      : typeof reply !== "string"
+      ? reply
+      : reply === "released"
+      ? [reply, 0]
+      : ["granted", reply, 0]
     const where = `seed ${seed}: ${script.name} ${call.args.join(" ")}: ${JSON.stringify([our, their])}`
     same(our, their, where)
     if (our instanceof Error || their instanceof Error) return
@@ -104,7 +117,10 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
         locks: [{ names, capacity: undefined, claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }]
       }
       await both(Scripts.refresh, args, args)
-    } else if (dice < 72) {
+    } else if (dice < 64) {
+      const [our, their] = held.get(id) ?? ["1", "1"]
+      await both(Scripts.peek, { locks: [{ names, token: our }] }, { locks: [{ names, token: their }] })
+    } else if (dice < 74) {
       const [our, their] = held.get(id) ?? ["1", "1"]
       const claim = { names, id, ttl, guard: ttl / 10, capacity: 1 }
       await both(

@@ -25,8 +25,12 @@ describe("a call to ask at once", () => {
             sent.push(script.name)
             const first = sent.filter((other) => other === script.name).length === 1
             const sentAt = clock.monotonicTimeNanosUnsafe()
-            const value =
-              (script.name === "refresh" ? [{ _tag: "Refreshed", claims: [queued], more: false }] : queued) as never
+            const answers: Record<string, unknown> = {
+              acquire: queued,
+              peek: [],
+              refresh: [{ _tag: "Refreshed", claims: [queued], more: false }]
+            }
+            const value = answers[script.name] as never
             return Effect.as(script.name === name && first ? Deferred.await(answered) : Effect.void, { sentAt, value })
           })
       }
@@ -35,7 +39,7 @@ describe("a call to ask at once", () => {
       const asking = yield* Effect.forkChild(store.request(plainClaim, "queue"), { startImmediately: true })
       if (name === "refresh") {
         yield* Fiber.join(asking)
-        yield* TestClock.adjust("2 seconds")
+        yield* TestClock.adjust("10 seconds")
       }
       const before = sent.filter((other) => other === "refresh").length
       yield* TestClock.adjust("1 millis")
@@ -112,7 +116,7 @@ describe("a push", () => {
 describe("an observer that throws where its claim is granted by an answer", () => {
   it.effect("keeps nobody else of the process from asking on", () =>
     Effect.gen(function*() {
-      const { calls, store } = yield* answering
+      const { calls, hear, store } = yield* answering
       const ids = ["a", "b"].map((letter) => letter.repeat(22))
       const fibers = []
       for (const id of ids) {
@@ -127,7 +131,8 @@ describe("an observer that throws where its claim is granted by an answer", () =
       fibers[0]!.addObserver(() => {
         throw new Error("on purpose")
       })
-      yield* TestClock.adjust("2 seconds")
+      hear("w:k")
+      yield* TestClock.adjust("2 millis")
       const refreshes = () => calls.filter(({ name }) => name === "refresh")
       assert.strictEqual(refreshes().length, 1)
       refreshes()[0]!.answer([{ _tag: "Refreshed", claims: [{ _tag: "Granted", token: 8n }], more: false }])

@@ -14,6 +14,8 @@ export interface RedisFlaws {
   readonly renewalCreates?: boolean
   /** A claim that is cancelled is taken in all the same. */
   readonly ignoresMarks?: boolean
+  /** Whoever looks finds the holder that he knows, whoever that is by now. */
+  readonly findsAlways?: boolean
   /** No message ever reaches an inbox. */
   readonly neverPushes?: boolean
   /** Of the client: a request counts from when its bytes were written, as the socket calls back, rather than from before. */
@@ -85,6 +87,10 @@ export class RedisServer {
           const replies = this.change(lock, (server) => Model.refresh(server, args, this.subscribers))
           return Wire.done(replies.map((reply) => Wire.claimReply(reply, this.labels)))
         })
+      case "peek":
+        return request.locks.flatMap(({ lock, token }, index) =>
+          this.flaws.findsAlways === true || Model.hasHolder(this.lock(lock), token) ? [] : [index + 1]
+        )
       case "leave": {
         const { args } = request
         const reply = this.change(request.lock, (server) => {

@@ -10,11 +10,11 @@ export const error = (message: string): Error => {
   return reply
 }
 
-type Name = "acquire" | "refresh" | "renew" | "leave" | "stamp"
+type Name = "acquire" | "refresh" | "peek" | "renew" | "leave" | "stamp"
 
 /** Scripts by their digest and by their text. */
 export const scripts: ReadonlyMap<string, { readonly name: Name; readonly sha: string }> = new Map(
-  [Scripts.acquire, Scripts.refresh, Scripts.renew, Scripts.leave, Scripts.stamp].flatMap((script) => {
+  [Scripts.acquire, Scripts.refresh, Scripts.peek, Scripts.renew, Scripts.leave, Scripts.stamp].flatMap((script) => {
     const known = { name: script.name as Name, sha: script.sha }
     return [[script.sha, known], [script.lua, known]] as const
   })
@@ -27,6 +27,7 @@ export type Request =
     readonly name: "refresh"
     readonly locks: ReadonlyArray<{ readonly lock: string; readonly args: Model.RefreshArgs }>
   }
+  | { readonly name: "peek"; readonly locks: ReadonlyArray<{ readonly lock: string; readonly token: number }> }
   | {
     readonly name: "renew"
     readonly claims: ReadonlyArray<{ readonly lock: string; readonly args: Model.RenewArgs }>
@@ -74,6 +75,8 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
       }
       return { name, locks }
     }
+    case "peek":
+      return { name, locks: keys.map((lock, index) => ({ lock, token: number(index) })) }
     case "renew": {
       const claims: Array<{ lock: string; args: Model.RenewArgs }> = []
       let key = 0
@@ -140,6 +143,7 @@ export const claimsIn = (request: Request): ReadonlyArray<{ readonly id: string;
       return request.locks.flatMap(({ args }) => args.claims)
     case "leave":
       return [{ id: request.args.id }]
+    case "peek":
     case "renew":
     case "stamp":
       return []
@@ -162,6 +166,7 @@ export const vouchers = (request: Request, reply: Raw): ReadonlyArray<readonly [
     case "renew":
       return request.claims.flatMap(({ args }, index) => reply[index] === "ok" ? [[args.id, args.ttl] as const] : [])
     case "leave":
+    case "peek":
     case "stamp":
       return []
   }

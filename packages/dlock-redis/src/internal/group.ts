@@ -1,6 +1,5 @@
 import type { Item } from "effect-dlock/Agenda"
 import type { Ahead } from "effect-dlock/LockStore"
-import * as Duration from "effect/Duration"
 import type { Entry } from "./entry.ts"
 import type { Names } from "./names.ts"
 import type { Holder, Queued } from "./scripts.ts"
@@ -15,8 +14,6 @@ export class Group implements Item {
   // The agenda's.
   dueAt = Infinity
   slot = -1
-  /** By how much earlier than due it may ask in company: nothing where it asks at a moment, rather than now and then. */
-  slack = 0
   /** Calls about this lock that are under way. */
   asking = 0
 
@@ -24,6 +21,10 @@ export class Group implements Item {
   private entries: Array<Entry> = []
   private first = 0
   private count = 0
+  /** The token of the holder, where that is one of ours and holds alone: while it stands there, nothing has changed. */
+  private seen: string | undefined
+  /** When to look whether it does. */
+  private peekAt = Infinity
   /** When the foremost must ask. */
   private askAt = Infinity
   /** When the first of the places must be kept alive, or earlier. */
@@ -45,7 +46,7 @@ export class Group implements Item {
   }
 
   get nextAt(): number {
-    return Math.min(this.askAt, this.keepAt)
+    return Math.min(this.askAt, this.keepAt, this.peekAt)
   }
 
   private get foremost(): Entry | undefined {
@@ -54,7 +55,7 @@ export class Group implements Item {
   }
 
   /** An answer to what was sent at `sentAt` gave a claim its place. */
-  place(entry: Entry, sentAt: number, { holder, length, place }: Queued): void {
+  place(entry: Entry, sentAt: number, { floor, holder, length, place }: Queued): void {
     if (entry.place === undefined) {
       // One that was granted too late may be queued again, behind where it was.
       if (entry.last !== undefined) this.forget((other) => other === entry)
@@ -71,11 +72,11 @@ export class Group implements Item {
     }
     this.holder = labelOf(holder)
     this.length = length
-    this.keep(entry, isHurried ? this.hurriedAt : sentAt + Duration.toMillis(entry.claim.ttl) / 3)
+    this.keep(entry, isHurried ? this.hurriedAt : soonBefore(sentAt, entry.ttl / 3))
     if (!isForemost) return
-    const { at, slack } = this.nextQuestion(entry, sentAt, place, holder)
-    this.askAt = isHurried ? this.hurriedAt : at
-    this.slack = isHurried ? 0 : slack
+    this.seen = holder === undefined || holder.foreign || entry.claim.capacity > 1 ? undefined : String(floor)
+    this.peekAt = this.seen === undefined ? Infinity : soonBefore(sentAt, periodOf(entry))
+    this.askAt = isHurried ? this.hurriedAt : this.nextQuestion(entry, sentAt, place, holder)
   }
 
   /**
@@ -83,12 +84,25 @@ export class Group implements Item {
    * and often behind another library's client, which tells nobody of its release. The further from the head the less
    * often then, so that those who wait in many processes do not ask as one.
    */
-  private nextQuestion(entry: Entry, sentAt: number, place: number, holder: Queued["holder"]) {
-    const period = periodOf(entry)
+  private nextQuestion(entry: Entry, sentAt: number, place: number, holder: Queued["holder"]): number {
+    const period = this.seen === undefined ? periodOf(entry) : entry.ttl / 3
     const often = holder?.foreign === true ? Math.min(period, (place + 1) * this.retryInterval) : period
     const jitter = (1 + hash(entry.claim.id)) / 2 * this.retryInterval / 2
     const holdersEnd = holder !== undefined && holder.remaining >= 0 ? holder.remaining + jitter : Infinity
-    return { at: sentAt + Math.min(often, holdersEnd), slack: Math.min(often, holdersEnd) === period ? period / 10 : 0 }
+    return Math.min(often, holdersEnd) === period ? soonBefore(sentAt, period) : sentAt + Math.min(often, holdersEnd)
+  }
+
+  /** The token to look for, when that is due. Most often it is found, and then there is nothing to hear of it. */
+  takePeek(now: number): string | undefined {
+    const { foremost } = this
+    if (this.peekAt > now || foremost === undefined) return undefined
+    this.peekAt = soonBefore(now, periodOf(foremost))
+    return this.seen
+  }
+
+  /** It was not found, or nothing is known of it: reason to ask, unless an answer has come meanwhile. */
+  miss(token: string, now: number): void {
+    if (token === this.seen) this.hurry(now)
   }
 
   /** A claim does not wait any more. */
@@ -112,7 +126,6 @@ export class Group implements Item {
   hurry(now: number): void {
     this.hurriedAt = now
     this.askAt = now
-    this.slack = 0
   }
 
   /** There is reason for each of them to tell that it is still there. */
@@ -135,17 +148,20 @@ export class Group implements Item {
 
   /** Those that must ask or be kept alive now, and those that soon must: one call for all of them. The foremost first. */
   takeDue(now: number): ReadonlyArray<Entry> {
-    const asking = this.askAt - this.slack <= now ? this.foremost : undefined
+    const asking = this.askAt <= now ? this.foremost : undefined
+    const isKeeping = this.keepAt <= now
+    if (asking === undefined && !isKeeping) return none
     const due = asking === undefined ? [] : [asking]
     if (asking !== undefined) {
       this.askAt = Infinity
+      this.peekAt = Infinity
       asking.keepAt = Infinity
     }
-    if (this.keepAt - this.slack > now) return due
+    if (!isKeeping) return due
     this.keepAt = Infinity
     for (const entry of this.entries) {
       if (entry.place === undefined || entry === asking) continue
-      if (entry.keepAt <= now + Duration.toMillis(entry.claim.ttl) / 12) {
+      if (entry.keepAt <= now + entry.ttl / 12) {
         entry.keepAt = Infinity
         due.push(entry)
       } else this.keepAt = Math.min(this.keepAt, entry.keepAt)
@@ -159,12 +175,20 @@ export class Group implements Item {
 }
 
 /** Milliseconds. A third of the time to live leaves room for another question before the place is over. */
-const periodOf = ({ claim }: Entry): number => Math.min(Duration.toMillis(claim.ttl) / 3, 2_000)
+const periodOf = ({ ttl }: Entry): number => Math.min(ttl / 3, 2_000)
+
+/** About `period` later, and a little earlier rather than later: at one of ten moments of it, which locks have in common. */
+const soonBefore = (from: number, period: number): number => {
+  const step = period / 10
+  return Math.floor((from + period) / step) * step
+}
 
 /** A number in [0, 1) that differs from claim to claim, so that those who wait for one expiry do not ask as one. */
 const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) % 61 / 61
 
 const mostPast = 1_000
+
+const none: ReadonlyArray<Entry> = []
 
 /** What stands before a claim that has no group yet. */
 export const aheadIn = ({ holder, length, place }: Queued): Ahead => ({

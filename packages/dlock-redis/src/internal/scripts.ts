@@ -6,6 +6,7 @@
  */
 export { acquire, type AcquireArgs, type AcquireReply } from "./scripts/acquire.ts"
 export { leave, type LeaveArgs, type LeaveReply, markTtl } from "./scripts/leave.ts"
+export { peek, type PeekArgs } from "./scripts/peek.ts"
 export { decodePush, type Push } from "./scripts/push.ts"
 export { type Failed, refresh, type RefreshArgs, type Refreshed, type RefreshReply } from "./scripts/refresh.ts"
 export { renew, type RenewArgs } from "./scripts/renew.ts"

@@ -1,7 +1,6 @@
 import * as Agenda from "effect-dlock/Agenda"
 import { LockBackendError } from "effect-dlock/LockError"
 import type { Ahead } from "effect-dlock/LockStore"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import { chunks } from "./chunks.ts"
@@ -21,6 +20,13 @@ export interface Outcomes {
 interface Part {
   readonly group: Group
   readonly entries: ReadonlyArray<Entry>
+}
+
+/** A lock to be looked at, and the token of the holder that was heard of. */
+interface Peek {
+  readonly group: Group
+  readonly names: Names
+  readonly token: string
 }
 
 /** Who waits for what, asked about in time: all locks behind one timer, many of them in one call. */
@@ -72,25 +78,31 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
   const askDue = (now: number): void => {
     const foremost: Array<Part> = []
     const others: Array<Part> = []
-    const looked: Array<Group> = []
-    for (let group = agenda.peek(); group !== undefined; group = agenda.peek()) {
-      if (group.dueAt - group.slack > now) break
-      agenda.remove(group)
-      looked.push(group)
+    const peeks: Array<Peek> = []
+    for (let group = agenda.peek(); group !== undefined && group.dueAt <= now; group = agenda.peek()) {
       const [first, ...rest] = group.takeDue(now)
-      if (first !== undefined) foremost.push({ group, entries: [first] })
-      for (const entries of chunks(rest, claimsPerCall)) others.push({ group: group!, entries })
+      const token = group.takePeek(now)
+      if (token !== undefined) peeks.push({ group, names: group.names, token })
+      if (first === undefined) agenda.schedule(group, group.nextAt)
+      else {
+        agenda.remove(group)
+        foremost.push({ group, entries: [first] })
+        for (const entries of chunks(rest, claimsPerCall)) others.push({ group: group!, entries })
+      }
     }
     for (const parts of [...callsOf(foremost), ...callsOf(others)]) ask(parts)
-    for (const group of looked) schedule(group)
+    for (const node of bySlot(peeks)) for (const some of chunks(node, peeksPerCall)) peek(some)
     probe(now)
   }
 
-  /** As many claims a call as the server takes: on a cluster those of one slot. */
+  /** Those that may go in one call: on a cluster the ones of one slot. */
+  const bySlot = <A extends { readonly group: Group }>(all: ReadonlyArray<A>): Iterable<ReadonlyArray<A>> =>
+    port.slotted ? Map.groupBy(all, ({ group }) => group.names.hashed).values() : [all]
+
+  /** As many claims a call as the server takes. */
   const callsOf = (parts: ReadonlyArray<Part>): ReadonlyArray<ReadonlyArray<Part>> => {
-    const slots = port.slotted ? Map.groupBy(parts, ({ group }) => group.names.hashed).values() : [parts]
     const calls: Array<Array<Part>> = []
-    for (const slot of slots) {
+    for (const slot of bySlot(parts)) {
       let left = 0
       for (const part of slot) {
         left -= part.entries.length
@@ -104,16 +116,27 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     return calls
   }
 
+  /** Looks whether the holders are who they were. */
+  const peek = (locks: ReadonlyArray<Peek>): void => {
+    const miss = ({ group, token }: Peek) => {
+      group.miss(token, agenda.now())
+      schedule(group)
+    }
+    fork(Effect.matchEager(port.run(Scripts.peek, { locks }, undefined, peekLimit), {
+      onFailure: () => locks.forEach(miss),
+      onSuccess: ({ value }) => value.forEach((number) => miss(locks[number - 1]!))
+    }))
+  }
+
   /** Tells the server that these claims still wait, and takes in how they stand. */
   const ask = (parts: ReadonlyArray<Part>): void => {
     let limit = Infinity
     const locks = parts.map(({ entries, group }) => ({
       names: group.names,
       capacity: entries[0]!.claim.capacity,
-      claims: entries.map(({ claim }) => {
-        const ttl = Duration.toMillis(claim.ttl)
+      claims: entries.map(({ claim, guard, ttl }) => {
         limit = Math.min(limit, ttl / 4)
-        return { id: claim.id, ttl, guard: Duration.toMillis(claim.guardGap) }
+        return { id: claim.id, ttl, guard }
       })
     }))
     for (const { group } of parts) group.asking++
@@ -152,8 +175,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     const now = agenda.now()
     for (const entry of entries) {
       if (entry.state !== "queued") continue
-      const ttl = Duration.toMillis(entry.claim.ttl)
-      if (now < toMillis(entry.confirmedAt) + ttl) group.postpone(entry, now + Math.min(ttl / 10, 500))
+      if (now < toMillis(entry.confirmedAt) + entry.ttl) group.postpone(entry, now + Math.min(entry.ttl / 10, 500))
       else entry.end(Effect.fail(new LockBackendError({ operation: "wait", retryable: true, cause })))
     }
   }
@@ -221,6 +243,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
 })
 
 const claimsPerCall = 100
+const peeksPerCall = 250
 
-/** Milliseconds. */
+/** Milliseconds, like the next. */
 const probePeriod = 5_000
+const peekLimit = 1_000

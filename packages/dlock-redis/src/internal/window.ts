@@ -282,7 +282,7 @@ export class Window {
 }
 
 /** The kinds of calls, the most urgent first; any other goes as the last. */
-const byUrgency = ["renew", "leave", "refresh", "acquire"]
+const byUrgency = ["renew", "leave", "refresh", "peek", "acquire"]
 const atOnce = 0
 
 const laneOf = ({ script }: Request): number => {

@@ -304,6 +304,10 @@ export const refresh = (
   return done(draft, claims.map(({ id }) => replies.get(id) ?? answer(draft, id)))
 }
 
+/** Whether this token's holder holds alone, by the string key. */
+export const hasHolder = ({ foreign, holders, now }: Server, token: number): boolean =>
+  foreign === undefined && holders.some((one) => one.capacity === 1 && one.token === token && one.expiry > now)
+
 export interface RenewArgs {
   readonly id: string
   readonly token: number

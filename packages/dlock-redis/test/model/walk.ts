@@ -281,8 +281,18 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     }
   }
 
+  /** Looks for a holder who may be another's by now, or a token that was never given. */
+  const peek = async (): Promise<void> => {
+    const number = model.holders.length > 0 && chance(0.5) ? pick(model.holders).token : below(tokens.length)
+    const others = await Real.run(redis, Scripts.peek, { locks: [{ names, token: String(token(number)) }] })
+    assert.deepStrictEqual(others, Model.hasHolder(model, number) ? [] : [1], `peek ${number}`)
+  }
+
   try {
-    for (let number = 0; number < steps; number++) await step()
+    for (let number = 0; number < steps; number++) {
+      await step()
+      if (chance(0.2)) await peek()
+    }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
     throw new Error(`DLOCK_SEED=${seed}, step ${log.length}: ${message}\n${log.slice(-12).join("\n")}`, {

@@ -5,6 +5,7 @@ import {
   claimReply,
   type Gone,
   type Granted,
+  holderOf,
   list,
   lockKeys,
   make,
@@ -51,8 +52,9 @@ export type RefreshReply = ReadonlyArray<Refreshed | Failed>
  * Returns for each lock a list with { "granted", token }, { "queued", floor, place, length, kind, label, remaining } or
  * { "gone" } for each claim and then more. A key of a wrong type is the answer of that lock alone, { "failed", message }.
  *
- * Most claims that ask are where they were, behind a holder of ours: `stay` is the short way for those. The token of such
- * a holder is the last that was granted, so it is the floor.
+ * Most claims that ask are where they were, behind a holder of ours: `stay` is the short way for those, and its answer
+ * { "stayed", floor, length, label, remaining } and then each place. The token of such a holder is the last that was
+ * granted, so it is the floor.
  */
 export const refresh: Script<RefreshArgs, RefreshReply> = make({
   name: "refresh",
@@ -65,29 +67,25 @@ local function stay(first, last)
   local value = redis.call("GET", lock)
   local holding = value and parse(value)
   if first > last or not holding or holding.foreign then return nil end
-  local places, scores, px = {}, {}, 0
+  local stayed, scores, px = { "stayed", holding.token, 0, holding.label, 0 }, {}, 0
   for i = first, last, 3 do
     local id, ttl, guard = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
     local place, fields = redis.call("ZRANK", queue, id), redis.call("HGET", waiters, id)
     local want = fields and wantOf(fields)
     local same = want and want.inbox == inbox and want.ttl == ttl and want.guard == guard and want.listening == listening
     if not (place and same) or tonumber(redis.call("ZSCORE", deadlines, id) or 0) <= now then return nil end
-    places[#places + 1] = place
+    stayed[#stayed + 1] = place
     scores[#scores + 1] = now + ttl
     scores[#scores + 1] = id
     px = math.max(px, ttl + guard)
   end
   local length = redis.call("ZCARD", queue)
-  local alone = length == #places
+  local alone = length == #stayed - 5
   if not alone and redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, 1)[1] then return nil end
   redis.call("ZADD", deadlines, unpack(scores))
   if redis.call("PTTL", deadlines) < px then keep(px) end
-  local remaining, list = redis.call("PTTL", lock), {}
-  for i, place in ipairs(places) do
-    list[i] = { "queued", holding.token, place, length, "held", holding.label, remaining }
-  end
-  list[#list + 1] = 0
-  return list
+  stayed[3], stayed[5] = length, redis.call("PTTL", lock)
+  return stayed
 end
 
 local asking = {}
@@ -160,8 +158,18 @@ return replies
   decode: (raw) =>
     list(raw).map((reply) => {
       const parts = list(reply)
-      return parts[0] === "failed"
-        ? { _tag: "Failed", message: String(parts[1]) }
-        : { _tag: "Refreshed", claims: parts.slice(0, -1).map(claimReply), more: parts.at(-1) === 1 }
+      switch (parts[0]) {
+        case "failed":
+          return { _tag: "Failed", message: String(parts[1]) }
+        case "stayed":
+          return { _tag: "Refreshed", claims: stayed(parts), more: false }
+        default:
+          return { _tag: "Refreshed", claims: parts.slice(0, -1).map(claimReply), more: parts.at(-1) === 1 }
+      }
     })
 })
+
+const stayed = ([, token, count, label, remaining, ...places]: ReadonlyArray<unknown>): ReadonlyArray<Queued> => {
+  const [floor, length, holder] = [BigInt(String(token)), Number(count), holderOf("held", label, remaining)]
+  return places.map((place) => ({ _tag: "Queued", floor, place: Number(place), length, holder }))
+}
