@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { recordLag } from "dlock-testing"
-import { Duration, Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Scope } from "effect"
+import type { AcquireError } from "effect-dlock"
 import { eventually, locker, plainClient, proxyTo, server } from "./support.ts"
 
 const marks = (client: { readonly keys: (pattern: string) => Promise<ReadonlyArray<string>> }) =>
@@ -31,6 +32,32 @@ describe("a crowd of one process", () => {
       assert.strictEqual(yield* marks(admin), 0)
       yield* Scope.close(scope, Exit.void)
     }).pipe(Effect.scoped), 120_000)
+
+  it.live(
+    "is told that its time is over, not that a server which is well is away, also where it is far",
+    () =>
+      Effect.gen(function*() {
+        const redis = yield* server
+        const admin = yield* plainClient(redis.url)
+        const far = yield* proxyTo(redis.port)
+        const { withLock } = yield* locker({ url: far.url })
+        yield* withLock("warm", Effect.void)
+        far.delay(150)
+        const exits = yield* Effect.forEach(
+          Array.from({ length: 1_500 }, (_, index) => `k${index}`),
+          (key) => Effect.exit(withLock(key, Effect.void, { timeout: "500 millis" })),
+          { concurrency: "unbounded" }
+        )
+        const failed = exits.flatMap((exit) => Exit.isFailure(exit) ? [Cause.squash(exit.cause)] : [])
+        assert.isAbove(failed.length, 500, "all had their turn")
+        // Those that were under way then cannot tell: the server is far, and had not answered them.
+        const blamed = failed.filter((error) => (error as AcquireError)._tag !== "LockTimeout")
+        assert.isAtMost(blamed.length, 256)
+        yield* eventually("nothing is left", async () => (await admin.keys("dlock:k*")).length === 0)
+        assert.strictEqual(yield* marks(admin), 0)
+      }).pipe(Effect.scoped),
+    60_000
+  )
 
   it.live(
     "that gives up leaves no mark where no answer was lost, and asks twice for each",

@@ -175,12 +175,13 @@ export type Renewal =
   | { readonly _tag: "Unknown"; readonly error: LockBackendError }
 
 /**
- * What a withdrawal found.
+ * What a withdrawal found. A store that queues its requests says `notSent` of a claim of which the backend has never heard,
+ * nor will: then whoever asked had no time in the crowd of this process, which says nothing of the backend.
  *
  * @category models
  * @since 0.1.0
  */
-export type Withdrawn = "released" | "cancelled" | "notHeld"
+export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent"
 
 /**
  * A hint that a claim has been lost, before a renewal would find out.

@@ -247,6 +247,32 @@ describe("a crowd that comes at once", () => {
       yield* Effect.forEach(fibers, Fiber.join)
     }))
 
+  // A store may have a queue of its own behind the door.
+  for (
+    const [what, withdrawn, isOthersAnswered, expected] of [
+      ["its time is over where it was never sent and others are answered", "notSent", true, "LockTimeout"],
+      ["the backend is silent where it was sent", "cancelled", true, "LockBackendError"],
+      ["the backend is silent where nobody is answered", "notSent", false, "LockBackendError"]
+    ] as const
+  ) {
+    it.effect(`is told, once inside, that ${what}`, () =>
+      Effect.gen(function*() {
+        const { memory } = yield* setting()
+        const store: LockStore["Service"] = {
+          ...memory,
+          bounded: true,
+          request: (claim, mode) => claim.key === "late" ? Effect.never : memory.request(claim, mode),
+          withdraw: (claim) => claim.key === "late" ? Effect.succeed(withdrawn) : memory.withdraw(claim)
+        }
+        const locker = yield* lockerOver(store, { prefix: "" })
+        const late = yield* fork(Effect.flip(locker.withLock("late", Effect.void, { timeout: "500 millis" })))
+        if (isOthersAnswered) yield* locker.withLock("other", Effect.void)
+        yield* TestClock.adjust("600 millis")
+        const error = yield* Fiber.join(late)
+        assert.strictEqual(error._tag, expected)
+      }))
+  }
+
   it.effect("is not held up by those who were interrupted and have not ended", () =>
     Effect.gen(function*() {
       const { crowd, locker, open } = yield* mute

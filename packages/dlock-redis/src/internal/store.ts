@@ -185,7 +185,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     entry.state = "leaving"
     waiting.remove(entry)
     const sent = Effect.suspend((): Effect.Effect<{ readonly value: Scripts.LeaveReply }, CallFailure> => {
-      if (entry.isUnheardOf) return unheardOf
+      if (entry.isUnheardOf) return Effect.succeed({ value: unheardOf })
       const { capacity, id } = claim
       return port.run(Scripts.leave, { names, id, capacity, mark: entry.isInDoubt, interop }, undefined, limit)
     })
@@ -233,6 +233,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         onFailure: (failure) => Effect.fail(backendError("release")(failure)),
         onSuccess: (reply) => {
           if (reply._tag === "Released") return Effect.succeed("released")
+          if (reply === unheardOf) return Effect.succeed("notSent")
           if (entry?.last !== undefined) {
             entry.last = { holder: labelOf(reply.holder), place: entry.last.place, waiting: reply.length + 1 }
           }
@@ -352,9 +353,7 @@ const leaveAgainAfter = 100
 const tryLimit = 900
 
 /** What leaving a claim finds that no server has heard of. */
-const unheardOf = Effect.succeed<{ readonly value: Scripts.LeaveReply }>({
-  value: { _tag: "NotHeld", length: 0, holder: undefined, more: false }
-})
+const unheardOf: Scripts.LeaveReply = { _tag: "NotHeld", length: 0, holder: undefined, more: false }
 
 const unknown = (held: ReadonlyArray<Held>, failure: CallFailure): ReadonlyArray<Renewal> => {
   const error = backendError("renew")(failure)

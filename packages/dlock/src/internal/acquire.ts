@@ -11,7 +11,8 @@ import {
   type Gone,
   type Granted,
   type LockStore,
-  type Queued
+  type Queued,
+  type Withdrawn
 } from "../LockStore.ts"
 import type { Door } from "./door.ts"
 import * as Holder from "./holder.ts"
@@ -47,6 +48,8 @@ interface Asking extends Means {
   /** When the caller's time is over. */
   readonly until: number
   readonly restore: Restore
+  /** How many had come out with an answer when this one went in. */
+  readonly answeredBefore: number
 }
 
 type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
@@ -67,10 +70,16 @@ export const throughDoor = <A, E, R>(
   const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> => {
     const now = time.now()
     if (door.silence(now) >= unanswered) return Effect.fail(about(key)(silent))
-    return Effect.fail(new LockTimeout({ key, waited: Duration.millis(now - startedAt), queueLength: door.waiting }))
+    return Effect.fail(crowded({ door, key, startedAt, time }))
   })
   return Effect.andThen(limits.within<void, LockBackendError | LockTimeout>(turn, left, over), inside)
 }
+
+/** The caller's time is over, and nobody has been asked who holds the lock. */
+const crowded = (
+  { door, key, startedAt, time }: Pick<Asking, "door" | "key" | "startedAt" | "time">
+): LockTimeout =>
+  new LockTimeout({ key, waited: Duration.millis(time.now() - startedAt), queueLength: Math.max(1, door.waiting) })
 
 /** Milliseconds without an answer to anybody, after which the backend is to blame for a caller's time. */
 const unanswered = 250
@@ -94,8 +103,9 @@ export const acquire = (
   restore: Restore
 ): Effect.Effect<Acquired | undefined, Failure> =>
   Effect.suspend(() => {
-    const { time, withdrawals } = means
-    const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
+    const { door, time, withdrawals } = means
+    const until = startedAt + timeout
+    const asking = { ...means, key, mode, startedAt, until, restore, answeredBefore: door.answered }
     const wallAhead = time.wallAhead()
     const asked = (asking: Asking) =>
       ask(asking, claim, (answer) =>
@@ -219,7 +229,7 @@ const ask = <A, E>(
   claim: Claim,
   then: (answer: Answer) => Effect.Effect<A, E>,
   goOut?: (isAnswered: boolean) => void
-): Effect.Effect<A, E | LockBackendError> =>
+): Effect.Effect<A, E | LockBackendError | LockTimeout> =>
   Effect.matchCauseEffect(send(asking, claim), {
     onSuccess: (answer) => {
       asking.outage.answered(asking.key)
@@ -252,8 +262,8 @@ const askAgain = Effect.fnUntraced(function*(
   asking: Asking,
   claim: Claim,
   cause: Cause.Cause<LockBackendError>
-): Effect.fn.Return<Answer, LockBackendError> {
-  const { key, limits, mode, outage, restore, startedAt, store, time } = asking
+): Effect.fn.Return<Answer, LockBackendError | LockTimeout> {
+  const { door, key, limits, mode, outage, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
   // From the first failure: before that the call may have waited for its turn. A try asks whether there is an answer now.
   const patience = mode === "try" ? startedAt + patienceOfTry : time.now() + patienceWith(claim)
@@ -269,7 +279,10 @@ const askAgain = Effect.fnUntraced(function*(
     const paused = again ? yield* Effect.exit(restore(time.sleep(pause))) : ended
     if (Exit.isFailure(paused)) {
       if (Option.isSome(failed) && isOutage(failed.value)) outage.failed("acquire", told ?? failed.value, key)
-      yield* giveUp(asking, claim)
+      const withdrawn = yield* giveUp(asking, claim)
+      // Others were answered meanwhile: it was they who took the time.
+      const ranOut = Option.isSome(failed) && failed.value === outOfTime
+      if (ranOut && withdrawn === "notSent" && door.answered > asking.answeredBefore) return yield* crowded(asking)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
     const answer = yield* Effect.exit(
@@ -283,8 +296,8 @@ const askAgain = Effect.fnUntraced(function*(
   }
 })
 
-/** Whether the backend has answered within what is left of the leeway. */
-const giveUp = ({ time, until, withdrawals }: Asking, claim: Claim): Effect.Effect<boolean> =>
+/** What the backend has answered within what is left of the leeway. */
+const giveUp = ({ time, until, withdrawals }: Asking, claim: Claim): Effect.Effect<Withdrawn | undefined> =>
   withdrawals.giveUp(claim, Math.min(leeway, until + mostLate - time.now()))
 
 /** For how long a backend that does not answer, or does not keep what it granted, is asked. */
@@ -345,7 +358,7 @@ const wait = Effect.fnUntraced(function*(
   if (Exit.isSuccess(waited) && Option.isSome(waited.value)) return waited.value.value
   // Whoever stood still, and is late, has no time left to hear whether the backend is well.
   const hasTime = time.now() <= until + mostLate - leeway
-  const answered = yield* giveUp(asking, claim)
+  const answered = (yield* giveUp(asking, claim)) !== undefined
   if (Exit.isFailure(waited)) {
     const failed = Cause.findErrorOption(waited.cause)
     if (Option.isSome(failed) && failed.value.retryable) outage.failed("acquire", failed.value, key)

@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { LockBackendError } from "../LockError.ts"
-import { callLimit, type Claim, type LockStore } from "../LockStore.ts"
+import { callLimit, type Claim, type LockStore, type Withdrawn } from "../LockStore.ts"
 import type { Holding } from "./holding.ts"
 import type { Limits } from "./limits.ts"
 import { logged } from "./log.ts"
@@ -31,12 +31,12 @@ interface Means {
   readonly limits: Limits
   readonly outage: Outage
   /** Outlives the locker: a claim that is given up when it has gone is withdrawn too. */
-  readonly fork: (withdrawal: Withdrawal) => Fiber.Fiber<Failed | undefined>
+  readonly fork: (withdrawal: Withdrawal) => Fiber.Fiber<Failed | Withdrawn>
 }
 
-/** Why a withdrawal was not answered; nothing where it was. */
+/** Why a withdrawal was not answered. */
 type Failed = Cause.Cause<LockBackendError>
-type Withdrawal = Effect.Effect<Failed | undefined>
+type Withdrawal = Effect.Effect<Failed | Withdrawn>
 
 /**
  * Ends claims, whatever became of them, and never fails. Nobody waits for that longer than they must: where the backend
@@ -84,9 +84,9 @@ export class Withdrawals {
     const { outage, time } = this.means
     const fiber = this.start(
       claim,
-      Effect.tap(withdrawal, (failed) =>
+      Effect.tap(withdrawal, (ended) =>
         Effect.sync(() => {
-          if (failed === undefined) outage.answered(key)
+          if (isWithdrawn(ended)) outage.answered(key)
         }))
     )
     return Effect.flatMap(this.end(fiber, this.silent ? 0 : until - time.now()), (exit) => {
@@ -109,13 +109,13 @@ export class Withdrawals {
 
   /**
    * Ends a claim that is not granted to anybody, in the background. Waits for that for some milliseconds, in which a
-   * backend that is well has done it. Whether it has answered.
+   * backend that is well has done it. What it has answered, if it has.
    */
-  giveUp(claim: Claim, millis: number): Effect.Effect<boolean> {
+  giveUp(claim: Claim, millis: number): Effect.Effect<Withdrawn | undefined> {
     return Effect.suspend(() =>
       Effect.map(
         this.end(this.start(claim, this.withdraw(claim)), millis),
-        (exit) => exit !== undefined && failedOf(exit) === undefined
+        (exit) => exit !== undefined && Exit.isSuccess(exit) && isWithdrawn(exit.value) ? exit.value : undefined
       )
     )
   }
@@ -138,7 +138,7 @@ export class Withdrawals {
     )
   })
 
-  private start(claim: Claim, withdrawal: Withdrawal): Fiber.Fiber<Failed | undefined> {
+  private start(claim: Claim, withdrawal: Withdrawal): Fiber.Fiber<Failed | Withdrawn> {
     const fiber = this.means.fork(withdrawal)
     if (fiber.pollUnsafe() !== undefined) return fiber
     const fibers = this.behind.get(claim.key) ?? new Set()
@@ -159,10 +159,11 @@ export class Withdrawals {
       : Effect.succeed(exit)
   }
 
-  private send(claim: Claim): Effect.Effect<void, LockBackendError> {
+  private send(claim: Claim): Effect.Effect<Withdrawn, LockBackendError> {
     const { limits, store } = this.means
-    return Effect.map(limits.net(store.withdraw(claim), limitOf(claim), Effect.fail(silent)), () => {
+    return Effect.map(limits.net(store.withdraw(claim), limitOf(claim), Effect.fail(silent)), (withdrawn) => {
       this.silent = false
+      return withdrawn
     })
   }
 
@@ -170,7 +171,7 @@ export class Withdrawals {
     return Effect.suspend(() => {
       const hasty = this.means.time.now() + limitOf(claim)
       return Effect.matchCauseEffect(this.send(claim), {
-        onSuccess: () => Effect.undefined,
+        onSuccess: (withdrawn): Withdrawal => Effect.succeed(withdrawn),
         onFailure: (cause) => this.again(claim, hasty, cause)
       })
     })
@@ -182,19 +183,19 @@ export class Withdrawals {
     claim: Claim,
     hasty: number,
     failed: Failed
-  ): Effect.fn.Return<Failed | undefined> {
+  ): Effect.fn.Return<Failed | Withdrawn> {
     const { time } = this.means
     const ttl = Duration.toMillis(claim.ttl)
     const until = time.now() + ttl + Duration.toMillis(claim.guardGap)
     const pause = () => time.now() < hasty ? limitOf(claim) / 20 : Math.min(ttl / 10, 500)
-    const cause = yield* this.repeat(claim, until, pause, isRetryable, failed)
-    if (cause !== undefined && !isRetryable(cause)) {
+    const ended = yield* this.repeat(claim, until, pause, isRetryable, failed)
+    if (!isWithdrawn(ended) && !isRetryable(ended)) {
       // Credentials may be put right, say, long before the claim ends by itself; and a bug of a store may be a rare one.
-      const fiber = this.means.fork(this.repeat(claim, until, pause, () => true, cause))
+      const fiber = this.means.fork(this.repeat(claim, until, pause, () => true, ended))
       this.refused.add(fiber)
       fiber.addObserver(() => this.refused.delete(fiber))
     }
-    return cause
+    return ended
   })
 
   private readonly repeat = Effect.fnUntraced({ self: this }, function*(
@@ -204,7 +205,7 @@ export class Withdrawals {
     pause: () => number,
     isPassing: (cause: Failed) => boolean,
     failed: Failed
-  ): Effect.fn.Return<Failed | undefined> {
+  ): Effect.fn.Return<Failed | Withdrawn> {
     const { limits, store, time } = this.means
     let cause = failed
     while (isPassing(cause)) {
@@ -214,7 +215,7 @@ export class Withdrawals {
       const answer = yield* Effect.exit(limits.within(store.withdraw(claim), limitOf(claim), Effect.fail(silent)))
       if (Exit.isSuccess(answer)) {
         this.silent = false
-        return undefined
+        return answer.value
       }
       cause = answer.cause
     }
@@ -222,8 +223,12 @@ export class Withdrawals {
   })
 }
 
-const failedOf = (exit: Exit.Exit<Failed | undefined>): Failed | undefined =>
-  Exit.isSuccess(exit) ? exit.value : exit.cause
+const isWithdrawn = (ended: Failed | Withdrawn): ended is Withdrawn => typeof ended === "string"
+
+const failedOf = (exit: Exit.Exit<Failed | Withdrawn>): Failed | undefined => {
+  const ended = Exit.isSuccess(exit) ? exit.value : exit.cause
+  return isWithdrawn(ended) ? undefined : ended
+}
 
 /** For how long a scope's end is held up by a backend that does not answer: less where the time to live is short. */
 const limitOf = (claim: Claim): number => Math.min(callLimit(claim), patience)
