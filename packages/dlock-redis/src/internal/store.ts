@@ -17,6 +17,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
+import * as Function from "effect/Function"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { chunks } from "./chunks.ts"
@@ -25,7 +26,7 @@ import { type Entry, toMillis } from "./entry.ts"
 import { backendError, silent } from "./failure.ts"
 import { labelOf } from "./group.ts"
 import { type Names, names } from "./names.ts"
-import type { CallFailure, Port } from "./port.ts"
+import type { CallFailure, Port, Reply } from "./port.ts"
 import * as Replicas from "./replicas.ts"
 import * as Scripts from "./scripts.ts"
 import * as Waiting from "./waiting.ts"
@@ -180,33 +181,44 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
    * what still comes for it is not for us. It is left behind its own request, whose answer tells that no other comes
    * after; where that answer is lost, with a mark.
    */
-  const leave = (entry: Entry, limit?: number): Effect.Effect<Scripts.LeaveReply, CallFailure> => {
+  const leave = <A, E>(
+    entry: Entry,
+    limit: number | undefined,
+    told: (reply: Scripts.LeaveReply) => A,
+    failed: (failure: CallFailure) => E
+  ): Effect.Effect<A, E> => {
     const { claim, names } = entry
     entry.state = "leaving"
     waiting.remove(entry)
-    const sent = Effect.suspend((): Effect.Effect<{ readonly value: Scripts.LeaveReply }, CallFailure> => {
-      if (entry.isUnheardOf) return Effect.succeed({ value: unheardOf })
-      const { capacity, id } = claim
-      return port.run(Scripts.leave, { names, id, capacity, mark: entry.isInDoubt, interop }, undefined, limit)
-    })
-    return Effect.matchEffect(entry.isSettled ? sent : Effect.andThen(entry.settled, sent), {
+    const send = () =>
+      entry.isUnheardOf ? unheardOf : port.run(
+        Scripts.leave,
+        { names, id: claim.id, capacity: claim.capacity, mark: entry.isInDoubt, interop },
+        undefined,
+        limit
+      )
+    return Effect.matchEffect(entry.isSettled ? send() : Effect.flatMap(entry.settled, send), {
       onFailure: (failure) => {
         claims.endLater(entry, now() + entry.ttl + entry.guard, now())
-        return Effect.fail(failure)
+        return Effect.fail(failed(failure))
       },
       onSuccess: ({ value }) => {
         claims.end(entry, now())
         if (value.more) waiting.moveOn(names, claim.capacity)
-        return Effect.succeed(value)
+        return Effect.succeed(told(value))
       }
     })
   }
+
+  /** The same where nobody asks what the server said. */
+  const leaveSilently = (entry: Entry): Effect.Effect<void, CallFailure> =>
+    Effect.suspend(() => leave(entry, undefined, Function.constVoid, Function.identity))
 
   /** The same for a claim that nobody waits for: whatever refuses it, credentials too, may be over in time. */
   const leaveBehind = (entry: Entry): void => {
     const { claim } = entry
     fork(
-      leave(entry).pipe(
+      leaveSilently(entry).pipe(
         Effect.retry(Schedule.exponential(leaveAgainAfter, 1.2)),
         Effect.timeoutOption(Duration.sum(claim.ttl, claim.guardGap)),
         Effect.ignore
@@ -222,24 +234,19 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     Effect.suspend(() => {
       const entry = claims.find(claim.id)
       if (entry === undefined && claims.hasLeft(claim.id)) return Effect.succeed("notHeld")
-      const left = entry === undefined
-        // It is not known any more, and may have been asked for; better a mark too many.
-        ? Effect.map(
-          leaveUnknown(claim.id, claims.namesOf(claim)),
-          ({ value }) => value
-        )
-        : leave(entry, callLimit(claim))
-      return Effect.matchEffect(left, {
-        onFailure: (failure) => Effect.fail(backendError("release")(failure)),
-        onSuccess: (reply) => {
-          if (reply._tag === "Released") return Effect.succeed("released")
-          if (reply === unheardOf) return Effect.succeed("notSent")
-          if (entry?.last !== undefined) {
-            entry.last = { holder: labelOf(reply.holder), place: entry.last.place, waiting: reply.length + 1 }
-          }
-          return Effect.succeed(reply._tag === "Cancelled" ? "cancelled" : "notHeld")
+      const told = (reply: Scripts.LeaveReply): Withdrawn => {
+        if (reply._tag === "Released") return "released"
+        if (reply === nothing) return "notSent"
+        if (entry?.last !== undefined) {
+          entry.last = { holder: labelOf(reply.holder), place: entry.last.place, waiting: reply.length + 1 }
         }
-      })
+        return reply._tag === "Cancelled" ? "cancelled" : "notHeld"
+      }
+      const failed = backendError("release")
+      if (entry !== undefined) return leave(entry, callLimit(claim), told, failed)
+      // It is not known any more, and may have been asked for; better a mark too many.
+      const left = leaveUnknown(claim.id, claims.namesOf(claim))
+      return Effect.mapBoth(left, { onFailure: failed, onSuccess: ({ value }) => told(value) })
     })
 
   const renewSome = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>, CallFailure> =>
@@ -326,7 +333,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     const left = claims.all().filter(({ state }) => state !== "held")
     for (const entry of left) entry.end(closed)
     return Effect.timeoutOption(
-      Effect.forEach(left, (entry) => Effect.ignore(leave(entry)), { concurrency: "unbounded", discard: true }),
+      Effect.forEach(left, (entry) => Effect.ignore(leaveSilently(entry)), { concurrency: "unbounded", discard: true }),
       options.callLimit
     )
   })
@@ -353,7 +360,8 @@ const leaveAgainAfter = 100
 const tryLimit = 900
 
 /** What leaving a claim finds that no server has heard of. */
-const unheardOf: Scripts.LeaveReply = { _tag: "NotHeld", length: 0, holder: undefined, more: false }
+const nothing: Scripts.LeaveReply = { _tag: "NotHeld", length: 0, holder: undefined, more: false }
+const unheardOf = Effect.succeed<Pick<Reply<Scripts.LeaveReply>, "value">>({ value: nothing })
 
 const unknown = (held: ReadonlyArray<Held>, failure: CallFailure): ReadonlyArray<Renewal> => {
   const error = backendError("renew")(failure)

@@ -90,7 +90,8 @@ export class Window {
     Effect.callback((resume) => {
       const request = new Request(script, args, tally, Math.min(limit, this.options.longest), resume)
       this.submit(request)
-      return Effect.sync(() => request.abandon())
+      // What has been sent needs nobody to tell that its caller has gone, and most is sent at once.
+      return request.slot === -1 ? Effect.sync(() => request.abandon()) : undefined
     })
 
   /** There is a connection. */
@@ -168,8 +169,8 @@ export class Window {
     const sent = this.transmit(request, "evalsha", script.sha, call)
     tally?.sent(request.sentAt)
     sent.then(onReply, (error: unknown) => {
-      // What nobody waits for any more has not run, and is not to run late.
-      if (!isUnknownScript(error) || request.isAbandoned) return onError(error)
+      // What is of no use any more has not run, and is not to run late.
+      if (!isUnknownScript(error) || tally?.isOver === true) return onError(error)
       this.transmit(request, "eval", script.lua, call).then(onReply, onError)
     })
   }
