@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { withPermits } from "./permits.ts"
-import type { Process } from "./process.ts"
+import { type Process, Thrown } from "./process.ts"
 import * as Program from "./program.ts"
 import type { Scene } from "./scene.ts"
 import { prefix, type Section } from "./section.ts"
@@ -47,10 +47,11 @@ export const start = (
   const program = (locker: Locker["Service"], sections: ReadonlyArray<Section>) =>
     Effect.forEach(sections, (section) =>
       Effect.gen(function*() {
-        yield* Effect.sleep(section.plan.delay)
+        // Who asks again at once does so in the same turn.
+        if (section.plan.delay > 0) yield* Effect.sleep(section.plan.delay)
         const fiber = yield* Effect.forkDetach(Program.run(witness, locker, section), { startImmediately: true })
         client.running.set(section.plan.number, fiber)
-        yield* Fiber.await(fiber)
+        yield* plan.has.has("observers") ? observed(fiber) : Fiber.await(fiber)
         client.running.delete(section.plan.number)
       }), { discard: true })
   const all = Effect.gen(function*() {
@@ -65,6 +66,8 @@ export const start = (
     }))
     // Where the locker was closed under them, they must come to an end by themselves.
     yield* Fiber.awaitAll(programs)
+    const left = plan.has.has("closing") ? witness.server.claimsOf?.(process.index) ?? [] : []
+    for (const claim of left) witness.broken("S4", `process ${process.index} has closed its locker, and ${claim}`)
     client.done = true
     // What was interrupted when the locker closed ends in this turn. This one is still there.
     yield* Effect.yieldNow
@@ -74,6 +77,16 @@ export const start = (
   })
   process.run(all)
 }
+
+/** Waits for its end, of which an observer hears that throws. */
+const observed = (fiber: Fiber.Fiber<void>): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    if (fiber.pollUnsafe() !== undefined) return resume(Effect.void)
+    fiber.addObserver(() => {
+      resume(Effect.void)
+      throw new Thrown("on purpose")
+    })
+  })
 
 /** Interrupts the program of a section, if it runs. */
 export const interrupt = ({ running, sections }: Client, number: number, now: number): void => {

@@ -18,11 +18,13 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "marks"
   /** A server refuses who a process is, for a while: what it asks, or its new connections. */
   | "greetings"
+  /** Programs have put observers on their fibers that throw: what runs on within a call back must harm nobody else. */
+  | "observers"
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
-  redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings"]),
-  etcd: new Set(["closing"])
+  redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
+  etcd: new Set(["closing", "observers"])
 }
 
 interface Kind {
@@ -42,7 +44,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   closing: { backends: ["redis", "etcd"], share: 0.1, alone: true },
   callers: { backends: ["redis", "etcd"], share: 1 },
   marks: { backends: ["redis"], share: 1 },
-  greetings: { backends: ["redis"], share: 0.1, alone: true }
+  greetings: { backends: ["redis"], share: 0.1, alone: true },
+  observers: { backends: ["redis", "etcd"], share: 0.2 }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

@@ -151,7 +151,7 @@ export const make = (
       form: random.weighted({ section: 6, scope: 3, trySection: 1, tryScope: 1 }),
       ttl,
       timeout: random.chance(0.2) ? random.spread(20, 3 * ttl) : undefined,
-      delay: random.spread(1, window / 3),
+      delay: random.chance(0.15) ? 0 : random.spread(1, window / 3),
       steps,
       pause: Math.max(1, Math.round((long ? 3 : 0.3) * ttl * random.next() / steps)),
       careful: random.chance(0.3),

@@ -10,6 +10,18 @@ import * as Scheduler from "effect/Scheduler"
 import { Random } from "./random.ts"
 import { millis, type Timeline } from "./timeline.ts"
 
+/** What an observer of a program throws. It comes out of whatever had the fiber run on. */
+export class Thrown extends Error {}
+
+/** That an observer throws is its program's affair; what it leaves undone is not. */
+const guarded = (callback: () => void): void => {
+  try {
+    callback()
+  } catch (error) {
+    if (!(error instanceof Thrown)) throw error
+  }
+}
+
 /**
  * A process of the world: its own clock, its own event loop, and the fibers that run on it.
  *
@@ -171,7 +183,7 @@ export class Process {
     const messages = this.lateMessages.splice(0)
     const due = this.random.chance(0.5) ? [...timers, ...messages] : [...messages, ...timers]
     this.wakes = true
-    for (const callback of due) callback()
+    for (const callback of due) guarded(callback)
     this.wakes = false
     this.drain()
   }
@@ -183,7 +195,7 @@ export class Process {
   }
 
   private turn(callback: () => void): void {
-    callback()
+    guarded(callback)
     // What fibers have put off runs when all that was due at the end of a pause has been taken in.
     if (!this.wakes) this.drain()
   }
@@ -195,7 +207,7 @@ export class Process {
       const batch = this.tasks
       this.tasks = []
       if (batch.length > 1) batch.sort((a, b) => a.priority - b.priority)
-      for (const { run } of batch) run()
+      for (const { run } of batch) guarded(run)
       if ((count += batch.length) > 100_000) throw new Error(`process ${this.index} does not come to rest`)
     }
   }

@@ -10,8 +10,8 @@ const list = <A>(count: number, make: (index: number) => A): ReadonlyArray<A> =>
   Array.from({ length: count }, (_, i) => make(i))
 
 /** Sections by number, all of one lock where nothing else is said. */
-const sections = (ttl: number) => {
-  let number = 0
+const sections = (ttl: number, first = 0) => {
+  let number = first
   return (some: Partial<SectionPlan>): SectionPlan => ({
     number: number++,
     key: "k0",
@@ -132,14 +132,17 @@ const stalled: Scene = (plan, random) => {
   return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
 }
 
-/** Lockers close while sections go on in other fibers, which are told and have something to bring to an end. */
+/**
+ * Lockers close while sections go on in other fibers, which are told and have something to bring to an end, and while
+ * others have just asked, for long.
+ */
 const closed: Scene = (plan, random) => {
-  const processes = plan.processes.map((programs) =>
+  const going = plan.processes.map((programs) =>
     programs.map((sections) =>
       sections.map((section) => ({ ...section, windDown: random.spread(5, 3 * Math.max(100, section.ttl / 10)) }))
     )
   )
-  const incidents = list(random.between(1, processes.length), (index) =>
+  const incidents = list(random.between(1, going.length), (index) =>
     incidentOf("locker closed", {
       name: `e${index}`,
       at: millis(random.between(1, 3_000)),
@@ -147,6 +150,13 @@ const closed: Scene = (plan, random) => {
       choice: random.between(0, 1_000_000),
       aimed: random.chance(0.7)
     }))
+  const section = sections(60_000, 1_000)
+  const asking = (index: number) =>
+    list(random.spread(1, 40), (nth) => {
+      const at = (incidents[index]?.at ?? 0) / 1_000
+      return [section({ key: `late-${index}-${nth}`, delay: Math.max(0, at - random.between(-1, 3)), pause: 50 })]
+    })
+  const processes = going.map((programs, index) => random.chance(0.5) ? [...programs, ...asking(index)] : programs)
   const made = calm(plan, plan.mostTtl, processes, incidents)
   const mostPause = Math.max(...processes.flat(2).map(({ pause, windDown }) => pause + windDown))
   return { ...made, keys: plan.keys, capacity: plan.capacity, mostPause }

@@ -16,6 +16,8 @@ export interface Server {
   readonly knows: (key: string, id: string) => boolean
   /** How does a lock stand? Where that is not told, nobody asks whether it is idle. */
   readonly stand?: (key: string) => Stand
+  /** What the server keeps for claims of a process, in words. */
+  readonly claimsOf?: (process: number) => ReadonlyArray<string>
 }
 
 /** Who has a lock at the server. */

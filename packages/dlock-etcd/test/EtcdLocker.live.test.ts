@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { find, freePorts, makeCertificates } from "dlock-testing"
-import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer, Logger, Option, Redacted } from "effect"
+import { ConfigProvider, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Redacted, Scope } from "effect"
 import { Locker, type LockTimeout, withLock } from "effect-dlock"
 import { EtcdLocker, EtcdLockerLive, type EtcdLockerOptions, EtcdLockStore } from "effect-dlock-etcd"
 import { Etcd3 } from "etcd3"
@@ -40,6 +40,33 @@ describe("EtcdLocker", () => {
       assert.deepStrictEqual(since(before, yield* Effect.promise(() => requests(etcd.url))), { Txn: 2_000 })
       yield* Effect.log(`1,000 sections in ${Duration.toMillis(took).toFixed(0)} ms`)
     }).pipe(Effect.scoped))
+
+  it.live("lets no observer that throws harm anybody else: no rejection is left, and the layer closes", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const rejections: Array<unknown> = []
+      const heard = process.rawListeners("unhandledRejection") as Array<() => void>
+      process.removeAllListeners("unhandledRejection").on("unhandledRejection", (why) => void rejections.push(why))
+      const scope = yield* Scope.make()
+      const { withLock } = yield* Scope.provide(locker({ hosts: etcd.url }), scope)
+      const throwing = (key: string) =>
+        Effect.map(Effect.forkChild(withLock(key, Effect.void), { startImmediately: true }), (fiber) => {
+          fiber.addObserver(() => {
+            throw new Error("on purpose")
+          })
+          return fiber
+        })
+      // Whoever waits for the fiber is an observer too, behind this one, and would not hear of it.
+      const hasEnded = (fiber: Fiber.Fiber<void, unknown>) => fiber.pollUnsafe() !== undefined
+      const one = yield* throwing("k")
+      yield* eventually("a section has ended", () => Promise.resolve(hasEnded(one)))
+      const asking = yield* Effect.forEach(["a", "b", "c"], throwing)
+      yield* Scope.close(scope, Exit.void)
+      yield* eventually("those who asked have", () => Promise.resolve(asking.every(hasEnded)))
+      process.removeAllListeners("unhandledRejection")
+      for (const listener of heard) process.on("unhandledRejection", listener)
+      assert.deepStrictEqual(rejections, [])
+    }).pipe(Effect.scoped, Effect.provide(Logger.layer([]))))
 
   it.live("leaves the server no more names to look through than there were claims at once", () =>
     Effect.gen(function*() {

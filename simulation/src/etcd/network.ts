@@ -1,3 +1,4 @@
+import { callBack } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import type { CallFailure } from "../../../packages/dlock-etcd/src/internal/failure.ts"
 import { fromClient, isClosed, silent } from "../../../packages/dlock-etcd/src/internal/failure.ts"
@@ -95,7 +96,7 @@ export class Calls {
     const settle = (answer: unknown): void => {
       if (!this.pending.delete(settle)) return
       stop()
-      onAnswer(answer as A | Error)
+      callBack(() => onAnswer(answer as A | Error))
     }
     const stop = process.timer(limit, () => settle(new Error("4 DEADLINE_EXCEEDED: Deadline exceeded")))
     this.pending.add(settle)

@@ -44,6 +44,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
   return {
     knows: (key, id) => server.knows(key, id),
     stand: (key) => server.stand(key),
+    claimsOf: (process) => server.leftovers(process),
     hangUp: (process) => inboxes[process]?.close(),
     open: (process, onMessage) =>
       Effect.gen(function*() {

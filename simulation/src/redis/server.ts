@@ -196,13 +196,14 @@ export class RedisServer {
     return holders.some((one) => one.id === id) || queue.some((one) => one.id === id)
   }
 
-  /** What the server keeps of locks. Marks of cancelled claims are meant to stay for a while. */
-  leftovers(): ReadonlyArray<string> {
+  /** What the server keeps of locks, or of those of one process. Marks of cancelled claims are meant to stay for a while. */
+  leftovers(process?: number): ReadonlyArray<string> {
+    const isMeant = ({ id }: { readonly id: string }) => process === undefined || this.owners.get(id) === process
     return Array.from(this.locks.keys()).flatMap((key) => {
       const { holders, queue } = this.lock(key)
       return [
-        ...holders.map(({ id }) => `${id} holds ${key}`),
-        ...queue.map(({ id }) => `${id} waits for ${key}`)
+        ...holders.filter(isMeant).map(({ id }) => `${id} holds ${key}`),
+        ...queue.filter(isMeant).map(({ id }) => `${id} waits for ${key}`)
       ]
     })
   }

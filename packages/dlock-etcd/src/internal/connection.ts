@@ -1,7 +1,9 @@
 import { LockBackendError } from "effect-dlock/LockError"
+import { callBack } from "effect-dlock/LockStore"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { Etcd3, type IOptions, type KVClient, type LeaseClient, type WatchClient } from "etcd3"
 import { type CallFailure, fromClient, isClosed, isLasting, silent } from "./failure.ts"
@@ -99,20 +101,19 @@ export const open: (
         clearTimeout(timer)
         pending.delete(fail)
       }
-      const fail = (failure: CallFailure) => {
+      // Whoever waits runs on within this, and what an observer of theirs throws would be a rejection that nobody hears.
+      const end = (answer: Exit.Exit<Reply<A>, CallFailure>) => {
         over()
-        resume(Effect.fail(failure))
+        callBack(() => resume(answer))
       }
+      const fail = (failure: CallFailure) => end(Exit.fail(failure))
       // A net: the transport has the deadline too.
       const timer = setTimeout(fail, limit + 50, silent)
       pending.add(fail)
       // The wall clock, because that is what the transport counts by; it bounds a call, never a belief.
       const deadline = clock.currentTimeMillisUnsafe() + limit
       make(clients[current % clients.length] as unknown as Calls, deadline).then(
-        (value) => {
-          over()
-          resume(Effect.succeed({ sentAt, value, doubled: false }))
-        },
+        (value) => end(Exit.succeed({ sentAt, value, doubled: false })),
         (error: unknown) => fail(fromClient(error))
       )
       return Effect.sync(over)

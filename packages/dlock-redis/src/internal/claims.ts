@@ -44,13 +44,21 @@ export class Claims {
     entry.state = "leaving"
     delete this.entries[entry.claim.id]
     if (this.unanswered.size > 0) this.unanswered.delete(entry)
-    if (!isExpectingMore) return
+    if (isExpectingMore) this.remember(entry.claim.id, now)
+  }
+
+  /** One that is not asked for, with nothing of it at a server. It may be withdrawn all the same. */
+  refuse(claim: Claim, now: number): void {
+    if (this.find(claim.id) === undefined) this.remember(claim.id, now)
+  }
+
+  private remember(id: string, now: number): void {
     if (now >= this.turnsAt) {
       this.leftBefore = now < this.turnsAt + rememberedFor ? this.left : new Set()
       this.left = new Set()
       this.turnsAt = now + rememberedFor
     }
-    this.left.add(entry.claim.id)
+    this.left.add(id)
   }
 
   hasLeft(id: string): boolean {

@@ -67,7 +67,10 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   ): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
       // What is granted from now on nobody would leave.
-      if (isClosing) return closed
+      if (isClosing) {
+        claims.refuse(claim, now())
+        return closed
+      }
       // Its leave may run at any time, and would end what this grants.
       if (claims.find(claim.id)?.state === "leaving") return Effect.succeed<Answer>({ _tag: "Gone" })
       const entry = claims.ask(claim)
