@@ -82,7 +82,8 @@ describe("three members", () => {
             + `back ${outages.map((outage) => outage.toFixed(0)).join(", ")} ms after each kill; `
             + JSON.stringify(Array.from(failures, ([tag, list]) => `${list.length} ${tag}`))
         )
-        assert.isAbove(hot.length, 100)
+        // Enough to have been under load at each of them.
+        assert.isAbove(hot.length, 10 * killedAt.length)
         assert.isAtMost(outages[Math.floor(outages.length / 2)]!, 5_000)
         // Nor does one lock lag behind the others.
         for (const [key, sections] of byKey) {

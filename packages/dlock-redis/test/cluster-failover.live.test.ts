@@ -36,7 +36,7 @@ const underLoad = (fault: (primary: Server) => void, wake?: (primary: Server) =>
       )
     yield* eventually(
       "all processes run",
-      async () => workers.every(({ messages }) => messages.length > 5 * keys),
+      async () => workers.every(({ messages }) => messages.length > keys),
       60_000
     )
     const concerned = yield* keysOn(primary)

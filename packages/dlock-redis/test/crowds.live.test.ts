@@ -22,13 +22,16 @@ describe("a crowd of one process", () => {
         (key) => Scope.provide(scoped(key, { ttl: "3 seconds" }), scope),
         { concurrency: "unbounded" }
       )
+      const recorded = recordLag()
       const exits = yield* Effect.forEach(
         Array.from({ length: 20_000 }, (_, index) => `k${index}`),
         (key) => Effect.exit(withLock(key, Effect.void)),
         { concurrency: "unbounded" }
       )
       assert.strictEqual(exits.filter(Exit.isSuccess).length, 20_000)
-      yield* Effect.forEach(leases, (lease) => lease.ensureHeld)
+      // Unless the machine had no time for this process: nothing of ours keeps it for two thirds of that ttl.
+      if (recorded.max() < 2_000) yield* Effect.forEach(leases, (lease) => lease.ensureHeld)
+      recorded.stop()
       assert.strictEqual(yield* marks(admin), 0)
       yield* Scope.close(scope, Exit.void)
     }).pipe(Effect.scoped), 120_000)
@@ -42,15 +45,15 @@ describe("a crowd of one process", () => {
         const far = yield* proxyTo(redis.port)
         const { withLock } = yield* locker({ url: far.url })
         yield* withLock("warm", Effect.void)
-        far.delay(150)
+        far.delay(300)
         const exits = yield* Effect.forEach(
-          Array.from({ length: 1_500 }, (_, index) => `k${index}`),
-          (key) => Effect.exit(withLock(key, Effect.void, { timeout: "500 millis" })),
+          Array.from({ length: 2_000 }, (_, index) => `k${index}`),
+          (key) => Effect.exit(withLock(key, Effect.void, { timeout: "2500 millis" })),
           { concurrency: "unbounded" }
         )
         const failed = exits.flatMap((exit) => Exit.isFailure(exit) ? [Cause.squash(exit.cause)] : [])
-        assert.isAbove(failed.length, 500, "all had their turn")
-        // Those that were under way then cannot tell: the server is far, and had not answered them.
+        assert.isAbove(failed.length, 256, "all had their turn")
+        // Of those that were under way then nothing is known.
         const blamed = failed.filter((error) => (error as AcquireError)._tag !== "LockTimeout")
         assert.isAtMost(blamed.length, 256)
         yield* eventually("nothing is left", async () => (await admin.keys("dlock:k*")).length === 0)

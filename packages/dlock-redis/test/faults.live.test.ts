@@ -255,7 +255,7 @@ describe("a waiter", () => {
         const lease = yield* Scope.provide(holder.scoped("k"), scope)
         const order: Array<string> = []
         const queue = (own: typeof one, name: string) =>
-          Effect.forkChild(own.withLock("k", Effect.sync(() => order.push(name)), { ttl: "30 seconds" }))
+          Effect.forkChild(own.withLock("k", Effect.sync(() => order.push(name)), { ttl: "6 seconds" }))
         const waiting = async (count: number) => (await admin.zcard("{dlock:k}:\0q")) === count
         const first = yield* queue(one, "first")
         yield* eventually("one waits", () => waiting(1))
@@ -264,7 +264,7 @@ describe("a waiter", () => {
         const [id] = yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "0"))
         for (const suffix of ["q", "d"]) yield* Effect.promise(() => admin.zrem(`{dlock:k}:\0${suffix}`, id!))
         yield* Effect.promise(() => admin.hdel("{dlock:k}:\0w", id!))
-        // It asks every two seconds how it stands.
+        // It asks at a third of its time to live how it stands.
         yield* eventually("two wait again", () => waiting(2), 2_500)
         assert.notInclude(yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "-1")), id)
         yield* lease.release

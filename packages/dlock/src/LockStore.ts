@@ -176,12 +176,13 @@ export type Renewal =
 
 /**
  * What a withdrawal found. A store that queues its requests says `notSent` of a claim of which the backend has never heard,
- * nor will: then whoever asked had no time in the crowd of this process, which says nothing of the backend.
+ * nor will; and `crowdedOut` where that answered others of its queue meanwhile: whoever asked had no time in the crowd of
+ * this process, which says nothing of the backend.
  *
  * @category models
  * @since 0.1.0
  */
-export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent"
+export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent" | "crowdedOut"
 
 /**
  * A hint that a claim has been lost, before a renewal would find out.

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { LockBackendError, type LockStore } from "effect-dlock"
+import type { Withdrawn } from "effect-dlock/LockStore"
 import { TestClock } from "effect/testing"
 import { fork, lockerOver, setting, shiftedClock } from "./support.ts"
 
@@ -38,6 +39,18 @@ const listening = Effect.gen(function*() {
     renew: (held) => Effect.suspend(() => (heard.push("renewal"), memory.renew(held)))
   }
   return { heard, locker: yield* lockerOver(store, { prefix: "" }) }
+})
+
+/** A store in whose own queue one key is stuck, and what it says of that once it may. */
+const stuck = Effect.fnUntraced(function*(withdrawn: Withdrawn, left: Effect.Effect<void> = Effect.void) {
+  const { memory } = yield* setting()
+  const store: LockStore["Service"] = {
+    ...memory,
+    bounded: true,
+    request: (claim, mode) => claim.key === "late" ? Effect.never : memory.request(claim, mode),
+    withdraw: (claim) => claim.key === "late" ? Effect.as(left, withdrawn) : memory.withdraw(claim)
+  }
+  return yield* lockerOver(store, { prefix: "" })
 })
 
 describe("a crowd that comes at once", () => {
@@ -249,29 +262,36 @@ describe("a crowd that comes at once", () => {
 
   // A store may have a queue of its own behind the door.
   for (
-    const [what, withdrawn, isOthersAnswered, expected] of [
-      ["its time is over where it was never sent and others are answered", "notSent", true, "LockTimeout"],
-      ["the backend is silent where it was sent", "cancelled", true, "LockBackendError"],
-      ["the backend is silent where nobody is answered", "notSent", false, "LockBackendError"]
+    const [what, withdrawn, expected] of [
+      ["its time is over where others were before it", "crowdedOut", "LockTimeout"],
+      ["the backend is silent where it was never sent", "notSent", "LockBackendError"],
+      ["the backend is silent where it was sent", "cancelled", "LockBackendError"]
     ] as const
   ) {
     it.effect(`is told, once inside, that ${what}`, () =>
       Effect.gen(function*() {
-        const { memory } = yield* setting()
-        const store: LockStore["Service"] = {
-          ...memory,
-          bounded: true,
-          request: (claim, mode) => claim.key === "late" ? Effect.never : memory.request(claim, mode),
-          withdraw: (claim) => claim.key === "late" ? Effect.succeed(withdrawn) : memory.withdraw(claim)
-        }
-        const locker = yield* lockerOver(store, { prefix: "" })
+        const locker = yield* stuck(withdrawn)
         const late = yield* fork(Effect.flip(locker.withLock("late", Effect.void, { timeout: "500 millis" })))
-        if (isOthersAnswered) yield* locker.withLock("other", Effect.void)
         yield* TestClock.adjust("600 millis")
         const error = yield* Fiber.join(late)
         assert.strictEqual(error._tag, expected)
       }))
   }
+
+  it.effect("that does not wait is told so by no timeout, also behind its own leavings", () =>
+    Effect.gen(function*() {
+      const left = yield* Deferred.make<void>()
+      const locker = yield* stuck("crowdedOut", Deferred.await(left))
+      const first = yield* fork(Effect.flip(locker.withLock("late", Effect.void, { timeout: "20 millis" })))
+      yield* TestClock.adjust("120 millis")
+      assert.strictEqual((yield* Fiber.join(first))._tag, "LockBackendError")
+      const second = yield* fork(Effect.exit(locker.withLockIfAvailable("late", Effect.void)))
+      yield* Deferred.succeed(left, undefined)
+      yield* TestClock.adjust("2 seconds")
+      const exit = yield* Fiber.join(second)
+      assert(Exit.isFailure(exit))
+      assert.deepStrictEqual(exit.cause.reasons.map(({ _tag }) => _tag), ["Fail"])
+    }))
 
   it.effect("is not held up by those who were interrupted and have not ended", () =>
     Effect.gen(function*() {

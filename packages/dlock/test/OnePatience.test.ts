@@ -45,6 +45,30 @@ describe("one patience a locker for its releases", () => {
       })
     ))
 
+  it.effect("is not had again for what a store answers by itself, of a claim that was never sent", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const { faulty } = yield* setting()
+        const store = LockStore.of({
+          ...faulty.store,
+          request: (claim, mode) => claim.key === "unsent" ? Effect.never : faulty.store.request(claim, mode),
+          withdraw: (claim) => claim.key === "unsent" ? Effect.succeed("notSent") : faulty.store.withdraw(claim)
+        })
+        const locker = yield* lockerOver(store, { prefix: "", defaultTtl: "5 minutes" })
+        const scope = yield* Scope.make()
+        const leases = yield* Effect.forEach(["a", "b", "c"], (key) => Scope.provide(locker.scoped(key), scope))
+        yield* faulty.hang("withdraw")
+        let whole = 0
+        for (const lease of leases) {
+          whole += yield* took(lease.release)
+          yield* took(Effect.flip(locker.withLock("unsent", Effect.void, { timeout: "100 millis" })))
+        }
+        yield* faulty.heal()
+        yield* TestClock.adjust("1 minute")
+        assert.isAtMost(whole, 2_500)
+      })
+    ))
+
   it.effect("releases that were not waited for go on, and one after the backend's return is waited for again", () =>
     withLogs(() =>
       Effect.gen(function*() {

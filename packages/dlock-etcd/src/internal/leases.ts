@@ -1,10 +1,11 @@
 import type * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { CallFailure } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
+import { Shared } from "./shared.ts"
 
 /** What a beat found: since when the lease is known to live, and the keys that it carries. */
 export interface Beat {
@@ -26,7 +27,7 @@ export class Lease<Claim> {
   failedAt = 0
   gone = false
   /** The beat that is under way. */
-  beating: Deferred.Deferred<Beat, CallFailure> | undefined
+  beating: Shared<Beat, CallFailure> | undefined
   lastUsedAt = 0
 
   constructor(id: string, ttl: number, confirmedAt: bigint) {
@@ -47,7 +48,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   private readonly byLength = new Map<number, Array<Lease<Claim>>>()
   private readonly granting = new Map<
     number,
-    { readonly id: string; readonly done: Deferred.Deferred<void, CallFailure> }
+    { readonly id: string; readonly done: Shared<void, CallFailure> }
   >()
   private readonly clock: Clock.Clock
   private readonly port: Port
@@ -102,8 +103,8 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   /** One grant at a time of each length: whoever comes meanwhile waits for it. It outlives whoever asked first. */
   private grant(seconds: number): Effect.Effect<void, CallFailure> {
     const pending = this.granting.get(seconds)
-    if (pending !== undefined) return Deferred.await(pending.done)
-    const done = Deferred.makeUnsafe<void, CallFailure>()
+    if (pending !== undefined) return pending.done.await
+    const done = new Shared<void, CallFailure>()
     const id = freshId()
     this.granting.set(seconds, { id, done })
     this.fork(
@@ -111,22 +112,25 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
         onSuccess: ({ sentAt, value }) => {
           this.granting.delete(seconds)
           // Over by the time at which a second request found it there: whoever waits for one asks anew.
-          if (value <= 0) return Effect.asVoid(Deferred.succeed(done, undefined))
+          if (value <= 0) return Effect.sync(() => done.end(Exit.void))
           const lease = new Lease<Claim>(id, value * 1_000, sentAt)
           lease.lastUsedAt = this.now()
           const same = this.byLength.get(seconds)
           if (same === undefined) this.byLength.set(seconds, [lease])
           else same.push(lease)
-          return Effect.asVoid(Deferred.succeed(done, undefined))
+          return Effect.sync(() => done.end(Exit.void))
         },
         onFailure: (failure) => {
           // Whoever asks from now on asks anew. Its answer may have been lost on the way: then it goes.
           this.granting.delete(seconds)
-          return Effect.andThen(Deferred.fail(done, failure), failure.notDone ? Effect.void : this.drop(id))
+          return Effect.andThen(
+            Effect.sync(() => done.end(Exit.fail(failure))),
+            failure.notDone ? Effect.void : this.drop(id)
+          )
         }
       })
     )
-    return Deferred.await(done)
+    return done.await
   }
 
   private drop(id: string): Effect.Effect<void> {
@@ -158,20 +162,19 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
    */
   beat(lease: Lease<Claim>): Effect.Effect<Beat, CallFailure> {
     return Effect.suspend(() => {
-      if (lease.beating !== undefined) return Deferred.await(lease.beating)
-      const beating = Deferred.makeUnsafe<Beat, CallFailure>()
+      if (lease.beating !== undefined) return lease.beating.await
+      const beating = new Shared<Beat, CallFailure>()
       lease.beating = beating
       this.fork(
         this.confirm(lease).pipe(
           Effect.exit,
-          Effect.flatMap((exit) => {
+          Effect.map((exit) => {
             lease.beating = undefined
-            return Deferred.done(beating, exit)
-          }),
-          Effect.asVoid
+            beating.end(exit)
+          })
         )
       )
-      return Deferred.await(beating)
+      return beating.await
     })
   }
 

@@ -92,17 +92,20 @@ export class Group implements Item {
     return Math.min(often, holdersEnd) === period ? soonBefore(sentAt, period) : sentAt + Math.min(often, holdersEnd)
   }
 
-  /** The token to look for, when that is due. Most often it is found, and then there is nothing to hear of it. */
+  /** The token to look for, when that is due. */
   takePeek(now: number): string | undefined {
-    const { foremost } = this
-    if (this.peekAt > now || foremost === undefined) return undefined
-    this.peekAt = soonBefore(now, periodOf(foremost))
+    if (this.peekAt > now) return undefined
+    this.peekAt = Infinity
     return this.seen
   }
 
-  /** It was not found, or nothing is known of it: reason to ask, unless an answer has come meanwhile. */
-  miss(token: string, now: number): void {
-    if (token === this.seen) this.hurry(now)
+  /** What a look that was sent at `sentAt` brought: it was found, or there is reason to ask. */
+  peeked(token: string, isFound: boolean, sentAt: number, now: number): void {
+    const { foremost } = this
+    // An answer has come meanwhile.
+    if (token !== this.seen || foremost === undefined) return
+    if (isFound) this.peekAt = Math.min(this.peekAt, soonBefore(sentAt, periodOf(foremost)))
+    else this.hurry(now)
   }
 
   /** A claim does not wait any more. */

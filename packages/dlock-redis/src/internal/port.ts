@@ -29,6 +29,8 @@ export interface Tally {
   answered(hasRun: boolean): void
   /** Its reply has come, or is not waited for any more. */
   ended(): void
+  /** One is given up before it was sent, while the server answered those before it. */
+  crowdedOut(): void
 }
 
 /** Runs a command on a server outside any script. */

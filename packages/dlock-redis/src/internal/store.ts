@@ -239,7 +239,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       if (entry === undefined && claims.hasLeft(claim.id)) return Effect.succeed("notHeld")
       const told = (reply: Scripts.LeaveReply): Withdrawn => {
         if (reply._tag === "Released") return "released"
-        if (reply === nothing) return "notSent"
+        if (reply === nothing) return entry?.isCrowdedOut === true ? "crowdedOut" : "notSent"
         if (entry?.last !== undefined) {
           entry.last = { holder: labelOf(reply.holder), place: entry.last.place, waiting: reply.length + 1 }
         }

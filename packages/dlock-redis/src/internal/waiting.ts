@@ -116,15 +116,18 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     return calls
   }
 
-  /** Looks whether the holders are who they were. */
+  /** Looks whether the holders are who they were. Without an answer too there is reason to ask. */
   const peek = (locks: ReadonlyArray<Peek>): void => {
-    const miss = ({ group, token }: Peek) => {
-      group.miss(token, agenda.now())
-      schedule(group)
+    const hear = (others: ReadonlySet<number>, sentAt: number) => {
+      const now = agenda.now()
+      locks.forEach(({ group, token }, index) => {
+        group.peeked(token, !others.has(index + 1), sentAt, now)
+        schedule(group)
+      })
     }
     fork(Effect.matchEager(port.run(Scripts.peek, { locks }, undefined, peekLimit), {
-      onFailure: () => locks.forEach(miss),
-      onSuccess: ({ value }) => value.forEach((number) => miss(locks[number - 1]!))
+      onFailure: () => hear(new Set(locks.map((_, index) => index + 1)), agenda.now()),
+      onSuccess: ({ sentAt, value }) => hear(new Set(value), toMillis(sentAt))
     }))
   }
 

@@ -64,6 +64,8 @@ export class Window {
   private readonly lanes = byUrgency.map(() => new Lane())
   /** Since when something is under way and nothing has been heard. */
   private quietSince = Infinity
+  /** Milliseconds that the latest reply took. */
+  private roundTrip = 0
   private isLost = false
   private isClosed = false
   private repliesHeard = 0
@@ -91,7 +93,7 @@ export class Window {
       const request = new Request(script, args, tally, Math.min(limit, this.options.longest), resume)
       this.submit(request)
       // What has been sent needs nobody to tell that its caller has gone, and most is sent at once.
-      return request.slot === -1 ? Effect.sync(() => request.abandon()) : undefined
+      return request.slot === -1 ? Effect.sync(() => this.abandon(request)) : undefined
     })
 
   /** There is a connection. */
@@ -122,6 +124,13 @@ export class Window {
     this.looksAt = -Infinity
     this.failUnderWay(closed)
     for (const request of this.lanes.flatMap((lane) => lane.remove(() => true))) request.fail(closed)
+  }
+
+  private abandon(request: Request): void {
+    request.abandon()
+    if (request.slot !== -1 || !this.client.isReady()) return
+    const quietFor = this.timers.now() - this.quietSince
+    if (quietFor < Math.max(briefly, 2 * this.roundTrip)) request.tally?.crowdedOut()
   }
 
   /** None of it will be answered. */
@@ -179,8 +188,8 @@ export class Window {
   private transmit(request: Request, command: "evalsha" | "eval", program: string, call: Call): Promise<unknown> {
     const now = this.timers.now()
     if (request.limitedAt === Infinity) this.limit(request)
-    else if (request.endsAt < now + roundTrip) {
-      request.limitedAt = now + Math.min(roundTrip, request.limit) - request.limit
+    else if (request.endsAt < now + leastLeft) {
+      request.limitedAt = now + Math.min(leastLeft, request.limit) - request.limit
     }
     this.lookAt(request.endsAt, now)
     this.quietSince = Math.min(this.quietSince, now)
@@ -208,7 +217,9 @@ export class Window {
   private hearSomething(request: Request): void {
     this.repliesHeard++
     this.take(request)
-    this.quietSince = this.underWay.length === 0 ? Infinity : this.timers.now()
+    const now = this.timers.now()
+    this.roundTrip = now - request.limitedAt
+    this.quietSince = this.underWay.length === 0 ? Infinity : now
   }
 
   /** It is not under way any more. */
@@ -297,10 +308,13 @@ const width = 256
 /** Milliseconds of silence after which a connection is made anew, so that there is time for its callers to ask there. */
 export const silenceOf = (longest: number): number => Math.max(longest / 2, longest - 500)
 
+/** Milliseconds for which nothing is heard from a server that is near and well. */
+const briefly = 250
+
 /** Milliseconds after which a server that does not answer may have been replaced. */
 const doubt = 500
 
 const mostReadings = 8
 
 /** Milliseconds that are left to what has waited for a connection for all of its limit, or stood still meanwhile. */
-const roundTrip = 50
+const leastLeft = 50

@@ -48,8 +48,6 @@ interface Asking extends Means {
   /** When the caller's time is over. */
   readonly until: number
   readonly restore: Restore
-  /** How many had come out with an answer when this one went in. */
-  readonly answeredBefore: number
 }
 
 type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
@@ -103,9 +101,8 @@ export const acquire = (
   restore: Restore
 ): Effect.Effect<Acquired | undefined, Failure> =>
   Effect.suspend(() => {
-    const { door, time, withdrawals } = means
-    const until = startedAt + timeout
-    const asking = { ...means, key, mode, startedAt, until, restore, answeredBefore: door.answered }
+    const { time, withdrawals } = means
+    const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
     const wallAhead = time.wallAhead()
     const asked = (asking: Asking) =>
       ask(asking, claim, (answer) =>
@@ -263,7 +260,7 @@ const askAgain = Effect.fnUntraced(function*(
   claim: Claim,
   cause: Cause.Cause<LockBackendError>
 ): Effect.fn.Return<Answer, LockBackendError | LockTimeout> {
-  const { door, key, limits, mode, outage, restore, startedAt, store, time } = asking
+  const { key, limits, mode, outage, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
   // From the first failure: before that the call may have waited for its turn. A try asks whether there is an answer now.
   const patience = mode === "try" ? startedAt + patienceOfTry : time.now() + patienceWith(claim)
@@ -280,9 +277,8 @@ const askAgain = Effect.fnUntraced(function*(
     if (Exit.isFailure(paused)) {
       if (Option.isSome(failed) && isOutage(failed.value)) outage.failed("acquire", told ?? failed.value, key)
       const withdrawn = yield* giveUp(asking, claim)
-      // Others were answered meanwhile: it was they who took the time.
       const ranOut = Option.isSome(failed) && failed.value === outOfTime
-      if (ranOut && withdrawn === "notSent" && door.answered > asking.answeredBefore) return yield* crowded(asking)
+      if (ranOut && withdrawn === "crowdedOut" && mode === "queue") return yield* crowded(asking)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
     const answer = yield* Effect.exit(

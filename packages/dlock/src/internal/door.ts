@@ -23,8 +23,6 @@ interface Waiting {
 export class Door {
   private readonly time: Time
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** How many have come out with an answer. */
-  answered = 0
   /** Who has gone in since the last look, and between that and the one before; who is inside for longer counts no more. */
   private fresh = 0
   private stale = 0
@@ -98,7 +96,6 @@ export class Door {
 
   /** One that came in at that look has come out, and whether with an answer. */
   leave(look: number, isAnswered: boolean): void {
-    if (isAnswered) this.answered++
     if (look === this.looks) this.fresh--
     else if (look === this.looks - 1) this.stale--
     if (this.waiting === 0) return

@@ -89,12 +89,16 @@ export class Limits {
     otherwise: Effect.Effect<A, E>
   ): Effect.Effect<A, E> {
     return Effect.callback((resume) => {
+      let isOver = false
       const limit = new Limit(() => {
-        callBack(() => resume(otherwise))
+        isOver = true
+        // The store hears of it before whatever is asked of it next.
         fiber.interruptUnsafe()
+        callBack(() => resume(otherwise))
       })
       this.agenda.schedule(limit, this.time.now() + millis)
       fiber.addObserver((exit) => {
+        if (isOver) return
         this.agenda.remove(limit)
         // Who waits runs on within this, and may come to its end: an observer of it must not reach the store's thread.
         callBack(() => resume(exit))

@@ -162,9 +162,14 @@ export class Withdrawals {
   private send(claim: Claim): Effect.Effect<Withdrawn, LockBackendError> {
     const { limits, store } = this.means
     return Effect.map(limits.net(store.withdraw(claim), limitOf(claim), Effect.fail(silent)), (withdrawn) => {
-      this.silent = false
+      this.heard(withdrawn)
       return withdrawn
     })
+  }
+
+  /** What was never sent, the backend has not answered. */
+  private heard(withdrawn: Withdrawn): void {
+    if (withdrawn !== "notSent" && withdrawn !== "crowdedOut") this.silent = false
   }
 
   private withdraw(claim: Claim): Withdrawal {
@@ -214,7 +219,7 @@ export class Withdrawals {
       yield* time.sleep(millis)
       const answer = yield* Effect.exit(limits.within(store.withdraw(claim), limitOf(claim), Effect.fail(silent)))
       if (Exit.isSuccess(answer)) {
-        this.silent = false
+        this.heard(answer.value)
         return answer.value
       }
       cause = answer.cause
