@@ -23,6 +23,8 @@ export class Group implements Item {
   private count = 0
   /** The token of the holder, where that is one of ours and holds alone: while it stands there, nothing has changed. */
   private seen: string | undefined
+  /** The token of the latest grant to one of these that this process knows of. */
+  private granted: string | undefined
   /** When to look whether it does. */
   private peekAt = Infinity
   /** When the foremost must ask. */
@@ -74,9 +76,28 @@ export class Group implements Item {
     this.length = length
     this.keep(entry, isHurried ? this.hurriedAt : soonBefore(sentAt, entry.ttl / 3))
     if (!isForemost) return
+    const seenBefore = this.seen
     this.seen = holder === undefined || holder.foreign || entry.claim.capacity > 1 ? undefined : String(floor)
+    if (seenBefore !== undefined && this.seen !== seenBefore && holder?.label === entry.claim.holder) {
+      this.lookForHolder(sentAt)
+    }
     this.peekAt = this.seen === undefined ? Infinity : soonBefore(sentAt, periodOf(entry))
     this.askAt = isHurried ? this.hurriedAt : this.nextQuestion(entry, sentAt, place, holder)
+  }
+
+  /**
+   * The holder has changed, and goes by our name: it may be one of these, who has not heard of it. Answers that came out of
+   * their order let another of them be the foremost, but only one that is near the front.
+   */
+  private lookForHolder(now: number): void {
+    if (this.seen === this.granted) return
+    let left = mostLookedAt
+    for (let index = this.first; index < this.entries.length && left > 0; index++) {
+      const entry = this.entries[index]!
+      if (entry.place === undefined) continue
+      this.keep(entry, now)
+      left--
+    }
   }
 
   /**
@@ -108,8 +129,9 @@ export class Group implements Item {
     else this.hurry(now)
   }
 
-  /** A claim does not wait any more. */
-  remove(entry: Entry, now: number): void {
+  /** A claim does not wait any more; it was granted, where there is a token. */
+  remove(entry: Entry, now: number, token?: bigint): void {
+    if (token !== undefined) this.granted = String(token)
     entry.last = this.aheadOf(entry)
     entry.place = undefined
     this.count--
@@ -190,6 +212,9 @@ const soonBefore = (from: number, period: number): number => {
 const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) % 61 / 61
 
 const mostPast = 1_000
+
+/** As many as go in one call. */
+const mostLookedAt = 100
 
 const none: ReadonlyArray<Entry> = []
 

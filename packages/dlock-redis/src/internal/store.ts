@@ -159,7 +159,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   /** A waiting claim was granted. */
   const grant = (entry: Entry, token: bigint, sentAt: bigint): void => {
-    waiting.remove(entry)
+    waiting.remove(entry, token)
     if (waitReplicas === 0) return void entry.grant(token, sentAt)
     const limit = Replicas.limitOf(entry.claim, callLimit(entry.claim))
     fork(Effect.map(confirm(entry, token, sentAt, limit), (answer) => {

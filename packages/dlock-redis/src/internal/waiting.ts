@@ -33,8 +33,8 @@ interface Peek {
 export interface Waiting {
   /** An answer to what was sent at `sentAt` gave a claim its place. */
   readonly place: (entry: Entry, sentAt: bigint, reply: Scripts.Queued) => void
-  /** A claim that had a place waits no more. */
-  readonly remove: (entry: Entry) => void
+  /** A claim that had a place waits no more; it was granted, where there is a token. */
+  readonly remove: (entry: Entry, token?: bigint) => void
   /** Has the foremost of a lock ask at once; one that has just asked, once it has its answer. */
   readonly hurry: (names: Names) => void
   /** Has this claim ask at once. */
@@ -219,10 +219,10 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
   const waiting: Waiting = {
     place,
     moveOn,
-    remove: (entry) => {
+    remove: (entry, token) => {
       const group = groups.get(entry.names.lock)
       if (group === undefined || entry.place === undefined) return
-      group.remove(entry, agenda.now())
+      group.remove(entry, agenda.now(), token)
       if (group.isEmpty) groups.delete(entry.names.lock)
       schedule(group)
     },

@@ -8,7 +8,7 @@ import { LockBackendError } from "../LockError.ts"
 import { callLimit, type Claim, type LockStore, type Withdrawn } from "../LockStore.ts"
 import type { Holding } from "./holding.ts"
 import type { Limits } from "./limits.ts"
-import { logged } from "./log.ts"
+import { callBack, logged } from "./log.ts"
 import type { Outage } from "./outage.ts"
 import type { Time } from "./time.ts"
 
@@ -34,6 +34,12 @@ interface Means {
   readonly fork: (withdrawal: Withdrawal) => Fiber.Fiber<Failed | Withdrawn>
 }
 
+/** Our withdrawals of one key that are not over, and who waits for that: a crowd of these is to be cheap. */
+interface Behind {
+  readonly fibers: Set<Fiber.Fiber<unknown>>
+  readonly waiting: Set<() => void>
+}
+
 /** Why a withdrawal was not answered. */
 type Failed = Cause.Cause<LockBackendError>
 type Withdrawal = Effect.Effect<Failed | Withdrawn>
@@ -44,7 +50,7 @@ type Withdrawal = Effect.Effect<Failed | Withdrawn>
  */
 export class Withdrawals {
   private readonly means: Means
-  private readonly behind = new Map<string, Set<Fiber.Fiber<unknown>>>()
+  private readonly behind = new Map<string, Behind>()
   /** Of claims whose withdrawal was refused: nobody waits for these. */
   private readonly refused = new Set<Fiber.Fiber<unknown>>()
   /** A release was waited for in vain, and is still not answered. */
@@ -120,16 +126,21 @@ export class Withdrawals {
     )
   }
 
-  /** Waits for our own withdrawals of a key that are not over; `undefined` if there are none. */
+  /** Waits until none of our own withdrawals of a key is left; `undefined` if there are none. */
   before(key: string): Effect.Effect<void> | undefined {
-    const fibers = this.behind.size === 0 ? undefined : this.behind.get(key)
-    return fibers && Effect.flatMap(Fiber.awaitAll(fibers), () => this.before(key) ?? Effect.void)
+    const behind = this.behind.size === 0 ? undefined : this.behind.get(key)
+    if (behind === undefined) return undefined
+    return Effect.callback((resume) => {
+      const goOn = () => resume(Effect.suspend(() => this.before(key) ?? Effect.void))
+      behind.waiting.add(goOn)
+      return Effect.sync(() => void behind.waiting.delete(goOn))
+    })
   }
 
   /** Waits for what goes on behind as long as for a release, and ends what is not over then. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
-    const fibers = Array.from(this.behind.values()).flatMap((fibers) => Array.from(fibers))
+    const fibers = Array.from(this.behind.values()).flatMap(({ fibers }) => Array.from(fibers))
     return Effect.andThen(
       this.means.limits.within(Effect.asVoid(Fiber.awaitAll(fibers)), this.silent ? 0 : patience, Effect.void),
       Effect.sync(() => {
@@ -141,12 +152,16 @@ export class Withdrawals {
   private start(claim: Claim, withdrawal: Withdrawal): Fiber.Fiber<Failed | Withdrawn> {
     const fiber = this.means.fork(withdrawal)
     if (fiber.pollUnsafe() !== undefined) return fiber
-    const fibers = this.behind.get(claim.key) ?? new Set()
-    this.behind.set(claim.key, fibers.add(fiber))
+    const behind = this.behind.get(claim.key) ?? { fibers: new Set(), waiting: new Set() }
+    this.behind.set(claim.key, behind)
+    behind.fibers.add(fiber)
     fiber.addObserver(() => {
-      fibers.delete(fiber)
-      if (fibers.size === 0) this.behind.delete(claim.key)
+      behind.fibers.delete(fiber)
+      if (behind.fibers.size > 0) return
+      this.behind.delete(claim.key)
       if (this.behind.size === 0) this.silent = false
+      // Of a crowd each runs on within this, and may come to its end.
+      for (const goOn of behind.waiting) callBack(goOn, claim.key)
     })
     return fiber
   }
