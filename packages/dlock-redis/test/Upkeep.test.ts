@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect } from "effect"
+import { Clock, Duration, Effect, Fiber } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
 import { TestClock } from "effect/testing"
 import { silent } from "../src/internal/failure.ts"
@@ -90,5 +90,30 @@ describe("who waits behind a holder of ours", () => {
       const sent = yield* waiting(() => Effect.succeed([]), { capacity: 2 })
       yield* TestClock.adjust("4 seconds")
       assert.deepStrictEqual(sent, ["acquire 0", "refresh 2000", "refresh 4000"])
+    }).pipe(Effect.scoped))
+})
+
+describe("a renewal", () => {
+  it.effect("is left to the port to limit, which knows whether its answer lies in the socket", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.clockWith(Effect.succeed)
+      const limits: Array<number | undefined> = []
+      const port: Port = {
+        ...silentPort,
+        run: (_script, _args, _tally, limit) => {
+          limits.push(limit)
+          const sentAt = clock.monotonicTimeNanosUnsafe()
+          return Effect.delay(Effect.succeed({ sentAt, value: ["ok", "ok"] as never }), "5 seconds")
+        }
+      }
+      const store = yield* Store.make(port, plainSettings)
+      const held = [24, 32].map((seconds) => ({
+        claim: { ...plainClaim, id: `claim-${seconds}`, ttl: Duration.seconds(seconds) },
+        fencingToken: 1n
+      }))
+      const renewing = yield* Effect.forkChild(store.renew(held), { startImmediately: true })
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual((yield* Fiber.join(renewing)).map(({ _tag }) => _tag), ["Confirmed", "Confirmed"])
+      assert.deepStrictEqual(limits, [3_000])
     }).pipe(Effect.scoped))
 })

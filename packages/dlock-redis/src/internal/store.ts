@@ -23,7 +23,7 @@ import * as Stream from "effect/Stream"
 import { chunks } from "./chunks.ts"
 import { Claims } from "./claims.ts"
 import { type Entry, toMillis } from "./entry.ts"
-import { backendError, silent } from "./failure.ts"
+import { backendError } from "./failure.ts"
 import { labelOf } from "./group.ts"
 import { type Names, names } from "./names.ts"
 import type { CallFailure, Port, Reply } from "./port.ts"
@@ -252,18 +252,26 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       return Effect.mapBoth(left, { onFailure: failed, onSuccess: ({ value }) => told(value) })
     })
 
-  const renewSome = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>, CallFailure> =>
-    Effect.map(
-      port.run(Scripts.renew, {
-        claims: held.map(({ claim, fencingToken }) => ({
-          names: claims.namesOf(claim),
-          id: claim.id,
-          token: fencingToken,
-          ttl: Duration.toMillis(claim.ttl),
-          guard: Duration.toMillis(claim.guardGap),
-          capacity: claim.capacity
-        }))
-      }),
+  /**
+   * A call ends before the limit of the core is over for all of them: what one node of a cluster does not answer costs
+   * the locks on the others nothing. The port knows what has been read by then.
+   */
+  const renewSome = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>, CallFailure> => {
+    let limit = Infinity
+    const renewed = held.map(({ claim, fencingToken }) => {
+      const ttl = Duration.toMillis(claim.ttl)
+      limit = Math.min(limit, ttl / 8)
+      return {
+        names: claims.namesOf(claim),
+        id: claim.id,
+        token: fencingToken,
+        ttl,
+        guard: Duration.toMillis(claim.guardGap),
+        capacity: claim.capacity
+      }
+    })
+    return Effect.map(
+      port.run(Scripts.renew, { claims: renewed }, undefined, limit),
       ({ sentAt, value }) =>
         value.map((reply, index): Renewal => {
           if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
@@ -273,37 +281,34 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
           return { _tag: reply === "expired" ? "Gone" : "Replaced" }
         })
     )
+  }
 
   /** While their slot moves, locks that are not all on one side of the move are refused together and served apart. */
   const renewTogetherOrApart = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
     renewSome(held).pipe(
       Effect.catchIf(
         ({ cause }) => held.length > 1 && cause.message.startsWith("TRYAGAIN"),
-        () => Effect.map(Effect.forEach(held, (one) => renewInTime([one]), { concurrency: "unbounded" }), Arr.flatten)
+        () =>
+          Effect.map(
+            Effect.forEach(held, (one) => renewTogetherOrApart([one]), { concurrency: "unbounded" }),
+            Arr.flatten
+          )
       ),
       Effect.catch((failure) => Effect.succeed(unknown(held, failure)))
     )
 
-  /**
-   * A call ends before the limit of the core is over for all of them: what one node of a cluster does not answer costs
-   * the locks on the others nothing.
-   */
-  const renewInTime = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
-    Effect.timeoutOrElse(renewTogetherOrApart(held), {
-      duration: Math.min(...held.map(({ claim }) => Duration.toMillis(claim.ttl))) / 8,
-      orElse: () => Effect.succeed(unknown(held, silent))
-    })
-
   /** As many claims a call as the server takes: on a cluster those of one slot. */
   const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> => {
-    if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewInTime(held)
+    if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewTogetherOrApart(held)
     const indexes = Array.from(held.keys())
     const slots = port.slotted
       ? Array.from(Map.groupBy(indexes, (index) => claims.namesOf(held[index]!.claim).hashed).values())
       : [indexes]
     const calls = slots.flatMap((slot) => chunks(slot, renewalsPerCall))
     return Effect.map(
-      Effect.forEach(calls, (call) => renewInTime(call.map((index) => held[index]!)), { concurrency: "unbounded" }),
+      Effect.forEach(calls, (call) => renewTogetherOrApart(call.map((index) => held[index]!)), {
+        concurrency: "unbounded"
+      }),
       (answers) => {
         const all: Array<Renewal> = []
         calls.forEach((call, nth) => call.forEach((index, place) => (all[index] = answers[nth]![place]!)))
