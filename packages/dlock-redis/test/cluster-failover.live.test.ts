@@ -38,7 +38,7 @@ const underLoad = (fault: (primary: Server) => void, wake?: (primary: Server) =>
       )
     yield* eventually(
       "all processes run",
-      async () => workers.every(({ messages }) => messages.length > keys),
+      async () => workers.every(({ messages }) => messages.length > 5 * keys),
       60_000
     )
     const concerned = yield* keysOn(primary)

@@ -23,10 +23,10 @@ export class Group implements Item {
   private count = 0
   /** The token of the holder, where that is one of ours and holds alone: while it stands there, nothing has changed. */
   private seen: string | undefined
-  /** The token of the latest grant to one of these that this process knows of. */
-  private granted: string | undefined
   /** When to look whether it does. */
   private peekAt = Infinity
+  /** The token of the latest grant to one of these that this process knows of. */
+  private granted: string | undefined
   /** When the foremost must ask. */
   private askAt = Infinity
   /** When the first of the places must be kept alive, or earlier. */
@@ -91,7 +91,7 @@ export class Group implements Item {
    */
   private lookForHolder(now: number): void {
     if (this.seen === this.granted) return
-    let left = mostLookedAt
+    let left = claimsPerCall
     for (let index = this.first; index < this.entries.length && left > 0; index++) {
       const entry = this.entries[index]!
       if (entry.place === undefined) continue
@@ -213,8 +213,8 @@ const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) 
 
 const mostPast = 1_000
 
-/** As many as go in one call. */
-const mostLookedAt = 100
+/** How many claims are asked about in one call at most. */
+export const claimsPerCall = 100
 
 const none: ReadonlyArray<Entry> = []
 

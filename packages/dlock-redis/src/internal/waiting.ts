@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import { chunks } from "./chunks.ts"
 import { type Entry, toMillis } from "./entry.ts"
-import { aheadIn, Group } from "./group.ts"
+import { aheadIn, claimsPerCall, Group } from "./group.ts"
 import type { Names } from "./names.ts"
 import type { Port } from "./port.ts"
 import * as Scripts from "./scripts.ts"
@@ -245,7 +245,6 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
   return waiting
 })
 
-const claimsPerCall = 100
 const peeksPerCall = 250
 
 /** Milliseconds, like the next. */
