@@ -10,6 +10,9 @@ import * as Scheduler from "effect/Scheduler"
 import { Random } from "./random.ts"
 import { millis, type Timeline } from "./timeline.ts"
 
+/** Microseconds. */
+const mostGrace = millis(50)
+
 /** What an observer of a program throws. It comes out of whatever had the fiber run on. */
 export class Thrown extends Error {}
 
@@ -38,7 +41,10 @@ export class Process {
   timers = 0
   dead = false
   paused = false
-  /** How often it has been paused, the microseconds spent so up to now, and the end of the last pause. */
+  /**
+   * How often it has been paused, the microseconds that this has cost up to now, and the end of the last pause. Whoever
+   * wakes has as much time again for what came meanwhile, within a limit: its timers wait for that.
+   */
   pauses = 0
   pausedFor = 0
   resumedAt = -1
@@ -177,7 +183,8 @@ export class Process {
   private resume(): void {
     if (!this.paused || this.dead) return
     this.paused = false
-    this.pausedFor += this.timeline.now - this.pausedAt
+    const stoodStill = this.timeline.now - this.pausedAt
+    this.pausedFor += stoodStill + Math.min(stoodStill, mostGrace)
     this.resumedAt = this.timeline.now
     const timers = this.lateTimers.splice(0)
     const messages = this.lateMessages.splice(0)

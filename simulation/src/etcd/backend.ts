@@ -112,6 +112,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
       grant: (id, seconds) =>
         mine.call({
           words: `grant ${id} ${seconds}`,
+          isKept: true,
           execute: (sentAt) => {
             const ttl = server.grant(id, seconds)
             if (!(ttl instanceof Error)) vouch(id, sentAt + millis(ttl * 1_000))

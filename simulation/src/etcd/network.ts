@@ -16,6 +16,8 @@ export type Network = Shared<EtcdServer>
 /** A call as the server executes it; `sentAt` is the caller's clock in microseconds. */
 export interface Call<A> {
   readonly words: string
+  /** It is not abandoned when the store closes. */
+  readonly isKept?: boolean
   readonly execute: (sentAt: number) => A | Error
   /** It is sent, once or twice. */
   readonly sent?: () => void
@@ -42,7 +44,7 @@ export class Calls {
   private readonly random: Random
   private sent = 0
   private stalledUntil = 0
-  private readonly pending = new Set<(answer: unknown) => void>()
+  private readonly pending = new Map<(answer: unknown) => void, { readonly isKept: boolean }>()
 
   constructor(network: Network, process: Process, callLimit: number) {
     this.network = network
@@ -99,7 +101,7 @@ export class Calls {
       callBack(() => onAnswer(answer as A | Error))
     }
     const stop = process.timer(limit, () => settle(new Error("4 DEADLINE_EXCEEDED: Deadline exceeded")))
-    this.pending.add(settle)
+    this.pending.set(settle, { isKept: call.isKept === true })
     const unlessStalled = (after: number, run: () => void): void =>
       void timeline.in(
         after,
@@ -169,13 +171,13 @@ export class Calls {
 
   /** All that is under way fails. */
   cut(): void {
-    const left = Array.from(this.pending)
+    const left = Array.from(this.pending.keys())
     this.process.deliver(() => left.forEach((settle) => settle(unavailable("Connection dropped"))))
   }
 
   /** The store has closed: nobody waits for them any more. */
   abandon(): void {
-    for (const settle of Array.from(this.pending)) settle(isClosed.cause)
+    for (const [settle, { isKept }] of Array.from(this.pending)) if (!isKept) settle(isClosed.cause)
   }
 
   private latency(): number {

@@ -25,6 +25,8 @@ interface Calls {
   readonly watchClient: WatchClient
 }
 
+type Make<A> = (calls: Calls, deadline: number) => Promise<A>
+
 /**
  * The client would repeat calls behind our back and, after a few failures, refuse them all for seconds, releases
  * included. It does what it is told, once.
@@ -94,7 +96,7 @@ export const open: (
   const pending = new Set<(failure: CallFailure) => void>()
 
   /** One call on one host. The promise is never left without somebody who hears of its failure. */
-  const attempt = <A>(limit: number, make: (calls: Calls, deadline: number) => Promise<A>) =>
+  const attempt = <A>(limit: number, make: Make<A>, isKept: boolean) =>
     Effect.callback<Reply<A>, CallFailure>((resume) => {
       const sentAt = clock.monotonicTimeNanosUnsafe()
       const over = () => {
@@ -109,7 +111,7 @@ export const open: (
       const fail = (failure: CallFailure) => end(Exit.fail(failure))
       // A net: the transport has the deadline too.
       const timer = setTimeout(fail, limit + 50, silent)
-      pending.add(fail)
+      if (!isKept) pending.add(fail)
       // The wall clock, because that is what the transport counts by; it bounds a call, never a belief.
       const deadline = clock.currentTimeMillisUnsafe() + limit
       make(clients[current % clients.length] as unknown as Calls, deadline).then(
@@ -125,25 +127,23 @@ export const open: (
    * The same, on the next host when this one fails or hangs; of one host, on a new connection. What was unknown before
    * stays unknown.
    */
-  const call = <A>(
-    make: (calls: Calls, deadline: number) => Promise<A>,
-    limit = Infinity
-  ): Effect.Effect<Reply<A>, CallFailure> =>
+  const call = <A>(make: Make<A>, limit = Infinity, isKept = false): Effect.Effect<Reply<A>, CallFailure> =>
     Effect.suspend(() => {
       const within = Math.max(leastLimit, Math.min(limit, options.callLimit))
       const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(within))
       const asked = current
       return Effect.catch(
-        attempt(Math.max(20, within / mostTries), make),
-        (failure) => again(make, until, failure, asked)
+        attempt(Math.max(20, within / mostTries), make, isKept),
+        (failure) => again(make, until, failure, asked, isKept)
       )
     })
 
   const again = <A>(
-    make: (calls: Calls, deadline: number) => Promise<A>,
+    make: Make<A>,
     until: bigint,
     first: CallFailure,
-    firstAsked: number
+    firstAsked: number,
+    isKept: boolean
   ): Effect.Effect<Reply<A>, CallFailure> =>
     Effect.gen(function*() {
       let failure = first
@@ -158,7 +158,7 @@ export const open: (
         if (asked === current) current++
         asked = current
         const left = Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
-        const result = yield* Effect.result(attempt(Math.max(20, left / (mostTries - tries + 1)), make))
+        const result = yield* Effect.result(attempt(Math.max(20, left / (mostTries - tries + 1)), make, isKept))
         if (result._tag === "Success") return { ...result.success, doubled: unknown }
         failure = result.failure
       }
@@ -182,7 +182,11 @@ export const open: (
   const port: Port = {
     txn: (request, limit) => call(({ kv }, deadline) => kv.txn(request, { deadline }), limit),
     grant: (id, seconds) =>
-      call(({ leaseClient }, deadline) => leaseClient.leaseGrant({ ID: id, TTL: seconds }, { deadline })).pipe(
+      call(
+        ({ leaseClient }, deadline) => leaseClient.leaseGrant({ ID: id, TTL: seconds }, { deadline }),
+        Infinity,
+        true
+      ).pipe(
         Effect.map((reply) => ({ ...reply, value: Number(reply.value.TTL) })),
         Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
       ),

@@ -2,8 +2,8 @@ import type * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
-import type { CallFailure } from "./failure.ts"
+import * as Fiber from "effect/Fiber"
+import { type CallFailure, isClosed } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
 import { Shared } from "./shared.ts"
 
@@ -48,8 +48,9 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   private readonly byLength = new Map<number, Array<Lease<Claim>>>()
   private readonly granting = new Map<
     number,
-    { readonly id: string; readonly done: Shared<void, CallFailure> }
+    { readonly done: Shared<void, CallFailure>; readonly fiber: Fiber.Fiber<void> }
   >()
+  private hasClosed = false
   private readonly clock: Clock.Clock
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -106,11 +107,11 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     if (pending !== undefined) return pending.done.await
     const done = new Shared<void, CallFailure>()
     const id = freshId()
-    this.granting.set(seconds, { id, done })
-    this.fork(
-      Effect.matchEffect(this.port.grant(id, seconds), {
+    const granted = this.port.grant(id, seconds).pipe(
+      Effect.ensuring(Effect.sync(() => this.granting.delete(seconds))),
+      Effect.matchEffect({
         onSuccess: ({ sentAt, value }) => {
-          this.granting.delete(seconds)
+          if (this.hasClosed) return this.drop(id)
           // Over by the time at which a second request found it there: whoever waits for one asks anew.
           if (value <= 0) return Effect.sync(() => done.end(Exit.void))
           const lease = new Lease<Claim>(id, value * 1_000, sentAt)
@@ -120,16 +121,15 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
           else same.push(lease)
           return Effect.sync(() => done.end(Exit.void))
         },
-        onFailure: (failure) => {
+        onFailure: (failure) =>
           // Whoever asks from now on asks anew. Its answer may have been lost on the way: then it goes.
-          this.granting.delete(seconds)
-          return Effect.andThen(
+          Effect.andThen(
             Effect.sync(() => done.end(Exit.fail(failure))),
-            failure.notDone ? Effect.void : this.drop(id)
+            failure.notDone && !this.hasClosed ? Effect.void : this.drop(id)
           )
-        }
       })
     )
+    this.granting.set(seconds, { done, fiber: this.fork(granted) })
     return done.await
   }
 
@@ -137,12 +137,17 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return Effect.ignore(this.port.revoke(id))
   }
 
-  /** Revokes them all, those included that are on their way now: what they carry goes at once and for all waiting. */
+  /**
+   * Revokes them all: what they carry goes at once and for all waiting. Those that are on their way now are revoked
+   * when they have come, since a revocation could overtake its grant; nobody else waits for them any more.
+   */
   close(): Effect.Effect<void> {
-    const all = [
-      ...this.all().map((lease) => this.retire(lease)),
-      ...Array.from(this.granting.values(), ({ id }) => this.drop(id))
-    ]
+    this.hasClosed = true
+    const granting = Array.from(this.granting.values(), ({ done, fiber }) => {
+      done.end(Exit.fail(isClosed))
+      return Fiber.await(fiber)
+    })
+    const all = [...this.all().map((lease) => this.retire(lease)), ...granting]
     return Effect.all(all, { concurrency: "unbounded", discard: true })
   }
 

@@ -32,7 +32,7 @@ export interface WatchStream {
  */
 export interface Port {
   readonly txn: (request: ITxnRequest, limit?: number) => Call<ITxnResponse>
-  /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. */
+  /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. Not abandoned. */
   readonly grant: (id: string, seconds: number) => Call<number>
   readonly revoke: (id: string) => Call<void>
   /** Fails all calls that are under way: nobody waits for them any more. */
