@@ -1,7 +1,9 @@
 import { LockBackendError } from "effect-dlock/LockError"
-import type { Claim, Gone } from "effect-dlock/LockStore"
+import { callBack, type Claim, type Gone } from "effect-dlock/LockStore"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { Entry } from "./entry.ts"
 import type { Port } from "./port.ts"
@@ -21,6 +23,7 @@ export const confirm = (
   return port.replicated(Scripts.stamp, { names, id: claim.id, token, capacity: claim.capacity }, replicas, limit).pipe(
     Effect.asSome,
     Effect.raceFirst(over),
+    apart,
     Effect.match({
       onFailure: () => "tooFew",
       onSuccess: (reply) => {
@@ -31,6 +34,16 @@ export const confirm = (
     })
   )
 }
+
+/** Who waits runs on within its end, and what an observer of theirs throws is not to reach the client that answered. */
+const apart = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.contextWith((context: Context.Context<never>) =>
+    Effect.callback((resume) => {
+      const fiber = Effect.runForkWith(context)(effect)
+      fiber.addObserver((exit) => callBack(() => resume(exit)))
+      return Fiber.interrupt(fiber)
+    })
+  )
 
 /** Milliseconds for which replicas are waited for, of those that a grant may take as a whole. */
 export const limitOf = (claim: Claim, whole: number): number =>
