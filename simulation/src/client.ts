@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { withPermits } from "./permits.ts"
-import { type Process, Thrown } from "./process.ts"
+import { guarded, type Process, Thrown } from "./process.ts"
 import * as Program from "./program.ts"
 import type { Scene } from "./scene.ts"
 import { prefix, type Section } from "./section.ts"
@@ -34,7 +34,8 @@ export const start = (
     for (const armed of client.armed.slice()) {
       if (--armed.left > 0) continue
       client.armed.splice(client.armed.indexOf(armed), 1)
-      armed.strike()
+      // What it strikes may be a fiber with an observer that throws, and it happens amid something else.
+      guarded(() => armed.strike())
     }
   }
   const store = Effect.map(backend.open(process, heed), (store) => {

@@ -17,7 +17,7 @@ const mostGrace = millis(50)
 export class Thrown extends Error {}
 
 /** That an observer throws is its program's affair; what it leaves undone is not. */
-const guarded = (callback: () => void): void => {
+export const guarded = (callback: () => void): void => {
   try {
     callback()
   } catch (error) {

@@ -271,8 +271,9 @@ export class Connection {
   }
 
   private failPending(): void {
-    const left = Array.from(this.pending)
-    this.process.deliver(() => left.forEach((pending) => pending.settle(new Error("Connection is closed."))))
+    for (const pending of Array.from(this.pending)) {
+      this.process.deliver(() => pending.settle(new Error("Connection is closed.")))
+    }
   }
 
   private connect(): void {
