@@ -50,7 +50,8 @@ export class Section {
   asks(now: number): void {
     this.state = "asking"
     this.askedAt = now
-    this.pausesBefore = this.process.pauses
+    // It may ask within the message at which its process came to stand still.
+    this.pausesBefore = this.process.pauses - (this.process.paused ? 1 : 0)
     this.mustBeAnswered()
   }
 

@@ -293,6 +293,41 @@ describe("a crowd that comes at once", () => {
       assert.deepStrictEqual(exit.cause.reasons.map(({ _tag }) => _tag), ["Fail"])
     }))
 
+  for (
+    const [what, isAnswering, expected] of [
+      ["its time is over where the backend answers those", true, "LockTimeout"],
+      ["the backend is silent where it answers none of them", false, "LockBackendError"]
+    ] as const
+  ) {
+    it.effect(`is told, behind withdrawals of its own locker, that ${what}`, () =>
+      Effect.gen(function*() {
+        const { memory } = yield* setting()
+        const open = yield* Deferred.make<void>()
+        let withdrawn = 0
+        const locker = yield* lockerOver({
+          ...memory,
+          request: () => Effect.never,
+          withdraw: (claim) =>
+            Effect.suspend(() => {
+              const answer = isAnswering ? Effect.sleep(100 * ++withdrawn) : Deferred.await(open)
+              return Effect.andThen(answer, memory.withdraw(claim))
+            })
+        }, { prefix: "" })
+        const callers: Array<Fiber.Fiber<LockBackendError | { readonly _tag: string }>> = []
+        for (let index = 0; index < 8; index++) {
+          callers.push(yield* fork(Effect.flip(locker.withLock("k", Effect.never, { timeout: "20 millis" }))))
+        }
+        yield* TestClock.adjust("350 millis")
+        const late = yield* fork(Effect.flip(locker.withLock("k", Effect.void, { timeout: "300 millis" })))
+        yield* TestClock.adjust("400 millis")
+        const error = yield* Fiber.join(late)
+        yield* Deferred.succeed(open, undefined)
+        yield* TestClock.adjust("10 seconds")
+        yield* Effect.forEach(callers, Fiber.join)
+        assert.strictEqual(error._tag, expected)
+      }))
+  }
+
   it.effect("is not held up by those who were interrupted and have not ended", () =>
     Effect.gen(function*() {
       const { crowd, locker, open } = yield* mute

@@ -54,4 +54,25 @@ describe("a process that stood still past its caller's time", () => {
       yield* withdrawal.release
       yield* TestClock.adjust("1 second")
     }))
+
+  it.effect("nor where the backend has answered, and had no more time for another answer", () =>
+    Effect.gen(function*() {
+      const { clock, shift } = yield* shiftedClock
+      const shifted = Effect.provideService(Clock.Clock, clock)
+      const faulty = yield* FaultyLockStore.make(yield* shifted(MemoryLockStore.make))
+      const locker = yield* shifted(lockerOver(faulty.store, { defaultTtl: "9 seconds" }))
+      const answer = yield* faulty.holdReplies("request")
+      const taking = locker.withLock("k", Effect.void, { timeout: "9 seconds" })
+      const taken = yield* fork(shifted(Effect.flip(taking)))
+      yield* answer.caught
+      // The grant is too old to be believed, and the caller's time is over by so much that nearly nothing is left.
+      shift.monotonic += 9_070
+      const again = yield* faulty.holdReplies("request")
+      yield* answer.release
+      yield* again.caught
+      yield* TestClock.adjust("200 millis")
+      assert.strictEqual((yield* Fiber.join(taken))._tag, "LockTimeout")
+      yield* again.release
+      yield* TestClock.adjust("1 second")
+    }))
 })

@@ -48,6 +48,8 @@ interface Asking extends Means {
   /** When the caller's time is over. */
   readonly until: number
   readonly restore: Restore
+  /** The backend has just answered it. */
+  readonly isAnswered?: boolean
 }
 
 type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
@@ -126,17 +128,19 @@ const inAll = (asking: Asking): Asking =>
 
 /** What this locker withdraws of the same key goes first: it would find nothing but its own leavings there. */
 const behind = (
-  { key, limits, mode, restore, time, until }: Asking,
+  asking: Asking,
   claim: Claim,
   before: Effect.Effect<void>
-): Effect.Effect<void, LockBackendError> => {
+): Effect.Effect<void, LockBackendError | LockTimeout> => {
+  const { key, limits, mode, restore, time, until, withdrawals } = asking
   const most = mode === "try" ? patienceOfTry : patienceWith(claim)
-  return limits.within<void, LockBackendError>(
-    before,
-    Math.min(most, until - time.now()),
-    Effect.suspend(() => Effect.fail(about(key)(silent))),
-    restore
+  const left = until - time.now()
+  const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> =>
+    mode === "queue" && left < most && withdrawals.silence(claim.key) < unanswered
+      ? Effect.fail(crowded(asking))
+      : Effect.fail(about(key)(silent))
   )
+  return limits.within<void, LockBackendError | LockTimeout>(before, Math.min(most, left), over, restore)
 }
 
 /** Heard of in time to believe in, and with no jump of the wall clock meanwhile. */
@@ -212,7 +216,7 @@ const untilGranted = Effect.fnUntraced(function*(
     }
     isLast = askedAt >= asking.until
     wallAhead = time.wallAhead(askedAt)
-    answer = yield* ask(asking, claim, Effect.succeed)
+    answer = yield* ask({ ...asking, isAnswered: answer._tag !== "Gone" }, claim, Effect.succeed)
   }
 })
 
@@ -251,7 +255,9 @@ const send = (
   // One that stood still is late anyhow; any other is not to be.
   const left = Math.max(-late, late < mostLate ? Math.min(leeway, mostLate - late) : leeway)
   // That a caller had no time says nothing of the backend.
-  if (limits.bounded || left < limit) return limits.within(call, left, Effect.fail(outOfTime), restore)
+  if (limits.bounded || left < limit) {
+    return limits.within(call, left, Effect.fail(left < leeway ? hadNoTime : outOfTime), restore)
+  }
   return limits.within(call, limit, Effect.fail(silent), restore)
 }
 
@@ -267,18 +273,20 @@ const askAgain = Effect.fnUntraced(function*(
   const until = Math.min(asking.until, patience)
   let told: LockBackendError | undefined
   while (true) {
-    const failed = Cause.findErrorOption(cause)
-    const again = Option.isSome(failed) && failed.value.retryable && time.now() + pause < until
-    if (Option.isSome(failed) && isOutage(failed.value)) outage.hasBegun(failed.value, key)
+    const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+    const again = error?.retryable === true && time.now() + pause < until
+    if (error !== undefined && isOutage(error)) outage.hasBegun(error, key)
     // What it said before it fell silent says more than the silence.
-    if (Option.isSome(failed) && failed.value.cause !== silent.cause) told = failed.value
-    const ended = told === undefined || Option.isNone(failed) ? Exit.failCause(cause) : Exit.fail(told)
+    if (error !== undefined && error.cause !== silent.cause) told = error
+    const ended = told === undefined || error === undefined ? Exit.failCause(cause) : Exit.fail(told)
     const paused = again ? yield* Effect.exit(restore(time.sleep(pause))) : ended
     if (Exit.isFailure(paused)) {
-      if (Option.isSome(failed) && isOutage(failed.value)) outage.failed("acquire", told ?? failed.value, key)
+      if (error !== undefined && isOutage(error)) outage.failed("acquire", told ?? error, key)
       const withdrawn = yield* giveUp(asking, claim)
-      const ranOut = Option.isSome(failed) && failed.value === outOfTime
-      if (ranOut && withdrawn === "crowdedOut" && mode === "queue") return yield* crowded(asking)
+      // Neither says anything of the backend: that it was never asked, nor that it was asked at the last moment.
+      const isCrowdedOut = (error === outOfTime || error === hadNoTime) && withdrawn === "crowdedOut"
+      const isLate = error === hadNoTime && asking.isAnswered === true
+      if (mode === "queue" && (isCrowdedOut || isLate)) return yield* crowded(asking)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
     const answer = yield* Effect.exit(
@@ -319,8 +327,11 @@ const silent = new LockBackendError({
 
 const outOfTime = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
 
+/** The same where there was less time than a backend needs that is well. */
+const hadNoTime = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
+
 /** Whether an error says that the backend is away, rather than what it has answered. */
-const isOutage = (error: LockBackendError): boolean => error.retryable && error !== outOfTime
+const isOutage = (error: LockBackendError): boolean => error.retryable && error !== outOfTime && error !== hadNoTime
 
 const fellSilent = new LockBackendError({ operation: "wait", retryable: true, cause: silent.cause })
 

@@ -38,6 +38,8 @@ interface Means {
 interface Behind {
   readonly fibers: Set<Fiber.Fiber<unknown>>
   readonly waiting: Set<() => void>
+  /** When the backend last answered one. */
+  answeredAt: number
 }
 
 /** Why a withdrawal was not answered. */
@@ -137,6 +139,11 @@ export class Withdrawals {
     })
   }
 
+  /** For how many milliseconds none of our withdrawals of a key has been answered, while there are any. */
+  silence(key: string): number {
+    return this.means.time.now() - (this.behind.get(key)?.answeredAt ?? -Infinity)
+  }
+
   /** Waits for what goes on behind as long as for a release, and ends what is not over then. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
@@ -152,11 +159,12 @@ export class Withdrawals {
   private start(claim: Claim, withdrawal: Withdrawal): Fiber.Fiber<Failed | Withdrawn> {
     const fiber = this.means.fork(withdrawal)
     if (fiber.pollUnsafe() !== undefined) return fiber
-    const behind = this.behind.get(claim.key) ?? { fibers: new Set(), waiting: new Set() }
+    const behind = this.behind.get(claim.key) ?? { fibers: new Set(), waiting: new Set(), answeredAt: -Infinity }
     this.behind.set(claim.key, behind)
     behind.fibers.add(fiber)
-    fiber.addObserver(() => {
+    fiber.addObserver((exit) => {
       behind.fibers.delete(fiber)
+      if (Exit.isSuccess(exit) && isAnswer(exit.value)) behind.answeredAt = this.means.time.now()
       if (behind.fibers.size > 0) return
       this.behind.delete(claim.key)
       if (this.behind.size === 0) this.silent = false
@@ -182,9 +190,8 @@ export class Withdrawals {
     })
   }
 
-  /** What was never sent, the backend has not answered. */
   private heard(withdrawn: Withdrawn): void {
-    if (withdrawn !== "notSent" && withdrawn !== "crowdedOut") this.silent = false
+    if (isAnswer(withdrawn)) this.silent = false
   }
 
   private withdraw(claim: Claim): Withdrawal {
@@ -244,6 +251,10 @@ export class Withdrawals {
 }
 
 const isWithdrawn = (ended: Failed | Withdrawn): ended is Withdrawn => typeof ended === "string"
+
+/** What was never sent, the backend has not answered. */
+const isAnswer = (ended: Failed | Withdrawn): boolean =>
+  isWithdrawn(ended) && ended !== "notSent" && ended !== "crowdedOut"
 
 const failedOf = (exit: Exit.Exit<Failed | Withdrawn>): Failed | undefined => {
   const ended = Exit.isSuccess(exit) ? exit.value : exit.cause
