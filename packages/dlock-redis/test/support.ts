@@ -81,11 +81,11 @@ export interface Section {
 
 /**
  * What was wrong: sections of one lock that overlap, and tokens that do not grow in the order of entry, unless the one
- * that came later is forgiven.
+ * that came later is forgiven, or the one before it.
  */
 export const violations = (
   sections: ReadonlyArray<Section>,
-  forgiven: { readonly overlap?: (later: Section) => boolean; readonly token?: (later: Section) => boolean } = {}
+  forgiven: { readonly overlap?: (later: Section) => boolean; readonly token?: (one: Section) => boolean } = {}
 ) => {
   const found: Array<string> = []
   for (const [key, of] of Map.groupBy(sections, ({ key }) => key)) {
@@ -93,8 +93,10 @@ export const violations = (
     ordered.forEach((later, index) => {
       const before = ordered[index - 1]
       if (before === undefined) return
-      if (later.token <= before.token && forgiven.token?.(later) !== true) {
-        found.push(`${key}: token ${later.token} after ${before.token}`)
+      if (later.token <= before.token && forgiven.token?.(later) !== true && forgiven.token?.(before) !== true) {
+        found.push(
+          `${key}: token ${later.token}, in at ${later.enteredAt}, after ${before.token}, in at ${before.enteredAt}`
+        )
       }
       if (later.enteredAt < before.leftAt && forgiven.overlap?.(later) !== true) {
         found.push(`${key}: entered ${(before.leftAt - later.enteredAt).toFixed(1)} ms before the other left`)
