@@ -5,7 +5,7 @@ import { plainClaim } from "./model/port.ts"
 describe("a claim whose leave was not answered", () => {
   it("is forgotten when a later one is", () => {
     const claims = new Claims("")
-    const entry = claims.ask(plainClaim)
+    const entry = claims.open(plainClaim)
     claims.endLater(entry, 33_000, 0)
     assert.strictEqual(claims.find(plainClaim.id), entry)
     claims.end(entry, 1)

@@ -31,12 +31,9 @@ export class Claims {
     return this.find(claim.id)?.names ?? names(this.keyPrefix + claim.key)!
   }
 
-  /** The entry of a claim that is to be asked for. */
-  ask(claim: Claim): Entry {
-    const entry = this.find(claim.id)
-    if (entry === undefined) return this.entries[claim.id] = new Entry(claim, this.namesOf(claim))
-    entry.ask()
-    return entry
+  /** The entry of a claim that is to be asked for for the first time. */
+  open(claim: Claim): Entry {
+    return this.entries[claim.id] = new Entry(claim, names(this.keyPrefix + claim.key)!)
   }
 
   /** It has been left, at `now`. What may still come for it within a moment, such as a push, is known for a late one. */

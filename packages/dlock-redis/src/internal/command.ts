@@ -29,7 +29,8 @@ const utf8 = { replyEncoding: "utf8" } as const
 const textOf = (name: string, program: string, { args, lock, moreKeys }: Call): string => {
   const ofLock = lock === undefined ? none : keysOf(lock)
   const keys = ofLock.count + moreKeys.length
-  let text = `*${3 + keys + args.length}\r\n${bulk(name)}${bulk(program)}${bulk(String(keys))}${ofLock.text}`
+  let text = `*${3 + keys + args.length}\r\n${headOf(name, program)}`
+  text += moreKeys.length === 0 ? ofLock.counted : bulk(String(keys)) + ofLock.text
   for (const key of moreKeys) text += bulk(key)
   for (const arg of args) text += bulk(arg)
   return text
@@ -37,12 +38,26 @@ const textOf = (name: string, program: string, { args, lock, moreKeys }: Call): 
 
 const bulk = (string: string): string => `$${Buffer.byteLength(string)}\r\n${string}\r\n`
 
+/** What all calls of a script begin with; there are two for each script. */
+const heads = new Map<string, string>()
+
+const headOf = (name: string, program: string): string => {
+  let head = heads.get(program)
+  if (head === undefined) {
+    head = bulk(name) + bulk(program)
+    heads.set(program, head)
+  }
+  return head
+}
+
 interface Keys {
   readonly count: number
   readonly text: string
+  /** The same behind its count, where these are all keys of a call. */
+  readonly counted: string
 }
 
-const none: Keys = { count: 0, text: "" }
+const none: Keys = { count: 0, text: "", counted: bulk("0") }
 
 /** Of the locks that were in use lately. */
 const known = new Map<string, Keys>()
@@ -52,7 +67,8 @@ const keysOf = (names: Names): Keys => {
   if (keys === undefined) {
     if (known.size === mostKnown) known.clear()
     const all = lockKeys(names)
-    keys = { count: all.length, text: all.map(bulk).join("") }
+    const text = all.map(bulk).join("")
+    keys = { count: all.length, text, counted: bulk(String(all.length)) + text }
     known.set(names.lock, keys)
   }
   return keys

@@ -10,13 +10,13 @@ import { type Common, connect, connectSubscriber, isCluster, library, type Limit
 import * as Command from "./command.ts"
 import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
 import { listenOnEach, newInbox } from "./inbox.ts"
-import { gathering } from "./outgoing.ts"
+import { sendTogether } from "./outgoing.ts"
 import { lacking } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
 import { Outage } from "./reasons.ts"
 import { decoded } from "./reply.ts"
 import type { Target } from "./target.ts"
-import { Window } from "./window.ts"
+import { type Client, Window } from "./window.ts"
 import { Windows } from "./windows.ts"
 
 export interface ConnectionOptions extends Limits {
@@ -77,7 +77,10 @@ export const open: (
       Effect.mapError((error) => notConnected(lacking(["+subscribe", "&dlock:inbox:*"], error), false))
     )
     listenOnEach(subscriber, inbox, missed, log)
-    const together = gathering(commands, () => window instanceof Window && window.isBusy)
+    const send: Client["send"] = isCluster(commands)
+      // It may be of another copy of the client's package than ours, with commands of another kind.
+      ? (name, program, call) => commands[name](program, call.keys.length, ...call.keys, ...call.args)
+      : sendTogether(commands, () => (window as Window).isBusy, commandOf)
     // A node that does not answer may have been replaced, and one that is silent sends nobody elsewhere: so the client is
     // made to look. What it finds to have left the cluster it disconnects, and no answer that comes late from there counts.
     const lookAround = (client: Redis | Cluster) => {
@@ -87,13 +90,7 @@ export const open: (
       new Window({
         isReady: () => commands.status === "ready",
         whyNotReady: whyNot,
-        send: (name, program, call) => {
-          together()
-          return isCluster(commands)
-            // It may be of another copy of the client's package than ours, with commands of another kind.
-            ? commands[name](program, call.keys.length, ...call.keys, ...call.args)
-            : commands.sendCommand(commandOf(name, program, call)) as Promise<unknown>
-        }
+        send
       }, {
         clock,
         longest: options.callLimit,

@@ -1,21 +1,24 @@
-import type { Cluster, Redis } from "ioredis"
-import { isCluster } from "./clients.ts"
+import type { Redis } from "ioredis"
+import type { commands } from "./command.ts"
+import type { Client } from "./window.ts"
 
 /**
- * Before each request: those of one turn of the event loop go to the socket together, since with many sections at once
+ * Sends requests so that those of one turn of the event loop go to the socket together, since with many sections at once
  * the writes are most of what a request costs. Not too many: the server is to begin while the next are made. One that is
  * alone on its way goes at once.
  */
-export const gathering = (client: Redis | Cluster, isBusy: () => boolean): () => void => {
-  if (isCluster(client)) return () => {}
+export const sendTogether = (
+  client: Redis,
+  isBusy: () => boolean,
+  commandOf: ReturnType<typeof commands>
+): Client["send"] => {
   let corked: Redis["stream"] | undefined
   let gathered = 0
   const flush = () => {
     corked?.uncork()
     corked = undefined
   }
-  return () => {
-    if (corked === undefined && !isBusy()) return
+  const gather = () => {
     const { stream } = client
     if (stream === corked && ++gathered < requestsPerWrite) return
     if (corked === undefined) process.nextTick(flush)
@@ -23,6 +26,10 @@ export const gathering = (client: Redis | Cluster, isBusy: () => boolean): () =>
     stream.cork()
     corked = stream
     gathered = 0
+  }
+  return (name, program, call) => {
+    if (corked !== undefined || isBusy()) gather()
+    return client.sendCommand(commandOf(name, program, call)) as Promise<unknown>
   }
 }
 

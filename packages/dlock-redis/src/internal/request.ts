@@ -67,6 +67,10 @@ export class Lane {
     this.requests.push(request)
   }
 
+  get isEmpty(): boolean {
+    return this.first === this.requests.length
+  }
+
   shift(): Request | undefined {
     while (this.first < this.requests.length) {
       const next = this.requests[this.first++]!

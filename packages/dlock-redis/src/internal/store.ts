@@ -71,9 +71,11 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         claims.refuse(claim, now())
         return closed
       }
+      const known = claims.find(claim.id)
       // Its leave may run at any time, and would end what this grants.
-      if (claims.find(claim.id)?.state === "leaving") return Effect.succeed<Answer>({ _tag: "Gone" })
-      const entry = claims.ask(claim)
+      if (known?.isOver === true) return Effect.succeed<Answer>({ _tag: "Gone" })
+      const entry = known ?? claims.open(claim)
+      known?.ask()
       const refusal = refusalOf(claim)
       if (refusal !== undefined) {
         // Nor does its withdrawal have anything to end.

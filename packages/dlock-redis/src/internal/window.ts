@@ -66,16 +66,22 @@ export class Window {
   private quietSince = Infinity
   /** Milliseconds that the latest reply took. */
   private roundTrip = 0
+  /** Somebody may wait. */
+  private isCrowded = false
   private isLost = false
   private isClosed = false
   private repliesHeard = 0
   private looksAt = Infinity
   private stopTimer = () => {}
+  /** Milliseconds after which something under way is looked at, whatever its limit. */
+  private readonly firstLook: number
 
   constructor(client: Client, options: WindowOptions) {
+    const { longest, onDoubt, onSilence, timers } = options
     this.client = client
     this.options = options
-    this.timers = options.timers ?? realTimers
+    this.timers = timers ?? realTimers
+    this.firstLook = onSilence ? silenceOf(longest) : onDoubt ? doubt : Infinity
   }
 
   get isBusy(): boolean {
@@ -151,14 +157,19 @@ export class Window {
       // A renewal is asked for anew by whoever keeps the lease, more often than there would be time to wait.
       if (!why.retryable || lane === atOnce) return request.fail(why)
       this.limit(request)
-      this.lanes[lane]!.push(request)
+      this.queue(request, lane)
     } else if (lane === atOnce || this.underWay.length < width) this.send(request)
-    else this.lanes[lane]!.push(request)
+    else this.queue(request, lane)
+  }
+
+  private queue(request: Request, lane: number): void {
+    this.lanes[lane]!.push(request)
+    this.isCrowded = true
   }
 
   /** Whatever there is room for, so that nobody who asks later comes before those who wait. */
   private sendNext(): void {
-    if (!this.client.isReady()) return
+    if (!this.isCrowded || !this.client.isReady()) return
     for (let lane = 0; lane < this.lanes.length; lane++) {
       while (lane === atOnce || this.underWay.length < width) {
         const next = this.lanes[lane]!.shift()
@@ -167,6 +178,7 @@ export class Window {
         else this.send(next)
       }
     }
+    this.isCrowded = this.lanes.some((lane) => !lane.isEmpty)
   }
 
   private send(request: Request): void {
@@ -237,9 +249,7 @@ export class Window {
 
   private limit(request: Request): void {
     request.limitedAt = this.timers.now()
-    const { longest, onDoubt, onSilence } = this.options
-    const soonest = onSilence ? silenceOf(longest) : onDoubt ? doubt : Infinity
-    this.lookAt(request.limitedAt + Math.min(request.limit, soonest), request.limitedAt)
+    this.lookAt(request.limitedAt + Math.min(request.limit, this.firstLook), request.limitedAt)
   }
 
   private lookAt(at: number, now: number): void {

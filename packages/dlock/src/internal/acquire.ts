@@ -101,26 +101,25 @@ export const acquire = (
   startedAt: number,
   goOut: (isAnswered: boolean) => void,
   restore: Restore
-): Effect.Effect<Acquired | undefined, Failure> =>
-  Effect.suspend(() => {
-    const { time, withdrawals } = means
-    const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
-    const wallAhead = time.wallAhead()
-    const asked = (asking: Asking) =>
-      ask(asking, claim, (answer) =>
-        answer._tag === "Granted" && isTimely(time, answer, wallAhead)
-          ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
-          : untilGranted(asking, claim, answer, wallAhead), goOut)
-    const before = withdrawals.before(claim.key)
-    if (before === undefined) return asked(asking)
-    return Effect.matchCauseEffect(behind(asking, claim, before), {
-      onSuccess: () => asked(inAll(asking)),
-      onFailure: (cause) => {
-        goOut(false)
-        return Effect.failCause(cause)
-      }
-    })
+): Effect.Effect<Acquired | undefined, Failure> => {
+  const { time, withdrawals } = means
+  const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
+  const wallAhead = time.wallAhead()
+  const asked = (asking: Asking) =>
+    ask(asking, claim, (answer) =>
+      answer._tag === "Granted" && isTimely(time, answer, wallAhead)
+        ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
+        : untilGranted(asking, claim, answer, wallAhead), goOut)
+  const before = withdrawals.before(claim.key)
+  if (before === undefined) return asked(asking)
+  return Effect.matchCauseEffect(behind(asking, claim, before), {
+    onSuccess: () => asked(inAll(asking)),
+    onFailure: (cause) => {
+      goOut(false)
+      return Effect.failCause(cause)
+    }
   })
+}
 
 /** However often a try asks, it has one second. */
 const inAll = (asking: Asking): Asking =>

@@ -117,6 +117,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     readonly mode: "queue" | "try"
     readonly terms: Request.Terms
     readonly startedAt: number
+    readonly context: Context.Context<never>
   }
 
   /**
@@ -133,7 +134,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       const startedAt = time.now()
       const terms = Request.parse(settings, usual, key, options, mode === "queue")
       if (terms instanceof InvalidLockRequest) return Effect.fail(terms)
-      const asked = { key, mode, terms, startedAt }
+      const asked = { key, mode, terms, startedAt, context }
       if (door.isOpen(startedAt, terms.timeout)) return inside(asked)
       const refusal = refuse(key, Nesting.enclosing(context), context)
       if (refusal !== undefined) return Effect.fail(refusal)
@@ -151,36 +152,35 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   }
 
   /**
-   * From a request to a holding that is renewed. In an uninterruptible region: what has been granted is in the hands
-   * of the caller before anything can stop it.
+   * From a request, which is made up at once, to a holding that is renewed. In an uninterruptible region: what has been
+   * granted is in the hands of the caller before anything can stop it.
    */
   const take = (
-    { key, mode, startedAt, terms }: Asked,
+    { context, key, mode, startedAt, terms }: Asked,
     restore: Restore
-  ): Effect.Effect<Holding | undefined, AcquireError> =>
-    Effect.withFiber(({ context }): Effect.Effect<Holding | undefined, AcquireError> => {
-      const outer = Nesting.enclosing(context)
-      const refusal = refuse(key, outer, context)
-      if (refusal !== undefined) return Effect.fail(refusal)
-      if (!warned && Duration.toMillis(terms.ttl) < 1000) {
-        warned = true
-        const warning = "A ttl below one second leaves little room for a late timer; this is said once"
-        fork(logged(Effect.logWarning(warning), key))
-      }
-      const claim = Request.claimOf(settings, key, terms, outer && Nesting.elsewhere(outer, given))
-      const look = door.enter()
-      const goOut = (isAnswered: boolean) => door.leave(look, isAnswered)
-      const granted = acquire(means, key, claim, terms.timeout, mode, startedAt, goOut, restore)
-      return Effect.flatMap(granted, (acquired) => {
-        if (acquired === undefined) return Effect.undefined
-        const { claim, granted, wallAhead } = acquired
-        // With the locker its timers have gone: nobody would notice that this lease has ended.
-        if (closed) return Effect.andThen(withdrawals.giveUp(claim, patience), Effect.fail(gone(key)))
-        const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
-        renewals.add(holding)
-        return Effect.succeed(holding)
-      })
+  ): Effect.Effect<Holding | undefined, AcquireError> => {
+    const outer = Nesting.enclosing(context)
+    const refusal = refuse(key, outer, context)
+    if (refusal !== undefined) return Effect.fail(refusal)
+    if (!warned && Duration.toMillis(terms.ttl) < 1000) {
+      warned = true
+      const warning = "A ttl below one second leaves little room for a late timer; this is said once"
+      fork(logged(Effect.logWarning(warning), key))
+    }
+    const claim = Request.claimOf(settings, key, terms, outer && Nesting.elsewhere(outer, given))
+    const look = door.enter()
+    const goOut = (isAnswered: boolean) => door.leave(look, isAnswered)
+    const granted = acquire(means, key, claim, terms.timeout, mode, startedAt, goOut, restore)
+    return Effect.flatMap(granted, (acquired) => {
+      if (acquired === undefined) return Effect.undefined
+      const { claim, granted, wallAhead } = acquired
+      // With the locker its timers have gone: nobody would notice that this lease has ended.
+      if (closed) return Effect.andThen(withdrawals.giveUp(claim, patience), Effect.fail(gone(key)))
+      const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
+      renewals.add(holding)
+      return Effect.succeed(holding)
     })
+  }
 
   const takeScoped = (key: string, options: Request.RequestOptions | undefined, mode: "queue" | "try") =>
     ask(key, options, mode, (asked) =>

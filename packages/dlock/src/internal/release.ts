@@ -17,11 +17,16 @@ import type { Time } from "./time.ts"
  * waited for, so that none is ever answered after the release was sent. A lease that was lost is not released again.
  */
 export const giveBack = (withdrawals: Withdrawals, holding: Holding): Effect.Effect<void> => {
-  if (!holding.letGo(holding.keeper.time.now())) return holding.stopRenewal
-  const { stopRenewal, underWay } = holding
-  if (underWay === undefined) return Effect.flatMap(stopRenewal, () => withdrawals.release(holding.key, holding.claim))
-  const answered = Effect.timeoutOption(underWay.await, Math.min(holding.callLimit, patience))
-  return Effect.flatMap(stopRenewal, () => withdrawals.release(holding.key, holding.claim, answered))
+  const now = holding.keeper.time.now()
+  if (!holding.letGo(now)) return holding.stopRenewal
+  const { claim, key, stopRenewal, underWay } = holding
+  if (underWay !== undefined) {
+    const answered = Effect.timeoutOption(underWay.await, Math.min(holding.callLimit, patience))
+    return Effect.flatMap(stopRenewal, () => withdrawals.release(key, claim, answered))
+  }
+  return stopRenewal === Effect.void
+    ? withdrawals.releaseAt(now, key, claim)
+    : Effect.flatMap(stopRenewal, () => withdrawals.release(key, claim))
 }
 
 /** What withdrawals work with, the same for all of them. */
@@ -70,21 +75,27 @@ export class Withdrawals {
    */
   release(key: string, claim: Claim, first?: Effect.Effect<unknown>): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const until = this.means.time.now() + limitOf(claim)
-      if (first !== undefined) return this.releaseBehind(key, claim, Effect.andThen(first, this.withdraw(claim)), until)
-      if (this.silent) return this.releaseBehind(key, claim, this.withdraw(claim), until)
-      // Most releases are answered at once, and need no fiber of their own.
-      return Effect.matchCauseEffect(this.send(claim), {
-        onSuccess: () => {
-          this.means.outage.answered(key)
-          return Effect.void
-        },
-        onFailure: (cause) => {
-          const error = errorOf(cause)
-          if (error?.retryable === true) this.means.outage.hasBegun(error, key)
-          return this.releaseBehind(key, claim, this.again(claim, until, cause), until)
-        }
-      })
+      const now = this.means.time.now()
+      if (first === undefined) return this.releaseAt(now, key, claim)
+      return this.releaseBehind(key, claim, Effect.andThen(first, this.withdraw(claim)), now + limitOf(claim))
+    })
+  }
+
+  /** The same at this moment, which is `now`. Most releases are answered at once, and need no fiber of their own. */
+  releaseAt(now: number, key: string, claim: Claim): Effect.Effect<void> {
+    const until = now + limitOf(claim)
+    if (this.silent) return this.releaseBehind(key, claim, this.withdraw(claim), until)
+    return Effect.matchCauseEffect(this.send(claim), {
+      onSuccess: (withdrawn) => {
+        this.heard(withdrawn)
+        this.means.outage.answered(key)
+        return Effect.void
+      },
+      onFailure: (cause) => {
+        const error = errorOf(cause)
+        if (error?.retryable === true) this.means.outage.hasBegun(error, key)
+        return this.releaseBehind(key, claim, this.again(claim, until, cause), until)
+      }
     })
   }
 
@@ -184,10 +195,7 @@ export class Withdrawals {
 
   private send(claim: Claim): Effect.Effect<Withdrawn, LockBackendError> {
     const { limits, store } = this.means
-    return Effect.map(limits.net(store.withdraw(claim), limitOf(claim), Effect.fail(silent)), (withdrawn) => {
-      this.heard(withdrawn)
-      return withdrawn
-    })
+    return limits.net(store.withdraw(claim), limitOf(claim), Effect.fail(silent))
   }
 
   private heard(withdrawn: Withdrawn): void {
@@ -198,7 +206,10 @@ export class Withdrawals {
     return Effect.suspend(() => {
       const hasty = this.means.time.now() + limitOf(claim)
       return Effect.matchCauseEffect(this.send(claim), {
-        onSuccess: (withdrawn): Withdrawal => Effect.succeed(withdrawn),
+        onSuccess: (withdrawn): Withdrawal => {
+          this.heard(withdrawn)
+          return Effect.succeed(withdrawn)
+        },
         onFailure: (cause) => this.again(claim, hasty, cause)
       })
     })
