@@ -2,7 +2,7 @@ import type * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import { type CallFailure, isClosed } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
 import { Shared } from "./shared.ts"
@@ -48,7 +48,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   private readonly byLength = new Map<number, Array<Lease<Claim>>>()
   private readonly granting = new Map<
     number,
-    { readonly done: Shared<void, CallFailure>; readonly fiber: Fiber.Fiber<void> }
+    { readonly id: string; readonly done: Shared<void, CallFailure>; readonly settled: Shared<void, never> }
   >()
   private hasClosed = false
   private readonly clock: Clock.Clock
@@ -106,30 +106,35 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     const pending = this.granting.get(seconds)
     if (pending !== undefined) return pending.done.await
     const done = new Shared<void, CallFailure>()
+    const settled = new Shared<void, never>()
     const id = freshId()
-    const granted = this.port.grant(id, seconds).pipe(
-      Effect.ensuring(Effect.sync(() => this.granting.delete(seconds))),
-      Effect.matchEffect({
-        onSuccess: ({ sentAt, value }) => {
-          if (this.hasClosed) return this.drop(id)
-          // Over by the time at which a second request found it there: whoever waits for one asks anew.
-          if (value <= 0) return Effect.sync(() => done.end(Exit.void))
-          const lease = new Lease<Claim>(id, value * 1_000, sentAt)
-          lease.lastUsedAt = this.now()
-          const same = this.byLength.get(seconds)
-          if (same === undefined) this.byLength.set(seconds, [lease])
-          else same.push(lease)
-          return Effect.sync(() => done.end(Exit.void))
-        },
-        onFailure: (failure) =>
-          // Whoever asks from now on asks anew. Its answer may have been lost on the way: then it goes.
-          Effect.andThen(
-            Effect.sync(() => done.end(Exit.fail(failure))),
-            failure.notDone && !this.hasClosed ? Effect.void : this.drop(id)
-          )
-      })
+    this.granting.set(seconds, { id, done, settled })
+    this.fork(
+      this.port.grant(id, seconds).pipe(
+        Effect.ensuring(Effect.sync(() => this.granting.delete(seconds))),
+        Effect.matchEffect({
+          onSuccess: ({ sentAt, value }) => {
+            // The revocation that was sent on closing may have been faster.
+            if (this.hasClosed) return this.drop(id)
+            // Over by the time at which a second request found it there: whoever waits for one asks anew.
+            if (value <= 0) return Effect.sync(() => done.end(Exit.void))
+            const lease = new Lease<Claim>(id, value * 1_000, sentAt)
+            lease.lastUsedAt = this.now()
+            const same = this.byLength.get(seconds)
+            if (same === undefined) this.byLength.set(seconds, [lease])
+            else same.push(lease)
+            return Effect.sync(() => done.end(Exit.void))
+          },
+          onFailure: (failure) =>
+            // Whoever asks from now on asks anew. Its answer may have been lost on the way: then it goes.
+            Effect.andThen(
+              Effect.sync(() => done.end(Exit.fail(failure))),
+              failure.notDone || this.hasClosed ? Effect.void : this.drop(id)
+            )
+        }),
+        Effect.ensuring(Effect.sync(() => settled.end(Exit.void)))
+      )
     )
-    this.granting.set(seconds, { done, fiber: this.fork(granted) })
     return done.await
   }
 
@@ -138,14 +143,14 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   }
 
   /**
-   * Revokes them all: what they carry goes at once and for all waiting. Those that are on their way now are revoked
-   * when they have come, since a revocation could overtake its grant; nobody else waits for them any more.
+   * Revokes them all: what they carry goes at once and for all waiting. Those that are on their way now are waited for, since
+   * a revocation may overtake its grant; nobody else waits for them any more.
    */
   close(): Effect.Effect<void> {
     this.hasClosed = true
-    const granting = Array.from(this.granting.values(), ({ done, fiber }) => {
+    const granting = Array.from(this.granting.values(), ({ done, id, settled }) => {
       done.end(Exit.fail(isClosed))
-      return Fiber.await(fiber)
+      return Effect.all([this.drop(id), settled.await], { concurrency: "unbounded", discard: true })
     })
     const all = [...this.all().map((lease) => this.retire(lease)), ...granting]
     return Effect.all(all, { concurrency: "unbounded", discard: true })
