@@ -18,13 +18,17 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "marks"
   /** A server refuses who a process is, for a while: what it asks, or its new connections. */
   | "greetings"
+  /** A proxy before the server names watches itself, and tells some of what is another's. */
+  | "proxies"
+  /** Tokens run out: on a stream that was opened with one no more watches are to be had. */
+  | "tokens"
   /** Programs have put observers on their fibers that throw: what runs on within a call back must harm nobody else. */
   | "observers"
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
   redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
-  etcd: new Set(["closing", "observers"])
+  etcd: new Set(["closing", "observers", "proxies", "tokens"])
 }
 
 interface Kind {
@@ -45,7 +49,9 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   callers: { backends: ["redis", "etcd"], share: 1 },
   marks: { backends: ["redis"], share: 1 },
   greetings: { backends: ["redis"], share: 0.1, alone: true },
-  observers: { backends: ["redis", "etcd"], share: 0.2 }
+  observers: { backends: ["redis", "etcd"], share: 0.2 },
+  proxies: { backends: ["etcd"], share: 0.3 },
+  tokens: { backends: ["etcd"], share: 0.3 }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

@@ -87,6 +87,7 @@ export class Witness {
     this.asking.delete(section)
     this.inside.add(section)
     this.judge.counts.grants++
+    this.lookAtOrder(section)
     this.note(2, section, () => `${section.title} enters ${key} with token ${token}, claim ${id}`)
     if (!this.ledger.hasForgotten(id)) {
       const last = this.entered.get(key)
@@ -106,6 +107,20 @@ export class Witness {
       this.broken("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
     }
     this.progressed(key)
+  }
+
+  /** Without faults, what one process asks for in turn it gets in turn. */
+  private lookAtOrder({ askedAt, lock, process, title }: Section): void {
+    if (!this.plan.quiet || this.plan.capacity > 1) return
+    for (const other of this.asking) {
+      const { form } = other.plan
+      if (
+        other.askedAt >= askedAt || other.process !== process || other.lock !== lock || form === "trySection" ||
+        form === "tryScope"
+      ) continue
+      if (other.interrupted || other.overtime >= 0) continue
+      this.broken("S9", `${title} enters ${lock} before ${other.title}, which asked first`)
+    }
   }
 
   steps(section: Section): void {

@@ -75,6 +75,8 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
     const theirs: Array<string> = []
     const watcher: Watcher = {
       watches: new Map(),
+      named: 0,
+      allowedUntil: Infinity,
       tell: (response) => void ours.push(...told(response as IWatchResponse)),
       end: () => {}
     }
@@ -161,14 +163,13 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
             key: range ? folder.folder : folder.entry(claim.id),
             ...(range && { range_end: folder.folderEnd }),
             ...(random.chance(0.7) && { start_revision: String(Math.max(start + 1, from)) }),
-            filters: ["Noput"],
-            watch_id: ++watches
+            filters: ["Noput"]
           }
         }
         model.watching.request(watcher, request as never)
         stream.send(request as never)
         // So that both begin at the same revision.
-        const begins = `${watches} begins`
+        const begins = `${watches++} begins`
         yield* until(() => theirs.includes(begins))
       }
       timeline.pass(timeline.now + millis(1))

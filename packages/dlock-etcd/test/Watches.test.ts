@@ -4,37 +4,45 @@ import type { IWatchRequest, IWatchResponse } from "etcd3"
 import type { Port } from "../src/internal/port.ts"
 import { Watches } from "../src/internal/watches.ts"
 
+const key = Buffer.from("k")
+const other = Buffer.from("other")
+
 /** Watches over a stream whose other end is the test's. */
 const setting = Effect.gen(function*() {
   const fork = yield* FiberSet.makeRuntime<never>()
   const sent: Array<IWatchRequest> = []
   let hear: (response: IWatchResponse) => void = () => {}
+  let streams = 0
   const port = {
     txn: () => Effect.succeed({ sentAt: 0n, value: {}, doubled: false }),
     watch: ({ onResponse }: Parameters<Port["watch"]>[0]) =>
       Effect.sync(() => {
         hear = onResponse
+        streams++
         return { send: (request: IWatchRequest) => void sent.push(request), close: () => {} }
       })
   } as unknown as Port
   const told: Array<string> = []
   const tell = (what: string) => () => void told.push(what)
   return {
+    sent,
     watches: new Watches(port, fork),
     told,
     tell,
+    streams: () => streams,
     created: () => sent.flatMap(({ create_request }) => create_request ?? []),
-    answer: (id: number, revision: number, deleted?: number) =>
+    answer: (id: number, revision: number, deleted?: number, ofKey = key) =>
       hear({
         watch_id: String(id),
         header: { revision: String(revision) },
         created: deleted === undefined,
-        events: deleted === undefined ? [] : [{ type: "Delete", kv: { mod_revision: String(deleted) } }]
-      } as never)
+        canceled: false,
+        events: deleted === undefined ? [] : [{ type: "Delete", kv: { key: ofKey, mod_revision: String(deleted) } }]
+      } as never),
+    refuse: () =>
+      hear({ watch_id: "-1", header: { revision: "9" }, created: true, canceled: true, events: [] } as never)
   }
 })
-
-const key = Buffer.from("k")
 
 describe("a watch for a turn", () => {
   it.effect("begins now rather than in the past, and looks for itself where something has happened since", () =>
@@ -44,9 +52,9 @@ describe("a watch for a turn", () => {
       yield* Effect.yieldNow
       // From a revision that has passed the server would let it catch up, at its own slow pace.
       assert.isUndefined(created()[0]!.start_revision)
-      answer(1, 9)
+      answer(0, 9)
       assert.deepStrictEqual(told, ["late"])
-      answer(1, 12, 12)
+      answer(0, 12, 12)
       assert.deepStrictEqual(told, ["late", "deleted"])
     }).pipe(Effect.scoped))
 
@@ -55,7 +63,7 @@ describe("a watch for a turn", () => {
       const { answer, tell, told, watches } = yield* setting
       watches.add({ key }, 7n, tell("deleted"), tell("doubt"), tell("late"))
       yield* Effect.yieldNow
-      answer(1, 7)
+      answer(0, 7)
       assert.deepStrictEqual(told, [])
     }).pipe(Effect.scoped))
 })
@@ -67,9 +75,78 @@ describe("a watch over a claim that is held", () => {
       watches.add({ key }, 7n, tell("deleted"), tell("doubt"))
       yield* Effect.yieldNow
       assert.strictEqual(String(created()[0]!.start_revision), "8")
-      answer(1, 9)
+      answer(0, 9)
       assert.deepStrictEqual(told, [])
-      answer(1, 9, 8)
+      answer(0, 9, 8)
       assert.deepStrictEqual(told, ["deleted"])
+    }).pipe(Effect.scoped))
+})
+
+describe("a server that names watches itself", () => {
+  it.effect("is taken to answer in the order in which it was asked, whatever names it gives", () =>
+    Effect.gen(function*() {
+      const { answer, tell, told, watches } = yield* setting
+      watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))
+      watches.add({ key: other }, 7n, tell("other deleted"), tell("doubt"))
+      yield* Effect.yieldNow
+      answer(41, 7)
+      answer(17, 7)
+      answer(17, 8, 8, other)
+      answer(41, 9, 9)
+      assert.deepStrictEqual(told, ["other deleted", "k deleted"])
+    }).pipe(Effect.scoped))
+
+  it.effect("and is not believed where it tells a watch of what is another's", () =>
+    Effect.gen(function*() {
+      const { answer, tell, told, watches } = yield* setting
+      watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))
+      yield* Effect.yieldNow
+      answer(0, 7)
+      answer(0, 8, 8, other)
+      assert.deepStrictEqual(told, [])
+      answer(0, 8, 8)
+      assert.deepStrictEqual(told, ["k deleted"])
+    }).pipe(Effect.scoped))
+
+  it.effect("has one given back that nobody wants any more when it is named", () =>
+    Effect.gen(function*() {
+      const { answer, sent, tell, watches } = yield* setting
+      const stop = watches.add({ key }, 7n, tell("deleted"), tell("doubt"))
+      yield* Effect.yieldNow
+      stop()
+      assert.isUndefined(sent.at(-1)!.cancel_request)
+      answer(5, 7)
+      assert.deepStrictEqual(sent.at(-1), { cancel_request: { watch_id: "5" } } as never)
+    }).pipe(Effect.scoped))
+})
+
+describe("a watch that is refused", () => {
+  it.effect("is asked for once more on another stream, since the token of the first may have run out", () =>
+    Effect.gen(function*() {
+      const { answer, created, refuse, streams, tell, told, watches } = yield* setting
+      watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))
+      yield* Effect.yieldNow
+      answer(0, 7)
+      watches.add({ key: other }, 7n, tell("other deleted"), tell("doubt"))
+      refuse()
+      yield* Effect.yieldNow
+      assert.strictEqual(streams(), 2)
+      assert.deepStrictEqual(created().map(({ key }) => String(key)), ["k", "other", "k", "other"])
+      answer(0, 9)
+      answer(1, 9)
+      answer(1, 10, 10, other)
+      assert.deepStrictEqual(told, ["other deleted"])
+    }).pipe(Effect.scoped))
+
+  it.effect("and is given up where that one is refused too", () =>
+    Effect.gen(function*() {
+      const { refuse, streams, tell, told, watches } = yield* setting
+      watches.add({ key }, 7n, tell("deleted"), tell("doubt"))
+      yield* Effect.yieldNow
+      refuse()
+      yield* Effect.yieldNow
+      refuse()
+      assert.deepStrictEqual(told, ["doubt"])
+      assert.strictEqual(streams(), 2)
     }).pipe(Effect.scoped))
 })

@@ -23,7 +23,12 @@ const callLimit = 2_000
 export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: EtcdFlaws): Backend => {
   const { timeline, ledger } = world
   const late = Random.of(world.seed, 7)
-  const server = new EtcdServer(timeline, ledger, flaws, () => millis(late.between(0, 1_000)), late.between(1, 2))
+  const lateness = () => millis(late.between(0, 1_000))
+  const leastTtl = late.between(1, 2)
+  const odd = Random.of(world.seed, 8)
+  const tokenLife = plan.has.has("tokens") ? odd.between(millis(300), millis(3_000)) : Infinity
+  const between = plan.has.has("proxies") ? { mixesUp: () => odd.chance(0.3) } : undefined
+  const server = new EtcdServer(timeline, ledger, flaws, lateness, leastTtl, between)
   const network: Network = { ...world, server, awakeAt: 0, upAt: 0 }
   const calls = new Map<number, Calls>()
   const streams = new Map<number, Set<Stream>>()
@@ -68,7 +73,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
                 return
               }
               const stream = new Stream(network, process, listeners, random, () =>
-                told++)
+                told++, tokenLife)
               own.add(stream)
               resume(Effect.succeed(stream))
             })

@@ -4,7 +4,7 @@ import type { Ledger } from "../ledger.ts"
 import type { Event, Timeline } from "../timeline.ts"
 import { millis } from "../timeline.ts"
 import { Keys, type KeyValue } from "./store.ts"
-import { Watching } from "./watching.ts"
+import { type Between, Watching } from "./watching.ts"
 
 /** Rules taken out on purpose. */
 export interface EtcdFlaws {
@@ -43,12 +43,19 @@ export class EtcdServer {
   /** Seconds: one and a half election timeouts. */
   private readonly leastTtl: number
 
-  constructor(timeline: Timeline, ledger: Ledger, flaws: EtcdFlaws, late: () => number, leastTtl: number) {
+  constructor(
+    timeline: Timeline,
+    ledger: Ledger,
+    flaws: EtcdFlaws,
+    late: () => number,
+    leastTtl: number,
+    between?: Between
+  ) {
     this.leastTtl = leastTtl
     this.timeline = timeline
     this.ledger = ledger
     this.flaws = flaws
-    this.watching = new Watching(timeline, this.keys, flaws.neverTells !== true)
+    this.watching = new Watching(timeline, this.keys, flaws.neverTells !== true, between)
     this.late = late
   }
 

@@ -83,12 +83,12 @@ export class Keys {
   }
 
   private holds({ create_revision, key, range_end, result, target }: ICompare): boolean {
-    if (target !== "Create" || result !== "Equal") throw new Error("the model compares create revisions only")
+    if (target !== "Create") throw new Error("the model compares create revisions only")
     const found = this.range(text(key)!, text(range_end))
+    const other = Number(create_revision)
+    const holds = (created: number) => result === "Less" ? created < other : created === other
     // Nothing there counts as one key that was created at 0.
-    return found.length === 0
-      ? Number(create_revision) === 0
-      : found.every(({ created }) => created === Number(create_revision))
+    return found.length === 0 ? holds(0) : found.every(({ created }) => holds(created))
   }
 
   private perform(

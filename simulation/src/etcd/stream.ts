@@ -13,6 +13,8 @@ export interface Listeners {
 /** One stream of watches, in order both ways. It may end, or go silent until that is noticed. */
 export class Stream implements Watcher, WatchStream {
   readonly watches: Watcher["watches"] = new Map()
+  named = 0
+  readonly allowedUntil: number
   private readonly network: Network
   private readonly process: Process
   private readonly listeners: Listeners
@@ -23,7 +25,16 @@ export class Stream implements Watcher, WatchStream {
   private silent = false
   private over = false
 
-  constructor(network: Network, process: Process, listeners: Listeners, random: Random, count: () => number) {
+  /** `tokenLife`: for how many microseconds watches may be asked for on it. */
+  constructor(
+    network: Network,
+    process: Process,
+    listeners: Listeners,
+    random: Random,
+    count: () => number,
+    tokenLife: number
+  ) {
+    this.allowedUntil = network.timeline.now + tokenLife
     this.network = network
     this.process = process
     this.listeners = listeners

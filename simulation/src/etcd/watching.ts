@@ -13,8 +13,17 @@ interface Watch {
 /** The server's end of a stream of watches. */
 export interface Watcher {
   readonly watches: Map<number, Watch>
+  /** How many watches have been named here. */
+  named: number
+  /** When the token runs out with which it was opened; watches are asked for with that. */
+  readonly allowedUntil: number
   readonly tell: (response: object) => void
   readonly end: () => void
+}
+
+/** A proxy before the server: it names watches itself, and some of what it tells one is another's. */
+export interface Between {
+  readonly mixesUp: () => boolean
 }
 
 /** The watches of an etcd, of which each tells of deletions. */
@@ -23,11 +32,13 @@ export class Watching {
   private readonly timeline: Timeline
   private readonly keys: Keys
   private readonly tells: boolean
+  private readonly between: Between | undefined
 
-  constructor(timeline: Timeline, keys: Keys, tells: boolean) {
+  constructor(timeline: Timeline, keys: Keys, tells: boolean, between?: Between) {
     this.timeline = timeline
     this.keys = keys
     this.tells = tells
+    this.between = between
   }
 
   request(watcher: Watcher, { cancel_request, create_request }: IWatchRequest): void {
@@ -41,16 +52,25 @@ export class Watching {
       readonly key: Buffer
       readonly range_end?: Buffer
       readonly start_revision?: string
-      readonly watch_id: number
+      readonly watch_id?: number
     }
+    if (this.timeline.now > watcher.allowedUntil) {
+      return watcher.tell({ header, watch_id: "-1", created: true, canceled: true, events: [] })
+    }
+    const id = this.between !== undefined || watch_id === undefined ? watcher.named++ : watch_id
     const from = Number(start_revision ?? 0) || this.keys.revision + 1
-    const answer = { header, watch_id: String(watch_id), events: [] }
+    const answer = { header, watch_id: String(id), events: [] }
+    watcher.tell({ ...answer, created: true, canceled: false })
     if (from <= this.keys.compacted) {
-      return watcher.tell({ ...answer, canceled: true, compact_revision: String(this.keys.compacted) })
+      return watcher.tell({
+        ...answer,
+        created: false,
+        canceled: true,
+        compact_revision: String(this.keys.compacted)
+      })
     }
     const watch: Watch = { key: key.toString(), end: range_end?.toString(), from, behind: from <= this.keys.revision }
-    watcher.watches.set(watch_id, watch)
-    watcher.tell({ ...answer, created: true, canceled: false })
+    watcher.watches.set(id, watch)
     if (!watch.behind) return
     // What lies in the past is told by a loop that goes round ten times a second.
     this.timeline.in(100_000, () => {
@@ -70,16 +90,18 @@ export class Watching {
         )
         watch.from = this.keys.revision + 1
         if (events.length === 0) continue
-        watcher.tell({
+        const told = {
           header: this.keys.header(),
-          watch_id: String(id),
           created: false,
           canceled: false,
           events: events.map(({ key, revision }) => ({
             type: "Delete",
             kv: { key: Buffer.from(key), mod_revision: String(revision) }
           }))
-        })
+        }
+        watcher.tell({ ...told, watch_id: String(id) })
+        if (this.between?.mixesUp() !== true) continue
+        for (const other of watcher.watches.keys()) if (other !== id) watcher.tell({ ...told, watch_id: String(other) })
       }
     }
   }

@@ -69,7 +69,7 @@ export class Claims {
   /** It has been withdrawn. Its name is another's, where nothing of it can arrive any more. */
   hasLeft(entry: Entry): void {
     this.leavers.delete(entry.claim.id)
-    if (entry.unanswered === 0 && entry.created !== undefined) this.slots.free(entry.slot)
+    if (entry.unanswered === 0) this.slots.free(entry.slot)
   }
 
   over(entry: Entry): void {

@@ -4,10 +4,19 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { Etcd3, type IOptions, type KVClient, type LeaseClient, type WatchClient } from "etcd3"
-import { type CallFailure, fromClient, isClosed, isLasting, silent } from "./failure.ts"
+import type {
+  ILeaseGrantResponse,
+  ILeaseKeepAliveResponse,
+  ILeaseTimeToLiveResponse,
+  IOptions,
+  ITxnResponse
+} from "etcd3"
+import { type CallFailure, fromClient, isClosed, isLasting, isOfMember, isUnsent, silent } from "./failure.ts"
+import { connect, type Host } from "./host.ts"
 import type { Port, Reply, WatchStream } from "./port.ts"
+import { Shared } from "./shared.ts"
 
 export interface ConnectionOptions {
   /** Where, as whom and with which certificates: everything else is set here. */
@@ -18,79 +27,19 @@ export interface ConnectionOptions {
   readonly callLimit: number
 }
 
-/** The client's plain calls, which it keeps to itself: its builders cannot say all that a transaction can. */
-interface Calls {
-  readonly kv: KVClient
-  readonly leaseClient: LeaseClient
-  readonly watchClient: WatchClient
-}
+/** Asks a host for something that must be over by the deadline, which is of the wall clock. */
+type Make<A> = (host: Host, deadline: number) => Promise<A>
 
-type Make<A> = (calls: Calls, deadline: number) => Promise<A>
-
-/**
- * The client would repeat calls behind our back and, after a few failures, refuse them all for seconds, releases
- * included. It does what it is told, once.
- */
-const once = {
-  execute: async <A>(call: (context: { readonly signal: AbortSignal }) => A): Promise<Awaited<A>> =>
-    await untraced(() => call({ signal: notAborted }))
-}
-const notAborted = new AbortController().signal
-
-/**
- * The transport notes with each call from where it was made, for the text of an error that goes no further than here.
- * That is a twentieth of what a call costs.
- */
-const untraced = <A>(run: () => A): A => {
-  const { stackTraceLimit } = Error
-  Error.stackTraceLimit = 0
-  try {
-    return run()
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit
-  }
-}
-
-const authLimit = 2_000
-
-const safe = (target: IOptions, host: string): IOptions => ({
-  hosts: host,
-  ...(target.credentials !== undefined && { credentials: target.credentials }),
-  // Its own calls have no limit otherwise, and every other call waits for them.
-  ...(target.auth !== undefined && {
-    auth: {
-      username: target.auth.username,
-      password: target.auth.password,
-      callOptions: () => ({ deadline: Date.now() + authLimit })
-    }
-  }),
-  faultHandling: { host: () => once as never, global: once as never },
-  // A connection that has gone silent is noticed within ten seconds; servers punish a shorter time.
-  grpcOptions: {
-    ...target.grpcOptions,
-    "grpc.keepalive_time_ms": 8_000,
-    "grpc.keepalive_timeout_ms": 2_000,
-    "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.max_reconnect_backoff_ms": 500
-  }
-})
-
-/** The hosts, each by a client of its own, so that we decide which one is asked. Closed with the scope. */
+/** The hosts, of which we decide who is asked. Closed with the scope. */
 export const open: (
   options: ConnectionOptions
 ) => Effect.Effect<Port, LockBackendError, Scope.Scope> = Effect.fnUntraced(function*(options) {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const { target } = options
-  const hosts = typeof target.hosts === "string" ? [target.hosts] : target.hosts
-  const clients = yield* Effect.forEach(hosts, (host) =>
-    Effect.acquireRelease(
-      Effect.try({
-        try: () => new Etcd3(safe(target, host)),
-        catch: (error) =>
-          new LockBackendError({ operation: "connect", retryable: false, cause: fromClient(error).cause })
-      }),
-      (client) => Effect.sync(() => client.close())
-    ))
+  const addresses = typeof target.hosts === "string" ? [target.hosts] : target.hosts
+  const hosts = yield* Effect.forEach(addresses, (address) => connect(target, address))
+  const host = (): Host => hosts[current % hosts.length]!
+  const fork = yield* FiberSet.makeRuntime<never>()
   let current = 0
 
   const pending = new Set<(failure: CallFailure) => void>()
@@ -114,14 +63,34 @@ export const open: (
       if (!isKept) pending.add(fail)
       // The wall clock, because that is what the transport counts by; it bounds a call, never a belief.
       const deadline = clock.currentTimeMillisUnsafe() + limit
-      make(clients[current % clients.length] as unknown as Calls, deadline).then(
+      make(host(), deadline).then(
         (value) => end(Exit.succeed({ sentAt, value, doubled: false })),
         (error: unknown) => fail(fromClient(error))
       )
       return Effect.sync(over)
     })
 
-  const mostTries = Math.max(2, clients.length)
+  const mostTries = Math.max(2, hosts.length)
+
+  /** While no host can be reached one looks for all. Who asks meanwhile waits for that, within their time. */
+  let away: { readonly until: Shared<void, never>; readonly why: CallFailure } | undefined
+  const lookOut = (until: Shared<void, never>): Effect.Effect<void> => {
+    const look = Effect.suspend(() => {
+      current++
+      return attempt(lookLimit, (host, deadline) => host.call("KV", "txn", {}, { deadline }), false)
+    })
+    const isThere = Effect.match(look, { onSuccess: () => true, onFailure: ({ cause }) => !isUnsent(cause) })
+    return Effect.flatMap(Effect.delay(isThere, lookPause), (found) => {
+      if (!found) return lookOut(until)
+      away = undefined
+      return Effect.sync(() => until.end(Exit.void))
+    })
+  }
+  const beginLookOut = (why: CallFailure): void => {
+    if (away !== undefined) return
+    away = { until: new Shared(), why: { ...why, notDone: true } }
+    fork(lookOut(away.until))
+  }
 
   /**
    * The same, on the next host when this one fails or hangs; of one host, on a new connection. What was unknown before
@@ -131,6 +100,12 @@ export const open: (
     Effect.suspend(() => {
       const within = Math.max(leastLimit, Math.min(limit, options.callLimit))
       const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(within))
+      if (away !== undefined) {
+        const left = () => Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
+        const { until: found, why } = away
+        const back = Effect.timeoutOrElse(found.await, { duration: within, orElse: () => Effect.fail(why) })
+        return Effect.flatMap(back, () => call(make, left(), isKept))
+      }
       const asked = current
       return Effect.catch(
         attempt(Math.max(20, within / mostTries), make, isKept),
@@ -151,8 +126,11 @@ export const open: (
       let unknown = false
       for (let tries = 2;; tries++) {
         unknown ||= !failure.notDone
-        if (failure === isClosed || failure.notDone || tries > mostTries) {
-          if (!failure.notDone && asked === current) current++
+        const isRefused = failure.notDone && !isOfMember(failure.cause) && !isUnsent(failure.cause)
+        if (failure === isClosed || isRefused || tries > mostTries) {
+          // What one member refuses, or leaves unanswered, is not to be asked of it next.
+          if (!isRefused && failure !== isClosed && asked === current) current++
+          if (isUnsent(failure.cause)) beginLookOut(failure)
           return yield* Effect.fail({ ...failure, notDone: !unknown })
         }
         if (asked === current) current++
@@ -165,25 +143,25 @@ export const open: (
     })
 
   const keepAlive = (id: string, limit?: number) =>
-    call(async ({ leaseClient }, deadline) => {
-      const stream = await leaseClient.leaseKeepAlive({ deadline })
-      try {
-        return await new Promise<number>((resolve, reject) => {
-          stream.on("data", (response) => resolve(Number(response.TTL)))
-          stream.on("error", reject)
-          stream.on("end", () => reject(new Error("the stream ended without an answer")))
-          stream.write({ ID: id })
-        })
-      } finally {
-        stream.end()
-      }
-    }, limit)
+    call(
+      (host, deadline) =>
+        host.exchange("Lease", "leaseKeepAlive", { deadline }, (stream) =>
+          new Promise<number>((resolve, reject) => {
+            stream.on("data", (response: ILeaseKeepAliveResponse) => resolve(Number(response.TTL)))
+            stream.on("error", reject)
+            stream.on("end", () => reject(new Error("the stream ended without an answer")))
+            stream.write({ ID: id })
+          })),
+      limit
+    )
 
   const port: Port = {
-    txn: (request, limit) => call(({ kv }, deadline) => kv.txn(request, { deadline }), limit),
+    txn: (request, limit) =>
+      call((host, deadline) => host.call<ITxnResponse>("KV", "txn", request, { deadline }), limit),
     grant: (id, seconds) =>
       call(
-        ({ leaseClient }, deadline) => leaseClient.leaseGrant({ ID: id, TTL: seconds }, { deadline }),
+        (host, deadline) =>
+          host.call<ILeaseGrantResponse>("Lease", "leaseGrant", { ID: id, TTL: seconds }, { deadline }),
         Infinity,
         true
       ).pipe(
@@ -193,23 +171,28 @@ export const open: (
     abandon: () => Array.from(pending).forEach((fail) => fail(isClosed)),
     revoke: (id) =>
       Effect.map(
-        call(({ leaseClient }, deadline) => leaseClient.leaseRevoke({ ID: id }, { deadline })),
+        call((host, deadline) => host.call("Lease", "leaseRevoke", { ID: id }, { deadline })),
         (reply) => ({ ...reply, value: undefined })
       ),
     keepAlive,
     inspect: (id, limit) =>
       Effect.map(
-        call(({ leaseClient }, deadline) => leaseClient.leaseTimeToLive({ ID: id, keys: true }, { deadline }), limit),
+        call((host, deadline) =>
+          host.call<ILeaseTimeToLiveResponse>("Lease", "leaseTimeToLive", { ID: id, keys: true }, { deadline }), limit),
         (reply) => ({
           ...reply,
-          value: { ttl: Number(reply.value.TTL), keys: reply.value.keys.map((key) => key.toString()) }
+          value: {
+            ttl: Number(reply.value.TTL),
+            keys: reply.value.keys.map((key) =>
+              key.toString()
+            )
+          }
         })
       ),
     watch: ({ onEnd, onResponse }) =>
       Effect.tryPromise({
         try: async (given): Promise<WatchStream> => {
-          const { watchClient } = clients[current % clients.length] as unknown as Calls
-          const stream = await watchClient.watch()
+          const stream = await host().open("Watch", "watch")
           // Nobody waits for it any more, and it would keep the process alive.
           if (given.aborted) stream.cancel()
           let ended = false
@@ -241,6 +224,10 @@ export const open: (
   yield* reachable(port, options)
   return port
 })
+
+/** Milliseconds between two looks, and for how long each may take. */
+const lookPause = 100
+const lookLimit = 500
 
 /** Below this a call is hopeless, whatever the time to live. */
 const leastLimit = 50

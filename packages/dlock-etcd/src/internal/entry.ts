@@ -11,6 +11,8 @@ export class Entry implements Place {
   state: "asking" | "queued" | "held" | "over" = "asking"
   /** Requests that were sent and of which it is not known whether they have been executed. */
   unanswered = 0
+  /** A request for it has been sent. */
+  isSent = false
   created: bigint | undefined
   lease: Lease<Entry> | undefined
   ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }

@@ -2,7 +2,7 @@ import { LockBackendError } from "effect-dlock/LockError"
 
 /**
  * A call that brought no answer. What it asked for may have been done, and may yet be done, unless `notDone`: the
- * server looked at it and refused.
+ * server looked at it and refused, or it never left.
  */
 export interface CallFailure {
   readonly _tag: "CallFailure"
@@ -16,11 +16,35 @@ export interface CallFailure {
 /** Answers of the server itself, which names itself in them; not those that it gives while the request is on its way. */
 const refusal = /etcdserver: (?!request timed out|leader changed|no leader|not capable|server stopped)/
 
+/** Refusals of a token: it has run out, or the users have changed since it was given. Each member has its own word on that. */
+const ofToken = /invalid auth token|revision of auth store is old/
+
+/** What one member says of itself. Another may well do what it will not. */
+const ofMember = /not supported for learner|too many requests|corrupt cluster/
+
+/** The client's own words for what it did not send, since there was no connection. */
+const unsent = /No connection established|Waiting for LB pick|Name resolution failed/
+
 /** Refusals of who we are or of what we ask: no repetition mends them. */
 const lasting =
-  /permission denied|authentication failed|user name is empty|invalid auth|auth.* not enabled|PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ARGUMENT|UNIMPLEMENTED|certificate|self.signed/i
+  /permission denied|authentication failed|user name is empty|auth.* not enabled|PERMISSION_DENIED|INVALID_ARGUMENT|UNIMPLEMENTED|certificate|self.signed/i
 
-export const isLasting = (error: Error): boolean => lasting.test(error.message)
+/** Refusals that stand until somebody mends the server or its settings. */
+const untilMended = /database space exceeded|too many operations in txn|request is too large/
+
+export const isOfMember = (error: Error): boolean => ofMember.test(error.message) || ofToken.test(error.message)
+
+export const isUnsent = (error: Error): boolean => unsent.test(error.message)
+
+/** Whether another token may help whoever has credentials. */
+export const isAboutToken = (error: unknown): boolean => {
+  const { message } = sanitized(error)
+  return ofToken.test(message) || message.includes("user name is empty")
+}
+
+export const isWithoutAuth = (error: unknown): boolean => /authentication is not enabled/.test(sanitized(error).message)
+
+export const isLasting = (error: Error): boolean => lasting.test(error.message) && !ofToken.test(error.message)
 
 /** An error of the client as we pass it on: its name and words, without the metadata that hangs on it. */
 export const sanitized = (error: unknown): Error => {
@@ -34,8 +58,8 @@ export const fromClient = (error: unknown): CallFailure => {
   const cause = sanitized(error)
   return {
     _tag: "CallFailure",
-    notDone: refusal.test(cause.message) || isLasting(cause),
-    retryable: !isLasting(cause),
+    notDone: refusal.test(cause.message) || isUnsent(cause) || isLasting(cause),
+    retryable: !isLasting(cause) && !untilMended.test(cause.message),
     leaseGone: /requested lease not found|is expired or revoked/.test(cause.message),
     cause
   }

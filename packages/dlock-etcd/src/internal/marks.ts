@@ -1,33 +1,44 @@
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import type { CallFailure } from "./failure.ts"
 import { freshId } from "./leases.ts"
 import type { Port } from "./port.ts"
+import { Shared } from "./shared.ts"
 
 /**
  * The lease of the marks that cancel claims. It outlives any request that may still be on its way, and is never kept
- * alive. It has its id before it is granted, so that many who ask for it at once, and again after a failure, make one.
+ * alive. It has its id before it is granted, so that one that is asked for again after a failure is the same.
  */
 export class Marks {
   private current: { readonly id: string; until: number } | undefined
+  /** The grant that is under way: many need it at once. */
+  private granting: Shared<string, CallFailure> | undefined
   private readonly port: Port
   private readonly now: () => number
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 
-  constructor(port: Port, now: () => number) {
+  constructor(port: Port, now: () => number, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
     this.port = port
     this.now = now
+    this.fork = fork
   }
 
   readonly lease: Effect.Effect<string, CallFailure> = Effect.suspend(() => {
+    if (this.granting !== undefined) return this.granting.await
     const { current } = this
-    if (current === undefined || this.now() >= current.until && current.until > 0) {
-      this.current = { id: freshId(), until: 0 }
-    }
-    const mine = this.current!
-    if (mine.until > 0) return Effect.succeed(mine.id)
-    return Effect.map(this.port.grant(mine.id, markSeconds), ({ value }) => {
-      mine.until = this.now() + value * 1_000 / 2
-      return mine.id
-    })
+    if (current !== undefined && this.now() < current.until) return Effect.succeed(current.id)
+    // One whose grant failed has no time yet, and is asked for again.
+    const mine = current?.until === 0 ? current : { id: freshId(), until: 0 }
+    this.current = mine
+    const granting = new Shared<string, CallFailure>()
+    this.granting = granting
+    this.fork(Effect.map(Effect.exit(this.port.grant(mine.id, markSeconds)), (exit) => {
+      this.granting = undefined
+      if (Exit.isSuccess(exit)) mine.until = this.now() + exit.value.value * 1_000 / 2
+      granting.end(Exit.map(exit, () => mine.id))
+    }))
+    return granting.await
   })
 
   /** Somebody revoked it: the next mark has another. */

@@ -27,6 +27,8 @@ const text = StoreOptions.optional(StoreOptions.problemOfText)
 export const problemOfHosts: StoreOptions.Check = (value) => {
   const hosts = StoreOptions.listOf(value)
   if (hosts.length === 0 || !hosts.every(isHost)) return "is not one or several addresses like http://127.0.0.1:2379"
+  const portless = hosts.find((host) => !hasPort(host))
+  if (portless !== undefined) return `names no port for ${portless}: an etcd listens on 2379 unless told otherwise`
   return new Set(hosts.map((host) => host.startsWith("https:"))).size === 1
     ? undefined
     : "is partly with and partly without TLS"
@@ -47,11 +49,15 @@ const Checked = Schema.Struct({
     : "tls goes with hosts that begin with https:"
 }))
 
+/** As `etcdctl` takes them too: without a scheme it is one without TLS. */
 const isHost = (host: string): boolean => {
-  if (!/^https?:\/\//.test(host) || !URL.canParse(host)) return false
-  const { hash, password, pathname, search, username } = new URL(host)
+  const address = /^https?:\/\//.test(host) ? host : `http://${host}`
+  if (!URL.canParse(address)) return false
+  const { hash, password, pathname, search, username } = new URL(address)
   return pathname === "/" && `${search}${hash}${username}${password}` === ""
 }
+
+const hasPort = (host: string): boolean => /:\d+\/?$/.test(host)
 
 /** Bad options are the same typed error as bad configuration, and one that does not exist is bad. */
 export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigError> =>
@@ -59,7 +65,7 @@ export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigEr
     const { hosts, password, tls, username } = options
     return {
       target: {
-        hosts: [...StoreOptions.listOf(hosts)],
+        hosts: StoreOptions.listOf(hosts).map((host) => host.replace(/\/$/, "")),
         ...(username !== undefined && { auth: { username, password: StoreOptions.reveal(password) as string } }),
         ...(tls !== undefined && {
           credentials: {

@@ -50,6 +50,16 @@ const absent = (key: Buffer): ICompare => ({ key, target: "Create", result: "Equ
 /** True where nothing stands in the whole folder. */
 const empty = ({ folder, folderEnd }: Names): ICompare => ({ ...absent(folder), range_end: folderEnd }) as ICompare
 
+/** True where all that stands in the folder stood there at that revision. */
+const noneAfter = ({ folder, folderEnd }: Names, revision: bigint): ICompare =>
+  ({
+    key: folder,
+    range_end: folderEnd,
+    target: "Create",
+    result: "Less",
+    create_revision: String(revision + 1n)
+  }) as ICompare
+
 const first = ({ folder, folderEnd }: Names): IRequestOp => ({
   request_range: { key: folder, range_end: folderEnd, sort_target: "Create", sort_order: "Ascend", limit: 1 }
 })
@@ -107,7 +117,14 @@ export const enterIfEmpty = (at: Place, lease: string): ITxnRequest => ({
   failure: [own(at.place), ...neighbours(at.names, at.claim)]
 })
 
-/** How does a claim stand that has a place? */
+/** Takes a place only if nobody has come since the revision at which there was room. */
+export const enterIfNobodyCame = (at: Place, lease: string, since: bigint): ITxnRequest => ({
+  compare: [notCancelled(at), noneAfter(at.names, since)],
+  success: [put(at, lease)],
+  failure: [own(at.place), ...neighbours(at.names, at.claim)]
+})
+
+/** How does a claim stand that has a place, or where would it? */
 export const look = ({ claim, names, place }: Place, created: bigint): ITxnRequest => ({
   compare: [],
   success: [
@@ -200,9 +217,11 @@ export const view = (response: ITxnResponse, { id }: Claim): View => {
 }
 
 /** Granted when all that came before, held or waiting, leave room: so a small claim never passes a large one. */
-export const isGranted = (claim: Claim, view: View): boolean =>
-  view.own !== undefined
-  && view.before.reduce((permits, { standing }) => permits + standing.permits, claim.permits) <= claim.capacity
+export const isGranted = (claim: Claim, view: View): boolean => view.own !== undefined && fits(claim, view)
+
+/** Whether what stands before it leaves room for it. */
+export const fits = (claim: Claim, { before }: View): boolean =>
+  before.reduce((permits, { standing }) => permits + standing.permits, claim.permits) <= claim.capacity
 
 /** Is the key in use with another capacity? The first of the queue says so: others may be about to be told that, and go. */
 export const isMismatched = (claim: Claim, view: View): boolean =>

@@ -4,9 +4,11 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type { ITxnRequest } from "etcd3"
 import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure, isClosed, silent } from "./failure.ts"
 import type { Lease } from "./leases.ts"
+import { Line } from "./line.ts"
 import type { Marks } from "./marks.ts"
 import { names } from "./names.ts"
 import * as Queue from "./queue.ts"
@@ -15,6 +17,7 @@ import type { Desk, Turns } from "./turns.ts"
 /** Asks for claims, and ends them: what goes to the server, and what may be made of its answer. */
 export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk, turns: Turns, marks: Marks) => {
   const isOver = (entry: Entry): boolean => entry.state === "over"
+  const line = new Line()
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
@@ -22,13 +25,19 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
       if (refusal !== undefined) return Effect.fail(refusal)
       if (claims.hasEnded(claim)) return Effect.succeed<Answer>({ _tag: "Gone" })
       return Effect.mapError(
-        hasClosed() ? Effect.fail(isClosed) : ask(claims.open(claim), mode),
+        hasClosed() ? Effect.fail(isClosed) : line.inTurn(claim.key, ask(claims.open(claim), mode)),
         backendError("acquire")
       )
     })
 
   /** On a lease that is known to live there is one call to make. */
-  const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
+  const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
+    Effect.suspend(() => {
+      if (hasClosed()) return Effect.fail(isClosed)
+      return isOver(entry) ? Effect.succeed<Answer>({ _tag: "Gone" }) : askNow(entry, mode)
+    })
+
+  const askNow = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
     const lease = entry.lease ?? leases.joinNow(seconds(entry.claim), entry.key, entry)
     if (lease !== undefined && leases.isFresh(lease)) {
       stir(leases.dueAt(lease))
@@ -56,10 +65,41 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     })
 
   const enter = (entry: Entry, lease: Lease<Entry>, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
+    if (mode === "queue") return put(entry, lease, mode, Queue.enter(entry, lease.id))
+    if (entry.claim.capacity === 1) return put(entry, lease, mode, Queue.enterIfEmpty(entry, lease.id))
+    return Effect.flatMap(
+      port.txn(Queue.look(entry, 0n), callLimit(entry.claim)),
+      ({ value }) => enterIfFits(entry, lease, Queue.view(value, entry.claim))
+    )
+  }
+
+  /**
+   * A try for permits takes no place that it would have to leave again: others would count it meanwhile. Where somebody has
+   * come since it looked it has been told who, and tries once more.
+   */
+  const enterIfFits = (entry: Entry, lease: Lease<Entry>, view: Queue.View): Effect.Effect<Answer, CallFailure> => {
+    if (isOver(entry)) return Effect.succeed({ _tag: "Gone" })
     const { claim } = entry
-    const take = mode === "try" && claim.capacity === 1 ? Queue.enterIfEmpty : Queue.enter
+    if (view.own === undefined && (Queue.isMismatched(claim, view) || !Queue.fits(claim, view))) {
+      return hasAnswer(entry, lease, "try", view)
+    }
+    const request = Queue.enterIfNobodyCame(entry, lease.id, view.revision)
+    const isMissed = ({ before, own }: Queue.View) =>
+      own === undefined && before.some(({ created }) => created > view.revision)
+    return put(entry, lease, "try", request, (seen) => isMissed(seen) ? enterIfFits(entry, lease, seen) : undefined)
+  }
+
+  const put = (
+    entry: Entry,
+    lease: Lease<Entry>,
+    mode: "queue" | "try",
+    request: ITxnRequest,
+    again: (view: Queue.View) => Effect.Effect<Answer, CallFailure> | undefined = () => undefined
+  ): Effect.Effect<Answer, CallFailure> => {
+    const { claim } = entry
     entry.unanswered++
-    return Effect.matchEffect(port.txn(take(entry, lease.id), callLimit(claim)), {
+    entry.isSent = true
+    return Effect.matchEffect(port.txn(request, callLimit(claim)), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
         if (!doubled) entry.unanswered--
@@ -67,7 +107,9 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
         if (hasClosed()) return Effect.fail(isClosed)
         if (isOver(entry)) return Effect.succeed<Answer>({ _tag: "Gone" })
         // Gone while the answer was on its way, and what was put on it with it.
-        return lease.gone ? askAgain(entry, mode) : hasAnswer(entry, lease, mode, Queue.view(value, claim))
+        if (lease.gone) return askAgain(entry, mode)
+        const view = Queue.view(value, claim)
+        return again(view) ?? hasAnswer(entry, lease, mode, view)
       },
       onFailure: (failure) => {
         if (failure.notDone) entry.unanswered--
@@ -150,14 +192,19 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
         },
         onSuccess: (deleted) => {
           claims.hasLeft(entry)
-          return Effect.succeed(deleted ? (state === "queued" ? "cancelled" : "released") : "notHeld")
+          if (!deleted) return Effect.succeed(entry.isSent ? "notHeld" : "notSent")
+          return Effect.succeed(state === "queued" ? "cancelled" : "released")
         }
       })
     })
 
   /** Whether anything was deleted. With a mark, where a request may yet arrive; then its name is not used again. */
   const leave = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
-    if (entry.unanswered === 0 && entry.created !== undefined) return leaveOnly(entry, entry.created, undefined, waited)
+    if (entry.unanswered === 0) {
+      // What was refused, or never sent, is nowhere.
+      if (entry.created === undefined) return Effect.succeed(false)
+      return leaveOnly(entry, entry.created, undefined, waited)
+    }
     claims.slots.endEpoch()
     return Effect.timeoutOrElse(
       Effect.flatMap(marks.lease, (lease) => marked(leaveOnly(entry, undefined, lease, waited), lease)),

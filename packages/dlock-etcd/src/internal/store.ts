@@ -43,7 +43,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   const watches = new Watches(port, fork)
   const desk: Turns.Desk = { port, now, fork, claims, leases, watches, stir, hasClosed: () => closed }
   const turns = Turns.make(desk)
-  const { request, withdraw } = Requests.make(desk, turns, new Marks(port, now))
+  const { request, withdraw } = Requests.make(desk, turns, new Marks(port, now, fork))
 
   /**
    * Compares what a lease carries with what should be on it. A claim that nobody here knows is one whose request was

@@ -10,6 +10,13 @@ export interface Target {
 }
 
 interface Watch extends Target {
+  /** The same as text, to compare with. */
+  readonly first: string
+  readonly end: string | undefined
+  /** The server's name for it on the present stream, once that has told. */
+  id: string | undefined
+  /** The stream before the present one would not have it. */
+  isRefused: boolean
   /** Deletions from here on have not been heard of. */
   from: bigint
   readonly onDelete: () => void
@@ -27,15 +34,20 @@ interface Watch extends Target {
  * All watches of a process, on one stream that opens with the first of them. A watch is only a hint. When the stream
  * ends it is made anew after a pause, and each watch goes on from where it was: the server tells what happened
  * meanwhile, or refuses because it no longer knows.
+ *
+ * Servers name watches as they like; a proxy does not keep the names that its clients give. But they answer in the order in
+ * which they were asked. And what a watch is told is looked at: it may be another's.
  */
 export class Watches {
-  private readonly watches = new Map<number, Watch>()
+  private readonly watches = new Set<Watch>()
+  private readonly byId = new Map<string, Watch>()
+  /** Those asked for on the present stream that have no name there yet, in their order. */
+  private unnamed: Array<Watch> = []
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private stream: WatchStream | undefined
   private opening = false
   private closed = false
-  private nextId = 1
   private pause = leastPause
 
   constructor(port: Port, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
@@ -45,39 +57,54 @@ export class Watches {
 
   /** Watches for deletions after the revision `after`; returns the way to stop. */
   add(
-    target: Target,
+    { key, rangeEnd }: Target,
     after: bigint,
     onDelete: () => void,
     onDoubt: () => void,
     onLate?: () => void
   ): () => void {
-    const id = this.nextId++
-    const watch: Watch = { ...target, from: after + 1n, onDelete, onDoubt, onLate }
-    this.watches.set(id, watch)
+    const watch: Watch = {
+      key,
+      ...(rangeEnd && { rangeEnd }),
+      first: key.toString(),
+      end: rangeEnd?.toString(),
+      id: undefined,
+      isRefused: false,
+      from: after + 1n,
+      onDelete,
+      onDoubt,
+      onLate
+    }
+    this.watches.add(watch)
     if (this.stream === undefined) this.open(0)
-    else this.create(this.stream, id, watch)
+    else this.create(this.stream, watch)
     return () => {
-      if (this.watches.delete(id)) this.stream?.send({ cancel_request: { watch_id: id } })
+      if (this.watches.delete(watch) && watch.id !== undefined) this.cancel(watch.id)
     }
   }
 
   close(): void {
     this.closed = true
     this.watches.clear()
-    this.stream?.close()
-    this.stream = undefined
+    this.leaveStream()?.close()
   }
 
-  private create(stream: WatchStream, id: number, { from, key, onLate, rangeEnd }: Watch): void {
+  private create(stream: WatchStream, watch: Watch): void {
+    const { from, key, onLate, rangeEnd } = watch
+    this.unnamed.push(watch)
     stream.send({
       create_request: {
         key,
         ...(rangeEnd && { range_end: rangeEnd }),
         ...(onLate === undefined && { start_revision: String(from) }),
-        filters: ["Noput"],
-        watch_id: id
+        filters: ["Noput"]
       } as never
     })
+  }
+
+  private cancel(id: string): void {
+    this.byId.delete(id)
+    this.stream?.send({ cancel_request: { watch_id: id } })
   }
 
   private open(after: number): void {
@@ -100,11 +127,13 @@ export class Watches {
     let mine: WatchStream | undefined
     let ended = false
     const listeners = {
-      onResponse: (response: Response) => this.hear(response),
+      onResponse: (response: Response) => {
+        if (mine === undefined || this.stream === mine) this.hear(response)
+      },
       onEnd: () => {
         ended = true
         if (mine === undefined || this.stream !== mine) return
-        this.stream = undefined
+        this.leaveStream()
         this.again()
       }
     }
@@ -114,8 +143,18 @@ export class Watches {
       if (ended) return this.again()
       mine = stream
       this.stream = stream
-      for (const [id, watch] of this.watches) this.create(stream, id, watch)
+      for (const watch of this.watches) this.create(stream, watch)
     })
+  }
+
+  /** What it said of watches is over with it. */
+  private leaveStream(): WatchStream | undefined {
+    const { stream } = this
+    this.stream = undefined
+    this.unnamed = []
+    this.byId.clear()
+    for (const watch of this.watches) watch.id = undefined
+    return stream
   }
 
   /** After a pause, which grows for as long as nothing is heard: polls see to it meanwhile that nobody waits for ever. */
@@ -125,13 +164,13 @@ export class Watches {
   }
 
   private hear(response: Response): void {
-    const id = Number(response.watch_id)
     this.pause = leastPause
-    const watch = this.watches.get(id)
+    const watch = response.created ? this.named(response) : this.byId.get(String(response.watch_id))
     if (watch === undefined) return
     if (response.canceled) {
       // Its past has been compacted, or the server would not have it.
-      this.watches.delete(id)
+      this.byId.delete(String(response.watch_id))
+      this.watches.delete(watch)
       return watch.onDoubt()
     }
     if (response.created && watch.onLate !== undefined) {
@@ -142,11 +181,36 @@ export class Watches {
     }
     let deleted = false
     for (const event of response.events) {
+      if (!concerns(watch, event.kv.key)) continue
       watch.from = BigInt(event.kv.mod_revision) + 1n
       deleted ||= String(event.type).toUpperCase() === "DELETE"
     }
     if (deleted) watch.onDelete()
   }
+
+  /** The watch of which this is the answer, where somebody still wants it. */
+  private named(response: Response): Watch | undefined {
+    const watch = this.unnamed.shift()
+    if (watch === undefined) return undefined
+    if (!response.canceled) {
+      watch.isRefused = false
+      watch.id = String(response.watch_id)
+      if (this.watches.has(watch)) this.byId.set(watch.id, watch)
+      else this.cancel(watch.id)
+    } else if (!watch.isRefused && this.watches.has(watch)) {
+      // A stream is asked for watches with the token with which it was opened, and that runs out.
+      watch.isRefused = true
+      this.leaveStream()?.close()
+      this.open(0)
+      return undefined
+    }
+    return this.watches.has(watch) ? watch : undefined
+  }
+}
+
+const concerns = ({ end, first }: Watch, key: Buffer): boolean => {
+  const name = key.toString()
+  return end === undefined ? name === first : name >= first && name < end
 }
 
 type Response = Parameters<Parameters<Port["watch"]>[0]["onResponse"]>[0]

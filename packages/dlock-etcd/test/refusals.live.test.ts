@@ -1,0 +1,140 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Option } from "effect"
+import { LockStore } from "effect-dlock"
+import { EtcdLockStore } from "effect-dlock-etcd"
+import { claimOf } from "./claim.ts"
+import { ctl, eventually, keys, lag, locker, members, plainClient, requests, server, since } from "./support.ts"
+
+const failure = <A, E>(exit: Exit.Exit<A, E>): E => {
+  assert(Exit.isFailure(exit))
+  return Option.getOrThrow(Cause.findErrorOption(exit.cause))
+}
+
+const many = <A, E>(count: number, make: (index: number) => Effect.Effect<A, E>) =>
+  Effect.forEach(
+    Array.from({ length: count }, (_, index) => index),
+    (index) => Effect.forkChild(Effect.exit(make(index)), { startImmediately: true })
+  )
+
+const claim = (id: string, permits: number) => ({
+  ...claimOf(10_000, 1_000),
+  id,
+  key: "permits",
+  permits,
+  capacity: 4
+})
+
+describe("a server without space", () => {
+  it.live("refuses at once, and what it refused is not asked for again, nor withdrawn", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server("--quota-backend-bytes=4000000")
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const admin = yield* plainClient(etcd.url)
+      yield* withLock("before", Effect.void)
+      const fill = async (): Promise<void> => {
+        for (let index = 0;; index++) await admin.put(`filler-${index}`).value("x".repeat(500_000))
+      }
+      yield* Effect.ignore(Effect.tryPromise(fill))
+      yield* eventually("it has no space", async () => (await ctl(etcd.url, "alarm", "list")).includes("NOSPACE"))
+      const recorded = yield* lag
+      const before = yield* Effect.promise(() => requests(etcd.url))
+      const began = performance.now()
+      const fibers = yield* many(50, (index) => withLock(`k${index}`, Effect.void, { ttl: "1 hour" }))
+      const errors = (yield* Effect.forEach(fibers, Fiber.join)).map(failure)
+      assert.isBelow(performance.now() - began, 1_000 + recorded.max())
+      for (const error of errors) {
+        assert.strictEqual(error._tag, "LockBackendError")
+        assert.include(error.message, "database space exceeded")
+        assert.isFalse(error._tag === "LockBackendError" && error.retryable)
+      }
+      const after = yield* Effect.promise(() => requests(etcd.url))
+      assert.isAtMost(since(before, after)["LeaseGrant"] ?? 0, 50)
+      yield* Effect.sleep("2 seconds")
+      const quiet = since(after, yield* Effect.promise(() => requests(etcd.url)))
+      assert.deepStrictEqual({ ...quiet, LeaseKeepAlive: 0, LeaseTimeToLive: 0 }, {
+        LeaseKeepAlive: 0,
+        LeaseTimeToLive: 0
+      })
+    }).pipe(Effect.scoped), 60_000)
+})
+
+describe("a server that cannot be reached", () => {
+  it.live(
+    "is asked by one for all, and nothing of what was never sent is withdrawn when it is back",
+    () =>
+      Effect.gen(function*() {
+        const [member] = yield* members(1)
+        const { withLock } = yield* locker({ hosts: member!.url })
+        yield* withLock("k", Effect.void)
+        yield* Effect.promise(() => member!.kill())
+        const cpu = process.cpuUsage()
+        const began = performance.now()
+        const fibers = yield* many(500, (index) => withLock(`k${index}`, Effect.void))
+        const errors = (yield* Effect.forEach(fibers, Fiber.join)).map(failure)
+        for (const error of errors) assert.strictEqual(error._tag, "LockBackendError")
+        const { system, user } = process.cpuUsage(cpu)
+        yield* Effect.log(
+          `500 acquires failed after ${(performance.now() - began).toFixed(0)} ms and ${
+            ((system + user) / 1_000).toFixed(0)
+          } ms of the processor`
+        )
+        yield* Effect.promise(() => member!.start())
+        yield* withLock("k", Effect.void)
+        const admin = yield* plainClient(member!.url)
+        assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), [])
+      }).pipe(Effect.scoped),
+    60_000
+  )
+})
+
+describe("sections that one process starts together", () => {
+  it.live("run in the order in which they were started", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const orders: Array<ReadonlyArray<number>> = []
+      for (let round = 0; round < 50; round++) {
+        const order: Array<number> = []
+        const fibers = yield* many(8, (index) => withLock("k", Effect.sync(() => void order.push(index))))
+        yield* Effect.forEach(fibers, Fiber.join)
+        orders.push(order)
+      }
+      for (const order of orders) assert.deepStrictEqual(order, [0, 1, 2, 3, 4, 5, 6, 7])
+    }).pipe(Effect.scoped))
+
+  it.live("and one that gives up before its turn holds up nobody", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* locker({ hosts: etcd.url })
+      const order: Array<number> = []
+      const fibers = yield* many(5, (index) => withLock("k", Effect.sync(() => void order.push(index))))
+      yield* Fiber.interrupt(fibers[1]!)
+      yield* Fiber.interrupt(fibers[3]!)
+      yield* Effect.forEach([0, 2, 4], (index) => Fiber.join(fibers[index]!))
+      assert.deepStrictEqual(order.filter((index) => index % 2 === 0), [0, 2, 4])
+    }).pipe(Effect.scoped))
+})
+
+describe("a try for permits that does not fit", () => {
+  it.live("makes none that fits fail", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const open = Effect.map(
+        Layer.build(Layer.fresh(EtcdLockStore.layer({ hosts: etcd.url }))),
+        (context) => Context.get(context, LockStore)
+      )
+      const [one, other] = [yield* open, yield* open]
+      const held = claim("held", 2)
+      assert.strictEqual((yield* one.request(held, "try"))._tag, "Granted")
+      for (let round = 0; round < 200; round++) {
+        const large = claim(`large-${round}`, 3)
+        const small = claim(`small-${round}`, 2)
+        const [first, second] = yield* Effect.all([one.request(large, "try"), other.request(small, "try")], {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual([first._tag, second._tag], ["Busy", "Granted"], `round ${round}`)
+        yield* other.withdraw(small)
+      }
+      yield* one.withdraw(held)
+    }).pipe(Effect.scoped))
+})
