@@ -1,7 +1,11 @@
 export { makeCertificates } from "./certificates.ts"
 export { type ClusterOptions, startCluster } from "./cluster.ts"
-export { startEtcd, startEtcdCluster } from "./etcd.ts"
+export { addLearner, startEtcd, startEtcdCluster } from "./etcd.ts"
+export { enableAuth, jwtTokens, simpleTokens } from "./etcdAuth.ts"
+export { etcdctl } from "./etcdctl.ts"
+export { startGrpcProxy } from "./grpcProxy.ts"
 export { type Lag, recordLag } from "./lag.ts"
+export { type MemberProxy, startMemberProxy } from "./memberProxy.ts"
 export { describe, find, type Program } from "./programs.ts"
 export { type Proxy, startProxy } from "./proxy.ts"
 export {
