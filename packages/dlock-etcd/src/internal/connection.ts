@@ -96,7 +96,12 @@ export const open: (
    * The same, on the next host when this one fails or hangs; of one host, on a new connection. What was unknown before
    * stays unknown.
    */
-  const call = <A>(make: Make<A>, limit = Infinity, isKept = false): Effect.Effect<Reply<A>, CallFailure> =>
+  const call = <A>(
+    make: Make<A>,
+    limit = Infinity,
+    isKept = false,
+    onUnsent: () => void = () => {}
+  ): Effect.Effect<Reply<A>, CallFailure> =>
     Effect.suspend(() => {
       const within = Math.max(leastLimit, Math.min(limit, options.callLimit))
       const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(within))
@@ -104,7 +109,10 @@ export const open: (
         const left = () => Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
         const { until: found, why } = away
         const back = Effect.timeoutOrElse(found.await, { duration: within, orElse: () => Effect.fail(why) })
-        return Effect.flatMap(back, () => call(make, left(), isKept))
+        return Effect.flatMap(
+          Effect.onInterrupt(back, () => Effect.sync(onUnsent)),
+          () => call(make, left(), isKept, onUnsent)
+        )
       }
       const asked = current
       return Effect.catch(
@@ -156,8 +164,13 @@ export const open: (
     )
 
   const port: Port = {
-    txn: (request, limit) =>
-      call((host, deadline) => host.call<ITxnResponse>("KV", "txn", request, { deadline }), limit),
+    txn: (request, limit, onUnsent) =>
+      call(
+        (host, deadline) => host.call<ITxnResponse>("KV", "txn", request, { deadline }),
+        limit,
+        false,
+        onUnsent
+      ),
     grant: (id, seconds) =>
       call(
         (host, deadline) =>

@@ -31,7 +31,8 @@ export interface WatchStream {
  * own where that is less. All that is asked through here may be done twice without harm.
  */
 export interface Port {
-  readonly txn: (request: ITxnRequest, limit?: number) => Call<ITxnResponse>
+  /** `onUnsent`: whoever asked has gone before anything was sent. */
+  readonly txn: (request: ITxnRequest, limit?: number, onUnsent?: () => void) => Call<ITxnResponse>
   /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. Not abandoned. */
   readonly grant: (id: string, seconds: number) => Call<number>
   readonly revoke: (id: string) => Call<void>

@@ -97,9 +97,14 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     again: (view: Queue.View) => Effect.Effect<Answer, CallFailure> | undefined = () => undefined
   ): Effect.Effect<Answer, CallFailure> => {
     const { claim } = entry
+    const wasSent = entry.isSent
     entry.unanswered++
     entry.isSent = true
-    return Effect.matchEffect(port.txn(request, callLimit(claim)), {
+    const onUnsent = () => {
+      entry.unanswered--
+      entry.isSent = wasSent
+    }
+    return Effect.matchEffect(port.txn(request, callLimit(claim), onUnsent), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
         if (!doubled) entry.unanswered--
