@@ -272,6 +272,15 @@ describe("EtcdLocker", () => {
         )
     }).pipe(Effect.scoped))
 
+  it.live("takes an address as other tools take it: without a scheme, or with a slash behind it", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      for (const hosts of [`127.0.0.1:${etcd.port}`, `http://127.0.0.1:${etcd.port}/`]) {
+        const { withLock } = yield* locker({ hosts })
+        assert.strictEqual(yield* withLock("k", Effect.succeed(hosts)), hosts)
+      }
+    }).pipe(Effect.scoped))
+
   it.effect("refuses bad configuration before it connects to anything", () =>
     Effect.gen(function*() {
       const hosts = "http://127.0.0.1:1"
@@ -280,7 +289,9 @@ describe("EtcdLocker", () => {
         { hosts: "" },
         { hosts: [] },
         { hosts: 5 },
-        { hosts: "127.0.0.1:2379" },
+        { hosts: "127.0.0.1" },
+        { hosts: "http://127.0.0.1" },
+        { hosts: "127.0.0.1:1/path" },
         { hosts: "redis://127.0.0.1" },
         { hosts: "http://127.0.0.1:1/path" },
         { hosts: "http://user:s3cret@127.0.0.1:1" },
@@ -307,6 +318,8 @@ describe("EtcdLocker", () => {
         assert.strictEqual(error._tag, "ConfigError", JSON.stringify(options))
         assert.notInclude(JSON.stringify(error) + String(error), "s3cret")
       }
+      const portless = yield* fails(EtcdLocker.layer({ hosts: "etcd-1:2379,etcd-2" }))
+      assert.include(portless.message, "names no port for etcd-2")
       const from = (config: Record<string, string>) =>
         Effect.provideService(
           fails(EtcdLockerLive),

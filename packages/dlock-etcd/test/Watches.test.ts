@@ -39,8 +39,10 @@ const setting = Effect.gen(function*() {
         canceled: false,
         events: deleted === undefined ? [] : [{ type: "Delete", kv: { key: ofKey, mod_revision: String(deleted) } }]
       } as never),
-    refuse: () =>
-      hear({ watch_id: "-1", header: { revision: "9" }, created: true, canceled: true, events: [] } as never)
+    refuse: (cancel_reason: string) =>
+      hear(
+        { watch_id: "-1", header: { revision: "9" }, created: true, canceled: true, cancel_reason, events: [] } as never
+      )
   }
 })
 
@@ -128,7 +130,7 @@ describe("a watch that is refused", () => {
       yield* Effect.yieldNow
       answer(0, 7)
       watches.add({ key: other }, 7n, tell("other deleted"), tell("doubt"))
-      refuse()
+      refuse("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token")
       yield* Effect.yieldNow
       assert.strictEqual(streams(), 2)
       assert.deepStrictEqual(created().map(({ key }) => String(key)), ["k", "other", "k", "other"])
@@ -138,14 +140,24 @@ describe("a watch that is refused", () => {
       assert.deepStrictEqual(told, ["other deleted"])
     }).pipe(Effect.scoped))
 
+  it.effect("is given up at once where no token is at fault", () =>
+    Effect.gen(function*() {
+      const { refuse, streams, tell, told, watches } = yield* setting
+      watches.add({ key }, 7n, tell("deleted"), tell("doubt"))
+      yield* Effect.yieldNow
+      refuse("")
+      assert.deepStrictEqual(told, ["doubt"])
+      assert.strictEqual(streams(), 1)
+    }).pipe(Effect.scoped))
+
   it.effect("and is given up where that one is refused too", () =>
     Effect.gen(function*() {
       const { refuse, streams, tell, told, watches } = yield* setting
       watches.add({ key }, 7n, tell("deleted"), tell("doubt"))
       yield* Effect.yieldNow
-      refuse()
+      refuse("etcdserver: permission denied")
       yield* Effect.yieldNow
-      refuse()
+      refuse("etcdserver: permission denied")
       assert.deepStrictEqual(told, ["doubt"])
       assert.strictEqual(streams(), 2)
     }).pipe(Effect.scoped))

@@ -969,10 +969,9 @@ describe("over a server that answers some calls only", () => {
         watch: ({ onResponse }) =>
           Effect.succeed({
             send: (request) => {
-              const asked = request as { readonly create_request?: { readonly watch_id: number } }
-              if (asked.create_request === undefined) return
-              const watch_id = asked.create_request.watch_id
-              setTimeout(() => onResponse({ watch_id, created: true, canceled: true, events: [] } as never), 1)
+              if (request.create_request === undefined) return
+              const answer = { watch_id: "-1", created: true, canceled: true, cancel_reason: "", events: [] }
+              setTimeout(() => onResponse(answer as never), 1)
             },
             close: () => {}
           })

@@ -55,7 +55,8 @@ export class Watching {
       readonly watch_id?: number
     }
     if (this.timeline.now > watcher.allowedUntil) {
-      return watcher.tell({ header, watch_id: "-1", created: true, canceled: true, events: [] })
+      const cancel_reason = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+      return watcher.tell({ header, watch_id: "-1", created: true, canceled: true, cancel_reason, events: [] })
     }
     const id = this.between !== undefined || watch_id === undefined ? watcher.named++ : watch_id
     const from = Number(start_revision ?? 0) || this.keys.revision + 1

@@ -197,7 +197,7 @@ export class Watches {
       watch.id = String(response.watch_id)
       if (this.watches.has(watch)) this.byId.set(watch.id, watch)
       else this.cancel(watch.id)
-    } else if (!watch.isRefused && this.watches.has(watch)) {
+    } else if (!watch.isRefused && this.watches.has(watch) && mayBeOfToken(response.cancel_reason)) {
       // A stream is asked for watches with the token with which it was opened, and that runs out.
       watch.isRefused = true
       this.leaveStream()?.close()
@@ -212,6 +212,9 @@ const concerns = ({ end, first }: Watch, key: Buffer): boolean => {
   const name = key.toString()
   return end === undefined ? name === first : name >= first && name < end
 }
+
+/** Older servers say of a token that has run out what they say of a missing permission. */
+const mayBeOfToken = (reason: string): boolean => /auth|user name is empty|permission denied/.test(reason)
 
 type Response = Parameters<Parameters<Port["watch"]>[0]["onResponse"]>[0]
 
