@@ -1,16 +1,28 @@
-import { type Server, startEtcdCluster } from "dlock-testing"
+import { enableAuth, etcdctl, jwtTokens, type Server, startEtcdCluster } from "dlock-testing"
 import { Etcd3 } from "etcd3"
 import { setTimeout as sleep } from "node:timers/promises"
 import { aLittle, eventually, type Field, type ServerFault } from "./field.ts"
 
-/** etcd of one member or three. What they acknowledged is on disk, so a restart forgets nothing. */
+/** Seconds for which a token is good, where the servers ask who one is. */
+const tokenLife = 10
+
+/**
+ * etcd of one member or three. What they acknowledged is on disk, so a restart forgets nothing. Three ask who one is: their
+ * tokens run out all the time, and are over with each change of users.
+ */
 export const startField = async (count: number): Promise<Field> => {
   const ttl = 1_000
-  const { servers, stop } = await startEtcdCluster(count)
-  const admin = new Etcd3({
-    hosts: servers.map(({ url }) => url),
-    defaultCallOptions: () => ({ deadline: Date.now() + 2_000 })
-  })
+  const isGuarded = count > 1
+  const { servers, stop } = await startEtcdCluster(count, isGuarded ? jwtTokens(tokenLife) : [])
+  if (isGuarded) await enableAuth(servers[0]!.url)
+  const connect = () =>
+    new Etcd3({
+      hosts: servers.map(({ url }) => url),
+      ...(isGuarded && { auth: { username: "root", password: "toor" } }),
+      defaultCallOptions: () => ({ deadline: Date.now() + 2_000 })
+    })
+  let admin = connect()
+  let users = 0
   const isLeader = async ({ url }: Server) =>
     /^etcd_server_is_leader 1$/m.test(
       await (await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(500) })).text()
@@ -49,16 +61,32 @@ export const startField = async (count: number): Promise<Field> => {
     }
   })
 
+  const changeUsers: ServerFault = {
+    weight: 3,
+    forgets: false,
+    act: async () => {
+      await etcdctl((await leader()).url, "--user=root:toor", "user", "add", `user-${users++}:any`)
+      // The client would go on with its old token until that runs out.
+      admin.close()
+      admin = connect()
+    }
+  }
+
   return {
     ttl,
     ports: servers.map(({ port }) => port),
-    through: (ports) => ({ kind: "etcd", hosts: ports.map((port) => `http://127.0.0.1:${port}`) }),
+    through: (ports) => ({
+      kind: "etcd",
+      hosts: ports.map((port) => `http://127.0.0.1:${port}`),
+      ...(isGuarded && { username: "app", password: "right" })
+    }),
     faults: count === 1
       ? { "freeze the server": freeze(leader), "restart the server": restart(leader) }
       : {
         "freeze the leader": freeze(leader),
         "freeze a member": freeze(async (random) => random.pick(servers)),
-        "kill the leader": restart(leader)
+        "kill the leader": restart(leader),
+        "change the users": changeUsers
       },
     strikes: {
       "delete the key": {

@@ -30,8 +30,10 @@ export const storeOf = (address: Address) => {
       return RedisLockStore.layerClient(
         new Cluster(address.nodes.map((port) => ({ host, port })), { natMap: address.natMap, lazyConnect: true })
       )
-    case "etcd":
-      return EtcdLockStore.layer({ hosts: address.hosts })
+    case "etcd": {
+      const { kind: _, ...options } = address
+      return EtcdLockStore.layer(options)
+    }
   }
 }
 

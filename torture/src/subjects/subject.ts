@@ -6,7 +6,12 @@ export type Address =
   | { readonly kind: "redis"; readonly port: number; readonly waitReplicas?: number; readonly account?: Account }
   | { readonly kind: "sentinel"; readonly sentinels: ReadonlyArray<number>; readonly natMap: NatMap }
   | { readonly kind: "cluster"; readonly nodes: ReadonlyArray<number>; readonly natMap: NatMap }
-  | { readonly kind: "etcd"; readonly hosts: ReadonlyArray<string> }
+  | {
+    readonly kind: "etcd"
+    readonly hosts: ReadonlyArray<string>
+    readonly username?: string
+    readonly password?: string
+  }
 
 /** As whom, and in which database. */
 export interface Account {
