@@ -13,6 +13,8 @@ export class Entry implements Place {
   unanswered = 0
   /** A request for it has been sent. */
   isSent = false
+  /** Nothing of it was sent, for those of this process who were before it. */
+  isCrowdedOut = false
   created: bigint | undefined
   lease: Lease<Entry> | undefined
   ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }

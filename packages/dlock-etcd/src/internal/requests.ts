@@ -17,17 +17,21 @@ import type { Desk, Turns } from "./turns.ts"
 /** Asks for claims, and ends them: what goes to the server, and what may be made of its answer. */
 export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk, turns: Turns, marks: Marks) => {
   const isOver = (entry: Entry): boolean => entry.state === "over"
-  const line = new Line()
+  const line = new Line(now)
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
       const refusal = refusalOf(claim)
       if (refusal !== undefined) return Effect.fail(refusal)
       if (claims.hasEnded(claim)) return Effect.succeed<Answer>({ _tag: "Gone" })
-      return Effect.mapError(
-        hasClosed() ? Effect.fail(isClosed) : line.inTurn(claim.key, ask(claims.open(claim), mode)),
-        backendError("acquire")
-      )
+      if (hasClosed()) return Effect.fail(backendError("acquire")(isClosed))
+      const entry = claims.open(claim)
+      const asked = ask(entry, mode)
+      // Behind a crowd of this process's own a try finds the lock in use anyhow, and has no time to wait for that.
+      const inOrder = mode === "try" && line.isLong(claim.key)
+        ? asked
+        : line.inTurn(claim.key, asked, () => void (entry.isCrowdedOut = true))
+      return Effect.mapError(inOrder, backendError("acquire"))
     })
 
   /** On a lease that is known to live there is one call to make. */
@@ -197,7 +201,7 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
         },
         onSuccess: (deleted) => {
           claims.hasLeft(entry)
-          if (!deleted) return Effect.succeed(entry.isSent ? "notHeld" : "notSent")
+          if (!deleted) return Effect.succeed(entry.isSent ? "notHeld" : entry.isCrowdedOut ? "crowdedOut" : "notSent")
           return Effect.succeed(state === "queued" ? "cancelled" : "released")
         }
       })
