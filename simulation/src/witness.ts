@@ -110,8 +110,8 @@ export class Witness {
   }
 
   /** Without faults, what one process asks for in turn it gets in turn. */
-  private lookAtOrder({ askedAt, lock, process, title }: Section): void {
-    if (!this.plan.quiet || this.plan.capacity > 1) return
+  private lookAtOrder({ askedAt, lock, plan, process, title }: Section): void {
+    if (!this.plan.quiet || this.plan.capacity > 1 || plan.form === "trySection" || plan.form === "tryScope") return
     for (const other of this.asking) {
       const { form } = other.plan
       if (

@@ -110,6 +110,25 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["k deleted"])
     }).pipe(Effect.scoped))
 
+  it.effect("and has it told to whom it concerns, since a proxy may answer out of order", () =>
+    Effect.gen(function*() {
+      const { answer, sent, tell, told, watches } = yield* setting
+      const stop = watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))
+      watches.add({ key: other }, 7n, tell("other deleted"), tell("doubt"))
+      yield* Effect.yieldNow
+      answer(1, 7)
+      answer(0, 7)
+      answer(1, 8, 8, other)
+      assert.deepStrictEqual(told, ["other deleted"])
+      answer(0, 7, 7, key)
+      assert.deepStrictEqual(told, ["other deleted"], "what was before its beginning is no news")
+      // The name is the other's.
+      stop()
+      assert.isUndefined(sent.at(-1)!.cancel_request)
+      answer(1, 9, 9, other)
+      assert.deepStrictEqual(told, ["other deleted", "other deleted"])
+    }).pipe(Effect.scoped))
+
   it.effect("has one given back that nobody wants any more when it is named", () =>
     Effect.gen(function*() {
       const { answer, sent, tell, watches } = yield* setting

@@ -3,7 +3,20 @@ import { Cause, Context, Effect, Exit, Fiber, Layer, Option } from "effect"
 import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
 import { claimOf } from "./claim.ts"
-import { ctl, eventually, keys, lag, locker, members, plainClient, requests, server, since } from "./support.ts"
+import {
+  ctl,
+  eventually,
+  keys,
+  lag,
+  locker,
+  type Member,
+  members,
+  plainClient,
+  requests,
+  server,
+  since,
+  timed
+} from "./support.ts"
 
 const failure = <A, E>(exit: Exit.Exit<A, E>): E => {
   assert(Exit.isFailure(exit))
@@ -161,4 +174,36 @@ describe("a try for permits that does not fit", () => {
       }
       yield* one.withdraw(held)
     }).pipe(Effect.scoped))
+
+  it.live("is granted once more where it is repeated, and leaves nothing", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const store = Context.get(yield* Layer.build(Layer.fresh(EtcdLockStore.layer({ hosts: etcd.url }))), LockStore)
+      const one = claim("one", 1)
+      const first = yield* store.request(one, "try")
+      assert.deepStrictEqual(yield* store.request(one, "try"), first)
+      yield* store.withdraw(one)
+      const admin = yield* plainClient(etcd.url)
+      assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), [])
+    }).pipe(Effect.scoped))
+})
+
+describe("a try", () => {
+  const strikes = {
+    "has frozen": (member: Member) => Effect.sync(() => member.signal("SIGSTOP")),
+    "cannot be reached": (member: Member) => Effect.promise(() => member.kill())
+  }
+  for (const [what, strike] of Object.entries(strikes)) {
+    it.live(`ends within a second where the server ${what}, behind others too`, () =>
+      Effect.gen(function*() {
+        const [member] = yield* members(1)
+        const { withLock, withLockIfAvailable } = yield* locker({ hosts: member!.url })
+        yield* withLock("warm", Effect.void)
+        yield* strike(member!)
+        yield* many(10, () => withLock("k", Effect.void))
+        const [took, exit] = yield* timed(Effect.exit(withLockIfAvailable("k", Effect.void)))
+        assert.strictEqual(failure(exit)._tag, "LockBackendError")
+        assert.isAtMost(took, 1_050)
+      }).pipe(Effect.scoped), 30_000)
+  }
 })

@@ -73,8 +73,8 @@ export const open: (
   const mostTries = Math.max(2, hosts.length)
 
   /** While no host can be reached one looks for all. Who asks meanwhile waits for that, within their time. */
-  let away: { readonly until: Shared<void, never>; readonly why: CallFailure } | undefined
-  const lookOut = (until: Shared<void, never>): Effect.Effect<void> => {
+  let away: { readonly until: Shared<void, CallFailure>; readonly why: CallFailure } | undefined
+  const lookOut = (until: Shared<void, CallFailure>): Effect.Effect<void> => {
     const look = Effect.suspend(() => {
       current++
       return attempt(lookLimit, (host, deadline) => host.call("KV", "txn", {}, { deadline }), false)
@@ -86,6 +86,8 @@ export const open: (
       return Effect.sync(() => until.end(Exit.void))
     })
   }
+  /** Nobody waits any more. */
+  let isAbandoned = false
   const beginLookOut = (why: CallFailure): void => {
     if (away !== undefined) return
     away = { until: new Shared(), why: { ...why, notDone: true } }
@@ -108,6 +110,7 @@ export const open: (
       if (away !== undefined) {
         const left = () => Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
         const { until: found, why } = away
+        if (isAbandoned) return Effect.fail(why)
         const back = Effect.timeoutOrElse(found.await, { duration: within, orElse: () => Effect.fail(why) })
         return Effect.flatMap(
           Effect.onInterrupt(back, () => Effect.sync(onUnsent)),
@@ -181,7 +184,11 @@ export const open: (
         Effect.map((reply) => ({ ...reply, value: Number(reply.value.TTL) })),
         Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
       ),
-    abandon: () => Array.from(pending).forEach((fail) => fail(isClosed)),
+    abandon: () => {
+      isAbandoned = true
+      away?.until.end(Exit.fail(isClosed))
+      Array.from(pending).forEach((fail) => fail(isClosed))
+    },
     revoke: (id) =>
       Effect.map(
         call((host, deadline) => host.call("Lease", "leaseRevoke", { ID: id }, { deadline })),

@@ -2,11 +2,11 @@ import { callBack } from "effect-dlock/LockStore"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { type CallFailure, isClosed } from "./failure.ts"
+import { type CallFailure, isClosed, isUnsent } from "./failure.ts"
 
 interface Turn {
-  resume: ((next: Effect.Effect<any, CallFailure>) => void) | undefined
-  readonly ask: Effect.Effect<any, CallFailure>
+  resume: ((next: Effect.Effect<void, CallFailure>) => void) | undefined
+  isGiven: boolean
 }
 
 /** Those who wait for the one whose turn it is, and when the server last answered one of them. */
@@ -29,50 +29,58 @@ export class Line {
     this.now = now
   }
 
-  /** Whether so many wait that who is in a hurry does better without. */
-  isLong(lock: string): boolean {
-    return (this.lines.get(lock)?.turns.length ?? 0) > long
-  }
-
   /** `onCrowdedOut`: whoever asked has gone before their turn, and it was others who took the time. */
   readonly inTurn = <A>(
     lock: string,
     ask: Effect.Effect<A, CallFailure>,
     onCrowdedOut: () => void
   ): Effect.Effect<A, CallFailure> =>
-    Effect.suspend(() => {
-      const mine = Effect.onExit(ask, (exit) => Effect.sync(() => this.next(lock, exit)))
+    // Whoever has the turn gives it on, however they end.
+    Effect.uninterruptibleMask((restore) => {
+      const mine = Effect.onExit(restore(ask), (exit) => Effect.sync(() => this.next(lock, exit)))
       const line = this.lines.get(lock)
       if (line === undefined) {
         this.lines.set(lock, { turns: [], answeredAt: this.now() })
         return mine
       }
-      return Effect.callback<A, CallFailure>((resume) => {
-        const turn: Turn = { resume, ask: mine }
+      const turn: Turn = { resume: undefined, isGiven: false }
+      const waited = Effect.callback<void, CallFailure>((resume) => {
+        turn.resume = resume
         line.turns.push(turn)
         return Effect.sync(() => {
           turn.resume = undefined
           if (this.now() - line.answeredAt < briefly) onCrowdedOut()
         })
       })
+      return Effect.matchCauseEffect(restore(waited), {
+        onSuccess: () => mine,
+        onFailure: (cause) => {
+          if (turn.isGiven) this.next(lock, Exit.void)
+          return Effect.failCause(cause)
+        }
+      })
     })
 
   private next(lock: string, exit: Exit.Exit<unknown, CallFailure>): void {
     const line = this.lines.get(lock)!
     const failure = Exit.isFailure(exit) ? Cause.findErrorOption(exit.cause) : undefined
-    if (failure?._tag === "Some" && (!failure.value.notDone || failure.value === isClosed)) {
+    if (failure?._tag === "Some" && isNoAnswer(failure.value)) {
       const all = line.turns.splice(0)
       for (const { resume } of all) callBack(() => resume?.(Effect.fail({ ...failure.value, notDone: true })), lock)
     } else if (Exit.isSuccess(exit)) line.answeredAt = this.now()
     for (let turn = line.turns.shift(); turn !== undefined; turn = line.turns.shift()) {
-      const { ask, resume } = turn
-      if (resume !== undefined) return callBack(() => resume(ask), lock)
+      const { resume } = turn
+      if (resume === undefined) continue
+      turn.isGiven = true
+      return callBack(() => resume(Effect.void), lock)
     }
     this.lines.delete(lock)
   }
 }
 
-const long = 4
+/** What a server refuses one says nothing of the others. */
+const isNoAnswer = (failure: CallFailure): boolean =>
+  !failure.notDone || failure === isClosed || isUnsent(failure.cause)
 
 /** Milliseconds for which nothing is heard of a server that is near and well. */
 const briefly = 250

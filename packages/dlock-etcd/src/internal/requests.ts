@@ -26,12 +26,11 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
       if (claims.hasEnded(claim)) return Effect.succeed<Answer>({ _tag: "Gone" })
       if (hasClosed()) return Effect.fail(backendError("acquire")(isClosed))
       const entry = claims.open(claim)
-      const asked = ask(entry, mode)
-      // Behind a crowd of this process's own a try finds the lock in use anyhow, and has no time to wait for that.
-      const inOrder = mode === "try" && line.isLong(claim.key)
-        ? asked
-        : line.inTurn(claim.key, asked, () => void (entry.isCrowdedOut = true))
-      return Effect.mapError(inOrder, backendError("acquire"))
+      const asked = mode === "try"
+        // It takes no place, and is to be answered within a second.
+        ? Effect.timeoutOrElse(ask(entry, mode), { duration: tryLimit, orElse: () => Effect.fail(silent) })
+        : line.inTurn(claim.key, ask(entry, mode), () => void (entry.isCrowdedOut = true))
+      return Effect.mapError(asked, backendError("acquire"))
     })
 
   /** On a lease that is known to live there is one call to make. */
@@ -84,7 +83,7 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
   const enterIfFits = (entry: Entry, lease: Lease<Entry>, view: Queue.View): Effect.Effect<Answer, CallFailure> => {
     if (isOver(entry)) return Effect.succeed({ _tag: "Gone" })
     const { claim } = entry
-    if (view.own === undefined && (Queue.isMismatched(claim, view) || !Queue.fits(claim, view))) {
+    if (view.own !== undefined || Queue.isMismatched(claim, view) || !Queue.fits(claim, view)) {
       return hasAnswer(entry, lease, "try", view)
     }
     const request = Queue.enterIfNobodyCame(entry, lease.id, view.revision)
@@ -155,7 +154,7 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
           Effect.exit(port.txn(Queue.leave(entry, view.own, undefined, false), callLimit(claim))),
           (left) => {
             claims.endId(entry, now())
-            forget(entry, Exit.isSuccess(left))
+            forget(entry, Exit.isSuccess(left) && Queue.left(left.value.value).deleted)
             return { _tag: displaced ? "Gone" : mismatched ? "CapacityMismatch" : "Busy" }
           }
         )
@@ -252,6 +251,9 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
 
   return { request, withdraw }
 }
+
+/** Milliseconds. */
+const tryLimit = 900
 
 /** Leases are whole seconds: as many as hold the claim's own time and the guard gap behind it. */
 const seconds = (claim: Claim): number =>

@@ -35,8 +35,8 @@ interface Watch extends Target {
  * ends it is made anew after a pause, and each watch goes on from where it was: the server tells what happened
  * meanwhile, or refuses because it no longer knows.
  *
- * Servers name watches as they like; a proxy does not keep the names that its clients give. But they answer in the order in
- * which they were asked. And what a watch is told is looked at: it may be another's.
+ * Servers name watches as they like; a proxy does not keep the names that its clients give. They answer in the order in
+ * which they were asked, a proxy nearly so. So what a watch is told is looked at: it may be another's, who is told then.
  */
 export class Watches {
   private readonly watches = new Set<Watch>()
@@ -46,6 +46,10 @@ export class Watches {
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private stream: WatchStream | undefined
+  /** The present stream has told one watch of what is another's: its names are not to be relied on. */
+  private isMixedUp = false
+  /** Watches that it goes on with although nobody wants them. */
+  private unwanted = 0
   private opening = false
   private closed = false
   private pause = leastPause
@@ -104,7 +108,12 @@ export class Watches {
 
   private cancel(id: string): void {
     this.byId.delete(id)
-    this.stream?.send({ cancel_request: { watch_id: id } })
+    // The name may be that of one which is wanted.
+    if (!this.isMixedUp) this.stream?.send({ cancel_request: { watch_id: id } })
+    else if (++this.unwanted > mostUnwanted) {
+      this.leaveStream()?.close()
+      this.open(0)
+    }
   }
 
   private open(after: number): void {
@@ -151,6 +160,8 @@ export class Watches {
   private leaveStream(): WatchStream | undefined {
     const { stream } = this
     this.stream = undefined
+    this.isMixedUp = false
+    this.unwanted = 0
     this.unnamed = []
     this.byId.clear()
     for (const watch of this.watches) watch.id = undefined
@@ -166,7 +177,10 @@ export class Watches {
   private hear(response: Response): void {
     this.pause = leastPause
     const watch = response.created ? this.named(response) : this.byId.get(String(response.watch_id))
-    if (watch === undefined) return
+    if (watch === undefined) {
+      if (this.isMixedUp) response.events.forEach((event) => this.tellOthers(event))
+      return
+    }
     if (response.canceled) {
       // Its past has been compacted, or the server would not have it.
       this.byId.delete(String(response.watch_id))
@@ -181,11 +195,29 @@ export class Watches {
     }
     let deleted = false
     for (const event of response.events) {
-      if (!concerns(watch, event.kv.key)) continue
-      watch.from = BigInt(event.kv.mod_revision) + 1n
-      deleted ||= String(event.type).toUpperCase() === "DELETE"
+      if (!concerns(watch, event.kv.key)) {
+        this.isMixedUp = true
+        this.tellOthers(event)
+        continue
+      }
+      const revision = BigInt(event.kv.mod_revision)
+      // Of another that stood there before, and told to the wrong one.
+      if (revision < watch.from) continue
+      watch.from = revision + 1n
+      deleted ||= isDeletion(event)
     }
     if (deleted) watch.onDelete()
+  }
+
+  /** A proxy may answer out of order, so that one watch is taken for another. */
+  private tellOthers(event: Response["events"][number]): void {
+    if (!isDeletion(event)) return
+    const revision = BigInt(event.kv.mod_revision)
+    for (const watch of Array.from(this.watches)) {
+      if (revision < watch.from || !concerns(watch, event.kv.key)) continue
+      watch.from = revision + 1n
+      watch.onDelete()
+    }
   }
 
   /** The watch of which this is the answer, where somebody still wants it. */
@@ -208,6 +240,8 @@ export class Watches {
   }
 }
 
+const isDeletion = ({ type }: Response["events"][number]): boolean => String(type).toUpperCase() === "DELETE"
+
 const concerns = ({ end, first }: Watch, key: Buffer): boolean => {
   const name = key.toString()
   return end === undefined ? name === first : name >= first && name < end
@@ -217,6 +251,8 @@ const concerns = ({ end, first }: Watch, key: Buffer): boolean => {
 const mayBeOfToken = (reason: string): boolean => /auth|user name is empty|permission denied/.test(reason)
 
 type Response = Parameters<Parameters<Port["watch"]>[0]["onResponse"]>[0]
+
+const mostUnwanted = 1_000
 
 const leastPause = 100
 const mostPause = 2_000
