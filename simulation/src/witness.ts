@@ -109,9 +109,13 @@ export class Witness {
     this.progressed(key)
   }
 
-  /** Without faults, what one process asks for in turn it gets in turn. */
+  /**
+   * Without faults, what one process asks for in turn it gets in turn. A Redis that does not know a script yet lets the next
+   * one pass, which comes when it does.
+   */
   private lookAtOrder({ askedAt, lock, plan, process, title }: Section): void {
-    if (!this.plan.quiet || this.plan.capacity > 1 || plan.form === "trySection" || plan.form === "tryScope") return
+    if (this.plan.backend !== "etcd" || !this.plan.quiet || this.plan.capacity > 1) return
+    if (plan.form === "trySection" || plan.form === "tryScope") return
     for (const other of this.asking) {
       const { form } = other.plan
       if (
