@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { find, freePorts, makeCertificates } from "dlock-testing"
+import { enableAuth, find, freePorts, makeCertificates } from "dlock-testing"
 import { ConfigProvider, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Redacted, Scope } from "effect"
 import { Locker, type LockTimeout, withLock } from "effect-dlock"
 import { EtcdLocker, EtcdLockerLive, type EtcdLockerOptions, EtcdLockStore } from "effect-dlock-etcd"
@@ -10,7 +10,6 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import {
   claims,
-  ctl,
   ctlLock,
   eventually,
   keys,
@@ -386,7 +385,7 @@ describe("with authentication", () => {
   it.live("a holder and a waiter go on past the expiry of their tokens", () =>
     Effect.gen(function*() {
       const etcd = yield* server("--auth-token-ttl=5", "--bcrypt-cost=4")
-      yield* withAuth(etcd.url)
+      yield* Effect.promise(() => enableAuth(etcd.url))
       const proxy = yield* proxyTo(etcd.port)
       const options = { hosts: proxy.url, username: "app", password: Redacted.make("right") }
       const holder = yield* locker(options)
@@ -430,7 +429,7 @@ describe("with authentication", () => {
   it.live("a wrong password, or none, fails at once, and is told to nobody", () =>
     Effect.gen(function*() {
       const etcd = yield* server("--bcrypt-cost=4")
-      yield* withAuth(etcd.url)
+      yield* Effect.promise(() => enableAuth(etcd.url))
       const lines: Array<string> = []
       const logger = Logger.make(({ cause, message }) => void lines.push(JSON.stringify([message, cause])))
       const credentials = [
@@ -460,18 +459,6 @@ describe("with authentication", () => {
       assert.isFalse((error as { readonly retryable?: boolean }).retryable)
     }).pipe(Effect.scoped))
 })
-
-/** A user that may do what a lock needs, and no more. */
-const withAuth = (url: string) =>
-  Effect.promise(async () => {
-    await ctl(url, "user", "add", "root:toor")
-    await ctl(url, "user", "grant-role", "root", "root")
-    await ctl(url, "role", "add", "locks")
-    await ctl(url, "role", "grant-permission", "locks", "--prefix=true", "readwrite", "dlock:")
-    await ctl(url, "user", "add", "app:right")
-    await ctl(url, "user", "grant-role", "app", "locks")
-    await ctl(url, "auth", "enable")
-  })
 
 /** An authority, and what it signed for a server and a client, as PEM files. */
 const certificates = Effect.acquireRelease(

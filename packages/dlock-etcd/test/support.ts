@@ -1,15 +1,23 @@
 import { assert } from "@effect/vitest"
-import { find, freePorts, type Proxy, recordLag, type Server, startEtcd, startProxy } from "dlock-testing"
+import {
+  etcdctlProgram,
+  find,
+  freePorts,
+  type Proxy,
+  recordLag,
+  type Server,
+  startEtcd,
+  startProxy
+} from "dlock-testing"
 import { Context, Duration, Effect, Layer, type Scope } from "effect"
 import { type LockBackendError, Locker, LockStore } from "effect-dlock"
 import { EtcdLocker, type EtcdLockerOptions } from "effect-dlock-etcd"
 import type { ConfigError } from "effect/Config"
 import { Etcd3 } from "etcd3"
-import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { promisify } from "node:util"
 import { open } from "../src/internal/connection.ts"
 import { parse } from "../src/internal/options.ts"
 import type { Port } from "../src/internal/port.ts"
@@ -125,11 +133,7 @@ export const since = (
       .filter(([, count]) => count !== 0)
   )
 
-const etcdctl = Path.join(Path.dirname(find("etcd")), "etcdctl")
-
-/** One command of `etcdctl`. */
-export const ctl = async (url: string, ...args: ReadonlyArray<string>): Promise<string> =>
-  (await promisify(execFile)(etcdctl, [`--endpoints=${url}`, ...args], { env: { ETCDCTL_API: "3" } })).stdout
+export { etcdctl as ctl } from "dlock-testing"
 
 /** An `etcdctl lock` that holds until it is told to unlock. */
 export interface Foreign {
@@ -140,7 +144,7 @@ export interface Foreign {
 export const ctlLock = (url: string, name: string): Effect.Effect<Foreign, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const child = spawn(etcdctl, [`--endpoints=${url}`, "lock", "--ttl=20", name], {
+      const child = spawn(etcdctlProgram(), [`--endpoints=${url}`, "lock", "--ttl=20", name], {
         stdio: ["ignore", "pipe", "inherit"],
         env: { ETCDCTL_API: "3" }
       })

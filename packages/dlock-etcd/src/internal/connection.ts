@@ -42,6 +42,9 @@ export const open: (
   const fork = yield* FiberSet.makeRuntime<never>()
   let current = 0
 
+  /** Milliseconds until then. */
+  const leftUntil = (time: bigint): number => Number(time - clock.monotonicTimeNanosUnsafe()) / 1_000_000
+
   const pending = new Set<(failure: CallFailure) => void>()
 
   /** One call on one host. The promise is never left without somebody who hears of its failure. */
@@ -108,13 +111,12 @@ export const open: (
       const within = Math.max(leastLimit, Math.min(limit, options.callLimit))
       const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(within))
       if (away !== undefined) {
-        const left = () => Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
         const { until: found, why } = away
         if (isAbandoned) return Effect.fail(why)
         const back = Effect.timeoutOrElse(found.await, { duration: within, orElse: () => Effect.fail(why) })
         return Effect.flatMap(
           Effect.onInterrupt(back, () => Effect.sync(onUnsent)),
-          () => call(make, left(), isKept, onUnsent)
+          () => call(make, leftUntil(until), isKept, onUnsent)
         )
       }
       const asked = current
@@ -146,7 +148,7 @@ export const open: (
         }
         if (asked === current) current++
         asked = current
-        const left = Number(until - clock.monotonicTimeNanosUnsafe()) / 1_000_000
+        const left = leftUntil(until)
         const result = yield* Effect.result(attempt(Math.max(20, left / (mostTries - tries + 1)), make, isKept))
         if (result._tag === "Success") return { ...result.success, doubled: unknown }
         failure = result.failure
@@ -203,9 +205,7 @@ export const open: (
           ...reply,
           value: {
             ttl: Number(reply.value.TTL),
-            keys: reply.value.keys.map((key) =>
-              key.toString()
-            )
+            keys: reply.value.keys.map(String)
           }
         })
       ),
