@@ -22,4 +22,6 @@ export interface Backend extends Server {
   readonly hangUp: (process: number) => void
   /** How much longer than its time to live and guard a claim may stand: milliseconds. */
   readonly lateness: () => number
+  /** For how long what is left of a process that crashed may stand, whatever its claims asked for: milliseconds. */
+  readonly longestLife: number
 }

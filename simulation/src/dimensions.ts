@@ -22,13 +22,15 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "proxies"
   /** Tokens run out: on a stream that was opened with one no more watches are to be had. */
   | "tokens"
+  /** Claims that may stand for long wait behind others; their processes die, or fall silent for seconds. */
+  | "deaths"
   /** Programs have put observers on their fibers that throw: what runs on within a call back must harm nobody else. */
   | "observers"
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
   redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
-  etcd: new Set(["closing", "observers", "proxies", "tokens"])
+  etcd: new Set(["closing", "observers", "proxies", "tokens", "deaths"])
 }
 
 interface Kind {
@@ -51,7 +53,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   greetings: { backends: ["redis"], share: 0.1, alone: true },
   observers: { backends: ["redis", "etcd"], share: 0.2 },
   proxies: { backends: ["etcd"], share: 0.3 },
-  tokens: { backends: ["etcd"], share: 0.3 }
+  tokens: { backends: ["etcd"], share: 0.3 },
+  deaths: { backends: ["etcd"], share: 0.1, alone: true }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

@@ -31,7 +31,10 @@ export const inspect = ({ backend, clients, judge, plan, timeline }: Scene): voi
   if (judge.violation !== undefined) return
   // What is yet to go wrong does, and what is on its way arrives; then the times to live are over.
   timeline.pass(Math.max(timeline.now, plan.healedAt + 2))
-  timeline.pass(timeline.now + (plan.quiet ? millis(50) : millis(longestClaim(plan) + 100 + backend.lateness())))
+  timeline.pass(
+    timeline.now +
+      (plan.quiet ? millis(50) : millis(Math.max(longestClaim(plan), backend.longestLife) + 100 + backend.lateness()))
+  )
   for (const { process } of clients) {
     if (process.dead) continue
     if (process.fibers > 0) judge.broken("S8", `${process.fibers} fibers of process ${process.index} are left`)

@@ -176,13 +176,44 @@ const refused: Scene = (plan, random) => {
   return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
 }
 
+/** Processes die with claims in queues, or stand still for longer than it takes to be thought dead; as holders too. */
+const deadly: Scene = (plan, random) => {
+  const ttl = random.pick([12_000, 30_000])
+  const section = sections(ttl)
+  const processes = list(random.between(3, 5), () =>
+    list(
+      random.spread(1, 6),
+      () =>
+        list(random.between(1, 2), () =>
+          section({
+            form: random.weighted({ section: 6, trySection: 1 }),
+            delay: random.spread(1, 2_000),
+            pause: random.spread(1, 3_000)
+          }))
+    ))
+  const incidents = list(
+    random.between(1, 3),
+    (index) =>
+      incidentOf(random.pick(["client crashed", "client paused", "client paused", "cut off"]), {
+        name: `e${index}`,
+        at: millis(random.spread(10, 8_000)),
+        duration: millis(random.between(4_000, 9_500)),
+        process: index,
+        aimed: random.chance(0.3),
+        choice: random.between(0, 1_000_000)
+      })
+  )
+  return calm(plan, ttl, processes, incidents)
+}
+
 /** By the dimension that each is. */
 export const scenes = {
   crowds: crowd,
   pushes: deaf,
   sockets: stalled,
   closing: closed,
-  greetings: refused
+  greetings: refused,
+  deaths: deadly
 } as const satisfies Record<
   string,
   Scene

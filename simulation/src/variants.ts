@@ -107,5 +107,6 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "wake-up-dropped", redis: { neverPushes: true }, etcd: { neverTells: true } },
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
+  { name: "passes-over-the-first", on: "etcd", etcd: { passesOverTheFirst: true } },
   { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } }
 ]

@@ -16,6 +16,8 @@ export interface Server {
   readonly knows: (key: string, id: string) => boolean
   /** How does a lock stand? Where that is not told, nobody asks whether it is idle. */
   readonly stand?: (key: string) => Stand
+  /** Whose claims stand in a queue, the holder's first; undefined where it is none of ours. */
+  readonly queueOf?: (key: string) => ReadonlyArray<number | undefined>
   /** What the server keeps for claims of a process, in words. */
   readonly claimsOf?: (process: number) => ReadonlyArray<string>
 }
@@ -42,7 +44,10 @@ export class Witness {
 
   /** Sections that are on their way out. */
   private readonly leaving = new Set<Section>()
-  private readonly dead = new Set<number>()
+  /** Processes that have crashed, and when. */
+  private readonly dead = new Map<number, number>()
+  /** Since when somebody waits for each lock behind claims that nobody keeps. */
+  private readonly blockedSince = new Map<string, number>()
   private readonly timeline: Timeline
   private readonly log: Log
   private readonly plan: Plan
@@ -192,7 +197,7 @@ export class Witness {
   }
 
   crashes(process: Process): void {
-    this.dead.add(process.index)
+    this.dead.set(process.index, this.timeline.now)
     for (const set of [this.inside, this.asking, this.leaving]) {
       for (const section of set) {
         if (section.process === process) set.delete(section)
@@ -205,6 +210,7 @@ export class Witness {
   look(): void {
     const { has } = this.plan
     if (has.has("crowds") || has.has("pushes")) this.lookForIdle()
+    if (has.has("deaths")) this.lookForDead()
     for (const section of this.inside) {
       const { holding, process } = section
       if (holding === undefined) continue
@@ -251,6 +257,24 @@ export class Witness {
         const what = holder === undefined ? "is free" : "is granted to one who has not heard of it"
         return this.broken("S10", `${section.title} waits for ${lock}, which ${what} for ${idle / 1_000} ms`)
       }
+    }
+  }
+
+  /** Does one wait behind a claim of a process that has long been dead, and that is not the first? */
+  private lookForDead(): void {
+    const isAwake = (index: number | undefined) =>
+      Array.from(this.asking).some(({ process }) => process.index === index && !process.dead && !process.paused)
+    for (const lock of this.plan.keys.map((key) => prefix + key)) {
+      const isDead = (index: number | undefined) =>
+        index !== undefined && this.timeline.now - (this.dead.get(index) ?? Infinity) > deadAfter
+      const waiting = this.server.queueOf?.(lock).slice(1) ?? []
+      const isBlocked = waiting.some((one, place) => isAwake(one) && isDead(waiting[place - 1]))
+      if (!isBlocked) this.blockedSince.delete(lock)
+      else if (!this.blockedSince.has(lock)) this.blockedSince.set(lock, this.timeline.now)
+      // Who is cut off can do nothing about it.
+      const since = Math.max(this.plan.healedAt, this.blockedSince.get(lock) ?? Infinity)
+      if (this.timeline.now - since <= passedOverWithin) continue
+      return this.broken("S10", `somebody waits for ${lock} behind one whose process is dead`)
     }
   }
 
@@ -311,6 +335,12 @@ export class Witness {
 
 /** Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong. */
 const promptness = { redis: 30_000, etcd: 250_000 }
+
+/** Microseconds until a process that died is known to be dead: the lease by which it lives, and how late that may end. */
+const deadAfter = 6_000_000
+
+/** Within how many microseconds all of its claims are taken out of a queue from then on. */
+const passedOverWithin = 1_000_000
 
 /**
  * For how many milliseconds a lock may be idle while somebody waits: from the end of the holder's time at the server the

@@ -4,6 +4,7 @@ import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
 import { claimOf } from "./claim.ts"
 import {
+  claims,
   ctl,
   eventually,
   keys,
@@ -146,7 +147,7 @@ describe("a crowd of one process for one lock", () => {
         assert.deepStrictEqual(new Set(ends.map(({ _tag }) => _tag)), new Set(["LockTimeout"]))
         for (const exit of yield* Effect.forEach(fibers, Fiber.join)) assert.isTrue(Exit.isSuccess(exit), String(exit))
         const admin = yield* plainClient(etcd.url)
-        assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), [])
+        assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
       }).pipe(Effect.scoped),
     60_000
   )

@@ -17,6 +17,9 @@ import { wordsOf } from "./words.ts"
 const foreign = "foreign-"
 const mostForeign = 5
 
+/** Milliseconds: the lease by which a process shows that it lives. */
+const longestLife = 5_000
+
 /** Milliseconds: the store's default. */
 const callLimit = 2_000
 
@@ -34,6 +37,8 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
   const streams = new Map<number, Set<Stream>>()
   /** What the owner of a lease may believe of it, by its own clock. */
   const believed = new Map<string, number>()
+  /** By the claims that have been asked for. */
+  const processes = new Map<string, number>()
   let foreigners = 0
   const foreignFor = millis(mostForeign * 1_000 + server.lateness)
   let foreignUntil = 0
@@ -98,6 +103,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
             const put = request.success?.[0]?.request_put
             const entering = put && idIn(put.value)
             if (entering === undefined) return
+            processes.set(entering, process.index)
             standsAt.set(String(put!.key), entering)
             unheard.set(entering, (unheard.get(entering) ?? 0) + 1)
           },
@@ -136,6 +142,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
 
   return {
     knows: (key, id) => server.knows(key, id),
+    queueOf: (key) => server.queueOf(key).map((id) => processes.get(id ?? "")),
     open: (process, onMessage) =>
       Effect.gen(function*() {
         const mine = new Calls(network, process, callLimit)
@@ -198,6 +205,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     // The leases of a process outlive its connections.
     hangUp: () => {},
     leftovers: () => server.leftovers().filter((what) => !what.includes(foreign)),
+    longestLife,
     lateness: () => server.lateness + Math.max(0, foreignUntil - timeline.now) / 1_000
   }
 }

@@ -14,6 +14,8 @@ export interface EtcdFlaws {
   readonly renewalCreates?: boolean
   /** A claim that is cancelled is taken in all the same. */
   readonly ignoresMarks?: boolean
+  /** Who takes a dead claim out of a queue does not look whether another stands before it. */
+  readonly passesOverTheFirst?: boolean
   /** No watch ever tells of anything. */
   readonly neverTells?: boolean
 }
@@ -72,6 +74,10 @@ export class EtcdServer {
 
   private flawed(request: ITxnRequest): ITxnRequest {
     if (this.flaws.ignoresMarks === true) return withoutMarks(request)
+    const [dead, before, sign, ...others] = request.compare ?? []
+    if (this.flaws.passesOverTheFirst === true && others.length === 0 && sign?.key?.toString().includes("alive")) {
+      return before === undefined ? request : { ...request, compare: [dead!, sign] }
+    }
     const key = request.success?.[0]?.request_delete_range?.key?.toString()
     if (this.flaws.deletesBlindly !== true || key === undefined) return request
     const folder = key.slice(0, key.lastIndexOf("/") + 1)
@@ -173,6 +179,12 @@ export class EtcdServer {
 
   knows(lock: string, id: string): boolean {
     return this.keys.range(`${lock}/`, `${lock}0`).some((one) => claimOf(one)?.[1] === id)
+  }
+
+  /** The ids of those who stand in a queue. */
+  queueOf(lock: string): ReadonlyArray<string | undefined> {
+    const queue = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
+    return queue.map((one) => claimOf(one)?.[1])
   }
 
   /** The claims on a lease. */

@@ -86,7 +86,8 @@ export class Keys {
     if (target !== "Create") throw new Error("the model compares create revisions only")
     const found = this.range(text(key)!, text(range_end))
     const other = Number(create_revision)
-    const holds = (created: number) => result === "Less" ? created < other : created === other
+    const holds = (created: number) =>
+      result === "Less" ? created < other : result === "Greater" ? created > other : created === other
     // Nothing there counts as one key that was created at 0.
     return found.length === 0 ? holds(0) : found.every(({ created }) => holds(created))
   }

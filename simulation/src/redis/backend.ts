@@ -175,6 +175,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
       for (const inbox of inboxes) inbox.heal()
     },
     leftovers: () => [...server.leftovers(), ...(plan.has.has("marks") ? server.needlessMarks() : [])],
+    longestLife: 0,
     lateness: () => server.setBack / 1_000 + Math.max(0, foreignUntil - timeline.now) / 1_000
   }
 }

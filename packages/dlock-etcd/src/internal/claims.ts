@@ -30,6 +30,12 @@ export class Claims {
     return Array.from(this.entries.values())
   }
 
+  /** Does any claim stand in a queue, or ask for a place there? */
+  hasWaiters(): boolean {
+    for (const { state } of this.entries.values()) if (state === "queued" || state === "asking") return true
+    return false
+  }
+
   /** The entry of a claim, which a repeated request finds again. */
   open(claim: Claim): Entry {
     let entry = this.entries.get(claim.id)
@@ -74,7 +80,7 @@ export class Claims {
 
   over(entry: Entry): void {
     entry.state = "over"
-    entry.stopWatching()
+    entry.stopWaiting()
     this.entries.delete(entry.claim.id)
     if (entry.lease !== undefined) this.leave(entry.lease, entry.key)
   }

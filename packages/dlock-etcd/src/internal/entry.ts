@@ -29,6 +29,8 @@ export class Entry implements Place {
   /** When nobody can believe in the last grant or confirmation any more, the backend's guard included. */
   until = Infinity
   stopWatching: () => void = () => {}
+  /** Nobody is told any more that the process before it is dead. */
+  stopMourning: () => void = () => {}
   readonly granted = Deferred.makeUnsafe<Granted | Gone, LockBackendError>()
   readonly claim: Claim
   readonly names: Names
@@ -43,5 +45,11 @@ export class Entry implements Place {
     this.slot = slots.take(claim.key)
     this.place = this.names.entry(nameOf(this.slot))
     this.key = this.place.toString()
+  }
+
+  /** It is let in, or gone. */
+  stopWaiting(): void {
+    this.stopWatching()
+    this.stopMourning()
   }
 }

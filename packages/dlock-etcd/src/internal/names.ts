@@ -22,3 +22,14 @@ export const names = (name: string, prefix: string): Names => {
     mark: (id) => Buffer.from(`${path}\0${id}`)
   }
 }
+
+/** The keys of the processes that live and wait for locks under a prefix. NUL keeps them out of every folder, as it does marks. */
+export const lives = (prefix: string) => {
+  const folder = `${prefix}\0alive\0`
+  return {
+    first: Buffer.from(folder),
+    end: Buffer.from(`${prefix}\0alive\x01`),
+    of: (process: string): Buffer => Buffer.from(folder + process),
+    processIn: (key: string): string => key.slice(folder.length)
+  }
+}

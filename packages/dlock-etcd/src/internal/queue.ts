@@ -9,12 +9,20 @@ export interface Place {
   readonly place: Buffer
 }
 
+/** A process, and the key without which its claims are not to wait. */
+export interface Sign {
+  readonly process: string
+  readonly key: Buffer
+}
+
 /** What stands in the value of a claim. Another library's claim, such as that of `etcdctl lock`, is a mutex's. */
 export interface Standing {
   readonly permits: number
   readonly capacity: number
   readonly holder: string | undefined
   readonly id: string | undefined
+  /** The process without whose sign it may be taken out of the queue while it waits. */
+  readonly process: string | undefined
 }
 
 /** How a claim stands in its queue, at one revision of the store. */
@@ -22,27 +30,34 @@ export interface View {
   readonly revision: bigint
   /** The claim's own create revision; absent where it does not stand there. */
   readonly own: bigint | undefined
-  /** The claims before it, first come first; of a mutex only the first of all and the last before it. */
-  readonly before: ReadonlyArray<{ readonly key: Buffer; readonly created: bigint; readonly standing: Standing }>
+  /** The claims before it, first come first; of a mutex only the first of all and the last two before it. */
+  readonly before: ReadonlyArray<Other>
   /** How many claims stand in the queue. */
   readonly length: number
+  /** It was given no place, because its process shows no sign of life. */
+  readonly isUnsigned: boolean
 }
 
-const encode = (claim: Claim): Buffer =>
-  Buffer.from(
-    JSON.stringify({ permits: claim.permits, capacity: claim.capacity, holder: claim.holder, id: claim.id })
-  )
+/** A claim in a queue, as others see it. */
+export interface Other {
+  readonly key: Buffer
+  readonly created: bigint
+  readonly standing: Standing
+}
+
+const encode = ({ capacity, holder, id, permits }: Claim, sign: Sign | undefined): Buffer =>
+  Buffer.from(JSON.stringify({ permits, capacity, holder, id, process: sign?.process }))
 
 const decode = (value: Buffer): Standing => {
   try {
-    const { capacity, holder, id, permits } = JSON.parse(value.toString()) as Partial<Standing>
+    const { capacity, holder, id, permits, process } = JSON.parse(value.toString()) as Partial<Standing>
     if (typeof permits === "number" && typeof capacity === "number") {
-      return { permits, capacity, holder: typeof holder === "string" ? holder : undefined, id }
+      return { permits, capacity, holder: typeof holder === "string" ? holder : undefined, id, process }
     }
   } catch {
     // Not one of ours.
   }
-  return { permits: 1, capacity: 1, holder: undefined, id: undefined }
+  return { permits: 1, capacity: 1, holder: undefined, id: undefined, process: undefined }
 }
 
 const absent = (key: Buffer): ICompare => ({ key, target: "Create", result: "Equal", create_revision: 0 })
@@ -81,30 +96,42 @@ const everything = ({ folder, folderEnd }: Names): IRequestOp => ({
 
 const own = (key: Buffer): IRequestOp => ({ request_range: { key } })
 
+const count = (key: Buffer): IRequestOp => ({ request_range: { key, count_only: true } })
+
 /** A mutex needs its neighbours only; permits are counted over all that came before. */
 const neighbours = (names: Names, claim: Claim): ReadonlyArray<IRequestOp> =>
-  claim.capacity === 1 ? [first(names), last(names, 2)] : [everything(names)]
+  claim.capacity === 1 ? [first(names), last(names, 3)] : [everything(names)]
 
-const put = ({ claim, place }: Place, lease: string): IRequestOp => ({
-  request_put: { key: place, value: encode(claim), lease }
+const put = ({ claim, place }: Place, lease: string, sign?: Sign): IRequestOp => ({
+  request_put: { key: place, value: encode(claim, sign), lease }
 })
+
+const createdAt = (key: Buffer, revision: bigint): ICompare => ({
+  key,
+  target: "Create",
+  result: "Equal",
+  create_revision: String(revision)
+})
+
+const present = (key: Buffer): ICompare => ({ key, target: "Create", result: "Greater", create_revision: 0 })
 
 const notCancelled = ({ claim, names }: Place): ICompare => absent(names.mark(claim.id))
 
 /**
  * Takes a place, unless the claim was cancelled before, and looks who else is there; where the lock is free, there is
- * nobody to look for. A repeat changes nothing and finds the place that is there.
+ * nobody to look for. A repeat changes nothing and finds the place that is there. Where it would have to wait, and depends on
+ * a sign of life, it is given no place without that.
  */
-export const enter = (at: Place, lease: string): ITxnRequest => {
+export const enter = (at: Place, lease: string, sign?: Sign): ITxnRequest => {
   const around = [own(at.place), ...neighbours(at.names, at.claim)]
   return {
     compare: [notCancelled(at), empty(at.names)],
-    success: [put(at, lease)],
+    success: [put(at, lease, sign)],
     failure: [{
       request_txn: {
-        compare: [notCancelled(at), absent(at.place)],
-        success: [put(at, lease), ...around],
-        failure: around
+        compare: [notCancelled(at), absent(at.place), ...(sign === undefined ? [] : [present(sign.key)])],
+        success: [put(at, lease, sign), ...around],
+        failure: sign === undefined ? around : [...around, count(sign.key)]
       }
     } as IRequestOp]
   }
@@ -129,7 +156,7 @@ export const look = ({ claim, names, place }: Place, created: bigint): ITxnReque
   compare: [],
   success: [
     own(place),
-    ...(claim.capacity === 1 ? [first(names), last(names, 1, created)] : [everything(names)])
+    ...(claim.capacity === 1 ? [first(names), last(names, 2, created)] : [everything(names)])
   ]
 })
 
@@ -147,7 +174,7 @@ export const leave = (
   return {
     compare: created === undefined
       ? []
-      : [{ key: place, target: "Create", result: "Equal", create_revision: String(created) }],
+      : [createdAt(place, created)],
     success: [
       { request_delete_range: { key: place } },
       ...holder,
@@ -158,6 +185,25 @@ export const leave = (
     failure: holder
   }
 }
+
+/** Shows that a process lives. */
+export const show = (key: Buffer, lease: string): ITxnRequest => ({
+  success: [{ request_put: { key, value: Buffer.alloc(0), lease } }]
+})
+
+/** Is anything at a key? */
+export const find = (key: Buffer): ITxnRequest => ({ success: [count(key)] })
+
+export const isThere = ({ responses }: ITxnResponse): boolean => Number(responses[0]!.response_range.count) > 0
+
+/**
+ * Takes a claim out of the queue whose process is dead. It must not hold the lock, nor be next: the one before it still stands.
+ * Else it may have been let in by what it was told before its process fell silent, and others would be let in beside it.
+ */
+export const passOver = (dead: Other, before: Other, sign: Buffer): ITxnRequest => ({
+  compare: [createdAt(dead.key, dead.created), createdAt(before.key, before.created), absent(sign)],
+  success: [{ request_delete_range: { key: dead.key } }]
+})
 
 /** Marks a claim as cancelled of which only the id is known, and finds where it stands. */
 export const cancel = (names: Names, id: string, markLease: string): ITxnRequest => ({
@@ -199,8 +245,10 @@ export const view = (response: ITxnResponse, { id }: Claim): View => {
   const revision = BigInt(response.header.revision)
   const [only] = response.responses as ReadonlyArray<IResponseOp & { readonly response_txn?: ITxnResponse }>
   // It was put where nobody was: this revision created it.
-  if (only?.response_put) return { revision, own: revision, before: [], length: 1 }
-  const [mine, ...others] = (only?.response_txn ?? response).responses.filter((one) => one.response_range)
+  if (only?.response_put) return { revision, own: revision, before: [], length: 1, isUnsigned: false }
+  const ranges = (only?.response_txn ?? response).responses.filter((one) => one.response_range)
+  const [mine, ...others] = ranges.slice(0, 3)
+  const sign = ranges[3]
   const own = mine!.response_range.kvs[0]
   const created = own && decode(own.value).id === id ? BigInt(own.create_revision) : undefined
   const seen = new Map<string, IKeyValue>()
@@ -213,7 +261,13 @@ export const view = (response: ITxnResponse, { id }: Claim): View => {
     standing: decode(kv.value)
   })).filter((one) => created === undefined || one.created < created)
     .toSorted((a, b) => a.created < b.created ? -1 : 1)
-  return { revision, own: created, before, length: Number(others[0]!.response_range.count) }
+  return {
+    revision,
+    own: created,
+    before,
+    length: Number(others[0]!.response_range.count),
+    isUnsigned: created === undefined && sign !== undefined && Number(sign.response_range.count) === 0
+  }
 }
 
 /** Granted when all that came before, held or waiting, leave room: so a small claim never passes a large one. */

@@ -15,7 +15,11 @@ import * as Queue from "./queue.ts"
 import type { Desk, Turns } from "./turns.ts"
 
 /** Asks for claims, and ends them: what goes to the server, and what may be made of its answer. */
-export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk, turns: Turns, marks: Marks) => {
+export const make = (
+  { claims, fork, hasClosed, leases, liveness, now, port, stir }: Desk,
+  turns: Turns,
+  marks: Marks
+) => {
   const isOver = (entry: Entry): boolean => entry.state === "over"
   const line = new Line(now)
 
@@ -68,11 +72,24 @@ export const make = ({ claims, fork, hasClosed, leases, now, port, stir }: Desk,
     })
 
   const enter = (entry: Entry, lease: Lease<Entry>, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
-    if (mode === "queue") return put(entry, lease, mode, Queue.enter(entry, lease.id))
+    if (mode === "queue") return enterSigned(entry, lease)
     if (entry.claim.capacity === 1) return put(entry, lease, mode, Queue.enterIfEmpty(entry, lease.id))
     return Effect.flatMap(
       port.txn(Queue.look(entry, 0n), callLimit(entry.claim)),
       ({ value }) => enterIfFits(entry, lease, Queue.view(value, entry.claim))
+    )
+  }
+
+  /** Where others behind it depend on it, a claim waits under a sign of life: the first to wait has that put there. */
+  const enterSigned = (entry: Entry, lease: Lease<Entry>): Effect.Effect<Answer, CallFailure> => {
+    const { capacity, prefix } = entry.claim
+    const sign = capacity === 1 ? liveness.signOf(prefix) : undefined
+    return put(
+      entry,
+      lease,
+      "queue",
+      Queue.enter(entry, lease.id, sign),
+      ({ isUnsigned }) => isUnsigned ? Effect.andThen(liveness.show(prefix), enterSigned(entry, lease)) : undefined
     )
   }
 

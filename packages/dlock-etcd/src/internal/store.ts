@@ -9,6 +9,7 @@ import { Claims } from "./claims.ts"
 import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure } from "./failure.ts"
 import { type Beat, type Lease, Leases, toMillis } from "./leases.ts"
+import { Liveness } from "./liveness.ts"
 import { Marks } from "./marks.ts"
 import { names } from "./names.ts"
 import type { Port } from "./port.ts"
@@ -41,7 +42,8 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   )
   const leases = new Leases<Entry>(clock, port, fork, (lease) => claims.leaseIsGone(lease))
   const watches = new Watches(port, fork)
-  const desk: Turns.Desk = { port, now, fork, claims, leases, watches, stir, hasClosed: () => closed }
+  const liveness = new Liveness(clock, port, watches, fork, () => claims.hasWaiters())
+  const desk: Turns.Desk = { port, now, fork, claims, leases, watches, liveness, stir, hasClosed: () => closed }
   const turns = Turns.make(desk)
   const { request, withdraw } = Requests.make(desk, turns, new Marks(port, now, fork))
 
@@ -132,7 +134,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   yield* Effect.addFinalizer(() => {
     closed = true
     // Before what is under way fails: a grant among it may have been executed.
-    const revoked = leases.close()
+    const revoked = Effect.all([leases.close(), liveness.close()], { concurrency: "unbounded", discard: true })
     port.abandon()
     watches.close()
     return revoked

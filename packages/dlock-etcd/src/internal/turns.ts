@@ -7,6 +7,8 @@ import type { Claims } from "./claims.ts"
 import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure } from "./failure.ts"
 import { type Lease, type Leases, toMillis } from "./leases.ts"
+import type { Liveness } from "./liveness.ts"
+import { lives } from "./names.ts"
 import type { Port } from "./port.ts"
 import * as Queue from "./queue.ts"
 import type { Watches } from "./watches.ts"
@@ -19,13 +21,14 @@ export interface Desk {
   readonly claims: Claims
   readonly leases: Leases<Entry>
   readonly watches: Watches
+  readonly liveness: Liveness
   readonly hasClosed: () => boolean
   /** Sees to it that the store's loop is awake at that time. */
   readonly stir: (at: number) => void
 }
 
 /** Whose turn is it? Follows each claim from its place in the queue to the grant, and watches over what is held. */
-export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) => {
+export const make = ({ claims, fork, leases, liveness, now, port, stir, watches }: Desk) => {
   /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
   const verify = (entry: Entry): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
@@ -55,7 +58,7 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
 
   const isGranted = (entry: Entry, lease: Lease<Entry>): Granted => {
     if (entry.state !== "held") {
-      entry.stopWatching()
+      entry.stopWaiting()
       entry.state = "held"
       entry.lookAt = Infinity
       guard(entry, entry.created!)
@@ -144,6 +147,8 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
     const target = entry.claim.capacity === 1
       ? { key: view.before[view.before.length - 1]!.key }
       : { key: entry.names.folder, rangeEnd: entry.names.folderEnd }
+    entry.stopMourning()
+    entry.stopMourning = passOverIfDead(entry, view.before)
     const watched = target.key.toString()
     if (entry.target === watched) return
     entry.stopWatching()
@@ -156,6 +161,22 @@ export const make = ({ claims, fork, leases, now, port, stir, watches }: Desk) =
     }
     const look = () => lookAgain(entry)
     entry.stopWatching = watches.add(target, view.revision, look, check, look)
+  }
+
+  /** Whoever dies in a queue is taken out by the one behind, unless it may have been let in by then: it stands first. */
+  const passOverIfDead = (entry: Entry, others: ReadonlyArray<Queue.Other>): () => void => {
+    const { claim } = entry
+    const [before, dead] = others.slice(-2)
+    const process = dead?.standing.process
+    if (claim.capacity !== 1 || dead?.standing.capacity !== 1 || process === undefined) return () => {}
+    if (process === liveness.process) return () => {}
+    const passOver = port.txn(Queue.passOver(dead, before!, lives(claim.prefix).of(process)))
+    return liveness.mourn(claim.prefix, process, () =>
+      void fork(Effect.match(passOver, {
+        onFailure: () => lookAgain(entry),
+        // It lives after all, or who stood before it has gone. That it is gone itself the watch tells.
+        onSuccess: ({ value }) => value.succeeded ? undefined : lookAgain(entry)
+      })))
   }
 
   const pollAfter = (entry: Entry): number =>

@@ -9,6 +9,9 @@ export interface Target {
   readonly rangeEnd?: Buffer
 }
 
+/** What to do about a key that is gone since that revision. */
+type OnDelete = (key: string, revision: bigint) => void
+
 interface Watch extends Target {
   /** The same as text, to compare with. */
   readonly first: string
@@ -19,7 +22,7 @@ interface Watch extends Target {
   isRefused: boolean
   /** Deletions from here on have not been heard of. */
   from: bigint
-  readonly onDelete: () => void
+  readonly onDelete: OnDelete
   /** It is over, and something may have been missed: look for yourself, and watch from what you saw. */
   readonly onDoubt: () => void
   /**
@@ -63,7 +66,7 @@ export class Watches {
   add(
     { key, rangeEnd }: Target,
     after: bigint,
-    onDelete: () => void,
+    onDelete: OnDelete,
     onDoubt: () => void,
     onLate?: () => void
   ): () => void {
@@ -193,7 +196,8 @@ export class Watches {
       watch.from = revision + 1n
       if (late) watch.onLate()
     }
-    let deleted = false
+    // Several keys may have gone at one revision.
+    const { from } = watch
     for (const event of response.events) {
       if (!concerns(watch, event.kv.key)) {
         this.isMixedUp = true
@@ -202,11 +206,10 @@ export class Watches {
       }
       const revision = BigInt(event.kv.mod_revision)
       // Of another that stood there before, and told to the wrong one.
-      if (revision < watch.from) continue
+      if (revision < from) continue
       watch.from = revision + 1n
-      deleted ||= isDeletion(event)
+      if (isDeletion(event) && this.watches.has(watch)) watch.onDelete(event.kv.key.toString(), revision)
     }
-    if (deleted) watch.onDelete()
   }
 
   /** A proxy may answer out of order, so that one watch is taken for another. */
@@ -216,7 +219,7 @@ export class Watches {
     for (const watch of Array.from(this.watches)) {
       if (revision < watch.from || !concerns(watch, event.kv.key)) continue
       watch.from = revision + 1n
-      watch.onDelete()
+      watch.onDelete(event.kv.key.toString(), revision)
     }
   }
 

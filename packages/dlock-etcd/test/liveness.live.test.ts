@@ -1,0 +1,129 @@
+import { assert, describe, it } from "@effect/vitest"
+import { startWorker, type Worker } from "dlock-testing"
+import { Deferred, Effect, Fiber } from "effect"
+import * as Path from "node:path"
+import { claims, eventually, keys, lag, leases, locker, plainClient, server } from "./support.ts"
+
+/** Seconds after which a process that died is known to be dead, and what the server takes to get round to it. */
+const dead = 5_000
+const belated = 1_000
+
+const waiting = (hosts: string, ttl: number, count = 1) =>
+  Effect.acquireRelease(
+    Effect.promise(async (): Promise<Worker<{ asked: boolean }>> => {
+      const worker = startWorker<{ asked: boolean }>(Path.join(import.meta.dirname, "programs/waiter.ts"), {
+        args: [hosts, "k", String(ttl), String(count)]
+      })
+      await worker.waitFor(({ asked }) => asked)
+      return worker
+    }),
+    (worker) => Effect.promise(() => worker.kill())
+  )
+
+const standing = (hosts: string, count: number) =>
+  Effect.gen(function*() {
+    const admin = yield* plainClient(hosts)
+    yield* eventually(`${count} stand there`, async () => (await claims(admin, "dlock:k")).length === count)
+  })
+
+describe.concurrent("a process that dies while it waits", () => {
+  it.live("blocks those behind it for five seconds at most, whatever it asked for", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const recorded = yield* lag
+      const { withLock } = yield* locker({ hosts: url })
+      const last = yield* locker({ hosts: url })
+      const released = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
+      yield* standing(url, 1)
+      const doomed = yield* waiting(url, 30_000, 3)
+      yield* standing(url, 4)
+      const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
+        startImmediately: true
+      })
+      yield* standing(url, 5)
+      yield* Effect.promise(() => doomed.kill())
+      yield* Effect.sleep(dead + belated + recorded.max())
+      yield* standing(url, 2)
+      const releasedAt = performance.now()
+      yield* Deferred.succeed(released, undefined)
+      assert.isAtMost(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - releasedAt)), 500 + recorded.max())
+      yield* Fiber.join(holder)
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("is passed over by one that comes when it has long been dead", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const recorded = yield* lag
+      const { withLock } = yield* locker({ hosts: url })
+      const last = yield* locker({ hosts: url })
+      const released = yield* Deferred.make<void>()
+      yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
+      yield* standing(url, 1)
+      const doomed = yield* waiting(url, 30_000)
+      yield* standing(url, 2)
+      yield* Effect.promise(() => doomed.kill())
+      yield* Effect.sleep(dead + belated)
+      const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
+        startImmediately: true
+      })
+      yield* Effect.sleep(500 + recorded.max())
+      yield* standing(url, 2)
+      const releasedAt = performance.now()
+      yield* Deferred.succeed(released, undefined)
+      assert.isAtMost(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - releasedAt)), 500 + recorded.max())
+    }).pipe(Effect.scoped), 60_000)
+
+  // Whoever stands first may have been let in by what it was told before it fell silent.
+  it.live("keeps its place where it stands first, for as long as its lease", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const { withLock } = yield* locker({ hosts: url })
+      const last = yield* locker({ hosts: url })
+      const released = yield* Deferred.make<void>()
+      yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
+      yield* standing(url, 1)
+      const frozen = yield* waiting(url, 12_000)
+      yield* standing(url, 2)
+      const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
+        startImmediately: true
+      })
+      yield* standing(url, 3)
+      frozen.signal("SIGSTOP")
+      const frozenAt = performance.now()
+      yield* Deferred.succeed(released, undefined)
+      assert.isAtLeast(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - frozenAt)), 8_000)
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("is not thought of one that waits and lives, nor is anything left of it", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const admin = yield* plainClient(url)
+      const { withLock } = yield* locker({ hosts: url })
+      const released = yield* Deferred.make<void>()
+      yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
+      yield* standing(url, 1)
+      yield* Effect.gen(function*() {
+        const second = yield* locker({ hosts: url })
+        const third = yield* locker({ hosts: url })
+        const order: Array<string> = []
+        const ask = ({ withLock }: typeof second, name: string) =>
+          Effect.forkChild(withLock("k", Effect.sync(() => order.push(name)), { ttl: "30 seconds" }), {
+            startImmediately: true
+          })
+        const waiters = [yield* ask(second, "second")]
+        yield* standing(url, 2)
+        waiters.push(yield* ask(third, "third"))
+        yield* standing(url, 3)
+        const before = yield* Effect.promise(() => claims(admin, "dlock:k"))
+        yield* Effect.sleep(dead + 2 * belated)
+        assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), before)
+        yield* Deferred.succeed(released, undefined)
+        yield* Effect.forEach(waiters, Fiber.join)
+        assert.deepStrictEqual(order, ["second", "third"])
+      }).pipe(Effect.scoped)
+      assert.deepStrictEqual((yield* Effect.promise(() => keys(admin))).filter((key) => key.includes("alive")), [])
+      // That of the locker that has not closed.
+      assert.lengthOf(yield* Effect.promise(() => leases(admin)), 1)
+    }).pipe(Effect.scoped), 60_000)
+})
