@@ -24,13 +24,15 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "tokens"
   /** Claims that may stand for long wait behind others; their processes die, or fall silent for seconds. */
   | "deaths"
+  /** Processes ask for much at once, so that what they ask goes together. */
+  | "bursts"
   /** Programs have put observers on their fibers that throw: what runs on within a call back must harm nobody else. */
   | "observers"
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
   redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
-  etcd: new Set(["closing", "observers", "proxies", "tokens", "deaths"])
+  etcd: new Set(["closing", "observers", "proxies", "tokens", "deaths", "bursts"])
 }
 
 interface Kind {
@@ -54,7 +56,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   observers: { backends: ["redis", "etcd"], share: 0.2 },
   proxies: { backends: ["etcd"], share: 0.3 },
   tokens: { backends: ["etcd"], share: 0.3 },
-  deaths: { backends: ["etcd"], share: 0.1, alone: true }
+  deaths: { backends: ["etcd"], share: 0.1, alone: true },
+  bursts: { backends: ["etcd"], share: 0.1, alone: true }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

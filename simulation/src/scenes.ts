@@ -206,6 +206,35 @@ const deadly: Scene = (plan, random) => {
   return calm(plan, ttl, processes, incidents)
 }
 
+/** Much is asked for at the same moment, tries and short limits among it; nothing is wrong, or some answers are lost. */
+const burst: Scene = (plan, random) => {
+  const ttl = random.pick([2_000, 12_000])
+  const section = sections(ttl)
+  const keys = ["k0", "k1", "k2"].slice(0, random.between(1, 3))
+  const processes = list(
+    random.between(1, 3),
+    () =>
+      list(random.spread(5, 80), () =>
+        list(random.between(1, 2), () =>
+          section({
+            key: random.pick(keys),
+            form: random.weighted({ section: 6, trySection: 3, tryScope: 1 }),
+            timeout: random.chance(0.2) ? random.spread(5, 500) : undefined,
+            delay: random.pick([1, 1, 1, random.between(1, 50)]),
+            steps: random.between(1, 2),
+            pause: random.pick([1, 1, 10])
+          })))
+  )
+  const made = { ...calm(plan, ttl, processes, []), keys }
+  if (random.chance(0.5)) return made
+  return {
+    ...made,
+    often: random.pick([0.02, 0.1]),
+    mostDelay: millis(500),
+    healedAt: millis(random.between(100, 3_000))
+  }
+}
+
 /** By the dimension that each is. */
 export const scenes = {
   crowds: crowd,
@@ -213,7 +242,8 @@ export const scenes = {
   sockets: stalled,
   closing: closed,
   greetings: refused,
-  deaths: deadly
+  deaths: deadly,
+  bursts: burst
 } as const satisfies Record<
   string,
   Scene

@@ -132,13 +132,13 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         if (seconds > 2) leases.push(id)
       } else if (dice < 40) {
         const enter = random.chance(0.3) ? Queue.enterIfEmpty : Queue.enter
-        yield* txn(`enter ${claim.id}`, enter(place, someLease()))
+        yield* txn(`enter ${claim.id}`, enter(place, someLease()).request)
       } else if (dice < 55) {
-        yield* txn(`look ${claim.id}`, Queue.look(place, created()))
+        yield* txn(`look ${claim.id}`, Queue.look(place, created()).request)
       } else if (dice < 78) {
         const known = random.chance(0.7) ? created() : undefined
         const mark = random.chance(0.3) ? someLease() : undefined
-        yield* txn(`leave ${claim.id}`, Queue.leave(place, known, mark, random.chance(0.5)))
+        yield* txn(`leave ${claim.id}`, Queue.leave(place, known, mark, random.chance(0.5)).request)
       } else if (dice < 81) {
         yield* txn("remove", Queue.remove([folder.entry(claim.id).toString(), folder.mark(claim.id).toString()]))
       } else if (dice < 86) {

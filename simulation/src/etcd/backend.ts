@@ -1,4 +1,5 @@
 import * as Effect from "effect/Effect"
+import type { ITxnRequest } from "etcd3"
 import { type CallFailure, fromClient, silent } from "../../../packages/dlock-etcd/src/internal/failure.ts"
 import type { Port, WatchStream } from "../../../packages/dlock-etcd/src/internal/port.ts"
 import * as Store from "../../../packages/dlock-etcd/src/internal/store.ts"
@@ -10,6 +11,7 @@ import { prefix } from "../section.ts"
 import { millis } from "../timeline.ts"
 import { atServer, Calls, type Network } from "./network.ts"
 import { type EtcdFlaws, EtcdServer, idIn } from "./server.ts"
+import { membersOf } from "./store.ts"
 import { type Listeners, Stream } from "./stream.ts"
 import { wordsOf } from "./words.ts"
 
@@ -68,6 +70,27 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         }
       }, limit)
 
+    const isSent = ({ success }: ITxnRequest): void => {
+      const put = success?.[0]?.request_put
+      const entering = put && idIn(put.value)
+      if (entering === undefined) return
+      processes.set(entering, process.index)
+      standsAt.set(String(put!.key), entering)
+      unheard.set(entering, (unheard.get(entering) ?? 0) + 1)
+    }
+
+    const isHeard = ({ compare = [], success = [] }: ITxnRequest): void => {
+      const [first, ...others] = success
+      const entering = first?.request_put && idIn(first.request_put.value)
+      if (entering !== undefined) unheard.set(entering, unheard.get(entering)! - 1)
+      const marks = others.some(({ request_put }) => request_put !== undefined)
+      // A withdrawal knows the revision or leaves a mark; to sweep a stranger away does neither.
+      const left = marks || compare.length > 0 ? standsAt.get(String(first?.request_delete_range?.key)) : undefined
+      if (left === undefined) return
+      // Without a mark it may be the first of two, where a request is still on its way.
+      if (marks || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
+    }
+
     const connect = (listeners: Listeners): Effect.Effect<WatchStream, CallFailure> =>
       Effect.callback<WatchStream, CallFailure>((resume) => {
         let given = true
@@ -95,30 +118,14 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           words: `txn ${wordsOf(request)}`,
           execute: () => {
             const answer = server.txn(request)
-            const lease = request.success?.[0]?.request_put?.lease
-            if (lease !== undefined && believed.has(String(lease))) vouch(String(lease), -Infinity)
+            for (const { success } of membersOf(request)) {
+              const lease = success?.[0]?.request_put?.lease
+              if (lease !== undefined && believed.has(String(lease))) vouch(String(lease), -Infinity)
+            }
             return answer
           },
-          sent: () => {
-            const put = request.success?.[0]?.request_put
-            const entering = put && idIn(put.value)
-            if (entering === undefined) return
-            processes.set(entering, process.index)
-            standsAt.set(String(put!.key), entering)
-            unheard.set(entering, (unheard.get(entering) ?? 0) + 1)
-          },
-          heard: () => {
-            const [first, ...others] = request.success ?? []
-            const entering = first?.request_put && idIn(first.request_put.value)
-            if (entering !== undefined) unheard.set(entering, unheard.get(entering)! - 1)
-            const marks = others.some(({ request_put }) => request_put !== undefined)
-            // A withdrawal knows the revision or leaves a mark; to sweep a stranger away does neither.
-            const withdraws = marks || (request.compare ?? []).length > 0
-            const left = withdraws ? standsAt.get(String(first?.request_delete_range?.key)) : undefined
-            if (left === undefined) return
-            // Without a mark it may be the first of two, where a request is still on its way.
-            if (marks || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
-          }
+          sent: () => membersOf(request).forEach(isSent),
+          heard: () => membersOf(request).forEach(isHeard)
         }, limit),
       grant: (id, seconds) =>
         mine.call({
@@ -133,6 +140,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
         ),
       revoke: (id) => mine.call({ words: `revoke ${id}`, execute: () => server.revoke(id) }),
+      isAway: () => false,
       abandon: () => mine.abandon(),
       keepAlive,
       inspect: (id, limit) => mine.call({ words: `inspect ${id}`, execute: () => server.inspect(id) }, limit),

@@ -1,9 +1,9 @@
-import type { ITxnRequest, ITxnResponse } from "etcd3"
+import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/port.ts"
 import type { Ledger } from "../ledger.ts"
 import type { Event, Timeline } from "../timeline.ts"
 import { millis } from "../timeline.ts"
-import { Keys, type KeyValue } from "./store.ts"
+import { Keys, type KeyValue, membersOf } from "./store.ts"
 import { type Between, Watching } from "./watching.ts"
 
 /** Rules taken out on purpose. */
@@ -62,7 +62,9 @@ export class EtcdServer {
   }
 
   txn(request: ITxnRequest): ITxnResponse | Error {
-    const changes = this.keys.txn(this.flawed(request), (id) => this.leases.has(id))
+    const members = membersOf(request).map((one) => this.flawed(one))
+    const flawed = members.length === 1 ? members[0]! : together(members)
+    const changes = this.keys.txn(flawed, (id) => this.leases.has(id))
     if ("leaseGone" in changes) return refusal("requested lease not found")
     for (const one of changes.put) {
       this.leases.get(one.lease)!.keys.add(one.key)
@@ -253,6 +255,10 @@ export class EtcdServer {
     this.keys.compacted = this.keys.revision
   }
 }
+
+const together = (members: ReadonlyArray<ITxnRequest>): ITxnRequest => ({
+  success: members.map((one) => ({ request_txn: one }) as IRequestOp)
+})
 
 const withoutMarks = (request: ITxnRequest): ITxnRequest => ({
   ...request,

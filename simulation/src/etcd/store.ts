@@ -155,6 +155,12 @@ export class Keys {
 /** The client's types know of no transaction within another. */
 type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
 
+/** What a client sends together goes in one transaction without a condition; what it sends alone is one itself. */
+export const membersOf = (request: ITxnRequest): ReadonlyArray<ITxnRequest> => {
+  const within = ((request.success ?? []) as ReadonlyArray<Operation>).flatMap(({ request_txn }) => request_txn ?? [])
+  return within.length > 0 && (request.compare ?? []).length === 0 ? within : [request]
+}
+
 /** What is to be done of a transaction, as its comparisons came out. */
 interface Way {
   readonly succeeded: boolean

@@ -186,6 +186,7 @@ export const open: (
         Effect.map((reply) => ({ ...reply, value: Number(reply.value.TTL) })),
         Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
       ),
+    isAway: () => away !== undefined,
     abandon: () => {
       isAbandoned = true
       away?.until.end(Exit.fail(isClosed))

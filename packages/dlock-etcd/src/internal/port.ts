@@ -36,6 +36,8 @@ export interface Port {
   /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. Not abandoned. */
   readonly grant: (id: string, seconds: number) => Call<number>
   readonly revoke: (id: string) => Call<void>
+  /** No host can be reached: whatever is asked waits for one, within its limit, and is sent by itself. */
+  readonly isAway: () => boolean
   /** Fails all calls that are under way: nobody waits for them any more. */
   readonly abandon: () => void
   /** Keeps a lease alive once, on a stream of its own that is over with the answer. Zero where there is none. */

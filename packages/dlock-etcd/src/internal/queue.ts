@@ -1,6 +1,7 @@
-import type { Claim } from "effect-dlock/LockStore"
+import { callLimit, type Claim } from "effect-dlock/LockStore"
 import type { ICompare, IKeyValue, IRequestOp, IResponseOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { Names } from "./names.ts"
+import type { Operation } from "./outgoing.ts"
 
 /** Where a claim stands, or would. */
 export interface Place {
@@ -115,6 +116,17 @@ const createdAt = (key: Buffer, revision: bigint): ICompare => ({
 
 const present = (key: Buffer): ICompare => ({ key, target: "Create", result: "Greater", create_revision: 0 })
 
+/** An operation of a claim, by what it may wait for and with whom it may go. */
+const leaving = (claim: Claim, request: ITxnRequest): Operation => ({
+  urgency: "leave",
+  request,
+  claim: claim.id,
+  folder: claim.key,
+  limit: callLimit(claim)
+})
+const looking = (claim: Claim, request: ITxnRequest): Operation => ({ ...leaving(claim, request), urgency: "look" })
+const entering = (claim: Claim, request: ITxnRequest): Operation => ({ ...leaving(claim, request), urgency: "enter" })
+
 const notCancelled = ({ claim, names }: Place): ICompare => absent(names.mark(claim.id))
 
 /**
@@ -122,9 +134,9 @@ const notCancelled = ({ claim, names }: Place): ICompare => absent(names.mark(cl
  * nobody to look for. A repeat changes nothing and finds the place that is there. Where it would have to wait, and depends on
  * a sign of life, it is given no place without that.
  */
-export const enter = (at: Place, lease: string, sign?: Sign): ITxnRequest => {
+export const enter = (at: Place, lease: string, sign?: Sign): Operation => {
   const around = [own(at.place), ...neighbours(at.names, at.claim)]
-  return {
+  return entering(at.claim, {
     compare: [notCancelled(at), empty(at.names)],
     success: [put(at, lease, sign)],
     failure: [{
@@ -134,31 +146,35 @@ export const enter = (at: Place, lease: string, sign?: Sign): ITxnRequest => {
         failure: sign === undefined ? around : [...around, count(sign.key)]
       }
     } as IRequestOp]
-  }
+  })
 }
 
 /** Takes the lock only if nobody is there. */
-export const enterIfEmpty = (at: Place, lease: string): ITxnRequest => ({
-  compare: [notCancelled(at), empty(at.names)],
-  success: [put(at, lease)],
-  failure: [own(at.place), ...neighbours(at.names, at.claim)]
+export const enterIfEmpty = (at: Place, lease: string): Operation => ({
+  ...entering(at.claim, {
+    compare: [notCancelled(at), empty(at.names)],
+    success: [put(at, lease)],
+    failure: [own(at.place), ...neighbours(at.names, at.claim)]
+  }),
+  needsEmpty: true
 })
 
 /** Takes a place only if nobody has come since the revision at which there was room. */
-export const enterIfNobodyCame = (at: Place, lease: string, since: bigint): ITxnRequest => ({
-  compare: [notCancelled(at), noneAfter(at.names, since)],
-  success: [put(at, lease)],
-  failure: [own(at.place), ...neighbours(at.names, at.claim)]
-})
+export const enterIfNobodyCame = (at: Place, lease: string, since: bigint): Operation =>
+  entering(at.claim, {
+    compare: [notCancelled(at), noneAfter(at.names, since)],
+    success: [put(at, lease)],
+    failure: [own(at.place), ...neighbours(at.names, at.claim)]
+  })
 
 /** How does a claim stand that has a place, or where would it? */
-export const look = ({ claim, names, place }: Place, created: bigint): ITxnRequest => ({
-  compare: [],
-  success: [
-    own(place),
-    ...(claim.capacity === 1 ? [first(names), last(names, 2, created)] : [everything(names)])
-  ]
-})
+export const look = ({ claim, names, place }: Place, created: bigint): Operation =>
+  looking(claim, {
+    success: [
+      own(place),
+      ...(claim.capacity === 1 ? [first(names), last(names, 2, created)] : [everything(names)])
+    ]
+  })
 
 /**
  * Ends a claim: deletes what is its own, guarded by the create revision where it is known, and leaves a mark where a
@@ -169,9 +185,9 @@ export const leave = (
   created: bigint | undefined,
   markLease: string | undefined,
   waited: boolean
-): ITxnRequest => {
+): Operation => {
   const holder = waited ? [first(names)] : []
-  return {
+  return leaving(claim, {
     compare: created === undefined
       ? []
       : [createdAt(place, created)],
@@ -183,7 +199,7 @@ export const leave = (
         : [{ request_put: { key: names.mark(claim.id), value: Buffer.alloc(0), lease: markLease } }])
     ],
     failure: holder
-  }
+  })
 }
 
 /** Shows that a process lives. */
@@ -200,9 +216,12 @@ export const isThere = ({ responses }: ITxnResponse): boolean => Number(response
  * Takes a claim out of the queue whose process is dead. It must not hold the lock, nor be next: the one before it still stands.
  * Else it may have been let in by what it was told before its process fell silent, and others would be let in beside it.
  */
-export const passOver = (dead: Other, before: Other, sign: Buffer): ITxnRequest => ({
-  compare: [createdAt(dead.key, dead.created), createdAt(before.key, before.created), absent(sign)],
-  success: [{ request_delete_range: { key: dead.key } }]
+export const passOver = ({ claim }: Place, dead: Other, before: Other, sign: Buffer): Operation => ({
+  ...leaving(claim, {
+    compare: [createdAt(dead.key, dead.created), createdAt(before.key, before.created), absent(sign)],
+    success: [{ request_delete_range: { key: dead.key } }]
+  }),
+  claim: String(dead.key)
 })
 
 /** Marks a claim as cancelled of which only the id is known, and finds where it stands. */

@@ -4,19 +4,21 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { ITxnRequest } from "etcd3"
 import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure, isClosed, silent } from "./failure.ts"
 import type { Lease } from "./leases.ts"
 import { Line } from "./line.ts"
 import type { Marks } from "./marks.ts"
 import { names } from "./names.ts"
+import type { Operation } from "./outgoing.ts"
+import type { Port } from "./port.ts"
 import * as Queue from "./queue.ts"
 import type { Desk, Turns } from "./turns.ts"
 
 /** Asks for claims, and ends them: what goes to the server, and what may be made of its answer. */
 export const make = (
-  { claims, fork, hasClosed, leases, liveness, now, port, stir }: Desk,
+  port: Port,
+  { claims, fork, hasClosed, leases, liveness, now, outgoing, stir }: Desk,
   turns: Turns,
   marks: Marks
 ) => {
@@ -75,7 +77,7 @@ export const make = (
     if (mode === "queue") return enterSigned(entry, lease)
     if (entry.claim.capacity === 1) return put(entry, lease, mode, Queue.enterIfEmpty(entry, lease.id))
     return Effect.flatMap(
-      port.txn(Queue.look(entry, 0n), callLimit(entry.claim)),
+      outgoing.run(Queue.look(entry, 0n)),
       ({ value }) => enterIfFits(entry, lease, Queue.view(value, entry.claim))
     )
   }
@@ -103,28 +105,29 @@ export const make = (
     if (view.own !== undefined || Queue.isMismatched(claim, view) || !Queue.fits(claim, view)) {
       return hasAnswer(entry, lease, "try", view)
     }
-    const request = Queue.enterIfNobodyCame(entry, lease.id, view.revision)
+    const operation = Queue.enterIfNobodyCame(entry, lease.id, view.revision)
     const isMissed = ({ before, own }: Queue.View) =>
       own === undefined && before.some(({ created }) => created > view.revision)
-    return put(entry, lease, "try", request, (seen) => isMissed(seen) ? enterIfFits(entry, lease, seen) : undefined)
+    return put(entry, lease, "try", operation, (seen) => isMissed(seen) ? enterIfFits(entry, lease, seen) : undefined)
   }
 
   const put = (
     entry: Entry,
     lease: Lease<Entry>,
     mode: "queue" | "try",
-    request: ITxnRequest,
+    operation: Operation,
     again: (view: Queue.View) => Effect.Effect<Answer, CallFailure> | undefined = () => undefined
   ): Effect.Effect<Answer, CallFailure> => {
     const { claim } = entry
     const wasSent = entry.isSent
     entry.unanswered++
     entry.isSent = true
-    const onUnsent = () => {
+    const onUnsent = (isCrowdedOut: boolean) => {
       entry.unanswered--
       entry.isSent = wasSent
+      if (isCrowdedOut) entry.isCrowdedOut = true
     }
-    return Effect.matchEffect(port.txn(request, callLimit(claim), onUnsent), {
+    return Effect.matchEffect(outgoing.run({ ...operation, onUnsent }), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
         if (!doubled) entry.unanswered--
@@ -168,7 +171,7 @@ export const make = (
       // Who asked may have no more time to hear of it.
       return Effect.uninterruptible(
         Effect.map(
-          Effect.exit(port.txn(Queue.leave(entry, view.own, undefined, false), callLimit(claim))),
+          Effect.exit(outgoing.run(Queue.leave(entry, view.own, undefined, false))),
           (left) => {
             claims.endId(entry, now())
             forget(entry, Exit.isSuccess(left) && Queue.left(left.value.value).deleted)
@@ -238,7 +241,7 @@ export const make = (
   }
 
   const leaveOnly = (entry: Entry, created: bigint | undefined, mark: string | undefined, waited: boolean) =>
-    Effect.map(port.txn(Queue.leave(entry, created, mark, waited), callLimit(entry.claim)), ({ value }) => {
+    Effect.map(outgoing.run(Queue.leave(entry, created, mark, waited)), ({ value }) => {
       const { deleted, holder, length } = Queue.left(value)
       if (waited) entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
       return deleted
@@ -253,7 +256,7 @@ export const make = (
       const found = Queue.found(value, claim.id)
       if (found === undefined) return "notHeld"
       const place = { claim, names: its, place: found.place }
-      const reply = yield* port.txn(Queue.leave(place, found.created, undefined, false), callLimit(claim))
+      const reply = yield* outgoing.run(Queue.leave(place, found.created, undefined, false))
       return Queue.left(reply.value).deleted ? "released" : "notHeld"
     }).pipe(
       Effect.timeoutOrElse({ duration: callLimit(claim), orElse: () => Effect.fail(silent) }),

@@ -12,6 +12,7 @@ import { type Beat, type Lease, Leases, toMillis } from "./leases.ts"
 import { Liveness } from "./liveness.ts"
 import { Marks } from "./marks.ts"
 import { names } from "./names.ts"
+import { Outgoing } from "./outgoing.ts"
 import type { Port } from "./port.ts"
 import * as Queue from "./queue.ts"
 import * as Requests from "./requests.ts"
@@ -42,10 +43,11 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   )
   const leases = new Leases<Entry>(clock, port, fork, (lease) => claims.leaseIsGone(lease))
   const watches = new Watches(port, fork)
+  const outgoing = new Outgoing(port, now, fork)
   const liveness = new Liveness(clock, port, watches, fork, () => claims.hasWaiters())
-  const desk: Turns.Desk = { port, now, fork, claims, leases, watches, liveness, stir, hasClosed: () => closed }
+  const desk: Turns.Desk = { outgoing, now, fork, claims, leases, watches, liveness, stir, hasClosed: () => closed }
   const turns = Turns.make(desk)
-  const { request, withdraw } = Requests.make(desk, turns, new Marks(port, now, fork))
+  const { request, withdraw } = Requests.make(port, desk, turns, new Marks(port, now, fork))
 
   /**
    * Compares what a lease carries with what should be on it. A claim that nobody here knows is one whose request was
@@ -92,7 +94,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
 
   /** A claim that is not held any more: is its key another's by now? */
   const whose = (claim: Claim, created: bigint): Effect.Effect<Renewal> =>
-    Effect.match(port.txn(Queue.look(nowhere(claim), created)), {
+    Effect.match(outgoing.run(Queue.look(nowhere(claim), created)), {
       onFailure: (failure): Renewal => ({ _tag: "Unknown", error: backendError("renew")(failure) }),
       onSuccess: ({ value }): Renewal =>
         claim.capacity === 1 && Queue.view(value, claim).length > 0 ? { _tag: "Replaced" } : { _tag: "Gone" }
@@ -135,6 +137,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     closed = true
     // Before what is under way fails: a grant among it may have been executed.
     const revoked = Effect.all([leases.close(), liveness.close()], { concurrency: "unbounded", discard: true })
+    outgoing.close()
     port.abandon()
     watches.close()
     return revoked

@@ -1,4 +1,4 @@
-import { callBack, callLimit, type Granted } from "effect-dlock/LockStore"
+import { callBack, type Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,13 +9,13 @@ import { backendError, type CallFailure } from "./failure.ts"
 import { type Lease, type Leases, toMillis } from "./leases.ts"
 import type { Liveness } from "./liveness.ts"
 import { lives } from "./names.ts"
-import type { Port } from "./port.ts"
+import type { Outgoing } from "./outgoing.ts"
 import * as Queue from "./queue.ts"
 import type { Watches } from "./watches.ts"
 
 /** What it takes to follow claims through their queues. */
 export interface Desk {
-  readonly port: Port
+  readonly outgoing: Outgoing
   readonly now: () => number
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly claims: Claims
@@ -28,11 +28,11 @@ export interface Desk {
 }
 
 /** Whose turn is it? Follows each claim from its place in the queue to the grant, and watches over what is held. */
-export const make = ({ claims, fork, leases, liveness, now, port, stir, watches }: Desk) => {
+export const make = ({ claims, fork, leases, liveness, now, outgoing, stir, watches }: Desk) => {
   /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
   const verify = (entry: Entry): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
-      port.txn(Queue.look(entry, entry.created ?? 0n), callLimit(entry.claim)),
+      outgoing.run(Queue.look(entry, entry.created ?? 0n)),
       ({ value }) => {
         const view = Queue.view(value, entry.claim)
         if (view.own !== entry.created) claims.isGone(entry)
@@ -170,7 +170,7 @@ export const make = ({ claims, fork, leases, liveness, now, port, stir, watches 
     const process = dead?.standing.process
     if (claim.capacity !== 1 || dead?.standing.capacity !== 1 || process === undefined) return () => {}
     if (process === liveness.process) return () => {}
-    const passOver = port.txn(Queue.passOver(dead, before!, lives(claim.prefix).of(process)))
+    const passOver = outgoing.run(Queue.passOver(entry, dead, before!, lives(claim.prefix).of(process)))
     return liveness.mourn(claim.prefix, process, () =>
       void fork(Effect.match(passOver, {
         onFailure: () => lookAgain(entry),
@@ -194,7 +194,7 @@ export const make = ({ claims, fork, leases, liveness, now, port, stir, watches 
     entry.lookedAt = now()
     entry.lookAt = entry.lookedAt + pollAfter(entry)
     fork(
-      port.txn(Queue.look(entry, entry.created), callLimit(entry.claim)).pipe(
+      outgoing.run(Queue.look(entry, entry.created)).pipe(
         Effect.flatMap(({ value }) => {
           const view = Queue.view(value, entry.claim)
           return settle(entry, view.own === entry.created ? view : { ...view, own: undefined })

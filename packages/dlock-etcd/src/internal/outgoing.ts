@@ -1,0 +1,271 @@
+import { callBack } from "effect-dlock/LockStore"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
+import { type CallFailure, isClosed, isUnsent } from "./failure.ts"
+import type { Port, Reply } from "./port.ts"
+
+/** What is asked of the server about one claim, in the order in which it is sent: leaves free others. */
+export type Urgency = "leave" | "look" | "enter"
+
+/** A transaction of one claim. */
+export interface Operation {
+  readonly urgency: Urgency
+  readonly request: ITxnRequest
+  /** The claim that it is about: no two of one are in a batch. */
+  readonly claim: string
+  /** The queue that it is about: no two in a batch put a claim in one. */
+  readonly folder: string
+  /** It asks whether the queue is empty: not together with one that leaves it, which would be seen there still. */
+  readonly needsEmpty?: boolean
+  /** Milliseconds from its sending. */
+  readonly limit?: number
+  /** Whoever asked has gone before anything was sent; and whether that was for others, which the server answers. */
+  readonly onUnsent?: (isCrowdedOut: boolean) => void
+}
+
+/** An operation that waits, or is under way together with others. */
+interface Member extends Operation {
+  readonly resume: (next: Effect.Effect<Reply<ITxnResponse>, CallFailure>) => void
+  /** When its time is over, once it has been sent. */
+  until: number
+  hasGone: boolean
+  isSent: boolean
+  /** It was sent before, and nothing was heard of that. */
+  isDoubled: boolean
+  /** It was refused together with others: one of them was meant. */
+  isAlone: boolean
+}
+
+interface Flight {
+  readonly since: number
+}
+
+/**
+ * What is under way to the server, and behind it what waits. What comes while two transactions are under way goes together
+ * in the next one, so that thousands at once cost tens of transactions. A limit counts from the sending: what waits in a
+ * crowd does not fail.
+ *
+ * The server compares all of a batch before it does any of it. So there is one of a claim in it, since a withdrawal would not
+ * see its own acquire, and one that puts in a queue, since two would both find it empty. It leaves before it enters: who
+ * enters sees who has left. Where the server refuses a batch its members go one by one: the refusal is of one of them.
+ */
+export class Outgoing {
+  private readonly lanes: Readonly<Record<Urgency, Array<Member>>> = { leave: [], look: [], enter: [] }
+  private readonly flights = new Set<Flight>()
+  private readonly port: Port
+  private readonly now: () => number
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private mostMembers = 60
+  private answeredAt = -Infinity
+  /** Those who are told go on at once, and what they ask goes together. */
+  private isTelling = false
+  private isTimed = false
+  private hasClosed = false
+
+  constructor(port: Port, now: () => number, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
+    this.port = port
+    this.now = now
+    this.fork = fork
+  }
+
+  run(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+    return Effect.suspend(() => {
+      if (this.hasClosed) return Effect.fail(isClosed)
+      return this.port.isAway() || this.mayGo() && this.isEmpty() ? this.goAtOnce(operation) : this.wait(operation)
+    })
+  }
+
+  /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
+  private goAtOnce({ limit, onUnsent, request }: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+    const flight = { since: this.now() }
+    this.flights.add(flight)
+    return Effect.onExit(
+      this.port.txn(request, limit, () => onUnsent?.(false)),
+      (exit) =>
+        Effect.sync(() => {
+          if (Exit.isSuccess(exit)) this.answeredAt = this.now()
+          this.flights.delete(flight)
+          this.send()
+        })
+    )
+  }
+
+  private wait(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+    return Effect.callback((resume) => {
+      const member: Member = {
+        ...operation,
+        resume,
+        until: Infinity,
+        hasGone: false,
+        isSent: false,
+        isDoubled: false,
+        isAlone: false
+      }
+      this.lanes[operation.urgency].push(member)
+      this.send()
+      return Effect.sync(() => {
+        member.hasGone = true
+        if (!member.isSent) operation.onUnsent?.(this.now() - this.answeredAt < briefly)
+      })
+    })
+  }
+
+  private isEmpty(): boolean {
+    return this.lanes.leave.length + this.lanes.look.length + this.lanes.enter.length === 0
+  }
+
+  /** Two at a time: the server works at one while the other is on its way. One that hangs holds nobody up. */
+  private mayGo(): boolean {
+    if (this.isTelling) return false
+    if (this.flights.size < 2) return true
+    const young = this.now() - hangsAfter
+    let count = 0
+    for (const { since } of this.flights) if (since > young) count++
+    return count < 2
+  }
+
+  private send(): void {
+    if (this.port.isAway()) this.disband()
+    while (!this.isEmpty() && this.mayGo()) {
+      const members = this.take()
+      if (members.length > 0) this.fork(this.go(members))
+    }
+    if (this.isEmpty() || this.isTelling || this.isTimed) return
+    this.isTimed = true
+    this.fork(Effect.delay(
+      Effect.sync(() => {
+        this.isTimed = false
+        this.send()
+      }),
+      hangsAfter
+    ))
+  }
+
+  /** Whoever goes away meanwhile is not to be sent when there is a connection again: each waits by itself. */
+  private disband(): void {
+    for (const lane of Object.values(this.lanes)) {
+      for (const member of lane.splice(0)) {
+        member.isSent = true
+        const limit = Math.min(member.limit ?? Infinity, member.until - this.now())
+        const asked = this.port.txn(member.request, limit, () => {
+          if (!member.isDoubled) member.onUnsent?.(false)
+        })
+        const { isDoubled } = member
+        this.end(
+          member,
+          Effect.mapBoth(asked, {
+            onFailure: (failure) => ({ ...failure, notDone: failure.notDone && !isDoubled }),
+            onSuccess: (reply) => ({ ...reply, doubled: reply.doubled || isDoubled })
+          })
+        )
+      }
+    }
+  }
+
+  /** The next batch. */
+  private take(): ReadonlyArray<Member> {
+    const members: Array<Member> = []
+    const claims = new Set<string>()
+    const left = new Set<string>()
+    const entered = new Set<string>()
+    for (const lane of [this.lanes.leave, this.lanes.look, this.lanes.enter]) {
+      const later: Array<Member> = []
+      for (const member of lane.splice(0, this.mostMembers - members.length)) {
+        if (member.hasGone) continue
+        const { claim, folder, isAlone, needsEmpty, urgency } = member
+        const isApart = isAlone ? members.length > 0 : members[0]?.isAlone === true
+        const isSecond = urgency === "enter" && (entered.has(folder) || (needsEmpty === true && left.has(folder)))
+        if (isApart || isSecond || claims.has(claim)) {
+          later.push(member)
+          continue
+        }
+        members.push(member)
+        claims.add(claim)
+        if (urgency === "leave") left.add(folder)
+        else if (urgency === "enter") entered.add(folder)
+      }
+      lane.unshift(...later)
+    }
+    return members
+  }
+
+  private go(members: ReadonlyArray<Member>): Effect.Effect<void> {
+    const flight = { since: this.now() }
+    this.flights.add(flight)
+    let limit = Infinity
+    for (const member of members) {
+      member.isSent = true
+      if (member.until === Infinity) member.until = flight.since + (member.limit ?? Infinity)
+      limit = Math.min(limit, member.until - flight.since)
+    }
+    const [first] = members
+    const request = members.length === 1 ? first!.request : together(members)
+    return Effect.map(Effect.exit(this.port.txn(request, limit)), (exit) => {
+      this.flights.delete(flight)
+      this.isTelling = true
+      if (Exit.isSuccess(exit)) this.tell(members, exit.value)
+      else {
+        const [reason] = exit.cause.reasons
+        this.hasFailed(members, reason?._tag === "Fail" ? reason.error : isClosed)
+      }
+      this.isTelling = false
+      this.send()
+    })
+  }
+
+  private tell(members: ReadonlyArray<Member>, { doubled, sentAt, value }: Reply<ITxnResponse>): void {
+    this.answeredAt = this.now()
+    const { header, responses } = value
+    members.forEach((member, index) => {
+      const { response_txn } = (responses[index] ?? {}) as { readonly response_txn?: ITxnResponse }
+      const own = members.length === 1 ? value : { ...response_txn!, header }
+      this.end(member, Effect.succeed({ doubled: doubled || member.isDoubled, sentAt, value: own }))
+    })
+  }
+
+  private hasFailed(members: ReadonlyArray<Member>, failure: CallFailure): void {
+    const hasClosed = failure.cause === isClosed.cause
+    const isRefused = failure.leaseGone || (failure.notDone && !hasClosed && !isUnsent(failure.cause))
+    if (/too many operations/.test(failure.cause.message)) {
+      this.mostMembers = Math.max(1, Math.min(this.mostMembers, members.length) >> 1)
+    }
+    const now = this.now()
+    for (const member of members) {
+      const isOver = members.length === 1 || hasClosed || member.hasGone || member.until < now + leastLeft
+      const mayGoOn = isRefused || !failure.notDone
+      if (!failure.notDone) member.isDoubled = true
+      if (!mayGoOn || isOver) {
+        this.end(member, Effect.fail({ ...failure, notDone: failure.notDone && !member.isDoubled }))
+        continue
+      }
+      member.isAlone = isRefused
+      this.lanes[member.urgency].push(member)
+    }
+  }
+
+  private end(member: Member, answer: Effect.Effect<Reply<ITxnResponse>, CallFailure>): void {
+    if (!member.hasGone) callBack(() => member.resume(answer))
+  }
+
+  /** Nobody waits for them any more. */
+  close(): void {
+    this.hasClosed = true
+    for (const lane of Object.values(this.lanes)) {
+      for (const member of lane.splice(0)) {
+        this.end(member, Effect.fail({ ...isClosed, notDone: !member.isDoubled }))
+      }
+    }
+  }
+}
+
+const together = (members: ReadonlyArray<Member>): ITxnRequest => ({
+  success: members.map(({ request }) => ({ request_txn: request }) as IRequestOp)
+})
+
+/** Milliseconds. */
+const briefly = 250
+const hangsAfter = 250
+/** Below this nothing is sent once more. */
+const leastLeft = 50
