@@ -31,6 +31,8 @@ export class Ledger {
   private readonly heard = new Map<string, number>()
   /** Claims by arrival at the server that are neither granted nor gone. */
   private readonly arrivals = new Map<string, Array<string>>()
+  /** Claims whose sections have begun. */
+  readonly cameIn = new Set<string>()
   /** When the holder of a key left, with somebody waiting. */
   private readonly freeSince = new Map<string, number>()
 
@@ -120,7 +122,9 @@ export class Ledger {
   }
 
   /** The holder has been released with others in the queue: from now on somebody should get it. */
-  handedOn(key: string): void {
+  handedOn(key: string, next?: string): void {
+    // A process may let its own next one in before the server has heard of it.
+    if (next !== undefined && this.cameIn.has(next)) return
     if (this.plan.quiet && this.plan.capacity === 1) this.freeSince.set(key, this.timeline.now)
   }
 

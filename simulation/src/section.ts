@@ -98,9 +98,11 @@ export class Section {
     const slack = 50
     // Three timers in a row, each of which may be a millisecond late here.
     const lag = 3
+    // On etcd a leave may wait for what hangs before it is sent.
+    const queued = backend === "etcd" ? 250 : 0
     if (this.state === "leaving") {
       const granted = this.holding === undefined ? ttl : Duration.toMillis(this.holding.ttl)
-      return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + slack
+      return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + queued + slack
     }
     if (this.interrupted) return Math.min(ttl / 3, 3_000) + withdrawal + slack
     const isTry = form === "trySection" || form === "tryScope"

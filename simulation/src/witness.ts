@@ -113,6 +113,7 @@ export class Witness {
       if (!this.ledger.hasForgotten(id)) this.ledger.othersAreOut(key, id, "enters")
       if (this.plan.capacity === 1) this.ledger.inTurn(key, id)
     }
+    this.ledger.cameIn.add(id)
     const free = this.ledger.taken(key)
     if (free !== undefined && free > promptness[this.plan.backend]) {
       this.broken("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)

@@ -193,6 +193,8 @@ export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent" | "crow
 export interface Loss {
   readonly id: string
   readonly reason: LossReason
+  /** Something keeps the others out until the claim is withdrawn: that is done once its section has ended. */
+  readonly isOwed?: boolean
 }
 
 /**

@@ -157,7 +157,7 @@ export class EtcdServer {
       const first = this.first(lock)
       const heads = this.heads.get(lock)
       this.ledger.gone(lock, id, byItself)
-      if (heads === id && first !== undefined) this.ledger.handedOn(lock)
+      if (heads === id && first !== undefined) this.ledger.handedOn(lock, first)
       this.heads.set(lock, first)
     }
     if (gone.length > 0) this.watching.tellDeletions()

@@ -9,6 +9,7 @@ import { Slots } from "./slots.ts"
 export class Claims {
   readonly slots = new Slots()
   private readonly entries = new Map<string, Entry>()
+  private readonly places = new Map<string, Entry>()
   /** Those whose withdrawal has no answer yet. */
   private readonly leavers = new Map<string, { readonly entry: Entry; readonly until: number }>()
   /** Ids that ended by an answer of which who asked may not have heard, and until when they may be asked for again. */
@@ -36,12 +37,18 @@ export class Claims {
     return false
   }
 
+  /** The claim that stands at a key, or would. */
+  at(key: string): Entry | undefined {
+    return this.places.get(key)
+  }
+
   /** The entry of a claim, which a repeated request finds again. */
   open(claim: Claim): Entry {
     let entry = this.entries.get(claim.id)
     if (entry === undefined) {
       entry = new Entry(claim, this.slots)
       this.entries.set(claim.id, entry)
+      this.places.set(entry.key, entry)
     }
     return entry
   }
@@ -82,16 +89,18 @@ export class Claims {
     entry.state = "over"
     entry.stopWaiting()
     this.entries.delete(entry.claim.id)
+    this.places.delete(entry.key)
     if (entry.lease !== undefined) this.leave(entry.lease, entry.key)
+    entry.leaveRoom()
   }
 
-  /** It is gone at the backend, whoever finds out first. */
-  isGone(entry: Entry): void {
+  /** It is gone at the backend, whoever finds out first. `isOwed`: what keeps others out meanwhile goes with its withdrawal. */
+  isGone(entry: Entry, isOwed = false): void {
     const { state } = entry
     if (state === "over") return
     this.over(entry)
     this.slots.endEpoch()
-    if (state === "held") this.onLost({ id: entry.claim.id, reason: "Expired" })
+    if (state === "held") this.onLost({ id: entry.claim.id, reason: "Expired", isOwed })
     else callBack(() => Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" })), entry.claim.key)
   }
 

@@ -24,8 +24,17 @@ export class Entry implements Place {
   lookedAt = -Infinity
   /** Something happened during the look that is under way. */
   stale = false
-  /** What a waiting claim watches. */
-  target: string | undefined
+  /** It stands behind another of this process, and nobody has looked who else is there. */
+  isBlind = false
+  /** Its turn has come, and its lease is being asked for. */
+  isBeingGranted = false
+  /** The claim behind it, which was let in when this one was released, and without which it is not deleted. */
+  heir: Entry | undefined
+  /** The lease under whose sign of life it waits. */
+  life: object | undefined
+  /** It is over: the room where it waited or holds is told. */
+  leaveRoom: () => void = () => {}
+  isWatching = false
   /** When nobody can believe in the last grant or confirmation any more, the backend's guard included. */
   until = Infinity
   stopWatching: () => void = () => {}

@@ -74,6 +74,16 @@ export class Liveness {
     return this.now() < region.refusedUntil ? undefined : { process: this.process, key: this.keyIn(region) }
   }
 
+  /** The lease under which claims of this prefix wait now. */
+  lifeIn(prefix: string): object | undefined {
+    return this.regionOf(prefix).lease
+  }
+
+  /** It has not been over since. */
+  isStill(life: object): boolean {
+    return this.leases.all().some((lease) => lease === life && this.now() < toMillis(lease.confirmedAt) + lease.ttl)
+  }
+
   private keyIn({ names }: Region): Buffer {
     return names.of(this.process)
   }

@@ -40,6 +40,8 @@ interface Member extends Operation {
 
 interface Flight {
   readonly since: number
+  /** The queues that claims leave with it. */
+  readonly left: ReadonlySet<string> | string | undefined
 }
 
 /**
@@ -49,7 +51,8 @@ interface Flight {
  *
  * The server compares all of a batch before it does any of it. So there is one of a claim in it, since a withdrawal would not
  * see its own acquire, and one that puts in a queue, since two would both find it empty. It leaves before it enters: who
- * enters sees who has left. Where the server refuses a batch its members go one by one: the refusal is of one of them.
+ * enters sees who has left. Leaves of one queue go in their order: the next after the answer to the one before, or together
+ * with it. Where the server refuses a batch its members go one by one: the refusal is of one of them.
  */
 export class Outgoing {
   private readonly lanes: Readonly<Record<Urgency, Array<Member>>> = { leave: [], look: [], enter: [] }
@@ -73,13 +76,16 @@ export class Outgoing {
   run(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     return Effect.suspend(() => {
       if (this.hasClosed) return Effect.fail(isClosed)
-      return this.port.isAway() || this.mayGo() && this.isEmpty() ? this.goAtOnce(operation) : this.wait(operation)
+      return this.port.isAway() || (this.mayGo() && this.isEmpty() && this.isInTurn(operation))
+        ? this.goAtOnce(operation)
+        : this.wait(operation)
     })
   }
 
   /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
-  private goAtOnce({ limit, onUnsent, request }: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
-    const flight = { since: this.now() }
+  private goAtOnce(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+    const { folder, limit, onUnsent, request, urgency } = operation
+    const flight = { since: this.now(), left: urgency === "leave" ? folder : undefined }
     this.flights.add(flight)
     return Effect.onExit(
       this.port.txn(request, limit, () => onUnsent?.(false)),
@@ -130,7 +136,9 @@ export class Outgoing {
     if (this.port.isAway()) this.disband()
     while (!this.isEmpty() && this.mayGo()) {
       const members = this.take()
-      if (members.length > 0) this.fork(this.go(members))
+      // Those who are left wait for an answer.
+      if (members.length === 0) break
+      this.fork(this.go(members))
     }
     if (this.isEmpty() || this.isTelling || this.isTimed) return
     this.isTimed = true
@@ -164,6 +172,16 @@ export class Outgoing {
     }
   }
 
+  /** Nobody who leaves the same queue is under way before it, but for what hangs. */
+  private isInTurn({ folder, urgency }: Operation): boolean {
+    if (urgency !== "leave") return true
+    for (const { left, since } of this.flights) {
+      if (since < this.now() - hangsAfter) continue
+      if (typeof left === "string" ? left === folder : left?.has(folder) === true) return false
+    }
+    return true
+  }
+
   /** The next batch. */
   private take(): ReadonlyArray<Member> {
     const members: Array<Member> = []
@@ -177,7 +195,7 @@ export class Outgoing {
         const { claim, folder, isAlone, needsEmpty, urgency } = member
         const isApart = isAlone ? members.length > 0 : members[0]?.isAlone === true
         const isSecond = urgency === "enter" && (entered.has(folder) || (needsEmpty === true && left.has(folder)))
-        if (isApart || isSecond || claims.has(claim)) {
+        if (isApart || isSecond || claims.has(claim) || !this.isInTurn(member)) {
           later.push(member)
           continue
         }
@@ -192,7 +210,8 @@ export class Outgoing {
   }
 
   private go(members: ReadonlyArray<Member>): Effect.Effect<void> {
-    const flight = { since: this.now() }
+    const left = new Set(members.flatMap(({ folder, urgency }) => urgency === "leave" ? folder : []))
+    const flight = { since: this.now(), left }
     this.flights.add(flight)
     let limit = Infinity
     for (const member of members) {

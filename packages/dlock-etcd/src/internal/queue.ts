@@ -1,4 +1,4 @@
-import { callLimit, type Claim } from "effect-dlock/LockStore"
+import { type Ahead, callLimit, type Claim } from "effect-dlock/LockStore"
 import type { ICompare, IKeyValue, IRequestOp, IResponseOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { Names } from "./names.ts"
 import type { Operation } from "./outgoing.ts"
@@ -26,13 +26,20 @@ export interface Standing {
   readonly process: string | undefined
 }
 
+/** What stands for a claim of which no more is known, or needed. */
+export const mutex: Standing = { permits: 1, capacity: 1, holder: undefined, id: undefined, process: undefined }
+
 /** How a claim stands in its queue, at one revision of the store. */
 export interface View {
   readonly revision: bigint
   /** The claim's own create revision; absent where it does not stand there. */
   readonly own: bigint | undefined
-  /** The claims before it, first come first; of a mutex only the first of all and the last two before it. */
+  /** The claims before it, first come first; of a mutex at most those that are `nearest`. */
   readonly before: ReadonlyArray<Other>
+  /** There are no others before it. */
+  readonly isWhole: boolean
+  /** It stands behind another of this process, and nobody has looked who else is there. */
+  readonly isBlind: boolean
   /** How many claims stand in the queue. */
   readonly length: number
   /** It was given no place, because its process shows no sign of life. */
@@ -58,7 +65,7 @@ const decode = (value: Buffer): Standing => {
   } catch {
     // Not one of ours.
   }
-  return { permits: 1, capacity: 1, holder: undefined, id: undefined, process: undefined }
+  return mutex
 }
 
 const absent = (key: Buffer): ICompare => ({ key, target: "Create", result: "Equal", create_revision: 0 })
@@ -99,9 +106,12 @@ const own = (key: Buffer): IRequestOp => ({ request_range: { key } })
 
 const count = (key: Buffer): IRequestOp => ({ request_range: { key, count_only: true } })
 
-/** A mutex needs its neighbours only; permits are counted over all that came before. */
-const neighbours = (names: Names, claim: Claim): ReadonlyArray<IRequestOp> =>
-  claim.capacity === 1 ? [first(names), last(names, 3)] : [everything(names)]
+/** A mutex needs those who are near; permits are counted over all that came before. */
+const neighbours = (names: Names, claim: Claim): IRequestOp =>
+  claim.capacity === 1 ? last(names, nearest + 1) : everything(names)
+
+/** How many claims before its own a look at a mutex shows at most: one more than a process may have and hear of all. */
+export const nearest = 17
 
 const put = ({ claim, place }: Place, lease: string, sign?: Sign): IRequestOp => ({
   request_put: { key: place, value: encode(claim, sign), lease }
@@ -135,7 +145,7 @@ const notCancelled = ({ claim, names }: Place): ICompare => absent(names.mark(cl
  * a sign of life, it is given no place without that.
  */
 export const enter = (at: Place, lease: string, sign?: Sign): Operation => {
-  const around = [own(at.place), ...neighbours(at.names, at.claim)]
+  const around = [own(at.place), neighbours(at.names, at.claim)]
   return entering(at.claim, {
     compare: [notCancelled(at), empty(at.names)],
     success: [put(at, lease, sign)],
@@ -149,12 +159,34 @@ export const enter = (at: Place, lease: string, sign?: Sign): Operation => {
   })
 }
 
+/**
+ * The same, behind another of this process that stands in the queue: nobody needs to look who else does. Where that one has
+ * gone it is as any other.
+ */
+export const enterBehind = (
+  at: Place,
+  lease: string,
+  sign: Sign | undefined,
+  another: Place,
+  created: bigint
+): Operation =>
+  entering(at.claim, {
+    compare: [
+      createdAt(another.place, created),
+      notCancelled(at),
+      absent(at.place),
+      ...(sign === undefined ? [] : [present(sign.key)])
+    ],
+    success: [put(at, lease, sign), count(another.place)],
+    failure: [{ request_txn: enter(at, lease, sign).request } as IRequestOp]
+  })
+
 /** Takes the lock only if nobody is there. */
 export const enterIfEmpty = (at: Place, lease: string): Operation => ({
   ...entering(at.claim, {
     compare: [notCancelled(at), empty(at.names)],
     success: [put(at, lease)],
-    failure: [own(at.place), ...neighbours(at.names, at.claim)]
+    failure: [own(at.place), neighbours(at.names, at.claim)]
   }),
   needsEmpty: true
 })
@@ -164,7 +196,7 @@ export const enterIfNobodyCame = (at: Place, lease: string, since: bigint): Oper
   entering(at.claim, {
     compare: [notCancelled(at), noneAfter(at.names, since)],
     success: [put(at, lease)],
-    failure: [own(at.place), ...neighbours(at.names, at.claim)]
+    failure: [own(at.place), neighbours(at.names, at.claim)]
   })
 
 /** How does a claim stand that has a place, or where would it? */
@@ -172,9 +204,32 @@ export const look = ({ claim, names, place }: Place, created: bigint): Operation
   looking(claim, {
     success: [
       own(place),
-      ...(claim.capacity === 1 ? [first(names), last(names, 2, created)] : [everything(names)])
+      claim.capacity === 1 && created > 0n ? last(names, nearest, created) : neighbours(names, claim)
     ]
   })
+
+/** Who stands from there on, in the order in which they came? */
+export const lookOn = ({ claim, names }: Place, from: bigint): Operation =>
+  looking(claim, {
+    success: [{
+      request_range: {
+        key: names.folder,
+        range_end: names.folderEnd,
+        sort_target: "Create",
+        sort_order: "Ascend",
+        min_create_revision: String(from),
+        limit: mostListed
+      }
+    }]
+  })
+
+const mostListed = 512
+
+/** What a `lookOn` found. */
+export const listed = ({ header, responses }: ITxnResponse) => {
+  const { kvs } = responses[0]!.response_range
+  return { revision: BigInt(header.revision), found: kvs.map(otherOf), isWhole: kvs.length < mostListed }
+}
 
 /**
  * Ends a claim: deletes what is its own, guarded by the create revision where it is known, and leaves a mark where a
@@ -200,6 +255,24 @@ export const leave = (
     ],
     failure: holder
   })
+}
+
+/**
+ * Deletes a claim behind which another of this process has been let in, as long as that one stands. Where it has gone, this
+ * one keeps the others out while it is told.
+ */
+export const leaveTo = ({ claim, place }: Place, created: bigint, heir: Place, itsCreated: bigint): Operation =>
+  leaving(claim, {
+    compare: [createdAt(place, created), createdAt(heir.place, itsCreated)],
+    success: [{ request_delete_range: { key: place } }],
+    failure: [own(place), own(heir.place)]
+  })
+
+/** What a `leaveTo` found: whether each of the two still stands. */
+export const leftTo = ({ responses, succeeded }: ITxnResponse, created: bigint, itsCreated: bigint) => {
+  const stands = (index: number, at: bigint): boolean =>
+    responses[index]?.response_range?.kvs.some(({ create_revision }) => BigInt(create_revision) === at) ?? false
+  return { isDeleted: succeeded, isThere: stands(0, created), isHeirThere: succeeded || stands(1, itsCreated) }
 }
 
 /** Shows that a process lives. */
@@ -259,38 +332,50 @@ export const left = ({ responses }: ITxnResponse) => {
   }
 }
 
-/** Reads the answer of `enter`, `enterIfEmpty` and `look` about a claim. */
-export const view = (response: ITxnResponse, { id }: Claim): View => {
+const otherOf = ({ create_revision, key, value }: IKeyValue): Other => ({
+  key,
+  created: BigInt(create_revision),
+  standing: decode(value)
+})
+
+/** Reads the answer of those that enter, and of `look`, about a claim. */
+export const view = (response: ITxnResponse, claim: Claim): View => {
   const revision = BigInt(response.header.revision)
-  const [only] = response.responses as ReadonlyArray<IResponseOp & { readonly response_txn?: ITxnResponse }>
-  // It was put where nobody was: this revision created it.
-  if (only?.response_put) return { revision, own: revision, before: [], length: 1, isUnsigned: false }
-  const ranges = (only?.response_txn ?? response).responses.filter((one) => one.response_range)
-  const [mine, ...others] = ranges.slice(0, 3)
-  const sign = ranges[3]
-  const own = mine!.response_range.kvs[0]
-  const created = own && decode(own.value).id === id ? BigInt(own.create_revision) : undefined
-  const seen = new Map<string, IKeyValue>()
-  for (const { response_range } of others) {
-    for (const kv of response_range.kvs) seen.set(kv.create_revision, kv)
+  const [only, another] = response.responses as ReadonlyArray<IResponseOp & { readonly response_txn?: ITxnResponse }>
+  if (only?.response_txn !== undefined) return view({ ...only.response_txn, header: response.header }, claim)
+  const placed = { revision, own: revision, before: [], isWhole: true, isBlind: false, length: 1, isUnsigned: false }
+  // It was put where nobody was, or behind another of ours: this revision created it.
+  if (only?.response_put && response.responses.length === 1) return placed
+  if (only?.response_put && another?.response_range && response.responses.length === 2) {
+    return { ...placed, isWhole: false, isBlind: true }
   }
-  const before = Array.from(seen.values(), (kv) => ({
-    key: kv.key,
-    created: BigInt(kv.create_revision),
-    standing: decode(kv.value)
-  })).filter((one) => created === undefined || one.created < created)
-    .toSorted((a, b) => a.created < b.created ? -1 : 1)
+  const [mine, around, sign] = response.responses.filter((one) => one.response_range)
+  const own = mine!.response_range.kvs[0]
+  const created = own && decode(own.value).id === claim.id ? BigInt(own.create_revision) : undefined
+  const all = around!.response_range.kvs.map(otherOf).toSorted((a, b) => a.created < b.created ? -1 : 1)
+  const before = all.filter((one) => created === undefined || one.created < created)
+  const isBefore = created !== undefined && all.every((one) => one.created < created)
   return {
     revision,
     own: created,
     before,
-    length: Number(others[0]!.response_range.count),
+    isWhole: claim.capacity > 1 || all.length < (isBefore ? nearest : nearest + 1),
+    isBlind: false,
+    length: Number(around!.response_range.count),
     isUnsigned: created === undefined && sign !== undefined && Number(sign.response_range.count) === 0
   }
 }
 
+/** What a claim is told of those before it. */
+export const ahead = ({ before, isWhole, length }: View, claim: Claim): Ahead => ({
+  holder: isWhole ? before[0]?.standing.holder : undefined,
+  place: claim.capacity > 1 ? before.length : Math.max(0, isWhole ? before.length - 1 : length - 2),
+  waiting: Math.max(1, length - 1)
+})
+
 /** Granted when all that came before, held or waiting, leave room: so a small claim never passes a large one. */
-export const isGranted = (claim: Claim, view: View): boolean => view.own !== undefined && fits(claim, view)
+export const isGranted = (claim: Claim, view: View): boolean =>
+  view.own !== undefined && view.isWhole && fits(claim, view)
 
 /** Whether what stands before it leaves room for it. */
 export const fits = (claim: Claim, { before }: View): boolean =>

@@ -84,15 +84,24 @@ export const make = (
 
   /** Where others behind it depend on it, a claim waits under a sign of life: the first to wait has that put there. */
   const enterSigned = (entry: Entry, lease: Lease<Entry>): Effect.Effect<Answer, CallFailure> => {
-    const { capacity, prefix } = entry.claim
-    const sign = capacity === 1 ? liveness.signOf(prefix) : undefined
-    return put(
+    const { capacity, key, prefix } = entry.claim
+    if (capacity > 1) return put(entry, lease, "queue", Queue.enter(entry, lease.id))
+    const room = turns.rooms.get(key)
+    const sign = liveness.signOf(prefix)
+    const last = room?.lastOfCrowd()
+    const operation = last === undefined
+      ? Queue.enter(entry, lease.id, sign)
+      : Queue.enterBehind(entry, lease.id, sign, last, last.created!)
+    entry.life = sign === undefined ? undefined : liveness.lifeIn(prefix)
+    room?.asks()
+    const asked = put(
       entry,
       lease,
       "queue",
-      Queue.enter(entry, lease.id, sign),
+      operation,
       ({ isUnsigned }) => isUnsigned ? Effect.andThen(liveness.show(prefix), enterSigned(entry, lease)) : undefined
     )
+    return room === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => room.isAnswered()))
   }
 
   /**
@@ -181,7 +190,7 @@ export const make = (
       )
     }
     if (entry.state === "held" || (granted && leases.isFresh(lease))) {
-      return Effect.succeed(turns.isGranted(entry, lease))
+      return Effect.succeed(turns.grant(entry, lease))
     }
     return Effect.flatMap(turns.settle(entry, view), () => standing(entry))
   }
@@ -210,28 +219,73 @@ export const make = (
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
-      const state = claims.find(claim.id)?.state
+      const debt = debts.get(claim.id)
+      if (debt !== undefined) return Effect.as(payOff(claim.id, debt), "released")
+      const known = claims.find(claim.id)
+      const state = known?.state
+      if (state === "held" && known!.unanswered === 0) known!.heir = turns.rooms.get(claim.key)?.handOver(known!)
       const entry = claims.leaving(claim, now())
       if (entry === undefined) return withdrawStranger(claim)
       return Effect.matchEffect(leave(entry, state === "queued"), {
         onFailure: (failure) => {
+          turns.rooms.get(claim.key)?.hasLeft(entry.key, undefined)
           claims.slots.endEpoch()
           return Effect.fail(backendError("release")(failure))
         },
         onSuccess: (deleted) => {
-          claims.hasLeft(entry)
+          if (!isOwed(entry)) claims.hasLeft(entry)
           if (!deleted) return Effect.succeed(entry.isSent ? "notHeld" : entry.isCrowdedOut ? "crowdedOut" : "notSent")
           return Effect.succeed(state === "queued" ? "cancelled" : "released")
         }
       })
     })
 
+  /**
+   * Claims that keep the others out for one behind them that was let in and then was deleted by somebody: by the id of that
+   * one, until its section has ended.
+   */
+  const debts = new Map<string, Entry>()
+
+  const isOwed = (entry: Entry): boolean => entry.heir !== undefined && debts.get(entry.heir.claim.id) === entry
+
+  const payOff = (heir: string, entry: Entry): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (!debts.delete(heir)) return Effect.void
+      leases.leave(entry.lease!, entry.key)
+      return Effect.match(leaveOnly(entry, entry.created!, undefined, false), {
+        onFailure: () => claims.slots.endEpoch(),
+        onSuccess: () => claims.hasLeft(entry)
+      })
+    })
+
+  /** Where the one that was let in has gone, this one stays until its section has ended, or can no longer go on. */
+  const leaveTo = (entry: Entry, heir: Entry): Effect.Effect<boolean, CallFailure> => {
+    const [created, itsCreated] = [entry.created!, heir.created!]
+    return Effect.map(outgoing.run(Queue.leaveTo(entry, created, heir, itsCreated)), ({ value }) => {
+      const { isDeleted, isHeirThere, isThere } = Queue.leftTo(value, created, itsCreated)
+      if (isDeleted) return true
+      if (isHeirThere || !isThere) {
+        if (!isHeirThere) claims.isGone(heir)
+        return false
+      }
+      debts.set(heir.claim.id, entry)
+      entry.lease!.claims.set(entry.key, entry)
+      const isInside = heir.state === "held"
+      claims.isGone(heir, true)
+      fork(Effect.delay(payOff(heir.claim.id, entry), isInside ? Math.max(0, Math.ceil(heir.until - now())) : 0))
+      return true
+    })
+  }
+
   /** Whether anything was deleted. With a mark, where a request may yet arrive; then its name is not used again. */
   const leave = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
     if (entry.unanswered === 0) {
       // What was refused, or never sent, is nowhere.
       if (entry.created === undefined) return Effect.succeed(false)
-      return leaveOnly(entry, entry.created, undefined, waited)
+      const { heir } = entry
+      // A repeat, when that one has been released in its turn.
+      if (heir === undefined || heir.state === "over") return leaveOnly(entry, entry.created, undefined, waited)
+      return leaveTo(entry, heir)
     }
     claims.slots.endEpoch()
     return Effect.timeoutOrElse(
@@ -244,6 +298,7 @@ export const make = (
     Effect.map(outgoing.run(Queue.leave(entry, created, mark, waited)), ({ value }) => {
       const { deleted, holder, length } = Queue.left(value)
       if (waited) entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
+      turns.rooms.get(entry.claim.key)?.hasLeft(entry.key, BigInt(value.header.revision))
       return deleted
     })
 

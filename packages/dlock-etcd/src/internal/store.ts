@@ -120,10 +120,14 @@ export const make = Effect.fnUntraced(function*(port: Port) {
           // Its lease lives on with others: what nobody renews must end by itself.
           if (entry.until <= at) fork(Effect.ignore(withdraw(entry.claim)))
           else next = Math.min(next, entry.until)
-        } else if (entry.state === "queued" && !entry.looking) {
+        } else if (entry.state === "queued" && entry.claim.capacity > 1 && !entry.looking) {
           if (entry.lookAt <= at) turns.lookAgain(entry)
           else next = Math.min(next, entry.lookAt)
         }
+      }
+      for (const room of Array.from(turns.rooms.values())) {
+        if (room.wakeAt <= at) room.wake()
+        next = Math.min(next, room.wakeAt)
       }
       wakesAt = next
       yield* next === Infinity

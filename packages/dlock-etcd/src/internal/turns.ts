@@ -8,9 +8,9 @@ import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure } from "./failure.ts"
 import { type Lease, type Leases, toMillis } from "./leases.ts"
 import type { Liveness } from "./liveness.ts"
-import { lives } from "./names.ts"
 import type { Outgoing } from "./outgoing.ts"
 import * as Queue from "./queue.ts"
+import { Room } from "./room.ts"
 import type { Watches } from "./watches.ts"
 
 /** What it takes to follow claims through their queues. */
@@ -28,7 +28,8 @@ export interface Desk {
 }
 
 /** Whose turn is it? Follows each claim from its place in the queue to the grant, and watches over what is held. */
-export const make = ({ claims, fork, leases, liveness, now, outgoing, stir, watches }: Desk) => {
+export const make = (desk: Desk) => {
+  const { claims, fork, leases, now, outgoing, stir, watches } = desk
   /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
   const verify = (entry: Entry): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
@@ -56,7 +57,7 @@ export const make = ({ claims, fork, leases, liveness, now, outgoing, stir, watc
     confirmedAt: believe(entry, lease)
   })
 
-  const isGranted = (entry: Entry, lease: Lease<Entry>): Granted => {
+  const grant = (entry: Entry, lease: Lease<Entry>): Granted => {
     if (entry.state !== "held") {
       entry.stopWaiting()
       entry.state = "held"
@@ -122,61 +123,64 @@ export const make = ({ claims, fork, leases, liveness, now, outgoing, stir, watc
       }
       entry.created = view.own
       const { claim } = entry
-      entry.ahead = {
-        holder: view.before[0]?.standing.holder,
-        place: claim.capacity === 1 ? Math.max(0, view.length - 2) : view.before.length,
-        waiting: Math.max(1, view.length - 1)
-      }
+      const before = rooms.get(claim.key)
+      entry.ahead = view.isBlind && before !== undefined ? before.behindLast() : Queue.ahead(view, claim)
       entry.state = "queued"
+      if (claim.capacity === 1) {
+        roomOf(entry).arrive(entry, view)
+        return Effect.void
+      }
       if (!Queue.isGranted(claim, view)) {
-        await_(entry, view)
+        awaitPermits(entry, view)
         return Effect.void
       }
       const lease = entry.lease!
       return Effect.map(leases.freshen(lease), () => {
         if (entry.state !== "queued") return
         if (lease.gone) claims.isGone(entry)
-        else isGranted(entry, lease)
+        else grant(entry, lease)
       })
     })
 
-  /** A mutex waits for the one before it; of permits any may come free that stand before. A poll is the net. */
-  const await_ = (entry: Entry, view: Queue.View): void => {
+  // Of a mutex.
+
+  const rooms = new Map<string, Room>()
+
+  const roomOf = ({ claim, names }: Entry): Room => {
+    let room = rooms.get(claim.key)
+    if (room === undefined) {
+      const made = new Room(names, {
+        ...desk,
+        grant: (entry) => void grant(entry, entry.lease!),
+        onEmpty: () => {
+          if (rooms.get(claim.key) === made) rooms.delete(claim.key)
+        }
+      })
+      room = made
+      rooms.set(claim.key, room)
+    }
+    return room
+  }
+
+  // Of permits.
+
+  /** Any may come free that stand before. A poll is the net. */
+  const awaitPermits = (entry: Entry, view: Queue.View): void => {
     entry.lookAt = now() + pollAfter(entry)
     stir(entry.lookAt)
-    const target = entry.claim.capacity === 1
-      ? { key: view.before[view.before.length - 1]!.key }
-      : { key: entry.names.folder, rangeEnd: entry.names.folderEnd }
-    entry.stopMourning()
-    entry.stopMourning = passOverIfDead(entry, view.before)
-    const watched = target.key.toString()
-    if (entry.target === watched) return
-    entry.stopWatching()
-    entry.target = watched
+    if (entry.isWatching) return
+    entry.isWatching = true
     // Its watch was refused. A look watches from what it sees, so this does not go on, but for a server that always refuses.
     const check = () => {
-      entry.target = undefined
+      entry.isWatching = false
       entry.lookAt = Math.min(entry.lookAt, Math.max(now(), entry.lookedAt + lookPause))
       stir(entry.lookAt)
     }
     const look = () => lookAgain(entry)
-    entry.stopWatching = watches.add(target, view.revision, look, check, look)
-  }
-
-  /** Whoever dies in a queue is taken out by the one behind, unless it may have been let in by then: it stands first. */
-  const passOverIfDead = (entry: Entry, others: ReadonlyArray<Queue.Other>): () => void => {
-    const { claim } = entry
-    const [before, dead] = others.slice(-2)
-    const process = dead?.standing.process
-    if (claim.capacity !== 1 || dead?.standing.capacity !== 1 || process === undefined) return () => {}
-    if (process === liveness.process) return () => {}
-    const passOver = outgoing.run(Queue.passOver(entry, dead, before!, lives(claim.prefix).of(process)))
-    return liveness.mourn(claim.prefix, process, () =>
-      void fork(Effect.match(passOver, {
-        onFailure: () => lookAgain(entry),
-        // It lives after all, or who stood before it has gone. That it is gone itself the watch tells.
-        onSuccess: ({ value }) => value.succeeded ? undefined : lookAgain(entry)
-      })))
+    const { folder: key, folderEnd: rangeEnd } = entry.names
+    entry.stopWatching = watches.add({ key, rangeEnd }, view.revision, look, check, (revision) => {
+      if (revision > view.revision) look()
+    })
   }
 
   const pollAfter = (entry: Entry): number =>
@@ -219,7 +223,7 @@ export const make = ({ claims, fork, leases, liveness, now, outgoing, stir, watc
     entry.lookAt = now() + Math.min(Duration.toMillis(entry.claim.ttl) / 10, 500)
   }
 
-  return { believe, grantedBy, isGranted, lookAgain, settle, verify }
+  return { believe, grantedBy, grant, lookAgain, rooms, settle, verify }
 }
 
 export type Turns = ReturnType<typeof make>

@@ -26,11 +26,11 @@ interface Watch extends Target {
   /** It is over, and something may have been missed: look for yourself, and watch from what you saw. */
   readonly onDoubt: () => void
   /**
-   * For one that must hear at once: something has happened before it began, look for yourself. A watch from a revision
-   * that has passed is told what happened since, but hears what happens next up to a tenth of a second later: the server
-   * lets such watches catch up at that pace.
+   * For one that must hear at once: it begins now, after this revision, whatever it was to begin from. A watch from a
+   * revision that has passed is told what happened since, but hears what happens next up to a tenth of a second later: the
+   * server lets such watches catch up at that pace.
    */
-  readonly onLate?: (() => void) | undefined
+  readonly onBegin?: ((revision: bigint) => void) | undefined
 }
 
 /**
@@ -68,7 +68,7 @@ export class Watches {
     after: bigint,
     onDelete: OnDelete,
     onDoubt: () => void,
-    onLate?: () => void
+    onBegin?: (revision: bigint) => void
   ): () => void {
     const watch: Watch = {
       key,
@@ -80,7 +80,7 @@ export class Watches {
       from: after + 1n,
       onDelete,
       onDoubt,
-      onLate
+      onBegin
     }
     this.watches.add(watch)
     if (this.stream === undefined) this.open(0)
@@ -97,13 +97,13 @@ export class Watches {
   }
 
   private create(stream: WatchStream, watch: Watch): void {
-    const { from, key, onLate, rangeEnd } = watch
+    const { from, key, onBegin, rangeEnd } = watch
     this.unnamed.push(watch)
     stream.send({
       create_request: {
         key,
         ...(rangeEnd && { range_end: rangeEnd }),
-        ...(onLate === undefined && { start_revision: String(from) }),
+        ...(onBegin === undefined && { start_revision: String(from) }),
         filters: ["Noput"]
       } as never
     })
@@ -190,11 +190,10 @@ export class Watches {
       this.watches.delete(watch)
       return watch.onDoubt()
     }
-    if (response.created && watch.onLate !== undefined) {
+    if (response.created && watch.onBegin !== undefined) {
       const revision = BigInt(response.header.revision)
-      const late = revision >= watch.from
       watch.from = revision + 1n
-      if (late) watch.onLate()
+      watch.onBegin(revision)
     }
     // Several keys may have gone at one revision.
     const { from } = watch

@@ -130,7 +130,11 @@ export class Holding implements Item, Held {
   }
 
   /** `owed` where the backend may still keep the claim. */
-  lose(reason: LossReason, now: number, owed = reason === "Unreachable" || reason === "Stalled"): void {
+  lose(
+    reason: LossReason,
+    now: number,
+    owed: boolean | undefined = reason === "Unreachable" || reason === "Stalled"
+  ): void {
     if (this.state !== "held") return
     this.state = "lost"
     this.owed = owed

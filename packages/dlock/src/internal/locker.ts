@@ -232,7 +232,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   }
 
   yield* store.losses.pipe(
-    Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now()))),
+    Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now(), loss.isOwed))),
     Effect.catchDefect((defect) => broken("The hearing of losses", defect)),
     Effect.forkScoped
   )

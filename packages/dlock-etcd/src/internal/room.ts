@@ -1,0 +1,581 @@
+import { type Ahead, callBack } from "effect-dlock/LockStore"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { ITxnResponse } from "etcd3"
+import type { Entry } from "./entry.ts"
+import { backendError, type CallFailure } from "./failure.ts"
+import { toMillis } from "./leases.ts"
+import { lives } from "./names.ts"
+import type { Operation } from "./outgoing.ts"
+import * as Queue from "./queue.ts"
+import type { Desk } from "./turns.ts"
+
+/** A claim that stands in the queue, or stood there when that was last heard of. */
+class Standing {
+  previous: Standing | undefined
+  next: Standing | undefined
+  /** The revision of the latest look that found it there. */
+  seenAt: bigint
+  /** This process's own claim, until that is over. */
+  entry: Entry | undefined
+  /** It is over, and its deletion is under way. */
+  isLeaving = false
+  readonly name: string
+  readonly other: Queue.Other
+
+  constructor(other: Queue.Other, seenAt: bigint, entry: Entry | undefined) {
+    this.name = other.key.toString()
+    this.other = other
+    this.seenAt = seenAt
+    this.entry = entry
+  }
+
+  get created(): bigint {
+    return this.other.created
+  }
+}
+
+/** What the room asks of the store around it. */
+export interface Outside extends Desk {
+  /** It is this claim's turn, on a lease that is known to live. */
+  readonly grant: (entry: Entry) => void
+  /** Nobody of this process stands in the queue any more, or soon. */
+  readonly onEmpty: () => void
+}
+
+/**
+ * The queue of one mutex, as this process sees it while claims of its own wait there.
+ *
+ * What stands before a claim only ever shrinks: whoever comes, comes behind. So what a look at the queue found, less what has
+ * been deleted since, is all that may still stand there, however old the look is; and a claim's turn has come when nothing of
+ * it is left. That is heard from one watch on the deletions of the whole queue, without another look.
+ *
+ * All who are near the head listen to that. Whoever has more than `window` others before its foremost claim watches only the
+ * claim that many places ahead, so that a deletion is told to few.
+ *
+ * Where the next one is this process's own, a release hands over to it without a word of the server, see `handOver`.
+ */
+export class Room {
+  private head: Standing | undefined
+  private tail: Standing | undefined
+  private readonly byName = new Map<string, Standing>()
+  /** All that stands and was created at or after `from` and up to `to` is known. Nothing is, where `to` is zero. */
+  private from = 0n
+  private to = 0n
+  /** Standing claims of others. */
+  private others = 0
+  /** This process's own that wait, first come first; those behind `to` are not among the standing yet. */
+  private readonly waiting = new Map<string, Entry>()
+  /** Those of them that are among the standing. */
+  private placed = 0
+  /** The create revision of the last of them. */
+  private lastQueued = 0n
+  /** Requests whose answers may show what has been deleted meanwhile. */
+  private unanswered = 0
+  private readonly deletions: Array<{ readonly name: string; readonly revision: bigint }> = []
+  private isLooking = false
+  private mutedUntil = 0
+  private mustLook = false
+  private stopListening: (() => void) | undefined
+  /** All deletions after this revision have been heard, while there is a watch on them. */
+  private heardFrom: bigint | undefined
+  /** What a process far from the head watches. */
+  private target: string | undefined
+  private stopWatching: () => void = () => {}
+  /** When to look without having been told to, or to stop listening where nobody waits any more: milliseconds. */
+  wakeAt = Infinity
+  private readonly outside: Outside
+  private readonly lock: Queue.Place["names"]
+
+  constructor(lock: Queue.Place["names"], outside: Outside) {
+    this.lock = lock
+    this.outside = outside
+  }
+
+  // What this process asks, and hears of it.
+
+  /** A request is under way whose answer shows who stands there. */
+  asks(): void {
+    this.unanswered++
+  }
+
+  isAnswered(): void {
+    if (--this.unanswered > 0) return
+    this.deletions.length = 0
+    if (this.waiting.size === 0) this.rest()
+  }
+
+  /** The last one that waits, of a crowd: whoever comes behind it needs not look who else is there. */
+  lastOfCrowd(): Entry | undefined {
+    if (this.waiting.size < window) return undefined
+    let last: Entry | undefined
+    for (const entry of this.waiting.values()) last = entry
+    return last?.state === "queued" ? last : undefined
+  }
+
+  /** What the next one is told that comes behind the last. */
+  behindLast(): Ahead {
+    let last: Entry | undefined
+    for (const entry of this.waiting.values()) last = entry
+    const { holder, place, waiting } = last?.ahead ?? { holder: undefined, place: 0, waiting: 0 }
+    return { holder, place: place + 1, waiting: waiting + 1 }
+  }
+
+  /** A claim has a place, and this was seen when it got it. */
+  arrive(entry: Entry, view: Queue.View): void {
+    this.queue(entry)
+    entry.leaveRoom = () => this.leave(entry)
+    entry.isBlind = view.isBlind
+    const one = this.byName.get(entry.key)
+    // A look was faster than its own answer.
+    if (one !== undefined && one.created === entry.created && one.entry === undefined && !one.isLeaving) {
+      one.entry = entry
+      this.others--
+      this.placed++
+      this.mind(one)
+    }
+    if (!view.isBlind) this.take(entry, view)
+    if (entry.state === "queued") this.settle()
+  }
+
+  /** In the order of the queue: an answer that was lost is heard of late. */
+  private queue(entry: Entry): void {
+    const isLast = entry.created! > this.lastQueued
+    const behind = isLast ? [] : Array.from(this.waiting.values()).filter(({ created }) => created! > entry.created!)
+    if (isLast) this.lastQueued = entry.created!
+    this.waiting.set(entry.key, entry)
+    for (const later of behind) {
+      this.waiting.delete(later.key)
+      this.waiting.set(later.key, later)
+    }
+  }
+
+  /** Takes in what a look found, as far as it connects with what is known. */
+  private take(entry: Entry, view: Queue.View): void {
+    const own = entry.created!
+    // A repeat found it there, with many behind it.
+    if (!view.isWhole && view.before.length === 0) {
+      this.mustLook = true
+      return
+    }
+    const lowest = view.isWhole ? 0n : view.before[0]?.created ?? own
+    const isForemost = this.foremost === entry
+    // Others have come in between. It is placed when those of ours before it have gone.
+    const isConnected = this.to !== 0n && lowest <= this.to && (view.isWhole || !isForemost)
+    if (!isConnected) {
+      if (this.to !== 0n && !isForemost) return
+      this.clear()
+    }
+    this.from = isConnected && this.from < lowest ? this.from : lowest
+    if (own > this.to) this.to = own
+    const found = new Map(view.before.map((other) => [other.key.toString(), other]))
+    found.set(entry.key, { key: entry.place, created: own, standing: Queue.mutex })
+    this.replace(lowest, own, found, view.revision)
+    if (view.isWhole && view.before.length === 0) this.itsTurn(entry)
+  }
+
+  /** Between these two only what was found stands. */
+  private replace(lowest: bigint, highest: bigint, found: Map<string, Queue.Other>, revision: bigint): void {
+    let behind = this.tail
+    while (behind !== undefined && behind.created > highest) behind = behind.previous
+    for (let one = behind; one !== undefined && one.created >= lowest;) {
+      const { created, name, previous } = one
+      const same = found.get(name)
+      if (same !== undefined && same.created === created) {
+        one.seenAt = revision
+        found.delete(name)
+      } else this.remove(one)
+      one = previous
+    }
+    for (const [name, other] of found) {
+      if (this.deletions.some((gone) => gone.name === name && gone.revision > other.created)) continue
+      // Names are used again: what stood there before has gone.
+      const earlier = this.byName.get(name)
+      if (earlier !== undefined && earlier.created < other.created) this.remove(earlier)
+      if (!this.byName.has(name)) this.insert(other, revision)
+    }
+  }
+
+  private insert(other: Queue.Other, revision: bigint): void {
+    const name = other.key.toString()
+    const entry = this.outside.claims.at(name)
+    const isOwn = entry?.created === other.created
+    const one = new Standing(other, revision, isOwn ? entry : undefined)
+    let previous = this.tail
+    while (previous !== undefined && previous.created > one.created) previous = previous.previous
+    const next = previous === undefined ? this.head : previous.next
+    one.previous = previous
+    one.next = next
+    if (previous === undefined) this.head = one
+    else previous.next = one
+    if (next === undefined) this.tail = one
+    else next.previous = one
+    this.byName.set(name, one)
+    if (one.entry === undefined) this.others++
+    else {
+      if (this.waiting.has(name)) this.placed++
+      one.entry.leaveRoom = () => this.leave(entry!)
+    }
+    this.mind(one)
+    if (next !== undefined) this.mind(next)
+  }
+
+  private remove(one: Standing): void {
+    const { next, previous } = one
+    if (previous === undefined) this.head = next
+    else previous.next = next
+    if (next === undefined) this.tail = previous
+    else next.previous = previous
+    this.byName.delete(one.name)
+    if (one.entry === undefined && !one.isLeaving) this.others--
+    else if (one.entry !== undefined && this.waiting.has(one.name)) this.placed--
+    if (next !== undefined) this.mind(next)
+  }
+
+  private clear(): void {
+    this.head = undefined
+    this.tail = undefined
+    this.byName.clear()
+    this.others = 0
+    this.placed = 0
+    this.from = 0n
+    this.to = 0n
+  }
+
+  private get foremost(): Entry | undefined {
+    for (const entry of this.waiting.values()) return entry
+    return undefined
+  }
+
+  // What is heard of others.
+
+  /** Something that stood there has been deleted. */
+  isDeleted(name: string, revision: bigint): void {
+    if (this.unanswered > 0) this.deletions.push({ name, revision })
+    const one = this.byName.get(name)
+    const waiting = this.waiting.get(name)
+    if (one !== undefined && one.created < revision) {
+      const { entry } = one
+      this.remove(one)
+      if (entry !== undefined) this.outside.claims.isGone(entry)
+    } else if (one === undefined && waiting !== undefined && waiting.created! < revision) {
+      this.outside.claims.isGone(waiting)
+    }
+    this.settle()
+  }
+
+  /** A claim of ours waits no more, or holds no more; its deletion is heard of later, if it was not that. */
+  private leave(entry: Entry): void {
+    const one = this.byName.get(entry.key)
+    const isPlaced = one !== undefined && one.entry === entry
+    if (this.waiting.delete(entry.key) && isPlaced) this.placed--
+    if (isPlaced) {
+      one.entry = undefined
+      one.isLeaving = true
+    }
+    this.settle()
+  }
+
+  /**
+   * Its deletion has an answer: nothing of it is left, or nobody knows. Where deletions are listened to, it is heard of there,
+   * in the order of all: another of ours may have been deleted before it.
+   */
+  hasLeft(name: string, revision: bigint | undefined): void {
+    if (revision !== undefined) {
+      if (this.stopListening === undefined) this.isDeleted(name, revision)
+      return
+    }
+    const one = this.byName.get(name)
+    if (one === undefined || !one.isLeaving) return
+    one.isLeaving = false
+    this.others++
+    this.settle()
+  }
+
+  // Whose turn it is.
+
+  /** Sees to it that somebody is told, or listens. */
+  private settle(): void {
+    const { foremost } = this
+    if (foremost === undefined) return this.rest()
+    const mine = this.byName.get(foremost.key)
+    if (this.mustLook) return this.look(foremost)
+    if (mine === undefined) return this.isNextOfCrowd(foremost) ? this.lookOn(foremost) : this.look(foremost)
+    if (this.from > 0n) return this.watch(foremost)
+    this.stopWatching()
+    if (this.others > 0) this.listen(foremost)
+    const first = this.head!
+    if (first === mine) return this.isHeard(mine.seenAt) ? this.itsTurn(foremost) : this.look(foremost)
+    const isOwn = first.entry !== undefined || first.isLeaving
+    if (!isOwn && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
+    if (this.placed < fewPlaced && this.waiting.size > this.placed) {
+      const next = Array.from(this.waiting.values()).find(({ key }) => !this.byName.has(key))
+      if (next !== undefined && this.isNextOfCrowd(next)) this.lookOn(foremost)
+    }
+    this.pollWithin(nearPoll)
+  }
+
+  /** It came right behind others of ours, and all that stands before those is known: one look finds it and many more. */
+  private isNextOfCrowd(entry: Entry): boolean {
+    return entry.isBlind && this.to !== 0n && this.from === 0n
+  }
+
+  /** Have all deletions since then been heard? */
+  private isHeard(revision: bigint): boolean {
+    return this.heardFrom !== undefined && revision >= this.heardFrom
+  }
+
+  private itsTurn(entry: Entry): void {
+    if (entry.state !== "queued" || entry.isBeingGranted) return
+    const { claims, fork, grant, leases } = this.outside
+    const lease = entry.lease!
+    const letIn = () => {
+      this.waiting.delete(entry.key)
+      const one = this.byName.get(entry.key)
+      if (one?.entry === entry) this.placed--
+      grant(entry)
+      this.settle()
+    }
+    if (leases.isFresh(lease)) return letIn()
+    entry.isBeingGranted = true
+    fork(Effect.match(leases.freshen(lease), {
+      onFailure: (failure) => {
+        entry.isBeingGranted = false
+        this.isSilent(failure)
+      },
+      onSuccess: () => {
+        entry.isBeingGranted = false
+        if (entry.state !== "queued") return
+        if (lease.gone) claims.isGone(entry)
+        else if (this.head?.entry === entry) letIn()
+        else this.settle()
+      }
+    }))
+  }
+
+  /**
+   * Lets the next one in where that is this process's own, at the moment of a release, and tells which that is. The holder's
+   * claim still stands then, and is deleted only while the next one's stands: whatever else happens, one of the two keeps
+   * everybody out.
+   */
+  handOver(entry: Entry): Entry | undefined {
+    const one = this.byName.get(entry.key)
+    const heir = one?.next?.entry
+    if (one?.entry !== entry || heir === undefined || one !== this.head || heir.state !== "queued") return undefined
+    const { leases, liveness } = this.outside
+    if (heir.lease === undefined || !leases.isFresh(heir.lease) || heir.isBeingGranted) return undefined
+    // While it was silent others may have passed it over.
+    if (heir.life !== undefined && !liveness.isStill(heir.life)) return undefined
+    this.waiting.delete(heir.key)
+    this.placed--
+    this.remove(one)
+    entry.leaveRoom = () => {}
+    this.outside.grant(heir)
+    this.settle()
+    return heir
+  }
+
+  // How it hears.
+
+  /** To all deletions: it is near the head. */
+  private listen(foremost: Entry): void {
+    if (this.stopListening !== undefined || this.outside.now() < this.mutedUntil) return
+    const since = this.byName.get(foremost.key)!.seenAt
+    // A server lets a watch that begins in the past catch up at its own slow pace. There is time for that further back.
+    const isPatient = this.others > fewAhead
+    if (isPatient) this.heardFrom = since
+    this.stopListening = this.outside.watches.add(
+      { key: this.lock.folder, rangeEnd: this.lock.folderEnd },
+      since,
+      (name, revision) => this.isDeleted(name, revision),
+      () => {
+        this.stopListening = undefined
+        this.heardFrom = undefined
+        this.isRefused()
+      },
+      isPatient ? undefined : (revision) => {
+        this.heardFrom = revision
+        this.settle()
+      }
+    )
+  }
+
+  /** Its past has been compacted, or the server would not have it: it looks, at a pace that no server minds. */
+  private isRefused(): void {
+    this.mustLook = true
+    this.mutedUntil = this.outside.now() + lookPause
+    this.pollWithin(lookPause)
+  }
+
+  private stopHearing(): void {
+    this.stopListening?.()
+    this.stopListening = undefined
+    this.heardFrom = undefined
+  }
+
+  /** The one many places ahead. */
+  private watch(foremost: Entry): void {
+    const target = this.head!
+    if (this.target === target.name || this.outside.now() < this.mutedUntil) return
+    this.stopWatching()
+    this.stopHearing()
+    this.target = target.name
+    const stop = this.outside.watches.add(
+      { key: target.other.key },
+      target.seenAt,
+      () => {
+        this.stopWatching()
+        this.lookAnew()
+      },
+      () => {
+        this.target = undefined
+        this.isRefused()
+      }
+    )
+    this.stopWatching = () => {
+      this.target = undefined
+      this.stopWatching = () => {}
+      stop()
+    }
+    this.pollWithin(farPoll(foremost))
+  }
+
+  /** Who stands before it? One look at a time; what happens meanwhile is looked at once more where it matters. */
+  private look(entry: Entry): void {
+    this.ask(entry, Queue.look(entry, entry.created!), (value) => {
+      const view = Queue.view(value, entry.claim)
+      if (entry.state !== "queued") return
+      if (view.own !== entry.created) this.outside.claims.isGone(entry)
+      else {
+        entry.ahead = Queue.ahead(view, entry.claim)
+        this.take(entry, view)
+      }
+    })
+  }
+
+  /** Who stands behind all that is known? */
+  private lookOn(entry: Entry): void {
+    const since = this.to
+    this.ask(entry, Queue.lookOn(entry, since + 1n), (value) => {
+      if (this.to !== since || this.from !== 0n) return
+      const { found, isWhole, revision } = Queue.listed(value)
+      this.to = isWhole ? revision : found[found.length - 1]!.created
+      this.replace(since + 1n, this.to, new Map(found.map((other) => [other.key.toString(), other])), revision)
+      // Those who were deleted before they were ever seen there.
+      for (const one of Array.from(this.waiting.values())) {
+        if (one.created! <= this.to && !this.byName.has(one.key)) this.outside.claims.isGone(one)
+      }
+    })
+  }
+
+  private ask(entry: Entry, operation: Operation, take: (value: ITxnResponse) => void): void {
+    if (this.isLooking) return
+    this.isLooking = true
+    this.mustLook = false
+    this.asks()
+    this.pollWithin(this.from === 0n ? nearPoll : farPoll(entry))
+    const { fork, outgoing } = this.outside
+    fork(
+      Effect.match(outgoing.run(operation), {
+        onFailure: (failure) => {
+          this.isLooking = false
+          this.isSilent(failure)
+        },
+        onSuccess: ({ value }) => {
+          this.isLooking = false
+          take(value)
+          this.settle()
+        }
+      }).pipe(Effect.ensuring(Effect.sync(() => this.isAnswered())))
+    )
+  }
+
+  /** No answer: again soon, until the leases can no longer be alive. */
+  private isSilent(failure: CallFailure): void {
+    const now = this.outside.now()
+    this.mustLook = true
+    for (const entry of Array.from(this.waiting.values())) {
+      const { claim, granted, lease } = entry
+      if (lease === undefined || now <= toMillis(lease.confirmedAt) + lease.ttl) continue
+      callBack(() => Deferred.doneUnsafe(granted, Effect.fail(backendError("wait")(failure))), claim.key)
+    }
+    const { foremost } = this
+    if (foremost !== undefined) this.pollWithin(Math.min(Duration.toMillis(foremost.claim.ttl) / 10, silentPause))
+  }
+
+  private pollWithin(millis: number): void {
+    this.wakeAt = this.outside.now() + millis
+    this.outside.stir(this.wakeAt)
+  }
+
+  /** Nothing has been heard for some time: whatever was to tell may have been lost. */
+  wake(): void {
+    this.wakeAt = Infinity
+    const { foremost } = this
+    if (foremost !== undefined) return this.look(foremost)
+    this.stopHearing()
+    if (this.unanswered === 0) this.outside.onEmpty()
+  }
+
+  /** Nobody waits. Somebody may again, soon: until then it goes on listening, which spares a look. */
+  private rest(): void {
+    this.stopWatching()
+    if (this.stopListening !== undefined) {
+      if (this.wakeAt === Infinity) this.pollWithin(lingering)
+      return
+    }
+    this.wakeAt = Infinity
+    if (this.unanswered === 0 && this.head?.entry === undefined) this.outside.onEmpty()
+  }
+
+  // Those who die.
+
+  /** Whoever dies in a queue is taken out by the one behind, unless it may have been let in by then: it stands first. */
+  private mind(one: Standing): void {
+    const { entry, previous: dead } = one
+    if (entry?.state !== "queued") return
+    entry.stopMourning()
+    const before = dead?.previous
+    const process = dead?.other.standing.process
+    if (dead === undefined || before === undefined || process === undefined || dead.other.standing.capacity !== 1) {
+      return
+    }
+    const { fork, liveness, outgoing } = this.outside
+    if (process === liveness.process) return
+    const { prefix } = entry.claim
+    const passOver = Effect.suspend(() =>
+      outgoing.run(Queue.passOver(entry, dead.other, before.other, lives(prefix).of(process)))
+    )
+    entry.stopMourning = liveness.mourn(prefix, process, () =>
+      void fork(Effect.match(passOver, {
+        onFailure: () => this.lookAnew(),
+        onSuccess: ({ value }) =>
+          value.succeeded ? this.isDeleted(dead.name, BigInt(value.header.revision)) : this.lookAnew()
+      })))
+  }
+
+  /** It lives after all, or who stood before it has gone. */
+  private lookAnew(): void {
+    this.mustLook = true
+    this.settle()
+  }
+}
+
+/** How many claims before its own a process may have, and hear of every deletion. */
+export const window = 16
+
+/** With fewer of its own that it knows to stand there a process looks for those behind them. */
+const fewPlaced = 5
+
+/** With more others before its own than these a process has time to begin to listen. */
+const fewAhead = 4
+
+/** Milliseconds. */
+const nearPoll = 2_000
+const lookPause = 200
+const silentPause = 500
+const lingering = 5_000
+
+const farPoll = ({ ahead, claim }: Entry): number =>
+  Math.min(10_000, Math.max(1_000, Duration.toMillis(claim.ttl) / 3)) * (1 + ahead.place % 7 / 20)
