@@ -189,9 +189,8 @@ export const make = (
         )
       )
     }
-    if (entry.state === "held" || (granted && leases.isFresh(lease))) {
-      return Effect.succeed(turns.grant(entry, lease))
-    }
+    if (entry.state === "held") return Effect.succeed(turns.grant(entry, lease))
+    if (granted) return Effect.map(turns.grantOnFresh(entry), (grant): Answer => grant ?? { _tag: "Gone" })
     return Effect.flatMap(turns.settle(entry, view), () => standing(entry))
   }
 

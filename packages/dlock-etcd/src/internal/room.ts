@@ -347,9 +347,9 @@ export class Room {
       onSuccess: () => {
         entry.isBeingGranted = false
         if (entry.state !== "queued") return
+        // What was seen of it is older than that answer, which may have been long in coming.
         if (lease.gone) claims.isGone(entry)
-        else if (this.head?.entry === entry) letIn()
-        else this.settle()
+        else this.lookAnew()
       }
     }))
   }

@@ -134,13 +134,21 @@ export const make = (desk: Desk) => {
         awaitPermits(entry, view)
         return Effect.void
       }
-      const lease = entry.lease!
-      return Effect.map(leases.freshen(lease), () => {
-        if (entry.state !== "queued") return
-        if (lease.gone) claims.isGone(entry)
-        else grant(entry, lease)
-      })
+      return Effect.asVoid(grantOnFresh(entry))
     })
+
+  /** What was seen of it may be older than the answer about its lease, so it is looked at once more. */
+  const grantOnFresh = (entry: Entry): Effect.Effect<Granted | undefined, CallFailure> => {
+    const lease = entry.lease!
+    if (leases.isFresh(lease)) return Effect.sync(() => grant(entry, lease))
+    return Effect.gen(function*() {
+      if (entry.state !== "held") entry.state = "queued"
+      yield* leases.freshen(lease)
+      if (!lease.gone) yield* verify(entry)
+      else if (entry.state !== "over") claims.isGone(entry)
+      return entry.state === "over" ? undefined : grant(entry, lease)
+    })
+  }
 
   // Of a mutex.
 
@@ -223,7 +231,7 @@ export const make = (desk: Desk) => {
     entry.lookAt = now() + Math.min(Duration.toMillis(entry.claim.ttl) / 10, 500)
   }
 
-  return { believe, grantedBy, grant, lookAgain, rooms, settle, verify }
+  return { believe, grantedBy, grant, grantOnFresh, lookAgain, rooms, settle, verify }
 }
 
 export type Turns = ReturnType<typeof make>
