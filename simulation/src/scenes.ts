@@ -1,4 +1,4 @@
-import type { Incident } from "./faults.ts"
+import { type Incident, refusalWeights } from "./faults.ts"
 import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
 import type { Random } from "./random.ts"
 import { millis } from "./timeline.ts"
@@ -46,6 +46,7 @@ const incidentOf = (kind: Incident, some: Partial<IncidentPlan>): IncidentPlan =
 const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: Plan["incidents"]): Plan => ({
   ...plan,
   quiet: false,
+  isWhole: false,
   drifts: false,
   interop: false,
   deaf: false,
@@ -129,7 +130,8 @@ const stalled: Scene = (plan, random) => {
         aimed: random.chance(0.3)
       })
   )
-  return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
+  const made = calm(plan, plan.mostTtl, plan.processes, incidents)
+  return { ...made, isWhole: true, keys: plan.keys, capacity: plan.capacity }
 }
 
 /**
@@ -176,13 +178,42 @@ const refused: Scene = (plan, random) => {
   return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
 }
 
+/**
+ * Members refuse what they are asked, or the cluster has no space, or the user may not do something any more: in some
+ * worlds one member only, which must be noticed by nobody where there are others. In half of them that is all.
+ */
+const refusing: Scene = (plan, random) => {
+  const sick = random.chance(0.5) ? random.between(0, 2) : undefined
+  const incidents = list(
+    random.between(1, 8),
+    (index) =>
+      incidentOf(sick === undefined ? random.weighted(refusalWeights) : "member refuses", {
+        name: `r${index}`,
+        at: millis(random.between(1, 3_000)),
+        duration: millis(random.spread(10, 2 * plan.mostTtl)),
+        process: sick ?? random.between(0, 2),
+        choice: random.between(0, 1_000_000)
+      })
+  )
+  const made = calm(plan, plan.mostTtl, plan.processes, incidents)
+  if (random.chance(0.5)) return { ...made, isWhole: true, keys: plan.keys, capacity: plan.capacity }
+  return {
+    ...plan,
+    quiet: false,
+    isWhole: false,
+    incidents: [...plan.incidents, ...incidents],
+    healedAt: Math.max(plan.healedAt, made.healedAt)
+  }
+}
+
 /** By the dimension that each is. */
 export const scenes = {
   crowds: crowd,
   pushes: deaf,
   sockets: stalled,
   closing: closed,
-  greetings: refused
+  greetings: refused,
+  refusals: refusing
 } as const satisfies Record<
   string,
   Scene

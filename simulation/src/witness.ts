@@ -1,3 +1,4 @@
+import * as Duration from "effect/Duration"
 import type { Judge, Rule } from "./judge.ts"
 import type { Ledger } from "./ledger.ts"
 import type { Log } from "./log.ts"
@@ -16,6 +17,8 @@ export interface Server {
   readonly knows: (key: string, id: string) => boolean
   /** How does a lock stand? Where that is not told, nobody asks whether it is idle. */
   readonly stand?: (key: string) => Stand
+  /** Has it refused something since then, which may have had a call fail? */
+  readonly excuses?: (since: number) => boolean
   /** What the server keeps for claims of a process, in words. */
   readonly claimsOf?: (process: number) => ReadonlyArray<string>
 }
@@ -103,7 +106,7 @@ export class Witness {
       if (this.plan.capacity === 1) this.ledger.inTurn(key, id)
     }
     const free = this.ledger.taken(key)
-    if (free !== undefined && free > promptness[this.plan.backend]) {
+    if (free !== undefined && free > promptness + (this.plan.has.has("tokens") ? logIn : 0)) {
       this.broken("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
     }
     this.progressed(key)
@@ -183,7 +186,9 @@ export class Witness {
     this.leaving.delete(section)
     section.state = "over"
     section.outcome = outcome
-    if (outcome === "backend failed" && this.plan.has.has("sockets") && !section.hadNoTime) {
+    // At the end of its time nothing is heard of the server while it looks at a password.
+    const mayLogIn = this.plan.has.has("tokens") && section.plan.timeout !== undefined
+    if (outcome === "backend failed" && !section.hadNoTime && !mayLogIn && !this.isExcused(section.askedAt)) {
       this.broken("S11", `${section.title} failed with an error of the backend, and nothing is wrong with that`)
     }
     this.judge.counts.outcomes[outcome] = (this.judge.counts.outcomes[outcome] ?? 0) + 1
@@ -269,6 +274,9 @@ export class Witness {
     if (loss.reason !== "Expired" && loss.reason !== "Replaced") {
       section.lostAt = Math.min(process.monotonic(), section.deadline)
     }
+    if (this.plan.backend === "etcd" && (loss.reason === "Expired" || loss.reason === "Unreachable")) {
+      this.lookAtReason(section, loss.reason)
+    }
     switch (loss.reason) {
       case "Expired":
       case "Replaced":
@@ -287,6 +295,18 @@ export class Witness {
         return
       }
     }
+  }
+
+  /** Was anything wrong in the time for which its lease was last confirmed? It may have lived a little longer. */
+  private lookAtReason({ holding, title }: Section, reason: string): void {
+    const confirmedFor = millis(Duration.toMillis(holding!.ttl) + 3_000)
+    if (this.isExcused(this.timeline.now - confirmedFor)) return
+    this.broken("S7", `${title} has lost its lock (${reason}), although nothing was wrong`)
+  }
+
+  /** Has anything been wrong since then that a call may have failed for? What was answered then is heard a little later. */
+  private isExcused(since: number): boolean {
+    return !this.plan.isWhole || this.server.excuses?.(since - millis(10)) === true
   }
 
   private progressed(key: string): void {
@@ -309,8 +329,12 @@ export class Witness {
   }
 }
 
-/** Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong. */
-const promptness = { redis: 30_000, etcd: 250_000 }
+/**
+ * Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong; and how much
+ * later where the next one has to be given a new token first.
+ */
+const promptness = 30_000
+const logIn = 100_000
 
 /**
  * For how many milliseconds a lock may be idle while somebody waits: from the end of the holder's time at the server the

@@ -152,7 +152,7 @@ export class Keys {
 }
 
 /** The client's types know of no transaction within another. */
-type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
+export type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
 
 /** What is to be done of a transaction, as its comparisons came out. */
 interface Way {
