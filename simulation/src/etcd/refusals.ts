@@ -55,14 +55,17 @@ export const ofTokens: ReadonlyArray<Refusal> = [invalidToken, {
   cancelReason: "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old"
 }]
 
+/** A learner answers nobody but who asks how it is. */
+export const ofLearner: Refusal = {
+  text: "14 UNAVAILABLE: etcdserver: rpc not supported for learner",
+  of: new Set([...ofTheLeader, "nothing", "authenticate", "watch"])
+}
+
 /** What one member says of itself. */
 const ofMembers: ReadonlyArray<Refusal> = [
   { text: "8 RESOURCE_EXHAUSTED: etcdserver: too many requests", of: new Set([...proposals, "authenticate"]) },
   { text: "15 DATA_LOSS: etcdserver: corrupt cluster", of: new Set([...proposals, "read"]) },
-  {
-    text: "14 UNAVAILABLE: etcdserver: rpc not supported for learner",
-    of: new Set([...ofTheLeader, "nothing", "authenticate", "watch"])
-  },
+  ofLearner,
   {
     text: "14 UNAVAILABLE: etcdserver: request timed out",
     of: new Set([...ofTheLeader, "authenticate"]),
@@ -73,12 +76,13 @@ const ofMembers: ReadonlyArray<Refusal> = [
 ]
 
 /** The cluster's: nothing more may be put, and what is there may be deleted. */
-const noSpace: Refusal = {
+export const noSpace: Refusal = {
   text: "8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded",
   of: new Set(["put", "grant"])
 }
 
-const denied = (...of: ReadonlyArray<Matter>): Refusal => ({
+/** To a user who may not do it. */
+export const denied = (...of: ReadonlyArray<Matter>): Refusal => ({
   text: "7 PERMISSION_DENIED: etcdserver: permission denied",
   of: new Set(of),
   cancelReason: "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
