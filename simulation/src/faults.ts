@@ -40,6 +40,7 @@ export type Incident =
   | "locker closed"
   | "credentials refused"
   | "member refuses"
+  | "member silent"
   | "space exceeded"
   | "permission denied"
   | "interrupt"
@@ -70,6 +71,7 @@ export const replicaWeights: Readonly<Record<ReplicaFault, number>> = { "replica
 /** Who refuses what it is asked, for a while: one of the members, the cluster, or who looks after the users. */
 export const refusalWeights = {
   "member refuses": 6,
+  "member silent": 2,
   "space exceeded": 2,
   "permission denied": 2
 } as const satisfies Partial<

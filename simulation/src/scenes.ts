@@ -179,24 +179,29 @@ const refused: Scene = (plan, random) => {
 }
 
 /**
- * Members refuse what they are asked, or the cluster has no space, or the user may not do something any more: in some
- * worlds one member only, which must be noticed by nobody where there are others. In half of them that is all.
+ * Members refuse what they are asked, or are silent, or the cluster has no space, or the user may not do something any
+ * more. In some worlds it is one member only, and where it is not silent nobody may notice if there are others. In half of
+ * them all else goes wrong too.
  */
 const refusing: Scene = (plan, random) => {
   const sick = random.chance(0.5) ? random.between(0, 2) : undefined
-  const incidents = list(
-    random.between(1, 8),
-    (index) =>
-      incidentOf(sick === undefined ? random.weighted(refusalWeights) : "member refuses", {
-        name: `r${index}`,
-        at: millis(random.between(1, 3_000)),
-        duration: millis(random.spread(10, 2 * plan.mostTtl)),
-        process: sick ?? random.between(0, 2),
-        choice: random.between(0, 1_000_000)
-      })
-  )
+  const isSilent = random.chance(0.3)
+  const weights: Record<keyof typeof refusalWeights, number> = {
+    ...refusalWeights,
+    ...(!isSilent && { "member silent": 0 }),
+    ...(sick !== undefined && { "space exceeded": 0, "permission denied": 0 })
+  }
+  const incidents = list(random.between(1, 8), (index) =>
+    incidentOf(random.weighted(weights), {
+      name: `r${index}`,
+      at: millis(random.between(1, 3_000)),
+      duration: millis(random.spread(10, 2 * plan.mostTtl)),
+      process: sick ?? random.between(0, 2),
+      choice: random.between(0, 1_000_000)
+    }))
   const made = calm(plan, plan.mostTtl, plan.processes, incidents)
-  if (random.chance(0.5)) return { ...made, isWhole: true, keys: plan.keys, capacity: plan.capacity }
+  // A call that meets a silent member may take more time than who asks has.
+  if (random.chance(0.5)) return { ...made, isWhole: !isSilent, keys: plan.keys, capacity: plan.capacity }
   return {
     ...plan,
     quiet: false,

@@ -11,7 +11,7 @@ import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
 import { prefix } from "../section.ts"
 import { millis } from "../timeline.ts"
-import { atServer, type Call, Calls, type Network } from "./network.ts"
+import { atMember, type Call, Calls, type Network } from "./network.ts"
 import { matterOf, ofTokens, Refusals } from "./refusals.ts"
 import { type EtcdFlaws, EtcdServer, idIn } from "./server.ts"
 import { type Listeners, Stream } from "./stream.ts"
@@ -90,7 +90,7 @@ export const make = (
         let given = true
         const host = mine.failover.host()
         timeline.in(random.between(400, 5_000), () =>
-          atServer(network, () => {
+          atMember(network, host.member, () => {
             const refusal = refusals.saidBy(host.member, "watch", random)
             const isRefused = refusal !== undefined && refusal.cancelReason === undefined
             process.deliver(() => {
@@ -101,7 +101,9 @@ export const make = (
                 told++, host)
               own.add(stream)
               resume(Effect.succeed(stream))
-              if (isRefused) stream.end()
+              if (isRefused) {
+                stream.end()
+              }
             })
           }, () =>
             process.deliver(() =>
@@ -223,6 +225,13 @@ export const make = (
         case "listener silent":
           for (const stream of streams.get(process) ?? []) stream.goSilent(until - timeline.now)
           return
+        case "member silent": {
+          const member = process % plan.members
+          for (const stream of Array.from(streams.values()).flatMap((own) => Array.from(own))) {
+            if (stream.member === member) stream.goSilent(until - timeline.now)
+          }
+          return refusals.begin(kind, process, until, choice)
+        }
         case "member refuses":
         case "space exceeded":
         case "permission denied":

@@ -69,11 +69,12 @@ class NotDone extends Error {}
 
 const unsent = new NotDone("14 UNAVAILABLE: No connection established")
 
-/** Runs what comes to the server once it is awake, or says that it is down. */
-export const atServer = (network: Network, run: () => void, down: () => void): void => {
-  const { awakeAt, timeline, upAt } = network
+/** Runs what comes to a member once that is awake, or says that it is down. */
+export const atMember = (network: Network, member: number, run: () => void, down: () => void): void => {
+  const { refusals, timeline, upAt } = network
+  const awakeAt = Math.max(network.awakeAt, refusals.silentUntil(member))
   if (timeline.now < upAt) down()
-  else if (timeline.now < awakeAt) timeline.at(awakeAt + 1, () => atServer(network, run, down))
+  else if (timeline.now < awakeAt) timeline.at(awakeAt + 1, () => atMember(network, member, run, down))
   else run()
 }
 
@@ -228,7 +229,7 @@ export class Calls {
     /** Has the server take it after a time, and does what is to be done with its answer. */
     const take = (after: number, then: (answer: A | Error) => void): void => {
       unlessStalled(after, () =>
-        atServer(this.network, () => {
+        atMember(this.network, host.member, () => {
           const answer = execute()
           log.note(21, digest(String(answer)) + this.network.server.keys.revision, () =>
             `server executes ${name}: ${wordsOfAnswer(answer)}`)

@@ -96,10 +96,11 @@ const ofUsers: ReadonlyArray<Refusal> = [
 ]
 
 /** How the refusals are called that happen to a world. */
-export type Refusing = "member refuses" | "space exceeded" | "permission denied"
+export type Refusing = "member refuses" | "member silent" | "space exceeded" | "permission denied"
 
 interface Period {
-  readonly refusal: Refusal
+  /** Absent where it says nothing. */
+  readonly refusal: Refusal | undefined
   /** Absent where all of them refuse. */
   readonly member: number | undefined
   readonly until: number
@@ -107,7 +108,7 @@ interface Period {
   readonly share: number
 }
 
-/** Who refuses what, and until when. */
+/** Who refuses what, or says nothing, and until when. */
 export class Refusals {
   private readonly timeline: Timeline
   private readonly members: number
@@ -120,9 +121,11 @@ export class Refusals {
 
   begin(kind: Refusing, nth: number, until: number, choice: number): void {
     const random = new Random(choice)
-    if (kind === "member refuses") {
-      const share = random.pick([0.3, 1, 1])
-      this.periods.push({ refusal: random.pick(ofMembers), member: nth % this.members, until, share })
+    const member = nth % this.members
+    if (kind === "member silent") {
+      this.periods.push({ refusal: undefined, member, until, share: 1 })
+    } else if (kind === "member refuses") {
+      this.periods.push({ refusal: random.pick(ofMembers), member, until, share: random.pick([0.3, 1, 1]) })
     } else {
       const refusal = kind === "space exceeded" ? noSpace : random.pick(ofUsers)
       this.periods.push({ refusal, member: undefined, until, share: 1 })
@@ -133,11 +136,18 @@ export class Refusals {
   saidBy(member: number, matter: Matter, random: Random): Refusal | undefined {
     const { now } = this.timeline
     return this.periods.find((one) =>
-      now < one.until && (one.member ?? member) === member && one.refusal.of.has(matter) && random.chance(one.share)
+      now < one.until && (one.member ?? member) === member && one.refusal?.of.has(matter) === true &&
+      random.chance(one.share)
     )?.refusal
   }
 
-  /** Has there been a refusal since then that no other member would have spared the caller? */
+  /** Until when a member does nothing, and takes in nothing. */
+  silentUntil(member: number): number {
+    const silent = this.periods.filter((one) => one.refusal === undefined && one.member === member)
+    return Math.max(-Infinity, ...silent.map(({ until }) => until))
+  }
+
+  /** Has anything been refused, or not been answered, since then that no other member would have spared the caller? */
   excuses(since: number): boolean {
     const lately = this.periods.filter(({ until }) => until > since)
     const hasRefused = (member: number) => lately.some((one) => (one.member ?? member) === member)

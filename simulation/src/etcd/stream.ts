@@ -2,7 +2,7 @@ import type { IWatchRequest, IWatchResponse } from "etcd3"
 import type { WatchStream } from "../../../packages/dlock-etcd/src/internal/port.ts"
 import type { Process } from "../process.ts"
 import type { Random } from "../random.ts"
-import { atServer, type Host, type Network } from "./network.ts"
+import { atMember, type Host, type Network } from "./network.ts"
 import type { Watcher } from "./watching.ts"
 
 export interface Listeners {
@@ -19,7 +19,7 @@ export class Stream implements Watcher, WatchStream {
   private readonly listeners: Listeners
   private readonly random: Random
   private readonly count: () => number
-  private readonly member: number
+  readonly member: number
   private readonly tokenUntil: number
   private requestsAt = 0
   private responsesAt = 0
@@ -56,7 +56,7 @@ export class Stream implements Watcher, WatchStream {
     this.requestsAt = Math.max(this.requestsAt + 1, timeline.now + this.random.between(200, 2_500))
     timeline.at(this.requestsAt, () => {
       if (this.silent) return
-      atServer(this.network, () => {
+      atMember(this.network, this.member, () => {
         if (this.network.server.watching.watchers.has(this)) this.network.server.watching.request(this, request)
       }, () => this.end())
     })
