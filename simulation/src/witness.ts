@@ -186,8 +186,9 @@ export class Witness {
     this.leaving.delete(section)
     section.state = "over"
     section.outcome = outcome
-    // At the end of its time nothing is heard of the server while it looks at a password.
-    const mayLogIn = this.plan.has.has("tokens") && section.plan.timeout !== undefined
+    // At the end of its time nothing is heard of the server while it looks at a password, once or more.
+    const isHasty = section.plan.timeout !== undefined || millis(section.plan.ttl / 3) < 4 * logIn
+    const mayLogIn = this.plan.has.has("tokens") && isHasty
     if (outcome === "backend failed" && !section.hadNoTime && !mayLogIn && !this.isExcused(section.askedAt)) {
       this.broken("S11", `${section.title} failed with an error of the backend, and nothing is wrong with that`)
     }
