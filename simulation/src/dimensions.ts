@@ -26,13 +26,15 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "deaths"
   /** Processes ask for much at once, so that what they ask goes together. */
   | "bursts"
+  /** Members of a cluster refuse what they are asked, or all of them do, for a while. */
+  | "refusals"
   /** Programs have put observers on their fibers that throw: what runs on within a call back must harm nobody else. */
   | "observers"
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
   redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
-  etcd: new Set(["closing", "observers", "proxies", "tokens", "deaths", "bursts"])
+  etcd: new Set(["closing", "observers", "proxies", "tokens", "refusals", "deaths", "bursts"])
 }
 
 interface Kind {
@@ -56,6 +58,7 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   observers: { backends: ["redis", "etcd"], share: 0.2 },
   proxies: { backends: ["etcd"], share: 0.3 },
   tokens: { backends: ["etcd"], share: 0.3 },
+  refusals: { backends: ["etcd"], share: 0.2, alone: true },
   deaths: { backends: ["etcd"], share: 0.1, alone: true },
   bursts: { backends: ["etcd"], share: 0.1, alone: true }
 }
@@ -66,11 +69,15 @@ export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>
 export const drawn = (seed: number, backend: BackendName, besides: ReadonlySet<Dimension>): ReadonlySet<Dimension> => {
   let dice = Random.of(seed, 20).next()
   return new Set(dimensions.filter((one, index) => {
-    const { alone, backends, share } = kinds[one]
+    const { alone, share } = kinds[one]
     const has = alone === true ? dice >= 0 && dice < share : Random.of(seed, 21, index).chance(share)
     if (alone === true) dice -= share
-    return has && backends.includes(backend) && (usual[backend].has(one) || besides.has(one))
+    return has && isIn(backend, one, besides)
   }))
 }
+
+/** Whether some of the worlds of a backend have it. */
+export const isIn = (backend: BackendName, one: Dimension, besides: ReadonlySet<Dimension>): boolean =>
+  kinds[one].backends.includes(backend) && (usual[backend].has(one) || besides.has(one))
 
 export const none: ReadonlySet<Dimension> = new Set()

@@ -29,12 +29,12 @@ export const inspect = ({ backend, clients, judge, plan, timeline }: Scene): voi
     if (!done) judge.broken("S6", `process ${process.index} never ends`)
   }
   if (judge.violation !== undefined) return
+  const longest = Math.max(longestClaim(plan), backend.longestLife) + 100 + backend.lateness()
+  // Where nothing was refused to who left, all of it is gone with them.
+  const isClean = plan.quiet || (plan.isWhole && backend.excuses?.(timeline.now - millis(longest)) === false)
   // What is yet to go wrong does, and what is on its way arrives; then the times to live are over.
   timeline.pass(Math.max(timeline.now, plan.healedAt + 2))
-  timeline.pass(
-    timeline.now +
-      (plan.quiet ? millis(50) : millis(Math.max(longestClaim(plan), backend.longestLife) + 100 + backend.lateness()))
-  )
+  timeline.pass(timeline.now + millis(isClean ? 50 : longest))
   for (const { process } of clients) {
     if (process.dead) continue
     if (process.fibers > 0) judge.broken("S8", `${process.fibers} fibers of process ${process.index} are left`)

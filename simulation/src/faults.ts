@@ -39,6 +39,10 @@ export type Incident =
   | "wall clock set"
   | "locker closed"
   | "credentials refused"
+  | "member refuses"
+  | "member silent"
+  | "space exceeded"
+  | "permission denied"
   | "interrupt"
 
 export type Kind = MessageFault | PushFault | ReplicaFault | Incident
@@ -63,6 +67,16 @@ export const messageWeights: Readonly<Record<MessageFault, number>> = {
 export const pushWeights: Readonly<Record<PushFault, number>> = { "push lost": 3, "push late": 3, "push twice": 2 }
 
 export const replicaWeights: Readonly<Record<ReplicaFault, number>> = { "replica late": 1, "replica silent": 1 }
+
+/** Who refuses what it is asked, for a while: one of the members, the cluster, or who looks after the users. */
+export const refusalWeights = {
+  "member refuses": 6,
+  "member silent": 2,
+  "space exceeded": 2,
+  "permission denied": 2
+} as const satisfies Partial<
+  Record<Incident, number>
+>
 
 /**
  * The faults of a world. Each has a name that says where it strikes, and whether it does depends on the seed and that name

@@ -6,14 +6,15 @@ import type { Timeline } from "./timeline.ts"
  * - S1: nobody else is in while a holder believes in its lock, and no stale step is taken.
  * - S2: tokens grow from grant to grant.
  * - S3: a holder is out before its time at the server is over, by its own clock.
- * - S4: nothing is left at the server.
+ * - S4: nothing is left at the server, and no mark for what is not in doubt.
  * - S5: whoever waits gets on, once nothing goes wrong any more.
  * - S6: everything ends.
  * - S7: no good lock is thrown away.
  * - S8: nothing dies, and no fiber and no timer is left.
  * - S9: without faults, first come is first served, and at once.
  * - S10: no lock is idle although somebody waits.
- * - S11: no call fails on a server and a network that are whole, unless it had little time and its process stood still twice.
+ * - S11: no call fails on a server and a network that are whole, unless it had little time and its process stood still
+ *   twice; nor where one member of a cluster refuses and another would have done it.
  * - S12: whoever loses a lock has the guard gap to end before the next is in.
  * - S13: whoever asks is answered within the time that it gave.
  */

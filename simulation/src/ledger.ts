@@ -116,6 +116,11 @@ export class Ledger {
     return (this.unanswered.get(id) ?? 0) > 0
   }
 
+  /** Its process has its cancellation marked, in case something of it arrives yet. */
+  marked(id: string): void {
+    if (!this.isInDoubt(id)) this.judge.broken("S4", `a mark is left for ${id}, of which nothing is in doubt`)
+  }
+
   /** The server may no longer know of claims that are cancelled. */
   losesMarks(): void {
     this.marksLost = true

@@ -1,5 +1,13 @@
-import { type Dimension, drawn, none, usual } from "./dimensions.ts"
-import { type Incident, type Kind, type MessageFault, messageWeights, pushWeights, replicaWeights } from "./faults.ts"
+import { type Dimension, drawn, isIn, none } from "./dimensions.ts"
+import {
+  type Incident,
+  type Kind,
+  type MessageFault,
+  messageWeights,
+  pushWeights,
+  refusalWeights,
+  replicaWeights
+} from "./faults.ts"
 import { Random } from "./random.ts"
 import { scenes } from "./scenes.ts"
 import { millis } from "./timeline.ts"
@@ -47,8 +55,12 @@ export interface Plan {
   readonly has: ReadonlySet<Dimension>
   /** Nothing goes wrong in it: then the lock must be fair and prompt besides. */
   readonly quiet: boolean
+  /** No call may fail in it but for what the server refuses. */
+  readonly isWhole: boolean
   readonly drifts: boolean
   readonly interop: boolean
+  /** How many members the cluster has. */
+  readonly members: number
   /** How many replicas must have a grant, of as many as there are. */
   readonly replicas: number
   /** Nobody is ever told of anything unasked: that costs time, and nothing else. */
@@ -123,7 +135,8 @@ export const kindsOf = (backend: BackendName, besides: ReadonlySet<Dimension> = 
     messageWeights,
     pushWeights,
     incidentsOf[backend],
-    ...(backend === "redis" && (usual.redis.has("replicas") || besides.has("replicas")) ? [replicaWeights] : [])
+    ...(isIn(backend, "replicas", besides) ? [replicaWeights] : []),
+    ...(isIn(backend, "refusals", besides) ? [refusalWeights] : [])
   ].flatMap((weights) => Object.keys(weights) as Array<Kind>)
 
 /** What a seed decides. */
@@ -182,8 +195,10 @@ export const make = (
     backend,
     has,
     quiet,
+    isWhole: quiet,
     drifts: random.chance(0.5),
     interop: backend === "redis" && random.chance(0.15),
+    members: has.has("refusals") ? Random.of(seed, 23).pick([1, 2, 2, 3]) : 1,
     replicas: has.has("replicas") ? Random.of(seed, 22).between(1, 2) : 0,
     deaf: !quiet && random.chance(0.1),
     capacity: random.pick([1, 1, 1, 3]),

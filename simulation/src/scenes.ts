@@ -1,4 +1,4 @@
-import type { Incident } from "./faults.ts"
+import { type Incident, refusalWeights } from "./faults.ts"
 import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
 import type { Random } from "./random.ts"
 import { millis } from "./timeline.ts"
@@ -46,6 +46,7 @@ const incidentOf = (kind: Incident, some: Partial<IncidentPlan>): IncidentPlan =
 const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: Plan["incidents"]): Plan => ({
   ...plan,
   quiet: false,
+  isWhole: false,
   drifts: false,
   interop: false,
   deaf: false,
@@ -129,7 +130,8 @@ const stalled: Scene = (plan, random) => {
         aimed: random.chance(0.3)
       })
   )
-  return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
+  const made = calm(plan, plan.mostTtl, plan.processes, incidents)
+  return { ...made, isWhole: true, keys: plan.keys, capacity: plan.capacity }
 }
 
 /**
@@ -211,6 +213,7 @@ const burst: Scene = (plan, random) => {
   const ttl = random.pick([2_000, 12_000])
   const section = sections(ttl)
   const keys = ["k0", "k1", "k2"].slice(0, random.between(1, 3))
+  const isHasty = random.chance(0.5)
   const processes = list(
     random.between(1, 3),
     () =>
@@ -219,19 +222,54 @@ const burst: Scene = (plan, random) => {
           section({
             key: random.pick(keys),
             form: random.weighted({ section: 6, trySection: 3, tryScope: 1 }),
-            timeout: random.chance(0.2) ? random.spread(5, 500) : undefined,
+            timeout: isHasty && random.chance(0.3) ? random.spread(5, 500) : undefined,
             delay: random.pick([1, 1, 1, random.between(1, 50)]),
             steps: random.between(1, 2),
             pause: random.pick([1, 1, 10])
           })))
   )
-  const made = { ...calm(plan, ttl, processes, []), keys }
+  // Who has next to no time cannot tell a crowd from a server that is away.
+  const made = { ...calm(plan, ttl, processes, []), keys, isWhole: !isHasty }
   if (random.chance(0.5)) return made
   return {
     ...made,
+    isWhole: false,
     often: random.pick([0.02, 0.1]),
     mostDelay: millis(500),
     healedAt: millis(random.between(100, 3_000))
+  }
+}
+
+/**
+ * Members refuse what they are asked, or are silent, or the cluster has no space, or the user may not do something any
+ * more. In some worlds it is one member only, and where it is not silent nobody may notice if there are others. In half of
+ * them all else goes wrong too.
+ */
+const refusing: Scene = (plan, random) => {
+  const sick = random.chance(0.5) ? random.between(0, 2) : undefined
+  const isSilent = random.chance(0.3)
+  const weights: Record<keyof typeof refusalWeights, number> = {
+    ...refusalWeights,
+    ...(!isSilent && { "member silent": 0 }),
+    ...(sick !== undefined && { "space exceeded": 0, "permission denied": 0 })
+  }
+  const incidents = list(random.between(1, 8), (index) =>
+    incidentOf(random.weighted(weights), {
+      name: `r${index}`,
+      at: millis(random.between(1, 3_000)),
+      duration: millis(random.spread(10, 2 * plan.mostTtl)),
+      process: sick ?? random.between(0, 2),
+      choice: random.between(0, 1_000_000)
+    }))
+  const made = calm(plan, plan.mostTtl, plan.processes, incidents)
+  // A call that meets a silent member may take more time than who asks has.
+  if (random.chance(0.5)) return { ...made, isWhole: !isSilent, keys: plan.keys, capacity: plan.capacity }
+  return {
+    ...plan,
+    quiet: false,
+    isWhole: false,
+    incidents: [...plan.incidents, ...incidents],
+    healedAt: Math.max(plan.healedAt, made.healedAt)
   }
 }
 
@@ -242,6 +280,7 @@ export const scenes = {
   sockets: stalled,
   closing: closed,
   greetings: refused,
+  refusals: refusing,
   deaths: deadly,
   bursts: burst
 } as const satisfies Record<

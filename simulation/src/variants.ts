@@ -2,7 +2,9 @@ import type { LockStore } from "effect-dlock"
 import type { Answer, Granted } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
 import { Holding } from "../../packages/dlock/src/internal/holding.ts"
+import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
 import type { BackendName } from "./plan.ts"
 import type { Process } from "./process.ts"
@@ -21,6 +23,8 @@ export interface Variant {
   readonly store?: (store: Store, process: Process) => Store
   readonly redis?: RedisFlaws
   readonly etcd?: EtcdFlaws
+  /** What the store is given for its port to an etcd. */
+  readonly port?: (port: Port) => Port
   /** Changes what all worlds share; gives back the way to undo it. */
   readonly install?: () => () => void
 }
@@ -108,5 +112,11 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
   { name: "passes-over-the-first", on: "etcd", etcd: { passesOverTheFirst: true } },
-  { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } }
+  { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } },
+  { name: "watch-name-believed", on: "etcd", port: believesNames },
+  { name: "grant-by-event", on: "etcd", port: believesEvents },
+  { name: "token-kept", on: "etcd", etcd: { keepsToken: true } },
+  { name: "stream-token-kept", on: "etcd", etcd: { streamsKeepToken: true } },
+  { name: "first-host-only", on: "etcd", etcd: { asksFirstOnly: true } },
+  { name: "refusal-doubted", on: "etcd", port: doubtsRefusals }
 ]

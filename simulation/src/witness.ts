@@ -1,3 +1,4 @@
+import * as Duration from "effect/Duration"
 import type { Judge, Rule } from "./judge.ts"
 import type { Ledger } from "./ledger.ts"
 import type { Log } from "./log.ts"
@@ -18,6 +19,8 @@ export interface Server {
   readonly stand?: (key: string) => Stand
   /** Whose claims stand in a queue, the holder's first; undefined where it is none of ours. */
   readonly queueOf?: (key: string) => ReadonlyArray<number | undefined>
+  /** Has it refused something since then, which may have had a call fail? */
+  readonly excuses?: (since: number) => boolean
   /** What the server keeps for claims of a process, in words. */
   readonly claimsOf?: (process: number) => ReadonlyArray<string>
 }
@@ -70,12 +73,6 @@ export class Witness {
     this.judge.broken(rule, what)
   }
 
-  /** Nothing is wrong with any server or connection, and it has time. */
-  private mayNotFail({ plan: { timeout } }: Section): boolean {
-    const { has, often } = this.plan
-    return has.has("sockets") || (has.has("bursts") && often === 0 && timeout === undefined)
-  }
-
   private get inside(): Set<Section> {
     return this.ledger.inside
   }
@@ -115,7 +112,7 @@ export class Witness {
     }
     this.ledger.cameIn.add(id)
     const free = this.ledger.taken(key)
-    if (free !== undefined && free > promptness[this.plan.backend]) {
+    if (free !== undefined && free > promptness + (this.plan.has.has("tokens") ? logIn : 0)) {
       this.broken("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
     }
     this.progressed(key)
@@ -195,7 +192,10 @@ export class Witness {
     this.leaving.delete(section)
     section.state = "over"
     section.outcome = outcome
-    if (outcome === "backend failed" && this.mayNotFail(section) && !section.hadNoTime) {
+    // At the end of its time nothing is heard of the server while it looks at a password, once or more.
+    const isHasty = section.plan.timeout !== undefined || millis(section.plan.ttl / 3) < 4 * logIn
+    const mayLogIn = this.plan.has.has("tokens") && isHasty
+    if (outcome === "backend failed" && !section.hadNoTime && !mayLogIn && !this.isExcused(section.askedAt)) {
       this.broken("S11", `${section.title} failed with an error of the backend, and nothing is wrong with that`)
     }
     this.judge.counts.outcomes[outcome] = (this.judge.counts.outcomes[outcome] ?? 0) + 1
@@ -300,6 +300,9 @@ export class Witness {
     if (loss.reason !== "Expired" && loss.reason !== "Replaced") {
       section.lostAt = Math.min(process.monotonic(), section.deadline)
     }
+    if (this.plan.backend === "etcd" && (loss.reason === "Expired" || loss.reason === "Unreachable")) {
+      this.lookAtReason(section, loss.reason)
+    }
     switch (loss.reason) {
       case "Expired":
       case "Replaced":
@@ -318,6 +321,18 @@ export class Witness {
         return
       }
     }
+  }
+
+  /** Was anything wrong in the time for which its lease was last confirmed? It may have lived a little longer. */
+  private lookAtReason({ holding, title }: Section, reason: string): void {
+    const confirmedFor = millis(Duration.toMillis(holding!.ttl) + 3_000)
+    if (this.isExcused(this.timeline.now - confirmedFor)) return
+    this.broken("S7", `${title} has lost its lock (${reason}), although nothing was wrong`)
+  }
+
+  /** Has anything been wrong since then that a call may have failed for? What was answered then is heard a little later. */
+  private isExcused(since: number): boolean {
+    return !this.plan.isWhole || this.server.excuses?.(since - millis(10)) === true
   }
 
   private progressed(key: string): void {
@@ -340,8 +355,12 @@ export class Witness {
   }
 }
 
-/** Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong. */
-const promptness = { redis: 30_000, etcd: 250_000 }
+/**
+ * Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong; and how much
+ * later where the next one has to be given a new token first.
+ */
+const promptness = 30_000
+const logIn = 100_000
 
 /** Microseconds until a process that died is known to be dead: the lease by which it lives, and how late that may end. */
 const deadAfter = 6_000_000

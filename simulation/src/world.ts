@@ -72,7 +72,7 @@ const live = (settings: Settings): Result => {
   const network = { seed, timeline, log, faults, ledger }
   const backend: Backend = backendName === "redis"
     ? Redis.make(network, plan, { neverPushes: plan.deaf, ...variant?.redis })
-    : Etcd.make(network, plan, { neverTells: plan.deaf, ...variant?.etcd })
+    : Etcd.make(network, plan, { neverTells: plan.deaf, ...variant?.etcd }, variant?.port)
   witness.server = backend
 
   const clients = plan.processes.map((programs, index): Client => {

@@ -1,13 +1,15 @@
 // The model of etcd beside a real one: what the store may ask is asked of both, and they must say the same.
 import { assert, describe, it } from "@effect/vitest"
-import { startEtcd } from "dlock-testing"
+import { addLearner, enableAuth, etcdctl, startEtcd, startEtcdCluster } from "dlock-testing"
 import { Duration, Effect } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
 import type { ITxnRequest, ITxnResponse, IWatchResponse } from "etcd3"
 import { open } from "../../packages/dlock-etcd/src/internal/connection.ts"
+import { connect, type Host } from "../../packages/dlock-etcd/src/internal/host.ts"
 import { names } from "../../packages/dlock-etcd/src/internal/names.ts"
 import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
 import * as Queue from "../../packages/dlock-etcd/src/internal/queue.ts"
+import { denied, type Matter, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
 import { EtcdServer } from "../src/etcd/server.ts"
 import type { Watcher } from "../src/etcd/watching.ts"
 import { Judge } from "../src/judge.ts"
@@ -76,7 +78,7 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
     const watcher: Watcher = {
       watches: new Map(),
       named: 0,
-      allowedUntil: Infinity,
+      refusal: () => undefined,
       tell: (response) => void ours.push(...told(response as IWatchResponse)),
       end: () => {}
     }
@@ -217,4 +219,114 @@ describe("the model of etcd", () => {
       assert.strictEqual((yield* port.inspect("777")).value.ttl, -1)
       assert.strictEqual((yield* port.keepAlive("777")).value, 0)
     }).pipe(Effect.scoped), 120_000)
+})
+
+type Server = Awaited<ReturnType<typeof startEtcd>>
+
+const stopped = <A extends { readonly stop: () => Promise<void> }>(start: () => Promise<A>) =>
+  Effect.acquireRelease(Effect.promise(start), (one) => Effect.promise(() => one.stop()))
+
+const key = Buffer.from("elsewhere")
+const value = Buffer.from("x")
+
+/** What a server is asked, for each matter that may be refused. */
+const requests: ReadonlyArray<readonly [Matter, string, string, object]> = [
+  ["nothing", "KV", "txn", {}],
+  ["read", "KV", "txn", { success: [{ request_range: { key } }] }],
+  ["delete", "KV", "txn", { success: [{ request_delete_range: { key } }] }],
+  ["put", "KV", "txn", { success: [{ request_put: { key, value } }] }],
+  ["grant", "Lease", "leaseGrant", { ID: "5", TTL: 60 }],
+  ["inspect", "Lease", "leaseTimeToLive", { ID: "4" }],
+  ["revoke", "Lease", "leaseRevoke", { ID: "4" }]
+]
+
+/** Asks for each of them, and for a keep-alive. */
+const refusedBy = async (host: Host): Promise<ReadonlyMap<Matter, string>> => {
+  const refused = new Map<Matter, string>()
+  const options = () => ({ deadline: Date.now() + 5_000 })
+  const ask = (matter: Matter, call: Promise<unknown>) =>
+    call.then(() => {}, (error: Error) => void refused.set(matter, error.message))
+  await ask(
+    "keepAlive",
+    host.exchange("Lease", "leaseKeepAlive", options(), (stream) =>
+      new Promise((resolve, reject) => {
+        stream.on("data", resolve)
+        stream.on("error", reject)
+        stream.write({ ID: "4" })
+      }))
+  )
+  for (const [matter, service, method, request] of requests) {
+    await ask(matter, host.call(service, method, request, options()))
+  }
+  return refused
+}
+
+/** What is said to who asks for a watch; a stream may end with an error instead. */
+const watchRefusedBy = async (host: Host): Promise<string> => {
+  const stream = await host.open("Watch", "watch")
+  try {
+    return await new Promise((resolve) => {
+      stream.on("data", ({ cancel_reason }: IWatchResponse) => resolve(cancel_reason))
+      stream.on("error", (error) => resolve((error as Error).message))
+      stream.write({ create_request: { key } })
+    })
+  } finally {
+    stream.cancel()
+  }
+}
+
+const hostOf = (server: Pick<Server, "url">, auth?: { readonly username: string; readonly password: string }) =>
+  connect({ hosts: server.url, ...(auth && { auth }) }, server.url)
+
+/** All that the model's refusal is of, in its words, but for a watch. */
+const expected = (refusal: Refusal): ReadonlyMap<Matter, string> =>
+  new Map(
+    [...requests.map(([matter]) => matter), "keepAlive" as const].filter((matter) => refusal.of.has(matter)).map((
+      matter
+    ) => [matter, refusal.text])
+  )
+
+const same = (our: ReadonlyMap<Matter, string>, their: ReadonlyMap<Matter, string>): void =>
+  assert.deepStrictEqual(Object.fromEntries(our), Object.fromEntries(their))
+
+describe("the model's refusals are those of a real etcd", () => {
+  it.live("without space", () =>
+    Effect.gen(function*() {
+      const server = yield* stopped(() => startEtcd(["--quota-backend-bytes=4000000"]))
+      const host = yield* hostOf(server)
+      yield* Effect.promise(async () => {
+        await host.call("Lease", "leaseGrant", { ID: "4", TTL: 60 }, { deadline: Date.now() + 5_000 })
+        const put = (nth: number) => ({
+          success: [{ request_put: { key: Buffer.from(`filler-${nth}`), value: Buffer.alloc(500_000) } }]
+        })
+        for (let nth = 0; !(await etcdctl(server.url, "alarm", "list")).includes("NOSPACE"); nth++) {
+          await host.call("KV", "txn", put(nth), { deadline: Date.now() + 5_000 }).catch(() => {})
+        }
+        same(expected(noSpace), await refusedBy(host))
+      })
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("of a learner", () =>
+    Effect.gen(function*() {
+      const cluster = yield* stopped(() => startEtcdCluster(1, ["--strict-reconfig-check=false"]))
+      const learner = yield* stopped(() => addLearner(cluster))
+      const host = yield* hostOf(learner)
+      yield* Effect.promise(async () => {
+        same(expected(ofLearner), await refusedBy(host))
+        assert.strictEqual(await watchRefusedBy(host), ofLearner.text)
+      })
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("of what a user may not do", () =>
+    Effect.gen(function*() {
+      const server = yield* stopped(() => startEtcd())
+      yield* Effect.promise(() => enableAuth(server.url))
+      const host = yield* hostOf(server, { username: "app", password: "right" })
+      const refusal = denied("put", "delete", "read")
+      yield* Effect.promise(async () => {
+        await host.call("Lease", "leaseGrant", { ID: "4", TTL: 60 }, { deadline: Date.now() + 5_000 })
+        same(expected(refusal), await refusedBy(host))
+        assert.strictEqual(await watchRefusedBy(host), refusal.cancelReason)
+      })
+    }).pipe(Effect.scoped), 60_000)
 })

@@ -96,7 +96,7 @@ describe("S10: no lock is idle although somebody waits", () => {
 
 describe("S11: no call fails on a server and a network that are whole", () => {
   it("with an error of the backend", () => {
-    const { judge, section, witness } = world("sockets")
+    const { judge, section, witness } = world("sockets", { isWhole: true })
     const one = section()
     witness.asks(one)
     witness.ends(one, "backend failed")
@@ -104,7 +104,7 @@ describe("S11: no call fails on a server and a network that are whole", () => {
   })
 
   it("but it may be out of time, or busy", () => {
-    const { judge, section, witness } = world("sockets")
+    const { judge, section, witness } = world("sockets", { isWhole: true })
     for (const outcome of ["timed out", "busy", "interrupted", "lost", "done"] as const) {
       const one = section()
       witness.asks(one)
@@ -112,6 +112,41 @@ describe("S11: no call fails on a server and a network that are whole", () => {
     }
     assert.isUndefined(ruleOf(judge))
   })
+
+  it("or have met what the server refuses, since it asked", () => {
+    const { judge, pass, section, witness } = world("refusals", { isWhole: true })
+    const refusedAt = 0
+    witness.server = { knows: () => true, excuses: (since) => since <= refusedAt }
+    const one = section()
+    witness.asks(one)
+    witness.ends(one, "backend failed")
+    assert.isUndefined(ruleOf(judge))
+    pass(100)
+    const other = section()
+    witness.asks(other)
+    witness.ends(other, "backend failed")
+    assert.strictEqual(ruleOf(judge), "S11")
+  })
+})
+
+describe("S7: no good lock is thrown away", () => {
+  it.each([["Unreachable", "S7"], ["Expired", "S7"], ["Revoked", undefined]] as const)(
+    "where nothing is wrong: %s",
+    (reason, rule) => {
+      const { judge, pass, section, witness } = world("refusals", { isWhole: true, backend: "etcd" })
+      const one = section()
+      const claim = { id: "mine", guardGap: Duration.seconds(1) }
+      const ttl = Duration.seconds(2)
+      const holding = { state: "held", deadline: 1_000_000, claim, fencingToken: 1n, ttl }
+      one.holding = holding as unknown as Holding
+      witness.server = { knows: () => false, excuses: () => false }
+      witness.asks(one)
+      witness.enters(one)
+      Object.assign(holding, { state: "lost", loss: { reason } })
+      pass(1)
+      assert.strictEqual(ruleOf(judge), rule)
+    }
+  )
 })
 
 describe("S12: whoever loses a lock has the guard gap to end before the next is in", () => {
@@ -190,6 +225,16 @@ describe("S13: whoever asks is answered within the time that it gave", () => {
 })
 
 describe("S4: nothing is left at the server", () => {
+  it("nor a mark of a claim on etcd that was refused", () => {
+    const { judge, ledger } = world("refusals")
+    ledger.doubts("mine")
+    ledger.marked("mine")
+    assert.isUndefined(ruleOf(judge))
+    ledger.answered("mine", 5)
+    ledger.marked("mine")
+    assert.strictEqual(ruleOf(judge), "S4")
+  })
+
   it("nor a mark of a claim that is not in doubt", () => {
     const { judge, ledger, timeline } = world("marks")
     const server = new RedisServer(timeline, ledger, {})

@@ -26,6 +26,7 @@ describe("a lease that was over before its owner heard of it", () => {
         keepAlive: () => reply(5),
         inspect: () => reply({ ttl: 5, keys: [] }),
         watch: () => Effect.never,
+        longest: 2_000,
         isAway: () => false,
         abandon: () => {}
       }

@@ -47,6 +47,7 @@ describe("a grant that is read too late to be believed", () => {
         keepAlive: () => Effect.tap(reply(2), kept.await),
         inspect: () => reply({ ttl: 2, keys: sent.slice(0, 1).map(placeIn) }),
         watch: () => Effect.never,
+        longest: 2_000,
         isAway: () => false,
         abandon: () => {}
       }

@@ -47,6 +47,7 @@ describe("a claim that is asked for again while it is held", () => {
         keepAlive: () => reply(5),
         inspect: () => reply({ ttl: 5, keys: sent.slice(0, 1).map(placeIn) }),
         watch: () => Effect.never,
+        longest: 2_000,
         isAway: () => false,
         abandon: () => {}
       }

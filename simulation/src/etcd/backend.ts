@@ -1,15 +1,18 @@
 import * as Effect from "effect/Effect"
-import type { ITxnRequest } from "etcd3"
+import * as FiberSet from "effect/FiberSet"
+import type { ITxnRequest, ITxnResponse } from "etcd3"
 import { type CallFailure, fromClient, silent } from "../../../packages/dlock-etcd/src/internal/failure.ts"
 import type { Port, WatchStream } from "../../../packages/dlock-etcd/src/internal/port.ts"
 import * as Store from "../../../packages/dlock-etcd/src/internal/store.ts"
 import type { Backend } from "../backend.ts"
+import type { Network as Shared } from "../network.ts"
 import type { Plan } from "../plan.ts"
 import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
 import { prefix } from "../section.ts"
 import { millis } from "../timeline.ts"
-import { atServer, Calls, type Network } from "./network.ts"
+import { atMember, type Call, Calls, type Network } from "./network.ts"
+import { matterOf, ofTokens, Refusals } from "./refusals.ts"
 import { type EtcdFlaws, EtcdServer, idIn } from "./server.ts"
 import { membersOf } from "./store.ts"
 import { type Listeners, Stream } from "./stream.ts"
@@ -25,16 +28,43 @@ const longestLife = 5_000
 /** Milliseconds: the store's default. */
 const callLimit = 2_000
 
-export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: EtcdFlaws): Backend => {
+/** The claim that a transaction has put in a queue. */
+const enteringIn = ({ success }: ITxnRequest): string | undefined => {
+  const put = success?.[0]?.request_put
+  return put && idIn(put.value)
+}
+
+/** The marks that it leaves. */
+const marksIn = ({ success = [] }: ITxnRequest): ReadonlyArray<string> =>
+  success.slice(1).flatMap(({ request_put }) => request_put === undefined ? [] : [String(request_put.key)])
+
+/** `changed`: what a variant makes of the port before the store has it. */
+export const make = (
+  world: Omit<Shared<EtcdServer>, "server" | "awakeAt" | "upAt">,
+  plan: Plan,
+  flaws: EtcdFlaws,
+  changed: (port: Port) => Port = (port) => port
+): Backend => {
   const { timeline, ledger } = world
   const late = Random.of(world.seed, 7)
   const lateness = () => millis(late.between(0, 1_000))
   const leastTtl = late.between(1, 2)
   const odd = Random.of(world.seed, 8)
-  const tokenLife = plan.has.has("tokens") ? odd.between(millis(300), millis(3_000)) : Infinity
+  const tokenLife = odd.between(millis(300), millis(3_000))
+  const tokens = plan.has.has("tokens") ? { life: tokenLife, refusal: odd.pick(ofTokens) } : undefined
   const between = plan.has.has("proxies") ? { mixesUp: () => odd.chance(0.3) } : undefined
   const server = new EtcdServer(timeline, ledger, flaws, lateness, leastTtl, between)
-  const network: Network = { ...world, server, awakeAt: 0, upAt: 0 }
+  const refusals = new Refusals(timeline, plan.members)
+  const network: Network = {
+    ...world,
+    server,
+    refusals,
+    flaws,
+    tokens,
+    members: plan.members,
+    awakeAt: 0,
+    upAt: 0
+  }
   const calls = new Map<number, Calls>()
   const streams = new Map<number, Set<Stream>>()
   /** What the owner of a lease may believe of it, by its own clock. */
@@ -63,6 +93,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     const keepAlive = (id: string, limit?: number) =>
       mine.call({
         words: `keepAlive ${id}`,
+        matter: "keepAlive",
         execute: (sentAt) => {
           const ttl = server.keepAlive(id)
           if (ttl > 0) vouch(id, sentAt + millis(ttl * 1_000))
@@ -70,40 +101,48 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         }
       }, limit)
 
-    const isSent = ({ success }: ITxnRequest): void => {
-      const put = success?.[0]?.request_put
-      const entering = put && idIn(put.value)
+    const isUnheard = (id: string, more: number): void => void unheard.set(id, (unheard.get(id) ?? 0) + more)
+
+    const isSent = (request: ITxnRequest): void => {
+      for (const mark of marksIn(request)) ledger.marked(mark.slice(mark.indexOf("\0") + 1))
+      const entering = enteringIn(request)
       if (entering === undefined) return
       processes.set(entering, process.index)
-      standsAt.set(String(put!.key), entering)
-      unheard.set(entering, (unheard.get(entering) ?? 0) + 1)
+      standsAt.set(String(request.success?.[0]?.request_put?.key), entering)
+      isUnheard(entering, 1)
     }
 
-    const isHeard = ({ compare = [], success = [] }: ITxnRequest): void => {
-      const [first, ...others] = success
-      const entering = first?.request_put && idIn(first.request_put.value)
-      if (entering !== undefined) unheard.set(entering, unheard.get(entering)! - 1)
-      const marks = others.some(({ request_put }) => request_put !== undefined)
+    const isHeard = (request: ITxnRequest): void => {
+      const entering = enteringIn(request)
+      if (entering !== undefined) isUnheard(entering, -1)
+      const marks = marksIn(request)
       // A withdrawal knows the revision or leaves a mark; to sweep a stranger away does neither.
-      const left = marks || compare.length > 0 ? standsAt.get(String(first?.request_delete_range?.key)) : undefined
+      const withdraws = marks.length > 0 || (request.compare ?? []).length > 0
+      const left = withdraws ? standsAt.get(String(request.success?.[0]?.request_delete_range?.key)) : undefined
       if (left === undefined) return
       // Without a mark it may be the first of two, where a request is still on its way.
-      if (marks || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
+      if (marks.length > 0 || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
     }
 
     const connect = (listeners: Listeners): Effect.Effect<WatchStream, CallFailure> =>
       Effect.callback<WatchStream, CallFailure>((resume) => {
         let given = true
+        const host = mine.failover.host()
         timeline.in(random.between(400, 5_000), () =>
-          atServer(network, () => {
+          atMember(network, host.member, () => {
+            const refusal = refusals.saidBy(host.member, "watch", random)
+            const isRefused = refusal !== undefined && refusal.cancelReason === undefined
             process.deliver(() => {
               if (!given) {
                 return
               }
               const stream = new Stream(network, process, listeners, random, () =>
-                told++, tokenLife)
+                told++, host)
               own.add(stream)
               resume(Effect.succeed(stream))
+              if (isRefused) {
+                stream.end()
+              }
             })
           }, () =>
             process.deliver(() =>
@@ -113,9 +152,12 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
       }).pipe(Effect.timeoutOrElse({ duration: callLimit, orElse: () => Effect.fail(silent) }))
 
     return {
-      txn: (request, limit) =>
-        mine.call({
+      longest: callLimit,
+      txn: (request, limit, onUnsent) => {
+        const entering = membersOf(request).flatMap((one) => enteringIn(one) ?? [])
+        const call: Call<ITxnResponse> = {
           words: `txn ${wordsOf(request)}`,
+          matter: matterOf(request),
           execute: () => {
             const answer = server.txn(request)
             for (const { success } of membersOf(request)) {
@@ -125,11 +167,17 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
             return answer
           },
           sent: () => membersOf(request).forEach(isSent),
-          heard: () => membersOf(request).forEach(isHeard)
-        }, limit),
+          heard: () => membersOf(request).forEach(isHeard),
+          refused: () => entering.forEach((id) => isUnheard(id, -1)),
+          begins: () => entering.forEach((id) => ledger.doubts(id)),
+          known: (took) => entering.forEach((id) => ledger.answered(id, took))
+        }
+        return mine.call(call, limit, onUnsent)
+      },
       grant: (id, seconds) =>
         mine.call({
           words: `grant ${id} ${seconds}`,
+          matter: "grant",
           isKept: true,
           execute: (sentAt) => {
             const ttl = server.grant(id, seconds)
@@ -139,11 +187,12 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         }).pipe(
           Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
         ),
-      revoke: (id) => mine.call({ words: `revoke ${id}`, execute: () => server.revoke(id) }),
-      isAway: () => false,
+      revoke: (id) => mine.call({ words: `revoke ${id}`, matter: "revoke", execute: () => server.revoke(id) }),
+      isAway: () => mine.failover.isAway(),
       abandon: () => mine.abandon(),
       keepAlive,
-      inspect: (id, limit) => mine.call({ words: `inspect ${id}`, execute: () => server.inspect(id) }, limit),
+      inspect: (id, limit) =>
+        mine.call({ words: `inspect ${id}`, matter: "inspect", execute: () => server.inspect(id) }, limit),
       watch: connect
     }
   }
@@ -151,13 +200,14 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
   return {
     knows: (key, id) => server.knows(key, id),
     queueOf: (key) => server.queueOf(key).map((id) => processes.get(id ?? "")),
+    excuses: (since) => refusals.excuses(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {
-        const mine = new Calls(network, process, callLimit)
+        const mine = new Calls(network, process, callLimit, yield* FiberSet.makeRuntime<never>())
         mine.onMessage = onMessage
         calls.set(process.index, mine)
         yield* Effect.addFinalizer(() => Effect.sync(() => mine.cut()))
-        return yield* Store.make(portOf(process, mine))
+        return yield* Store.make(changed(portOf(process, mine)))
       }),
     strike: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key
@@ -197,6 +247,17 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         case "listener silent":
           for (const stream of streams.get(process) ?? []) stream.goSilent(until - timeline.now)
           return
+        case "member silent": {
+          const member = process % plan.members
+          for (const stream of Array.from(streams.values()).flatMap((own) => Array.from(own))) {
+            if (stream.member === member) stream.goSilent(until - timeline.now)
+          }
+          return refusals.begin(kind, process, until, choice)
+        }
+        case "member refuses":
+        case "space exceeded":
+        case "permission denied":
+          return refusals.begin(kind, process, until, choice)
         case "foreign lock": {
           const seconds = Math.min(mostForeign, Math.ceil(duration / 1_000_000))
           const lease = `${foreign}${++foreigners}`

@@ -1,21 +1,52 @@
 import { callBack } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Failover from "../../../packages/dlock-etcd/src/internal/failover.ts"
 import type { CallFailure } from "../../../packages/dlock-etcd/src/internal/failure.ts"
-import { fromClient, isClosed, silent } from "../../../packages/dlock-etcd/src/internal/failure.ts"
+import { fromClient, isAboutToken, isClosed, silent } from "../../../packages/dlock-etcd/src/internal/failure.ts"
 import type { Reply } from "../../../packages/dlock-etcd/src/internal/port.ts"
 import { digest } from "../log.ts"
 import type { Network as Shared } from "../network.ts"
 import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
-import { type EtcdServer, refusal } from "./server.ts"
+import { millis } from "../timeline.ts"
+import type { Matter, Refusal, Refusals } from "./refusals.ts"
+import type { EtcdFlaws, EtcdServer } from "./server.ts"
 import { wordsOfAnswer } from "./words.ts"
 
 /** What all connections of a world share. */
-export type Network = Shared<EtcdServer>
+export interface Network extends Shared<EtcdServer> {
+  readonly refusals: Refusals
+  readonly flaws: EtcdFlaws
+  readonly members: number
+  /** Absent where nobody is asked who they are. */
+  readonly tokens: Tokens | undefined
+}
+
+/** For how many microseconds a token is good, and what is said of one that is not any more. */
+export interface Tokens {
+  readonly life: number
+  readonly refusal: Refusal
+}
+
+/** One member as a process asks it, with a token of its own. */
+export interface Host {
+  readonly member: number
+  token: Token | undefined
+  /** The first that it had. */
+  firstToken: Token | undefined
+  /** Those who wait for a new one. */
+  asking: Array<(failure: Error | undefined) => void> | undefined
+}
+
+interface Token {
+  readonly until: number
+}
 
 /** A call as the server executes it; `sentAt` is the caller's clock in microseconds. */
 export interface Call<A> {
   readonly words: string
+  readonly matter: Matter
   /** It is not abandoned when the store closes. */
   readonly isKept?: boolean
   readonly execute: (sentAt: number) => A | Error
@@ -23,66 +54,140 @@ export interface Call<A> {
   readonly sent?: () => void
   /** The caller has the answer to what was sent. */
   readonly heard?: () => void
+  /** The caller knows that what was sent has not been done. */
+  readonly refused?: () => void
+  /** A host is asked for it; of a host that is asked it may be sent twice. */
+  readonly begins?: () => void
+  /** After so many milliseconds who asked the host has been told whether it has been done. */
+  readonly known?: (took: number) => void
 }
 
 const unavailable = (why: string): Error => new Error(`14 UNAVAILABLE: ${why}`)
 
-/** Runs what comes to the server once it is awake, or says that it is down. */
-export const atServer = (network: Network, run: () => void, down: () => void): void => {
-  const { awakeAt, timeline, upAt } = network
+/** What is said of a call that has not been done, and will not be. */
+class NotDone extends Error {}
+
+const unsent = new NotDone("14 UNAVAILABLE: No connection established")
+
+/** Runs what comes to a member once that is awake, or says that it is down. */
+export const atMember = (network: Network, member: number, run: () => void, down: () => void): void => {
+  const { refusals, timeline, upAt } = network
+  const awakeAt = Math.max(network.awakeAt, refusals.silentUntil(member))
   if (timeline.now < upAt) down()
-  else if (timeline.now < awakeAt) timeline.at(awakeAt + 1, () => atServer(network, run, down))
+  else if (timeline.now < awakeAt) timeline.at(awakeAt + 1, () => atMember(network, member, run, down))
   else run()
 }
 
 /** The calls of one process: each by itself, in no order, within its own time. */
 export class Calls {
   onMessage: () => void = () => {}
+  readonly failover: Failover.Failover<Host>
   private readonly network: Network
   private readonly process: Process
-  private readonly callLimit: number
   private readonly random: Random
   private sent = 0
   private stalledUntil = 0
-  private readonly pending = new Map<(answer: unknown) => void, { readonly isKept: boolean }>()
+  private readonly pending = new Set<(answer: unknown) => void>()
+  private readonly attempts = new Set<(failure: CallFailure) => void>()
 
-  constructor(network: Network, process: Process, callLimit: number) {
+  constructor(
+    network: Network,
+    process: Process,
+    callLimit: number,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  ) {
+    const { flaws, members, seed, server } = network
     this.network = network
     this.process = process
-    this.callLimit = callLimit
-    this.random = Random.of(network.seed, 5, process.index)
-  }
-
-  /** The client's own second try, as `connection.ts` makes it for a single host: what was unknown before stays unknown. */
-  call<A>(call: Call<A>, limit = Infinity): Effect.Effect<Reply<A>, CallFailure> {
-    return Effect.gen({ self: this }, function*() {
-      const until = this.process.monotonic() / 1_000 + Math.max(50, Math.min(limit, this.callLimit))
-      let unknown = false
-      for (let tries = 1;; tries++) {
-        const left = until - this.process.monotonic() / 1_000
-        const exit = yield* Effect.result(this.attempt(Math.max(20, left / (3 - tries)), call))
-        if (exit._tag === "Success") return { ...exit.success, doubled: unknown }
-        unknown ||= !exit.failure.notDone
-        if (exit.failure === isClosed || exit.failure.notDone || tries >= 2) {
-          return yield* Effect.fail({ ...exit.failure, notDone: !unknown })
-        }
-      }
+    this.random = Random.of(seed, 5, process.index)
+    // Each process has them in another order.
+    const hosts = Array.from({ length: members }, (_, nth): Host => ({
+      member: (nth + process.index) % members,
+      token: undefined,
+      firstToken: undefined,
+      asking: undefined
+    }))
+    const look: Call<unknown> = { words: "look for a host", matter: "nothing", execute: () => server.txn({}) }
+    this.failover = Failover.make({
+      hosts: flaws.asksFirstOnly === true ? hosts.slice(0, 1) : hosts,
+      clock: process.clock,
+      fork,
+      callLimit,
+      look: (host, limit) => this.attempt(host, limit, look)
     })
   }
 
-  private attempt<A>(limit: number, call: Call<A>): Effect.Effect<Reply<A>, CallFailure> {
+  call<A>(call: Call<A>, limit?: number, onUnsent?: () => void): Effect.Effect<Reply<A>, CallFailure> {
+    return this.failover.call((host, limit) => this.attempt(host, limit, call), limit, onUnsent)
+  }
+
+  private attempt<A>(host: Host, limit: number, call: Call<A>): Effect.Effect<Reply<A>, CallFailure> {
     return Effect.callback<Reply<A>, CallFailure>((resume) => {
       const sentAt = this.process.clock.monotonicTimeNanosUnsafe()
-      this.send(limit, call, (answer) =>
-        resume(
-          answer instanceof Error
-            ? Effect.fail(answer === isClosed.cause ? isClosed : fromClient(answer))
-            : Effect.succeed({ sentAt, value: answer as A, doubled: false })
-        ))
+      const fail = (failure: CallFailure) => {
+        this.attempts.delete(fail)
+        callBack(() => resume(Effect.fail(failure)))
+      }
+      if (call.isKept !== true) this.attempts.add(fail)
+      const began = this.process.monotonic()
+      let waits = true
+      call.begins?.()
+      this.withToken(host, limit, call, (answer) => {
+        const isKnown = !(answer instanceof Error) || answer instanceof NotDone
+        if (waits && isKnown) call.known?.((this.process.monotonic() - began) / 1_000)
+        if (answer instanceof Error) return fail(fromClient(answer))
+        this.attempts.delete(fail)
+        resume(Effect.succeed({ sentAt, value: answer as A, doubled: false }))
+      })
+      return Effect.sync(() => {
+        waits = false
+        this.attempts.delete(fail)
+      })
     }).pipe(Effect.timeoutOrElse({ duration: limit + 50, orElse: () => Effect.fail(silent) }))
   }
 
-  private send<A>(limit: number, call: Call<A>, onAnswer: (answer: A | Error) => void): void {
+  /** As `host.ts` does it, for whose promises no world can wait. */
+  private withToken<A>(host: Host, limit: number, call: Call<A>, onAnswer: (answer: A | Error) => void): void {
+    const { flaws, tokens } = this.network
+    if (tokens === undefined) return this.send(host, limit, call, onAnswer)
+    const until = this.process.monotonic() + millis(limit)
+    const send = (onAnswer: (answer: A | Error) => void) =>
+      this.send(host, Math.max(1, (until - this.process.monotonic()) / 1_000), call, onAnswer)
+    const orFail = (run: () => void) => (failure: Error | undefined) =>
+      failure === undefined ? run() : onAnswer(failure)
+    const first = () => {
+      const used = host.token
+      send((answer) => {
+        if (!(answer instanceof Error) || !isAboutToken(answer) || flaws.keepsToken === true) return onAnswer(answer)
+        if (host.token === used) this.renewToken(host, tokens, orFail(() => send(onAnswer)))
+        else send(onAnswer)
+      })
+    }
+    if (host.token === undefined) this.renewToken(host, tokens, orFail(first))
+    else first()
+  }
+
+  private renewToken(host: Host, tokens: Tokens, done: (failure: Error | undefined) => void): void {
+    if (host.asking !== undefined) return void host.asking.push(done)
+    const all = [done]
+    host.asking = all
+    const { timeline } = this.network
+    const ask: Call<Token> = {
+      words: `authenticate at member ${host.member}`,
+      matter: "authenticate",
+      execute: () => ({ until: timeline.now + tokens.life })
+    }
+    this.send(host, authLimit, ask, (answer) => {
+      host.asking = undefined
+      if (!(answer instanceof Error)) {
+        host.token = answer
+        host.firstToken ??= answer
+      }
+      for (const one of all) callBack(() => one(answer instanceof Error ? answer : undefined))
+    })
+  }
+
+  private send<A>(host: Host, limit: number, call: Call<A>, onAnswer: (answer: A | Error) => void): void {
     const { faults, log, timeline } = this.network
     const { process } = this
     const number = this.sent++
@@ -101,7 +206,10 @@ export class Calls {
       callBack(() => onAnswer(answer as A | Error))
     }
     const stop = process.timer(limit, () => settle(new Error("4 DEADLINE_EXCEEDED: Deadline exceeded")))
-    this.pending.set(settle, { isKept: call.isKept === true })
+    this.pending.add(settle)
+    const chances = Random.of(this.network.seed, 9, process.index, number)
+    const used = host.token
+    let isDone = false
     const unlessStalled = (after: number, run: () => void): void =>
       void timeline.in(
         after,
@@ -114,22 +222,36 @@ export class Calls {
           log.note(22, number, () => `process ${process.index} hears the reply to ${name}`)
           this.onMessage()
           if (!(answer instanceof Error)) call.heard?.()
+          else if (answer instanceof NotDone) call.refused?.()
           settle(answer)
         }))
     }
     /** Has the server take it after a time, and does what is to be done with its answer. */
     const take = (after: number, then: (answer: A | Error) => void): void => {
       unlessStalled(after, () =>
-        atServer(this.network, () => {
-          const answer = call.execute(sentAt)
+        atMember(this.network, host.member, () => {
+          const answer = execute()
           log.note(21, digest(String(answer)) + this.network.server.keys.revision, () =>
             `server executes ${name}: ${wordsOfAnswer(answer)}`)
           then(answer)
         }, () =>
-          hear(unavailable("No connection established"), this.latency())))
+          hear(isDone ? unavailable("Connection dropped") : unsent, this.latency())))
+    }
+    const execute = (): A | Error => {
+      const { refusals, tokens } = this.network
+      const isOld = used !== undefined && timeline.now >= used.until && tokens?.refusal.of.has(call.matter) === true
+      const refusal = isOld ? tokens.refusal : refusals.saidBy(host.member, call.matter, chances)
+      // Of what was done when it came first, nothing is told but that.
+      if (refusal !== undefined && isDone) return unavailable("Connection dropped")
+      if (refusal === undefined || refusal.mayBeDone === true && chances.chance(0.5)) {
+        isDone = true
+        const answer = call.execute(sentAt)
+        if (refusal === undefined) return answer
+      }
+      return refusal.mayBeDone === true ? new Error(refusal.text) : new NotDone(refusal.text)
     }
     const reply = (answer: unknown): void => hear(answer, this.latency())
-    const latency = this.latency()
+    const latency = this.latency() + (call.matter === "authenticate" ? overPassword : 0)
     switch (fault?.kind) {
       case undefined:
         take(latency, reply)
@@ -152,13 +274,13 @@ export class Calls {
         break
       case "executed late":
         take(latency + fault.delay, () => {})
-        hear(fault.random.pick([unavailable("Connection dropped"), refusal("request timed out")]), 2 * latency)
+        hear(fault.random.pick([unavailable("Connection dropped"), unavailable(timedOut)]), 2 * latency)
         break
       case "error before":
-        hear(fault.random.pick([refusal("too many requests"), unavailable("No connection established")]), 2 * latency)
+        hear(fault.random.pick([new NotDone(tooMany), unsent]), 2 * latency)
         break
       case "error after":
-        take(latency, () => reply(fault.random.pick([unavailable("Connection dropped"), refusal("leader changed")])))
+        take(latency, () => reply(fault.random.pick([unavailable("Connection dropped"), unavailable(leaderChanged)])))
         break
     }
     process.deliver(this.onMessage)
@@ -171,16 +293,27 @@ export class Calls {
 
   /** All that is under way fails. */
   cut(): void {
-    const left = Array.from(this.pending.keys())
+    const left = Array.from(this.pending)
     this.process.deliver(() => left.forEach((settle) => settle(unavailable("Connection dropped"))))
   }
 
   /** The store has closed: nobody waits for them any more. */
   abandon(): void {
-    for (const [settle, { isKept }] of Array.from(this.pending)) if (!isKept) settle(isClosed.cause)
+    this.failover.abandon()
+    for (const fail of Array.from(this.attempts)) fail(isClosed)
   }
 
   private latency(): number {
     return this.random.between(200, 2_500)
   }
 }
+
+/** Milliseconds. */
+const authLimit = 2_000
+
+/** Microseconds that a server takes over a password. */
+const overPassword = 75_000
+
+const timedOut = "etcdserver: request timed out"
+const leaderChanged = "etcdserver: leader changed"
+const tooMany = "8 RESOURCE_EXHAUSTED: etcdserver: too many requests"

@@ -18,6 +18,12 @@ export interface EtcdFlaws {
   readonly passesOverTheFirst?: boolean
   /** No watch ever tells of anything. */
   readonly neverTells?: boolean
+  /** A process goes on with the token that it was given first. */
+  readonly keepsToken?: boolean
+  /** Its calls have new tokens, its streams are opened with the first. */
+  readonly streamsKeepToken?: boolean
+  /** What the first of its hosts says is taken for the cluster's word. */
+  readonly asksFirstOnly?: boolean
 }
 
 interface Lease {
@@ -28,7 +34,7 @@ interface Lease {
 }
 
 /** What the server says instead of an answer. */
-export const refusal = (words: string): Error => new Error(`etcdserver: ${words}`)
+const refusal = (words: string): Error => new Error(`etcdserver: ${words}`)
 
 /** One etcd: keys, leases that expire a little late, and watches. */
 export class EtcdServer {

@@ -153,7 +153,7 @@ export class Keys {
 }
 
 /** The client's types know of no transaction within another. */
-type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
+export type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
 
 /** What a client sends together goes in one transaction without a condition; what it sends alone is one itself. */
 export const membersOf = (request: ITxnRequest): ReadonlyArray<ITxnRequest> => {

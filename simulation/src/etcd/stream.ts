@@ -2,7 +2,7 @@ import type { IWatchRequest, IWatchResponse } from "etcd3"
 import type { WatchStream } from "../../../packages/dlock-etcd/src/internal/port.ts"
 import type { Process } from "../process.ts"
 import type { Random } from "../random.ts"
-import { atServer, type Network } from "./network.ts"
+import { atMember, type Host, type Network } from "./network.ts"
 import type { Watcher } from "./watching.ts"
 
 export interface Listeners {
@@ -14,27 +14,29 @@ export interface Listeners {
 export class Stream implements Watcher, WatchStream {
   readonly watches: Watcher["watches"] = new Map()
   named = 0
-  readonly allowedUntil: number
   private readonly network: Network
   private readonly process: Process
   private readonly listeners: Listeners
   private readonly random: Random
   private readonly count: () => number
+  readonly member: number
+  private readonly tokenUntil: number
   private requestsAt = 0
   private responsesAt = 0
   private silent = false
   private over = false
 
-  /** `tokenLife`: for how many microseconds watches may be asked for on it. */
+  /** It is opened with the host's token of that time, and watches are asked for with that. */
   constructor(
     network: Network,
     process: Process,
     listeners: Listeners,
     random: Random,
     count: () => number,
-    tokenLife: number
+    host: Host
   ) {
-    this.allowedUntil = network.timeline.now + tokenLife
+    this.member = host.member
+    this.tokenUntil = (network.flaws.streamsKeepToken === true ? host.firstToken : host.token)?.until ?? Infinity
     this.network = network
     this.process = process
     this.listeners = listeners
@@ -43,12 +45,18 @@ export class Stream implements Watcher, WatchStream {
     network.server.watching.watchers.add(this)
   }
 
+  readonly refusal = (): string | undefined => {
+    const { refusals, timeline, tokens } = this.network
+    if (timeline.now >= this.tokenUntil) return tokens?.refusal.cancelReason
+    return refusals.saidBy(this.member, "watch", this.random)?.cancelReason
+  }
+
   readonly send = (request: IWatchRequest): void => {
     const { timeline } = this.network
     this.requestsAt = Math.max(this.requestsAt + 1, timeline.now + this.random.between(200, 2_500))
     timeline.at(this.requestsAt, () => {
       if (this.silent) return
-      atServer(this.network, () => {
+      atMember(this.network, this.member, () => {
         if (this.network.server.watching.watchers.has(this)) this.network.server.watching.request(this, request)
       }, () => this.end())
     })

@@ -15,8 +15,8 @@ export interface Watcher {
   readonly watches: Map<number, Watch>
   /** How many watches have been named here. */
   named: number
-  /** When the token runs out with which it was opened; watches are asked for with that. */
-  readonly allowedUntil: number
+  /** Why it may have no more watches, in the server's words. */
+  readonly refusal: () => string | undefined
   readonly tell: (response: object) => void
   readonly end: () => void
 }
@@ -54,8 +54,8 @@ export class Watching {
       readonly start_revision?: string
       readonly watch_id?: number
     }
-    if (this.timeline.now > watcher.allowedUntil) {
-      const cancel_reason = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+    const cancel_reason = watcher.refusal()
+    if (cancel_reason !== undefined) {
       return watcher.tell({ header, watch_id: "-1", created: true, canceled: true, cancel_reason, events: [] })
     }
     const id = this.between !== undefined || watch_id === undefined ? watcher.named++ : watch_id

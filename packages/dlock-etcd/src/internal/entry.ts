@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import type { Lease } from "./leases.ts"
 import { type Names, names } from "./names.ts"
 import type { Place } from "./queue.ts"
+import type { Shared } from "./shared.ts"
 import { nameOf, type Slot, type Slots } from "./slots.ts"
 
 /** What this process knows of a claim, from its first request to its end. */
@@ -11,6 +12,10 @@ export class Entry implements Place {
   state: "asking" | "queued" | "held" | "over" = "asking"
   /** Requests that were sent and of which it is not known whether they have been executed. */
   unanswered = 0
+  /** Those of them that are under way, of which it will be heard. */
+  underWay = 0
+  /** Whoever withdraws it waits for what is under way. */
+  isSettled: Shared<void, never> | undefined
   /** A request for it has been sent. */
   isSent = false
   /** Nothing of it was sent, for those of this process who were before it. */

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type { CallFailure } from "./failure.ts"
+import { type CallFailure, isClosed } from "./failure.ts"
 import { freshId } from "./leases.ts"
 import type { Port } from "./port.ts"
 import { Shared } from "./shared.ts"
@@ -33,11 +33,14 @@ export class Marks {
     this.current = mine
     const granting = new Shared<string, CallFailure>()
     this.granting = granting
-    this.fork(Effect.map(Effect.exit(this.port.grant(mine.id, markSeconds)), (exit) => {
-      this.granting = undefined
-      if (Exit.isSuccess(exit)) mine.until = this.now() + exit.value.value * 1_000 / 2
-      granting.end(Exit.map(exit, () => mine.id))
-    }))
+    const granted = Effect.onExit(this.port.grant(mine.id, markSeconds), (exit) =>
+      Effect.sync(() => {
+        this.granting = undefined
+        if (Exit.isSuccess(exit)) mine.until = this.now() + exit.value.value * 1_000 / 2
+        // The store has closed: whoever waits yet must not do so for the rest of their time.
+        granting.end(Exit.hasInterrupts(exit) ? Exit.fail(isClosed) : Exit.map(exit, () => mine.id))
+      }))
+    this.fork(Effect.asVoid(Effect.exit(granted)))
     return granting.await
   })
 

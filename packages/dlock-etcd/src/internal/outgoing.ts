@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
-import { type CallFailure, isClosed, isUnsent } from "./failure.ts"
+import { type CallFailure, isClosed, isUnsent, silent } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
 
 /** What is asked of the server about one claim, in the order in which it is sent: leaves free others. */
@@ -23,6 +23,8 @@ export interface Operation {
   readonly limit?: number
   /** Whoever asked has gone before anything was sent; and whether that was for others, which the server answers. */
   readonly onUnsent?: (isCrowdedOut: boolean) => void
+  /** Whoever asked has gone while it was under way, and this is what became of it. */
+  readonly onLate?: (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => void
 }
 
 /** An operation that waits, or is under way together with others. */
@@ -76,7 +78,8 @@ export class Outgoing {
   run(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     return Effect.suspend(() => {
       if (this.hasClosed) return Effect.fail(isClosed)
-      return this.port.isAway() || (this.mayGo() && this.isEmpty() && this.isInTurn(operation))
+      const isAlone = this.mayGo() && this.isEmpty() && this.isInTurn(operation)
+      return this.port.isAway() || (isAlone && operation.onLate === undefined)
         ? this.goAtOnce(operation)
         : this.wait(operation)
     })
@@ -84,11 +87,11 @@ export class Outgoing {
 
   /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
   private goAtOnce(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
-    const { folder, limit, onUnsent, request, urgency } = operation
+    const { folder, urgency } = operation
     const flight = { since: this.now(), left: urgency === "leave" ? folder : undefined }
     this.flights.add(flight)
     return Effect.onExit(
-      this.port.txn(request, limit, () => onUnsent?.(false)),
+      this.ask(operation),
       (exit) =>
         Effect.sync(() => {
           if (Exit.isSuccess(exit)) this.answeredAt = this.now()
@@ -155,21 +158,29 @@ export class Outgoing {
   private disband(): void {
     for (const lane of Object.values(this.lanes)) {
       for (const member of lane.splice(0)) {
-        member.isSent = true
-        const limit = Math.min(member.limit ?? Infinity, member.until - this.now())
-        const asked = this.port.txn(member.request, limit, () => {
-          if (!member.isDoubled) member.onUnsent?.(false)
-        })
+        if (member.hasGone) continue
         const { isDoubled } = member
-        this.end(
-          member,
-          Effect.mapBoth(asked, {
-            onFailure: (failure) => ({ ...failure, notDone: failure.notDone && !isDoubled }),
-            onSuccess: (reply) => ({ ...reply, doubled: reply.doubled || isDoubled })
-          })
-        )
+        const limit = Math.min(member.limit ?? Infinity, member.until - this.now())
+        const asked = Effect.mapBoth(this.ask({ ...member, limit }), {
+          onFailure: (failure) => ({ ...failure, notDone: failure.notDone && !isDoubled }),
+          onSuccess: (reply) => ({ ...reply, doubled: reply.doubled || isDoubled })
+        })
+        // Whoever goes from now on is told by that.
+        member.isSent = true
+        callBack(() => member.resume(asked))
       }
     }
+  }
+
+  /** By itself: whoever goes meanwhile hears of no answer. */
+  private ask({ limit, onLate, onUnsent, request }: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+    let wasSent = true
+    const asked = this.port.txn(request, limit, () => {
+      wasSent = false
+      onUnsent?.(false)
+    })
+    if (onLate === undefined) return asked
+    return Effect.onInterrupt(asked, () => Effect.sync(() => void (wasSent && onLate(Exit.fail(silent)))))
   }
 
   /** Nobody who leaves the same queue is under way before it, but for what hangs. */
@@ -216,7 +227,7 @@ export class Outgoing {
     let limit = Infinity
     for (const member of members) {
       member.isSent = true
-      if (member.until === Infinity) member.until = flight.since + (member.limit ?? Infinity)
+      if (member.until === Infinity) member.until = flight.since + Math.min(member.limit ?? Infinity, this.port.longest)
       limit = Math.min(limit, member.until - flight.since)
     }
     const [first] = members
@@ -240,7 +251,7 @@ export class Outgoing {
     members.forEach((member, index) => {
       const { response_txn } = (responses[index] ?? {}) as { readonly response_txn?: ITxnResponse }
       const own = members.length === 1 ? value : { ...response_txn!, header }
-      this.end(member, Effect.succeed({ doubled: doubled || member.isDoubled, sentAt, value: own }))
+      this.end(member, Exit.succeed({ doubled: doubled || member.isDoubled, sentAt, value: own }))
     })
   }
 
@@ -256,7 +267,7 @@ export class Outgoing {
       const mayGoOn = isRefused || !failure.notDone
       if (!failure.notDone) member.isDoubled = true
       if (!mayGoOn || isOver) {
-        this.end(member, Effect.fail({ ...failure, notDone: failure.notDone && !member.isDoubled }))
+        this.end(member, Exit.fail({ ...failure, notDone: failure.notDone && !member.isDoubled }))
         continue
       }
       member.isAlone = isRefused
@@ -264,8 +275,9 @@ export class Outgoing {
     }
   }
 
-  private end(member: Member, answer: Effect.Effect<Reply<ITxnResponse>, CallFailure>): void {
-    if (!member.hasGone) callBack(() => member.resume(answer))
+  private end(member: Member, outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>): void {
+    if (!member.hasGone) callBack(() => member.resume(outcome))
+    else if (member.isSent) member.onLate?.(outcome)
   }
 
   /** Nobody waits for them any more. */
@@ -273,7 +285,7 @@ export class Outgoing {
     this.hasClosed = true
     for (const lane of Object.values(this.lanes)) {
       for (const member of lane.splice(0)) {
-        this.end(member, Effect.fail({ ...isClosed, notDone: !member.isDoubled }))
+        this.end(member, Exit.fail({ ...isClosed, notDone: !member.isDoubled }))
       }
     }
   }

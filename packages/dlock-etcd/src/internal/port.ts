@@ -31,6 +31,8 @@ export interface WatchStream {
  * own where that is less. All that is asked through here may be done twice without harm.
  */
 export interface Port {
+  /** Milliseconds that a call may take, whatever its own limit. */
+  readonly longest: number
   /** `onUnsent`: whoever asked has gone before anything was sent. */
   readonly txn: (request: ITxnRequest, limit?: number, onUnsent?: () => void) => Call<ITxnResponse>
   /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. Not abandoned. */

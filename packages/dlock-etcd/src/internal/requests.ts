@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type { ITxnResponse } from "etcd3"
 import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure, isClosed, silent } from "./failure.ts"
 import type { Lease } from "./leases.ts"
@@ -11,8 +12,9 @@ import { Line } from "./line.ts"
 import type { Marks } from "./marks.ts"
 import { names } from "./names.ts"
 import type { Operation } from "./outgoing.ts"
-import type { Port } from "./port.ts"
+import type { Port, Reply } from "./port.ts"
 import * as Queue from "./queue.ts"
+import { Shared } from "./shared.ts"
 import type { Desk, Turns } from "./turns.ts"
 
 /** Asks for claims, and ends them: what goes to the server, and what may be made of its answer. */
@@ -99,7 +101,8 @@ export const make = (
       lease,
       "queue",
       operation,
-      ({ isUnsigned }) => isUnsigned ? Effect.andThen(liveness.show(prefix), enterSigned(entry, lease)) : undefined
+      ({ isUnsigned }) =>
+        isUnsigned ? Effect.flatMap(liveness.show(prefix), () => enterSigned(entry, lease)) : undefined
     )
     return room === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => room.isAnswered()))
   }
@@ -130,16 +133,21 @@ export const make = (
     const { claim } = entry
     const wasSent = entry.isSent
     entry.unanswered++
+    entry.underWay++
     entry.isSent = true
     const onUnsent = (isCrowdedOut: boolean) => {
-      entry.unanswered--
+      isHeardOf(entry, true)
       entry.isSent = wasSent
       if (isCrowdedOut) entry.isCrowdedOut = true
     }
-    return Effect.matchEffect(outgoing.run({ ...operation, onUnsent }), {
+    const onLate = (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => {
+      if (Exit.isSuccess(outcome)) entry.created ??= Queue.view(outcome.value.value, claim).own
+      isHeardOf(entry, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
+    }
+    return Effect.matchEffect(outgoing.run({ ...operation, onUnsent, onLate }), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
-        if (!doubled) entry.unanswered--
+        isHeardOf(entry, !doubled)
         // Nobody would tell it any more that its turn has come.
         if (hasClosed()) return Effect.fail(isClosed)
         if (isOver(entry)) return Effect.succeed<Answer>({ _tag: "Gone" })
@@ -149,12 +157,18 @@ export const make = (
         return again(view) ?? hasAnswer(entry, lease, mode, view)
       },
       onFailure: (failure) => {
-        if (failure.notDone) entry.unanswered--
+        isHeardOf(entry, failure.notDone)
         if (!failure.leaseGone) return Effect.fail(failure)
         leases.lost(lease)
         return isOver(entry) ? Effect.succeed<Answer>({ _tag: "Gone" }) : askAgain(entry, mode)
       }
     })
+  }
+
+  /** `isKnown`: what became of the request. */
+  const isHeardOf = (entry: Entry, isKnown: boolean): void => {
+    if (isKnown) entry.unanswered--
+    if (--entry.underWay === 0) entry.isSettled?.end(Exit.void)
   }
 
   const hasAnswer = (
@@ -278,6 +292,14 @@ export const make = (
 
   /** Whether anything was deleted. With a mark, where a request may yet arrive; then its name is not used again. */
   const leave = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
+    if (entry.underWay === 0) return leaveNow(entry, waited)
+    // Its answer spares a mark, which would stay for a quarter of an hour.
+    entry.isSettled ??= new Shared()
+    const settled = Effect.timeoutOption(entry.isSettled.await, callLimit(entry.claim))
+    return Effect.flatMap(settled, () => leaveNow(entry, waited))
+  }
+
+  const leaveNow = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
     if (entry.unanswered === 0) {
       // What was refused, or never sent, is nowhere.
       if (entry.created === undefined) return Effect.succeed(false)
@@ -324,6 +346,11 @@ export const make = (
       }))
 
   return { request, withdraw }
+}
+
+const isNotDone = (outcome: Exit.Failure<unknown, CallFailure>): boolean => {
+  const [reason] = outcome.cause.reasons
+  return reason?._tag === "Fail" && reason.error.notDone
 }
 
 /** Milliseconds. */

@@ -74,6 +74,8 @@ export class Room {
   /** Requests whose answers may show what has been deleted meanwhile. */
   private unanswered = 0
   private readonly deletions: Array<{ readonly name: string; readonly revision: bigint }> = []
+  /** The latest revision that an answer was of. */
+  private latest = 0n
   private isLooking = false
   private mutedUntil = 0
   private mustLook = false
@@ -124,6 +126,7 @@ export class Room {
 
   /** A claim has a place, and this was seen when it got it. */
   arrive(entry: Entry, view: Queue.View): void {
+    this.isAt(view.revision)
     this.queue(entry)
     entry.leaveRoom = () => this.leave(entry)
     entry.isBlind = view.isBlind
@@ -246,6 +249,17 @@ export class Room {
   private get foremost(): Entry | undefined {
     for (const entry of this.waiting.values()) return entry
     return undefined
+  }
+
+  /** A server whose revisions go back has lost its data, or was restored: nothing that was known is so any more. */
+  private isAt(revision: bigint): void {
+    if (revision < this.latest) {
+      this.clear()
+      this.deletions.length = 0
+      this.stopWatching()
+      this.stopHearing()
+    }
+    this.latest = revision
   }
 
   // What is heard of others.
@@ -445,11 +459,14 @@ export class Room {
   private look(entry: Entry): void {
     this.ask(entry, Queue.look(entry, entry.created!), (value) => {
       const view = Queue.view(value, entry.claim)
+      this.isAt(view.revision)
       if (entry.state !== "queued") return
       if (view.own !== entry.created) this.outside.claims.isGone(entry)
       else {
         entry.ahead = Queue.ahead(view, entry.claim)
         this.take(entry, view)
+        const one = this.byName.get(entry.key)
+        if (one !== undefined) this.mind(one)
       }
     })
   }
@@ -460,6 +477,8 @@ export class Room {
     this.ask(entry, Queue.lookOn(entry, since + 1n), (value) => {
       if (this.to !== since || this.from !== 0n) return
       const { found, isWhole, revision } = Queue.listed(value)
+      this.isAt(revision)
+      if (this.to !== since) return
       this.to = isWhole ? revision : found[found.length - 1]!.created
       this.replace(since + 1n, this.to, new Map(found.map((other) => [other.key.toString(), other])), revision)
       // Those who were deleted before they were ever seen there.

@@ -145,10 +145,12 @@ export const make = (desk: Desk) => {
       if (entry.state !== "held") entry.state = "queued"
       yield* leases.freshen(lease)
       if (!lease.gone) yield* verify(entry)
-      else if (entry.state !== "over") claims.isGone(entry)
-      return entry.state === "over" ? undefined : grant(entry, lease)
+      else claims.isGone(entry)
+      return isOver(entry) ? undefined : grant(entry, lease)
     })
   }
+
+  const isOver = ({ state }: Entry): boolean => state === "over"
 
   // Of a mutex.
 

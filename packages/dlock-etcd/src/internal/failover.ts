@@ -1,0 +1,138 @@
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import { type CallFailure, isClosed, isOfMember, isUnsent } from "./failure.ts"
+import type { Reply } from "./port.ts"
+import { Shared } from "./shared.ts"
+
+/** Asks one host, within so many milliseconds. */
+export type Ask<Host, A> = (host: Host, limit: number) => Effect.Effect<Reply<A>, CallFailure>
+
+export interface FailoverOptions<Host> {
+  readonly hosts: ReadonlyArray<Host>
+  readonly clock: Clock.Clock
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** Milliseconds that one call may take, other hosts included. */
+  readonly callLimit: number
+  /** Asks a host for nothing, to see whether it can be reached. */
+  readonly look: Ask<Host, unknown>
+}
+
+/** Which host is asked, and which one next. */
+export interface Failover<Host> {
+  /** The one that is asked now. */
+  readonly host: () => Host
+  /** Within `limit` milliseconds, or `callLimit` where that is less. `onUnsent`: who asked has gone before anything was sent. */
+  readonly call: <A>(ask: Ask<Host, A>, limit?: number, onUnsent?: () => void) => Effect.Effect<Reply<A>, CallFailure>
+  /** None can be reached: whoever asks waits for one. */
+  readonly isAway: () => boolean
+  /** Nobody waits any more for a host to come back. */
+  readonly abandon: () => void
+}
+
+export const make = <Host>({ callLimit, clock, fork, hosts, look }: FailoverOptions<Host>): Failover<Host> => {
+  const host = (): Host => hosts[current % hosts.length]!
+  let current = 0
+
+  /** Milliseconds until then. */
+  const leftUntil = (time: bigint): number => Number(time - clock.monotonicTimeNanosUnsafe()) / 1_000_000
+
+  const mostTries = Math.max(2, hosts.length)
+
+  /** While no host can be reached one looks for all. Who asks meanwhile waits for that, within their time. */
+  let away: { readonly until: Shared<void, CallFailure>; readonly why: CallFailure } | undefined
+  const lookOut = (until: Shared<void, CallFailure>): Effect.Effect<void> => {
+    const lookOnce = Effect.suspend(() => {
+      current++
+      return look(host(), lookLimit)
+    })
+    const isThere = Effect.match(lookOnce, { onSuccess: () => true, onFailure: ({ cause }) => !isUnsent(cause) })
+    return Effect.flatMap(Effect.delay(isThere, lookPause), (found) => {
+      if (!found) return lookOut(until)
+      away = undefined
+      return Effect.sync(() => until.end(Exit.void))
+    })
+  }
+  /** Nobody waits any more. */
+  let isAbandoned = false
+  const beginLookOut = (why: CallFailure): void => {
+    if (away !== undefined) return
+    away = { until: new Shared(), why: { ...why, notDone: true } }
+    fork(lookOut(away.until))
+  }
+
+  /**
+   * The same, on the next host when this one fails or hangs; of one host, on a new connection. What was unknown before
+   * stays unknown.
+   */
+  const call = <A>(
+    ask: Ask<Host, A>,
+    limit = Infinity,
+    onUnsent: () => void = () => {}
+  ): Effect.Effect<Reply<A>, CallFailure> =>
+    Effect.suspend(() => {
+      const within = Math.max(leastLimit, Math.min(limit, callLimit))
+      const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(within))
+      if (away !== undefined) {
+        const { until: found, why } = away
+        if (isAbandoned) return Effect.fail(why)
+        const back = Effect.timeoutOrElse(found.await, { duration: within, orElse: () => Effect.fail(why) })
+        return Effect.flatMap(
+          Effect.onInterrupt(back, () => Effect.sync(onUnsent)),
+          () => call(ask, leftUntil(until), onUnsent)
+        )
+      }
+      const asked = current
+      return Effect.catch(
+        ask(host(), Math.max(20, within / mostTries)),
+        (failure) => again(ask, until, failure, asked)
+      )
+    })
+
+  const again = <A>(
+    ask: Ask<Host, A>,
+    until: bigint,
+    first: CallFailure,
+    firstAsked: number
+  ): Effect.Effect<Reply<A>, CallFailure> =>
+    Effect.gen(function*() {
+      let failure = first
+      let asked = firstAsked
+      let unknown = false
+      for (let tries = 2;; tries++) {
+        unknown ||= !failure.notDone
+        const isRefused = failure.notDone && !isOfMember(failure.cause) && !isUnsent(failure.cause)
+        if (failure === isClosed || isRefused || tries > mostTries) {
+          // What one member refuses, or leaves unanswered, is not to be asked of it next.
+          if (!isRefused && failure !== isClosed && asked === current) current++
+          if (isUnsent(failure.cause)) beginLookOut(failure)
+          return yield* Effect.fail({ ...failure, notDone: !unknown })
+        }
+        if (asked === current) current++
+        asked = current
+        const left = leftUntil(until)
+        const result = yield* Effect.result(ask(host(), Math.max(20, left / (mostTries - tries + 1))))
+        if (result._tag === "Success") return { ...result.success, doubled: unknown }
+        failure = result.failure
+      }
+    })
+
+  return {
+    host,
+    call,
+    isAway: () => away !== undefined,
+    abandon: () => {
+      isAbandoned = true
+      away?.until.end(Exit.fail(isClosed))
+    }
+  }
+}
+
+/** Milliseconds between two looks, and for how long each may take. */
+const lookPause = 100
+const lookLimit = 500
+
+/** Below this a call is hopeless, whatever the time to live. */
+const leastLimit = 50

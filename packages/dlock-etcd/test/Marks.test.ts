@@ -1,0 +1,17 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, FiberSet, Scope } from "effect"
+import { Marks } from "../src/internal/marks.ts"
+import type { Port } from "../src/internal/port.ts"
+
+describe("the lease of marks", () => {
+  it.effect("is waited for by nobody once the store has closed", () =>
+    Effect.gen(function*() {
+      const store = yield* Scope.make()
+      const fork = yield* Scope.provide(FiberSet.makeRuntime<never>(), store)
+      const port = { grant: () => Effect.never } as unknown as Port
+      const marks = new Marks(port, () => 0, fork)
+      const waiter = yield* Effect.forkDetach(Effect.flip(marks.lease), { startImmediately: true })
+      yield* Scope.close(store, Exit.void)
+      assert.strictEqual((yield* Fiber.join(waiter)).cause.message, "the store is closed")
+    }))
+})

@@ -1,0 +1,157 @@
+import type { ITxnRequest } from "etcd3"
+import { Random } from "../random.ts"
+import type { Timeline } from "../timeline.ts"
+import type { Operation } from "./store.ts"
+
+/** What a call is about, to those who may refuse it. A transaction is about the most that any of its branches does. */
+export type Matter =
+  | "nothing"
+  | "read"
+  | "delete"
+  | "put"
+  | "grant"
+  | "revoke"
+  | "keepAlive"
+  | "inspect"
+  | "watch"
+  | "authenticate"
+
+export const matterOf = (request: ITxnRequest): Matter => {
+  const operations = operationsOf(request)
+  if (operations.some(({ request_put }) => request_put !== undefined)) return "put"
+  if (operations.some(({ request_delete_range }) => request_delete_range !== undefined)) return "delete"
+  return operations.length > 0 ? "read" : "nothing"
+}
+
+const operationsOf = ({ failure = [], success = [] }: ITxnRequest): ReadonlyArray<Operation> =>
+  [...success, ...failure].flatMap((one: Operation) =>
+    one.request_txn === undefined ? [one] : operationsOf(one.request_txn)
+  )
+
+/** What etcd 3.5 says, of which calls, and as the client's transport tells it. */
+export interface Refusal {
+  readonly text: string
+  readonly of: ReadonlySet<Matter>
+  /** What it answers to a request for a watch; where there is none it ends the stream. */
+  readonly cancelReason?: string
+  /** It may have done what it was asked. */
+  readonly mayBeDone?: true
+}
+
+const proposals: ReadonlyArray<Matter> = ["delete", "put", "grant", "revoke"]
+const ofTheLeader: ReadonlyArray<Matter> = [...proposals, "read", "keepAlive", "inspect"]
+const byToken: ReadonlyArray<Matter> = [...ofTheLeader, "nothing", "watch"]
+
+const invalidToken: Refusal = {
+  text: "16 UNAUTHENTICATED: etcdserver: invalid auth token",
+  of: new Set(byToken),
+  cancelReason: "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+}
+
+/** Tokens that have run out, and those from before the users were changed. */
+export const ofTokens: ReadonlyArray<Refusal> = [invalidToken, {
+  text: "3 INVALID_ARGUMENT: etcdserver: revision of auth store is old",
+  of: new Set(byToken),
+  cancelReason: "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old"
+}]
+
+/** A learner answers nobody but who asks how it is. */
+export const ofLearner: Refusal = {
+  text: "14 UNAVAILABLE: etcdserver: rpc not supported for learner",
+  of: new Set([...ofTheLeader, "nothing", "authenticate", "watch"])
+}
+
+/** What one member says of itself. */
+const ofMembers: ReadonlyArray<Refusal> = [
+  { text: "8 RESOURCE_EXHAUSTED: etcdserver: too many requests", of: new Set([...proposals, "authenticate"]) },
+  { text: "15 DATA_LOSS: etcdserver: corrupt cluster", of: new Set([...proposals, "read"]) },
+  ofLearner,
+  {
+    text: "14 UNAVAILABLE: etcdserver: request timed out",
+    of: new Set([...ofTheLeader, "authenticate"]),
+    mayBeDone: true
+  },
+  { text: "14 UNAVAILABLE: etcdserver: no leader", of: new Set(ofTheLeader), mayBeDone: true },
+  invalidToken
+]
+
+/** The cluster's: nothing more may be put, and what is there may be deleted. */
+export const noSpace: Refusal = {
+  text: "8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded",
+  of: new Set(["put", "grant"])
+}
+
+/** To a user who may not do it. */
+export const denied = (...of: ReadonlyArray<Matter>): Refusal => ({
+  text: "7 PERMISSION_DENIED: etcdserver: permission denied",
+  of: new Set(of),
+  cancelReason: "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
+})
+
+/** What the user may not do any more: the real one asks that of keys, this one of calls. */
+const ofUsers: ReadonlyArray<Refusal> = [
+  denied("put", "delete"),
+  denied("put", "delete", "revoke"),
+  denied(...ofTheLeader, "watch")
+]
+
+/** How the refusals are called that happen to a world. */
+export type Refusing = "member refuses" | "member silent" | "space exceeded" | "permission denied"
+
+interface Period {
+  /** Absent where it says nothing. */
+  readonly refusal: Refusal | undefined
+  /** Absent where all of them refuse. */
+  readonly member: number | undefined
+  readonly until: number
+  /** How often. */
+  readonly share: number
+}
+
+/** Who refuses what, or says nothing, and until when. */
+export class Refusals {
+  private readonly timeline: Timeline
+  private readonly members: number
+  private readonly periods: Array<Period> = []
+
+  constructor(timeline: Timeline, members: number) {
+    this.timeline = timeline
+    this.members = members
+  }
+
+  begin(kind: Refusing, nth: number, until: number, choice: number): void {
+    const random = new Random(choice)
+    const member = nth % this.members
+    if (kind === "member silent") {
+      this.periods.push({ refusal: undefined, member, until, share: 1 })
+    } else if (kind === "member refuses") {
+      this.periods.push({ refusal: random.pick(ofMembers), member, until, share: random.pick([0.3, 1, 1]) })
+    } else {
+      const refusal = kind === "space exceeded" ? noSpace : random.pick(ofUsers)
+      this.periods.push({ refusal, member: undefined, until, share: 1 })
+    }
+  }
+
+  /** What a member says to this instead of an answer. */
+  saidBy(member: number, matter: Matter, random: Random): Refusal | undefined {
+    const { now } = this.timeline
+    return this.periods.find((one) =>
+      now < one.until && (one.member ?? member) === member && one.refusal?.of.has(matter) === true &&
+      random.chance(one.share)
+    )?.refusal
+  }
+
+  /** Until when a member does nothing, and takes in nothing. */
+  silentUntil(member: number): number {
+    const silent = this.periods.filter((one) => one.refusal === undefined && one.member === member)
+    return Math.max(-Infinity, ...silent.map(({ until }) => until))
+  }
+
+  /** Has anything been refused, or not been answered, since then that no other member would have spared the caller? */
+  excuses(since: number): boolean {
+    const lately = this.periods.filter(({ until }) => until > since)
+    const hasRefused = (member: number) => lately.some((one) => (one.member ?? member) === member)
+    return lately.some(({ member }) => member === undefined) ||
+      Array.from({ length: this.members }, (_, member) => member).every(hasRefused)
+  }
+}
