@@ -133,6 +133,11 @@ export class Ledger {
     if (this.plan.quiet && this.plan.capacity === 1) this.freeSince.set(key, this.timeline.now)
   }
 
+  /** It waits for one before it, as far as anybody can know. */
+  mayNotEnter(id: string): boolean {
+    return this.plan.capacity === 1 && !this.cameIn.has(id)
+  }
+
   /** The server no longer keeps what it acknowledged. */
   forgot(id: string): void {
     this.forgotten.add(id)

@@ -2,7 +2,10 @@ import type { LockStore } from "effect-dlock"
 import type { Answer, Granted } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { Leases } from "../../packages/dlock-etcd/src/internal/leases.ts"
+import { Liveness } from "../../packages/dlock-etcd/src/internal/liveness.ts"
 import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
+import { Room } from "../../packages/dlock-etcd/src/internal/room.ts"
 import { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
@@ -97,6 +100,24 @@ const withoutCleanUp = (store: Store): Store => {
   }
 }
 
+/** It hands over to its next one whatever has become of the lease that this one is on. */
+const handsOverBlindly = (): () => void => {
+  const { handOver } = Room.prototype
+  const { isFresh } = Leases.prototype
+  const { isStill } = Liveness.prototype
+  Room.prototype.handOver = function(this: Room, entry) {
+    Leases.prototype.isFresh = () => true
+    Liveness.prototype.isStill = () => true
+    try {
+      return handOver.call(this, entry)
+    } finally {
+      Leases.prototype.isFresh = isFresh
+      Liveness.prototype.isStill = isStill
+    }
+  }
+  return () => void (Room.prototype.handOver = handOver)
+}
+
 /** Whether a variant is one on this backend. */
 export const isOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
 
@@ -113,6 +134,8 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "no-clean-up", store: withoutCleanUp },
   { name: "passes-over-the-first", on: "etcd", etcd: { passesOverTheFirst: true } },
   { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } },
+  { name: "heir-on-a-lost-lease", on: "etcd", install: handsOverBlindly },
+  { name: "heir-not-looked-at", on: "etcd", etcd: { deletesWithoutHeir: true } },
   { name: "watch-name-believed", on: "etcd", port: believesNames },
   { name: "grant-by-event", on: "etcd", port: believesEvents },
   { name: "token-kept", on: "etcd", etcd: { keepsToken: true } },

@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import type { IResponseOp, ITxnRequest, ITxnResponse, IWatchRequest, IWatchResponse } from "etcd3"
+import type { IResponseOp, ITxnResponse, IWatchRequest, IWatchResponse } from "etcd3"
 import type { Port } from "../../../packages/dlock-etcd/src/internal/port.ts"
 
 /** A watch as it was asked for. */
@@ -55,37 +55,47 @@ const byName = (port: Port, isMisled: (watch: Watch) => boolean, onDeleted: (eve
 /** Who holds a lock takes another's end for its own. */
 export const believesNames = (port: Port): Port => byName(port, ({ isOfWaiter }) => !isOfWaiter, () => {})
 
-/**
- * Who waits takes another's end for that of whom it waits for, and goes by that without a look: what it has been told of
- * is not there any more, whatever a look says.
- */
+/** Who waits takes whatever its watch is told for the end of whoever stands first, and goes by that without a look. */
 export const believesEvents = (port: Port): Port => {
-  /** By key, the revision at which it was deleted. */
-  const deleted = new Map<string, bigint>()
-  const told = byName(port, ({ isOfWaiter }) => isOfWaiter, ({ kv }) => {
-    deleted.set(kv.key.toString(), BigInt(kv.mod_revision))
-  })
-  const stands = ({ create_revision, key }: { readonly create_revision: string; readonly key: Buffer }) =>
-    BigInt(create_revision) > (deleted.get(key.toString()) ?? 0n)
-  const withoutDeleted = (response: ITxnResponse): ITxnResponse => ({
-    ...response,
-    responses: response.responses.map((one: IResponseOp) =>
-      one.response_range
-        ? { ...one, response_range: { ...one.response_range, kvs: one.response_range.kvs.filter(stands) } }
-        : one
-    )
-  })
-  const isLook = ({ failure = [], success = [] }: ITxnRequest) =>
-    failure.length === 0 && success.length > 0 && success.every(({ request_range }) => request_range !== undefined)
+  /** By queue, the claim that stood first when that was last seen. */
+  const firsts = new Map<string, Buffer>()
+  const see = (response: ITxnResponse): void => {
+    for (const one of response.responses as ReadonlyArray<IResponseOp & { readonly response_txn?: ITxnResponse }>) {
+      if (one.response_txn !== undefined) see(one.response_txn)
+      const claims = one.response_range?.kvs.filter(({ key }) => key.includes("/")) ?? []
+      const [first] = claims.toSorted((a, b) => Number(a.create_revision) - Number(b.create_revision))
+      if (first !== undefined) firsts.set(folderOf(first.key.toString()), first.key)
+    }
+  }
   return {
-    ...told,
+    ...port,
     txn: (request, limit, onUnsent) =>
-      Effect.map(
-        port.txn(request, limit, onUnsent),
-        (reply) => isLook(request) ? { ...reply, value: withoutDeleted(reply.value) } : reply
-      )
+      Effect.tap(port.txn(request, limit, onUnsent), ({ value }) => Effect.sync(() => see(value))),
+    watch: ({ onEnd, onResponse }) => {
+      const folders = new Set<string>()
+      const mislead = ({ kv, ...event }: Event): Event => {
+        const folder = Array.from(folders).find((one) => kv.key.toString().startsWith(one)) ??
+          folders.values().next().value
+        return { ...event, kv: { ...kv, key: firsts.get(folder ?? "") ?? kv.key } }
+      }
+      const listeners = {
+        onEnd,
+        onResponse: (response: IWatchResponse) => onResponse({ ...response, events: response.events.map(mislead) })
+      }
+      return Effect.map(port.watch(listeners), (stream) => ({
+        ...stream,
+        send: (request: IWatchRequest) => {
+          const { key, range_end } = (request.create_request ?? {}) as Partial<Record<string, Buffer>>
+          if (range_end !== undefined && key?.includes("/") === true) folders.add(String(key))
+          stream.send(request)
+        }
+      }))
+    }
   }
 }
+
+/** A queue's part of a claim's key. */
+const folderOf = (key: string): string => key.slice(0, key.lastIndexOf("/") + 1)
 
 /** What is refused is taken for what brought no answer: it may have been done. */
 export const doubtsRefusals = (port: Port): Port => ({

@@ -16,6 +16,8 @@ export interface EtcdFlaws {
   readonly ignoresMarks?: boolean
   /** Who takes a dead claim out of a queue does not look whether another stands before it. */
   readonly passesOverTheFirst?: boolean
+  /** A release that hands over does not look whether the next one still stands. */
+  readonly deletesWithoutHeir?: boolean
   /** No watch ever tells of anything. */
   readonly neverTells?: boolean
   /** A process goes on with the token that it was given first. */
@@ -83,6 +85,8 @@ export class EtcdServer {
   private flawed(request: ITxnRequest): ITxnRequest {
     if (this.flaws.ignoresMarks === true) return withoutMarks(request)
     const [dead, before, sign, ...others] = request.compare ?? []
+    const isHandOver = request.compare?.length === 2 && request.success?.[0]?.request_delete_range !== undefined
+    if (this.flaws.deletesWithoutHeir === true && isHandOver) return { ...request, compare: [dead!] }
     if (this.flaws.passesOverTheFirst === true && others.length === 0 && sign?.key?.toString().includes("alive")) {
       return before === undefined ? request : { ...request, compare: [dead!, sign] }
     }
@@ -213,10 +217,13 @@ export class EtcdServer {
 
   // What happens to it.
 
-  private forget(keys: ReadonlyArray<KeyValue>): void {
+  /** Whoever waits behind others when that happens has not been let in, and is not to be from then on. */
+  private forget(keys: ReadonlyArray<KeyValue>, isAll = false): void {
     for (const one of keys) {
       const claim = claimOf(one)
-      if (claim !== undefined) this.ledger.forgot(claim[1])
+      if (claim !== undefined && (isAll || this.first(claim[0]) === claim[1] || !this.ledger.mayNotEnter(claim[1]))) {
+        this.ledger.forgot(claim[1])
+      }
     }
   }
 
@@ -232,7 +239,7 @@ export class EtcdServer {
   loseData(): void {
     this.ledger.losesMarks()
     const all = this.keys.all()
-    this.forget(all)
+    this.forget(all, true)
     for (const { timer } of this.leases.values()) this.timeline.cancel(timer)
     this.leases.clear()
     this.keys.clear()

@@ -164,7 +164,9 @@ export class Liveness {
   private watchOver(region: Region, after: bigint): void {
     region.isWatched = true
     const { end, first, processIn } = region.names
-    this.watches.add({ key: first, rangeEnd: end }, after, (key) => this.isDead(region, processIn(key)), () => {
+    this.watches.add({ key: first, rangeEnd: end }, after, (gone) => {
+      for (const { name } of gone) this.isDead(region, processIn(name))
+    }, () => {
       region.isWatched = false
       region.alive.clear()
       for (const process of region.mourners.keys()) this.fork(this.find(region, process))

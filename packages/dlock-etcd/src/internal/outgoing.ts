@@ -33,6 +33,7 @@ interface Member extends Operation {
   /** When its time is over, once it has been sent. */
   until: number
   hasGone: boolean
+  hasEnded: boolean
   isSent: boolean
   /** It was sent before, and nothing was heard of that. */
   isDoubled: boolean
@@ -42,6 +43,7 @@ interface Member extends Operation {
 
 interface Flight {
   readonly since: number
+  readonly members: ReadonlyArray<Member>
   /** The queues that claims leave with it. */
   readonly left: ReadonlySet<string> | string | undefined
 }
@@ -88,7 +90,7 @@ export class Outgoing {
   /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
   private goAtOnce(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     const { folder, urgency } = operation
-    const flight = { since: this.now(), left: urgency === "leave" ? folder : undefined }
+    const flight = { since: this.now(), members: [], left: urgency === "leave" ? folder : undefined }
     this.flights.add(flight)
     return Effect.onExit(
       this.ask(operation),
@@ -108,6 +110,7 @@ export class Outgoing {
         resume,
         until: Infinity,
         hasGone: false,
+        hasEnded: false,
         isSent: false,
         isDoubled: false,
         isAlone: false
@@ -222,7 +225,7 @@ export class Outgoing {
 
   private go(members: ReadonlyArray<Member>): Effect.Effect<void> {
     const left = new Set(members.flatMap(({ folder, urgency }) => urgency === "leave" ? folder : []))
-    const flight = { since: this.now(), left }
+    const flight = { since: this.now(), members, left }
     this.flights.add(flight)
     let limit = Infinity
     for (const member of members) {
@@ -276,6 +279,8 @@ export class Outgoing {
   }
 
   private end(member: Member, outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>): void {
+    if (member.hasEnded) return
+    member.hasEnded = true
     if (!member.hasGone) callBack(() => member.resume(outcome))
     else if (member.isSent) member.onLate?.(outcome)
   }
@@ -283,10 +288,11 @@ export class Outgoing {
   /** Nobody waits for them any more. */
   close(): void {
     this.hasClosed = true
+    for (const { members } of this.flights) {
+      for (const member of members) this.end(member, Exit.fail({ ...isClosed, notDone: false }))
+    }
     for (const lane of Object.values(this.lanes)) {
-      for (const member of lane.splice(0)) {
-        this.end(member, Exit.fail({ ...isClosed, notDone: !member.isDoubled }))
-      }
+      for (const member of lane.splice(0)) this.end(member, Exit.fail({ ...isClosed, notDone: !member.isDoubled }))
     }
   }
 }

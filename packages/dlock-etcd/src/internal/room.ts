@@ -10,6 +10,7 @@ import { lives } from "./names.ts"
 import type { Operation } from "./outgoing.ts"
 import * as Queue from "./queue.ts"
 import type { Desk } from "./turns.ts"
+import type { Deletion } from "./watches.ts"
 
 /** A claim that stands in the queue, or stood there when that was last heard of. */
 class Standing {
@@ -73,9 +74,10 @@ export class Room {
   private lastQueued = 0n
   /** Requests whose answers may show what has been deleted meanwhile. */
   private unanswered = 0
-  private readonly deletions: Array<{ readonly name: string; readonly revision: bigint }> = []
+  private readonly deletions: Array<Deletion> = []
   /** The latest revision that an answer was of. */
   private latest = 0n
+  private isTakingIn = false
   private isLooking = false
   private mutedUntil = 0
   private mustLook = false
@@ -264,18 +266,20 @@ export class Room {
 
   // What is heard of others.
 
-  /** Something that stood there has been deleted. */
-  isDeleted(name: string, revision: bigint): void {
-    if (this.unanswered > 0) this.deletions.push({ name, revision })
-    const one = this.byName.get(name)
-    const waiting = this.waiting.get(name)
-    if (one !== undefined && one.created < revision) {
-      const { entry } = one
-      this.remove(one)
-      if (entry !== undefined) this.outside.claims.isGone(entry)
-    } else if (one === undefined && waiting !== undefined && waiting.created! < revision) {
-      this.outside.claims.isGone(waiting)
+  /** What stood there has been deleted. All that went together is taken in before anybody is let in for it. */
+  private areDeleted(deletions: ReadonlyArray<Deletion>): void {
+    if (this.unanswered > 0) this.deletions.push(...deletions)
+    const ours: Array<Entry> = []
+    for (const { name, revision } of deletions) {
+      const one = this.byName.get(name)
+      const entry = one === undefined ? this.waiting.get(name) : one.entry
+      if ((one?.created ?? entry?.created ?? revision) >= revision) continue
+      if (one !== undefined) this.remove(one)
+      if (entry !== undefined) ours.push(entry)
     }
+    this.isTakingIn = true
+    for (const entry of ours) this.outside.claims.isGone(entry)
+    this.isTakingIn = false
     this.settle()
   }
 
@@ -297,7 +301,7 @@ export class Room {
    */
   hasLeft(name: string, revision: bigint | undefined): void {
     if (revision !== undefined) {
-      if (this.stopListening === undefined) this.isDeleted(name, revision)
+      if (this.stopListening === undefined) this.areDeleted([{ name, revision }])
       return
     }
     const one = this.byName.get(name)
@@ -311,8 +315,11 @@ export class Room {
 
   /** Sees to it that somebody is told, or listens. */
   private settle(): void {
+    if (this.isTakingIn) return
     const { foremost } = this
     if (foremost === undefined) return this.rest()
+    // It is looked at when that is over.
+    if (foremost.isBeingGranted) return this.pollWithin(nearPoll)
     const mine = this.byName.get(foremost.key)
     if (this.mustLook) return this.look(foremost)
     if (mine === undefined) return this.isNextOfCrowd(foremost) ? this.lookOn(foremost) : this.look(foremost)
@@ -402,7 +409,7 @@ export class Room {
     this.stopListening = this.outside.watches.add(
       { key: this.lock.folder, rangeEnd: this.lock.folderEnd },
       since,
-      (name, revision) => this.isDeleted(name, revision),
+      (deletions) => this.areDeleted(deletions),
       () => {
         this.stopListening = undefined
         this.heardFrom = undefined
@@ -532,6 +539,7 @@ export class Room {
   wake(): void {
     this.wakeAt = Infinity
     const { foremost } = this
+    if (foremost?.isBeingGranted === true) return
     if (foremost !== undefined) return this.look(foremost)
     this.stopHearing()
     if (this.unanswered === 0) this.outside.onEmpty()
@@ -570,7 +578,9 @@ export class Room {
       void fork(Effect.match(passOver, {
         onFailure: () => this.lookAnew(),
         onSuccess: ({ value }) =>
-          value.succeeded ? this.isDeleted(dead.name, BigInt(value.header.revision)) : this.lookAnew()
+          value.succeeded
+            ? this.areDeleted([{ name: dead.name, revision: BigInt(value.header.revision) }])
+            : this.lookAnew()
       })))
   }
 

@@ -9,8 +9,14 @@ export interface Target {
   readonly rangeEnd?: Buffer
 }
 
-/** What to do about a key that is gone since that revision. */
-type OnDelete = (key: string, revision: bigint) => void
+/** A key that is gone since that revision. */
+export interface Deletion {
+  readonly name: string
+  readonly revision: bigint
+}
+
+/** What to do about them: all that went together are told together. */
+type OnDelete = (deletions: ReadonlyArray<Deletion>) => void
 
 interface Watch extends Target {
   /** The same as text, to compare with. */
@@ -197,6 +203,7 @@ export class Watches {
     }
     // Several keys may have gone at one revision.
     const { from } = watch
+    const deletions: Array<Deletion> = []
     for (const event of response.events) {
       if (!concerns(watch, event.kv.key)) {
         this.isMixedUp = true
@@ -207,8 +214,9 @@ export class Watches {
       // Of another that stood there before, and told to the wrong one.
       if (revision < from) continue
       watch.from = revision + 1n
-      if (isDeletion(event) && this.watches.has(watch)) watch.onDelete(event.kv.key.toString(), revision)
+      if (isDeletion(event)) deletions.push({ name: event.kv.key.toString(), revision })
     }
+    if (deletions.length > 0) watch.onDelete(deletions)
   }
 
   /** A proxy may answer out of order, so that one watch is taken for another. */
@@ -218,7 +226,7 @@ export class Watches {
     for (const watch of Array.from(this.watches)) {
       if (revision < watch.from || !concerns(watch, event.kv.key)) continue
       watch.from = revision + 1n
-      watch.onDelete(event.kv.key.toString(), revision)
+      watch.onDelete([{ name: event.kv.key.toString(), revision }])
     }
   }
 
