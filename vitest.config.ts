@@ -4,8 +4,6 @@ const shared = {
   globalSetup: ["testing/src/globalSetup.ts"],
   // Against what hangs; whoever promises a time counts it, less what the machine was late by.
   testTimeout: 120_000,
-  // Those that run side by side wait for servers, nearly all of their time.
-  maxConcurrency: 14,
   hookTimeout: 30_000
 }
 
