@@ -12,6 +12,8 @@ export type Role = "usual" | "crowd" | "far"
 export interface Member {
   readonly role: Role
   readonly proxies: ReadonlyArray<Proxy>
+  /** Its name in all of its lives. */
+  readonly place: string
   readonly who: () => string
   readonly worker: () => Worker<Report>
   /** Ends the process without a warning, and starts another so many milliseconds later. */
@@ -54,6 +56,7 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
     const full: Assignment = {
       ...assignment,
       ...(crowd !== undefined && { crowd }),
+      ttl: field.ttlOf?.(salt) ?? assignment.ttl,
       address: field.through(ports, salt),
       resource: recorder.port,
       who,
@@ -78,11 +81,13 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
     const proxies = proxied ? await Promise.all(field.ports.map((port) => startProxy(port))) : []
     const ports = proxied ? proxies.map(({ port }) => port) : field.ports
     let life = 1
-    const who = () => `w${index}.${life}`
+    const place = `w${index}`
+    const who = () => `${place}.${life}`
     let worker = launch(who(), ports, index, false, crowd)
     return {
       role,
       proxies,
+      place,
       who,
       worker: () => worker,
       replace: async (after = 0) => {
@@ -107,7 +112,7 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
     ...Array.from({ length: count }, (_, index) => member(index, "usual")),
     ...crowds.map(({ crowd, role }, index) => member(count + index, role, crowd))
   ])
-  const calm = proxied ? launch("calm", field.ports, 99, true) : undefined
+  const calm = proxied ? launch("calm", field.ports, 98, true) : undefined
   await Promise.all(everybody.map(ready))
 
   const alive = () => [

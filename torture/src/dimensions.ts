@@ -1,29 +1,83 @@
 import type { Backend } from "./fields/index.ts"
 
-/** What a run can have more of than the faults of its servers and connections. */
+const redis: ReadonlyArray<Backend> = ["redis"]
+const etcd: ReadonlyArray<Backend> = ["etcd", "etcd3"]
+const both = [...redis, ...etcd]
+
+/** What a run can have more of than the faults of its servers and connections, and on which servers there is such a thing. */
 export const dimensions = {
-  replicas:
-    "grants that a replica must have, replicas that freeze, and requests that arrive when their client has gone",
-  crowds:
-    "processes of a thousand waiters that die, freeze and lose their connections; keys that stand idle, slow scripts",
-  bursts:
-    "thousands of acquires at once in a process whose other locks go on; calls that fail although nothing befell them",
-  pushes: "messages to waiters far from the head that are lost or late; keys that stand idle",
-  greetings: "users whose password, database or commands are refused for a while, and connections made anew meanwhile",
-  closing: "layers that close while sections of detached fibers run, which take a moment to end",
-  limits: "callers' time limits, kept within 100 ms whatever befell the servers",
-  marks: "marks of cancelled claims, only where an answer may have been lost",
-  busy:
-    "a thread that is busy for seconds while replies lie in its socket; calls that fail although nothing befell them"
-} as const
+  replicas: {
+    on: redis,
+    about: "grants that a replica must have, replicas that freeze, and requests that arrive when their client has gone"
+  },
+  crowds: {
+    on: both,
+    about: "processes of many waiters that die, freeze and lose their connections; keys that stand idle, slow scripts"
+  },
+  bursts: {
+    on: both,
+    about:
+      "thousands of acquires at once in a process whose other locks go on; calls that fail although nothing befell them"
+  },
+  pushes: {
+    on: redis,
+    about: "messages to waiters far from the head that are lost or late; keys that stand idle"
+  },
+  greetings: {
+    on: redis,
+    about: "users whose password, database or commands are refused for a while, and connections made anew meanwhile"
+  },
+  closing: {
+    on: both,
+    about: "layers that close while sections of detached fibers run, which take a moment to end"
+  },
+  limits: {
+    on: both,
+    about: "callers' time limits, kept within 100 ms whatever befell the servers"
+  },
+  marks: {
+    on: redis,
+    about: "marks of cancelled claims, only where an answer may have been lost"
+  },
+  busy: {
+    on: redis,
+    about:
+      "a thread that is busy for seconds while replies lie in its socket; calls that fail although nothing befell them"
+  },
+  proxies: {
+    on: etcd,
+    about: "half of the workers behind etcd's own gRPC proxy, which is killed and comes back"
+  },
+  learners: {
+    on: etcd,
+    about: "a learner among the hosts, which answers next to nothing"
+  },
+  refusals: {
+    on: etcd,
+    about: "a member that answers \"too many requests\" or \"corrupt\" for a while, which nobody is to notice"
+  },
+  tokens: {
+    on: etcd,
+    about: "users with passwords, whose tokens live for seconds and are over with each change of users"
+  },
+  space: {
+    on: etcd,
+    about: "servers that run out of space, until somebody makes some"
+  },
+  permissions: {
+    on: etcd,
+    about: "a user whose role may not touch the locks for a while"
+  }
+} as const satisfies Record<string, { readonly on: ReadonlyArray<Backend>; readonly about: string }>
 
 export type Dimension = keyof typeof dimensions
 
 /** Those of a run that does not name any. */
 export const usual = Object.keys(dimensions) as ReadonlyArray<Dimension>
 
-/** Whether these servers are met with dimensions, so far: those of the others come with what mends the others. */
-export const hasDimensions = (backend: Backend): boolean => backend === "redis"
-
 /** What a part of the run asks: whether it has this dimension. */
 export type With = ReadonlySet<Dimension>
+
+/** Those of the given that these servers have. */
+export const dimensionsOn = (backend: Backend, given: ReadonlyArray<Dimension>): With =>
+  new Set(given.filter((name) => dimensions[name].on.includes(backend)))

@@ -43,7 +43,7 @@ export interface Fault {
   readonly n: number
   readonly kind: string
   readonly from: number
-  /** Workers that it befell, or all of them. */
+  /** Workers that it befell, or all of them: one life of each (`w3.2`), or all of its lives (`w3`). */
   readonly workers: "all" | ReadonlyArray<string>
   /** Keys of which the backend may have forgotten what it had acknowledged; none unless it is of that nature. */
   readonly forgets: "all" | ReadonlyArray<string>

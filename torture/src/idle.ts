@@ -23,6 +23,10 @@ export interface IdleLimits {
   readonly guard: number
   /** How late a release or the end of a holder's time may be noticed. */
   readonly notice: number
+  /** The milliseconds in which the backend counts times to live, which it rounds up, and sees to those that are over. */
+  readonly grain: number
+  /** Whether the place of one who waited and died stands until its time to live is over, in the way of those behind it. */
+  readonly deadStand: boolean
 }
 
 /** Milliseconds until a server has noticed that the connections of a process are gone. */
@@ -81,7 +85,7 @@ export class Idle {
     const one = this.of(key)
     if (!one.inside.delete(id)) return
     const given = left === 0 && at < one.unnoticed.until ? one.unnoticed.ttl : left
-    one.freeFrom = Math.max(one.freeFrom, at + (given === 0 ? 0 : given + this.limits.guard))
+    one.freeFrom = Math.max(one.freeFrom, at + (given === 0 ? 0 : this.standing(given)))
   }
 
   /** A process is gone, and asks no more. What was given to it a moment before, where nobody was inside, nobody knows. */
@@ -92,9 +96,16 @@ export class Idle {
         if (waiter.who !== who) continue
         one.waiting.delete(ask)
         one.unnoticed = { until: at + noticed, ttl: Math.max(waiter.ttl, one.unnoticed.ttl) }
-        if (one.inside.size === 0) one.freeFrom = Math.max(one.freeFrom, at + waiter.ttl + this.limits.guard)
+        if (one.inside.size > 0 && !this.limits.deadStand) continue
+        one.freeFrom = Math.max(one.freeFrom, at + this.standing(waiter.ttl))
       }
     }
+  }
+
+  /** Milliseconds for which the server keeps what it gave for so long, at the most. */
+  private standing(ttl: number): number {
+    const { grain, guard } = this.limits
+    return grain === 0 ? ttl + guard : (Math.ceil((ttl + guard) / grain) + 1) * grain
   }
 
   private of(key: string): Key {

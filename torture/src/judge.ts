@@ -32,6 +32,11 @@ export interface Limits {
   readonly grace: number
   /** How late the end of a holder's time may be noticed: every `retryInterval`, and a little. */
   readonly notice: number
+  /** See `IdleLimits`. */
+  readonly grain: number
+  readonly deadStand: boolean
+  /** Whether a call may fail because its own process's thread was busy, with the answer in its socket. */
+  readonly busyFails: boolean
   /** What is not judged. */
   readonly without: ReadonlyArray<Rule>
 }
@@ -45,7 +50,17 @@ const stalled = 200
 /** How an overlap is told of that did harm. */
 export const unrefused = "late steps that nothing refused"
 
-const usual: Limits = { late: 100, guard: 100, ending: 0, grace: 2_500, notice: 200, without: [] }
+const usual: Limits = {
+  late: 100,
+  guard: 100,
+  ending: 0,
+  grace: 2_500,
+  notice: 200,
+  grain: 0,
+  deadStand: false,
+  busyFails: false,
+  without: []
+}
 
 /**
  * Reads a history in its order and says what was wrong. A function of the history alone, one line at a time, so that a
@@ -117,7 +132,8 @@ export class Judge {
         return this.later(arrived, () => {
           if (this.troubles.severed(who, event.from, event.at)) return true
           // A busy thread is no reason, unless its caller did not mean to wait for so long.
-          const own = event.hasty === true ? this.lags.within(who, event.from, event.at) : 0
+          const isExcused = event.hasty === true || this.limits.busyFails
+          const own = isExcused ? this.lags.within(who, event.from, event.at) : 0
           if (own + this.lags.onTheWay(event.from, event.at) > stalled) return true
           this.found("failed", `${who}, ${event.what}: ${event.why}`, arrived)
           return true

@@ -1,7 +1,7 @@
 // Torture: several processes, many fibers, real servers, and faults that are aimed at whoever holds a lock.
 import { describe, flavour } from "dlock-testing"
 import { campaign, type Result } from "./campaign.ts"
-import { hasDimensions } from "./dimensions.ts"
+import { dimensionsOn } from "./dimensions.ts"
 import { faultFree, type Quiet } from "./fault-free.ts"
 import { type Backend, backends } from "./fields/index.ts"
 import { type Flags, parse, usage } from "./flags.ts"
@@ -20,7 +20,7 @@ const torture = async (
     const options = {
       backend,
       subject,
-      with: new Set(hasDimensions(backend) ? dimensions : []),
+      with: dimensionsOn(backend, dimensions),
       seconds,
       seed,
       untilCaught: false,

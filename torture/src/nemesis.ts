@@ -6,6 +6,7 @@ import type { Field } from "./fields/field.ts"
 import { type Misfortune, misfortunes, type Scene } from "./misfortunes.ts"
 import { Random } from "./random.ts"
 import type { Recorder } from "./recorder.ts"
+import { isOneOf } from "./troubles.ts"
 
 /** Milliseconds in which a server that is back serves what lay in its sockets. */
 const afterwards = 1_500
@@ -93,7 +94,8 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     const key = random.chance(0.8) && aimed.length > 0 ? random.pick(aimed).key : random.pick(hot)
     const hit = aimed.some((one) => one.key === key)
     let heal: (() => void) | undefined
-    await field.strikes[kind]!.act(key, (forgets) => (heal = begin(kind, "all", forgets, hit)))
+    const { act, harmless } = field.strikes[kind]!
+    await act(key, (forgets) => (heal = begin(kind, "all", forgets, hit, { ...(harmless && { harmless }) })))
     heal?.()
   }
 
@@ -167,9 +169,18 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
         const kind = random.weighted(serverLane)
         const fault = field.faults[kind]!
         const present = await recorder.present()
-        const aimed = present.filter(({ key }) => hot.includes(key))
+        const { harmless, limbo, whom } = fault
+        const workers = whom === undefined
+          ? "all"
+          : crew.members.filter((_, index) => whom(index)).map((member) => member.place)
+        const aimed = present.filter(({ key, who }) =>
+          hot.includes(key) && (workers === "all" || workers.some((place) => isOneOf(place, who)))
+        )
         const key = aimed.length > 0 ? random.pick(aimed).key : random.pick(hot)
-        const heal = begin(kind, "all", fault.forgets ? "all" : [], aimed.length > 0)
+        const heal = begin(kind, workers, fault.forgets ? "all" : [], aimed.length > 0, {
+          ...(limbo !== undefined && { limbo }),
+          ...(harmless && { harmless })
+        })
         try {
           await fault.act(key, random)
         } finally {

@@ -1,5 +1,5 @@
 import type { Assignment, Crowd } from "./assignment.ts"
-import type { With } from "./dimensions.ts"
+import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
 import type { Backend } from "./fields/index.ts"
 
@@ -8,19 +8,50 @@ const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot
 /** Seconds for a server from which on a run has crowds and bursts of the full size. */
 const longRun = 300
 
+/** Waiters of a crowd on etcd. */
+const crowdOnEtcd = 300
+
 /** Milliseconds that most of a crowd ask for. */
-const longCrowd = 8_000
+export const longCrowd = 8_000
 
 /** The same for those that nothing ends. Where the dead stand behind one of these, their queue lasts as long. */
 export const longFar = 30_000
 
-/** What the present code is known not to keep is judged where a dimension asks for it. */
-const rulesWithout = (dimensions: With): ReadonlyArray<Rule> => [
-  ...(dimensions.has("crowds") || dimensions.has("pushes") ? [] : ["idle"] as const),
-  ...(dimensions.has("crowds") || dimensions.has("bursts") || dimensions.has("busy") ? [] : ["failed", "gone"] as const)
+const idleWith: ReadonlyArray<Dimension> = ["crowds", "pushes"]
+const failedWith: ReadonlyArray<Dimension> = [
+  "crowds",
+  "bursts",
+  "busy",
+  "proxies",
+  "learners",
+  "refusals",
+  "tokens"
 ]
 
+/** What is judged only where a dimension asks for it: elsewhere too much befalls everybody. */
+const rulesWithout = (dimensions: With): ReadonlyArray<Rule> => [
+  ...(idleWith.some((one) => dimensions.has(one)) ? [] : ["idle"] as const),
+  ...(failedWith.some((one) => dimensions.has(one)) ? [] : ["failed", "gone"] as const)
+]
+
+/**
+ * Milliseconds until the next is in, where some are behind etcd's own proxy. A release waits for a renewal that is under
+ * way, and whose turn has come may have to confirm its lease first; the proxy answers both twice a second only.
+ */
+const noticeBehindProxy = 2_000
+
 /** Where a dimension has its own faults, those that explain much come seldom. */
+const calmerOnEtcd: Readonly<Record<string, number>> = {
+  "cut": 4,
+  "delete the key": 6,
+  "revoke the lease": 0.5,
+  "compact the history": 0.5,
+  "freeze the server": 1,
+  "restart the server": 1,
+  "freeze the leader": 0.5,
+  "freeze a member": 0.5,
+  "kill the leader": 1
+}
 const calmer: Readonly<Record<string, number>> = {
   "cut": 4,
   "delete the key": 0.2,
@@ -50,7 +81,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   }
   const crowd: Crowd = {
     key: "crowd",
-    waiters: seconds < longRun ? 1_000 : 10_000,
+    waiters: onEtcd ? crowdOnEtcd : seconds < longRun ? 1_000 : 10_000,
     ttls: [1_000, longCrowd, longCrowd]
   }
   /** Nothing ends these processes, so nothing of them stays behind. */
@@ -58,7 +89,15 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   const usual = {
     workers: 6,
     granted,
-    judge: { guard, ending: assignment.ending, without: rulesWithout(dimensions) },
+    judge: {
+      guard,
+      ending: assignment.ending,
+      without: rulesWithout(dimensions),
+      // etcd looks for leases that are over twice a second. The limits of its store's calls do not wait for their sockets
+      // to be read, so far: on it there is no `busy`.
+      ...(onEtcd && { grain: 1_000, deadStand: true, busyFails: true }),
+      ...(dimensions.has("proxies") && { notice: noticeBehindProxy })
+    },
     crowds: [
       ...Array.from({ length: dimensions.has("crowds") ? 1 : 0 }, () => ({ role: "crowd" as const, crowd })),
       ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
@@ -69,20 +108,22 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     nemesis: {
       lanes: dimensions.size > 0 ? 3 : 6,
       pause: 40,
-      serverPause: dimensions.has("greetings")
+      serverPause: dimensions.size > 0 && onEtcd
+        ? 5_000
+        : dimensions.has("greetings")
         ? 1_500
         : dimensions.has("crowds") || dimensions.has("pushes")
         ? 15_000
         : 3_000,
       only: undefined as ReadonlyArray<string> | undefined,
-      weights: dimensions.size > 0 ? calmer : {}
+      weights: dimensions.size === 0 ? {} : onEtcd ? calmerOnEtcd : calmer
     },
     stretch: 1,
     /**
      * Twice what a locker asks for at a time, at least. Whoever asks behind a burst comes after it, and each of its grants
      * waits for a replica: 20,000 took 42 s of two busy cores, and `patience` is a tenth of that.
      */
-    burst: seconds < longRun ? 4_000 : 20_000,
+    burst: onEtcd || seconds < longRun ? 4_000 : 20_000,
     /** Seconds after which nothing new is to be expected. */
     longest: Infinity,
     /** What is begun has this long to end when the faults are over, milliseconds. */

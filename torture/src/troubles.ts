@@ -41,7 +41,7 @@ export class Troubles {
   /** Whether any fault befell this worker in this time. */
   befell(who: string, from: number, to: number): boolean {
     return this.recent.some((one) =>
-      one.from <= to && one.to >= from && (one.workers === "all" || one.workers.includes(who))
+      one.from <= to && one.to >= from && (one.workers === "all" || one.workers.some((name) => isOneOf(name, who)))
     )
   }
 
@@ -51,7 +51,7 @@ export class Troubles {
     for (const { forgets, from, limbo = usualLimbo, to, workers } of this.recent) {
       // What is done to other keys is nothing to this one.
       if (forgets !== "all" && forgets.length > 0 && !forgets.includes(key)) continue
-      if (from > before || (workers !== "all" && !workers.some((who) => those.has(who)))) continue
+      if (from > before || (workers !== "all" && !workers.some((name) => hasOneOf(those, name)))) continue
       last = Math.max(last, to + limbo)
     }
     return last
@@ -62,7 +62,7 @@ export class Troubles {
     return this.recent.some((one) =>
       one.harmless !== true && one.from <= to && one.to + usualLimbo >= from &&
       (one.workers === "all" || who === undefined ||
-        one.workers.some((worker) => worker === who || worker.startsWith(`${who}.`)))
+        one.workers.some((name) => isOneOf(name, who) || isOneOf(who, name)))
     )
   }
 
@@ -80,6 +80,12 @@ export class Troubles {
     this.recent = this.recent.filter(({ to }) => to >= before)
   }
 }
+
+/** Whether the name of a worker, in one life or in all, is this one's. */
+export const isOneOf = (name: string, who: string): boolean => who === name || who.startsWith(`${name}.`)
+
+const hasOneOf = (those: ReadonlySet<string>, name: string): boolean =>
+  those.has(name) || Array.from(those).some((who) => isOneOf(name, who))
 
 /** Milliseconds in which a client has a connection again and has asked what it may have missed. */
 const usualLimbo = 3_000

@@ -307,6 +307,11 @@ describe("the judge", () => {
     ]
     assert.deepStrictEqual(found(...handed(900)), [], "the server may not have noticed yet")
     assert.deepStrictEqual(found(...handed(1_100)), ["idle"])
+    // Where the dead stand until their time is over, in whole seconds and one more.
+    const onEtcd = (at: number) =>
+      judged([...handed(1_100).slice(0, -1), next(at)], { grain: 1_000, deadStand: true }).violations
+    assert.deepStrictEqual(onEtcd(7_300), [])
+    assert.deepStrictEqual(onEtcd(7_500).map(({ rule }) => rule), ["idle"])
   })
 
   it("finds calls that failed although nothing befell them", () => {
@@ -318,6 +323,10 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(failed, ...fault(8_500, 8_600, { workers: ["b"] })), ["failed"], "another")
     assert.deepStrictEqual(found(failed, ...fault(9_100, 9_400, { harmless: true, workers: ["a"] })), ["failed"])
     assert.deepStrictEqual(found(failed, lag(9_000, 9_400, "a")), ["failed"], "its thread was busy")
+    assert.deepStrictEqual(judged([failed, lag(9_000, 9_400, "a")], { busyFails: true }).violations, [])
+    const another = { ...failed, who: "a.2" }
+    assert.deepStrictEqual(found(another, ...fault(9_100, 9_200, { workers: ["a"] })), [], "all lives of a worker")
+    assert.deepStrictEqual(found(another, ...fault(9_100, 9_200, { workers: ["a.1"] })), ["failed"], "one of them")
     assert.deepStrictEqual(found({ ...failed, hasty: true }, lag(9_000, 9_400, "a")), [], "its time was over meanwhile")
     for (const who of ["resource", "servers"]) {
       assert.deepStrictEqual(found(failed, lag(9_000, 9_400, who)), [], "the machine stood still")

@@ -1,20 +1,131 @@
-import { enableAuth, etcdctl, jwtTokens, type Server, startEtcdCluster } from "dlock-testing"
+import {
+  addLearner,
+  enableAuth,
+  etcdctl,
+  jwtTokens,
+  type MemberProxy,
+  type Server,
+  simpleTokens,
+  startEtcdCluster,
+  startGrpcProxy,
+  startMemberProxy
+} from "dlock-testing"
 import { Etcd3 } from "etcd3"
+import * as Fs from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
+import type { With } from "../dimensions.ts"
+import { longCrowd } from "../settings.ts"
 import { aLittle, eventually, type Field, type ServerFault } from "./field.ts"
 
-/** Seconds for which a token is good, where the servers ask who one is. */
-const tokenLife = 10
+/** Seconds for which a token is good: one that is kept by its use, and a signed one, which is not. */
+const tokenLife = { simple: 3, signed: 10 }
 
 /**
- * etcd of one member or three. What they acknowledged is on disk, so a restart forgets nothing. Three ask who one is: their
- * tokens run out all the time, and are over with each change of users.
+ * Milliseconds for which a lock whose holder has gone may stand when the leases have been counted from their beginning
+ * again, which a new leader does.
  */
-export const startField = async (count: number): Promise<Field> => {
+const recounted = longCrowd + 3_000
+
+/** Those behind etcd's own proxy. The quiet worker, of an even number like half of the others, is not. */
+const isBehindProxy = (index: number): boolean => index % 2 === 1
+
+/**
+ * Milliseconds that those ask for. The proxy asks for leases to go on by a loop of its own, twice a second, and a client
+ * tries twice within a third of the time: below three seconds it loses healthy locks now and then.
+ */
+const ttlBehindProxy = 4_000
+
+/** A cluster, and all by which its clients may come to it. */
+interface Servers {
+  readonly members: ReadonlyArray<Server>
+  /** Before one of the members: it answers in its place, where it is to refuse. */
+  readonly refuser: MemberProxy | undefined
+  readonly learner: Server | undefined
+  readonly proxy: Server | undefined
+  /** Whether they ask who one is. */
+  readonly isGuarded: boolean
+  readonly stop: () => Promise<void>
+}
+
+const start = async (count: number, dimensions: With): Promise<Servers> => {
+  const isGuarded = dimensions.has("tokens") || dimensions.has("permissions")
+  const tokens = !isGuarded
+    ? []
+    : !dimensions.has("tokens")
+    ? simpleTokens(300)
+    : count === 1
+    ? simpleTokens(tokenLife.simple)
+    : jwtTokens(tokenLife.signed)
+  const args = [...tokens, "--strict-reconfig-check=false"]
+  const { servers: members, stop } = await startEtcdCluster(count, args)
+  const started: Array<{ readonly stop: () => Promise<void> }> = [{ stop }]
+  const keep = <A extends { readonly stop: () => Promise<void> }>(one: A): A => {
+    started.push(one)
+    return one
+  }
+  const stopAll = async () => {
+    await Promise.all(started.map((one) => one.stop()))
+  }
+  try {
+    const learner = dimensions.has("learners") ? keep(await addLearner({ servers: members }, args)) : undefined
+    if (isGuarded) await enableAuth(members[0]!.url)
+    return {
+      members,
+      learner,
+      refuser: dimensions.has("refusals") ? keep(await startMemberProxy(members.at(-1)!.port)) : undefined,
+      proxy: dimensions.has("proxies") ? keep(await startGrpcProxy(members.map(({ url }) => url))) : undefined,
+      isGuarded,
+      stop: stopAll
+    }
+  } catch (error) {
+    await stopAll()
+    throw error
+  }
+}
+
+/**
+ * Milliseconds for which these were ready to run without a processor, so far: of each, in each stretch between two looks,
+ * the thread that waited longest, since a request passes from one to the next.
+ */
+const watchWaits = (servers: ReadonlyArray<Server>): () => number => {
+  const before = new Map<string, number>()
+  let sum = 0
+  return () => {
+    for (const { pid } of servers) {
+      let longest = 0
+      try {
+        for (const thread of Fs.readdirSync(`/proc/${pid}/task`)) {
+          const file = `/proc/${pid}/task/${thread}/schedstat`
+          const waited = Number(Fs.readFileSync(file, "utf8").split(" ")[1]) / 1e6
+          longest = Math.max(longest, waited - (before.get(file) ?? waited))
+          before.set(file, waited)
+        }
+      } catch {
+        // It is away, or a thread of it is.
+      }
+      sum += longest
+    }
+    return sum
+  }
+}
+
+/** What goes to a member's address where one of them may refuse; of one member there is a way around it too. */
+const portsOf = ({ members, refuser }: Servers): ReadonlyArray<number> => {
+  const ports = members.map(({ port }) => port)
+  if (refuser === undefined) return ports
+  return ports.length === 1 ? [refuser.port, ...ports] : [...ports.slice(0, -1), refuser.port]
+}
+
+/**
+ * etcd of one member or three. What they acknowledged is on disk, so a restart forgets nothing.
+ */
+export const startField = async (count: number, dimensions: With): Promise<Field> => {
   const ttl = 1_000
-  const isGuarded = count > 1
-  const { servers, stop } = await startEtcdCluster(count, isGuarded ? jwtTokens(tokenLife) : [])
-  if (isGuarded) await enableAuth(servers[0]!.url)
+  const all = await start(count, dimensions)
+  const { isGuarded, learner, members: servers, proxy, refuser, stop } = all
+  const hosts = [...portsOf(all), ...(learner === undefined ? [] : [learner.port])]
+  const root = isGuarded ? ["--user=root:toor"] : []
+  const urls = servers.map(({ url }) => url).join(",")
   const connect = () =>
     new Etcd3({
       hosts: servers.map(({ url }) => url),
@@ -22,6 +133,20 @@ export const startField = async (count: number): Promise<Field> => {
       defaultCallOptions: () => ({ deadline: Date.now() + 2_000 })
     })
   let admin = connect()
+  /** A client that has failed is not asked again: it would go on with a token that is over, or refuse for seconds. */
+  const asAdmin = async <A>(use: (admin: Etcd3) => Promise<A>): Promise<A> => {
+    const mine = admin
+    try {
+      return await use(mine)
+    } catch (error) {
+      if (admin === mine) {
+        mine.close()
+        admin = connect()
+      }
+      if (!/auth/.test(String(error))) throw error
+      return await use(admin)
+    }
+  }
   let users = 0
   const isLeader = async ({ url }: Server) =>
     /^etcd_server_is_leader 1$/m.test(
@@ -37,7 +162,9 @@ export const startField = async (count: number): Promise<Field> => {
   }
   const inStep = async () => (await Promise.all(servers.map(healthy))).every((ok) => ok)
   const holderOf = async (key: string) => {
-    const found = await admin.getAll().prefix(`dlock:${key}/`).sort("Create", "Ascend").limit(1).exec()
+    const found = await asAdmin((admin) =>
+      admin.getAll().prefix(`dlock:${key}/`).sort("Create", "Ascend").limit(1).exec()
+    )
     return found.kvs[0]
   }
   const freeze = (
@@ -45,6 +172,7 @@ export const startField = async (count: number): Promise<Field> => {
   ): ServerFault => ({
     weight: 3,
     forgets: false,
+    limbo: recounted,
     act: async (_, random) => {
       const one = await which(random)
       one.signal("SIGSTOP")
@@ -55,46 +183,123 @@ export const startField = async (count: number): Promise<Field> => {
   const restart = (which: () => Promise<Server>): ServerFault => ({
     weight: 3,
     forgets: false,
+    limbo: recounted,
     act: async (_, random) => {
       await (await which()).restart(random.between(0, 1_500))
       await eventually(inStep, 10_000)
     }
   })
-
   const changeUsers: ServerFault = {
     weight: 3,
     forgets: false,
+    harmless: true,
+    limbo: 0,
     act: async () => {
-      await etcdctl((await leader()).url, "--user=root:toor", "user", "add", `user-${users++}:any`)
-      // The client would go on with its old token until that runs out.
-      admin.close()
-      admin = connect()
+      await etcdctl(urls, ...root, "user", "add", `user-${users++}:any`)
+    }
+  }
+  const refuse = (one: MemberProxy, code: number, message: string): ServerFault => ({
+    weight: 3,
+    forgets: false,
+    harmless: true,
+    limbo: 0,
+    act: async (_, random) => {
+      one.refuse({ code, message })
+      await sleep(random.between(200, 4_000))
+      one.heal()
+    }
+  })
+  const restartProxy = (one: Server): ServerFault => ({
+    weight: 4,
+    forgets: false,
+    whom: isBehindProxy,
+    act: (_, random) => one.restart(random.between(0, 1_500))
+  })
+  /** Raised by hand. It does what it does of a server that is full, and to fill one takes gigabytes of memory. */
+  const alarm = async (action: "Activate" | "Deactivate") => {
+    await asAdmin(async ({ cluster, maintenance }) => {
+      const { members } = await cluster.memberList({})
+      const voters = members.filter(({ isLearner }) => !isLearner)
+      for (const { ID } of action === "Activate" ? voters.slice(0, 1) : voters) {
+        await maintenance.alarm({ action, memberID: ID, alarm: "Nospace" })
+      }
+    })
+  }
+  const outOfSpace: ServerFault = {
+    weight: 1,
+    forgets: false,
+    limbo: recounted,
+    act: async (_, random) => {
+      try {
+        await alarm("Activate")
+        await sleep(random.between(200, 4_000))
+      } finally {
+        await eventually(() => alarm("Deactivate").then(() => true), 10_000)
+      }
+    }
+  }
+  const permission = (...args: ReadonlyArray<string>) =>
+    etcdctl(urls, ...root, "role", args[0]!, "locks", "--prefix", ...args.slice(1))
+  const admit = async () => {
+    await permission("grant-permission", "readwrite", "dlock:")
+    return true
+  }
+  const withoutPermission: ServerFault = {
+    weight: 1,
+    forgets: false,
+    limbo: recounted,
+    act: async (_, random) => {
+      try {
+        await permission("revoke-permission", "dlock:")
+        await sleep(random.between(200, 4_000))
+      } finally {
+        await eventually(admit, 10_000)
+      }
     }
   }
 
   return {
     ttl,
-    ports: servers.map(({ port }) => port),
-    through: (ports) => ({
-      kind: "etcd",
-      hosts: ports.map((port) => `http://127.0.0.1:${port}`),
-      ...(isGuarded && { username: "app", password: "right" })
-    }),
-    faults: count === 1
-      ? { "freeze the server": freeze(leader), "restart the server": restart(leader) }
-      : {
-        "freeze the leader": freeze(leader),
-        "freeze a member": freeze(async (random) => random.pick(servers)),
-        "kill the leader": restart(leader),
-        "change the users": changeUsers
-      },
+    ports: [...hosts, ...(proxy === undefined ? [] : [proxy.port])],
+    // Each begins with another host, and goes on to the next where that one refuses.
+    through: (ports, index) => {
+      const direct = ports.slice(0, hosts.length)
+      const first = index % direct.length
+      const mine = proxy !== undefined && isBehindProxy(index)
+        ? ports.slice(hosts.length)
+        : [...direct.slice(first), ...direct.slice(0, first)]
+      return {
+        kind: "etcd",
+        hosts: mine.map((port) => `http://127.0.0.1:${port}`),
+        ...(isGuarded && { username: "app", password: "right" })
+      }
+    },
+    ...(proxy !== undefined && { ttlOf: (index) => isBehindProxy(index) ? ttlBehindProxy : undefined }),
+    faults: {
+      ...(count === 1
+        ? { "freeze the server": freeze(leader), "restart the server": restart(leader) }
+        : {
+          "freeze the leader": freeze(leader),
+          "freeze a member": freeze(async (random) => random.pick(servers)),
+          "kill the leader": restart(leader)
+        }),
+      ...(dimensions.has("tokens") && { "change the users": changeUsers }),
+      ...(refuser !== undefined && {
+        "a member has too many requests": refuse(refuser, 8, "etcdserver: too many requests"),
+        "a member is corrupt": refuse(refuser, 15, "etcdserver: corrupt cluster")
+      }),
+      ...(proxy !== undefined && { "restart the proxy": restartProxy(proxy) }),
+      ...(dimensions.has("space") && { "refuse the space": outOfSpace }),
+      ...(dimensions.has("permissions") && { "refuse the role": withoutPermission })
+    },
     strikes: {
       "delete the key": {
         weight: 14,
+        harmless: true,
         act: async (key, about) => {
           const holder = await holderOf(key)
           about([key])
-          if (holder !== undefined) await admin.delete().key(holder.key)
+          if (holder !== undefined) await asAdmin((admin) => admin.delete().key(holder.key).exec())
         }
       },
       "revoke the lease": {
@@ -102,18 +307,23 @@ export const startField = async (count: number): Promise<Field> => {
         act: async (key, about) => {
           const holder = await holderOf(key)
           if (holder === undefined || holder.lease === "0") return
-          const { keys } = await admin.leaseClient.leaseTimeToLive({ ID: holder.lease, keys: true })
+          const { keys } = await asAdmin(({ leaseClient }) =>
+            leaseClient.leaseTimeToLive({ ID: holder.lease, keys: true })
+          )
           // A claim that joins the lease between the question and its end is one on the same key or is heard of by nobody.
           about(keys.map((one) => String(one).replace(/^dlock:/, "").replace(/\/[^/]*$/, "")))
-          await admin.leaseClient.leaseRevoke({ ID: holder.lease })
+          await asAdmin(({ leaseClient }) => leaseClient.leaseRevoke({ ID: holder.lease }))
         }
       },
       "compact the history": {
         weight: 1,
+        harmless: true,
         act: async (_, about) => {
-          const { header } = await admin.kv.range({ key: Buffer.from("x") })
           about([])
-          await admin.kv.compact({ revision: header.revision })
+          await asAdmin(async ({ kv }) => {
+            const { header } = await kv.range({ key: Buffer.from("x") })
+            await kv.compact({ revision: header.revision })
+          })
         }
       }
     },
@@ -122,9 +332,11 @@ export const startField = async (count: number): Promise<Field> => {
       await eventually(inStep, 20_000)
     },
     orphans: async () => {
-      const keys = (await admin.getAll().keys()).filter((key) => !key.includes("\0"))
-      const { leases } = await admin.leaseClient.leaseLeases()
-      const states = await Promise.all(leases.map(({ ID }) => admin.leaseClient.leaseTimeToLive({ ID, keys: true })))
+      const keys = (await asAdmin((admin) => admin.getAll().keys())).filter((key) => !key.includes("\0"))
+      const states = await asAdmin(async ({ leaseClient }) => {
+        const { leases } = await leaseClient.leaseLeases()
+        return Promise.all(leases.map(({ ID }) => leaseClient.leaseTimeToLive({ ID, keys: true })))
+      })
       // A lease of marks ends by itself: the one with the long time, whose first mark may never have come.
       const live = states.filter(({ grantedTTL, keys }) =>
         keys.length === 0 ? Number(grantedTTL) < 600 : !keys.every((key) => String(key).includes("\0"))
@@ -134,6 +346,7 @@ export const startField = async (count: number): Promise<Field> => {
         ...live.map(({ ID, TTL, grantedTTL, keys }) => `lease ${ID}, ${TTL} of ${grantedTTL} s, ${keys.length} keys`)
       ]
     },
+    ...(process.platform === "linux" && { waited: watchWaits([...servers, ...(proxy === undefined ? [] : [proxy])]) }),
     skipped: [],
     stop: async () => {
       admin.close()

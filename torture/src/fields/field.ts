@@ -9,12 +9,19 @@ export interface ServerFault {
   readonly forgets: boolean
   /** Milliseconds for which its consequences last when it is over. */
   readonly tail?: number
+  /** Whether it befalls the worker of this number: all, unless given. */
+  readonly whom?: (index: number) => boolean
+  /** See `Fault`. */
+  readonly harmless?: boolean
+  readonly limbo?: number
   readonly act: (key: string, random: Random) => Promise<void>
 }
 
 /** What is done at once to the server of one key. Says before it acts which locks that may free. */
 export interface Strike {
   readonly weight: number
+  /** See `Fault`. */
+  readonly harmless?: boolean
   readonly act: (key: string, about: (forgets: "all" | ReadonlyArray<string>) => void) => Promise<void>
 }
 
@@ -25,6 +32,8 @@ export interface Field {
   readonly ports: ReadonlyArray<number>
   /** The address for the worker of this number whose proxies have these ports, in the order of `ports`. */
   readonly through: (ports: ReadonlyArray<number>, index: number) => Address
+  /** Milliseconds that the worker of this number asks for, where it needs more than the others. */
+  readonly ttlOf?: (index: number) => number | undefined
   readonly faults: Readonly<Record<string, ServerFault>>
   /** What has to be put right at the end, where that is a fault of its own. */
   readonly last?: { readonly kind: string; readonly fault: ServerFault }

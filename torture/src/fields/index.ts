@@ -19,8 +19,8 @@ const starts: { readonly [Name in Backend]: (dimensions: With) => Promise<Field>
   redis: Redis.startField,
   sentinel: Sentinel.startField,
   cluster: Cluster.startField,
-  etcd: () => Etcd.startField(1),
-  etcd3: () => Etcd.startField(3)
+  etcd: (dimensions) => Etcd.startField(1, dimensions),
+  etcd3: (dimensions) => Etcd.startField(3, dimensions)
 }
 
 export const startField = (backend: Backend, dimensions: With): Promise<Field> => starts[backend](dimensions)
