@@ -112,7 +112,7 @@ export class Room {
 
   /** The last one that waits, of a crowd: whoever comes behind it needs not look who else is there. */
   lastOfCrowd(): Entry | undefined {
-    if (this.waiting.size < window) return undefined
+    if (this.waiting.size < crowd) return undefined
     let last: Entry | undefined
     for (const entry of this.waiting.values()) last = entry
     return last?.state === "queued" ? last : undefined
@@ -592,7 +592,10 @@ export class Room {
 }
 
 /** How many claims before its own a process may have, and hear of every deletion. */
-export const window = 16
+const window = 16
+
+/** With as many of its own a process looks for those behind them once, rather than each for itself. */
+const crowd = 8
 
 /** With fewer of its own that it knows to stand there a process looks for those behind them. */
 const fewPlaced = 5
