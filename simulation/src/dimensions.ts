@@ -24,6 +24,8 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "tokens"
   /** Claims that may stand for long wait behind others; their processes die, or fall silent for seconds. */
   | "deaths"
+  /** Somebody deletes claims of queues in which processes hand over to their own. */
+  | "heirs"
   /** Processes ask for much at once, so that what they ask goes together. */
   | "bursts"
   /** Members of a cluster refuse what they are asked, or all of them do, for a while. */
@@ -34,7 +36,7 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
   redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
-  etcd: new Set(["closing", "observers", "proxies", "tokens", "refusals", "deaths", "bursts"])
+  etcd: new Set(["closing", "observers", "proxies", "tokens", "refusals", "deaths", "bursts", "heirs"])
 }
 
 interface Kind {
@@ -60,7 +62,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   tokens: { backends: ["etcd"], share: 0.3 },
   refusals: { backends: ["etcd"], share: 0.2, alone: true },
   deaths: { backends: ["etcd"], share: 0.1, alone: true },
-  bursts: { backends: ["etcd"], share: 0.1, alone: true }
+  bursts: { backends: ["etcd"], share: 0.1, alone: true },
+  heirs: { backends: ["etcd"], share: 0.1, alone: true }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

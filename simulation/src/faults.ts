@@ -24,6 +24,7 @@ export type Incident =
   | "server restarted"
   | "data lost"
   | "key deleted"
+  | "claim deleted"
   | "queue deleted"
   | "early expiry"
   | "clock back"

@@ -240,6 +240,34 @@ const burst: Scene = (plan, random) => {
   }
 }
 
+/** Few processes with several sections each on one lock, whose claims somebody deletes, also of those who have just been let in. */
+const meddled: Scene = (plan, random) => {
+  const ttl = random.pick([4_000, 12_000])
+  const section = sections(ttl)
+  const processes = list(
+    random.between(2, 3),
+    () =>
+      list(
+        random.between(2, 6),
+        () =>
+          list(random.between(1, 4), () =>
+            section({ delay: random.pick([1, random.between(1, 20)]), steps: 3, pause: random.spread(1, 20) }))
+      )
+  )
+  const incidents = list(
+    random.between(5, 40),
+    (index) =>
+      incidentOf(index < 2 && random.chance(0.5) ? "listener silent" : "claim deleted", {
+        name: `e${index}`,
+        at: millis(random.spread(5, 800)),
+        duration: millis(random.between(10, 1_000)),
+        process: random.between(0, processes.length - 1),
+        choice: random.between(0, 1_000_000)
+      })
+  )
+  return calm(plan, ttl, processes, incidents)
+}
+
 /**
  * Members refuse what they are asked, or are silent, or the cluster has no space, or the user may not do something any
  * more. In some worlds it is one member only, and where it is not silent nobody may notice if there are others. In half of
@@ -282,7 +310,8 @@ export const scenes = {
   greetings: refused,
   refusals: refusing,
   deaths: deadly,
-  bursts: burst
+  bursts: burst,
+  heirs: meddled
 } as const satisfies Record<
   string,
   Scene

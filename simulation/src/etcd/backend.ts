@@ -230,6 +230,8 @@ export const make = (
           return
         case "key deleted":
           return server.deleteLock(lock)
+        case "claim deleted":
+          return server.deleteClaim(lock, random.between(1, 3))
         case "early expiry":
           return server.endLeases(() => random.chance(0.5))
         case "lease revoked":

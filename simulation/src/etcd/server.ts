@@ -254,6 +254,14 @@ export class EtcdServer {
     this.removed(this.keys.remove(keys.map(({ key }) => key)), true)
   }
 
+  /** Somebody deletes one claim of a queue, not the first: that is there for the one that it may have handed over to. */
+  deleteClaim(lock: string, place: number): void {
+    const queue = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
+    const keys = queue.slice(place, place + 1)
+    this.forget(keys)
+    this.removed(this.keys.remove(keys.map(({ key }) => key)), true)
+  }
+
   /** Leases end before their time, as by another's hand or a clock that jumps. */
   endLeases(which: (index: number) => boolean): void {
     this.ledger.losesMarks()

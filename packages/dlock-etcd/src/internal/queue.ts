@@ -110,8 +110,11 @@ const count = (key: Buffer): IRequestOp => ({ request_range: { key, count_only: 
 const neighbours = (names: Names, claim: Claim): IRequestOp =>
   claim.capacity === 1 ? last(names, nearest + 1) : everything(names)
 
-/** How many claims before its own a look at a mutex shows at most: one more than a process may have and hear of all. */
-export const nearest = 17
+/** How many claims before its own a process may have, and hear of each deletion. */
+const window = 16
+
+/** How many a look at a mutex shows at most: one more tells that there are too many. */
+const nearest = window + 1
 
 const put = ({ claim, place }: Place, lease: string, sign?: Sign): IRequestOp => ({
   request_put: { key: place, value: encode(claim, sign), lease }

@@ -52,7 +52,7 @@ export interface Outside extends Desk {
  * been deleted since, is all that may still stand there, however old the look is; and a claim's turn has come when nothing of
  * it is left. That is heard from one watch on the deletions of the whole queue, without another look.
  *
- * All who are near the head listen to that. Whoever has more than `window` others before its foremost claim watches only the
+ * All who are near the head listen to that. Whoever has more than 16 others before its foremost claim watches only the
  * claim that many places ahead, so that a deletion is told to few.
  *
  * Where the next one is this process's own, a release hands over to it without a word of the server, see `handOver`.
@@ -385,6 +385,7 @@ export class Room {
     const heir = one?.next?.entry
     if (one?.entry !== entry || heir === undefined || one !== this.head || heir.state !== "queued") return undefined
     const { leases, liveness } = this.outside
+    if (this.heardFrom !== undefined && one.next!.seenAt < this.heardFrom) return undefined
     if (heir.lease === undefined || !leases.isFresh(heir.lease) || heir.isBeingGranted) return undefined
     // While it was silent others may have passed it over.
     if (heir.life !== undefined && !liveness.isStill(heir.life)) return undefined
@@ -590,9 +591,6 @@ export class Room {
     this.settle()
   }
 }
-
-/** How many claims before its own a process may have, and hear of every deletion. */
-const window = 16
 
 /** With as many of its own a process looks for those behind them once, rather than each for itself. */
 const crowd = 8
