@@ -190,19 +190,29 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
 
   private confirm(lease: Lease<Claim>): Effect.Effect<Beat, CallFailure> {
     return Effect.gen({ self: this }, function*() {
-      // Short enough for another try while the lease still stands.
-      const limit = lease.ttl / 3
-      const kept: Reply<number> = yield* Effect.tapError(this.port.keepAlive(lease.id, limit), () =>
-        Effect.sync(() => {
-          lease.doubtful = true
-          lease.failedAt = this.now()
-        }))
-      if (kept.value <= 0) return this.lost(lease)
-      lease.doubtful = false
-      if (kept.sentAt > lease.confirmedAt) lease.confirmedAt = kept.sentAt
-      const { value } = yield* this.port.inspect(lease.id, limit)
+      yield* this.keep(lease)
+      if (lease.gone) return this.lost(lease)
+      const { value } = yield* this.port.inspect(lease.id, lease.ttl / 3)
       if (value.ttl < 0) return this.lost(lease)
       return { confirmedAt: lease.confirmedAt, keys: new Set(value.keys) }
+    })
+  }
+
+  /** Keeps the lease alive, and asks nothing. */
+  keep(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
+    // Short enough for another try while the lease still stands.
+    return Effect.matchEffect(this.port.keepAlive(lease.id, lease.ttl / 3), {
+      onFailure: (failure) => {
+        lease.doubtful = true
+        lease.failedAt = this.now()
+        return Effect.fail(failure)
+      },
+      onSuccess: ({ sentAt, value }: Reply<number>) => {
+        if (value <= 0) return Effect.sync(() => void this.lost(lease))
+        lease.doubtful = false
+        if (sentAt > lease.confirmedAt) lease.confirmedAt = sentAt
+        return Effect.void
+      }
     })
   }
 

@@ -127,7 +127,7 @@ export class Liveness {
       for (let neededUntil = this.now() + lingering; !lease.gone && this.now() < neededUntil;) {
         yield* Effect.sleep(Math.max(1, Math.ceil(this.leases.dueAt(lease) - this.now())))
         if (this.hasWaiters()) neededUntil = this.now() + lingering
-        if (!lease.gone) yield* Effect.ignore(this.leases.beat(lease))
+        if (!lease.gone) yield* Effect.ignore(this.leases.keep(lease))
       }
       if (!lease.gone) yield* this.leases.retire(lease)
     })

@@ -52,8 +52,8 @@ export interface Outside extends Desk {
  * been deleted since, is all that may still stand there, however old the look is; and a claim's turn has come when nothing of
  * it is left. That is heard from one watch on the deletions of the whole queue, without another look.
  *
- * All who are near the head listen to that. Whoever has more than 16 others before its foremost claim watches only the
- * claim that many places ahead, so that a deletion is told to few.
+ * All who are near the head listen to that. Whoever has more than 16 claims, or those of more than 10 processes, before its
+ * foremost one watches only the claim before that, and looks when it goes: so a deletion is told to few.
  *
  * Where the next one is this process's own, a release hands over to it without a word of the server, see `handOver`.
  */
@@ -84,7 +84,7 @@ export class Room {
   private stopListening: (() => void) | undefined
   /** All deletions after this revision have been heard, while there is a watch on them. */
   private heardFrom: bigint | undefined
-  /** What a process far from the head watches. */
+  /** What a process watches that is far from the head. */
   private target: string | undefined
   private stopWatching: () => void = () => {}
   /** When to look without having been told to, or to stop listening where nobody waits any more: milliseconds. */
@@ -157,15 +157,16 @@ export class Room {
   }
 
   /** Takes in what a look found, as far as it connects with what is known. */
-  private take(entry: Entry, view: Queue.View): void {
+  private take(entry: Entry, seen: Queue.View): void {
     const own = entry.created!
+    const isForemost = this.foremost === entry
+    const view = isForemost ? this.near(seen) : seen
     // A repeat found it there, with many behind it.
     if (!view.isWhole && view.before.length === 0) {
       this.mustLook = true
       return
     }
     const lowest = view.isWhole ? 0n : view.before[0]?.created ?? own
-    const isForemost = this.foremost === entry
     // Others have come in between. It is placed when those of ours before it have gone.
     const isConnected = this.to !== 0n && lowest <= this.to && (view.isWhole || !isForemost)
     if (!isConnected) {
@@ -178,6 +179,17 @@ export class Room {
     found.set(entry.key, { key: entry.place, created: own, standing: Queue.mutex })
     this.replace(lowest, own, found, view.revision)
     if (view.isWhole && view.before.length === 0) this.itsTurn(entry)
+  }
+
+  /** As much of what stands before a claim as is of few processes: each of them hears of every deletion there. */
+  private near(view: Queue.View): Queue.View {
+    const processes = new Set<string>()
+    for (let index = view.before.length - 1; index >= 0; index--) {
+      const { key, standing: { process = key.toString() } } = view.before[index]!
+      if (process !== this.outside.liveness.process) processes.add(process)
+      if (processes.size > mostListeners) return { ...view, before: view.before.slice(index), isWhole: false }
+    }
+    return view
   }
 
   /** Between these two only what was found stands. */
@@ -436,9 +448,10 @@ export class Room {
     this.heardFrom = undefined
   }
 
-  /** The one many places ahead. */
+  /** To the end of the one before it: it is far from the head. */
   private watch(foremost: Entry): void {
-    const target = this.head!
+    const target = this.byName.get(foremost.key)!.previous
+    if (target === undefined) return this.look(foremost)
     if (this.target === target.name || this.outside.now() < this.mutedUntil) return
     this.stopWatching()
     this.stopHearing()
@@ -591,6 +604,9 @@ export class Room {
     this.settle()
   }
 }
+
+/** How many processes before its own a process may have, and hear of each deletion. */
+const mostListeners = 10
 
 /** With as many of its own a process looks for those behind them once, rather than each for itself. */
 const crowd = 8
