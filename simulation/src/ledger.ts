@@ -2,7 +2,7 @@ import type { Judge } from "./judge.ts"
 import { permitsOf } from "./permits.ts"
 import type { Plan } from "./plan.ts"
 import type { Section } from "./section.ts"
-import type { Timeline } from "./timeline.ts"
+import { millis, type Timeline } from "./timeline.ts"
 
 /** What the server has said of claims, as it executed requests, whatever of that was ever heard. */
 export class Ledger {
@@ -31,6 +31,8 @@ export class Ledger {
   private readonly heard = new Map<string, number>()
   /** Claims by arrival at the server that are neither granted nor gone. */
   private readonly arrivals = new Map<string, Array<string>>()
+  /** By when claims that were deleted have heard of that. */
+  private readonly heardOfAt = new Map<string, number>()
   /** Claims whose sections have begun. */
   readonly cameIn = new Set<string>()
   /** When the holder of a key left, with somebody waiting. */
@@ -138,6 +140,17 @@ export class Ledger {
     return this.plan.capacity === 1 && !this.cameIn.has(id)
   }
 
+  /**
+   * Somebody has deleted it, behind none but claims of its own process: it may have been let in already, and hear of that in a
+   * moment, where it hears at all.
+   */
+  isDeletedNext(id: string): void {
+    const { has, incidents } = this.plan
+    if (!has.has("heirs")) return
+    if (incidents.some(({ kind }) => kind !== "claim deleted")) return this.forgot(id)
+    this.heardOfAt.set(id, this.timeline.now + millis(30))
+  }
+
   /** The server no longer keeps what it acknowledged. */
   forgot(id: string): void {
     this.forgotten.add(id)
@@ -163,7 +176,8 @@ export class Ledger {
   othersAreOut(key: string, id: string | undefined, what: string): void {
     const { capacity, has } = this.plan
     const others = Array.from(this.inside).filter((section) =>
-      section.lock === key && section.id !== id && !this.forgotten.has(section.id!)
+      section.lock === key && section.id !== id && !this.forgotten.has(section.id!) &&
+      this.timeline.now >= (this.heardOfAt.get(section.id!) ?? 0)
     )
     let permits = id === undefined ? capacity : permitsOf(id, capacity)
     for (const section of others) {

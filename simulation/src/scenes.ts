@@ -242,25 +242,30 @@ const burst: Scene = (plan, random) => {
 
 /** Few processes with several sections each on one lock, whose claims somebody deletes, also of those who have just been let in. */
 const meddled: Scene = (plan, random) => {
-  const ttl = random.pick([4_000, 12_000])
+  const ttl = 12_000
   const section = sections(ttl)
   const processes = list(
     random.between(2, 3),
     () =>
-      list(
-        random.between(2, 6),
-        () =>
-          list(random.between(1, 4), () =>
-            section({ delay: random.pick([1, random.between(1, 20)]), steps: 3, pause: random.spread(1, 20) }))
-      )
+      list(random.between(2, 6), () =>
+        list(random.between(1, 4), () => {
+          // Claims of one length are on one lease: some are to lose theirs before the holder does.
+          const isShort = random.chance(0.3)
+          return section({
+            ...(isShort && { ttl: 1_500 }),
+            delay: random.pick([1, random.between(1, 20)]),
+            steps: 3,
+            pause: random.spread(1, 20)
+          })
+        }))
   )
   const incidents = list(
     random.between(5, 40),
     (index) =>
-      incidentOf(index < 2 && random.chance(0.5) ? "listener silent" : "claim deleted", {
+      incidentOf(index < 2 ? random.pick(["listener silent", "cut off", "claim deleted"]) : "claim deleted", {
         name: `e${index}`,
         at: millis(random.spread(5, 800)),
-        duration: millis(random.between(10, 1_000)),
+        duration: millis(random.spread(10, 8_000)),
         process: random.between(0, processes.length - 1),
         choice: random.between(0, 1_000_000)
       })

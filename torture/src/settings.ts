@@ -9,7 +9,7 @@ const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot
 const longRun = 300
 
 /** Waiters of a crowd on etcd. */
-const crowdOnEtcd = 300
+const crowdOnEtcd = 1_000
 
 /** Milliseconds that most of a crowd ask for. */
 export const longCrowd = 8_000

@@ -71,6 +71,7 @@ export const make = (
   const believed = new Map<string, number>()
   /** By the claims that have been asked for. */
   const processes = new Map<string, number>()
+  server.processOf = (id) => processes.get(id ?? "")
   let foreigners = 0
   const foreignFor = millis(mostForeign * 1_000 + server.lateness)
   let foreignUntil = 0
@@ -199,7 +200,7 @@ export const make = (
 
   return {
     knows: (key, id) => server.knows(key, id),
-    queueOf: (key) => server.queueOf(key).map((id) => processes.get(id ?? "")),
+    queueOf: (key) => server.queueOf(key).map((id) => server.processOf(id)),
     excuses: (since) => refusals.excuses(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {

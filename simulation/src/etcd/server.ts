@@ -44,6 +44,8 @@ export class EtcdServer {
   readonly watching: Watching
   /** By how much a lease may outlive its time, in milliseconds: its end is looked for twice a second, and proposed. */
   lateness = 1_000
+  /** Whose claim is it? Undefined where it is none of ours. */
+  processOf: (id: string | undefined) => number | undefined = () => undefined
   private readonly leases = new Map<string, Lease>()
   private readonly dead = new Map<string, ReadonlyArray<KeyValue>>()
   private readonly timeline: Timeline
@@ -217,13 +219,17 @@ export class EtcdServer {
 
   // What happens to it.
 
-  /** Whoever waits behind others when that happens has not been let in, and is not to be from then on. */
+  /** Whoever waits behind those of other processes when that happens has not been let in, and is not to be from then on. */
   private forget(keys: ReadonlyArray<KeyValue>, isAll = false): void {
     for (const one of keys) {
       const claim = claimOf(one)
-      if (claim !== undefined && (isAll || this.first(claim[0]) === claim[1] || !this.ledger.mayNotEnter(claim[1]))) {
-        this.ledger.forgot(claim[1])
-      }
+      if (claim === undefined) continue
+      const [lock, id] = claim
+      const queue = this.queueOf(lock)
+      const before = queue.slice(0, queue.indexOf(id))
+      const isOwnNext = before.every((other) => this.processOf(other) === this.processOf(id))
+      if (isAll || before.length === 0 || !this.ledger.mayNotEnter(id)) this.ledger.forgot(id)
+      else if (isOwnNext) this.ledger.isDeletedNext(id)
     }
   }
 
