@@ -33,6 +33,7 @@ export type Incident =
   | "listener silent"
   | "lease revoked"
   | "history compacted"
+  | "epoch raised"
   | "foreign lock"
   | "client paused"
   | "client crashed"
