@@ -212,8 +212,15 @@ describe("a raised epoch", () => {
       assert.isAbove(Number(yield* tokenOf(one)), 1_000)
     }).pipe(Effect.scoped))
 
-  it.live("goes with nine operations in a transaction, also in a crowd", () =>
+  it.live("goes with six operations in a transaction, and in a crowd with nine", () =>
     Effect.gen(function*() {
+      const five = yield* server("--max-txn-ops=5")
+      const error = yield* Effect.flip(Effect.flatMap(locker({ hosts: five.url }), (one) => tokenOf(one)))
+      assert(error._tag === "LockBackendError")
+      assert.isFalse(error.retryable)
+      const six = yield* server("--max-txn-ops=6")
+      const few = [yield* locker({ hosts: six.url }), yield* locker({ hosts: six.url })]
+      yield* Effect.forEach([...few, ...few], (one) => tokenOf(one), { concurrency: "unbounded" })
       const etcd = yield* server("--max-txn-ops=9")
       yield* raise(etcd.url, 1_000n)
       const lockers = [yield* locker({ hosts: etcd.url }), yield* locker({ hosts: etcd.url })]
