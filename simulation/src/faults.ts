@@ -34,6 +34,7 @@ export type Incident =
   | "listener silent"
   | "lease revoked"
   | "history compacted"
+  | "epoch raised"
   | "foreign lock"
   | "client paused"
   | "client crashed"

@@ -4,7 +4,7 @@ import type { Timeline } from "./timeline.ts"
  * What must hold.
  *
  * - S1: nobody else is in while a holder believes in its lock, and no stale step is taken.
- * - S2: tokens grow from grant to grant.
+ * - S2: tokens grow from grant to grant, and are above what they were raised above before the claim came.
  * - S3: a holder is out before its time at the server is over, by its own clock.
  * - S4: nothing is left at the server, and no mark for what is not in doubt.
  * - S5: whoever waits gets on, once nothing goes wrong any more.

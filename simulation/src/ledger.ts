@@ -15,6 +15,8 @@ export class Ledger {
   private readonly granted = new Map<string, bigint>()
   /** Claims that the server forgot although it had acknowledged them: nobody promises anything about those. */
   private readonly forgotten = new Set<string>()
+  /** What tokens had been raised above when a claim came. */
+  private readonly floors = new Map<string, bigint>()
   /** Keys whose tokens may repeat. */
   private readonly unordered = new Set<string>()
   /** Claims that ended at the server, for whatever reason. */
@@ -44,8 +46,9 @@ export class Ledger {
     this.judge = judge
   }
 
-  /** A claim has a place that it did not have; `waits` where it is not the first. */
-  arrived(key: string, id: string, waits: boolean): void {
+  /** A claim has a place that it did not have; `waits` where it is not the first. Its token must be above the floor. */
+  arrived(key: string, id: string, waits: boolean, floor = 0n): void {
+    this.floors.set(id, floor)
     if (this.left.has(id) && !this.marksLost) {
       this.judge.broken("S4", `${id} has come to ${key} after its end was acknowledged`)
     }
@@ -209,6 +212,11 @@ export class Ledger {
     const since = this.freeSince.get(key)
     this.freeSince.delete(key)
     return since === undefined ? undefined : this.timeline.now - since
+  }
+
+  /** What the token of a claim must be above. */
+  floorOf(id: string): bigint {
+    return this.floors.get(id) ?? 0n
   }
 
   hasForgotten(id: string): boolean {

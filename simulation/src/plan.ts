@@ -120,6 +120,7 @@ const incidentsOf: Readonly<Record<BackendName, Readonly<Partial<Record<Incident
     "listener silent": 2,
     "lease revoked": 1,
     "history compacted": 1,
+    "epoch raised": 1,
     "foreign lock": 1,
     "client paused": 6,
     "client crashed": 1,

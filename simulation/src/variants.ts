@@ -136,6 +136,7 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } },
   { name: "heir-on-a-lost-lease", on: "etcd", install: handsOverBlindly },
   { name: "heir-not-looked-at", on: "etcd", etcd: { deletesWithoutHeir: true } },
+  { name: "epoch-not-compared", on: "etcd", etcd: { ignoresEpoch: true } },
   { name: "watch-name-believed", on: "etcd", port: believesNames },
   { name: "grant-by-event", on: "etcd", port: believesEvents },
   { name: "token-kept", on: "etcd", etcd: { keepsToken: true } },

@@ -104,6 +104,9 @@ export class Witness {
       if (repeats && !this.ledger.mayRepeatTokens(key)) {
         this.broken("S2", `${section.title} enters with token ${token} after ${last}`)
       }
+      if (token <= this.ledger.floorOf(id) && !this.ledger.mayRepeatTokens(key)) {
+        this.broken("S2", `${section.title} enters with token ${token}, which is not above ${this.ledger.floorOf(id)}`)
+      }
       this.entered.set(key, token)
     }
     if (this.plan.backend === "etcd") {

@@ -6,7 +6,7 @@ import type { Claim } from "effect-dlock/LockStore"
 import type { ITxnRequest, ITxnResponse, IWatchResponse } from "etcd3"
 import { open } from "../../packages/dlock-etcd/src/internal/connection.ts"
 import { connect, type Host } from "../../packages/dlock-etcd/src/internal/host.ts"
-import { names } from "../../packages/dlock-etcd/src/internal/names.ts"
+import { epochOf, names } from "../../packages/dlock-etcd/src/internal/names.ts"
 import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
 import * as Queue from "../../packages/dlock-etcd/src/internal/queue.ts"
 import { denied, type Matter, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
@@ -102,6 +102,7 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         same(what, essence(our), essence(answer))
       })
 
+    const epochKey = epochOf(`lock-${seed}`)
     const keys = [`lock-${seed}`, `lock-${seed}/with a slash`, `lock-${seed}%`]
     let born = 0
     let watches = 0
@@ -120,6 +121,16 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
       return one
     }
 
+    /** What a process may know of it. */
+    const someEpoch = (): Queue.Epoch => {
+      const text = model.keys.get(epochKey.toString())?.value.toString()
+      const base = BigInt(text ?? 0)
+      if (random.chance(0.8)) return { key: epochKey, text, base }
+      return random.chance(0.5)
+        ? { key: epochKey, text: undefined, base: 0n }
+        : { key: epochKey, text: String(base + 1n), base: base + 1n }
+    }
+
     for (let step = 0; step < length; step++) {
       const dice = random.between(0, 99)
       const { claim, created } = someClaim()
@@ -134,7 +145,10 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         if (seconds > 2) leases.push(id)
       } else if (dice < 40) {
         const enter = random.chance(0.3) ? Queue.enterIfEmpty : Queue.enter
-        yield* txn(`enter ${claim.id}`, enter(place, someLease()).request)
+        yield* txn(`enter ${claim.id}`, enter(place, someLease(), someEpoch()).request)
+      } else if (dice < 43) {
+        const from = someEpoch()
+        yield* txn(`raise from ${from.text}`, Queue.raise(from, from.base + BigInt(random.between(1, 3))))
       } else if (dice < 55) {
         yield* txn(`look ${claim.id}`, Queue.look(place, created()).request)
       } else if (dice < 78) {

@@ -16,10 +16,14 @@ import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import type { Etcd3 } from "etcd3"
 import * as Fs from "node:fs/promises"
 import * as EtcdLockStore from "./EtcdLockStore.ts"
-import { problemOfHosts } from "./internal/options.ts"
+import * as Connection from "./internal/connection.ts"
+import * as Epochs from "./internal/epochs.ts"
+import { backendError } from "./internal/failure.ts"
+import * as Options from "./internal/options.ts"
 
 /**
  * What an etcd locker goes by besides `LockerOptions`.
@@ -117,7 +121,7 @@ export const layerClient = (
 export const EtcdLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
   Effect.map(
     Effect.all({
-      hosts: StoreOptions.requiredVariable("DLOCK_ETCD_HOSTS", "http://127.0.0.1:2379", problemOfHosts),
+      hosts: StoreOptions.requiredVariable("DLOCK_ETCD_HOSTS", "http://127.0.0.1:2379", Options.problemOfHosts),
       username: StoreOptions.variable("DLOCK_ETCD_USERNAME"),
       password: StoreOptions.variable("DLOCK_ETCD_PASSWORD"),
       tls: StoreOptions.tlsFromPaths("DLOCK_ETCD", (path) => Fs.readFile(path, "utf8"))
@@ -131,3 +135,70 @@ export const EtcdLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
       }))
   )
 )
+
+/**
+ * Where the tokens of a prefix are to be raised, and above what.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RaiseOptions extends EtcdLockStore.EtcdLockStoreOptions {
+  /** That of the lockers; `dlock:`, which is theirs as well, unless given. */
+  readonly prefix?: string | undefined
+  /** The highest token that any fence of these locks may have seen. */
+  readonly above: bigint
+}
+
+/**
+ * What is added to the revision of each claim that comes from now on, and what it was before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TokenEpoch {
+  readonly base: bigint
+  readonly previous: bigint
+}
+
+/**
+ * Raises the fencing tokens of all locks under a prefix: once it has succeeded, each claim that is put in a queue has a token
+ * above `above`. That is for whoever comes from Redis, whose tokens are higher than an etcd's revisions, and for a cluster
+ * that was restored from a snapshot, which repeats its revisions.
+ *
+ * It only raises: where the tokens are above that already nothing changes. It may run at any time, as often as one likes and
+ * in several places at once, while locks are held and waited for: tokens grow on each key all the while. What waits keeps
+ * its place, and the token that comes with it.
+ *
+ * `above` is at least 0 and below 2^63 - 2^53, so that tokens stay below 2^63.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { EtcdLocker } from "effect-dlock-etcd"
+ *
+ * // Tokens of Redis are microseconds since 1970. This is a day above now.
+ * const above = BigInt(Date.now() + 24 * 60 * 60 * 1_000) * 1_000n
+ * const program = EtcdLocker.raiseTokenEpoch({ hosts: "http://127.0.0.1:2379", prefix: "shop/lock/", above })
+ * ```
+ *
+ * @category fencing
+ * @since 0.1.0
+ */
+export const raiseTokenEpoch = ({ above, prefix, ...rest }: RaiseOptions): Effect.Effect<TokenEpoch, Failure> =>
+  StoreOptions.check(CheckedRaise, { above, prefix }).pipe(
+    Effect.andThen(Options.parse(rest)),
+    Effect.flatMap(Connection.open),
+    Effect.flatMap((port) =>
+      Effect.mapError(Epochs.raise(port, prefix ?? StoreOptions.defaultPrefix, above), backendError("raise"))
+    ),
+    Effect.scoped
+  )
+
+const CheckedRaise = Schema.Struct({
+  above: StoreOptions.required((value) =>
+    typeof value === "bigint" && value >= 0n && value <= Epochs.mostBase
+      ? undefined
+      : "is not a bigint from 0 to 2^63 - 2^53"
+  ),
+  prefix: StoreOptions.optional(StoreOptions.problemOfPrefix)
+})

@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { Port } from "../src/internal/port.ts"
 import * as Store from "../src/internal/store.ts"
-import { claimOf } from "./claim.ts"
+import { claimOf, placeIn } from "./claim.ts"
 
 const claim = claimOf(1_500, 500)
 
@@ -19,8 +19,6 @@ const range = (...claims: ReadonlyArray<readonly [id: string, created: number]>)
     }))
   }
 })
-
-const placeIn = ({ success }: ITxnRequest): string => String(success?.[0]?.request_put?.key)
 
 /** A claim of which the turn comes while a keep-alive is under way, whose answer lies in the socket for long. */
 const setting = Effect.gen(function*() {

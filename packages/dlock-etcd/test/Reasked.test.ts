@@ -3,7 +3,7 @@ import { Clock, Effect } from "effect"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { Port } from "../src/internal/port.ts"
 import * as Store from "../src/internal/store.ts"
-import { claimOf } from "./claim.ts"
+import { claimOf, placeIn } from "./claim.ts"
 
 const claim = claimOf(4_000, 1_000)
 const own = claim.id
@@ -26,8 +26,6 @@ const answer = (revision: number, claims: ReadonlyArray<readonly [id: string, cr
     responses: [range(claims.filter(([id]) => id === own)), range(claims.slice(0, 1)), range(claims)]
   } as never
 }
-
-const placeIn = ({ success }: ITxnRequest): string => String(success?.[0]?.request_put?.key)
 
 describe("a claim that is asked for again while it is held", () => {
   const askTwice = (second: ITxnResponse) =>

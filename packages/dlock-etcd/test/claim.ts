@@ -1,5 +1,6 @@
 import { Duration } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
+import type { ITxnRequest } from "etcd3"
 
 /** A mutex's claim, for a store that a test asks by itself. */
 export const claimOf = (ttl: number, guardGap: number): Claim => ({
@@ -12,3 +13,11 @@ export const claimOf = (ttl: number, guardGap: number): Claim => ({
   guardGap: Duration.millis(guardGap),
   holder: "me"
 })
+
+/** Where a claim would stand that asks for a place by this. */
+export const placeIn = ({ success }: ITxnRequest): string => {
+  const [first] = (success ?? []) as ReadonlyArray<
+    NonNullable<ITxnRequest["success"]>[number] & { readonly request_txn?: ITxnRequest }
+  >
+  return first?.request_txn === undefined ? String(first?.request_put?.key) : placeIn(first.request_txn)
+}

@@ -1,5 +1,6 @@
 import { assert } from "@effect/vitest"
 import {
+  etcdctl,
   etcdctlProgram,
   find,
   freePorts,
@@ -171,6 +172,8 @@ export interface Member {
   readonly signal: (signal: NodeJS.Signals) => void
   readonly kill: () => Promise<void>
   readonly start: () => Promise<void>
+  /** Puts what a snapshot has in the place of what is on disk. It must be the only member, and be killed. */
+  readonly restore: (snapshot: string) => Promise<void>
   readonly isLeader: () => Promise<boolean>
 }
 
@@ -225,6 +228,19 @@ const member = (dir: string, index: number, port: number, peer: string, peers: R
         if (performance.now() > until) throw new Error(`${url} is not healthy`)
         await new Promise((resolve) => setTimeout(resolve, 20))
       }
+    },
+    restore: async (snapshot) => {
+      Fs.rmSync(`${dir}/m${index}`, { recursive: true, force: true })
+      await etcdctl(
+        url,
+        "snapshot",
+        "restore",
+        snapshot,
+        `--name=m${index}`,
+        `--data-dir=${dir}/m${index}`,
+        `--initial-cluster=m${index}=${peer}`,
+        `--initial-advertise-peer-urls=${peer}`
+      )
     },
     isLeader: async () => {
       const text = await (await fetch(`${url}/metrics`)).text()

@@ -149,7 +149,7 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
 export class LockBackendError extends Schema.TaggedError<LockBackendError>("effect-dlock/LockError/LockBackendError")(
   "LockBackendError",
   {
-    operation: Schema.Literals(["connect", "acquire", "wait", "renew", "release"]),
+    operation: Schema.Literals(["connect", "acquire", "wait", "renew", "release", "raise"]),
     key: Schema.optionalKey(Schema.String),
     retryable: Schema.Boolean,
     cause: Schema.Defect()

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Names from "./internal/names.ts"
 
 /**
  * Says what is wrong with a value, in words that follow its name ("is not a duration"); `undefined` where nothing is.
@@ -173,6 +174,22 @@ export const limitsOf = (options: Limits): { readonly connectTimeout: number; re
   connectTimeout: toMillis(options.connectTimeout ?? 5_000)!,
   callLimit: toMillis(options.operationTimeout ?? 2_000)!
 })
+
+/**
+ * What stands before every key of a locker that is given no other prefix.
+ *
+ * @category keys
+ * @since 0.1.0
+ */
+export const defaultPrefix = "dlock:"
+
+/**
+ * Checks a prefix as every locker does.
+ *
+ * @category keys
+ * @since 0.1.0
+ */
+export const problemOfPrefix: Check = Names.problemOfPrefix
 
 /**
  * What a value is inside `Redacted`, or the value itself.

@@ -14,7 +14,7 @@ import { millis } from "../timeline.ts"
 import { atMember, type Call, Calls, type Network } from "./network.ts"
 import { matterOf, ofTokens, Refusals } from "./refusals.ts"
 import { type EtcdFlaws, EtcdServer, idIn } from "./server.ts"
-import { membersOf } from "./store.ts"
+import { membersOf, placingIn } from "./store.ts"
 import { type Listeners, Stream } from "./stream.ts"
 import { wordsOf } from "./words.ts"
 
@@ -29,8 +29,8 @@ const longestLife = 5_000
 const callLimit = 2_000
 
 /** The claim that a transaction has put in a queue. */
-const enteringIn = ({ success }: ITxnRequest): string | undefined => {
-  const put = success?.[0]?.request_put
+const enteringIn = (request: ITxnRequest): string | undefined => {
+  const put = placingIn(request)
   return put && idIn(put.value)
 }
 
@@ -109,7 +109,7 @@ export const make = (
       const entering = enteringIn(request)
       if (entering === undefined) return
       processes.set(entering, process.index)
-      standsAt.set(String(request.success?.[0]?.request_put?.key), entering)
+      standsAt.set(String(placingIn(request)?.key), entering)
       isUnheard(entering, 1)
     }
 
@@ -161,8 +161,8 @@ export const make = (
           matter: matterOf(request),
           execute: () => {
             const answer = server.txn(request)
-            for (const { success } of membersOf(request)) {
-              const lease = success?.[0]?.request_put?.lease
+            for (const one of membersOf(request)) {
+              const lease = placingIn(one)?.lease
               if (lease !== undefined && believed.has(String(lease))) vouch(String(lease), -Infinity)
             }
             return answer
@@ -239,6 +239,8 @@ export const make = (
           return server.endLeases((index) => index === random.between(0, 3))
         case "history compacted":
           return server.compact()
+        case "epoch raised":
+          return server.raiseEpoch(prefix, BigInt(choice))
         case "connections cut":
           calls.get(process)?.cut()
           for (const stream of streams.get(process) ?? []) stream.end()

@@ -1,4 +1,5 @@
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
+import { epochOf } from "../../../packages/dlock-etcd/src/internal/names.ts"
 import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/port.ts"
 import type { Ledger } from "../ledger.ts"
 import type { Event, Timeline } from "../timeline.ts"
@@ -24,6 +25,8 @@ export interface EtcdFlaws {
   readonly keepsToken?: boolean
   /** Its calls have new tokens, its streams are opened with the first. */
   readonly streamsKeepToken?: boolean
+  /** A claim is put in its queue whatever epoch its process knows. */
+  readonly ignoresEpoch?: boolean
   /** What the first of its hosts says is taken for the cluster's word. */
   readonly asksFirstOnly?: boolean
 }
@@ -77,7 +80,7 @@ export class EtcdServer {
     const changes = this.keys.txn(flawed, (id) => this.leases.has(id))
     if ("leaseGone" in changes) return refusal("requested lease not found")
     for (const one of changes.put) {
-      this.leases.get(one.lease)!.keys.add(one.key)
+      this.leases.get(one.lease)?.keys.add(one.key)
       this.tellArrival(one)
     }
     this.removed(changes.deleted, false)
@@ -85,7 +88,8 @@ export class EtcdServer {
   }
 
   private flawed(request: ITxnRequest): ITxnRequest {
-    if (this.flaws.ignoresMarks === true) return withoutMarks(request)
+    if (this.flaws.ignoresMarks === true) return without("mark", request)
+    if (this.flaws.ignoresEpoch === true) return without("epoch", request)
     const [dead, before, sign, ...others] = request.compare ?? []
     const isHandOver = request.compare?.length === 2 && request.success?.[0]?.request_delete_range !== undefined
     if (this.flaws.deletesWithoutHeir === true && isHandOver) return { ...request, compare: [dead!] }
@@ -187,7 +191,7 @@ export class EtcdServer {
     const claim = claimOf(one)
     if (claim === undefined || one.created !== this.keys.revision) return
     const free = this.heads.get(claim[0]) === undefined
-    this.ledger.arrived(...claim, !free)
+    this.ledger.arrived(...claim, !free, this.base)
     if (free) this.heads.set(...claim)
   }
 
@@ -249,8 +253,19 @@ export class EtcdServer {
     for (const { timer } of this.leases.values()) this.timeline.cancel(timer)
     this.leases.clear()
     this.keys.clear()
+    this.base = 0n
     this.removed(all, true)
     this.keys.deletions.length = 0
+  }
+
+  /** What is added to the revisions of claims that come, as whoever raises tokens does it. */
+  private base = 0n
+
+  raiseEpoch(prefix: string, by: bigint): void {
+    this.base += by
+    this.txn({
+      success: [{ request_put: { key: epochOf(prefix), value: Buffer.from(String(this.base)) } }]
+    })
   }
 
   /** Somebody deletes all claims of a lock. */
@@ -287,14 +302,17 @@ const together = (members: ReadonlyArray<ITxnRequest>): ITxnRequest => ({
   success: members.map((one) => ({ request_txn: one }) as IRequestOp)
 })
 
-const withoutMarks = (request: ITxnRequest): ITxnRequest => ({
+/** The same without its comparisons of one kind. */
+const without = (kind: "mark" | "epoch", request: ITxnRequest): ITxnRequest => ({
   ...request,
-  compare: (request.compare ?? []).filter(({ key }) => !key!.toString().includes("\0")),
-  failure: (request.failure ?? []).map((one) => {
-    const { request_txn: within } = one as { readonly request_txn?: ITxnRequest }
-    return within === undefined ? one : { request_txn: withoutMarks(within) } as typeof one
-  })
+  compare: (request.compare ?? []).filter(({ key }) => kindOf(String(key)) !== kind)
 })
+
+/** What a key is that is no claim's. */
+const kindOf = (key: string): "mark" | "epoch" | "life" | undefined => {
+  const [, what] = key.split("\0")
+  return what === undefined ? undefined : what === "epoch" ? "epoch" : what === "alive" ? "life" : "mark"
+}
 
 /** The marks' lease is granted for a quarter of an hour. */
 const marksAtLeast = 600

@@ -21,7 +21,7 @@ export interface Changes {
 }
 
 /**
- * The keys of an etcd, as far as the store asks of them: ranges by create revision, comparisons with it, puts on a lease
+ * The keys of an etcd, as far as the store asks of them: ranges by create revision, comparisons with it and of values, puts
  * and deletions, each transaction at one revision.
  */
 export class Keys {
@@ -49,7 +49,7 @@ export class Keys {
   txn(request: ITxnRequest, isLease: (id: string) => boolean): Changes | { readonly leaseGone: true } {
     const way = this.wayOf(request)
     for (const { request_put } of flat(way.steps)) {
-      if (request_put !== undefined && !isLease(String(request_put.lease))) return { leaseGone: true }
+      if (request_put?.lease !== undefined && !isLease(String(request_put.lease))) return { leaseGone: true }
     }
     const next = this.revision + 1
     const put: Array<KeyValue> = []
@@ -82,9 +82,13 @@ export class Keys {
     return { revision: String(this.revision) }
   }
 
-  private holds({ create_revision, key, range_end, result, target }: ICompare): boolean {
-    if (target !== "Create") throw new Error("the model compares create revisions only")
+  private holds({ create_revision, key, range_end, result, target, value }: ICompare): boolean {
     const found = this.range(text(key)!, text(range_end))
+    if (target === "Value" && result === "Equal") {
+      // Nothing there has no value that could be compared.
+      return found.length > 0 && found.every((one) => one.value.equals(value!))
+    }
+    if (target !== "Create") throw new Error("the model compares create revisions and values only")
     const other = Number(create_revision)
     const holds = (created: number) =>
       result === "Less" ? created < other : result === "Greater" ? created > other : created === other
@@ -101,7 +105,7 @@ export class Keys {
     if (request_put !== undefined) {
       const key = text(request_put.key)!
       const created = this.keys.get(key)?.created ?? revision
-      const one = { key, value: request_put.value as Buffer, created, lease: String(request_put.lease) }
+      const one = { key, value: request_put.value as Buffer, created, lease: String(request_put.lease ?? "") }
       this.keys.set(key, one)
       put.push(one)
       return { response: "response_put", response_put: {} }
@@ -150,6 +154,12 @@ export class Keys {
     this.revision = 1
     this.compacted = 0
   }
+}
+
+/** What a request for a place would put there: it stands in the first way of all. */
+export const placingIn = ({ success }: ITxnRequest): IRequestOp["request_put"] => {
+  const [first] = (success ?? []) as ReadonlyArray<Operation>
+  return first?.request_txn === undefined ? first?.request_put : placingIn(first.request_txn)
 }
 
 /** The client's types know of no transaction within another. */

@@ -11,7 +11,9 @@ export const wordsOf = ({ compare = [], failure = [], success = [] }: ITxnReques
     if (request_delete_range !== undefined) return `delete ${text(request_delete_range.key)}`
     return `range ${text(request_range?.key)}${request_range?.range_end === undefined ? "" : "..."}`
   }
-  const when = compare.map(({ create_revision, key }) => `${text(key)}@${create_revision}`).join(" ")
+  const when = compare.map(({ create_revision, key, value }) =>
+    value === undefined ? `${text(key)}@${create_revision}` : `${text(key)} is ${text(value)}`
+  ).join(" ")
   const otherwise = failure.length === 0 ? "" : ` else ${failure.map(one).join(", ")}`
   return `${when === "" ? "" : `if ${when}: `}${success.map(one).join(", ")}${otherwise}`
 }

@@ -3,7 +3,7 @@ import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import type { Lease } from "./leases.ts"
 import { type Names, names } from "./names.ts"
-import type { Place } from "./queue.ts"
+import type { Place, View } from "./queue.ts"
 import type { Shared } from "./shared.ts"
 import { nameOf, type Slot, type Slots } from "./slots.ts"
 
@@ -20,7 +20,10 @@ export class Entry implements Place {
   isSent = false
   /** Nothing of it was sent, for those of this process who were before it. */
   isCrowdedOut = false
+  /** The revision that has put it there: by that it stands in its queue, and is known from what stood there before. */
   created: bigint | undefined
+  /** What its fencing token is more than that. */
+  private base = 0n
   lease: Lease<Entry> | undefined
   ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
   /** When to look without having been told to. */
@@ -59,6 +62,16 @@ export class Entry implements Place {
     this.slot = slots.take(claim.key)
     this.place = this.names.entry(nameOf(this.slot))
     this.key = this.place.toString()
+  }
+
+  /** An answer tells as what it stands there. */
+  standAs({ base, own }: View): void {
+    this.created = own
+    this.base = base
+  }
+
+  get fencingToken(): bigint {
+    return this.base + this.created!
   }
 
   /** It is let in, or gone. */

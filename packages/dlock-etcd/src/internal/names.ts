@@ -23,6 +23,9 @@ export const names = (name: string, prefix: string): Names => {
   }
 }
 
+/** Where the token epoch of all locks under a prefix stands. NUL keeps it out of every folder, as it does marks. */
+export const epochOf = (prefix: string): Buffer => Buffer.from(`${prefix}\0epoch`)
+
 /** The keys of the processes that live and wait for locks under a prefix. NUL keeps them out of every folder, as it does marks. */
 export const lives = (prefix: string) => {
   const folder = `${prefix}\0alive\0`

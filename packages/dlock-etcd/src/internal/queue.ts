@@ -16,6 +16,17 @@ export interface Sign {
   readonly key: Buffer
 }
 
+/**
+ * What is added to the create revision of each claim that is put while it lasts: their sum is the fencing token. It is raised
+ * where revisions alone would be lower than tokens that a fence has seen.
+ */
+export interface Epoch {
+  readonly key: Buffer
+  /** What stands there; absent where nothing does, and nothing is added. */
+  readonly text: string | undefined
+  readonly base: bigint
+}
+
 /** What stands in the value of a claim. Another library's claim, such as that of `etcdctl lock`, is a mutex's. */
 export interface Standing {
   readonly permits: number
@@ -24,16 +35,27 @@ export interface Standing {
   readonly id: string | undefined
   /** The process without whose sign it may be taken out of the queue while it waits. */
   readonly process: string | undefined
+  /** The base of its fencing token: that of the epoch in which it was put, for ever. */
+  readonly base: bigint
 }
 
 /** What stands for a claim of which no more is known, or needed. */
-export const mutex: Standing = { permits: 1, capacity: 1, holder: undefined, id: undefined, process: undefined }
+export const mutex: Standing = {
+  permits: 1,
+  capacity: 1,
+  holder: undefined,
+  id: undefined,
+  process: undefined,
+  base: 0n
+}
 
 /** How a claim stands in its queue, at one revision of the store. */
 export interface View {
   readonly revision: bigint
   /** The claim's own create revision; absent where it does not stand there. */
   readonly own: bigint | undefined
+  /** The base of its fencing token. */
+  readonly base: bigint
   /** The claims before it, first come first; of a mutex at most those that are `nearest`. */
   readonly before: ReadonlyArray<Other>
   /** There are no others before it. */
@@ -53,14 +75,28 @@ export interface Other {
   readonly standing: Standing
 }
 
-const encode = ({ capacity, holder, id, permits }: Claim, sign: Sign | undefined): Buffer =>
-  Buffer.from(JSON.stringify({ permits, capacity, holder, id, process: sign?.process }))
+const encode = ({ capacity, holder, id, permits }: Claim, sign: Sign | undefined, base: bigint): Buffer =>
+  Buffer.from(JSON.stringify({
+    permits,
+    capacity,
+    holder,
+    id,
+    process: sign?.process,
+    base: base === 0n ? undefined : String(base)
+  }))
 
 const decode = (value: Buffer): Standing => {
   try {
-    const { capacity, holder, id, permits, process } = JSON.parse(value.toString()) as Partial<Standing>
+    const { base, capacity, holder, id, permits, process } = JSON.parse(value.toString()) as Partial<Standing>
     if (typeof permits === "number" && typeof capacity === "number") {
-      return { permits, capacity, holder: typeof holder === "string" ? holder : undefined, id, process }
+      return {
+        permits,
+        capacity,
+        holder: typeof holder === "string" ? holder : undefined,
+        id,
+        process,
+        base: BigInt(base ?? 0)
+      }
     }
   } catch {
     // Not one of ours.
@@ -116,8 +152,8 @@ const window = 16
 /** How many a look at a mutex shows at most: one more tells that there are too many. */
 const nearest = window + 1
 
-const put = ({ claim, place }: Place, lease: string, sign?: Sign): IRequestOp => ({
-  request_put: { key: place, value: encode(claim, sign), lease }
+const put = ({ claim, place }: Place, lease: string, { base }: Epoch, sign?: Sign): IRequestOp => ({
+  request_put: { key: place, value: encode(claim, sign, base), lease }
 })
 
 const createdAt = (key: Buffer, revision: bigint): ICompare => ({
@@ -143,24 +179,49 @@ const entering = (claim: Claim, request: ITxnRequest): Operation => ({ ...leavin
 const notCancelled = ({ claim, names }: Place): ICompare => absent(names.mark(claim.id))
 
 /**
+ * By the value, not by the revision at which it was put there: a snapshot that is restored and raised once more may have
+ * another base at the same revision.
+ */
+const isIn = ({ key, text }: Epoch): ICompare =>
+  text === undefined ? absent(key) : { key, target: "Value", result: "Equal", value: Buffer.from(text) }
+
+const within = (request: ITxnRequest): IRequestOp => ({ request_txn: request }) as IRequestOp
+
+/**
+ * What asks for a place goes in here: it is not looked at in another epoch than this process knows, nor where the claim was
+ * cancelled before. Then the answer tells the epoch, and whether the claim stands there from an earlier request.
+ *
+ * The epoch is compared in the transaction that puts the claim, and only grows. So of two claims the one that was put first
+ * has no higher base than the other, and tokens grow in the order of the queue whenever it is raised; a claim that waits
+ * keeps its own.
+ */
+const enteringIn = (epoch: Epoch, at: Place, request: ITxnRequest): Operation =>
+  entering(at.claim, {
+    compare: [isIn(epoch), notCancelled(at)],
+    success: [within(request)],
+    failure: [own(epoch.key), own(at.place)]
+  })
+
+const taking = (at: Place, lease: string, epoch: Epoch, sign: Sign | undefined): ITxnRequest => {
+  const around = [own(at.place), neighbours(at.names, at.claim)]
+  return {
+    compare: [empty(at.names)],
+    success: [put(at, lease, epoch, sign)],
+    failure: [within({
+      compare: [absent(at.place), ...(sign === undefined ? [] : [present(sign.key)])],
+      success: [put(at, lease, epoch, sign), ...around],
+      failure: sign === undefined ? around : [...around, count(sign.key)]
+    })]
+  }
+}
+
+/**
  * Takes a place, unless the claim was cancelled before, and looks who else is there; where the lock is free, there is
  * nobody to look for. A repeat changes nothing and finds the place that is there. Where it would have to wait, and depends on
  * a sign of life, it is given no place without that.
  */
-export const enter = (at: Place, lease: string, sign?: Sign): Operation => {
-  const around = [own(at.place), neighbours(at.names, at.claim)]
-  return entering(at.claim, {
-    compare: [notCancelled(at), empty(at.names)],
-    success: [put(at, lease, sign)],
-    failure: [{
-      request_txn: {
-        compare: [notCancelled(at), absent(at.place), ...(sign === undefined ? [] : [present(sign.key)])],
-        success: [put(at, lease, sign), ...around],
-        failure: sign === undefined ? around : [...around, count(sign.key)]
-      }
-    } as IRequestOp]
-  })
-}
+export const enter = (at: Place, lease: string, epoch: Epoch, sign?: Sign): Operation =>
+  enteringIn(epoch, at, taking(at, lease, epoch, sign))
 
 /**
  * The same, behind another of this process that stands in the queue: nobody needs to look who else does. Where that one has
@@ -169,38 +230,56 @@ export const enter = (at: Place, lease: string, sign?: Sign): Operation => {
 export const enterBehind = (
   at: Place,
   lease: string,
+  epoch: Epoch,
   sign: Sign | undefined,
   another: Place,
   created: bigint
 ): Operation =>
-  entering(at.claim, {
+  enteringIn(epoch, at, {
     compare: [
       createdAt(another.place, created),
-      notCancelled(at),
       absent(at.place),
       ...(sign === undefined ? [] : [present(sign.key)])
     ],
-    success: [put(at, lease, sign), count(another.place)],
-    failure: [{ request_txn: enter(at, lease, sign).request } as IRequestOp]
+    success: [put(at, lease, epoch, sign), count(another.place)],
+    failure: [within(taking(at, lease, epoch, sign))]
   })
 
 /** Takes the lock only if nobody is there. */
-export const enterIfEmpty = (at: Place, lease: string): Operation => ({
-  ...entering(at.claim, {
-    compare: [notCancelled(at), empty(at.names)],
-    success: [put(at, lease)],
+export const enterIfEmpty = (at: Place, lease: string, epoch: Epoch): Operation => ({
+  ...enteringIn(epoch, at, {
+    compare: [empty(at.names)],
+    success: [put(at, lease, epoch)],
     failure: [own(at.place), neighbours(at.names, at.claim)]
   }),
   needsEmpty: true
 })
 
 /** Takes a place only if nobody has come since the revision at which there was room. */
-export const enterIfNobodyCame = (at: Place, lease: string, since: bigint): Operation =>
-  entering(at.claim, {
-    compare: [notCancelled(at), noneAfter(at.names, since)],
-    success: [put(at, lease)],
+export const enterIfNobodyCame = (at: Place, lease: string, epoch: Epoch, since: bigint): Operation =>
+  enteringIn(epoch, at, {
+    compare: [noneAfter(at.names, since)],
+    success: [put(at, lease, epoch)],
     failure: [own(at.place), neighbours(at.names, at.claim)]
   })
+
+/** What an answer says of the epoch, where it was not done in the one that was asked for. */
+export const epochIn = (response: ITxnResponse): { readonly text: string | undefined } | undefined =>
+  response.succeeded ? undefined : { text: textIn(response) }
+
+/** What stands at the key that was looked for first. */
+export const textIn = ({ responses }: ITxnResponse): string | undefined =>
+  responses[0]!.response_range.kvs[0]?.value.toString()
+
+/** What is the epoch? */
+export const findEpoch = (key: Buffer): ITxnRequest => ({ success: [own(key)] })
+
+/** Puts a new epoch in the place of one. */
+export const raise = (from: Epoch, base: bigint): ITxnRequest => ({
+  compare: [isIn(from)],
+  success: [{ request_put: { key: from.key, value: Buffer.from(String(base)) } }],
+  failure: [own(from.key)]
+})
 
 /** How does a claim stand that has a place, or where would it? */
 export const look = ({ claim, names, place }: Place, created: bigint): Operation =>
@@ -341,26 +420,52 @@ const otherOf = ({ create_revision, key, value }: IKeyValue): Other => ({
   standing: decode(value)
 })
 
-/** Reads the answer of those that enter, and of `look`, about a claim. */
-export const view = (response: ITxnResponse, claim: Claim): View => {
+/**
+ * Reads the answer of those that enter, and of `look`, about a claim. `base`: that of the epoch in which it was put, if this
+ * has put it; where it stood there before its value tells.
+ */
+export const view = (response: ITxnResponse, claim: Claim, base = 0n): View => {
+  if (response.succeeded) return seen(response, claim, base)
+  // It was not let in.
+  const mine = ownIn(response.responses[1]!, claim)
+  const revision = BigInt(response.header.revision)
+  return { revision, ...mine, before: [], isWhole: false, isBlind: false, length: 1, isUnsigned: false }
+}
+
+const ownIn = ({ response_range }: IResponseOp, { id }: Claim): Pick<View, "own" | "base"> => {
+  const kv = response_range.kvs[0]
+  const standing = kv && decode(kv.value)
+  return standing?.id === id ? { own: BigInt(kv!.create_revision), base: standing.base } : { own: undefined, base: 0n }
+}
+
+const seen = (response: ITxnResponse, claim: Claim, base: bigint): View => {
   const revision = BigInt(response.header.revision)
   const [only, another] = response.responses as ReadonlyArray<IResponseOp & { readonly response_txn?: ITxnResponse }>
-  if (only?.response_txn !== undefined) return view({ ...only.response_txn, header: response.header }, claim)
-  const placed = { revision, own: revision, before: [], isWhole: true, isBlind: false, length: 1, isUnsigned: false }
+  if (only?.response_txn !== undefined) return seen({ ...only.response_txn, header: response.header }, claim, base)
+  const placed = {
+    revision,
+    own: revision,
+    base,
+    before: [],
+    isWhole: true,
+    isBlind: false,
+    length: 1,
+    isUnsigned: false
+  }
   // It was put where nobody was, or behind another of ours: this revision created it.
   if (only?.response_put && response.responses.length === 1) return placed
   if (only?.response_put && another?.response_range && response.responses.length === 2) {
     return { ...placed, isWhole: false, isBlind: true }
   }
   const [mine, around, sign] = response.responses.filter((one) => one.response_range)
-  const own = mine!.response_range.kvs[0]
-  const created = own && decode(own.value).id === claim.id ? BigInt(own.create_revision) : undefined
+  const stands = ownIn(mine!, claim)
+  const created = stands.own
   const all = around!.response_range.kvs.map(otherOf).toSorted((a, b) => a.created < b.created ? -1 : 1)
   const before = all.filter((one) => created === undefined || one.created < created)
   const isBefore = created !== undefined && all.every((one) => one.created < created)
   return {
     revision,
-    own: created,
+    ...stands,
     before,
     isWhole: claim.capacity > 1 || all.length < (isBefore ? nearest : nearest + 1),
     isBlind: false,

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { ITxnResponse } from "etcd3"
 import type { Entry } from "./entry.ts"
+import { Epochs } from "./epochs.ts"
 import { backendError, type CallFailure, isClosed, silent } from "./failure.ts"
 import type { Lease } from "./leases.ts"
 import { Line } from "./line.ts"
@@ -26,6 +27,7 @@ export const make = (
 ) => {
   const isOver = (entry: Entry): boolean => entry.state === "over"
   const line = new Line(now)
+  const epochs = new Epochs()
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
@@ -77,7 +79,9 @@ export const make = (
 
   const enter = (entry: Entry, lease: Lease<Entry>, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
     if (mode === "queue") return enterSigned(entry, lease)
-    if (entry.claim.capacity === 1) return put(entry, lease, mode, Queue.enterIfEmpty(entry, lease.id))
+    if (entry.claim.capacity === 1) {
+      return put(entry, lease, mode, (epoch) => Queue.enterIfEmpty(entry, lease.id, epoch))
+    }
     return Effect.flatMap(
       outgoing.run(Queue.look(entry, 0n)),
       ({ value }) => enterIfFits(entry, lease, Queue.view(value, entry.claim))
@@ -87,13 +91,14 @@ export const make = (
   /** Where others behind it depend on it, a claim waits under a sign of life: the first to wait has that put there. */
   const enterSigned = (entry: Entry, lease: Lease<Entry>): Effect.Effect<Answer, CallFailure> => {
     const { capacity, key, prefix } = entry.claim
-    if (capacity > 1) return put(entry, lease, "queue", Queue.enter(entry, lease.id))
+    if (capacity > 1) return put(entry, lease, "queue", (epoch) => Queue.enter(entry, lease.id, epoch))
     const room = turns.rooms.get(key)
     const sign = liveness.signOf(prefix)
     const last = room?.lastOfCrowd()
-    const operation = last === undefined
-      ? Queue.enter(entry, lease.id, sign)
-      : Queue.enterBehind(entry, lease.id, sign, last, last.created!)
+    const operation = (epoch: Queue.Epoch) =>
+      last === undefined
+        ? Queue.enter(entry, lease.id, epoch, sign)
+        : Queue.enterBehind(entry, lease.id, epoch, sign, last, last.created!)
     entry.life = sign === undefined ? undefined : liveness.lifeIn(prefix)
     room?.asks()
     const asked = put(
@@ -117,7 +122,7 @@ export const make = (
     if (view.own !== undefined || Queue.isMismatched(claim, view) || !Queue.fits(claim, view)) {
       return hasAnswer(entry, lease, "try", view)
     }
-    const operation = Queue.enterIfNobodyCame(entry, lease.id, view.revision)
+    const operation = (epoch: Queue.Epoch) => Queue.enterIfNobodyCame(entry, lease.id, epoch, view.revision)
     const isMissed = ({ before, own }: Queue.View) =>
       own === undefined && before.some(({ created }) => created > view.revision)
     return put(entry, lease, "try", operation, (seen) => isMissed(seen) ? enterIfFits(entry, lease, seen) : undefined)
@@ -127,10 +132,11 @@ export const make = (
     entry: Entry,
     lease: Lease<Entry>,
     mode: "queue" | "try",
-    operation: Operation,
+    operation: (epoch: Queue.Epoch) => Operation,
     again: (view: Queue.View) => Effect.Effect<Answer, CallFailure> | undefined = () => undefined
   ): Effect.Effect<Answer, CallFailure> => {
     const { claim } = entry
+    const epoch = epochs.of(claim.prefix)
     const wasSent = entry.isSent
     entry.unanswered++
     entry.underWay++
@@ -141,10 +147,12 @@ export const make = (
       if (isCrowdedOut) entry.isCrowdedOut = true
     }
     const onLate = (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => {
-      if (Exit.isSuccess(outcome)) entry.created ??= Queue.view(outcome.value.value, claim).own
+      if (Exit.isSuccess(outcome) && entry.created === undefined) {
+        entry.standAs(Queue.view(outcome.value.value, claim, epoch.base))
+      }
       isHeardOf(entry, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
     }
-    return Effect.matchEffect(outgoing.run({ ...operation, onUnsent, onLate }), {
+    return Effect.matchEffect(outgoing.run({ ...operation(epoch), onUnsent, onLate }), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
         isHeardOf(entry, !doubled)
@@ -153,7 +161,12 @@ export const make = (
         if (isOver(entry)) return Effect.succeed<Answer>({ _tag: "Gone" })
         // Gone while the answer was on its way, and what was put on it with it.
         if (lease.gone) return askAgain(entry, mode)
-        const view = Queue.view(value, claim)
+        const current = Queue.epochIn(value)
+        if (current !== undefined && current.text !== epoch.text) {
+          const learnt = epochs.learn(claim.prefix, current.text)
+          return Effect.flatMap(learnt, () => put(entry, lease, mode, operation, again))
+        }
+        const view = Queue.view(value, claim, epoch.base)
         return again(view) ?? hasAnswer(entry, lease, mode, view)
       },
       onFailure: (failure) => {
@@ -189,7 +202,7 @@ export const make = (
     const granted = Queue.isGranted(claim, view)
     // It was held, had gone, and this request has put it there anew: the grant was for another place.
     const displaced = entry.state === "held" && entry.created !== view.own
-    entry.created = view.own
+    entry.standAs(view)
     if (mismatched || displaced || (mode === "try" && !granted)) {
       // Who asked may have no more time to hear of it.
       return Effect.uninterruptible(

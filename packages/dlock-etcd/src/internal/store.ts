@@ -20,8 +20,8 @@ import * as Turns from "./turns.ts"
 import { Watches } from "./watches.ts"
 
 /**
- * The store over a port: claims queue in a folder by create revision, which is also the fencing token. Those that wait
- * watch only what stands before them; those that hold are watched themselves; all of them live on shared leases.
+ * The store over a port: claims queue in a folder by create revision, which is also the fencing token but for the
+ * base of the epoch in which they were put. Those that wait watch only what stands before them; those that hold are watched themselves; all of them live on shared leases.
  */
 export const make = Effect.fnUntraced(function*(port: Port) {
   const clock = yield* Clock.clockWith(Effect.succeed)
@@ -78,10 +78,10 @@ export const make = Effect.fnUntraced(function*(port: Port) {
           onFailure: (failure) => void failures.set(lease, failure),
           onSuccess: () => {}
         }), { concurrency: "unbounded", discard: true })
-      return yield* Effect.forEach(held, ({ claim, fencingToken }, index): Effect.Effect<Renewal> => {
+      return yield* Effect.forEach(held, ({ claim }, index): Effect.Effect<Renewal> => {
         const entry = known[index]
         if (entry === undefined || entry.state !== "held" || entry.lease === undefined) {
-          return whose(claim, fencingToken)
+          return whose(claim)
         }
         const failure = failures.get(entry.lease)
         return Effect.succeed(
@@ -93,8 +93,8 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     })
 
   /** A claim that is not held any more: is its key another's by now? */
-  const whose = (claim: Claim, created: bigint): Effect.Effect<Renewal> =>
-    Effect.match(outgoing.run(Queue.look(nowhere(claim), created)), {
+  const whose = (claim: Claim): Effect.Effect<Renewal> =>
+    Effect.match(outgoing.run(Queue.look(nowhere(claim), 0n)), {
       onFailure: (failure): Renewal => ({ _tag: "Unknown", error: backendError("renew")(failure) }),
       onSuccess: ({ value }): Renewal =>
         claim.capacity === 1 && Queue.view(value, claim).length > 0 ? { _tag: "Replaced" } : { _tag: "Gone" }

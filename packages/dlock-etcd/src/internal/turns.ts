@@ -52,7 +52,7 @@ export const make = (desk: Desk) => {
 
   const grantedBy = (entry: Entry, lease: Lease<Entry>): Granted => ({
     _tag: "Granted",
-    fencingToken: entry.created!,
+    fencingToken: entry.fencingToken,
     ttl: Duration.millis(lease.ttl - Duration.toMillis(entry.claim.guardGap)),
     confirmedAt: believe(entry, lease)
   })
@@ -121,7 +121,7 @@ export const make = (desk: Desk) => {
         claims.isGone(entry)
         return Effect.void
       }
-      entry.created = view.own
+      entry.standAs(view)
       const { claim } = entry
       const before = rooms.get(claim.key)
       entry.ahead = view.isBlind && before !== undefined ? before.behindLast() : Queue.ahead(view, claim)

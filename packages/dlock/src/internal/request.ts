@@ -6,7 +6,8 @@ import { InvalidLockRequest, LockBackendError } from "../LockError.ts"
 import type { Claim } from "../LockStore.ts"
 import { toMillis } from "../StoreOptions.ts"
 import * as Holder from "./holder.ts"
-import { problemOfMetadata, problemOfName, problemOfTtl, year } from "./rules.ts"
+import { problemOfName } from "./names.ts"
+import { problemOfMetadata, problemOfTtl, year } from "./rules.ts"
 import type { Settings } from "./settings.ts"
 
 /** What one call may ask for: `LockOptions`, before they have been looked at. */

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as StoreOptions from "../StoreOptions.ts"
 import * as Holder from "./holder.ts"
-import { problemOfPrefix, problemOfTtl, year } from "./rules.ts"
+import { problemOfTtl, year } from "./rules.ts"
 
 /** What a locker goes by, once its options have been checked. */
 export interface Settings {
@@ -30,7 +30,7 @@ const problemOfHolder = (value: unknown): string | undefined =>
 const problemOfGuardGap = StoreOptions.durationBetween(0, year)
 
 const Checked = Schema.Struct({
-  prefix: StoreOptions.optional(problemOfPrefix),
+  prefix: StoreOptions.optional(StoreOptions.problemOfPrefix),
   defaultTtl: StoreOptions.optional(problemOfTtl),
   guardGap: StoreOptions.optional(problemOfGuardGap),
   holder: StoreOptions.optional(problemOfHolder)
@@ -51,7 +51,7 @@ export const parse = (options: Options = {}): Effect.Effect<Settings, Config.Con
     return Effect.fail(StoreOptions.problem(`This runtime has no ${name}: dlock needs Node.js 22.19, or one as new`))
   }
   return Effect.map(StoreOptions.check(Checked, options), () => ({
-    prefix: options.prefix ?? "dlock:",
+    prefix: options.prefix ?? StoreOptions.defaultPrefix,
     ttl: Duration.fromInputUnsafe(options.defaultTtl ?? "30 seconds"),
     guardGap: options.guardGap === undefined ? undefined : Duration.fromInputUnsafe(options.guardGap),
     holder: options.holder ?? Holder.ofThisProcess()
@@ -61,7 +61,7 @@ export const parse = (options: Options = {}): Effect.Effect<Settings, Config.Con
 /** The variables that every backend reads. An absent one leaves the default. */
 export const fromConfig: Effect.Effect<Settings, Config.ConfigError> = Effect.flatMap(
   Effect.all({
-    prefix: StoreOptions.variable("DLOCK_PREFIX", problemOfPrefix),
+    prefix: StoreOptions.variable("DLOCK_PREFIX", StoreOptions.problemOfPrefix),
     defaultTtl: StoreOptions.variable("DLOCK_DEFAULT_TTL", problemOfTtl),
     guardGap: StoreOptions.variable("DLOCK_GUARD_GAP", problemOfGuardGap),
     holder: StoreOptions.variable("DLOCK_HOLDER", problemOfHolder)

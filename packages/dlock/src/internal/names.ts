@@ -1,0 +1,47 @@
+// What a key and the prefix before it must be, on every backend alike. Each rule says what is wrong in words that follow
+// the name of the thing, or nothing.
+
+export const bytesOfUtf8 = (text: string): number => {
+  let bytes = 0
+  for (const char of text) {
+    const point = char.codePointAt(0)!
+    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4
+  }
+  return bytes
+}
+
+export const problemOfName = (key: unknown, prefix: string): string | undefined => {
+  if (key === "") return "is empty"
+  const wrong = problemOfText(key)
+  if (wrong !== undefined) return wrong
+  const text = key as string
+  // A string has at most three bytes of UTF-8 for each of its units.
+  if ((prefix.length + text.length) * 3 > maxBytes && bytesOfUtf8(prefix + text) > maxBytes) {
+    return `is longer than ${maxBytes} bytes with its prefix`
+  }
+  if (!text.includes("}") && !prefix.includes("}")) return undefined
+  return hasSlot(prefix + text) ? undefined : "has braces that leave no common hash slot for the lock's parts"
+}
+
+const problemOfText = (text: unknown): string | undefined => {
+  if (typeof text !== "string") return "is not a string"
+  if (text.includes("\0")) return "contains NUL"
+  return text.isWellFormed() ? undefined : "contains a lone surrogate"
+}
+
+/** A prefix may be empty; one whose braces leave no slot to any key is refused before the first key. */
+export const problemOfPrefix = (prefix: unknown): string | undefined =>
+  problemOfText(prefix) ?? problemOfName("k", prefix as string)
+
+export const maxBytes = 1024
+
+/**
+ * A lock has several parts in a Redis Cluster, which must share a hash slot: by the name's own hash tag, or by putting
+ * the whole name in braces, which a closing brace inside it prevents. The same names are refused on every backend, so
+ * that a program can change its backend.
+ */
+const hasSlot = (name: string): boolean => {
+  const open = name.indexOf("{")
+  if (open === -1) return false
+  return name.indexOf("}", open) > open + 1
+}
