@@ -102,20 +102,23 @@ const withoutCleanUp = (store: Store): Store => {
 
 /** It hands over to its next one whatever has become of the lease that this one is on. */
 const handsOverBlindly = (): () => void => {
-  const { handOver } = Room.prototype
-  const { isFresh } = Leases.prototype
-  const { isStill } = Liveness.prototype
-  Room.prototype.handOver = function(this: Room, entry) {
-    Leases.prototype.isFresh = () => true
-    Liveness.prototype.isStill = () => true
-    try {
-      return handOver.call(this, entry)
-    } finally {
-      Leases.prototype.isFresh = isFresh
-      Liveness.prototype.isStill = isStill
-    }
-  }
-  return () => void (Room.prototype.handOver = handOver)
+  const own = Object.getOwnPropertyDescriptor(Room.prototype, "handOver")!.value as Room["handOver"]
+  return replace(Room.prototype, "handOver", function(this: Room, entry) {
+    const after = [
+      replace(Leases.prototype, "isFresh", () => true),
+      replace(Liveness.prototype, "isStill", () => true)
+    ]
+    const heir = own.call(this, entry)
+    after.forEach((one) => one())
+    return heir
+  })
+}
+
+/** Has objects of a class do another thing; gives back the way to undo it. */
+const replace = <A, Name extends keyof A & string>(prototype: A, name: Name, other: A[Name]): () => void => {
+  const own = Object.getOwnPropertyDescriptor(prototype, name)!
+  Object.defineProperty(prototype, name, { ...own, value: other })
+  return () => void Object.defineProperty(prototype, name, own)
 }
 
 /** Whether a variant is one on this backend. */

@@ -34,6 +34,8 @@ export class Entry implements Place {
   stale = false
   /** It stands behind another of this process, and nobody has looked who else is there. */
   isBlind = false
+  /** The revision that was known when it was last asked for. */
+  askedSince = 0n
   /** Its turn has come, and its lease is being asked for. */
   isBeingGranted = false
   /** The claim behind it, which was let in when this one was released, and without which it is not deleted. */

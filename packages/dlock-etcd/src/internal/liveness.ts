@@ -45,6 +45,9 @@ export class Liveness {
   readonly process = Base64Url.encode(SecureRandom.randomBytesUnsafe(9))
   private readonly regions = new Map<string, Region>()
   private readonly leases: Leases<Region>
+  /** Those that are kept. */
+  private readonly living = new WeakSet<Lease<Region>>()
+  private hasClosed = false
   private readonly port: Port
   private readonly watches: Watches
   private readonly now: () => number
@@ -59,7 +62,11 @@ export class Liveness {
     hasWaiters: () => boolean
   ) {
     this.leases = new Leases(clock, port, fork, (lease) => {
-      for (const region of lease.claims.values()) region.lease = undefined
+      for (const region of lease.claims.values()) {
+        region.lease = undefined
+        // Those who wait are passed over for as long as it is not there.
+        if (hasWaiters() && !this.hasClosed) fork(Effect.ignore(this.show(region.prefix)))
+      }
     })
     this.port = port
     this.watches = watches
@@ -107,9 +114,11 @@ export class Liveness {
   private showNow(region: Region): Effect.Effect<void, CallFailure> {
     const key = this.keyIn(region)
     return Effect.gen({ self: this }, function*() {
-      const isNew = this.leases.all().length === 0
       const lease = region.lease ?? (yield* this.leases.join(lifeSeconds, key.toString(), region))
-      if (isNew) this.fork(this.live(lease))
+      if (!this.living.has(lease)) {
+        this.living.add(lease)
+        this.fork(this.live(lease))
+      }
       yield* Effect.catchIf(
         this.port.txn(Queue.show(key, lease.id)),
         (failure) => failure.leaseGone,
@@ -128,6 +137,8 @@ export class Liveness {
         yield* Effect.sleep(Math.max(1, Math.ceil(this.leases.dueAt(lease) - this.now())))
         if (this.hasWaiters()) neededUntil = this.now() + lingering
         if (!lease.gone) yield* Effect.ignore(this.leases.keep(lease))
+        // Somebody may have come while the answer was under way, and found the key there.
+        if (this.hasWaiters()) neededUntil = this.now() + lingering
       }
       if (!lease.gone) yield* this.leases.retire(lease)
     })
@@ -191,6 +202,7 @@ export class Liveness {
 
   /** Nobody waits any more. */
   close(): Effect.Effect<void> {
+    this.hasClosed = true
     return this.leases.close()
   }
 }

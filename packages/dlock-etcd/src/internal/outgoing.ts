@@ -161,7 +161,10 @@ export class Outgoing {
   private disband(): void {
     for (const lane of Object.values(this.lanes)) {
       for (const member of lane.splice(0)) {
-        if (member.hasGone) continue
+        if (member.hasGone) {
+          this.isGivenUp(member)
+          continue
+        }
         const { isDoubled } = member
         const limit = Math.min(member.limit ?? Infinity, member.until - this.now())
         const asked = Effect.mapBoth(this.ask({ ...member, limit }), {
@@ -173,6 +176,11 @@ export class Outgoing {
         callBack(() => member.resume(asked))
       }
     }
+  }
+
+  /** Its caller has gone while it waited, for the first time or to be sent once more. */
+  private isGivenUp(member: Member): void {
+    this.end(member, Exit.fail({ ...silent, notDone: !member.isDoubled }))
   }
 
   /** By itself: whoever goes meanwhile hears of no answer. */
@@ -205,7 +213,10 @@ export class Outgoing {
     for (const lane of [this.lanes.leave, this.lanes.look, this.lanes.enter]) {
       const later: Array<Member> = []
       for (const member of lane.splice(0, this.mostMembers - members.length)) {
-        if (member.hasGone) continue
+        if (member.hasGone) {
+          this.isGivenUp(member)
+          continue
+        }
         const { claim, folder, isAlone, needsEmpty, urgency } = member
         const isApart = isAlone ? members.length > 0 : members[0]?.isAlone === true
         const isSecond = urgency === "enter" && (entered.has(folder) || (needsEmpty === true && left.has(folder)))

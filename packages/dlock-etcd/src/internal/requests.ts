@@ -100,7 +100,7 @@ export const make = (
         ? Queue.enter(entry, lease.id, epoch, sign)
         : Queue.enterBehind(entry, lease.id, epoch, sign, last, last.created!)
     entry.life = sign === undefined ? undefined : liveness.lifeIn(prefix)
-    room?.asks()
+    if (room !== undefined) entry.askedSince = room.asks()
     const asked = put(
       entry,
       lease,
@@ -122,9 +122,10 @@ export const make = (
     if (view.own !== undefined || Queue.isMismatched(claim, view) || !Queue.fits(claim, view)) {
       return hasAnswer(entry, lease, "try", view)
     }
-    const operation = (epoch: Queue.Epoch) => Queue.enterIfNobodyCame(entry, lease.id, epoch, view.revision)
-    const isMissed = ({ before, own }: Queue.View) =>
-      own === undefined && before.some(({ created }) => created > view.revision)
+    // Not the revision of the answer: somebody may have come together with the look, behind it.
+    const since = view.before[view.before.length - 1]?.created ?? 0n
+    const operation = (epoch: Queue.Epoch) => Queue.enterIfNobodyCame(entry, lease.id, epoch, since)
+    const isMissed = ({ before, own }: Queue.View) => own === undefined && before.some(({ created }) => created > since)
     return put(entry, lease, "try", operation, (seen) => isMissed(seen) ? enterIfFits(entry, lease, seen) : undefined)
   }
 
@@ -329,11 +330,15 @@ export const make = (
   }
 
   const leaveOnly = (entry: Entry, created: bigint | undefined, mark: string | undefined, waited: boolean) =>
-    Effect.map(outgoing.run(Queue.leave(entry, created, mark, waited)), ({ value }) => {
-      const { deleted, holder, length } = Queue.left(value)
-      if (waited) entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
-      turns.rooms.get(entry.claim.key)?.hasLeft(entry.key, BigInt(value.header.revision))
-      return deleted
+    Effect.suspend(() => {
+      const room = turns.rooms.get(entry.claim.key)
+      const asks = waited && (room === undefined || room.mayAskForHolder())
+      return Effect.map(outgoing.run(Queue.leave(entry, created, mark, asks)), ({ value }) => {
+        const { deleted, holder, length } = Queue.left(value)
+        if (asks) entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
+        room?.hasLeft(entry.key, BigInt(value.header.revision))
+        return deleted
+      })
     })
 
   /** A claim of which this process knows nothing but the id: it may have been asked for, here before or elsewhere. */

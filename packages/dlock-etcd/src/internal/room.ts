@@ -78,8 +78,10 @@ export class Room {
   /** The latest revision that an answer was of. */
   private latest = 0n
   private isTakingIn = false
+  private isResting = false
   private isLooking = false
   private mutedUntil = 0
+  private askedForHolderAt = -Infinity
   private mustLook = false
   private stopListening: (() => void) | undefined
   /** All deletions after this revision have been heard, while there is a watch on them. */
@@ -99,9 +101,10 @@ export class Room {
 
   // What this process asks, and hears of it.
 
-  /** A request is under way whose answer shows who stands there. */
-  asks(): void {
+  /** A request is under way whose answer shows who stands there. Its revision is not below what this returns. */
+  asks(): bigint {
     this.unanswered++
+    return this.latest
   }
 
   isAnswered(): void {
@@ -127,8 +130,8 @@ export class Room {
   }
 
   /** A claim has a place, and this was seen when it got it. */
-  arrive(entry: Entry, view: Queue.View): void {
-    this.isAt(view.revision)
+  arrive(entry: Entry, view: Queue.View, since: bigint): void {
+    this.isAt(view.revision, since)
     this.queue(entry)
     entry.leaveRoom = () => this.leave(entry)
     entry.isBlind = view.isBlind
@@ -168,7 +171,7 @@ export class Room {
     }
     const lowest = view.isWhole ? 0n : view.before[0]?.created ?? own
     // Others have come in between. It is placed when those of ours before it have gone.
-    const isConnected = this.to !== 0n && lowest <= this.to && (view.isWhole || !isForemost)
+    const isConnected = lowest <= this.to && own >= this.from && this.to !== 0n && (view.isWhole || !isForemost)
     if (!isConnected) {
       if (this.to !== 0n && !isForemost) return
       this.clear()
@@ -260,20 +263,39 @@ export class Room {
     this.to = 0n
   }
 
+  /** Names are used again: what stands there may be an earlier claim, of whose end nothing has been heard yet. */
+  private placeOf(entry: Entry): Standing | undefined {
+    const one = this.byName.get(entry.key)
+    return one?.entry === entry ? one : undefined
+  }
+
   private get foremost(): Entry | undefined {
     for (const entry of this.waiting.values()) return entry
     return undefined
   }
 
-  /** A server whose revisions go back has lost its data, or was restored: nothing that was known is so any more. */
-  private isAt(revision: bigint): void {
-    if (revision < this.latest) {
-      this.clear()
-      this.deletions.length = 0
-      this.stopWatching()
-      this.stopHearing()
+  /**
+   * A server whose revisions go back has lost its data, or was restored: nothing that was known is so any more. An answer
+   * that was overtaken is no sign of that.
+   */
+  private isAt(revision: bigint, since: bigint): void {
+    if (revision >= since) {
+      if (revision > this.latest) this.latest = revision
+      return
     }
+    this.clear()
+    this.deletions.length = 0
+    this.stopWatching()
+    this.stopHearing()
     this.latest = revision
+  }
+
+  /** Who holds the lock, for an error that names them: asked of the server for one of many who give up together. */
+  mayAskForHolder(): boolean {
+    const now = this.outside.now()
+    if (now < this.askedForHolderAt + holderKnownFor) return false
+    this.askedForHolderAt = now
+    return true
   }
 
   // What is heard of others.
@@ -284,10 +306,12 @@ export class Room {
     const ours: Array<Entry> = []
     for (const { name, revision } of deletions) {
       const one = this.byName.get(name)
-      const entry = one === undefined ? this.waiting.get(name) : one.entry
-      if ((one?.created ?? entry?.created ?? revision) >= revision) continue
-      if (one !== undefined) this.remove(one)
-      if (entry !== undefined) ours.push(entry)
+      const waiting = this.waiting.get(name)
+      if (one !== undefined && one.created < revision) {
+        this.remove(one)
+        if (one.entry !== undefined) ours.push(one.entry)
+      }
+      if (waiting !== undefined && waiting !== one?.entry && waiting.created! < revision) ours.push(waiting)
     }
     this.isTakingIn = true
     for (const entry of ours) this.outside.claims.isGone(entry)
@@ -330,9 +354,10 @@ export class Room {
     if (this.isTakingIn) return
     const { foremost } = this
     if (foremost === undefined) return this.rest()
+    this.isResting = false
     // It is looked at when that is over.
     if (foremost.isBeingGranted) return this.pollWithin(nearPoll)
-    const mine = this.byName.get(foremost.key)
+    const mine = this.placeOf(foremost)
     if (this.mustLook) return this.look(foremost)
     if (mine === undefined) return this.isNextOfCrowd(foremost) ? this.lookOn(foremost) : this.look(foremost)
     if (this.from > 0n) return this.watch(foremost)
@@ -343,7 +368,7 @@ export class Room {
     const isOwn = first.entry !== undefined || first.isLeaving
     if (!isOwn && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
     if (this.placed < fewPlaced && this.waiting.size > this.placed) {
-      const next = Array.from(this.waiting.values()).find(({ key }) => !this.byName.has(key))
+      const next = Array.from(this.waiting.values()).find((one) => this.placeOf(one) === undefined)
       if (next !== undefined && this.isNextOfCrowd(next)) this.lookOn(foremost)
     }
     this.pollWithin(nearPoll)
@@ -415,7 +440,7 @@ export class Room {
   /** To all deletions: it is near the head. */
   private listen(foremost: Entry): void {
     if (this.stopListening !== undefined || this.outside.now() < this.mutedUntil) return
-    const since = this.byName.get(foremost.key)!.seenAt
+    const since = this.placeOf(foremost)!.seenAt
     // A server lets a watch that begins in the past catch up at its own slow pace. There is time for that further back.
     const isPatient = this.others > fewAhead
     if (isPatient) this.heardFrom = since
@@ -450,7 +475,7 @@ export class Room {
 
   /** To the end of the one before it: it is far from the head. */
   private watch(foremost: Entry): void {
-    const target = this.byName.get(foremost.key)!.previous
+    const target = this.placeOf(foremost)!.previous
     if (target === undefined) return this.look(foremost)
     if (this.target === target.name || this.outside.now() < this.mutedUntil) return
     this.stopWatching()
@@ -478,15 +503,15 @@ export class Room {
 
   /** Who stands before it? One look at a time; what happens meanwhile is looked at once more where it matters. */
   private look(entry: Entry): void {
-    this.ask(entry, Queue.look(entry, entry.created!), (value) => {
+    this.ask(entry, Queue.look(entry, entry.created!), (value, asked) => {
       const view = Queue.view(value, entry.claim)
-      this.isAt(view.revision)
+      this.isAt(view.revision, asked)
       if (entry.state !== "queued") return
       if (view.own !== entry.created) this.outside.claims.isGone(entry)
       else {
         entry.ahead = Queue.ahead(view, entry.claim)
         this.take(entry, view)
-        const one = this.byName.get(entry.key)
+        const one = this.placeOf(entry)
         if (one !== undefined) this.mind(one)
       }
     })
@@ -495,25 +520,27 @@ export class Room {
   /** Who stands behind all that is known? */
   private lookOn(entry: Entry): void {
     const since = this.to
-    this.ask(entry, Queue.lookOn(entry, since + 1n), (value) => {
+    this.ask(entry, Queue.lookOn(entry, since + 1n), (value, asked) => {
       if (this.to !== since || this.from !== 0n) return
       const { found, isWhole, revision } = Queue.listed(value)
-      this.isAt(revision)
+      this.isAt(revision, asked)
       if (this.to !== since) return
-      this.to = isWhole ? revision : found[found.length - 1]!.created
+      const newest = found[found.length - 1]?.created ?? since
+      // What went together with it came behind it, at the same revision.
+      this.to = isWhole && newest < revision ? revision - 1n : newest
       this.replace(since + 1n, this.to, new Map(found.map((other) => [other.key.toString(), other])), revision)
       // Those who were deleted before they were ever seen there.
       for (const one of Array.from(this.waiting.values())) {
-        if (one.created! <= this.to && !this.byName.has(one.key)) this.outside.claims.isGone(one)
+        if (one.created! <= this.to && this.placeOf(one) === undefined) this.outside.claims.isGone(one)
       }
     })
   }
 
-  private ask(entry: Entry, operation: Operation, take: (value: ITxnResponse) => void): void {
+  private ask(entry: Entry, operation: Operation, take: (value: ITxnResponse, asked: bigint) => void): void {
     if (this.isLooking) return
     this.isLooking = true
     this.mustLook = false
-    this.asks()
+    const asked = this.asks()
     this.pollWithin(this.from === 0n ? nearPoll : farPoll(entry))
     const { fork, outgoing } = this.outside
     fork(
@@ -524,7 +551,7 @@ export class Room {
         },
         onSuccess: ({ value }) => {
           this.isLooking = false
-          take(value)
+          take(value, asked)
           this.settle()
         }
       }).pipe(Effect.ensuring(Effect.sync(() => this.isAnswered())))
@@ -544,9 +571,12 @@ export class Room {
     if (foremost !== undefined) this.pollWithin(Math.min(Duration.toMillis(foremost.claim.ttl) / 10, silentPause))
   }
 
+  /** It is never put off by what happens meanwhile. */
   private pollWithin(millis: number): void {
-    this.wakeAt = this.outside.now() + millis
-    this.outside.stir(this.wakeAt)
+    const at = this.outside.now() + millis
+    if (at >= this.wakeAt) return
+    this.wakeAt = at
+    this.outside.stir(at)
   }
 
   /** Nothing has been heard for some time: whatever was to tell may have been lost. */
@@ -563,7 +593,10 @@ export class Room {
   private rest(): void {
     this.stopWatching()
     if (this.stopListening !== undefined) {
-      if (this.wakeAt === Infinity) this.pollWithin(lingering)
+      if (this.isResting) return
+      this.isResting = true
+      this.wakeAt = Infinity
+      this.pollWithin(lingering)
       return
     }
     this.wakeAt = Infinity
@@ -579,12 +612,15 @@ export class Room {
     entry.stopMourning()
     const before = dead?.previous
     const process = dead?.other.standing.process
-    if (dead === undefined || before === undefined || process === undefined || dead.other.standing.capacity !== 1) {
-      return
-    }
+    if (dead === undefined || process === undefined || dead.other.standing.capacity !== 1) return
     const { fork, liveness, outgoing } = this.outside
     if (process === liveness.process) return
     const { prefix } = entry.claim
+    if (before === undefined) {
+      // Others stand before it, of whom a look tells.
+      if (this.from > 0n) entry.stopMourning = liveness.mourn(prefix, process, () => this.lookAnew())
+      return
+    }
     const passOver = Effect.suspend(() =>
       outgoing.run(Queue.passOver(entry, dead.other, before.other, lives(prefix).of(process)))
     )
@@ -620,6 +656,7 @@ const fewAhead = 4
 /** Milliseconds. */
 const nearPoll = 2_000
 const lookPause = 200
+const holderKnownFor = 100
 const silentPause = 500
 const lingering = 5_000
 

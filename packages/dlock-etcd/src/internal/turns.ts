@@ -127,7 +127,7 @@ export const make = (desk: Desk) => {
       entry.ahead = view.isBlind && before !== undefined ? before.behindLast() : Queue.ahead(view, claim)
       entry.state = "queued"
       if (claim.capacity === 1) {
-        roomOf(entry).arrive(entry, view)
+        roomOf(entry).arrive(entry, view, entry.askedSince)
         return Effect.void
       }
       if (!Queue.isGranted(claim, view)) {

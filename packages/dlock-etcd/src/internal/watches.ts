@@ -187,7 +187,7 @@ export class Watches {
     this.pause = leastPause
     const watch = response.created ? this.named(response) : this.byId.get(String(response.watch_id))
     if (watch === undefined) {
-      if (this.isMixedUp) response.events.forEach((event) => this.tellOthers(event))
+      if (this.isMixedUp) this.tellOthers(response.events)
       return
     }
     if (response.canceled) {
@@ -204,10 +204,11 @@ export class Watches {
     // Several keys may have gone at one revision.
     const { from } = watch
     const deletions: Array<Deletion> = []
+    const strange: Array<Response["events"][number]> = []
     for (const event of response.events) {
       if (!concerns(watch, event.kv.key)) {
         this.isMixedUp = true
-        this.tellOthers(event)
+        strange.push(event)
         continue
       }
       const revision = BigInt(event.kv.mod_revision)
@@ -217,16 +218,18 @@ export class Watches {
       if (isDeletion(event)) deletions.push({ name: event.kv.key.toString(), revision })
     }
     if (deletions.length > 0) watch.onDelete(deletions)
+    this.tellOthers(strange)
   }
 
   /** A proxy may answer out of order, so that one watch is taken for another. */
-  private tellOthers(event: Response["events"][number]): void {
-    if (!isDeletion(event)) return
-    const revision = BigInt(event.kv.mod_revision)
+  private tellOthers(events: Response["events"]): void {
+    const gone = events.filter(isDeletion).map(({ kv }) => ({ kv, revision: BigInt(kv.mod_revision) }))
+    if (gone.length === 0) return
     for (const watch of Array.from(this.watches)) {
-      if (revision < watch.from || !concerns(watch, event.kv.key)) continue
-      watch.from = revision + 1n
-      watch.onDelete([{ name: event.kv.key.toString(), revision }])
+      const own = gone.filter(({ kv, revision }) => revision >= watch.from && concerns(watch, kv.key))
+      if (own.length === 0) continue
+      for (const { revision } of own) if (revision >= watch.from) watch.from = revision + 1n
+      watch.onDelete(own.map(({ kv, revision }) => ({ name: kv.key.toString(), revision })))
     }
   }
 
