@@ -214,6 +214,7 @@ const burst: Scene = (plan, random) => {
   const section = sections(ttl)
   const keys = ["k0", "k1", "k2"].slice(0, random.between(1, 3))
   const isHasty = random.chance(0.5)
+  const patience = random.between(5, 60)
   const processes = list(
     random.between(1, 3),
     () =>
@@ -222,7 +223,10 @@ const burst: Scene = (plan, random) => {
           section({
             key: random.pick(keys),
             form: random.weighted({ section: 6, trySection: 3, tryScope: 1 }),
-            timeout: isHasty && random.chance(0.3) ? random.spread(5, 500) : undefined,
+            // Many give up at the same moment.
+            timeout: isHasty && random.chance(0.5)
+              ? random.pick([patience, patience, random.spread(5, 500)])
+              : undefined,
             delay: random.pick([1, 1, 1, random.between(1, 50)]),
             steps: random.between(1, 2),
             pause: random.pick([1, 1, 10])
@@ -255,7 +259,7 @@ const meddled: Scene = (plan, random) => {
             ...(isShort && { ttl: 1_500 }),
             delay: random.pick([1, random.between(1, 20)]),
             steps: 3,
-            pause: random.spread(1, 20)
+            pause: !isShort && random.chance(0.2) ? random.between(500, 1_500) : random.spread(1, 20)
           })
         }))
   )

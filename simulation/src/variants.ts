@@ -2,10 +2,7 @@ import type { LockStore } from "effect-dlock"
 import type { Answer, Granted } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { Leases } from "../../packages/dlock-etcd/src/internal/leases.ts"
-import { Liveness } from "../../packages/dlock-etcd/src/internal/liveness.ts"
 import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
-import { Room } from "../../packages/dlock-etcd/src/internal/room.ts"
 import { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
@@ -100,27 +97,6 @@ const withoutCleanUp = (store: Store): Store => {
   }
 }
 
-/** It hands over to its next one whatever has become of the lease that this one is on. */
-const handsOverBlindly = (): () => void => {
-  const own = Object.getOwnPropertyDescriptor(Room.prototype, "handOver")!.value as Room["handOver"]
-  return replace(Room.prototype, "handOver", function(this: Room, entry) {
-    const after = [
-      replace(Leases.prototype, "isFresh", () => true),
-      replace(Liveness.prototype, "isStill", () => true)
-    ]
-    const heir = own.call(this, entry)
-    after.forEach((one) => one())
-    return heir
-  })
-}
-
-/** Has objects of a class do another thing; gives back the way to undo it. */
-const replace = <A, Name extends keyof A & string>(prototype: A, name: Name, other: A[Name]): () => void => {
-  const own = Object.getOwnPropertyDescriptor(prototype, name)!
-  Object.defineProperty(prototype, name, { ...own, value: other })
-  return () => void Object.defineProperty(prototype, name, own)
-}
-
 /** Whether a variant is one on this backend. */
 export const isOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
 
@@ -137,7 +113,6 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "no-clean-up", store: withoutCleanUp },
   { name: "passes-over-the-first", on: "etcd", etcd: { passesOverTheFirst: true } },
   { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } },
-  { name: "heir-on-a-lost-lease", on: "etcd", install: handsOverBlindly },
   { name: "heir-not-looked-at", on: "etcd", etcd: { deletesWithoutHeir: true } },
   { name: "epoch-not-compared", on: "etcd", etcd: { ignoresEpoch: true } },
   { name: "watch-name-believed", on: "etcd", port: believesNames },
