@@ -1,0 +1,178 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Deferred, Effect, Fiber, Layer } from "effect"
+import { LockStore } from "effect-dlock"
+import { EtcdLockStore } from "effect-dlock-etcd"
+import type { ITxnRequest } from "etcd3"
+import { silent } from "../src/internal/failure.ts"
+import { claimOf } from "./claim.ts"
+import { claims, eventually, locker, lockerOver, plainClient, server } from "./support.ts"
+
+type Locker = Effect.Success<ReturnType<typeof locker>>
+
+/** Sections of one lock, of which no two may be inside. */
+const lock = () => {
+  const order: Array<string> = []
+  const inside = new Set<string>()
+  const overlaps: Array<string> = []
+  const section = (name: string, lasts: Effect.Effect<unknown>) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        order.push(name)
+        inside.add(name)
+        if (inside.size > 1) overlaps.push(Array.from(inside).join(" and "))
+      }),
+      () => lasts,
+      () => Effect.sync(() => inside.delete(name))
+    )
+  const ask = ({ withLock }: Locker, name: string, lasts: Effect.Effect<unknown>) =>
+    Effect.forkChild(withLock("k", section(name, lasts), { ttl: "30 seconds" }), { startImmediately: true })
+  return { ask, order, overlaps }
+}
+
+const queued = (hosts: string, count: number) =>
+  Effect.gen(function*() {
+    const admin = yield* plainClient(hosts)
+    yield* eventually(`${count} stand there`, async () => (await claims(admin, "dlock:k")).length === count)
+  })
+
+/** Whether a request puts a claim in the queue of that lock, alone or with others. */
+const enters = (request: ITxnRequest): boolean =>
+  [...(request.success ?? []), ...(request.failure ?? [])].some((one) => {
+    const { request_put, request_txn } = one as typeof one & { readonly request_txn?: ITxnRequest }
+    if (request_txn !== undefined) return enters(request_txn)
+    return request_put?.key?.toString().startsWith("dlock:k/") === true
+  })
+
+describe.concurrent("a process that waits for a lock with many claims", () => {
+  // Its first claim's name was used again before its deletion had been heard of: it was taken for the one that stood there.
+  it.live("lets nobody in by a name that another claim of it had before", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const { ask, order, overlaps } = lock()
+      let isLate = false
+      const mine = yield* lockerOver(url, (port) => ({
+        ...port,
+        watch: (listeners) =>
+          port.watch({
+            ...listeners,
+            onResponse: (response) =>
+              isLate ? void setTimeout(listeners.onResponse, 300, response) : listeners.onResponse(response)
+          })
+      }))
+      const other = yield* locker({ hosts: url })
+      const [first, second] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const holder = yield* ask(mine, "first", Deferred.await(first))
+      yield* queued(url, 1)
+      const next = yield* ask(other, "second", Deferred.await(second))
+      yield* queued(url, 2)
+      const crowd = yield* Effect.forEach(Array.from({ length: 9 }), () => ask(mine, "crowd", Effect.void))
+      yield* queued(url, 11)
+      yield* Effect.sleep(300)
+      isLate = true
+      yield* Deferred.succeed(first, undefined)
+      yield* Fiber.join(holder)
+      const last = yield* ask(mine, "last", Effect.void)
+      yield* Effect.sleep(15)
+      yield* Fiber.interruptAll(crowd)
+      yield* Effect.sleep(500)
+      assert.deepStrictEqual(order, ["first", "second"])
+      yield* Deferred.succeed(second, undefined)
+      yield* Fiber.join(next)
+      yield* Fiber.join(last)
+      assert.deepStrictEqual(order, ["first", "second", "last"])
+      assert.deepStrictEqual(overlaps, [])
+    }).pipe(Effect.scoped), 30_000)
+
+  // It took what it had not looked at for what was not there.
+  it.live(
+    "hands over to none that others stand before, where the answer about an earlier one was lost",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* server()
+        const { ask, order, overlaps } = lock()
+        let isLost = false
+        const mine = yield* lockerOver(url, (port) => ({
+          ...port,
+          txn: (request, limit, onUnsent) =>
+            Effect.suspend(() => {
+              const asked = port.txn(request, limit, onUnsent)
+              if (!isLost || !enters(request)) return asked
+              isLost = false
+              return Effect.andThen(asked, Effect.delay(Effect.fail(silent), 1_500))
+            })
+        }))
+        const other = yield* locker({ hosts: url })
+        const released = yield* Deferred.make<void>()
+        const fibers = [yield* ask(other, "holder", Deferred.await(released))]
+        yield* queued(url, 1)
+        // So that the process has shown before that it lives.
+        const warm = yield* ask(mine, "warm", Effect.void)
+        yield* queued(url, 2)
+        yield* Fiber.interrupt(warm)
+        yield* queued(url, 1)
+        isLost = true
+        fibers.push(yield* ask(mine, "early", Effect.sleep(100)))
+        yield* queued(url, 2)
+        fibers.push(yield* ask(other, "between", Effect.sleep(300)))
+        yield* queued(url, 3)
+        const crowd = yield* Effect.forEach(Array.from({ length: 17 }), () => ask(other, "crowd", Effect.void))
+        yield* queued(url, 20)
+        fibers.push(yield* ask(mine, "late", Effect.sleep(300)))
+        yield* queued(url, 21)
+        yield* Effect.sleep(1_000)
+        yield* Fiber.interruptAll(crowd)
+        yield* Deferred.succeed(released, undefined)
+        yield* Effect.forEach(fibers, Fiber.join)
+        assert.deepStrictEqual(order, ["holder", "early", "between", "late"])
+        assert.deepStrictEqual(overlaps, [])
+      }).pipe(Effect.scoped),
+    30_000
+  )
+
+  // Each that gave up had the server sort the whole queue, for an error that nobody saw.
+  it.live("gives up 4,000 of them in a moment", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const { ask, order } = lock()
+      const [mine, other] = [yield* locker({ hosts: url }), yield* locker({ hosts: url })]
+      const released = yield* Deferred.make<void>()
+      yield* ask(other, "holder", Deferred.await(released))
+      yield* queued(url, 1)
+      const crowd = yield* Effect.forEach(Array.from({ length: 4_000 }), () => ask(mine, "crowd", Effect.void))
+      const admin = yield* plainClient(url)
+      yield* eventually("they stand there", async () => (await claims(admin, "dlock:k")).length === 4_001, 30_000)
+      yield* Fiber.interruptAll(crowd)
+      yield* eventually("they are gone", async () => (await claims(admin, "dlock:k")).length === 1, 5_000)
+      yield* Deferred.succeed(released, undefined)
+      yield* Fiber.join(yield* ask(mine, "next", Effect.void))
+      assert.deepStrictEqual(order, ["holder", "next"])
+    }).pipe(Effect.scoped), 60_000)
+})
+
+describe("a try for permits", () => {
+  // What was put together with its look, behind it, was not seen.
+  it.live("counts who comes together with it", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const store = Context.get(yield* Layer.build(Layer.fresh(EtcdLockStore.layer({ hosts: url }))), LockStore)
+      let number = 0
+      const permit = (key: string, capacity: number) => ({
+        ...claimOf(30_000, 1_000),
+        id: String(number++).padStart(22, "0"),
+        key,
+        capacity
+      })
+      for (let round = 0; round < 60; round++) {
+        const [first, second, third] = [permit(`k${round}`, 2), permit(`k${round}`, 2), permit(`k${round}`, 2)]
+        yield* store.request(first, "queue")
+        const others = ["x", "y", "z"].map((key) => permit(key, 1))
+        const answers = yield* Effect.all([
+          ...others.map((one) => Effect.andThen(store.request(one, "queue"), store.withdraw(one))),
+          Effect.map(store.request(second, "queue"), ({ _tag }) => _tag),
+          Effect.map(store.request(third, "try"), ({ _tag }) => _tag)
+        ], { concurrency: "unbounded" })
+        assert.isBelow(answers.filter((tag) => tag === "Granted").length, 2)
+        yield* Effect.forEach([first, second, third], store.withdraw)
+      }
+    }).pipe(Effect.scoped), 60_000)
+})
