@@ -35,10 +35,10 @@ const rulesWithout = (dimensions: With): ReadonlyArray<Rule> => [
 ]
 
 /**
- * Milliseconds until the next is in, where some are behind etcd's own proxy. A release waits for a renewal that is under
- * way, and whose turn has come may have to confirm its lease first; the proxy answers both twice a second only.
+ * Milliseconds within which those behind a proxy are let in: it may tell a watch nothing or late, so that only the next look
+ * finds it, which comes within two seconds; and a hand-over through it takes up to one.
  */
-const noticeBehindProxy = 2_000
+const noticeBehindProxy = 3_000
 
 /** Where a dimension has its own faults, those that explain much come seldom. */
 const calmerOnEtcd: Readonly<Record<string, number>> = {
