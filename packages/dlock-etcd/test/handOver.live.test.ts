@@ -3,17 +3,11 @@ import { etcdctlProgram } from "dlock-testing"
 import { Deferred, Effect, Exit, Fiber } from "effect"
 import type { ITxnRequest } from "etcd3"
 import { spawn } from "node:child_process"
-import { claims, eventually, keys, lag, locker, lockerOver, plainClient, server } from "./support.ts"
+import { keys, lag, locker, lockerOver, plainClient, queued, server } from "./support.ts"
 
 /** How a release is written that lets the next one of its own process in. */
 const isHandOver = ({ compare = [], success = [] }: ITxnRequest): boolean =>
   compare.length === 2 && success[0]?.request_delete_range !== undefined
-
-const queued = (hosts: string, count: number) =>
-  Effect.gen(function*() {
-    const admin = yield* plainClient(hosts)
-    yield* eventually(`${count} stand there`, async () => (await claims(admin, "dlock:k")).length === count)
-  })
 
 describe.concurrent("a release before a claim of the same process", () => {
   it.live("lets it in without waiting for the server, and nobody else before it", () =>

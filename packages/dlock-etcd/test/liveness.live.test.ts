@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { startWorker, type Worker } from "dlock-testing"
 import { Deferred, Effect, Fiber } from "effect"
 import * as Path from "node:path"
-import { claims, eventually, keys, lag, leases, locker, plainClient, server } from "./support.ts"
+import { claims, keys, lag, leases, locker, plainClient, queued, server } from "./support.ts"
 
 /** Seconds after which a process that died is known to be dead, and what the server takes to get round to it. */
 const dead = 5_000
@@ -20,12 +20,6 @@ const waiting = (hosts: string, ttl: number, count = 1) =>
     (worker) => Effect.promise(() => worker.kill())
   )
 
-const standing = (hosts: string, count: number) =>
-  Effect.gen(function*() {
-    const admin = yield* plainClient(hosts)
-    yield* eventually(`${count} stand there`, async () => (await claims(admin, "dlock:k")).length === count)
-  })
-
 describe.concurrent("a process that dies while it waits", () => {
   it.live("blocks those behind it for five seconds at most, whatever it asked for", () =>
     Effect.gen(function*() {
@@ -35,16 +29,16 @@ describe.concurrent("a process that dies while it waits", () => {
       const last = yield* locker({ hosts: url })
       const released = yield* Deferred.make<void>()
       const holder = yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
-      yield* standing(url, 1)
+      yield* queued(url, 1)
       const doomed = yield* waiting(url, 30_000, 3)
-      yield* standing(url, 4)
+      yield* queued(url, 4)
       const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
         startImmediately: true
       })
-      yield* standing(url, 5)
+      yield* queued(url, 5)
       yield* Effect.promise(() => doomed.kill())
       yield* Effect.sleep(dead + belated + recorded.max())
-      yield* standing(url, 2)
+      yield* queued(url, 2)
       const releasedAt = performance.now()
       yield* Deferred.succeed(released, undefined)
       assert.isAtMost(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - releasedAt)), 500 + recorded.max())
@@ -59,16 +53,16 @@ describe.concurrent("a process that dies while it waits", () => {
       const last = yield* locker({ hosts: url })
       const released = yield* Deferred.make<void>()
       yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
-      yield* standing(url, 1)
+      yield* queued(url, 1)
       const doomed = yield* waiting(url, 30_000)
-      yield* standing(url, 2)
+      yield* queued(url, 2)
       yield* Effect.promise(() => doomed.kill())
       yield* Effect.sleep(dead + belated)
       const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
         startImmediately: true
       })
       yield* Effect.sleep(500 + recorded.max())
-      yield* standing(url, 2)
+      yield* queued(url, 2)
       const releasedAt = performance.now()
       yield* Deferred.succeed(released, undefined)
       assert.isAtMost(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - releasedAt)), 500 + recorded.max())
@@ -82,13 +76,13 @@ describe.concurrent("a process that dies while it waits", () => {
       const last = yield* locker({ hosts: url })
       const released = yield* Deferred.make<void>()
       yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
-      yield* standing(url, 1)
+      yield* queued(url, 1)
       const frozen = yield* waiting(url, 12_000)
-      yield* standing(url, 2)
+      yield* queued(url, 2)
       const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
         startImmediately: true
       })
-      yield* standing(url, 3)
+      yield* queued(url, 3)
       frozen.signal("SIGSTOP")
       const frozenAt = performance.now()
       yield* Deferred.succeed(released, undefined)
@@ -102,7 +96,7 @@ describe.concurrent("a process that dies while it waits", () => {
       const { withLock } = yield* locker({ hosts: url })
       const released = yield* Deferred.make<void>()
       yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
-      yield* standing(url, 1)
+      yield* queued(url, 1)
       yield* Effect.gen(function*() {
         const second = yield* locker({ hosts: url })
         const third = yield* locker({ hosts: url })
@@ -112,9 +106,9 @@ describe.concurrent("a process that dies while it waits", () => {
             startImmediately: true
           })
         const waiters = [yield* ask(second, "second")]
-        yield* standing(url, 2)
+        yield* queued(url, 2)
         waiters.push(yield* ask(third, "third"))
-        yield* standing(url, 3)
+        yield* queued(url, 3)
         const before = yield* Effect.promise(() => claims(admin, "dlock:k"))
         yield* Effect.sleep(dead + 2 * belated)
         assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), before)

@@ -5,7 +5,7 @@ import { EtcdLockStore } from "effect-dlock-etcd"
 import type { ITxnRequest } from "etcd3"
 import { silent } from "../src/internal/failure.ts"
 import { claimOf } from "./claim.ts"
-import { claims, eventually, locker, lockerOver, plainClient, server } from "./support.ts"
+import { claims, eventually, locker, lockerOver, plainClient, queued, server } from "./support.ts"
 
 type Locker = Effect.Success<ReturnType<typeof locker>>
 
@@ -28,12 +28,6 @@ const lock = () => {
     Effect.forkChild(withLock("k", section(name, lasts), { ttl: "30 seconds" }), { startImmediately: true })
   return { ask, order, overlaps }
 }
-
-const queued = (hosts: string, count: number) =>
-  Effect.gen(function*() {
-    const admin = yield* plainClient(hosts)
-    yield* eventually(`${count} stand there`, async () => (await claims(admin, "dlock:k")).length === count)
-  })
 
 /** Whether a request puts a claim in the queue of that lock, alone or with others. */
 const enters = (request: ITxnRequest): boolean =>

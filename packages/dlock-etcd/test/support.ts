@@ -257,3 +257,10 @@ const isHealthy = async (url: string): Promise<boolean> => {
     return false
   }
 }
+
+/** Waits until as many claims stand in the queue of `k`. */
+export const queued = (hosts: string, count: number) =>
+  Effect.gen(function*() {
+    const admin = yield* plainClient(hosts)
+    yield* eventually(`${count} stand there`, async () => (await claims(admin, "dlock:k")).length === count)
+  })

@@ -2,7 +2,8 @@ import { callBack, type Claim, type Loss } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { Entry } from "./entry.ts"
-import type { Lease } from "./leases.ts"
+import { backendError, type CallFailure } from "./failure.ts"
+import { type Lease, toMillis } from "./leases.ts"
 import { Slots } from "./slots.ts"
 
 /** The claims of this process that are not over. */
@@ -102,6 +103,13 @@ export class Claims {
     this.slots.endEpoch()
     if (state === "held") this.onLost({ id: entry.claim.id, reason: "Expired", isOwed })
     else callBack(() => Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" })), entry.claim.key)
+  }
+
+  /** Nothing has been heard for as long as its lease can be alive: whoever waits is told. False where that may yet live. */
+  failIfExpired({ claim, granted, lease }: Entry, failure: CallFailure, now: number): boolean {
+    if (lease === undefined || now <= toMillis(lease.confirmedAt) + lease.ttl) return false
+    callBack(() => Deferred.doneUnsafe(granted, Effect.fail(backendError("wait")(failure))), claim.key)
+    return true
   }
 
   /** Nothing that was on it is left. A claim that is still being asked for is put on another. */

@@ -1,6 +1,7 @@
 import type { LockBackendError } from "effect-dlock/LockError"
 import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import type { Lease } from "./leases.ts"
 import { type Names, names } from "./names.ts"
 import type { Place, View } from "./queue.ts"
@@ -74,6 +75,21 @@ export class Entry implements Place {
 
   get fencingToken(): bigint {
     return this.base + this.created!
+  }
+
+  get isOver(): boolean {
+    return this.state === "over"
+  }
+
+  /** Milliseconds after which it looks where nothing has told it to; not all who wait at once. */
+  get pollAfter(): number {
+    const third = Duration.toMillis(this.claim.ttl) / 3
+    return Math.min(10_000, Math.max(1_000, third)) * (1 + this.ahead.place % 7 / 20)
+  }
+
+  /** Milliseconds after which it looks once more where a look brought no answer. */
+  get retryAfter(): number {
+    return Math.min(Duration.toMillis(this.claim.ttl) / 10, 500)
   }
 
   /** It is let in, or gone. */

@@ -135,9 +135,8 @@ export class Liveness {
     return Effect.gen({ self: this }, function*() {
       for (let neededUntil = this.now() + lingering; !lease.gone && this.now() < neededUntil;) {
         yield* Effect.sleep(Math.max(1, Math.ceil(this.leases.dueAt(lease) - this.now())))
-        if (this.hasWaiters()) neededUntil = this.now() + lingering
         if (!lease.gone) yield* Effect.ignore(this.leases.keep(lease))
-        // Somebody may have come while the answer was under way, and found the key there.
+        // Asked behind the answer: somebody may have come while that was under way, and found the key there.
         if (this.hasWaiters()) neededUntil = this.now() + lingering
       }
       if (!lease.gone) yield* this.leases.retire(lease)

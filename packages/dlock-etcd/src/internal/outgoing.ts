@@ -45,7 +45,7 @@ interface Flight {
   readonly since: number
   readonly members: ReadonlyArray<Member>
   /** The queues that claims leave with it. */
-  readonly left: ReadonlySet<string> | string | undefined
+  readonly left: ReadonlyArray<string>
 }
 
 /**
@@ -90,7 +90,7 @@ export class Outgoing {
   /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
   private goAtOnce(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     const { folder, urgency } = operation
-    const flight = { since: this.now(), members: [], left: urgency === "leave" ? folder : undefined }
+    const flight = { since: this.now(), members: [], left: urgency === "leave" ? [folder] : [] }
     this.flights.add(flight)
     return Effect.onExit(
       this.ask(operation),
@@ -198,8 +198,7 @@ export class Outgoing {
   private isInTurn({ folder, urgency }: Operation): boolean {
     if (urgency !== "leave") return true
     for (const { left, since } of this.flights) {
-      if (since < this.now() - hangsAfter) continue
-      if (typeof left === "string" ? left === folder : left?.has(folder) === true) return false
+      if (since >= this.now() - hangsAfter && left.includes(folder)) return false
     }
     return true
   }
@@ -235,7 +234,7 @@ export class Outgoing {
   }
 
   private go(members: ReadonlyArray<Member>): Effect.Effect<void> {
-    const left = new Set(members.flatMap(({ folder, urgency }) => urgency === "leave" ? folder : []))
+    const left = members.flatMap(({ folder, urgency }) => urgency === "leave" ? folder : [])
     const flight = { since: this.now(), members, left }
     this.flights.add(flight)
     let limit = Infinity

@@ -25,7 +25,6 @@ export const make = (
   turns: Turns,
   marks: Marks
 ) => {
-  const isOver = (entry: Entry): boolean => entry.state === "over"
   const line = new Line(now)
   const epochs = new Epochs()
 
@@ -47,7 +46,7 @@ export const make = (
   const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.suspend(() => {
       if (hasClosed()) return Effect.fail(isClosed)
-      return isOver(entry) ? Effect.succeed<Answer>({ _tag: "Gone" }) : askNow(entry, mode)
+      return entry.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askNow(entry, mode)
     })
 
   const askNow = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
@@ -67,7 +66,7 @@ export const make = (
       const lease = entry.lease ?? (yield* leases.join(seconds(entry.claim), entry.key, entry))
       stir(leases.dueAt(lease))
       yield* leases.freshen(lease)
-      if (isOver(entry)) return { _tag: "Gone" }
+      if (entry.isOver) return { _tag: "Gone" }
       return yield* lease.gone ? askAgain(entry, mode) : enter(entry, lease, mode)
     })
 
@@ -117,7 +116,7 @@ export const make = (
    * come since it looked it has been told who, and tries once more.
    */
   const enterIfFits = (entry: Entry, lease: Lease<Entry>, view: Queue.View): Effect.Effect<Answer, CallFailure> => {
-    if (isOver(entry)) return Effect.succeed({ _tag: "Gone" })
+    if (entry.isOver) return Effect.succeed({ _tag: "Gone" })
     const { claim } = entry
     if (view.own !== undefined || Queue.isMismatched(claim, view) || !Queue.fits(claim, view)) {
       return hasAnswer(entry, lease, "try", view)
@@ -159,7 +158,7 @@ export const make = (
         isHeardOf(entry, !doubled)
         // Nobody would tell it any more that its turn has come.
         if (hasClosed()) return Effect.fail(isClosed)
-        if (isOver(entry)) return Effect.succeed<Answer>({ _tag: "Gone" })
+        if (entry.isOver) return Effect.succeed<Answer>({ _tag: "Gone" })
         // Gone while the answer was on its way, and what was put on it with it.
         if (lease.gone) return askAgain(entry, mode)
         const current = Queue.epochIn(value)
@@ -174,7 +173,7 @@ export const make = (
         isHeardOf(entry, failure.notDone)
         if (!failure.leaseGone) return Effect.fail(failure)
         leases.lost(lease)
-        return isOver(entry) ? Effect.succeed<Answer>({ _tag: "Gone" }) : askAgain(entry, mode)
+        return entry.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askAgain(entry, mode)
       }
     })
   }
@@ -319,7 +318,7 @@ export const make = (
       if (entry.created === undefined) return Effect.succeed(false)
       const { heir } = entry
       // A repeat, when that one has been released in its turn.
-      if (heir === undefined || heir.state === "over") return leaveOnly(entry, entry.created, undefined, waited)
+      if (heir === undefined || heir.isOver) return leaveOnly(entry, entry.created, undefined, waited)
       return leaveTo(entry, heir)
     }
     claims.slots.endEpoch()

@@ -1,11 +1,8 @@
-import { type Ahead, callBack } from "effect-dlock/LockStore"
-import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type { Ahead } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import type { ITxnResponse } from "etcd3"
 import type { Entry } from "./entry.ts"
-import { backendError, type CallFailure } from "./failure.ts"
-import { toMillis } from "./leases.ts"
+import type { CallFailure } from "./failure.ts"
 import { lives } from "./names.ts"
 import type { Operation } from "./outgoing.ts"
 import * as Queue from "./queue.ts"
@@ -115,17 +112,12 @@ export class Room {
 
   /** The last one that waits, of a crowd: whoever comes behind it needs not look who else is there. */
   lastOfCrowd(): Entry | undefined {
-    if (this.waiting.size < crowd) return undefined
-    let last: Entry | undefined
-    for (const entry of this.waiting.values()) last = entry
-    return last?.state === "queued" ? last : undefined
+    return this.waiting.size >= crowd && this.last?.state === "queued" ? this.last : undefined
   }
 
   /** What the next one is told that comes behind the last. */
   behindLast(): Ahead {
-    let last: Entry | undefined
-    for (const entry of this.waiting.values()) last = entry
-    const { holder, place, waiting } = last?.ahead ?? { holder: undefined, place: 0, waiting: 0 }
+    const { holder, place, waiting } = this.last?.ahead ?? { holder: undefined, place: 0, waiting: 0 }
     return { holder, place: place + 1, waiting: waiting + 1 }
   }
 
@@ -274,6 +266,16 @@ export class Room {
     return undefined
   }
 
+  private get last(): Entry | undefined {
+    let last: Entry | undefined
+    for (const entry of this.waiting.values()) last = entry
+    return last
+  }
+
+  private waitsNoMore(entry: Entry): void {
+    if (this.waiting.delete(entry.key) && this.placeOf(entry) !== undefined) this.placed--
+  }
+
   /**
    * A server whose revisions go back has lost its data, or was restored: nothing that was known is so any more. An answer
    * that was overtaken is no sign of that.
@@ -321,10 +323,9 @@ export class Room {
 
   /** A claim of ours waits no more, or holds no more; its deletion is heard of later, if it was not that. */
   private leave(entry: Entry): void {
-    const one = this.byName.get(entry.key)
-    const isPlaced = one !== undefined && one.entry === entry
-    if (this.waiting.delete(entry.key) && isPlaced) this.placed--
-    if (isPlaced) {
+    const one = this.placeOf(entry)
+    this.waitsNoMore(entry)
+    if (one !== undefined) {
       one.entry = undefined
       one.isLeaving = true
     }
@@ -368,10 +369,15 @@ export class Room {
     const isOwn = first.entry !== undefined || first.isLeaving
     if (!isOwn && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
     if (this.placed < fewPlaced && this.waiting.size > this.placed) {
-      const next = Array.from(this.waiting.values()).find((one) => this.placeOf(one) === undefined)
+      const next = this.firstUnplaced
       if (next !== undefined && this.isNextOfCrowd(next)) this.lookOn(foremost)
     }
     this.pollWithin(nearPoll)
+  }
+
+  private get firstUnplaced(): Entry | undefined {
+    for (const entry of this.waiting.values()) if (this.placeOf(entry) === undefined) return entry
+    return undefined
   }
 
   /** It came right behind others of ours, and all that stands before those is known: one look finds it and many more. */
@@ -389,9 +395,7 @@ export class Room {
     const { claims, fork, grant, leases } = this.outside
     const lease = entry.lease!
     const letIn = () => {
-      this.waiting.delete(entry.key)
-      const one = this.byName.get(entry.key)
-      if (one?.entry === entry) this.placed--
+      this.waitsNoMore(entry)
       grant(entry)
       this.settle()
     }
@@ -418,16 +422,15 @@ export class Room {
    * everybody out.
    */
   handOver(entry: Entry): Entry | undefined {
-    const one = this.byName.get(entry.key)
+    const one = this.placeOf(entry)
     const heir = one?.next?.entry
-    if (one?.entry !== entry || heir === undefined || one !== this.head || heir.state !== "queued") return undefined
+    if (one === undefined || heir === undefined || one !== this.head || heir.state !== "queued") return undefined
     const { leases, liveness } = this.outside
     if (this.heardFrom !== undefined && one.next!.seenAt < this.heardFrom) return undefined
     if (heir.lease === undefined || !leases.isFresh(heir.lease) || heir.isBeingGranted) return undefined
     // While it was silent others may have passed it over.
     if (heir.life !== undefined && !liveness.isStill(heir.life)) return undefined
-    this.waiting.delete(heir.key)
-    this.placed--
+    this.waitsNoMore(heir)
     this.remove(one)
     entry.leaveRoom = () => {}
     this.outside.grant(heir)
@@ -498,7 +501,7 @@ export class Room {
       this.stopWatching = () => {}
       stop()
     }
-    this.pollWithin(farPoll(foremost))
+    this.pollWithin(foremost.pollAfter)
   }
 
   /** Who stands before it? One look at a time; what happens meanwhile is looked at once more where it matters. */
@@ -541,7 +544,7 @@ export class Room {
     this.isLooking = true
     this.mustLook = false
     const asked = this.asks()
-    this.pollWithin(this.from === 0n ? nearPoll : farPoll(entry))
+    this.pollWithin(this.from === 0n ? nearPoll : entry.pollAfter)
     const { fork, outgoing } = this.outside
     fork(
       Effect.match(outgoing.run(operation), {
@@ -562,13 +565,9 @@ export class Room {
   private isSilent(failure: CallFailure): void {
     const now = this.outside.now()
     this.mustLook = true
-    for (const entry of Array.from(this.waiting.values())) {
-      const { claim, granted, lease } = entry
-      if (lease === undefined || now <= toMillis(lease.confirmedAt) + lease.ttl) continue
-      callBack(() => Deferred.doneUnsafe(granted, Effect.fail(backendError("wait")(failure))), claim.key)
-    }
+    for (const entry of Array.from(this.waiting.values())) this.outside.claims.failIfExpired(entry, failure, now)
     const { foremost } = this
-    if (foremost !== undefined) this.pollWithin(Math.min(Duration.toMillis(foremost.claim.ttl) / 10, silentPause))
+    if (foremost !== undefined) this.pollWithin(foremost.retryAfter)
   }
 
   /** It is never put off by what happens meanwhile. */
@@ -657,8 +656,4 @@ const fewAhead = 4
 const nearPoll = 2_000
 const lookPause = 200
 const holderKnownFor = 100
-const silentPause = 500
 const lingering = 5_000
-
-const farPoll = ({ ahead, claim }: Entry): number =>
-  Math.min(10_000, Math.max(1_000, Duration.toMillis(claim.ttl) / 3)) * (1 + ahead.place % 7 / 20)

@@ -20,8 +20,9 @@ import * as Turns from "./turns.ts"
 import { Watches } from "./watches.ts"
 
 /**
- * The store over a port: claims queue in a folder by create revision, which is also the fencing token but for the
- * base of the epoch in which they were put. Those that wait watch only what stands before them; those that hold are watched themselves; all of them live on shared leases.
+ * The store over a port: claims queue in a folder by create revision, which is also the fencing token but for the base of
+ * the epoch in which they were put. Those that wait hear of the deletions before them; those that hold are watched
+ * themselves; all of them live on shared leases.
  */
 export const make = Effect.fnUntraced(function*(port: Port) {
   const clock = yield* Clock.clockWith(Effect.succeed)

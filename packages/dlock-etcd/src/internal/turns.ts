@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Claims } from "./claims.ts"
 import type { Entry } from "./entry.ts"
-import { backendError, type CallFailure } from "./failure.ts"
+import type { CallFailure } from "./failure.ts"
 import { type Lease, type Leases, toMillis } from "./leases.ts"
 import type { Liveness } from "./liveness.ts"
 import type { Outgoing } from "./outgoing.ts"
@@ -146,11 +146,9 @@ export const make = (desk: Desk) => {
       yield* leases.freshen(lease)
       if (!lease.gone) yield* verify(entry)
       else claims.isGone(entry)
-      return isOver(entry) ? undefined : grant(entry, lease)
+      return entry.isOver ? undefined : grant(entry, lease)
     })
   }
-
-  const isOver = ({ state }: Entry): boolean => state === "over"
 
   // Of a mutex.
 
@@ -176,7 +174,7 @@ export const make = (desk: Desk) => {
 
   /** Any may come free that stand before. A poll is the net. */
   const awaitPermits = (entry: Entry, view: Queue.View): void => {
-    entry.lookAt = now() + pollAfter(entry)
+    entry.lookAt = now() + entry.pollAfter
     stir(entry.lookAt)
     if (entry.isWatching) return
     entry.isWatching = true
@@ -193,9 +191,6 @@ export const make = (desk: Desk) => {
     })
   }
 
-  const pollAfter = (entry: Entry): number =>
-    Math.min(10_000, Math.max(1_000, Duration.toMillis(entry.claim.ttl) / 3)) * (1 + entry.ahead.place % 7 / 20)
-
   /** One look at a time; what happens meanwhile has it look once more. */
   const lookAgain = (entry: Entry): void => {
     if (entry.state !== "queued" || entry.created === undefined) return
@@ -206,7 +201,7 @@ export const make = (desk: Desk) => {
     entry.looking = true
     entry.stale = false
     entry.lookedAt = now()
-    entry.lookAt = entry.lookedAt + pollAfter(entry)
+    entry.lookAt = entry.lookedAt + entry.pollAfter
     fork(
       outgoing.run(Queue.look(entry, entry.created)).pipe(
         Effect.flatMap(({ value }) => {
@@ -226,11 +221,7 @@ export const make = (desk: Desk) => {
   /** No answer: again soon, until the lease can no longer be alive. */
   const isSilent = (entry: Entry, failure: CallFailure): void => {
     if (entry.state !== "queued" || entry.lease === undefined) return
-    if (now() > toMillis(entry.lease.confirmedAt) + entry.lease.ttl) {
-      callBack(() => Deferred.doneUnsafe(entry.granted, Effect.fail(backendError("wait")(failure))), entry.claim.key)
-      return
-    }
-    entry.lookAt = now() + Math.min(Duration.toMillis(entry.claim.ttl) / 10, 500)
+    if (!claims.failIfExpired(entry, failure, now())) entry.lookAt = now() + entry.retryAfter
   }
 
   return { believe, grantedBy, grant, grantOnFresh, lookAgain, rooms, settle, verify }
