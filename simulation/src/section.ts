@@ -34,6 +34,8 @@ export class Section {
   pausedBefore = 0
   /** The lease, once it is in. */
   holding: Holding | undefined
+  /** Under which id its claim stands at the server, from then on. */
+  id: string | undefined
   lastStepAt = 0
   lateSteps = 0
   /** Its fiber has been interrupted from outside. */
@@ -108,10 +110,6 @@ export class Section {
     const isTry = form === "trySection" || form === "tryScope"
     const call = isTry && backend === "etcd" ? Math.min(ttl / 3, 2_000) : 0
     return 1.01 * (isTry ? 1_000 + call : timeout ?? Infinity) + 2 * slack + lag
-  }
-
-  get id(): string | undefined {
-    return this.holding?.claim.id
   }
 
   /** The name of its lock at the server. */

@@ -15,6 +15,11 @@ const tick = 4_000
 export interface Server {
   /** Does the server hold or queue this claim? */
   readonly knows: (key: string, id: string) => boolean
+  /**
+   * The id of the claim that was granted with a token, where that may not be its holder's own: claims of one process that wait
+   * for the same may have exchanged their places.
+   */
+  readonly grantedWith?: (process: number, key: string, token: bigint) => string | undefined
   /** How does a lock stand? Where that is not told, nobody asks whether it is idle. */
   readonly stand?: (key: string) => Stand
   /** Whose claims stand in a queue, the holder's first; undefined where it is none of ours. */
@@ -87,8 +92,12 @@ export class Witness {
   enters(section: Section): void {
     const key = section.lock
     const { now } = this.timeline
-    const token = section.holding!.fencingToken
-    const id = section.id!
+    const { claim, fencingToken: token } = section.holding!
+    const id = this.server.grantedWith?.(section.process.index, key, token) ?? claim.id
+    section.id = id
+    // Its process was deaf to that, and another claim of it keeps the others out until it is told.
+    const isHandedOver = this.server.queueOf?.(key)[0] === section.process.index
+    if (isHandedOver && this.ledger.hasEnded(id)) this.ledger.isDeletedNext(id)
     if (!section.interrupted) this.lookAtTime(section, "enters")
     section.state = "inside"
     section.lastStepAt = now

@@ -1,28 +1,34 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scheduler } from "effect"
+import { Effect, Exit, Fiber, Latch, Scheduler } from "effect"
+import { Entry } from "../src/internal/entry.ts"
 import { type CallFailure, isClosed, silent } from "../src/internal/failure.ts"
 import { Line } from "../src/internal/line.ts"
+import { Slots } from "../src/internal/slots.ts"
+import { claimOf } from "./claim.ts"
 
 const nothing = () => {}
+const slots = new Slots()
+/** One of those who ask for permits, one after the other. */
+const one = () => new Entry({ ...claimOf(4_000, 1_000), capacity: 2 }, slots)
 
 const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkDetach(effect, { startImmediately: true })
 
 describe("requests of one process for one lock", () => {
   it.effect("hold up nobody, wherever one of them is interrupted", () =>
     Effect.gen(function*() {
-      const line = new Line(() => 0)
+      const line = new Line(() => 0, nothing)
       for (let ops = 2; ops < 16; ops++) {
         for (let turns = 0; turns < 12; turns++) {
           const first = yield* fork(
-            Effect.provideService(line.inTurn("k", Effect.yieldNow, nothing), Scheduler.MaxOpsBeforeYield, ops)
+            Effect.provideService(line.inTurn(one(), Effect.yieldNow), Scheduler.MaxOpsBeforeYield, ops)
           )
           const second = yield* fork(
-            Effect.provideService(line.inTurn("k", Effect.yieldNow, nothing), Scheduler.MaxOpsBeforeYield, ops)
+            Effect.provideService(line.inTurn(one(), Effect.yieldNow), Scheduler.MaxOpsBeforeYield, ops)
           )
           for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
           yield* Fiber.interrupt(first)
           yield* Fiber.interrupt(second)
-          const last = yield* fork(line.inTurn("k", Effect.succeed("in"), nothing))
+          const last = yield* fork(line.inTurn(one(), Effect.succeed("in")))
           yield* Effect.yieldNow
           assert.strictEqual((yield* Fiber.join(last)) as string, "in", `${ops} steps, ${turns} turns`)
         }
@@ -38,11 +44,11 @@ describe("requests of one process for one lock", () => {
   ) {
     it.effect(`are told together that ${what}`, () =>
       Effect.gen(function*() {
-        const line = new Line(() => 0)
+        const line = new Line(() => 0, nothing)
         const first = yield* fork(
-          line.inTurn("k", Effect.andThen(Effect.yieldNow, Effect.fail<CallFailure>(failure)), nothing)
+          line.inTurn(one(), Effect.andThen(Effect.yieldNow, Effect.fail<CallFailure>(failure)))
         )
-        const others = yield* Effect.forEach([1, 2, 3], () => fork(line.inTurn("k", Effect.never, nothing)))
+        const others = yield* Effect.forEach([1, 2, 3], () => fork(line.inTurn(one(), Effect.never)))
         for (const fiber of [first, ...others]) assert.isTrue(Exit.isFailure(yield* Fiber.await(fiber)))
         assert.isTrue((yield* Effect.flip(Fiber.join(others[0]!))).notDone)
       }))
@@ -51,15 +57,57 @@ describe("requests of one process for one lock", () => {
   it.effect("of which one has gone before its turn know whether others took the time", () =>
     Effect.gen(function*() {
       let now = 0
-      let crowdedOut = 0
-      const line = new Line(() => now)
-      yield* fork(line.inTurn("k", Effect.never, nothing))
-      const wait = () => fork(line.inTurn("k", Effect.void, () => void crowdedOut++))
-      yield* Fiber.interrupt(yield* wait())
-      assert.strictEqual(crowdedOut, 1)
-      const late = yield* wait()
+      const line = new Line(() => now, nothing)
+      yield* fork(line.inTurn(one(), Effect.never))
+      const [soon, late] = [one(), one()]
+      yield* Fiber.interrupt(yield* fork(line.inTurn(soon, Effect.void)))
+      assert.isTrue(soon.isCrowdedOut)
+      const waiting = yield* fork(line.inTurn(late, Effect.void))
       now = 300
-      yield* Fiber.interrupt(late)
-      assert.strictEqual(crowdedOut, 1, "nothing was heard meanwhile")
+      yield* Fiber.interrupt(waiting)
+      assert.isFalse(late.isCrowdedOut, "nothing was heard meanwhile")
+    }))
+
+  it.effect("for a mutex are abreast with sixteen who ask for the same, and their order is known", () =>
+    Effect.gen(function*() {
+      const line = new Line(() => 0, nothing)
+      const all = Array.from(
+        { length: 18 },
+        (_, index) => new Entry({ ...claimOf(4_000, 1_000), id: `id ${index}` }, slots)
+      )
+      const begun: Array<Entry> = []
+      const latches = yield* Effect.forEach(all, () => Latch.make())
+      const fibers = yield* Effect.forEach(
+        all,
+        (entry, index) =>
+          fork(line.inTurn(entry, Effect.andThen(Effect.sync(() => begun.push(entry)), latches[index]!.await)))
+      )
+      assert.strictEqual(begun.length, 16)
+      yield* latches[3]!.open
+      yield* Fiber.join(fibers[3]!)
+      assert.deepStrictEqual(begun.map((entry) => all.indexOf(entry)), Array.from({ length: 17 }, (_, index) => index))
+      assert.isTrue(line.isAwaited(all[3]!))
+      assert.isFalse(line.isAwaited(all[0]!))
+      yield* Effect.forEach(latches, (latch) => latch.open)
+      yield* Effect.forEach(fibers, Fiber.join)
+      assert.isFalse(all.some((entry) => line.isAwaited(entry)))
+    }))
+
+  it.effect("for a mutex wait for those who ask for something else", () =>
+    Effect.gen(function*() {
+      const line = new Line(() => 0, nothing)
+      const begun: Array<string> = []
+      const ask = (id: string, ttl: number) =>
+        line.inTurn(
+          new Entry({ ...claimOf(ttl, 1_000), id }, slots),
+          Effect.andThen(Effect.sync(() => begun.push(id)), Effect.yieldNow)
+        )
+      const fibers = yield* Effect.forEach(
+        [["a", 4_000], ["b", 4_000], ["c", 5_000], ["d", 4_000]] as const,
+        ([id, ttl]) => fork(ask(id, ttl))
+      )
+      assert.deepStrictEqual(begun, ["a", "b"])
+      yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(begun, ["a", "b", "c", "d"])
     }))
 })

@@ -195,4 +195,40 @@ describe("what goes out", () => {
       outgoing.close()
       assert.strictEqual((yield* Fiber.join(yield* ask("enter", "c")))._tag, "Failure")
     }).pipe(Effect.scoped))
+
+  it.effect("has who is patient wait a millisecond for others to go with, and not for ever where that fails", () =>
+    Effect.gen(function*() {
+      const { ask, names, sent } = yield* setting
+      const patient = { folder: "k", isPatient: true }
+      yield* ask("leave", "a", patient)
+      const b = yield* ask("leave", "b", patient)
+      assert.deepStrictEqual(names(), [])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(names(), [["a", "b"]])
+      yield* sent[0]!.fail(silent)
+      yield* turns
+      yield* TestClock.adjust("300 millis")
+      assert.deepStrictEqual(names()[1], ["a", "b"])
+      yield* sent[1]!.answer
+      yield* Effect.flatten(Fiber.join(b))
+      yield* ask("leave", "c", patient)
+      yield* ask("leave", "d", { folder: "k" })
+      assert.deepStrictEqual(names()[2], ["c", "d"], "with the first that is not")
+    }).pipe(Effect.scoped))
+
+  it.effect("sends who could not go with others for its queue beside them, where those are on their way", () =>
+    Effect.gen(function*() {
+      const { ask, names, sent } = yield* setting
+      for (let index = 0; index < 20; index++) yield* ask("enter", `k${index}`, { folder: "k" })
+      yield* ask("enter", "other", { folder: "other" })
+      yield* ask("leave", "l", { folder: "left" })
+      assert.strictEqual(names().length, 16)
+      assert.deepStrictEqual(new Set(names().map(({ length }) => length)), new Set([1]))
+      yield* sent[5]!.answer
+      yield* turns
+      assert.deepStrictEqual(names()[16], ["k16"])
+      yield* sent[0]!.answer
+      yield* turns
+      assert.deepStrictEqual(names()[17], ["l", "k17", "other"], "what leaves goes as it would without them")
+    }).pipe(Effect.scoped))
 })

@@ -200,6 +200,11 @@ export const make = (
 
   return {
     knows: (key, id) => server.knows(key, id),
+    // Where the server has lost its data tokens may come again.
+    grantedWith: (process, key, token) => {
+      const id = server.idOf(key, token)
+      return server.processOf(id) === process ? id : undefined
+    },
     queueOf: (key) => server.queueOf(key).map((id) => server.processOf(id)),
     excuses: (since) => refusals.excuses(since),
     open: (process, onMessage) =>

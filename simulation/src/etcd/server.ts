@@ -190,9 +190,18 @@ export class EtcdServer {
   private tellArrival(one: KeyValue): void {
     const claim = claimOf(one)
     if (claim === undefined || one.created !== this.keys.revision) return
-    const free = this.heads.get(claim[0]) === undefined
+    const [lock, id] = claim
+    this.ids.set(`${lock} ${baseIn(one.value) + BigInt(one.created)}`, id)
+    const free = this.heads.get(lock) === undefined
     this.ledger.arrived(...claim, !free, this.base)
     if (free) this.heads.set(...claim)
+  }
+
+  /** The ids of all claims that have come, by their locks and tokens. */
+  private readonly ids = new Map<string, string>()
+
+  idOf(lock: string, token: bigint): string | undefined {
+    return this.ids.get(`${lock} ${token}`)
   }
 
   knows(lock: string, id: string): boolean {
@@ -324,10 +333,15 @@ const claimOf = ({ key, value }: KeyValue): readonly [lock: string, id: string] 
 }
 
 /** The id of the claim that stands in a value. */
-export const idIn = (value: unknown): string | undefined => {
+export const idIn = (value: unknown): string | undefined => read(value).id
+
+/** What is added to its create revision for its token. */
+const baseIn = (value: unknown): bigint => BigInt(read(value).base ?? 0)
+
+const read = (value: unknown): { readonly id?: string; readonly base?: string } => {
   try {
-    return (JSON.parse(String(value)) as { readonly id?: string }).id
+    return JSON.parse(String(value)) as { readonly id?: string }
   } catch {
-    return undefined
+    return {}
   }
 }

@@ -4,22 +4,23 @@ import * as Effect from "effect/Effect"
 import { Entry } from "./entry.ts"
 import { backendError, type CallFailure } from "./failure.ts"
 import { type Lease, toMillis } from "./leases.ts"
+import type { Seat } from "./seat.ts"
 import { Slots } from "./slots.ts"
 
 /** The claims of this process that are not over. */
 export class Claims {
   readonly slots = new Slots()
   private readonly entries = new Map<string, Entry>()
-  private readonly places = new Map<string, Entry>()
+  private readonly seats = new Map<string, Seat>()
   /** Those whose withdrawal has no answer yet. */
   private readonly leavers = new Map<string, { readonly entry: Entry; readonly until: number }>()
   /** Ids that ended by an answer of which who asked may not have heard, and until when they may be asked for again. */
   private readonly ended = new Map<string, number>()
   /** Takes a claim off its lease. */
-  private readonly leave: (lease: Lease<Entry>, key: string) => void
+  private readonly leave: (lease: Lease<Seat>, key: string) => void
   private readonly onLost: (loss: Loss) => void
 
-  constructor(leave: (lease: Lease<Entry>, key: string) => void, onLost: (loss: Loss) => void) {
+  constructor(leave: (lease: Lease<Seat>, key: string) => void, onLost: (loss: Loss) => void) {
     this.leave = leave
     this.onLost = onLost
   }
@@ -38,9 +39,16 @@ export class Claims {
     return false
   }
 
-  /** The claim that stands at a key, or would. */
-  at(key: string): Entry | undefined {
-    return this.places.get(key)
+  /** The seat of a claim that stands at a key, or would. */
+  at(key: string): Seat | undefined {
+    return this.seats.get(key)
+  }
+
+  /** Does a claim of ours stand at a key, or one that is on its way out? */
+  isOurs(key: string): boolean {
+    if (this.seats.has(key)) return true
+    for (const { entry } of this.leavers.values()) if (entry.seat.key === key) return true
+    return false
   }
 
   /** The entry of a claim, which a repeated request finds again. */
@@ -49,8 +57,8 @@ export class Claims {
     if (entry === undefined) {
       entry = new Entry(claim, this.slots)
       this.entries.set(claim.id, entry)
-      this.places.set(entry.key, entry)
-    }
+      this.seats.set(entry.seat.key, entry.seat)
+    } else entry.isRepeated = true
     return entry
   }
 
@@ -83,16 +91,17 @@ export class Claims {
   /** It has been withdrawn. Its name is another's, where nothing of it can arrive any more. */
   hasLeft(entry: Entry): void {
     this.leavers.delete(entry.claim.id)
-    if (entry.unanswered === 0) this.slots.free(entry.slot)
+    if (entry.unanswered === 0) this.slots.free(entry.seat.slot)
   }
 
   over(entry: Entry): void {
     entry.state = "over"
     entry.stopWaiting()
-    this.entries.delete(entry.claim.id)
-    this.places.delete(entry.key)
-    if (entry.lease !== undefined) this.leave(entry.lease, entry.key)
-    entry.leaveRoom()
+    const { claim, seat } = entry
+    this.entries.delete(claim.id)
+    this.seats.delete(seat.key)
+    if (seat.lease !== undefined) this.leave(seat.lease, seat.key)
+    seat.leaveRoom()
   }
 
   /** It is gone at the backend, whoever finds out first. `isOwed`: what keeps others out meanwhile goes with its withdrawal. */
@@ -106,17 +115,17 @@ export class Claims {
   }
 
   /** Nothing has been heard for as long as its lease can be alive: whoever waits is told. False where that may yet live. */
-  failIfExpired({ claim, granted, lease }: Entry, failure: CallFailure, now: number): boolean {
+  failIfExpired({ claim, granted, seat: { lease } }: Entry, failure: CallFailure, now: number): boolean {
     if (lease === undefined || now <= toMillis(lease.confirmedAt) + lease.ttl) return false
     callBack(() => Deferred.doneUnsafe(granted, Effect.fail(backendError("wait")(failure))), claim.key)
     return true
   }
 
   /** Nothing that was on it is left. A claim that is still being asked for is put on another. */
-  leaseIsGone(lease: Lease<Entry>): void {
-    for (const entry of Array.from(lease.claims.values())) {
-      if (entry.state === "asking") entry.lease = undefined
-      else this.isGone(entry)
+  leaseIsGone(lease: Lease<Seat>): void {
+    for (const seat of Array.from(lease.claims.values())) {
+      if (seat.entry.state === "asking") seat.lease = undefined
+      else this.isGone(seat.entry)
     }
   }
 }

@@ -19,6 +19,8 @@ export interface Operation {
   readonly folder: string
   /** It asks whether the queue is empty: not together with one that leaves it, which would be seen there still. */
   readonly needsEmpty?: boolean
+  /** Nobody waits for what it frees: it may go with others that come in a moment. */
+  readonly isPatient?: boolean
   /** Milliseconds from its sending. */
   readonly limit?: number
   /** Whoever asked has gone before anything was sent; and whether that was for others, which the server answers. */
@@ -30,6 +32,7 @@ export interface Operation {
 /** An operation that waits, or is under way together with others. */
 interface Member extends Operation {
   readonly resume: (next: Effect.Effect<Reply<ITxnResponse>, CallFailure>) => void
+  isPatient: boolean
   /** When its time is over, once it has been sent. */
   until: number
   hasGone: boolean
@@ -46,6 +49,10 @@ interface Flight {
   readonly members: ReadonlyArray<Member>
   /** The queues that claims leave with it. */
   readonly left: ReadonlyArray<string>
+  /** The queues that claims enter with it. */
+  readonly entered: ReadonlyArray<string>
+  /** It goes beside the others: see `takeBeside`. */
+  readonly isBeside: boolean
 }
 
 /**
@@ -69,6 +76,9 @@ export class Outgoing {
   /** Those who are told go on at once, and what they ask goes together. */
   private isTelling = false
   private isTimed = false
+  /** When those who are patient go by themselves. */
+  private patientUntil = Infinity
+  private isPatienceTimed = false
   private hasClosed = false
 
   constructor(port: Port, now: () => number, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
@@ -80,7 +90,7 @@ export class Outgoing {
   run(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     return Effect.suspend(() => {
       if (this.hasClosed) return Effect.fail(isClosed)
-      const isAlone = this.mayGo() && this.isEmpty() && this.isInTurn(operation)
+      const isAlone = this.mayGo() && this.isEmpty() && operation.isPatient !== true && this.isInTurn(operation)
       return this.port.isAway() || (isAlone && operation.onLate === undefined)
         ? this.goAtOnce(operation)
         : this.wait(operation)
@@ -90,7 +100,13 @@ export class Outgoing {
   /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
   private goAtOnce(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     const { folder, urgency } = operation
-    const flight = { since: this.now(), members: [], left: urgency === "leave" ? [folder] : [] }
+    const flight = {
+      since: this.now(),
+      members: [],
+      left: urgency === "leave" ? [folder] : [],
+      entered: urgency === "enter" ? [folder] : [],
+      isBeside: false
+    }
     this.flights.add(flight)
     return Effect.onExit(
       this.ask(operation),
@@ -108,6 +124,7 @@ export class Outgoing {
       const member: Member = {
         ...operation,
         resume,
+        isPatient: operation.isPatient === true,
         until: Infinity,
         hasGone: false,
         hasEnded: false,
@@ -116,6 +133,7 @@ export class Outgoing {
         isAlone: false
       }
       this.lanes[operation.urgency].push(member)
+      if (member.isPatient) this.waitPatiently()
       this.send()
       return Effect.sync(() => {
         member.hasGone = true
@@ -124,27 +142,59 @@ export class Outgoing {
     })
   }
 
+  private waitPatiently(): void {
+    const now = this.now()
+    if (this.patientUntil === Infinity) this.patientUntil = now + patience
+    if (this.isPatienceTimed || now >= this.patientUntil) return
+    this.isPatienceTimed = true
+    this.fork(Effect.delay(
+      Effect.sync(() => {
+        this.isPatienceTimed = false
+        if (this.patientUntil === Infinity) return
+        this.send()
+        if (this.patientUntil !== Infinity) this.waitPatiently()
+      }),
+      Math.ceil(this.patientUntil - now)
+    ))
+  }
+
+  /** Not for those alone who can wait. */
+  private isDue(): boolean {
+    const { enter, leave, look } = this.lanes
+    const isUrgent = look.length + enter.length > 0 || leave.some(({ isPatient }) => !isPatient)
+    return isUrgent || this.now() >= this.patientUntil
+  }
+
   private isEmpty(): boolean {
     return this.lanes.leave.length + this.lanes.look.length + this.lanes.enter.length === 0
   }
 
   /** Two at a time: the server works at one while the other is on its way. One that hangs holds nobody up. */
   private mayGo(): boolean {
-    if (this.isTelling) return false
-    if (this.flights.size < 2) return true
+    return !this.isTelling && this.hasRoom(2, false)
+  }
+
+  private hasRoom(most: number, beside: boolean): boolean {
+    if (this.flights.size < most) return true
     const young = this.now() - hangsAfter
     let count = 0
-    for (const { since } of this.flights) if (since > young) count++
-    return count < 2
+    for (const { isBeside, since } of this.flights) if (isBeside === beside && since > young) count++
+    return count < most
   }
 
   private send(): void {
     if (this.port.isAway()) this.disband()
-    while (!this.isEmpty() && this.mayGo()) {
+    while (!this.isEmpty() && this.mayGo() && this.isDue()) {
       const members = this.take()
+      if (!this.lanes.leave.some(({ isPatient }) => isPatient)) this.patientUntil = Infinity
       // Those who are left wait for an answer.
       if (members.length === 0) break
-      this.fork(this.go(members))
+      this.fork(this.go(members, false))
+    }
+    while (this.lanes.enter.length > 0 && !this.isTelling && this.hasRoom(mostBeside, true)) {
+      const members = this.takeBeside()
+      if (members.length === 0) break
+      this.fork(this.go(members, true))
     }
     if (this.isEmpty() || this.isTelling || this.isTimed) return
     this.isTimed = true
@@ -233,9 +283,35 @@ export class Outgoing {
     return members
   }
 
-  private go(members: ReadonlyArray<Member>): Effect.Effect<void> {
+  /**
+   * More for queues that others are on their way to. These could not go together with those, and a process with many who ask
+   * for one lock is to have them stand together, not each behind one of every other process.
+   */
+  private takeBeside(): ReadonlyArray<Member> {
+    const others = new Set<string>()
+    for (const { entered } of this.flights) for (const folder of entered) others.add(folder)
+    const entering = new Set<string>()
+    const claims = new Set<string>()
+    const lane = this.lanes.enter.splice(0)
+    const members: Array<Member> = []
+    for (const member of lane) {
+      const { claim, folder, hasGone, isAlone } = member
+      const mayGo = others.has(folder) && !entering.has(folder) && !claims.has(claim) &&
+        members.length < this.mostMembers
+      if (!mayGo || hasGone || isAlone) this.lanes.enter.push(member)
+      else {
+        members.push(member)
+        entering.add(folder)
+        claims.add(claim)
+      }
+    }
+    return members
+  }
+
+  private go(members: ReadonlyArray<Member>, isBeside: boolean): Effect.Effect<void> {
     const left = members.flatMap(({ folder, urgency }) => urgency === "leave" ? folder : [])
-    const flight = { since: this.now(), members, left }
+    const entered = members.flatMap(({ folder, urgency }) => urgency === "enter" ? folder : [])
+    const flight = { since: this.now(), members, left, entered, isBeside }
     this.flights.add(flight)
     let limit = Infinity
     for (const member of members) {
@@ -284,6 +360,7 @@ export class Outgoing {
         continue
       }
       member.isAlone = isRefused
+      member.isPatient = false
       this.lanes[member.urgency].push(member)
     }
   }
@@ -314,5 +391,9 @@ const together = (members: ReadonlyArray<Member>): ITxnRequest => ({
 /** Milliseconds. */
 const briefly = 250
 const hangsAfter = 250
+
+const patience = 1
+
+const mostBeside = 14
 /** Below this nothing is sent once more. */
 const leastLeft = 50

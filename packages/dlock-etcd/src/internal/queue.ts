@@ -343,12 +343,14 @@ export const leave = (
  * Deletes a claim behind which another of this process has been let in, as long as that one stands. Where it has gone, this
  * one keeps the others out while it is told.
  */
-export const leaveTo = ({ claim, place }: Place, created: bigint, heir: Place, itsCreated: bigint): Operation =>
-  leaving(claim, {
+export const leaveTo = ({ claim, place }: Place, created: bigint, heir: Place, itsCreated: bigint): Operation => ({
+  ...leaving(claim, {
     compare: [createdAt(place, created), createdAt(heir.place, itsCreated)],
     success: [{ request_delete_range: { key: place } }],
     failure: [own(place), own(heir.place)]
-  })
+  }),
+  isPatient: true
+})
 
 /** What a `leaveTo` found: whether each of the two still stands. */
 export const leftTo = ({ responses, succeeded }: ITxnResponse, created: bigint, itsCreated: bigint) => {

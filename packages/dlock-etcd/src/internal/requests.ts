@@ -9,23 +9,22 @@ import type { Entry } from "./entry.ts"
 import { Epochs } from "./epochs.ts"
 import { backendError, type CallFailure, isClosed, silent } from "./failure.ts"
 import type { Lease } from "./leases.ts"
-import { Line } from "./line.ts"
 import type { Marks } from "./marks.ts"
 import { names } from "./names.ts"
 import type { Operation } from "./outgoing.ts"
 import type { Port, Reply } from "./port.ts"
 import * as Queue from "./queue.ts"
+import type { Seat } from "./seat.ts"
 import { Shared } from "./shared.ts"
 import type { Desk, Turns } from "./turns.ts"
 
 /** Asks for claims, and ends them: what goes to the server, and what may be made of its answer. */
 export const make = (
   port: Port,
-  { claims, fork, hasClosed, leases, liveness, now, outgoing, stir }: Desk,
+  { claims, fork, hasClosed, leases, line, liveness, now, outgoing, stir }: Desk,
   turns: Turns,
   marks: Marks
 ) => {
-  const line = new Line(now)
   const epochs = new Epochs()
 
   const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
@@ -38,7 +37,7 @@ export const make = (
       const asked = mode === "try"
         // It takes no place, and is to be answered within a second.
         ? Effect.timeoutOrElse(ask(entry, mode), { duration: tryLimit, orElse: () => Effect.fail(silent) })
-        : line.inTurn(claim.key, ask(entry, mode), () => void (entry.isCrowdedOut = true))
+        : line.inTurn(entry, ask(entry, mode))
       return Effect.mapError(asked, backendError("acquire"))
     })
 
@@ -50,7 +49,7 @@ export const make = (
     })
 
   const askNow = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
-    const lease = entry.lease ?? leases.joinNow(seconds(entry.claim), entry.key, entry)
+    const lease = entry.seat.lease ?? joinNow(entry)
     if (lease !== undefined && leases.isFresh(lease)) {
       stir(leases.dueAt(lease))
       return enter(entry, lease, mode)
@@ -61,9 +60,12 @@ export const make = (
     })
   }
 
+  const joinNow = ({ claim, seat }: Entry) => leases.joinNow(seconds(claim), seat.key, seat)
+  const join = ({ claim, seat }: Entry) => leases.join(seconds(claim), seat.key, seat)
+
   const askOnFresh = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.gen(function*() {
-      const lease = entry.lease ?? (yield* leases.join(seconds(entry.claim), entry.key, entry))
+      const lease = entry.seat.lease ?? (yield* join(entry))
       stir(leases.dueAt(lease))
       yield* leases.freshen(lease)
       if (entry.isOver) return { _tag: "Gone" }
@@ -72,33 +74,33 @@ export const make = (
 
   const askAgain = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.suspend(() => {
-      entry.lease = undefined
+      entry.seat.lease = undefined
       return ask(entry, mode)
     })
 
-  const enter = (entry: Entry, lease: Lease<Entry>, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
+  const enter = (entry: Entry, lease: Lease<Seat>, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
     if (mode === "queue") return enterSigned(entry, lease)
     if (entry.claim.capacity === 1) {
-      return put(entry, lease, mode, (epoch) => Queue.enterIfEmpty(entry, lease.id, epoch))
+      return put(entry, lease, mode, (epoch) => Queue.enterIfEmpty(entry.seat, lease.id, epoch))
     }
     return Effect.flatMap(
-      outgoing.run(Queue.look(entry, 0n)),
+      outgoing.run(Queue.look(entry.seat, 0n)),
       ({ value }) => enterIfFits(entry, lease, Queue.view(value, entry.claim))
     )
   }
 
   /** Where others behind it depend on it, a claim waits under a sign of life: the first to wait has that put there. */
-  const enterSigned = (entry: Entry, lease: Lease<Entry>): Effect.Effect<Answer, CallFailure> => {
-    const { capacity, key, prefix } = entry.claim
-    if (capacity > 1) return put(entry, lease, "queue", (epoch) => Queue.enter(entry, lease.id, epoch))
+  const enterSigned = (entry: Entry, lease: Lease<Seat>): Effect.Effect<Answer, CallFailure> => {
+    const { claim: { capacity, key, prefix }, seat } = entry
+    if (capacity > 1) return put(entry, lease, "queue", (epoch) => Queue.enter(seat, lease.id, epoch))
     const room = turns.rooms.get(key)
     const sign = liveness.signOf(prefix)
     const last = room?.lastOfCrowd()
     const operation = (epoch: Queue.Epoch) =>
       last === undefined
-        ? Queue.enter(entry, lease.id, epoch, sign)
-        : Queue.enterBehind(entry, lease.id, epoch, sign, last, last.created!)
-    entry.life = sign === undefined ? undefined : liveness.lifeIn(prefix)
+        ? Queue.enter(seat, lease.id, epoch, sign)
+        : Queue.enterBehind(seat, lease.id, epoch, sign, last, last.created!)
+    seat.life = sign === undefined ? undefined : liveness.lifeIn(prefix)
     if (room !== undefined) entry.askedSince = room.asks()
     const asked = put(
       entry,
@@ -115,7 +117,7 @@ export const make = (
    * A try for permits takes no place that it would have to leave again: others would count it meanwhile. Where somebody has
    * come since it looked it has been told who, and tries once more.
    */
-  const enterIfFits = (entry: Entry, lease: Lease<Entry>, view: Queue.View): Effect.Effect<Answer, CallFailure> => {
+  const enterIfFits = (entry: Entry, lease: Lease<Seat>, view: Queue.View): Effect.Effect<Answer, CallFailure> => {
     if (entry.isOver) return Effect.succeed({ _tag: "Gone" })
     const { claim } = entry
     if (view.own !== undefined || Queue.isMismatched(claim, view) || !Queue.fits(claim, view)) {
@@ -123,19 +125,19 @@ export const make = (
     }
     // Not the revision of the answer: somebody may have come together with the look, behind it.
     const since = view.before[view.before.length - 1]?.created ?? 0n
-    const operation = (epoch: Queue.Epoch) => Queue.enterIfNobodyCame(entry, lease.id, epoch, since)
+    const operation = (epoch: Queue.Epoch) => Queue.enterIfNobodyCame(entry.seat, lease.id, epoch, since)
     const isMissed = ({ before, own }: Queue.View) => own === undefined && before.some(({ created }) => created > since)
     return put(entry, lease, "try", operation, (seen) => isMissed(seen) ? enterIfFits(entry, lease, seen) : undefined)
   }
 
   const put = (
     entry: Entry,
-    lease: Lease<Entry>,
+    lease: Lease<Seat>,
     mode: "queue" | "try",
     operation: (epoch: Queue.Epoch) => Operation,
     again: (view: Queue.View) => Effect.Effect<Answer, CallFailure> | undefined = () => undefined
   ): Effect.Effect<Answer, CallFailure> => {
-    const { claim } = entry
+    const { claim, seat } = entry
     const epoch = epochs.of(claim.prefix)
     const wasSent = entry.isSent
     entry.unanswered++
@@ -147,8 +149,8 @@ export const make = (
       if (isCrowdedOut) entry.isCrowdedOut = true
     }
     const onLate = (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => {
-      if (Exit.isSuccess(outcome) && entry.created === undefined) {
-        entry.standAs(Queue.view(outcome.value.value, claim, epoch.base))
+      if (Exit.isSuccess(outcome) && seat.created === undefined) {
+        seat.standAs(Queue.view(outcome.value.value, seat.claim, epoch.base))
       }
       isHeardOf(entry, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
     }
@@ -166,7 +168,7 @@ export const make = (
           const learnt = epochs.learn(claim.prefix, current.text)
           return Effect.flatMap(learnt, () => put(entry, lease, mode, operation, again))
         }
-        const view = Queue.view(value, claim, epoch.base)
+        const view = Queue.view(value, seat.claim, epoch.base)
         return again(view) ?? hasAnswer(entry, lease, mode, view)
       },
       onFailure: (failure) => {
@@ -186,11 +188,11 @@ export const make = (
 
   const hasAnswer = (
     entry: Entry,
-    lease: Lease<Entry>,
+    lease: Lease<Seat>,
     mode: "queue" | "try",
     view: Queue.View
   ): Effect.Effect<Answer, CallFailure> => {
-    const { claim } = entry
+    const { claim, seat } = entry
     if (view.own === undefined) {
       // Cancelled before, or a try that found somebody there.
       const busy = mode === "try" && view.before.length > 0
@@ -201,13 +203,13 @@ export const make = (
     const mismatched = Queue.isMismatched(claim, view)
     const granted = Queue.isGranted(claim, view)
     // It was held, had gone, and this request has put it there anew: the grant was for another place.
-    const displaced = entry.state === "held" && entry.created !== view.own
-    entry.standAs(view)
+    const displaced = entry.state === "held" && seat.created !== view.own
+    seat.standAs(view)
     if (mismatched || displaced || (mode === "try" && !granted)) {
       // Who asked may have no more time to hear of it.
       return Effect.uninterruptible(
         Effect.map(
-          Effect.exit(outgoing.run(Queue.leave(entry, view.own, undefined, false))),
+          Effect.exit(outgoing.run(Queue.leave(seat, view.own, undefined, false))),
           (left) => {
             claims.endId(entry, now())
             forget(entry, Exit.isSuccess(left) && Queue.left(left.value.value).deleted)
@@ -217,17 +219,22 @@ export const make = (
       )
     }
     if (entry.state === "held") return Effect.succeed(turns.grant(entry, lease))
-    if (granted) return Effect.map(turns.grantOnFresh(entry), (grant): Answer => grant ?? { _tag: "Gone" })
+    // What was asked for before it may stand behind it.
+    const isFirst = !line.isAwaited(entry) && turns.rooms.get(claim.key)?.hasEarlier(entry) !== true
+    if (granted && isFirst) {
+      return Effect.map(turns.grantOnFresh(entry), (grant): Answer => grant ?? { _tag: "Gone" })
+    }
     return Effect.flatMap(turns.settle(entry, view), () => standing(entry))
   }
 
   const standing = (entry: Entry): Effect.Effect<Answer> => {
-    if (entry.state === "held" && entry.lease !== undefined) return Effect.succeed(turns.grantedBy(entry, entry.lease))
+    const { ahead, lease } = entry.seat
+    if (entry.state === "held" && lease !== undefined) return Effect.succeed(turns.grantedBy(entry, lease))
     if (entry.state !== "queued") return Effect.succeed({ _tag: "Gone" })
     return Effect.succeed({
       _tag: "Queued",
-      place: entry.ahead.place,
-      ahead: () => entry.ahead,
+      place: ahead.place,
+      ahead: () => entry.seat.ahead,
       granted: Deferred.await(entry.granted)
     })
   }
@@ -238,7 +245,7 @@ export const make = (
    */
   const forget = (entry: Entry, isLeft: boolean): void => {
     claims.over(entry)
-    if (isLeft && entry.unanswered === 0) return claims.slots.free(entry.slot)
+    if (isLeft && entry.unanswered === 0) return claims.slots.free(entry.seat.slot)
     claims.slots.endEpoch()
     if (entry.unanswered > 0) fork(Effect.ignore(leave(entry, false)))
   }
@@ -249,12 +256,12 @@ export const make = (
       if (debt !== undefined) return Effect.as(payOff(claim.id, debt), "released")
       const known = claims.find(claim.id)
       const state = known?.state
-      if (state === "held" && known!.unanswered === 0) known!.heir = turns.rooms.get(claim.key)?.handOver(known!)
+      if (state === "held" && known!.unanswered === 0) known!.heir = turns.rooms.get(claim.key)?.handOver(known!.seat)
       const entry = claims.leaving(claim, now())
       if (entry === undefined) return withdrawStranger(claim)
       return Effect.matchEffect(leave(entry, state === "queued"), {
         onFailure: (failure) => {
-          turns.rooms.get(claim.key)?.hasLeft(entry.key, undefined)
+          turns.rooms.get(claim.key)?.hasLeft(entry.seat.key, undefined)
           claims.slots.endEpoch()
           return Effect.fail(backendError("release")(failure))
         },
@@ -272,30 +279,34 @@ export const make = (
    */
   const debts = new Map<string, Entry>()
 
-  const isOwed = (entry: Entry): boolean => entry.heir !== undefined && debts.get(entry.heir.claim.id) === entry
+  const isOwed = (entry: Entry): boolean => entry.heir !== undefined && debts.get(entry.heir.entry.claim.id) === entry
 
   const payOff = (heir: string, entry: Entry): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (!debts.delete(heir)) return Effect.void
-      leases.leave(entry.lease!, entry.key)
-      return Effect.match(leaveOnly(entry, entry.created!, undefined, false), {
+      const { created, key, lease } = entry.seat
+      leases.leave(lease!, key)
+      return Effect.match(leaveOnly(entry, created!, undefined, false), {
         onFailure: () => claims.slots.endEpoch(),
         onSuccess: () => claims.hasLeft(entry)
       })
     })
 
   /** Where the one that was let in has gone, this one stays until its section has ended, or can no longer go on. */
-  const leaveTo = (entry: Entry, heir: Entry): Effect.Effect<boolean, CallFailure> => {
-    const [created, itsCreated] = [entry.created!, heir.created!]
-    return Effect.map(outgoing.run(Queue.leaveTo(entry, created, heir, itsCreated)), ({ value }) => {
+  const leaveTo = (entry: Entry, heirSeat: Seat): Effect.Effect<boolean, CallFailure> => {
+    const { seat } = entry
+    const [created, itsCreated] = [seat.created!, heirSeat.created!]
+    return Effect.map(outgoing.run(Queue.leaveTo(seat, created, heirSeat, itsCreated)), ({ value }) => {
+      const { entry: heir } = heirSeat
       const { isDeleted, isHeirThere, isThere } = Queue.leftTo(value, created, itsCreated)
+      if (isDeleted || !isThere) turns.rooms.get(seat.claim.key)?.hasLeft(seat.key, BigInt(value.header.revision))
       if (isDeleted) return true
       if (isHeirThere || !isThere) {
         if (!isHeirThere) claims.isGone(heir)
         return false
       }
       debts.set(heir.claim.id, entry)
-      entry.lease!.claims.set(entry.key, entry)
+      seat.lease!.claims.set(seat.key, seat)
       const isInside = heir.state === "held"
       claims.isGone(heir, true)
       fork(Effect.delay(payOff(heir.claim.id, entry), isInside ? Math.max(0, Math.ceil(heir.until - now())) : 0))
@@ -315,10 +326,11 @@ export const make = (
   const leaveNow = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
     if (entry.unanswered === 0) {
       // What was refused, or never sent, is nowhere.
-      if (entry.created === undefined) return Effect.succeed(false)
+      const { created } = entry.seat
+      if (created === undefined) return Effect.succeed(false)
       const { heir } = entry
       // A repeat, when that one has been released in its turn.
-      if (heir === undefined || heir.isOver) return leaveOnly(entry, entry.created, undefined, waited)
+      if (heir === undefined || heir.entry.isOver) return leaveOnly(entry, created, undefined, waited)
       return leaveTo(entry, heir)
     }
     claims.slots.endEpoch()
@@ -330,12 +342,13 @@ export const make = (
 
   const leaveOnly = (entry: Entry, created: bigint | undefined, mark: string | undefined, waited: boolean) =>
     Effect.suspend(() => {
-      const room = turns.rooms.get(entry.claim.key)
+      const { claim, seat } = entry
+      const room = turns.rooms.get(claim.key)
       const asks = waited && (room === undefined || room.mayAskForHolder())
-      return Effect.map(outgoing.run(Queue.leave(entry, created, mark, asks)), ({ value }) => {
+      return Effect.map(outgoing.run(Queue.leave(seat, created, mark, asks)), ({ value }) => {
         const { deleted, holder, length } = Queue.left(value)
-        if (asks) entry.ahead = { holder, place: entry.ahead.place, waiting: Math.max(1, length) }
-        room?.hasLeft(entry.key, BigInt(value.header.revision))
+        if (asks) seat.ahead = { holder, place: seat.ahead.place, waiting: Math.max(1, length) }
+        room?.hasLeft(seat.key, BigInt(value.header.revision))
         return deleted
       })
     })
@@ -347,7 +360,8 @@ export const make = (
       const lease = yield* marks.lease
       const { value } = yield* marked(port.txn(Queue.cancel(its, claim.id, lease), callLimit(claim)), lease)
       const found = Queue.found(value, claim.id)
-      if (found === undefined) return "notHeld"
+      // Where two of ours have exchanged their seats another stands under its id.
+      if (found === undefined || claims.isOurs(found.place.toString())) return "notHeld"
       const place = { claim, names: its, place: found.place }
       const reply = yield* outgoing.run(Queue.leave(place, found.created, undefined, false))
       return Queue.left(reply.value).deleted ? "released" : "notHeld"

@@ -1,11 +1,13 @@
 import type { Ahead } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import type { ITxnResponse } from "etcd3"
+import { Crowd } from "./crowd.ts"
 import type { Entry } from "./entry.ts"
 import type { CallFailure } from "./failure.ts"
 import { lives } from "./names.ts"
 import type { Operation } from "./outgoing.ts"
 import * as Queue from "./queue.ts"
+import type { Seat } from "./seat.ts"
 import type { Desk } from "./turns.ts"
 import type { Deletion } from "./watches.ts"
 
@@ -16,17 +18,19 @@ class Standing {
   /** The revision of the latest look that found it there. */
   seenAt: bigint
   /** This process's own claim, until that is over. */
-  entry: Entry | undefined
+  seat: Seat | undefined
   /** It is over, and its deletion is under way. */
   isLeaving = false
+  /** The one behind it has the turn already. */
+  isHandedOver = false
   readonly name: string
   readonly other: Queue.Other
 
-  constructor(other: Queue.Other, seenAt: bigint, entry: Entry | undefined) {
+  constructor(other: Queue.Other, seenAt: bigint, seat: Seat | undefined) {
     this.name = other.key.toString()
     this.other = other
     this.seenAt = seenAt
-    this.entry = entry
+    this.seat = seat
   }
 
   get created(): bigint {
@@ -37,7 +41,7 @@ class Standing {
 /** What the room asks of the store around it. */
 export interface Outside extends Desk {
   /** It is this claim's turn, on a lease that is known to live. */
-  readonly grant: (entry: Entry) => void
+  readonly grant: (seat: Seat) => void
   /** Nobody of this process stands in the queue any more, or soon. */
   readonly onEmpty: () => void
 }
@@ -63,12 +67,12 @@ export class Room {
   private to = 0n
   /** Standing claims of others. */
   private others = 0
-  /** This process's own that wait, first come first; those behind `to` are not among the standing yet. */
-  private readonly waiting = new Map<string, Entry>()
+  /** This process's own that wait; those behind `to` are not among the standing yet. */
+  private readonly waiting = new Crowd()
   /** Those of them that are among the standing. */
   private placed = 0
-  /** The create revision of the last of them. */
-  private lastQueued = 0n
+  /** Whose turn has come, and since when: others of this process who asked before it may yet come to have that seat. */
+  private turn: { readonly seat: Seat; readonly since: number } | undefined
   /** Requests whose answers may show what has been deleted meanwhile. */
   private unanswered = 0
   private readonly deletions: Array<Deletion> = []
@@ -110,51 +114,46 @@ export class Room {
     if (this.waiting.size === 0) this.rest()
   }
 
+  /** Does one wait that was asked for before this one? */
+  hasEarlier({ number }: Entry): boolean {
+    const first = this.waiting.first?.entry.number
+    return first !== undefined && number !== undefined && first < number
+  }
+
   /** The last one that waits, of a crowd: whoever comes behind it needs not look who else is there. */
-  lastOfCrowd(): Entry | undefined {
-    return this.waiting.size >= crowd && this.last?.state === "queued" ? this.last : undefined
+  lastOfCrowd(): Seat | undefined {
+    const { last } = this.waiting
+    return this.waiting.size >= crowd && last?.entry.state === "queued" ? last : undefined
   }
 
   /** What the next one is told that comes behind the last. */
   behindLast(): Ahead {
-    const { holder, place, waiting } = this.last?.ahead ?? { holder: undefined, place: 0, waiting: 0 }
+    const { holder, place, waiting } = this.waiting.last?.ahead ?? { holder: undefined, place: 0, waiting: 0 }
     return { holder, place: place + 1, waiting: waiting + 1 }
   }
 
   /** A claim has a place, and this was seen when it got it. */
-  arrive(entry: Entry, view: Queue.View, since: bigint): void {
+  arrive(seat: Seat, view: Queue.View, since: bigint): void {
     this.isAt(view.revision, since)
-    this.queue(entry)
-    entry.leaveRoom = () => this.leave(entry)
-    entry.isBlind = view.isBlind
-    const one = this.byName.get(entry.key)
+    seat.leaveRoom = () => this.leave(seat)
+    seat.isBlind = view.isBlind
+    this.waiting.join(seat)
+    const one = this.byName.get(seat.key)
     // A look was faster than its own answer.
-    if (one !== undefined && one.created === entry.created && one.entry === undefined && !one.isLeaving) {
-      one.entry = entry
+    if (one !== undefined && one.created === seat.created && one.seat === undefined && !one.isLeaving) {
+      one.seat = seat
       this.others--
       this.placed++
       this.mind(one)
     }
-    if (!view.isBlind) this.take(entry, view)
-    if (entry.state === "queued") this.settle()
-  }
-
-  /** In the order of the queue: an answer that was lost is heard of late. */
-  private queue(entry: Entry): void {
-    const isLast = entry.created! > this.lastQueued
-    const behind = isLast ? [] : Array.from(this.waiting.values()).filter(({ created }) => created! > entry.created!)
-    if (isLast) this.lastQueued = entry.created!
-    this.waiting.set(entry.key, entry)
-    for (const later of behind) {
-      this.waiting.delete(later.key)
-      this.waiting.set(later.key, later)
-    }
+    if (!view.isBlind) this.take(seat, view)
+    if (this.waiting.has(seat)) this.settle()
   }
 
   /** Takes in what a look found, as far as it connects with what is known. */
-  private take(entry: Entry, seen: Queue.View): void {
-    const own = entry.created!
-    const isForemost = this.foremost === entry
+  private take(seat: Seat, seen: Queue.View): void {
+    const own = seat.created!
+    const isForemost = this.waiting.first === seat
     const view = isForemost ? this.near(seen) : seen
     // A repeat found it there, with many behind it.
     if (!view.isWhole && view.before.length === 0) {
@@ -171,9 +170,9 @@ export class Room {
     this.from = isConnected && this.from < lowest ? this.from : lowest
     if (own > this.to) this.to = own
     const found = new Map(view.before.map((other) => [other.key.toString(), other]))
-    found.set(entry.key, { key: entry.place, created: own, standing: Queue.mutex })
+    found.set(seat.key, { key: seat.place, created: own, standing: Queue.mutex })
     this.replace(lowest, own, found, view.revision)
-    if (view.isWhole && view.before.length === 0) this.itsTurn(entry)
+    if (view.isWhole && view.before.length === 0) this.itsTurn(seat)
   }
 
   /** As much of what stands before a claim as is of few processes: each of them hears of every deletion there. */
@@ -211,9 +210,9 @@ export class Room {
 
   private insert(other: Queue.Other, revision: bigint): void {
     const name = other.key.toString()
-    const entry = this.outside.claims.at(name)
-    const isOwn = entry?.created === other.created
-    const one = new Standing(other, revision, isOwn ? entry : undefined)
+    const seat = this.outside.claims.at(name)
+    const isOwn = seat?.created === other.created
+    const one = new Standing(other, revision, isOwn ? seat : undefined)
     let previous = this.tail
     while (previous !== undefined && previous.created > one.created) previous = previous.previous
     const next = previous === undefined ? this.head : previous.next
@@ -224,10 +223,10 @@ export class Room {
     if (next === undefined) this.tail = one
     else next.previous = one
     this.byName.set(name, one)
-    if (one.entry === undefined) this.others++
+    if (one.seat === undefined) this.others++
     else {
-      if (this.waiting.has(name)) this.placed++
-      one.entry.leaveRoom = () => this.leave(entry!)
+      if (this.waiting.has(one.seat)) this.placed++
+      one.seat.leaveRoom = () => this.leave(seat!)
     }
     this.mind(one)
     if (next !== undefined) this.mind(next)
@@ -240,8 +239,8 @@ export class Room {
     if (next === undefined) this.tail = previous
     else next.previous = previous
     this.byName.delete(one.name)
-    if (one.entry === undefined && !one.isLeaving) this.others--
-    else if (one.entry !== undefined && this.waiting.has(one.name)) this.placed--
+    if (one.seat === undefined && !one.isLeaving) this.others--
+    else if (one.seat !== undefined && this.waiting.has(one.seat)) this.placed--
     if (next !== undefined) this.mind(next)
   }
 
@@ -256,24 +255,13 @@ export class Room {
   }
 
   /** Names are used again: what stands there may be an earlier claim, of whose end nothing has been heard yet. */
-  private placeOf(entry: Entry): Standing | undefined {
-    const one = this.byName.get(entry.key)
-    return one?.entry === entry ? one : undefined
+  private placeOf(seat: Seat): Standing | undefined {
+    const one = this.byName.get(seat.key)
+    return one?.seat === seat ? one : undefined
   }
 
-  private get foremost(): Entry | undefined {
-    for (const entry of this.waiting.values()) return entry
-    return undefined
-  }
-
-  private get last(): Entry | undefined {
-    let last: Entry | undefined
-    for (const entry of this.waiting.values()) last = entry
-    return last
-  }
-
-  private waitsNoMore(entry: Entry): void {
-    if (this.waiting.delete(entry.key) && this.placeOf(entry) !== undefined) this.placed--
+  private waitsNoMore(seat: Seat): void {
+    if (this.waiting.leave(seat) && this.placeOf(seat) !== undefined) this.placed--
   }
 
   /**
@@ -305,45 +293,46 @@ export class Room {
   /** What stood there has been deleted. All that went together is taken in before anybody is let in for it. */
   private areDeleted(deletions: ReadonlyArray<Deletion>): void {
     if (this.unanswered > 0) this.deletions.push(...deletions)
-    const ours: Array<Entry> = []
+    const ours: Array<Seat> = []
     for (const { name, revision } of deletions) {
       const one = this.byName.get(name)
       const waiting = this.waiting.get(name)
       if (one !== undefined && one.created < revision) {
         this.remove(one)
-        if (one.entry !== undefined) ours.push(one.entry)
+        if (one.seat !== undefined) ours.push(one.seat)
       }
-      if (waiting !== undefined && waiting !== one?.entry && waiting.created! < revision) ours.push(waiting)
+      if (waiting !== undefined && waiting !== one?.seat && waiting.created! < revision) ours.push(waiting)
     }
     this.isTakingIn = true
-    for (const entry of ours) this.outside.claims.isGone(entry)
+    for (const { entry } of ours) this.outside.claims.isGone(entry)
     this.isTakingIn = false
     this.settle()
   }
 
   /** A claim of ours waits no more, or holds no more; its deletion is heard of later, if it was not that. */
-  private leave(entry: Entry): void {
-    const one = this.placeOf(entry)
-    this.waitsNoMore(entry)
+  private leave(seat: Seat): void {
+    const one = this.placeOf(seat)
+    this.waitsNoMore(seat)
     if (one !== undefined) {
-      one.entry = undefined
+      one.seat = undefined
       one.isLeaving = true
     }
     this.settle()
   }
 
   /**
-   * Its deletion has an answer: nothing of it is left, or nobody knows. Where deletions are listened to, it is heard of there,
-   * in the order of all: another of ours may have been deleted before it.
+   * Its deletion has an answer: nothing of it is left, or nobody knows. From where on deletions are listened to, it is heard of
+   * there, in the order of all: another of ours may have been deleted before it.
    */
   hasLeft(name: string, revision: bigint | undefined): void {
     if (revision !== undefined) {
-      if (this.stopListening === undefined) this.areDeleted([{ name, revision }])
+      if (this.heardFrom === undefined || revision <= this.heardFrom) this.areDeleted([{ name, revision }])
       return
     }
     const one = this.byName.get(name)
     if (one === undefined || !one.isLeaving) return
     one.isLeaving = false
+    one.isHandedOver = false
     this.others++
     this.settle()
   }
@@ -353,11 +342,11 @@ export class Room {
   /** Sees to it that somebody is told, or listens. */
   private settle(): void {
     if (this.isTakingIn) return
-    const { foremost } = this
+    const { first: foremost } = this.waiting
     if (foremost === undefined) return this.rest()
     this.isResting = false
     // It is looked at when that is over.
-    if (foremost.isBeingGranted) return this.pollWithin(nearPoll)
+    if (foremost.entry.isBeingGranted) return this.pollWithin(nearPoll)
     const mine = this.placeOf(foremost)
     if (this.mustLook) return this.look(foremost)
     if (mine === undefined) return this.isNextOfCrowd(foremost) ? this.lookOn(foremost) : this.look(foremost)
@@ -365,9 +354,11 @@ export class Room {
     this.stopWatching()
     if (this.others > 0) this.listen(foremost)
     const first = this.head!
+    if (this.hasTurn(foremost)) return this.itsTurn(foremost)
     if (first === mine) return this.isHeard(mine.seenAt) ? this.itsTurn(foremost) : this.look(foremost)
-    const isOwn = first.entry !== undefined || first.isLeaving
-    if (!isOwn && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
+    // What was deleted before that is not heard of, our own neither.
+    const isHeld = first.seat !== undefined
+    if (!isHeld && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
     if (this.placed < fewPlaced && this.waiting.size > this.placed) {
       const next = this.firstUnplaced
       if (next !== undefined && this.isNextOfCrowd(next)) this.lookOn(foremost)
@@ -375,14 +366,19 @@ export class Room {
     this.pollWithin(nearPoll)
   }
 
-  private get firstUnplaced(): Entry | undefined {
-    for (const entry of this.waiting.values()) if (this.placeOf(entry) === undefined) return entry
+  private get firstUnplaced(): Seat | undefined {
+    for (const seat of this.waiting) if (this.placeOf(seat) === undefined) return seat
     return undefined
   }
 
   /** It came right behind others of ours, and all that stands before those is known: one look finds it and many more. */
-  private isNextOfCrowd(entry: Entry): boolean {
-    return entry.isBlind && this.to !== 0n && this.from === 0n
+  private isNextOfCrowd(seat: Seat): boolean {
+    return seat.isBlind && this.to !== 0n && this.from === 0n
+  }
+
+  /** Has its turn come a moment ago? */
+  private hasTurn(seat: Seat): boolean {
+    return this.turn?.seat === seat && this.outside.now() < this.turn.since + awaitedFor
   }
 
   /** Have all deletions since then been heard? */
@@ -390,16 +386,12 @@ export class Room {
     return this.heardFrom !== undefined && revision >= this.heardFrom
   }
 
-  private itsTurn(entry: Entry): void {
-    if (entry.state !== "queued" || entry.isBeingGranted) return
-    const { claims, fork, grant, leases } = this.outside
-    const lease = entry.lease!
-    const letIn = () => {
-      this.waitsNoMore(entry)
-      grant(entry)
-      this.settle()
-    }
-    if (leases.isFresh(lease)) return letIn()
+  private itsTurn(seat: Seat): void {
+    const { entry } = seat
+    if (entry.state !== "queued" || entry.isBeingGranted || this.waitsForAnother(seat)) return
+    const { claims, fork, leases } = this.outside
+    const lease = seat.lease!
+    if (leases.isFresh(lease)) return this.letIn(seat)
     entry.isBeingGranted = true
     fork(Effect.match(leases.freshen(lease), {
       onFailure: (failure) => {
@@ -416,32 +408,56 @@ export class Room {
     }))
   }
 
+  private letIn(seat: Seat): void {
+    this.turn = undefined
+    this.waitsNoMore(seat)
+    this.outside.grant(seat)
+    this.settle()
+  }
+
+  /** There was an answer to one that had been asked for before. */
+  isHeardOf(): void {
+    if (this.turn !== undefined) this.settle()
+  }
+
+  /** An answer that is lost holds nobody up for ever. */
+  private waitsForAnother(seat: Seat): boolean {
+    const { line, now } = this.outside
+    if (!line.isAwaited(seat.entry)) return false
+    if (this.turn?.seat !== seat) this.turn = { seat, since: now() }
+    if (now() >= this.turn.since + awaitedFor) return false
+    this.pollWithin(awaitedFor)
+    return true
+  }
+
   /**
-   * Lets the next one in where that is this process's own, at the moment of a release, and tells which that is. The holder's
-   * claim still stands then, and is deleted only while the next one's stands: whatever else happens, one of the two keeps
-   * everybody out.
+   * Gives the next one the turn where that is this process's own, at the moment of a release, and tells which that is. The
+   * holder's claim still stands then, and is deleted only while the next one's stands: whatever else happens, one of the two
+   * keeps everybody out.
    */
-  handOver(entry: Entry): Entry | undefined {
-    const one = this.placeOf(entry)
-    const heir = one?.next?.entry
-    if (one === undefined || heir === undefined || one !== this.head || heir.state !== "queued") return undefined
-    const { leases, liveness } = this.outside
+  handOver(seat: Seat): Seat | undefined {
+    const one = this.placeOf(seat)
+    const heir = one?.next?.seat
+    if (one === undefined || heir?.entry.state !== "queued") return undefined
+    if (one.previous?.isHandedOver === false) return undefined
+    const { fork, leases, liveness } = this.outside
     if (this.heardFrom !== undefined && one.next!.seenAt < this.heardFrom) return undefined
-    if (heir.lease === undefined || !leases.isFresh(heir.lease) || heir.isBeingGranted) return undefined
+    if (heir.lease === undefined || !leases.isFresh(heir.lease) || heir.entry.isBeingGranted) return undefined
     // While it was silent others may have passed it over.
     if (heir.life !== undefined && !liveness.isStill(heir.life)) return undefined
-    this.waitsNoMore(heir)
-    this.remove(one)
-    entry.leaveRoom = () => {}
-    this.outside.grant(heir)
-    this.settle()
+    this.leave(seat)
+    seat.leaveRoom = () => {}
+    one.isHandedOver = true
+    this.turn = { seat: heir, since: this.outside.now() }
+    // After the release of this one has set out: so the releases of short sections go together, in their order.
+    fork(Effect.andThen(Effect.yieldNow, Effect.sync(() => this.settle())))
     return heir
   }
 
   // How it hears.
 
   /** To all deletions: it is near the head. */
-  private listen(foremost: Entry): void {
+  private listen(foremost: Seat): void {
     if (this.stopListening !== undefined || this.outside.now() < this.mutedUntil) return
     const since = this.placeOf(foremost)!.seenAt
     // A server lets a watch that begins in the past catch up at its own slow pace. There is time for that further back.
@@ -477,7 +493,7 @@ export class Room {
   }
 
   /** To the end of the one before it: it is far from the head. */
-  private watch(foremost: Entry): void {
+  private watch(foremost: Seat): void {
     const target = this.placeOf(foremost)!.previous
     if (target === undefined) return this.look(foremost)
     if (this.target === target.name || this.outside.now() < this.mutedUntil) return
@@ -501,29 +517,30 @@ export class Room {
       this.stopWatching = () => {}
       stop()
     }
-    this.pollWithin(foremost.pollAfter)
+    this.pollWithin(foremost.entry.pollAfter)
   }
 
   /** Who stands before it? One look at a time; what happens meanwhile is looked at once more where it matters. */
-  private look(entry: Entry): void {
-    this.ask(entry, Queue.look(entry, entry.created!), (value, asked) => {
-      const view = Queue.view(value, entry.claim)
+  private look(seat: Seat): void {
+    const { created } = seat
+    this.ask(seat, Queue.look(seat, created!), (value, asked) => {
+      const view = Queue.view(value, seat.claim)
       this.isAt(view.revision, asked)
-      if (entry.state !== "queued") return
-      if (view.own !== entry.created) this.outside.claims.isGone(entry)
+      if (seat.entry.state !== "queued" || seat.created !== created) return
+      if (view.own !== created) this.outside.claims.isGone(seat.entry)
       else {
-        entry.ahead = Queue.ahead(view, entry.claim)
-        this.take(entry, view)
-        const one = this.placeOf(entry)
+        seat.ahead = Queue.ahead(view, seat.claim)
+        this.take(seat, view)
+        const one = this.placeOf(seat)
         if (one !== undefined) this.mind(one)
       }
     })
   }
 
   /** Who stands behind all that is known? */
-  private lookOn(entry: Entry): void {
+  private lookOn(seat: Seat): void {
     const since = this.to
-    this.ask(entry, Queue.lookOn(entry, since + 1n), (value, asked) => {
+    this.ask(seat, Queue.lookOn(seat, since + 1n), (value, asked) => {
       if (this.to !== since || this.from !== 0n) return
       const { found, isWhole, revision } = Queue.listed(value)
       this.isAt(revision, asked)
@@ -533,18 +550,18 @@ export class Room {
       this.to = isWhole && newest < revision ? revision - 1n : newest
       this.replace(since + 1n, this.to, new Map(found.map((other) => [other.key.toString(), other])), revision)
       // Those who were deleted before they were ever seen there.
-      for (const one of Array.from(this.waiting.values())) {
-        if (one.created! <= this.to && this.placeOf(one) === undefined) this.outside.claims.isGone(one)
+      for (const one of Array.from(this.waiting)) {
+        if (one.created! <= this.to && this.placeOf(one) === undefined) this.outside.claims.isGone(one.entry)
       }
     })
   }
 
-  private ask(entry: Entry, operation: Operation, take: (value: ITxnResponse, asked: bigint) => void): void {
+  private ask(seat: Seat, operation: Operation, take: (value: ITxnResponse, asked: bigint) => void): void {
     if (this.isLooking) return
     this.isLooking = true
     this.mustLook = false
     const asked = this.asks()
-    this.pollWithin(this.from === 0n ? nearPoll : entry.pollAfter)
+    this.pollWithin(this.from === 0n ? nearPoll : seat.entry.pollAfter)
     const { fork, outgoing } = this.outside
     fork(
       Effect.match(outgoing.run(operation), {
@@ -565,9 +582,9 @@ export class Room {
   private isSilent(failure: CallFailure): void {
     const now = this.outside.now()
     this.mustLook = true
-    for (const entry of Array.from(this.waiting.values())) this.outside.claims.failIfExpired(entry, failure, now)
-    const { foremost } = this
-    if (foremost !== undefined) this.pollWithin(foremost.retryAfter)
+    for (const { entry } of Array.from(this.waiting)) this.outside.claims.failIfExpired(entry, failure, now)
+    const { first } = this.waiting
+    if (first !== undefined) this.pollWithin(first.entry.retryAfter)
   }
 
   /** It is never put off by what happens meanwhile. */
@@ -581,9 +598,9 @@ export class Room {
   /** Nothing has been heard for some time: whatever was to tell may have been lost. */
   wake(): void {
     this.wakeAt = Infinity
-    const { foremost } = this
-    if (foremost?.isBeingGranted === true) return
-    if (foremost !== undefined) return this.look(foremost)
+    const { first } = this.waiting
+    if (first?.entry.isBeingGranted === true) return
+    if (first !== undefined) return this.look(first)
     this.stopHearing()
     if (this.unanswered === 0) this.outside.onEmpty()
   }
@@ -599,31 +616,31 @@ export class Room {
       return
     }
     this.wakeAt = Infinity
-    if (this.unanswered === 0 && this.head?.entry === undefined) this.outside.onEmpty()
+    if (this.unanswered === 0 && this.head?.seat === undefined) this.outside.onEmpty()
   }
 
   // Those who die.
 
   /** Whoever dies in a queue is taken out by the one behind, unless it may have been let in by then: it stands first. */
   private mind(one: Standing): void {
-    const { entry, previous: dead } = one
-    if (entry?.state !== "queued") return
-    entry.stopMourning()
+    const { previous: dead, seat } = one
+    if (seat?.entry.state !== "queued") return
+    seat.stopMourning()
     const before = dead?.previous
     const process = dead?.other.standing.process
     if (dead === undefined || process === undefined || dead.other.standing.capacity !== 1) return
     const { fork, liveness, outgoing } = this.outside
     if (process === liveness.process) return
-    const { prefix } = entry.claim
+    const { prefix } = seat.claim
     if (before === undefined) {
       // Others stand before it, of whom a look tells.
-      if (this.from > 0n) entry.stopMourning = liveness.mourn(prefix, process, () => this.lookAnew())
+      if (this.from > 0n) seat.stopMourning = liveness.mourn(prefix, process, () => this.lookAnew())
       return
     }
     const passOver = Effect.suspend(() =>
-      outgoing.run(Queue.passOver(entry, dead.other, before.other, lives(prefix).of(process)))
+      outgoing.run(Queue.passOver(seat, dead.other, before.other, lives(prefix).of(process)))
     )
-    entry.stopMourning = liveness.mourn(prefix, process, () =>
+    seat.stopMourning = liveness.mourn(prefix, process, () =>
       void fork(Effect.match(passOver, {
         onFailure: () => this.lookAnew(),
         onSuccess: ({ value }) =>
@@ -657,3 +674,5 @@ const nearPoll = 2_000
 const lookPause = 200
 const holderKnownFor = 100
 const lingering = 5_000
+/** For as long as a call may take: an answer to what was asked before comes within that, or not at all. */
+const awaitedFor = 2_000

@@ -6,9 +6,9 @@ import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
 import { Claims } from "./claims.ts"
-import type { Entry } from "./entry.ts"
 import { backendError, type CallFailure } from "./failure.ts"
 import { type Beat, type Lease, Leases, toMillis } from "./leases.ts"
+import { Line } from "./line.ts"
 import { Liveness } from "./liveness.ts"
 import { Marks } from "./marks.ts"
 import { names } from "./names.ts"
@@ -16,6 +16,7 @@ import { Outgoing } from "./outgoing.ts"
 import type { Port } from "./port.ts"
 import * as Queue from "./queue.ts"
 import * as Requests from "./requests.ts"
+import type { Seat } from "./seat.ts"
 import * as Turns from "./turns.ts"
 import { Watches } from "./watches.ts"
 
@@ -42,22 +43,34 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     (lease, key) => leases.leave(lease, key),
     (loss) => void fork(Effect.asVoid(PubSub.publish(losses, loss)))
   )
-  const leases = new Leases<Entry>(clock, port, fork, (lease) => claims.leaseIsGone(lease))
+  const leases = new Leases<Seat>(clock, port, fork, (lease) => claims.leaseIsGone(lease))
   const watches = new Watches(port, fork)
   const outgoing = new Outgoing(port, now, fork)
   const liveness = new Liveness(clock, port, watches, fork, () => claims.hasWaiters())
-  const desk: Turns.Desk = { outgoing, now, fork, claims, leases, watches, liveness, stir, hasClosed: () => closed }
-  const turns = Turns.make(desk)
+  const line = new Line(now, (lock) => turns.rooms.get(lock)?.isHeardOf())
+  const desk: Turns.Desk = {
+    outgoing,
+    line,
+    now,
+    fork,
+    claims,
+    leases,
+    watches,
+    liveness,
+    stir,
+    hasClosed: () => closed
+  }
+  const turns: Turns.Turns = Turns.make(desk)
   const { request, withdraw } = Requests.make(port, desk, turns, new Marks(port, now, fork))
 
   /**
    * Compares what a lease carries with what should be on it. A claim that nobody here knows is one whose request was
    * executed after its caller had given up; it goes. What is under a name of this epoch is on its way in or out.
    */
-  const sweep = (lease: Lease<Entry>, { keys }: Beat): Effect.Effect<void, CallFailure> => {
+  const sweep = (lease: Lease<Seat>, { keys }: Beat): Effect.Effect<void, CallFailure> => {
     const strangers = Array.from(keys).filter((key) => !lease.claims.has(key) && !claims.slots.isOfThisEpoch(key))
-    const missing = Array.from(lease.claims.values()).filter((entry) =>
-      entry.created !== undefined && !keys.has(entry.key)
+    const missing = Array.from(lease.claims.values()).filter(({ created, key }) =>
+      created !== undefined && !keys.has(key)
     )
     // Not waited for: those who are known have nothing to do with it.
     for (let from = 0; from < strangers.length; from += removedAtOnce) {
@@ -66,14 +79,14 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     return Effect.forEach(missing, turns.verify, { concurrency: 16, discard: true })
   }
 
-  const tend = (lease: Lease<Entry>): Effect.Effect<void, CallFailure> =>
+  const tend = (lease: Lease<Seat>): Effect.Effect<void, CallFailure> =>
     Effect.flatMap(leases.beat(lease), (beat) => sweep(lease, beat))
 
   const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
     Effect.gen(function*() {
       const known = held.map(({ claim }) => claims.find(claim.id))
-      const failures = new Map<Lease<Entry>, CallFailure | undefined>()
-      for (const entry of known) if (entry?.lease !== undefined) failures.set(entry.lease, undefined)
+      const failures = new Map<Lease<Seat>, CallFailure | undefined>()
+      for (const entry of known) if (entry?.seat.lease !== undefined) failures.set(entry.seat.lease, undefined)
       yield* Effect.forEach(Array.from(failures.keys()), (lease) =>
         Effect.match(tend(lease), {
           onFailure: (failure) => void failures.set(lease, failure),
@@ -81,13 +94,12 @@ export const make = Effect.fnUntraced(function*(port: Port) {
         }), { concurrency: "unbounded", discard: true })
       return yield* Effect.forEach(held, ({ claim }, index): Effect.Effect<Renewal> => {
         const entry = known[index]
-        if (entry === undefined || entry.state !== "held" || entry.lease === undefined) {
-          return whose(claim)
-        }
-        const failure = failures.get(entry.lease)
+        const lease = entry?.seat.lease
+        if (entry === undefined || entry.state !== "held" || lease === undefined) return whose(claim)
+        const failure = failures.get(lease)
         return Effect.succeed(
           failure === undefined
-            ? { _tag: "Confirmed", confirmedAt: turns.believe(entry, entry.lease) }
+            ? { _tag: "Confirmed", confirmedAt: turns.believe(entry, lease) }
             : { _tag: "Unknown", error: backendError("renew")(failure) }
         )
       })

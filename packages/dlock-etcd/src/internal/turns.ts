@@ -7,10 +7,12 @@ import type { Claims } from "./claims.ts"
 import type { Entry } from "./entry.ts"
 import type { CallFailure } from "./failure.ts"
 import { type Lease, type Leases, toMillis } from "./leases.ts"
+import type { Line } from "./line.ts"
 import type { Liveness } from "./liveness.ts"
 import type { Outgoing } from "./outgoing.ts"
 import * as Queue from "./queue.ts"
 import { Room } from "./room.ts"
+import type { Seat } from "./seat.ts"
 import type { Watches } from "./watches.ts"
 
 /** What it takes to follow claims through their queues. */
@@ -19,9 +21,10 @@ export interface Desk {
   readonly now: () => number
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly claims: Claims
-  readonly leases: Leases<Entry>
+  readonly leases: Leases<Seat>
   readonly watches: Watches
   readonly liveness: Liveness
+  readonly line: Line
   readonly hasClosed: () => boolean
   /** Sees to it that the store's loop is awake at that time. */
   readonly stir: (at: number) => void
@@ -31,12 +34,12 @@ export interface Desk {
 export const make = (desk: Desk) => {
   const { claims, fork, leases, now, outgoing, stir, watches } = desk
   /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
-  const verify = (entry: Entry): Effect.Effect<bigint, CallFailure> =>
+  const verify = (seat: Seat): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
-      outgoing.run(Queue.look(entry, entry.created ?? 0n)),
+      outgoing.run(Queue.look(seat, seat.created ?? 0n)),
       ({ value }) => {
-        const view = Queue.view(value, entry.claim)
-        if (view.own !== entry.created) claims.isGone(entry)
+        const view = Queue.view(value, seat.claim)
+        if (view.own !== seat.created) claims.isGone(seat.entry)
         return view.revision
       }
     )
@@ -45,24 +48,24 @@ export const make = (desk: Desk) => {
    * What the holder is told it may believe; whoever tells it nothing more lets the claim go with that. Not at once where
    * it is too late already: the holder asks once more under the same id then, and must not meet its own withdrawal.
    */
-  const believe = (entry: Entry, lease: Lease<Entry>): bigint => {
+  const believe = (entry: Entry, lease: Lease<Seat>): bigint => {
     entry.until = Math.max(toMillis(lease.confirmedAt) + lease.ttl, now() + askedAgainWithin)
     return lease.confirmedAt
   }
 
-  const grantedBy = (entry: Entry, lease: Lease<Entry>): Granted => ({
+  const grantedBy = (entry: Entry, lease: Lease<Seat>): Granted => ({
     _tag: "Granted",
-    fencingToken: entry.fencingToken,
+    fencingToken: entry.seat.fencingToken,
     ttl: Duration.millis(lease.ttl - Duration.toMillis(entry.claim.guardGap)),
     confirmedAt: believe(entry, lease)
   })
 
-  const grant = (entry: Entry, lease: Lease<Entry>): Granted => {
+  const grant = (entry: Entry, lease: Lease<Seat>): Granted => {
     if (entry.state !== "held") {
       entry.stopWaiting()
       entry.state = "held"
       entry.lookAt = Infinity
-      guard(entry, entry.created!)
+      guard(entry, entry.seat.created!)
     }
     const granted = grantedBy(entry, lease)
     stir(entry.until)
@@ -95,7 +98,7 @@ export const make = (desk: Desk) => {
   const guardNow = (entry: Entry, after: bigint): void => {
     if (entry.state !== "held") return
     entry.stopWatching = watches.add(
-      { key: entry.place },
+      { key: entry.seat.place },
       after,
       () => claims.isGone(entry),
       () => guardAnew(entry, after)
@@ -106,7 +109,7 @@ export const make = (desk: Desk) => {
   const guardAnew = (entry: Entry, after: bigint): void => {
     if (entry.state !== "held") return
     fork(
-      Effect.orElseSucceed(verify(entry), () => after).pipe(
+      Effect.orElseSucceed(verify(entry.seat), () => after).pipe(
         Effect.tap(Effect.sleep(guardAnewDelay)),
         Effect.map((seenAt) => guardNow(entry, seenAt))
       )
@@ -121,13 +124,13 @@ export const make = (desk: Desk) => {
         claims.isGone(entry)
         return Effect.void
       }
-      entry.standAs(view)
-      const { claim } = entry
+      const { claim, seat } = entry
+      seat.standAs(view)
       const before = rooms.get(claim.key)
-      entry.ahead = view.isBlind && before !== undefined ? before.behindLast() : Queue.ahead(view, claim)
+      seat.ahead = view.isBlind && before !== undefined ? before.behindLast() : Queue.ahead(view, claim)
       entry.state = "queued"
       if (claim.capacity === 1) {
-        roomOf(entry).arrive(entry, view, entry.askedSince)
+        roomOf(seat).arrive(seat, view, entry.askedSince)
         return Effect.void
       }
       if (!Queue.isGranted(claim, view)) {
@@ -139,12 +142,13 @@ export const make = (desk: Desk) => {
 
   /** What was seen of it may be older than the answer about its lease, so it is looked at once more. */
   const grantOnFresh = (entry: Entry): Effect.Effect<Granted | undefined, CallFailure> => {
-    const lease = entry.lease!
+    const { seat } = entry
+    const lease = seat.lease!
     if (leases.isFresh(lease)) return Effect.sync(() => grant(entry, lease))
     return Effect.gen(function*() {
       if (entry.state !== "held") entry.state = "queued"
       yield* leases.freshen(lease)
-      if (!lease.gone) yield* verify(entry)
+      if (!lease.gone) yield* verify(seat)
       else claims.isGone(entry)
       return entry.isOver ? undefined : grant(entry, lease)
     })
@@ -154,12 +158,12 @@ export const make = (desk: Desk) => {
 
   const rooms = new Map<string, Room>()
 
-  const roomOf = ({ claim, names }: Entry): Room => {
+  const roomOf = ({ claim, names }: Seat): Room => {
     let room = rooms.get(claim.key)
     if (room === undefined) {
       const made = new Room(names, {
         ...desk,
-        grant: (entry) => void grant(entry, entry.lease!),
+        grant: ({ entry, lease }) => void grant(entry, lease!),
         onEmpty: () => {
           if (rooms.get(claim.key) === made) rooms.delete(claim.key)
         }
@@ -185,7 +189,7 @@ export const make = (desk: Desk) => {
       stir(entry.lookAt)
     }
     const look = () => lookAgain(entry)
-    const { folder: key, folderEnd: rangeEnd } = entry.names
+    const { folder: key, folderEnd: rangeEnd } = entry.seat.names
     entry.stopWatching = watches.add({ key, rangeEnd }, view.revision, look, check, (revision) => {
       if (revision > view.revision) look()
     })
@@ -193,7 +197,9 @@ export const make = (desk: Desk) => {
 
   /** One look at a time; what happens meanwhile has it look once more. */
   const lookAgain = (entry: Entry): void => {
-    if (entry.state !== "queued" || entry.created === undefined) return
+    const { seat } = entry
+    const { created } = seat
+    if (entry.state !== "queued" || created === undefined) return
     if (entry.looking) {
       entry.stale = true
       return
@@ -203,10 +209,10 @@ export const make = (desk: Desk) => {
     entry.lookedAt = now()
     entry.lookAt = entry.lookedAt + entry.pollAfter
     fork(
-      outgoing.run(Queue.look(entry, entry.created)).pipe(
+      outgoing.run(Queue.look(seat, created)).pipe(
         Effect.flatMap(({ value }) => {
           const view = Queue.view(value, entry.claim)
-          return settle(entry, view.own === entry.created ? view : { ...view, own: undefined })
+          return settle(entry, view.own === seat.created ? view : { ...view, own: undefined })
         }),
         Effect.catch((failure: CallFailure) => Effect.sync(() => isSilent(entry, failure))),
         Effect.ensuring(Effect.sync(() => {
@@ -220,7 +226,7 @@ export const make = (desk: Desk) => {
 
   /** No answer: again soon, until the lease can no longer be alive. */
   const isSilent = (entry: Entry, failure: CallFailure): void => {
-    if (entry.state !== "queued" || entry.lease === undefined) return
+    if (entry.state !== "queued" || entry.seat.lease === undefined) return
     if (!claims.failIfExpired(entry, failure, now())) entry.lookAt = now() + entry.retryAfter
   }
 
