@@ -201,6 +201,7 @@ export const make = (
   return {
     knows: (key, id) => server.knows(key, id),
     queueOf: (key) => server.queueOf(key).map((id) => server.processOf(id)),
+    stand: (key) => server.stand(key),
     excuses: (since) => refusals.excuses(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {
