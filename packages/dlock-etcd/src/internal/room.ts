@@ -380,8 +380,9 @@ export class Room {
       const isSure = this.isHeard(mine.seenAt) && mine.seenAt >= this.foreseen
       return isSure ? this.itsTurn(foremost) : this.look(foremost)
     }
-    const isOwn = first.entry !== undefined || first.isLeaving
-    if (!isOwn && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
+    // What was deleted before that is not heard of, our own neither.
+    const isHeld = first.entry !== undefined
+    if (!isHeld && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
     if (this.placed < fewPlaced && this.waiting.size > this.placed) {
       const next = this.firstUnplaced
       if (next !== undefined && this.isNextOfCrowd(next)) this.lookOn(foremost)
