@@ -158,6 +158,13 @@ const withdrawsBeside = (): () => void => {
   return () => all.forEach((undo) => undo())
 }
 
+/** In a batch whoever enters goes before whoever leaves. */
+const entersFirst = (): () => void =>
+  replace(Outgoing.prototype, "go", (own) =>
+    function(members) {
+      return own.call(this, members.toReversed())
+    })
+
 /** The end of whoever stood under a name before is taken for that of whoever does now. */
 const believesOldEnds = (): () => void =>
   replace(Room.prototype, "areDeleted", (own) =>
@@ -227,6 +234,7 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "refusal-doubted", on: "etcd", port: doubtsRefusals },
   { name: "heir-on-a-lost-lease", on: "etcd", from: 2_319, install: handsOverBlindly },
   { name: "withdrawal-in-a-batch", on: "etcd", from: 925, rules: new Set(["S10"]), install: withdrawsBeside },
+  { name: "enters-before-it-leaves", on: "etcd", from: 4_596, install: entersFirst },
   { name: "name-used-again", on: "etcd", from: 94, install: believesOldEnds },
   { name: "place-by-name", on: "etcd", from: 1_342, install: placesByName },
   { name: "own-end-first", on: "etcd", from: 5_350, install: hurriesOwnEnds },

@@ -219,7 +219,7 @@ export class Witness {
 
   look(): void {
     const { has } = this.plan
-    if (has.has("crowds") || has.has("pushes")) this.lookForIdle()
+    if (has.has("crowds") || has.has("pushes") || has.has("bursts")) this.lookForIdle()
     if (has.has("deaths")) this.lookForDead()
     for (const section of this.inside) {
       const { holding, process } = section
@@ -379,8 +379,12 @@ const passedOverWithin = 1_000_000
  * On etcd whoever is near the head looks every two seconds, and an answer that does not come is waited for as long. Where
  * somebody deletes claims each that a look finds gone costs one, until that is heard.
  */
-const idleWithin = ({ backend, incidents, mostDelay, mostTtl, often, oftenPushes, replicas }: Plan): number => {
+const idleWithin = (
+  { backend, has, incidents, isWhole, mostDelay, mostTtl, often, oftenPushes, replicas }: Plan
+): number => {
   if (backend === "etcd") {
+    // Where nothing is wrong all is told at once, or a tenth of a second later of what was to be told before.
+    if (has.has("bursts") && isWhole && !has.has("proxies")) return 300
     const isMeddled = incidents.some(({ kind }) => kind === "claim deleted")
     return 2_000 + 500 + (often === 0 ? 0 : 2_000 + 2 * mostDelay / 1_000) + (isMeddled ? mostDelay / 1_000 : 0)
   }
