@@ -6,7 +6,10 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "replicas"
   /** Many wait for one lock, and a process dies with a whole queue: it may not stand idle for that. */
   | "crowds"
-  /** Many wait for one lock, and what tells them of their grants is lost or late, or meets what they ask. */
+  /**
+   * Many wait for one lock, and what tells them of their grants is lost or late, or meets what they ask. On etcd many give up
+   * at the same moment besides and ask again, while what they hear of others is of the past.
+   */
   | "pushes"
   /** Processes stand still while replies lie in their sockets, on a server and a network that are whole. */
   | "sockets"
@@ -36,7 +39,7 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
   redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
-  etcd: new Set(["closing", "observers", "proxies", "tokens", "refusals", "deaths", "bursts", "heirs"])
+  etcd: new Set(["closing", "observers", "proxies", "tokens", "refusals", "deaths", "bursts", "heirs", "pushes"])
 }
 
 interface Kind {
@@ -51,7 +54,7 @@ interface Kind {
 const kinds: Readonly<Record<Dimension, Kind>> = {
   replicas: { backends: ["redis"], share: 0.3 },
   crowds: { backends: ["redis"], share: 0.1, alone: true },
-  pushes: { backends: ["redis"], share: 0.1, alone: true },
+  pushes: { backends: ["redis", "etcd"], share: 0.1, alone: true },
   sockets: { backends: ["redis"], share: 0.1, alone: true },
   closing: { backends: ["redis", "etcd"], share: 0.1, alone: true },
   callers: { backends: ["redis", "etcd"], share: 1 },

@@ -109,7 +109,7 @@ export class Faults {
     return this.roll(
       `p${process}.${number}`,
       Random.of(this.plan.seed, 4, process, number),
-      pushWeights,
+      this.plan.pushes,
       now,
       this.plan.oftenPushes
     )

@@ -8,6 +8,8 @@ import { run } from "./world.ts"
 export interface Caught {
   readonly seeds: number
   readonly seconds: number
+  /** The last of them. */
+  readonly seed: number
   /** Absent where it got away. */
   readonly rule: Rule | undefined
 }
@@ -22,10 +24,11 @@ export const hunt = (
 ): Caught => {
   const started = performance.now()
   const passed = () => (performance.now() - started) / 1_000
+  const from = Math.max(limits.from, variant?.from ?? 0)
   let seeds = 0
   while (seeds < limits.seeds && passed() < limits.seconds) {
-    const { violation } = run({ backend, seed: limits.from + seeds++, variant, rules, besides })
-    if (violation !== undefined) return { seeds, seconds: passed(), rule: violation.rule }
+    const { violation } = run({ backend, seed: from + seeds++, variant, rules, besides })
+    if (violation !== undefined) return { seeds, seconds: passed(), seed: from + seeds - 1, rule: violation.rule }
   }
-  return { seeds, seconds: passed(), rule: undefined }
+  return { seeds, seconds: passed(), seed: from + seeds - 1, rule: undefined }
 }

@@ -105,8 +105,8 @@ if (typeof flags === "string") {
   for (const backend of flags.backends) {
     if (!isOn(backend)(variant)) continue
     const limits = { from: flags.from, seeds: flags.seeds, seconds: 60 }
-    const { rule, seeds } = hunt(variant, backend, limits, flags.rules, flags.besides)
-    if (rule !== undefined) explain(flags, backend, flags.from + seeds - 1, variant)
+    const { rule, seed } = hunt(variant, backend, limits, flags.rules, flags.besides)
+    if (rule !== undefined) explain(flags, backend, seed, variant)
   }
   process.exitCode = good ? 0 : 1
 } else {

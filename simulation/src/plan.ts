@@ -4,6 +4,7 @@ import {
   type Kind,
   type MessageFault,
   messageWeights,
+  type PushFault,
   pushWeights,
   refusalWeights,
   replicaWeights
@@ -77,6 +78,7 @@ export interface Plan {
   readonly mostDelay: number
   /** How often a message meets one that nobody asked for. */
   readonly oftenPushes: number
+  readonly pushes: Readonly<Partial<Record<PushFault, number>>>
   /** From then on nothing goes wrong any more. */
   readonly healedAt: number
   readonly mostTtl: number
@@ -210,6 +212,7 @@ export const make = (
     messages: messageWeights,
     mostDelay: millis(8_000),
     oftenPushes: often,
+    pushes: pushWeights,
     healedAt: quiet ? 0 : millis(window),
     mostTtl,
     mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))

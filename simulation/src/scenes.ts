@@ -86,6 +86,7 @@ const crowd: Scene = (plan, random) => {
 
 /** What tells waiters of their grants does not come, or comes while they have asked and their answer is under way. */
 const deaf: Scene = (plan, random) => {
+  if (plan.backend === "etcd") return lagging(plan, random)
   const ttl = random.pick([3_000, 15_000, 60_000])
   const section = sections(ttl)
   const processes = list(random.between(2, 3), () =>
@@ -110,6 +111,55 @@ const deaf: Scene = (plan, random) => {
     messages: { "reply late": 1 },
     mostDelay: millis(300),
     healedAt: millis(5_000)
+  }
+}
+
+/**
+ * Crowds that give up at the same moment and ask again, so that names in the folder are used again, while what is heard of
+ * others is late against what is answered; somebody deletes a claim now and then, or answers are late or lost too.
+ */
+const lagging: Scene = (plan, random) => {
+  const ttl = random.pick([2_000, 12_000])
+  const section = sections(ttl)
+  const patience = random.spread(5, 300)
+  const crowd = (size: number, from = 0) => {
+    const isHasty = random.pick([0, 0.5, 0.9, 1])
+    const times = random.between(1, 5)
+    return list(size, () =>
+      list(random.between(1, times), () =>
+        section({
+          timeout: random.chance(isHasty) ? random.pick([patience, patience, random.spread(5, 1_000)]) : undefined,
+          delay: random.pick([0, 0, 1, random.spread(1, 100)]) + random.between(0, from),
+          steps: random.between(1, 2),
+          pause: random.pick([1, 1, 10, 50])
+        })))
+  }
+  // One that comes amid crowds has many before it, of whom it knows the nearest only.
+  const processes = random.chance(0.3)
+    ? [crowd(random.between(2, 6), 100), ...list(random.between(2, 3), () => crowd(random.between(15, 40)))]
+    : [crowd(random.between(9, 24)), ...list(random.between(1, 2), () => crowd(random.spread(1, 24)))]
+  const all = processes.map((programs) => programs.flat())
+  const givenUp = list(random.between(0, 3), (nth) => {
+    const at = millis(random.spread(5, 500))
+    const share = random.pick([0.5, 0.9, 1])
+    return random.pick(all).filter(() => random.chance(share)).map(({ number }) =>
+      incidentOf("interrupt", { name: `e${nth}-${number}`, at, section: number })
+    )
+  }).flat()
+  const deleted = list(random.chance(0.3) ? random.between(1, 10) : 0, (index) =>
+    incidentOf("claim deleted", {
+      name: `d${index}`,
+      at: millis(random.spread(5, 800)),
+      choice: random.between(0, 1_000_000)
+    }))
+  return {
+    ...calm(plan, ttl, processes, [...givenUp, ...deleted]),
+    often: random.pick([0, 0, 0.02, 0.2]),
+    messages: { "reply late": 1, "reply lost": 1, "request late": 1, "error after": 4 },
+    pushes: { "push late": 1 },
+    oftenPushes: random.pick([0.03, 0.1, 0.5]),
+    mostDelay: millis(random.pick([200, 3_000])),
+    healedAt: millis(random.pick([1_000, 5_000]))
   }
 }
 

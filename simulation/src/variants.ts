@@ -2,10 +2,21 @@ import type { LockStore } from "effect-dlock"
 import type { Answer, Granted } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { Claims } from "../../packages/dlock-etcd/src/internal/claims.ts"
+import { Crowd } from "../../packages/dlock-etcd/src/internal/crowd.ts"
+import { Entry } from "../../packages/dlock-etcd/src/internal/entry.ts"
+import { Leases } from "../../packages/dlock-etcd/src/internal/leases.ts"
+import { Line } from "../../packages/dlock-etcd/src/internal/line.ts"
+import { Liveness } from "../../packages/dlock-etcd/src/internal/liveness.ts"
+import { type Operation, Outgoing } from "../../packages/dlock-etcd/src/internal/outgoing.ts"
 import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
+import { Room } from "../../packages/dlock-etcd/src/internal/room.ts"
+import { type Deletion, Watches } from "../../packages/dlock-etcd/src/internal/watches.ts"
 import { Holding } from "../../packages/dlock/src/internal/holding.ts"
 import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
+import type { Rule } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import type { Process } from "./process.ts"
 import type { RedisFlaws } from "./redis/server.ts"
@@ -20,6 +31,10 @@ export interface Variant {
   readonly name: string
   /** Where it is one, if not everywhere. */
   readonly on?: BackendName
+  /** The first seed that may catch it, where that is a rare one. */
+  readonly from?: number
+  /** Only these rules are to catch it, where others would for what comes with it. */
+  readonly rules?: ReadonlySet<Rule>
   readonly store?: (store: Store, process: Process) => Store
   readonly redis?: RedisFlaws
   readonly etcd?: EtcdFlaws
@@ -97,6 +112,116 @@ const withoutCleanUp = (store: Store): Store => {
   }
 }
 
+/** Has objects of a class do another thing; gives back the way to undo it. What is private there is changed too. */
+const replace = (
+  prototype: object,
+  name: string,
+  // oxlint-disable-next-line typescript/no-explicit-any
+  by: (own: (...args: Array<any>) => any) => (this: any, ...args: Array<any>) => unknown
+): () => void => {
+  const own = Object.getOwnPropertyDescriptor(prototype, name)!
+  Object.defineProperty(prototype, name, { ...own, value: by(own.value) })
+  return () => void Object.defineProperty(prototype, name, own)
+}
+
+/** It hands over to its next one whatever has become of the lease that this one is on, and whatever it has not heard. */
+const handsOverBlindly = (): () => void =>
+  replace(Room.prototype, "handOver", (own) =>
+    function(entry) {
+      const { heardFrom } = this
+      this.heardFrom = undefined
+      const after = [
+        replace(Leases.prototype, "isFresh", () => () => true),
+        replace(Liveness.prototype, "isStill", () => () => true)
+      ]
+      const heir = own.call(this, entry)
+      after.forEach((undo) => undo())
+      this.heardFrom ??= heardFrom
+      return heir
+    })
+
+/**
+ * A withdrawal goes in one batch with what it withdraws, where neither sees what the other does. For that to happen at all
+ * what was given up has to be sent all the same, and its withdrawal must not wait for it: without those two, that no batch
+ * has two of one claim changes nothing. Such a withdrawal leaves a mark that nobody needs, which is not what is looked for.
+ */
+const withdrawsBeside = (): () => void => {
+  let number = 0
+  const all = [
+    replace(Claims.prototype, "open", (own) =>
+      function(claim) {
+        return Object.defineProperty(own.call(this, claim), "underWay", { get: () => 0, set: () => {} })
+      }),
+    replace(Outgoing.prototype, "run", (own) =>
+      function(operation: Operation) {
+        const run: ReturnType<Outgoing["run"]> = own.call(this, { ...operation, claim: String(number++) })
+        return operation.urgency === "enter" ? Effect.flatMap(Effect.forkDetach(run), Fiber.join) : run
+      })
+  ]
+  return () => all.forEach((undo) => undo())
+}
+
+/** In a batch whoever enters goes before whoever leaves. */
+const entersFirst = (): () => void =>
+  replace(Outgoing.prototype, "go", (own) =>
+    function(members) {
+      return own.call(this, members.toReversed())
+    })
+
+/** The end of whoever stood under a name before is taken for that of whoever does now. */
+const believesOldEnds = (): () => void =>
+  replace(Room.prototype, "areDeleted", (own) =>
+    function(deletions: ReadonlyArray<Deletion>) {
+      return own.call(this, deletions.map(({ name }) => ({ name, revision: 1n << 62n })))
+    })
+
+/** Whoever stood under a name before is taken for whoever waits under it now. */
+const placesByName = (): () => void =>
+  replace(Room.prototype, "placeOf", () =>
+    function(entry) {
+      return this.byName.get(entry.key)
+    })
+
+/** Of what it has deleted itself it takes in the answer, before it has heard what went before that. */
+const hurriesOwnEnds = (): () => void =>
+  replace(Room.prototype, "hasLeft", (own) =>
+    function(name, revision) {
+      if (revision === undefined) own.call(this, name, revision)
+      else this.areDeleted([{ name, revision }])
+    })
+
+/** That a look lacks some is taken for all that happened until then. */
+const believesParts = (): () => void =>
+  replace(Room.prototype, "foresee", () =>
+    function(one) {
+      this.remove(one)
+    })
+
+/** What a proxy tells the wrong watch is taken for all that happened until then. */
+const believesStrays = (): () => void =>
+  replace(Watches.prototype, "add", (own) =>
+    function(target, after, onDelete, ...others) {
+      return own.call(this, target, after, (deletions: unknown) => onDelete(deletions, false), ...others)
+    })
+
+/** Those of one process are let in as the server took them in. */
+const queuesAsTaken = (): () => void => replace(Crowd.prototype, "order", () => () => {})
+
+/** Those of one process are let in as it heard of their places. */
+const queuesAsHeard = (): () => void => replace(Line.prototype, "isAwaited", () => () => false)
+
+/** Whoever may yet come to stand elsewhere exchanges seats all the same. */
+const exchangesUnsettled = (): () => void => {
+  const { get } = Object.getOwnPropertyDescriptor(Entry.prototype, "isAtRest")!
+  Object.defineProperty(Entry.prototype, "isAtRest", {
+    configurable: true,
+    get(this: Entry) {
+      return this.state === "queued"
+    }
+  })
+  return () => void Object.defineProperty(Entry.prototype, "isAtRest", { configurable: true, get: get! })
+}
+
 /** Whether a variant is one on this backend. */
 export const isOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
 
@@ -111,14 +236,25 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "wake-up-dropped", redis: { neverPushes: true }, etcd: { neverTells: true } },
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
-  { name: "passes-over-the-first", on: "etcd", etcd: { passesOverTheFirst: true } },
+  { name: "passes-over-the-first", on: "etcd", from: 1_249, etcd: { passesOverTheFirst: true } },
   { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } },
-  { name: "heir-not-looked-at", on: "etcd", etcd: { deletesWithoutHeir: true } },
+  { name: "heir-not-looked-at", on: "etcd", from: 1_675, etcd: { deletesWithoutHeir: true } },
   { name: "epoch-not-compared", on: "etcd", etcd: { ignoresEpoch: true } },
   { name: "watch-name-believed", on: "etcd", port: believesNames },
   { name: "grant-by-event", on: "etcd", port: believesEvents },
   { name: "token-kept", on: "etcd", etcd: { keepsToken: true } },
   { name: "stream-token-kept", on: "etcd", etcd: { streamsKeepToken: true } },
   { name: "first-host-only", on: "etcd", etcd: { asksFirstOnly: true } },
-  { name: "refusal-doubted", on: "etcd", port: doubtsRefusals }
+  { name: "refusal-doubted", on: "etcd", port: doubtsRefusals },
+  { name: "heir-on-a-lost-lease", on: "etcd", from: 2_319, install: handsOverBlindly },
+  { name: "withdrawal-in-a-batch", on: "etcd", from: 925, rules: new Set(["S10"]), install: withdrawsBeside },
+  { name: "enters-before-it-leaves", on: "etcd", from: 4_596, install: entersFirst },
+  { name: "name-used-again", on: "etcd", from: 94, install: believesOldEnds },
+  { name: "place-by-name", on: "etcd", from: 1_342, install: placesByName },
+  { name: "own-end-first", on: "etcd", from: 5_350, install: hurriesOwnEnds },
+  { name: "part-for-all", on: "etcd", from: 1_518, install: believesParts },
+  { name: "stray-in-order", on: "etcd", from: 774, install: believesStrays },
+  { name: "queue-as-taken", on: "etcd", install: queuesAsTaken },
+  { name: "queue-as-heard", on: "etcd", install: queuesAsHeard },
+  { name: "seat-in-doubt", on: "etcd", install: exchangesUnsettled }
 ]

@@ -65,7 +65,7 @@ const live = (settings: Settings): Result => {
   const plan = Plans.make(seed, backendName, settings.besides ?? none)
   const timeline = new Timeline()
   const log = new Log(timeline, settings.recorded === true)
-  const judge = new Judge(timeline, settings.rules)
+  const judge = new Judge(timeline, settings.rules ?? variant?.rules)
   const ledger = new Ledger(timeline, plan, judge)
   const witness = new Witness(timeline, log, plan, judge, ledger)
   const faults = new Faults(plan, settings.only)

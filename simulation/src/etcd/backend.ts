@@ -206,6 +206,7 @@ export const make = (
       return server.processOf(id) === process ? id : undefined
     },
     queueOf: (key) => server.queueOf(key).map((id) => server.processOf(id)),
+    stand: (key) => server.stand(key),
     excuses: (since) => refusals.excuses(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {

@@ -4,6 +4,7 @@ import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/port.
 import type { Ledger } from "../ledger.ts"
 import type { Event, Timeline } from "../timeline.ts"
 import { millis } from "../timeline.ts"
+import type { Stand } from "../witness.ts"
 import { Keys, type KeyValue, membersOf } from "./store.ts"
 import { type Between, Watching } from "./watching.ts"
 
@@ -174,13 +175,25 @@ export class EtcdServer {
       const heads = this.heads.get(lock)
       this.ledger.gone(lock, id, byItself)
       if (heads === id && first !== undefined) this.ledger.handedOn(lock, first)
-      this.heads.set(lock, first)
+      this.isFirst(lock, first)
     }
     if (gone.length > 0) this.watching.tellDeletions()
   }
 
   /** Who stands first at each lock. */
   private readonly heads = new Map<string, string | undefined>()
+  private readonly firstSince = new Map<string, number>()
+
+  private isFirst(lock: string, id: string | undefined): void {
+    if (this.heads.get(lock) !== id) this.firstSince.set(lock, this.timeline.now)
+    this.heads.set(lock, id)
+  }
+
+  /** How a lock stands now: it is the first's. */
+  stand(lock: string): Stand {
+    const holder = this.heads.get(lock)
+    return { holder, process: this.processOf(holder), since: this.firstSince.get(lock) ?? 0 }
+  }
 
   private first(lock: string): string | undefined {
     const [first] = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
@@ -194,7 +207,7 @@ export class EtcdServer {
     this.ids.set(`${lock} ${baseIn(one.value) + BigInt(one.created)}`, id)
     const free = this.heads.get(lock) === undefined
     this.ledger.arrived(...claim, !free, this.base)
-    if (free) this.heads.set(...claim)
+    if (free) this.isFirst(...claim)
   }
 
   /** The ids of all claims that have come, by their locks and tokens. */

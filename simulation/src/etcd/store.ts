@@ -116,10 +116,11 @@ export class Keys {
       deleted.push(...gone)
       return { response: "response_delete_range", response_delete_range: { deleted: String(gone.length) } }
     }
-    const { key, limit, max_create_revision, range_end, sort_order } = request_range!
+    const { key, limit, max_create_revision, min_create_revision, range_end, sort_order } = request_range!
     const all = this.range(text(key)!, text(range_end))
     const most = Number(max_create_revision ?? 0)
-    const sorted = all.filter(({ created }) => most === 0 || created <= most)
+    const least = Number(min_create_revision ?? 0)
+    const sorted = all.filter(({ created }) => (most === 0 || created <= most) && created >= least)
     if (sort_order !== undefined) {
       sorted.sort((a, b) => sort_order === "Descend" ? b.created - a.created : a.created - b.created)
     }

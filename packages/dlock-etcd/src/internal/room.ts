@@ -87,6 +87,11 @@ export class Room {
   private stopListening: (() => void) | undefined
   /** All deletions after this revision have been heard, while there is a watch on them. */
   private heardFrom: bigint | undefined
+  /**
+   * Up to this revision it is known of some that they are gone, but not all that went before them: from a look at a part of the
+   * queue, or from what was told to another watch. One of ours may be among those.
+   */
+  private foreseen = 0n
   /** What a process watches that is far from the head. */
   private target: string | undefined
   private stopWatching: () => void = () => {}
@@ -196,16 +201,21 @@ export class Room {
       if (same !== undefined && same.created === created) {
         one.seenAt = revision
         found.delete(name)
-      } else this.remove(one)
+      } else this.foresee(one, revision)
       one = previous
     }
     for (const [name, other] of found) {
       if (this.deletions.some((gone) => gone.name === name && gone.revision > other.created)) continue
       // Names are used again: what stood there before has gone.
       const earlier = this.byName.get(name)
-      if (earlier !== undefined && earlier.created < other.created) this.remove(earlier)
+      if (earlier !== undefined && earlier.created < other.created) this.foresee(earlier, revision)
       if (!this.byName.has(name)) this.insert(other, revision)
     }
+  }
+
+  private foresee(one: Standing, revision: bigint): void {
+    this.remove(one)
+    if (revision > this.foreseen) this.foreseen = revision
   }
 
   private insert(other: Queue.Other, revision: bigint): void {
@@ -275,6 +285,7 @@ export class Room {
     }
     this.clear()
     this.deletions.length = 0
+    this.foreseen = 0n
     this.stopWatching()
     this.stopHearing()
     this.latest = revision
@@ -355,7 +366,10 @@ export class Room {
     if (this.others > 0) this.listen(foremost)
     const first = this.head!
     if (this.hasTurn(foremost)) return this.itsTurn(foremost)
-    if (first === mine) return this.isHeard(mine.seenAt) ? this.itsTurn(foremost) : this.look(foremost)
+    if (first === mine) {
+      const isSure = this.isHeard(mine.seenAt) && mine.seenAt >= this.foreseen
+      return isSure ? this.itsTurn(foremost) : this.look(foremost)
+    }
     // What was deleted before that is not heard of, our own neither.
     const isHeld = first.seat !== undefined
     if (!isHeld && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
@@ -466,7 +480,11 @@ export class Room {
     this.stopListening = this.outside.watches.add(
       { key: this.lock.folder, rangeEnd: this.lock.folderEnd },
       since,
-      (deletions) => this.areDeleted(deletions),
+      (deletions, areAstray) => {
+        const { revision } = deletions[deletions.length - 1]!
+        if (revision >= this.foreseen) this.foreseen = areAstray ? revision : 0n
+        this.areDeleted(deletions)
+      },
       () => {
         this.stopListening = undefined
         this.heardFrom = undefined

@@ -15,8 +15,11 @@ export interface Deletion {
   readonly revision: bigint
 }
 
-/** What to do about them: all that went together are told together. */
-type OnDelete = (deletions: ReadonlyArray<Deletion>) => void
+/**
+ * What to do about them: all that went together are told together, and in their order, but for those that are astray: what
+ * went before them may be told later.
+ */
+type OnDelete = (deletions: ReadonlyArray<Deletion>, areAstray: boolean) => void
 
 interface Watch extends Target {
   /** The same as text, to compare with. */
@@ -28,6 +31,8 @@ interface Watch extends Target {
   isRefused: boolean
   /** Deletions from here on have not been heard of. */
   from: bigint
+  /** The same of what was told to others. */
+  astrayFrom: bigint
   readonly onDelete: OnDelete
   /** It is over, and something may have been missed: look for yourself, and watch from what you saw. */
   readonly onDoubt: () => void
@@ -84,6 +89,7 @@ export class Watches {
       id: undefined,
       isRefused: false,
       from: after + 1n,
+      astrayFrom: after + 1n,
       onDelete,
       onDoubt,
       onBegin
@@ -217,19 +223,23 @@ export class Watches {
       watch.from = revision + 1n
       if (isDeletion(event)) deletions.push({ name: event.kv.key.toString(), revision })
     }
-    if (deletions.length > 0) watch.onDelete(deletions)
+    if (deletions.length > 0) watch.onDelete(deletions, false)
     this.tellOthers(strange)
   }
 
-  /** A proxy may answer out of order, so that one watch is taken for another. */
+  /**
+   * A proxy may answer out of order, so that one watch is taken for another. Whose past is yet to be told hears of that all
+   * the same.
+   */
   private tellOthers(events: Response["events"]): void {
     const gone = events.filter(isDeletion).map(({ kv }) => ({ kv, revision: BigInt(kv.mod_revision) }))
     if (gone.length === 0) return
     for (const watch of Array.from(this.watches)) {
-      const own = gone.filter(({ kv, revision }) => revision >= watch.from && concerns(watch, kv.key))
+      const isNew = (revision: bigint) => revision >= watch.from && revision >= watch.astrayFrom
+      const own = gone.filter(({ kv, revision }) => isNew(revision) && concerns(watch, kv.key))
       if (own.length === 0) continue
-      for (const { revision } of own) if (revision >= watch.from) watch.from = revision + 1n
-      watch.onDelete(own.map(({ kv, revision }) => ({ name: kv.key.toString(), revision })))
+      for (const { revision } of own) if (revision >= watch.astrayFrom) watch.astrayFrom = revision + 1n
+      watch.onDelete(own.map(({ kv, revision }) => ({ name: kv.key.toString(), revision })), true)
     }
   }
 
