@@ -66,6 +66,8 @@ export const make = (
       const lease = entry.lease ?? (yield* leases.join(seconds(entry.claim), entry.key, entry))
       stir(leases.dueAt(lease))
       yield* leases.freshen(lease)
+      // While it was asked for the loop that tends it saw no time for that.
+      stir(leases.dueAt(lease))
       if (entry.isOver) return { _tag: "Gone" }
       return yield* lease.gone ? askAgain(entry, mode) : enter(entry, lease, mode)
     })
