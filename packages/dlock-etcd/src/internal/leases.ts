@@ -55,17 +55,21 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private readonly onGone: (lease: Lease<Claim>) => void
+  /** A beat is over: it is due again at another time, which was not known while it was under way. */
+  private readonly onBeat: (lease: Lease<Claim>) => void
 
   constructor(
     clock: Clock.Clock,
     port: Port,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
-    onGone: (lease: Lease<Claim>) => void
+    onGone: (lease: Lease<Claim>) => void,
+    onBeat: (lease: Lease<Claim>) => void = () => {}
   ) {
     this.clock = clock
     this.port = port
     this.fork = fork
     this.onGone = onGone
+    this.onBeat = onBeat
   }
 
   private now(): number {
@@ -180,6 +184,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
           Effect.exit,
           Effect.map((exit) => {
             lease.beating = undefined
+            if (!lease.gone) this.onBeat(lease)
             beating.end(exit)
           })
         )

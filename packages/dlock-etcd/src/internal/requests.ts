@@ -68,8 +68,6 @@ export const make = (
       const lease = entry.seat.lease ?? (yield* join(entry))
       stir(leases.dueAt(lease))
       yield* leases.freshen(lease)
-      // While it was asked for the loop that tends it saw no time for that.
-      stir(leases.dueAt(lease))
       if (entry.isOver) return { _tag: "Gone" }
       return yield* lease.gone ? askAgain(entry, mode) : enter(entry, lease, mode)
     })

@@ -43,7 +43,13 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     (lease, key) => leases.leave(lease, key),
     (loss) => void fork(Effect.asVoid(PubSub.publish(losses, loss)))
   )
-  const leases = new Leases<Seat>(clock, port, fork, (lease) => claims.leaseIsGone(lease))
+  const leases: Leases<Seat> = new Leases<Seat>(
+    clock,
+    port,
+    fork,
+    (lease) => claims.leaseIsGone(lease),
+    (lease) => stir(leases.dueAt(lease))
+  )
   const watches = new Watches(port, fork)
   const outgoing = new Outgoing(port, now, fork)
   const liveness = new Liveness(clock, port, watches, fork, () => claims.hasWaiters())
