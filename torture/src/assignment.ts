@@ -41,6 +41,9 @@ export interface Crowd {
   readonly ttls: ReadonlyArray<number>
 }
 
+/** The name of a worker in all of its lives. */
+export const placeOf = (index: number): string => `w${index}`
+
 /** One section, at once. */
 export interface Section {
   readonly key: string

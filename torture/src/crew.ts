@@ -1,7 +1,7 @@
 import { type Proxy, startProxy, startWorker, type Worker } from "dlock-testing"
 import * as Path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import type { Assignment, Crowd, Report } from "./assignment.ts"
+import { type Assignment, type Crowd, placeOf, type Report } from "./assignment.ts"
 import type { Field } from "./fields/field.ts"
 import type { Recorder } from "./recorder.ts"
 
@@ -81,7 +81,7 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
     const proxies = proxied ? await Promise.all(field.ports.map((port) => startProxy(port))) : []
     const ports = proxied ? proxies.map(({ port }) => port) : field.ports
     let life = 1
-    const place = `w${index}`
+    const place = placeOf(index)
     const who = () => `${place}.${life}`
     let worker = launch(who(), ports, index, false, crowd)
     return {

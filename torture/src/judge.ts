@@ -1,5 +1,5 @@
 import type { Outcome, Recorded, Rule, Violation } from "./events.ts"
-import { Idle } from "./idle.ts"
+import { Idle, type IdleLimits } from "./idle.ts"
 import { Lags, onTheWay } from "./lags.ts"
 import { begun, type Lease } from "./lease.ts"
 import { Troubles } from "./troubles.ts"
@@ -33,8 +33,9 @@ export interface Limits {
   /** How late the end of a holder's time may be noticed: every `retryInterval`, and a little. */
   readonly notice: number
   /** See `IdleLimits`. */
+  readonly remote: IdleLimits["remote"]
   readonly grain: number
-  readonly deadStand: boolean
+  readonly deadAfter: number
   /** Whether a call may fail because its own process's thread was busy, with the answer in its socket. */
   readonly busyFails: boolean
   /** What is not judged. */
@@ -56,8 +57,9 @@ const usual: Limits = {
   ending: 0,
   grace: 2_500,
   notice: 200,
+  remote: { places: [], notice: 0 },
   grain: 0,
-  deadStand: false,
+  deadAfter: 0,
   busyFails: false,
   without: []
 }

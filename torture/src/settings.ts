@@ -1,4 +1,4 @@
-import type { Assignment, Crowd } from "./assignment.ts"
+import { type Assignment, type Crowd, placeOf } from "./assignment.ts"
 import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
 import type { Backend } from "./fields/index.ts"
@@ -16,6 +16,18 @@ export const longCrowd = 8_000
 
 /** The same for those that nothing ends. Where the dead stand behind one of these, their queue lasts as long. */
 export const longFar = 30_000
+
+/** Those who ask for many keys. */
+const workers = 6
+
+/**
+ * Whether etcd's own proxy is before this worker, in all of its lives, each of which counts a hundred: half of those who ask for
+ * many keys, no crowd, and not the quiet worker. So there is a key that all come to directly.
+ */
+export const isBehindProxy = (index: number): boolean => index % 100 < workers && index % 2 === 1
+
+/** Milliseconds after which one who died while it waited on etcd is passed over: see docs/guarantees.md, number 9. */
+const deadAfterOnEtcd = 5_000
 
 const idleWith: ReadonlyArray<Dimension> = ["crowds", "pushes"]
 const failedWith: ReadonlyArray<Dimension> = [
@@ -87,7 +99,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   /** Nothing ends these processes, so nothing of them stays behind. */
   const far: Crowd = { key: "far", waiters: 30, ttls: [longFar] }
   const usual = {
-    workers: 6,
+    workers,
     granted,
     judge: {
       guard,
@@ -95,11 +107,16 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
       without: rulesWithout(dimensions),
       // etcd looks for leases that are over twice a second. The limits of its store's calls do not wait for their sockets
       // to be read, so far: on it there is no `busy`.
-      ...(onEtcd && { grain: 1_000, deadStand: true, busyFails: true }),
-      ...(dimensions.has("proxies") && { notice: noticeBehindProxy })
+      ...(onEtcd && { grain: 1_000, deadAfter: deadAfterOnEtcd, busyFails: true }),
+      ...(dimensions.has("proxies") && {
+        remote: {
+          places: Array.from({ length: workers }, (_, index) => index).filter(isBehindProxy).map(placeOf),
+          notice: noticeBehindProxy
+        }
+      })
     },
     crowds: [
-      ...Array.from({ length: dimensions.has("crowds") ? 1 : 0 }, () => ({ role: "crowd" as const, crowd })),
+      ...(dimensions.has("crowds") ? [{ role: "crowd" as const, crowd }] : []),
       ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
     ],
     /** Milliseconds for which something of those who died may stand at the servers. */
