@@ -5,8 +5,8 @@ import { type Assignment, type Crowd, placeOf, type Report } from "./assignment.
 import type { Field } from "./fields/field.ts"
 import type { Recorder } from "./recorder.ts"
 
-/** Who asks for many keys, who waits in a crowd for one, and who far from its head and for long. */
-export type Role = "usual" | "crowd" | "far"
+/** Who asks for many keys, who waits in a crowd for one, who far from its head and for long, and who dies behind a holder. */
+export type Role = "usual" | "crowd" | "far" | "doomed"
 
 /** A place in the crew: its proxies, and the process that is in it now. */
 export interface Member {

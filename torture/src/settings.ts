@@ -1,4 +1,4 @@
-import { type Assignment, type Crowd, placeOf } from "./assignment.ts"
+import { type Assignment, type Crowd, type Keep, placeOf } from "./assignment.ts"
 import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
 import type { Backend } from "./fields/index.ts"
@@ -11,11 +11,20 @@ const longRun = 300
 /** Waiters of a crowd on etcd. */
 const crowdOnEtcd = 1_000
 
+/** Those of a process that dies while somebody holds what it waits for: enough to tell whether each costs those behind it time. */
+const doomedOnEtcd = 60
+
 /** Milliseconds that most of a crowd ask for. */
-export const longCrowd = 8_000
+const longCrowd = 8_000
 
 /** The same for those that nothing ends. Where the dead stand behind one of these, their queue lasts as long. */
 export const longFar = 30_000
+
+/**
+ * The same for those who die behind a holder. Their claims live for longer than it takes to know of their death, however long
+ * ago they were last kept alive, so that who passes them over is told from who waits for their end.
+ */
+export const longDoomed = 12_000
 
 /** Those who ask for many keys. */
 const workers = 6
@@ -28,6 +37,9 @@ export const isBehindProxy = (index: number): boolean => index % 100 < workers &
 
 /** Milliseconds after which one who died while it waited on etcd is passed over: see docs/guarantees.md, number 9. */
 const deadAfterOnEtcd = 5_000
+
+/** What the quiet worker has for long, so that others die behind it: about twice what it takes to know of that. */
+export const behind: Keep = { key: "behind", ttl: 4_000, millis: 11_000 }
 
 const idleWith: ReadonlyArray<Dimension> = ["crowds", "pushes"]
 const failedWith: ReadonlyArray<Dimension> = [
@@ -89,13 +101,17 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     strict: dimensions.has("limits") ? 100 : undefined,
     guard,
     ending: dimensions.has("closing") ? 0.6 * guard : 0,
-    joins: dimensions.has("crowds") ? ["crowd"] : []
+    joins: dimensions.has("crowds") ? onEtcd ? ["crowd", behind.key] : ["crowd"] : [],
+    ...(dimensions.has("crowds") && onEtcd && { keeps: behind })
   }
   const crowd: Crowd = {
     key: "crowd",
     waiters: onEtcd ? crowdOnEtcd : seconds < longRun ? 1_000 : 10_000,
     ttls: [1_000, longCrowd, longCrowd]
   }
+  const doomed: Crowd | undefined = !onEtcd || !dimensions.has("crowds")
+    ? undefined
+    : { key: behind.key, waiters: doomedOnEtcd, ttls: [longDoomed] }
   /** Nothing ends these processes, so nothing of them stays behind. */
   const far: Crowd = { key: "far", waiters: 30, ttls: [longFar] }
   const usual = {
@@ -117,6 +133,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     },
     crowds: [
       ...(dimensions.has("crowds") ? [{ role: "crowd" as const, crowd }] : []),
+      ...(doomed === undefined ? [] : [{ role: "doomed" as const, crowd: doomed }]),
       ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
     ],
     /** Milliseconds for which something of those who died may stand at the servers. */
@@ -144,7 +161,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     /** Seconds after which nothing new is to be expected. */
     longest: Infinity,
     /** What is begun has this long to end when the faults are over, milliseconds. */
-    patience: 3 * granted + 5_000 + 20 * assignment.ending,
+    patience: (doomed === undefined ? 3 * granted : longDoomed) + 5_000 + 20 * assignment.ending,
     /** What the end of a campaign takes, about. */
     drain: 4_000 + granted,
     /** Sections a second without which a run is void. */
