@@ -124,8 +124,12 @@ export class Outgoing {
     })
   }
 
+  private get waiting(): number {
+    return this.lanes.leave.length + this.lanes.look.length + this.lanes.enter.length
+  }
+
   private isEmpty(): boolean {
-    return this.lanes.leave.length + this.lanes.look.length + this.lanes.enter.length === 0
+    return this.waiting === 0
   }
 
   /** Two at a time: the server works at one while the other is on its way. One that hangs holds nobody up. */
@@ -141,10 +145,11 @@ export class Outgoing {
   private send(): void {
     if (this.port.isAway()) this.disband()
     while (!this.isEmpty() && this.mayGo()) {
+      const before = this.waiting
       const members = this.take()
-      // Those who are left wait for an answer.
-      if (members.length === 0) break
-      this.fork(this.go(members))
+      if (members.length > 0) this.fork(this.go(members))
+      // Those who are left wait for an answer, unless all who were looked at had gone: others are behind those.
+      else if (this.waiting === before) break
     }
     if (this.isEmpty() || this.isTelling || this.isTimed) return
     this.isTimed = true
