@@ -48,6 +48,9 @@ const askerOf = (key: string): string | undefined => /^(?:cold|probe)-([a-z0-9]+
 /** Milliseconds after which a machine, not the library, may have let a call fail. */
 const stalled = 200
 
+/** Milliseconds from a request to the failure of who asked: a call, and the time in which it is asked once more. */
+const longestCall = 5_000
+
 /** How an overlap is told of that did harm. */
 export const unrefused = "late steps that nothing refused"
 
@@ -135,8 +138,10 @@ export class Judge {
           if (this.troubles.severed(who, event.from, event.at)) return true
           // A busy thread is no reason, unless its caller did not mean to wait for so long.
           const isExcused = event.hasty === true || this.limits.busyFails
-          const own = isExcused ? this.lags.within(who, event.from, event.at) : 0
-          if (own + this.lags.onTheWay(event.from, event.at) > stalled) return true
+          // What it waited for before it was asked for the last time has let nothing fail.
+          const from = Math.max(event.from, event.at - longestCall)
+          const own = isExcused ? this.lags.within(who, from, event.at) : 0
+          if (own + this.lags.onTheWay(from, event.at) > stalled) return true
           this.found("failed", `${who}, ${event.what}: ${event.why}`, arrived)
           return true
         }, who)

@@ -121,8 +121,9 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
       guard,
       ending: assignment.ending,
       without: rulesWithout(dimensions),
-      // etcd looks for leases that are over twice a second. The limits of its store's calls do not wait for their sockets
-      // to be read, so far: on it there is no `busy`.
+      // etcd looks for leases that are over twice a second. The limits of its store's calls do not wait for their sockets to be
+      // read: one busy stretch of seconds fails no call, since it is asked again, but one after the other does (336 ms of which
+      // the thread had no processor for 226 failed, as did what came a second after a burst). So on it there is no `busy`.
       ...(onEtcd && { grain: 1_000, deadAfter: deadAfterOnEtcd, busyFails: true }),
       ...(dimensions.has("proxies") && {
         remote: {
@@ -136,8 +137,15 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
       ...(doomed === undefined ? [] : [{ role: "doomed" as const, crowd: doomed }]),
       ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
     ],
-    /** Milliseconds for which something of those who died may stand at the servers. */
-    leftFor: Math.max(3 * granted + 5_000, dimensions.has("crowds") ? longFar + 3_000 : 0),
+    /**
+     * Milliseconds for which something of those who died may stand at the servers. The keys of a queue on Redis are kept half
+     * as long again as the longest claim in it, from when that was last lengthened; where the dead are all that is left in it,
+     * nobody comes who would clear them away. And its clock may be set back by three seconds when all is over.
+     */
+    leftFor: Math.max(
+      3 * granted + 5_000,
+      dimensions.has("crowds") ? (onEtcd ? longFar : 1.5 * (longFar + guard) + 3_000) + 3_000 : 0
+    ),
     assignment,
     nemesis: {
       lanes: dimensions.size > 0 ? 3 : 6,

@@ -357,7 +357,10 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(failed, ...fault(8_500, 8_600, { workers: ["b"] })), ["failed"], "another")
     assert.deepStrictEqual(found(failed, ...fault(9_100, 9_400, { harmless: true, workers: ["a"] })), ["failed"])
     assert.deepStrictEqual(found(failed, lag(9_000, 9_400, "a")), ["failed"], "its thread was busy")
-    assert.deepStrictEqual(judged([failed, lag(9_000, 9_400, "a")], { busyFails: true }).violations, [])
+    const busyFails = (from: number, to: number) =>
+      judged([{ ...failed, from: 1_000 }, lag(from, to, "a")], { busyFails: true }).violations.map(({ rule }) => rule)
+    assert.deepStrictEqual(busyFails(9_000, 9_400), [])
+    assert.deepStrictEqual(busyFails(3_000, 3_400), ["failed"], "long before it was asked for the last time")
     const another = { ...failed, who: "a.2" }
     assert.deepStrictEqual(found(another, ...fault(9_100, 9_200, { workers: ["a"] })), [], "all lives of a worker")
     assert.deepStrictEqual(found(another, ...fault(9_100, 9_200, { workers: ["a.1"] })), ["failed"], "one of them")
@@ -365,6 +368,12 @@ describe("the judge", () => {
     for (const who of ["resource", "servers"]) {
       assert.deepStrictEqual(found(failed, lag(9_000, 9_400, who)), [], "the machine stood still")
     }
+  })
+
+  it("counts once what stands still at the same time", () => {
+    const failed: Line = { t: "failed", what: "k", why: "no", from: 9_000, at: 9_500, who: "a", arrived: 9_500 }
+    assert.deepStrictEqual(found(failed, lag(9_000, 9_150, "servers"), lag(9_050, 9_180, "harness")), ["failed"])
+    assert.deepStrictEqual(found(failed, lag(9_000, 9_150, "servers"), lag(9_200, 9_330, "harness")), [])
   })
 
   it("finds locks that were lost although nothing befell them", () => {
