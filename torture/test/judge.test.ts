@@ -371,8 +371,9 @@ describe("the judge", () => {
   })
 
   it("counts once what stands still at the same time", () => {
-    const failed: Line = { t: "failed", what: "k", why: "no", from: 9_000, at: 9_500, who: "a", arrived: 9_500 }
+    const failed: Line = { t: "failed", what: "k", why: "no", from: 8_000, at: 9_500, who: "a", arrived: 9_500 }
     assert.deepStrictEqual(found(failed, lag(9_000, 9_150, "servers"), lag(9_050, 9_180, "harness")), ["failed"])
+    assert.deepStrictEqual(found({ ...failed, from: 9_000 }, lag(9_000, 9_150, "servers")), [], "a good part of it")
     assert.deepStrictEqual(found(failed, lag(9_000, 9_150, "servers"), lag(9_200, 9_330, "harness")), [])
   })
 
