@@ -30,6 +30,8 @@ export interface Assignment {
   readonly crowd?: Crowd
   /** Whom the quiet worker joins, with a claim that lasts. */
   readonly joins: ReadonlyArray<string>
+  /** What the quiet worker has for long, again and again. */
+  readonly keeps?: Keep
   /** Sections to go through as fast as may be, and then no more. */
   readonly sections?: number
 }
@@ -40,6 +42,16 @@ export interface Crowd {
   readonly waiters: number
   readonly ttls: ReadonlyArray<number>
 }
+
+/** One key that somebody has for so many milliseconds. */
+export interface Keep {
+  readonly key: string
+  readonly ttl: number
+  readonly millis: number
+}
+
+/** The name of a worker in all of its lives. */
+export const placeOf = (index: number): string => `w${index}`
 
 /** One section, at once. */
 export interface Section {

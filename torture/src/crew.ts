@@ -1,12 +1,12 @@
 import { type Proxy, startProxy, startWorker, type Worker } from "dlock-testing"
 import * as Path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import type { Assignment, Crowd, Report } from "./assignment.ts"
+import { type Assignment, type Crowd, placeOf, type Report } from "./assignment.ts"
 import type { Field } from "./fields/field.ts"
 import type { Recorder } from "./recorder.ts"
 
-/** Who asks for many keys, who waits in a crowd for one, and who far from its head and for long. */
-export type Role = "usual" | "crowd" | "far"
+/** Who asks for many keys, who waits in a crowd for one, who far from its head and for long, and who dies behind a holder. */
+export type Role = "usual" | "crowd" | "far" | "doomed"
 
 /** A place in the crew: its proxies, and the process that is in it now. */
 export interface Member {
@@ -81,7 +81,7 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
     const proxies = proxied ? await Promise.all(field.ports.map((port) => startProxy(port))) : []
     const ports = proxied ? proxies.map(({ port }) => port) : field.ports
     let life = 1
-    const place = `w${index}`
+    const place = placeOf(index)
     const who = () => `${place}.${life}`
     let worker = launch(who(), ports, index, false, crowd)
     return {

@@ -1,5 +1,5 @@
 import type { Lags } from "./lags.ts"
-import type { Troubles } from "./troubles.ts"
+import { isOneOf, type Troubles } from "./troubles.ts"
 
 interface Waiter {
   readonly who: string
@@ -14,8 +14,8 @@ interface Key {
   readonly known: Set<string>
   /** From when the server has nobody on it, at the latest. */
   freeFrom: number
-  /** Until when a server may not have noticed that somebody who waits is gone, and what it may give him. */
-  unnoticed: { readonly until: number; readonly ttl: number }
+  /** Those who waited and are gone, while one of them may yet come to stand first: since when, until when, and for how long. */
+  dead: Array<{ readonly from: number; readonly until: number; readonly ttl: number }>
 }
 
 export interface IdleLimits {
@@ -25,8 +25,14 @@ export interface IdleLimits {
   readonly notice: number
   /** The milliseconds in which the backend counts times to live, which it rounds up, and sees to those that are over. */
   readonly grain: number
-  /** Whether the place of one who waited and died stands until its time to live is over, in the way of those behind it. */
-  readonly deadStand: boolean
+  /** Of whom it takes longer, and how long, if it does. */
+  readonly remote: { readonly places: ReadonlyArray<string>; readonly notice: number }
+  /**
+   * Milliseconds after which one who waited and died is passed over, unless it stands first by then: it stays there until the
+   * time to live of its claim is over, which nobody has kept alive since its death. Zero where that time begins with the grant,
+   * and it is given nothing any more once the server has noticed that its connections are gone.
+   */
+  readonly deadAfter: number
 }
 
 /** Milliseconds until a server has noticed that the connections of a process are gone. */
@@ -65,18 +71,21 @@ export class Idle {
     const { freeFrom } = one
     const nobody = one.inside.size === 0
     one.inside.add(id)
-    if (!nobody || at - freeFrom <= this.limits.notice) return undefined
+    // Nothing stands before it any more, whatever might have.
+    one.freeFrom = Math.min(freeFrom, at)
+    const notice = this.noticeOf(one.known)
+    if (!nobody || at - freeFrom <= notice) return undefined
     // Claims are kept in the order in which they began to wait, about.
     const longest = one.waiting.values().next().value
     if (longest === undefined) return undefined
     const [{ since, who }, known] = [longest, new Set(one.known)]
     return (troubles: Troubles, lags: Lags): { readonly who: string; readonly ms: number } | undefined => {
       const from = Math.max(freeFrom, troubles.lastOf(known, key, at), since)
-      if (at - from <= this.limits.notice) return undefined
+      if (at - from <= notice) return undefined
       // Each of those who wait may be the next, and a machine that stands still is nobody's fault.
       const lag = untold + lags.onTheWay(from, at) +
         Math.max(...Array.from(known, (of) => lags.within(of, from, at)), 0)
-      return at - from > this.limits.notice + lag ? { who, ms: at - from } : undefined
+      return at - from > notice + lag ? { who, ms: at - from } : undefined
     }
   }
 
@@ -84,22 +93,36 @@ export class Idle {
   leaves(id: string, key: string, at: number, left: number): void {
     const one = this.of(key)
     if (!one.inside.delete(id)) return
-    const given = left === 0 && at < one.unnoticed.until ? one.unnoticed.ttl : left
-    one.freeFrom = Math.max(one.freeFrom, at + (given === 0 ? 0 : this.standing(given)))
+    one.freeFrom = Math.max(one.freeFrom, left === 0 ? at : at + this.standing(left))
+    for (const { from, ttl, until } of one.dead) {
+      if (at >= until) continue
+      one.freeFrom = Math.max(one.freeFrom, (this.limits.deadAfter === 0 ? at : from) + this.standing(ttl))
+    }
   }
 
   /** A process is gone, and asks no more. What was given to it a moment before, where nobody was inside, nobody knows. */
   gone(who: string, at: number): void {
     for (const one of this.keys.values()) {
       if (!one.known.delete(who)) continue
+      // Any of them may be the first of them.
+      let ttl = 0
       for (const [ask, waiter] of one.waiting) {
         if (waiter.who !== who) continue
         one.waiting.delete(ask)
-        one.unnoticed = { until: at + noticed, ttl: Math.max(waiter.ttl, one.unnoticed.ttl) }
-        if (one.inside.size > 0 && !this.limits.deadStand) continue
-        one.freeFrom = Math.max(one.freeFrom, at + this.standing(waiter.ttl))
+        ttl = Math.max(ttl, waiter.ttl)
       }
+      if (ttl === 0) continue
+      const { deadAfter, grain } = this.limits
+      const until = at + (deadAfter === 0 ? noticed : deadAfter + grain)
+      one.dead = [...one.dead.filter((another) => another.until > at), { from: at, until, ttl }]
+      if (one.inside.size === 0) one.freeFrom = Math.max(one.freeFrom, at + this.standing(ttl))
     }
+  }
+
+  private noticeOf(known: ReadonlySet<string>): number {
+    const { notice, remote: { notice: itsNotice, places } } = this.limits
+    const isRemote = Array.from(known).some((who) => places.some((place) => isOneOf(place, who)))
+    return isRemote ? itsNotice : notice
   }
 
   /** Milliseconds for which the server keeps what it gave for so long, at the most. */
@@ -111,7 +134,7 @@ export class Idle {
   private of(key: string): Key {
     let one = this.keys.get(key)
     if (one === undefined) {
-      one = { waiting: new Map(), inside: new Set(), known: new Set(), freeFrom: 0, unnoticed: { until: 0, ttl: 0 } }
+      one = { waiting: new Map(), inside: new Set(), known: new Set(), freeFrom: 0, dead: [] }
       this.keys.set(key, one)
     }
     return one

@@ -8,12 +8,13 @@ const period = 250
 /** Tells of when the servers stood still for want of a processor: nobody else would. */
 export const watchServers = ({ waited }: Field, { tell }: Recorder): () => void => {
   if (waited === undefined) return () => {}
-  let before = waited()
+  let [before, lookedAt] = [waited(), now()]
   const timer = setInterval(() => {
     const [sum, to] = [waited(), now()]
-    // One that was started anew has not waited yet.
-    if (sum - before > least) tell({ t: "lag", worker: "servers", from: to - (sum - before), to })
+    // One that was started anew has not waited yet. Several may have waited at once, which has cost nobody more time than there was.
+    if (sum - before > least) tell({ t: "lag", worker: "servers", from: Math.max(lookedAt, to - (sum - before)), to })
     before = sum
+    lookedAt = to
   }, 100)
   return () => clearInterval(timer)
 }

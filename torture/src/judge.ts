@@ -1,5 +1,5 @@
 import type { Outcome, Recorded, Rule, Violation } from "./events.ts"
-import { Idle } from "./idle.ts"
+import { Idle, type IdleLimits } from "./idle.ts"
 import { Lags, onTheWay } from "./lags.ts"
 import { begun, type Lease } from "./lease.ts"
 import { Troubles } from "./troubles.ts"
@@ -33,8 +33,9 @@ export interface Limits {
   /** How late the end of a holder's time may be noticed: every `retryInterval`, and a little. */
   readonly notice: number
   /** See `IdleLimits`. */
+  readonly remote: IdleLimits["remote"]
   readonly grain: number
-  readonly deadStand: boolean
+  readonly deadAfter: number
   /** Whether a call may fail because its own process's thread was busy, with the answer in its socket. */
   readonly busyFails: boolean
   /** What is not judged. */
@@ -47,6 +48,9 @@ const askerOf = (key: string): string | undefined => /^(?:cold|probe)-([a-z0-9]+
 /** Milliseconds after which a machine, not the library, may have let a call fail. */
 const stalled = 200
 
+/** Milliseconds from a request to the failure of who asked: a call, and the time in which it is asked once more. */
+const longestCall = 5_000
+
 /** How an overlap is told of that did harm. */
 export const unrefused = "late steps that nothing refused"
 
@@ -56,8 +60,9 @@ const usual: Limits = {
   ending: 0,
   grace: 2_500,
   notice: 200,
+  remote: { places: [], notice: 0 },
   grain: 0,
-  deadStand: false,
+  deadAfter: 0,
   busyFails: false,
   without: []
 }
@@ -133,8 +138,12 @@ export class Judge {
           if (this.troubles.severed(who, event.from, event.at)) return true
           // A busy thread is no reason, unless its caller did not mean to wait for so long.
           const isExcused = event.hasty === true || this.limits.busyFails
-          const own = isExcused ? this.lags.within(who, event.from, event.at) : 0
-          if (own + this.lags.onTheWay(event.from, event.at) > stalled) return true
+          // What it waited for before it was asked for the last time has let nothing fail.
+          const from = Math.max(event.from, event.at - longestCall)
+          const own = isExcused ? this.lags.within(who, from, event.at) : 0
+          // A call of a third of a second asks three hosts for a tenth each: one of those may be all that the machine took.
+          const enough = Math.min(stalled, (event.at - event.from) / 4)
+          if (own + this.lags.onTheWay(from, event.at) > enough) return true
           this.found("failed", `${who}, ${event.what}: ${event.why}`, arrived)
           return true
         }, who)

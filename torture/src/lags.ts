@@ -9,6 +9,16 @@ const talks = 300
 /** Those on whose way everything lies. */
 export const onTheWay: ReadonlyArray<string> = ["harness", "resource", "servers"]
 
+/** Milliseconds that are in any of them. */
+const lengthOf = (all: ReadonlyArray<Interval>): number => {
+  let [sum, until] = [0, -Infinity]
+  for (const { from, to } of all.toSorted((a, b) => a.from - b.from)) {
+    sum += Math.max(0, to - Math.max(from, until))
+    until = Math.max(until, to)
+  }
+  return sum
+}
+
 /** When which process stood still: stopped by a signal, stalled, or without a processor. */
 export class Lags {
   private readonly of = new Map<string, Array<Interval>>()
@@ -49,14 +59,16 @@ export class Lags {
 
   /** How much of a stretch of time a process did not run, with what began before and ends after it. */
   within(who: string, from: number, to: number): number {
-    let sum = 0
-    for (const one of this.of.get(who) ?? []) if (one.from <= to && one.to >= from) sum += one.to - one.from
-    return sum
+    return lengthOf(this.during(who, from, to))
   }
 
-  /** The same of those on whose way everything lies: the proxies, the resource, and the servers. */
+  /** The same of those on whose way everything lies: the proxies, the resource, and the servers. What is at once counts once. */
   onTheWay(from: number, to: number): number {
-    return onTheWay.reduce((sum, who) => sum + this.within(who, from, to), 0)
+    return lengthOf(onTheWay.flatMap((who) => this.during(who, from, to)))
+  }
+
+  private during(who: string, from: number, to: number): ReadonlyArray<Interval> {
+    return (this.of.get(who) ?? []).filter((one) => one.from <= to && one.to >= from)
   }
 
   /** The most that anybody stood still, with what lies on everybody's way. */

@@ -2,9 +2,10 @@ import { setTimeout as sleep } from "node:timers/promises"
 import type { Crew, Member, Role } from "./crew.ts"
 import type { Dimension } from "./dimensions.ts"
 import { now } from "./events.ts"
-import { aLittle, type Field } from "./fields/field.ts"
+import { aLittle, eventually, type Field } from "./fields/field.ts"
 import type { Random } from "./random.ts"
 import type { Recorder } from "./recorder.ts"
+import { behind } from "./settings.ts"
 
 /** What befalls one worker or its way to the servers, from its beginning to its end. */
 export interface Misfortune {
@@ -35,6 +36,8 @@ export interface Scene {
   readonly burst: number
   /** Makes what lasts last longer. */
   readonly stretch: number
+  /** Nothing more is to be done. */
+  readonly isOver: () => boolean
 }
 
 const lasting = (random: Random, { stretch, ttl }: Scene) => sleep(aLittle(ttl, random) * stretch)
@@ -230,6 +233,24 @@ export const misfortunes = {
     of: "crowd",
     ends: true,
     act: (member, random) => member.replace(random.between(1_000, 12_000))
+  },
+  // Whoever is behind them is in when the holder ends, if it outlives what tells of their death; else the first of them stands
+  // there until its time is over. Both come about: the holder has it for about twice as long as that takes.
+  "SIGKILL who waits": {
+    weight: 8,
+    with: "crowds",
+    of: "doomed",
+    ends: true,
+    // What it leaves behind is judged by its death.
+    limbo: 0,
+    act: async (member, random, { isOver, recorder }) => {
+      // Others have it for a moment each: who is still there half a second later has it for long, since a moment ago.
+      const isKept = async () => (await recorder.present()).some(({ key, who }) => key === behind.key && who === "calm")
+      await eventually(async () => isOver() || !await isKept(), behind.millis)
+      await eventually(async () => isOver() || (await isKept() && (await sleep(500), await isKept())), behind.millis)
+      if (!isOver()) await sleep(random.between(0, behind.millis / 2))
+      await member.replace(random.between(0, 2_000))
+    }
   },
   "freeze a crowd": {
     weight: 3,

@@ -14,6 +14,9 @@ const afterwards = 1_500
 /** Milliseconds from one fault of a lane to its next, at least. */
 const beat = 450
 
+/** Milliseconds between two faults of a crowd, about. Who dies behind a holder has to be before others when that begins. */
+const between: Readonly<Record<Role, number>> = { usual: 5_000, crowd: 5_000, far: 5_000, doomed: 10_000 }
+
 /** Milliseconds in which the last fault has to end. */
 const patience = 60_000
 
@@ -42,15 +45,17 @@ export interface NemesisOptions {
   readonly weights: Readonly<Record<string, number>>
   /** Only these, where given. */
   readonly only: ReadonlyArray<string> | undefined
-  readonly scene: Scene
+  readonly scene: Omit<Scene, "isOver">
 }
 
 /** Brings faults over a crew and its servers, four of five aimed at somebody who is inside at that moment. */
 export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, options: NemesisOptions): Nemesis => {
-  const { hot, lanes, only, pause, scene, seed, serverPause, with: dimensions } = options
+  const { hot, lanes, only, pause, seed, serverPause, with: dimensions } = options
   const troubled = new Set<Member>()
   const underWay = new Set<string>()
   let stopped = false
+  const scene: Scene = { ...options.scene, isOver: () => stopped }
+  const stopping = Promise.withResolvers<void>()
   let failure: string | undefined
   let count = 0
 
@@ -123,7 +128,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
   const run = async (index: number, one: (random: Random) => Promise<void>, rest: (random: Random) => number) => {
     const random = new Random(seed * 31 + index)
     while (!stopped) {
-      await sleep(rest(random))
+      await Promise.race([sleep(rest(random)), stopping.promise])
       if (stopped) return
       const startedAt = now()
       // A server that is away has no key to delete.
@@ -159,7 +164,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
         const kind = random.weighted(crowdLane)
         return befall(kind, (misfortunes as Record<string, Misfortune>)[kind]!, random)
       },
-      (random) => 5_000 * random.between(0.5, 1.5)
+      (random) => between[role] * random.between(0.5, 1.5)
     ))
   }
   if (Object.keys(serverLane).length > 0) {
@@ -213,6 +218,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     },
     stop: async () => {
       stopped = true
+      stopping.resolve()
       const ended = await Promise.race([Promise.all(running), sleep(patience)])
       if (ended === undefined) failure ??= `these faults do not end: ${Array.from(underWay).join(", ")}`
       await Promise.all(crew.members.map((member) => member.heal()))

@@ -1,5 +1,5 @@
 import { Effect, Fiber, Schedule, type Scope } from "effect"
-import type { Assignment, Crowd } from "./assignment.ts"
+import type { Assignment, Crowd, Keep } from "./assignment.ts"
 import { now, type Outcome } from "./events.ts"
 import type { Line } from "./line.ts"
 import type { Random } from "./random.ts"
@@ -213,6 +213,18 @@ export const crowd = (work: Work, { key, ttls, waiters }: Crowd): Effect.Effect<
     }),
     Effect.repeat(Effect.delay(Effect.sync(work.stopped), 100), { until: (over) => over })
   )
+
+/** Has one key for long, and lets others have it for a moment. */
+export const keeps = (work: Work, { key, millis, ttl }: Keep): Effect.Effect<void> => {
+  const pace = 100
+  return until(
+    work,
+    Effect.andThen(
+      work.sections.run({ key, ttl, way: "with" }, { steps: millis / pace, pace }),
+      Effect.sleep(1_500)
+    )
+  )
+}
 
 /** Many keys at once, each for no time. What fails of it is told in one line. */
 export const burst = (subject: Subject, line: Line, count: number, name: string): Effect.Effect<void> =>

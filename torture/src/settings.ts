@@ -1,4 +1,4 @@
-import type { Assignment, Crowd } from "./assignment.ts"
+import { type Assignment, type Crowd, type Keep, placeOf } from "./assignment.ts"
 import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
 import type { Backend } from "./fields/index.ts"
@@ -11,11 +11,35 @@ const longRun = 300
 /** Waiters of a crowd on etcd. */
 const crowdOnEtcd = 1_000
 
+/** Those of a process that dies while somebody holds what it waits for: enough to tell whether each costs those behind it time. */
+const doomedOnEtcd = 60
+
 /** Milliseconds that most of a crowd ask for. */
-export const longCrowd = 8_000
+const longCrowd = 8_000
 
 /** The same for those that nothing ends. Where the dead stand behind one of these, their queue lasts as long. */
 export const longFar = 30_000
+
+/**
+ * The same for those who die behind a holder. Their claims live for longer than it takes to know of their death, however long
+ * ago they were last kept alive, so that who passes them over is told from who waits for their end.
+ */
+export const longDoomed = 12_000
+
+/** Those who ask for many keys. */
+const workers = 6
+
+/**
+ * Whether etcd's own proxy is before this worker, in all of its lives, each of which counts a hundred: half of those who ask for
+ * many keys, no crowd, and not the quiet worker. So there is a key that all come to directly.
+ */
+export const isBehindProxy = (index: number): boolean => index % 100 < workers && index % 2 === 1
+
+/** Milliseconds after which one who died while it waited on etcd is passed over: see docs/guarantees.md, number 9. */
+const deadAfterOnEtcd = 5_000
+
+/** What the quiet worker has for long, so that others die behind it: about twice what it takes to know of that. */
+export const behind: Keep = { key: "behind", ttl: 4_000, millis: 11_000 }
 
 const idleWith: ReadonlyArray<Dimension> = ["crowds", "pushes"]
 const failedWith: ReadonlyArray<Dimension> = [
@@ -77,33 +101,51 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     strict: dimensions.has("limits") ? 100 : undefined,
     guard,
     ending: dimensions.has("closing") ? 0.6 * guard : 0,
-    joins: dimensions.has("crowds") ? ["crowd"] : []
+    joins: dimensions.has("crowds") ? onEtcd ? ["crowd", behind.key] : ["crowd"] : [],
+    ...(dimensions.has("crowds") && onEtcd && { keeps: behind })
   }
   const crowd: Crowd = {
     key: "crowd",
     waiters: onEtcd ? crowdOnEtcd : seconds < longRun ? 1_000 : 10_000,
     ttls: [1_000, longCrowd, longCrowd]
   }
+  const doomed: Crowd | undefined = !onEtcd || !dimensions.has("crowds")
+    ? undefined
+    : { key: behind.key, waiters: doomedOnEtcd, ttls: [longDoomed] }
   /** Nothing ends these processes, so nothing of them stays behind. */
   const far: Crowd = { key: "far", waiters: 30, ttls: [longFar] }
   const usual = {
-    workers: 6,
+    workers,
     granted,
     judge: {
       guard,
       ending: assignment.ending,
       without: rulesWithout(dimensions),
-      // etcd looks for leases that are over twice a second. The limits of its store's calls do not wait for their sockets
-      // to be read, so far: on it there is no `busy`.
-      ...(onEtcd && { grain: 1_000, deadStand: true, busyFails: true }),
-      ...(dimensions.has("proxies") && { notice: noticeBehindProxy })
+      // etcd looks for leases that are over twice a second. The limits of its store's calls do not wait for their sockets to be
+      // read: one busy stretch of seconds fails no call, since it is asked again, but one after the other does (336 ms of which
+      // the thread had no processor for 226 failed, as did what came a second after a burst). So on it there is no `busy`.
+      ...(onEtcd && { grain: 1_000, deadAfter: deadAfterOnEtcd, busyFails: true }),
+      ...(dimensions.has("proxies") && {
+        remote: {
+          places: Array.from({ length: workers }, (_, index) => index).filter(isBehindProxy).map(placeOf),
+          notice: noticeBehindProxy
+        }
+      })
     },
     crowds: [
-      ...Array.from({ length: dimensions.has("crowds") ? 1 : 0 }, () => ({ role: "crowd" as const, crowd })),
+      ...(dimensions.has("crowds") ? [{ role: "crowd" as const, crowd }] : []),
+      ...(doomed === undefined ? [] : [{ role: "doomed" as const, crowd: doomed }]),
       ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
     ],
-    /** Milliseconds for which something of those who died may stand at the servers. */
-    leftFor: Math.max(3 * granted + 5_000, dimensions.has("crowds") ? longFar + 3_000 : 0),
+    /**
+     * Milliseconds for which something of those who died may stand at the servers. The keys of a queue on Redis are kept half
+     * as long again as the longest claim in it, from when that was last lengthened; where the dead are all that is left in it,
+     * nobody comes who would clear them away. And its clock may be set back by three seconds when all is over.
+     */
+    leftFor: Math.max(
+      3 * granted + 5_000,
+      dimensions.has("crowds") ? (onEtcd ? longFar : 1.5 * (longFar + guard) + 3_000) + 3_000 : 0
+    ),
     assignment,
     nemesis: {
       lanes: dimensions.size > 0 ? 3 : 6,
@@ -127,7 +169,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     /** Seconds after which nothing new is to be expected. */
     longest: Infinity,
     /** What is begun has this long to end when the faults are over, milliseconds. */
-    patience: 3 * granted + 5_000 + 20 * assignment.ending,
+    patience: (doomed === undefined ? 3 * granted : longDoomed) + 5_000 + 20 * assignment.ending,
     /** What the end of a campaign takes, about. */
     drain: 4_000 + granted,
     /** Sections a second without which a run is void. */

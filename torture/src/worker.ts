@@ -9,14 +9,14 @@ import { now } from "./events.ts"
 import { Line } from "./line.ts"
 import { quick } from "./quick.ts"
 import { Random } from "./random.ts"
-import { burst, busy, comesBack, crowd, probe, Sections, type Work } from "./sections.ts"
+import { burst, busy, comesBack, crowd, keeps, probe, Sections, type Work } from "./sections.ts"
 import { longFar } from "./settings.ts"
 import { watchLag } from "./stillness.ts"
 import { makeOf } from "./subjects/index.ts"
 import type { Subject } from "./subjects/subject.ts"
 
 const assignment = JSON.parse(process.argv[2]!) as Assignment
-const { address, calm, cold, fibers, hot, joins, long, resource, rest, seed, ttl, who } = assignment
+const { address, calm, cold, fibers, hot, joins, keeps: keep, long, resource, rest, seed, ttl, who } = assignment
 
 const stand = (stall: number) => {
   const end = now() + stall
@@ -100,7 +100,8 @@ const main = Effect.gen(function*() {
     : calm
     ? [
       ...["a", "b", "c"].map((name) => probe(work, `probe-${who}-${name}`, line)),
-      ...joins.map((key) => crowd(work, { key, waiters: 2, ttls: [longFar] }))
+      ...joins.map((key) => crowd(work, { key, waiters: 2, ttls: [longFar] })),
+      ...(keep === undefined ? [] : [keeps(work, keep)])
     ]
     : [
       ...hot.flatMap((key) => Array.from({ length: fibers }, () => busy(work, key, long, rest))),

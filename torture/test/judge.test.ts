@@ -307,11 +307,45 @@ describe("the judge", () => {
     ]
     assert.deepStrictEqual(found(...handed(900)), [], "the server may not have noticed yet")
     assert.deepStrictEqual(found(...handed(1_100)), ["idle"])
-    // Where the dead stand until their time is over, in whole seconds and one more.
-    const onEtcd = (at: number) =>
-      judged([...handed(1_100).slice(0, -1), next(at)], { grain: 1_000, deadStand: true }).violations
-    assert.deepStrictEqual(onEtcd(7_300), [])
-    assert.deepStrictEqual(onEtcd(7_500).map(({ rule }) => rule), ["idle"])
+  })
+
+  it("gives one who died while it waited the rest of its time only where it stands first before that is known", () => {
+    const next = (at: number) => acquired(at, "b", 3)
+    const gone: Line = { t: "gone", who: "c", arrived: 50 }
+    const waits = (at: number) => [asked(0, "c"), a, enter(1, a), asked(20, "b", next(at)), gone]
+    const onEtcd = (history: ReadonlyArray<Line>) =>
+      judged(history, { grain: 1_000, deadAfter: 5_000 }).violations.map(({ rule }) => rule)
+    const ends = (freed: number, at: number) => onEtcd([...waits(at), exit(freed, a), next(at)])
+    // In whole seconds and one more.
+    assert.deepStrictEqual(ends(6_000, 7_300), [], "its death was not known yet")
+    assert.deepStrictEqual(ends(6_000, 7_500), ["idle"])
+    assert.deepStrictEqual(ends(6_100, 6_300), [])
+    assert.deepStrictEqual(ends(6_100, 6_500), ["idle"], "its death was known")
+    const between = acquired(1_200, "d", 2)
+    const served = (at: number) => [
+      asked(10, "d", between),
+      ...waits(at),
+      exit(1_100, a),
+      between,
+      enter(1_201, between),
+      exit(6_100, between),
+      next(at)
+    ]
+    assert.deepStrictEqual(onEtcd(served(6_300)), [])
+    assert.deepStrictEqual(onEtcd(served(6_500)), ["idle"], "somebody was before it all the time")
+    const holder: Line = { t: "gone", who: "a", arrived: 60 }
+    const bothDie = (at: number) => onEtcd([asked(0, "a", a), ...waits(at), holder, next(at)])
+    assert.deepStrictEqual(bothDie(7_300), [], "it may stand first when the holder's time is over")
+    assert.deepStrictEqual(bothDie(7_500), ["idle"])
+  })
+
+  it("lets those take longer who are remote, and whoever waits for a key with them", () => {
+    const late = acquired(1_000, "b.1", 2)
+    const history = [a, enter(1, a), asked(20, "b.1", late), exit(50, a), late]
+    const rules = (remote: Limits["remote"]) => judged(history, { remote }).violations.map(({ rule }) => rule)
+    assert.deepStrictEqual(rules({ places: ["b"], notice: 2_000 }), [])
+    assert.deepStrictEqual(rules({ places: ["b"], notice: 500 }), ["idle"])
+    assert.deepStrictEqual(rules({ places: ["c"], notice: 2_000 }), ["idle"])
   })
 
   it("finds calls that failed although nothing befell them", () => {
@@ -323,7 +357,10 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(failed, ...fault(8_500, 8_600, { workers: ["b"] })), ["failed"], "another")
     assert.deepStrictEqual(found(failed, ...fault(9_100, 9_400, { harmless: true, workers: ["a"] })), ["failed"])
     assert.deepStrictEqual(found(failed, lag(9_000, 9_400, "a")), ["failed"], "its thread was busy")
-    assert.deepStrictEqual(judged([failed, lag(9_000, 9_400, "a")], { busyFails: true }).violations, [])
+    const busyFails = (from: number, to: number) =>
+      judged([{ ...failed, from: 1_000 }, lag(from, to, "a")], { busyFails: true }).violations.map(({ rule }) => rule)
+    assert.deepStrictEqual(busyFails(9_000, 9_400), [])
+    assert.deepStrictEqual(busyFails(3_000, 3_400), ["failed"], "long before it was asked for the last time")
     const another = { ...failed, who: "a.2" }
     assert.deepStrictEqual(found(another, ...fault(9_100, 9_200, { workers: ["a"] })), [], "all lives of a worker")
     assert.deepStrictEqual(found(another, ...fault(9_100, 9_200, { workers: ["a.1"] })), ["failed"], "one of them")
@@ -331,6 +368,13 @@ describe("the judge", () => {
     for (const who of ["resource", "servers"]) {
       assert.deepStrictEqual(found(failed, lag(9_000, 9_400, who)), [], "the machine stood still")
     }
+  })
+
+  it("counts once what stands still at the same time", () => {
+    const failed: Line = { t: "failed", what: "k", why: "no", from: 8_000, at: 9_500, who: "a", arrived: 9_500 }
+    assert.deepStrictEqual(found(failed, lag(9_000, 9_150, "servers"), lag(9_050, 9_180, "harness")), ["failed"])
+    assert.deepStrictEqual(found({ ...failed, from: 9_000 }, lag(9_000, 9_150, "servers")), [], "a good part of it")
+    assert.deepStrictEqual(found(failed, lag(9_000, 9_150, "servers"), lag(9_200, 9_330, "harness")), [])
   })
 
   it("finds locks that were lost although nothing befell them", () => {

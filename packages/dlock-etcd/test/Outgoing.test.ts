@@ -156,6 +156,17 @@ describe("what goes out", () => {
       assert.deepStrictEqual(told, [false, true], "nothing had been answered when the first went")
     }).pipe(Effect.scoped))
 
+  it.effect("goes at once however many before it have gone before their turn", () =>
+    Effect.gen(function*() {
+      const { answerFirst, ask, names } = yield* busy
+      const many = Array.from({ length: 1_000 }, (_, index) => `e${index}`)
+      const crowd = yield* Effect.forEach(many, (name) => ask("enter", name))
+      yield* Effect.forEach(crowd, Fiber.interrupt, { concurrency: "unbounded" })
+      yield* ask("enter", "late")
+      yield* answerFirst
+      assert.deepStrictEqual(names(), [["late"]])
+    }).pipe(Effect.scoped))
+
   it.effect("tells what became of it when its caller has gone meanwhile", () =>
     Effect.gen(function*() {
       const { ask, sent } = yield* setting

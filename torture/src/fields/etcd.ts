@@ -14,7 +14,7 @@ import { Etcd3 } from "etcd3"
 import * as Fs from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { With } from "../dimensions.ts"
-import { longCrowd } from "../settings.ts"
+import { isBehindProxy, longDoomed } from "../settings.ts"
 import { aLittle, eventually, type Field, type ServerFault } from "./field.ts"
 
 /** Seconds for which a token is good: one that is kept by its use, and a signed one, which is not. */
@@ -24,10 +24,7 @@ const tokenLife = { simple: 3, signed: 10 }
  * Milliseconds for which a lock whose holder has gone may stand when the leases have been counted from their beginning
  * again, which a new leader does.
  */
-const recounted = longCrowd + 3_000
-
-/** Those behind etcd's own proxy. The quiet worker, of an even number like half of the others, is not. */
-const isBehindProxy = (index: number): boolean => index % 2 === 1
+const recounted = longDoomed + 3_000
 
 /**
  * Milliseconds that those ask for. The proxy asks for leases to go on by a loop of its own, twice a second, and a client

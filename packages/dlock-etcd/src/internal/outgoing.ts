@@ -165,8 +165,12 @@ export class Outgoing {
     return isUrgent || this.now() >= this.patientUntil
   }
 
+  private get waiting(): number {
+    return this.lanes.leave.length + this.lanes.look.length + this.lanes.enter.length
+  }
+
   private isEmpty(): boolean {
-    return this.lanes.leave.length + this.lanes.look.length + this.lanes.enter.length === 0
+    return this.waiting === 0
   }
 
   /** Two at a time: the server works at one while the other is on its way. One that hangs holds nobody up. */
@@ -185,11 +189,12 @@ export class Outgoing {
   private send(): void {
     if (this.port.isAway()) this.disband()
     while (!this.isEmpty() && this.mayGo() && this.isDue()) {
+      const before = this.waiting
       const members = this.take()
       if (!this.lanes.leave.some(({ isPatient }) => isPatient)) this.patientUntil = Infinity
-      // Those who are left wait for an answer.
-      if (members.length === 0) break
-      this.fork(this.go(members, false))
+      if (members.length > 0) this.fork(this.go(members, false))
+      // Those who are left wait for an answer, unless all who were looked at had gone: others are behind those.
+      else if (this.waiting === before) break
     }
     while (this.lanes.enter.length > 0 && !this.isTelling && this.hasRoom(mostBeside, true)) {
       const members = this.takeBeside()
