@@ -21,29 +21,35 @@ const waiting = (hosts: string, ttl: number, count = 1) =>
   )
 
 describe.concurrent("a process that dies while it waits", () => {
-  it.live("blocks those behind it for five seconds at most, whatever it asked for", () =>
+  const endsSoon = (waiters: number, ...settings: ReadonlyArray<string>) =>
     Effect.gen(function*() {
-      const { url } = yield* server()
+      const { url } = yield* server(...settings)
       const recorded = yield* lag
       const { withLock } = yield* locker({ hosts: url })
       const last = yield* locker({ hosts: url })
       const released = yield* Deferred.make<void>()
       const holder = yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
       yield* queued(url, 1)
-      const doomed = yield* waiting(url, 30_000, 3)
-      yield* queued(url, 4)
+      const doomed = yield* waiting(url, 30_000, waiters)
+      yield* queued(url, 1 + waiters)
       const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
         startImmediately: true
       })
-      yield* queued(url, 5)
+      yield* queued(url, 2 + waiters)
       yield* Effect.promise(() => doomed.kill())
-      yield* Effect.sleep(dead + belated + recorded.max())
+      yield* Effect.sleep(dead + belated + waiters + recorded.max())
       yield* queued(url, 2)
       const releasedAt = performance.now()
       yield* Deferred.succeed(released, undefined)
       assert.isAtMost(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - releasedAt)), 500 + recorded.max())
       yield* Fiber.join(holder)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped)
+
+  it.live("blocks those behind it for five seconds at most, whatever it asked for", () => endsSoon(3), 60_000)
+
+  it.live("takes no longer with a thousand waiters", () => endsSoon(1_000), 60_000)
+
+  it.live("nor where the server takes few operations at once", () => endsSoon(100, "--max-txn-ops=20"), 60_000)
 
   it.live("is passed over by one that comes when it has long been dead", () =>
     Effect.gen(function*() {

@@ -91,11 +91,14 @@ export class EtcdServer {
   private flawed(request: ITxnRequest): ITxnRequest {
     if (this.flaws.ignoresMarks === true) return without("mark", request)
     if (this.flaws.ignoresEpoch === true) return without("epoch", request)
-    const [dead, before, sign, ...others] = request.compare ?? []
-    const isHandOver = request.compare?.length === 2 && request.success?.[0]?.request_delete_range !== undefined
+    const compare = request.compare ?? []
+    const [dead] = compare
+    const sign = compare[compare.length - 1]
+    const isHandOver = compare.length === 2 && request.success?.[0]?.request_delete_range !== undefined
     if (this.flaws.deletesWithoutHeir === true && isHandOver) return { ...request, compare: [dead!] }
-    if (this.flaws.passesOverTheFirst === true && others.length === 0 && sign?.key?.toString().includes("alive")) {
-      return before === undefined ? request : { ...request, compare: [dead!, sign] }
+    if (this.flaws.passesOverTheFirst === true && compare.length > 2 && sign?.key?.toString().includes("alive")) {
+      const deletes = request.success?.every((one) => one.request_delete_range !== undefined) === true
+      if (deletes) return { ...request, compare: [...compare.slice(0, -2), sign] }
     }
     const key = request.success?.[0]?.request_delete_range?.key?.toString()
     if (this.flaws.deletesBlindly !== true || key === undefined) return request

@@ -34,6 +34,9 @@ const untilMended = /database space exceeded|too many operations in txn|request 
 
 export const isOfMember = (error: Error): boolean => ofMember.test(error.message) || ofToken.test(error.message)
 
+/** It has more operations than the server takes in one transaction. */
+export const isTooLarge = ({ message }: Error): boolean => /too many operations/.test(message)
+
 export const isUnsent = (error: Error): boolean => unsent.test(error.message)
 
 /** Whether another token may help whoever has credentials. */

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
-import { type CallFailure, isClosed, isUnsent, silent } from "./failure.ts"
+import { type CallFailure, isClosed, isTooLarge, isUnsent, silent } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
 
 /** What is asked of the server about one claim, in the order in which it is sent: leaves free others. */
@@ -352,7 +352,7 @@ export class Outgoing {
   private hasFailed(members: ReadonlyArray<Member>, failure: CallFailure): void {
     const hasClosed = failure.cause === isClosed.cause
     const isRefused = failure.leaseGone || (failure.notDone && !hasClosed && !isUnsent(failure.cause))
-    if (/too many operations/.test(failure.cause.message)) {
+    if (isTooLarge(failure.cause)) {
       this.mostMembers = Math.max(1, Math.min(this.mostMembers, members.length) >> 1)
     }
     const now = this.now()

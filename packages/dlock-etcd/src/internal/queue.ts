@@ -370,15 +370,19 @@ export const find = (key: Buffer): ITxnRequest => ({ success: [count(key)] })
 export const isThere = ({ responses }: ITxnResponse): boolean => Number(responses[0]!.response_range.count) > 0
 
 /**
- * Takes a claim out of the queue whose process is dead. It must not hold the lock, nor be next: the one before it still stands.
- * Else it may have been let in by what it was told before its process fell silent, and others would be let in beside it.
+ * Takes claims out of the queue whose process is dead. None must hold the lock, nor be next: one before all of them still
+ * stands. Else it may have been let in by what it was told before its process fell silent, and others would be let in beside it.
  */
-export const passOver = ({ claim }: Place, dead: Other, before: Other, sign: Buffer): Operation => ({
+export const passOver = ({ claim }: Place, dead: ReadonlyArray<Other>, before: Other, sign: Buffer): Operation => ({
   ...leaving(claim, {
-    compare: [createdAt(dead.key, dead.created), createdAt(before.key, before.created), absent(sign)],
-    success: [{ request_delete_range: { key: dead.key } }]
+    compare: [
+      ...dead.map(({ created, key }) => createdAt(key, created)),
+      createdAt(before.key, before.created),
+      absent(sign)
+    ],
+    success: dead.map(({ key }) => ({ request_delete_range: { key } }))
   }),
-  claim: String(dead.key)
+  claim: String(dead[0]!.key)
 })
 
 /** Marks a claim as cancelled of which only the id is known, and finds where it stands. */

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { ITxnResponse } from "etcd3"
 import { Crowd } from "./crowd.ts"
 import type { Entry } from "./entry.ts"
-import type { CallFailure } from "./failure.ts"
+import { type CallFailure, isTooLarge } from "./failure.ts"
 import { lives } from "./names.ts"
 import type { Operation } from "./outgoing.ts"
 import * as Queue from "./queue.ts"
@@ -79,6 +79,8 @@ export class Room {
   /** The latest revision that an answer was of. */
   private latest = 0n
   private isTakingIn = false
+  /** As many of the dead are deleted at once: a server may not take more. */
+  private mostPassedOver = 60
   private isResting = false
   private isLooking = false
   private mutedUntil = 0
@@ -639,33 +641,41 @@ export class Room {
 
   // Those who die.
 
-  /** Whoever dies in a queue is taken out by the one behind, unless it may have been let in by then: it stands first. */
+  /** Those of a process that died in a queue are taken out by the one behind them, but for one that stands first. */
   private mind(one: Standing): void {
-    const { previous: dead, seat } = one
+    const { previous, seat } = one
     if (seat?.entry.state !== "queued") return
     seat.stopMourning()
-    const before = dead?.previous
-    const process = dead?.other.standing.process
-    if (dead === undefined || process === undefined || dead.other.standing.capacity !== 1) return
-    const { fork, liveness, outgoing } = this.outside
-    if (process === liveness.process) return
-    const { prefix } = seat.claim
-    if (before === undefined) {
-      // Others stand before it, of whom a look tells.
-      if (this.from > 0n) seat.stopMourning = liveness.mourn(prefix, process, () => this.lookAnew())
-      return
+    const process = previous?.other.standing.process
+    if (previous === undefined || process === undefined || previous.other.standing.capacity !== 1) return
+    const { liveness } = this.outside
+    // It may have been let in, unless others stand before it, of whom a look tells.
+    if (process === liveness.process || (previous.previous === undefined && this.from === 0n)) return
+    seat.stopMourning = liveness.mourn(seat.claim.prefix, process, () => this.passOver(one, seat, process))
+  }
+
+  private passOver(one: Standing, seat: Seat, process: string): void {
+    const dead: Array<Queue.Other> = []
+    let before = one.previous
+    while (before?.previous !== undefined && dead.length < this.mostPassedOver) {
+      const { capacity, process: its } = before.other.standing
+      if (its !== process || capacity !== 1) break
+      dead.push(before.other)
+      before = before.previous
     }
-    const passOver = Effect.suspend(() =>
-      outgoing.run(Queue.passOver(seat, dead.other, before.other, lives(prefix).of(process)))
-    )
-    seat.stopMourning = liveness.mourn(prefix, process, () =>
-      void fork(Effect.match(passOver, {
-        onFailure: () => this.lookAnew(),
-        onSuccess: ({ value }) =>
-          value.succeeded
-            ? this.areDeleted([{ name: dead.name, revision: BigInt(value.header.revision) }])
-            : this.lookAnew()
-      })))
+    if (before === undefined || dead.length === 0) return this.lookAnew()
+    const { fork, outgoing } = this.outside
+    fork(Effect.match(outgoing.run(Queue.passOver(seat, dead, before.other, lives(seat.claim.prefix).of(process))), {
+      onFailure: ({ cause }) => {
+        if (isTooLarge(cause)) this.mostPassedOver = Math.max(1, dead.length >> 1)
+        this.lookAnew()
+      },
+      onSuccess: ({ value }) => {
+        const revision = BigInt(value.header.revision)
+        if (value.succeeded) this.areDeleted(dead.map(({ key }) => ({ name: key.toString(), revision })))
+        else this.lookAnew()
+      }
+    }))
   }
 
   /** It lives after all, or who stood before it has gone. */
