@@ -21,6 +21,8 @@ export interface Operation {
   readonly needsEmpty?: boolean
   /** Nobody waits for what it frees: it may go with others that come in a moment. */
   readonly isPatient?: boolean
+  /** It is on its way, or has its place among those that go next. */
+  readonly onQueued?: () => void
   /** Milliseconds from its sending. */
   readonly limit?: number
   /** Whoever asked has gone before anything was sent; and whether that was for others, which the server answers. */
@@ -99,7 +101,7 @@ export class Outgoing {
 
   /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
   private goAtOnce(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
-    const { folder, urgency } = operation
+    const { folder, onQueued, urgency } = operation
     const flight = {
       since: this.now(),
       members: [],
@@ -108,6 +110,7 @@ export class Outgoing {
       isBeside: false
     }
     this.flights.add(flight)
+    onQueued?.()
     return Effect.onExit(
       this.ask(operation),
       (exit) =>
@@ -135,6 +138,7 @@ export class Outgoing {
       this.lanes[operation.urgency].push(member)
       if (member.isPatient) this.waitPatiently()
       this.send()
+      operation.onQueued?.()
       return Effect.sync(() => {
         member.hasGone = true
         if (!member.isSent) operation.onUnsent?.(this.now() - this.answeredAt < briefly)

@@ -40,7 +40,7 @@ export interface Standing {
 }
 
 /** What stands for a claim of which no more is known, or needed. */
-export const mutex: Standing = {
+const mutex: Standing = {
   permits: 1,
   capacity: 1,
   holder: undefined,
@@ -68,11 +68,27 @@ export interface View {
   readonly isUnsigned: boolean
 }
 
-/** A claim in a queue, as others see it. */
-export interface Other {
+/** A claim in a queue, as others see it. Most of what a look finds is known already: of that nobody reads more. */
+export class Other {
   readonly key: Buffer
   readonly created: bigint
-  readonly standing: Standing
+  private readonly value: Buffer | undefined
+  private decoded: Standing | undefined
+
+  constructor(key: Buffer, created: bigint, value: Buffer | undefined) {
+    this.key = key
+    this.created = created
+    this.value = value
+  }
+
+  get name(): string {
+    return this.key.toString()
+  }
+
+  get standing(): Standing {
+    this.decoded ??= this.value === undefined ? mutex : decode(this.value)
+    return this.decoded
+  }
 }
 
 const encode = ({ capacity, holder, id, permits }: Claim, sign: Sign | undefined, base: bigint): Buffer =>
@@ -420,11 +436,7 @@ export const left = ({ responses }: ITxnResponse) => {
   }
 }
 
-const otherOf = ({ create_revision, key, value }: IKeyValue): Other => ({
-  key,
-  created: BigInt(create_revision),
-  standing: decode(value)
-})
+const otherOf = ({ create_revision, key, value }: IKeyValue): Other => new Other(key, BigInt(create_revision), value)
 
 /**
  * Reads the answer of those that enter, and of `look`, about a claim. `base`: that of the epoch in which it was put, if this
@@ -466,7 +478,8 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint): View => {
   const [mine, around, sign] = response.responses.filter((one) => one.response_range)
   const stands = ownIn(mine!, claim)
   const created = stands.own
-  const all = around!.response_range.kvs.map(otherOf).toSorted((a, b) => a.created < b.created ? -1 : 1)
+  const all = around!.response_range.kvs.map(otherOf)
+  if (claim.capacity === 1) all.reverse()
   const before = all.filter((one) => created === undefined || one.created < created)
   const isBefore = created !== undefined && all.every((one) => one.created < created)
   return {
@@ -493,7 +506,9 @@ export const isGranted = (claim: Claim, view: View): boolean =>
 
 /** Whether what stands before it leaves room for it. */
 export const fits = (claim: Claim, { before }: View): boolean =>
-  before.reduce((permits, { standing }) => permits + standing.permits, claim.permits) <= claim.capacity
+  claim.capacity === 1
+    ? before.length === 0
+    : before.reduce((permits, { standing }) => permits + standing.permits, claim.permits) <= claim.capacity
 
 /** Is the key in use with another capacity? The first of the queue says so: others may be about to be told that, and go. */
 export const isMismatched = (claim: Claim, view: View): boolean =>

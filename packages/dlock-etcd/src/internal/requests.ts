@@ -296,7 +296,9 @@ export const make = (
   const leaveTo = (entry: Entry, heirSeat: Seat): Effect.Effect<boolean, CallFailure> => {
     const { seat } = entry
     const [created, itsCreated] = [seat.created!, heirSeat.created!]
-    return Effect.map(outgoing.run(Queue.leaveTo(seat, created, heirSeat, itsCreated)), ({ value }) => {
+    const onQueued = () => turns.rooms.get(seat.claim.key)?.goOn()
+    const operation = { ...Queue.leaveTo(seat, created, heirSeat, itsCreated), onQueued }
+    return Effect.map(outgoing.run(operation), ({ value }) => {
       const { entry: heir } = heirSeat
       const { isDeleted, isHeirThere, isThere } = Queue.leftTo(value, created, itsCreated)
       if (isDeleted || !isThere) turns.rooms.get(seat.claim.key)?.hasLeft(seat.key, BigInt(value.header.revision))

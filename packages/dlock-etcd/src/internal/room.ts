@@ -27,7 +27,7 @@ class Standing {
   readonly other: Queue.Other
 
   constructor(other: Queue.Other, seenAt: bigint, seat: Seat | undefined) {
-    this.name = other.key.toString()
+    this.name = other.name
     this.other = other
     this.seenAt = seenAt
     this.seat = seat
@@ -79,6 +79,8 @@ export class Room {
   /** The latest revision that an answer was of. */
   private latest = 0n
   private isTakingIn = false
+  private mustGoOn = false
+  private isGoingOn = false
   /** As many of the dead are deleted at once: a server may not take more. */
   private mostPassedOver = 60
   private isResting = false
@@ -176,9 +178,7 @@ export class Room {
     }
     this.from = isConnected && this.from < lowest ? this.from : lowest
     if (own > this.to) this.to = own
-    const found = new Map(view.before.map((other) => [other.key.toString(), other]))
-    found.set(seat.key, { key: seat.place, created: own, standing: Queue.mutex })
-    this.replace(lowest, own, found, view.revision)
+    this.replace(lowest, own, [...view.before, new Queue.Other(seat.place, own, undefined)], view.revision)
     if (view.isWhole && view.before.length === 0) this.itsTurn(seat)
   }
 
@@ -186,27 +186,30 @@ export class Room {
   private near(view: Queue.View): Queue.View {
     const processes = new Set<string>()
     for (let index = view.before.length - 1; index >= 0; index--) {
-      const { key, standing: { process = key.toString() } } = view.before[index]!
+      const { name, standing: { process = name } } = view.before[index]!
       if (process !== this.outside.liveness.process) processes.add(process)
       if (processes.size > mostListeners) return { ...view, before: view.before.slice(index), isWhole: false }
     }
     return view
   }
 
-  /** Between these two only what was found stands. */
-  private replace(lowest: bigint, highest: bigint, found: Map<string, Queue.Other>, revision: bigint): void {
-    let behind = this.tail
-    while (behind !== undefined && behind.created > highest) behind = behind.previous
-    for (let one = behind; one !== undefined && one.created >= lowest;) {
-      const { created, name, previous } = one
-      const same = found.get(name)
-      if (same !== undefined && same.created === created) {
+  /** Between these two only what was found stands, first come first. */
+  private replace(lowest: bigint, highest: bigint, found: ReadonlyArray<Queue.Other>, revision: bigint): void {
+    let one = this.tail
+    while (one !== undefined && one.created > highest) one = one.previous
+    const unknown: Array<Queue.Other> = []
+    let last = found.length - 1
+    for (; one !== undefined && one.created >= lowest; one = one.previous) {
+      while (last >= 0 && found[last]!.created > one.created) unknown.push(found[last--]!)
+      const other = found[last]
+      if (other?.created === one.created && other.key.equals(one.other.key)) {
         one.seenAt = revision
-        found.delete(name)
+        last--
       } else this.foresee(one, revision)
-      one = previous
     }
-    for (const [name, other] of found) {
+    while (last >= 0) unknown.push(found[last--]!)
+    for (const other of unknown.toReversed()) {
+      const { name } = other
       if (this.deletions.some((gone) => gone.name === name && gone.revision > other.created)) continue
       // Names are used again: what stood there before has gone.
       const earlier = this.byName.get(name)
@@ -456,7 +459,7 @@ export class Room {
     const heir = one?.next?.seat
     if (one === undefined || heir?.entry.state !== "queued") return undefined
     if (one.previous?.isHandedOver === false) return undefined
-    const { fork, leases, liveness } = this.outside
+    const { leases, liveness } = this.outside
     if (this.heardFrom !== undefined && one.next!.seenAt < this.heardFrom) return undefined
     if (heir.lease === undefined || !leases.isFresh(heir.lease) || heir.entry.isBeingGranted) return undefined
     // While it was silent others may have passed it over.
@@ -465,9 +468,22 @@ export class Room {
     seat.leaveRoom = () => {}
     one.isHandedOver = true
     this.turn = { seat: heir, since: this.outside.now() }
-    // After the release of this one has set out: so the releases of short sections go together, in their order.
-    fork(Effect.andThen(Effect.yieldNow, Effect.sync(() => this.settle())))
     return heir
+  }
+
+  /**
+   * The release that has handed over has set out, and the next one is let in: so the releases of short sections go together, in
+   * their order. Whoever is let in may be released before this returns.
+   */
+  goOn(): void {
+    this.mustGoOn = true
+    if (this.isGoingOn) return
+    this.isGoingOn = true
+    while (this.mustGoOn) {
+      this.mustGoOn = false
+      this.settle()
+    }
+    this.isGoingOn = false
   }
 
   // How it hears.
@@ -568,7 +584,7 @@ export class Room {
       const newest = found[found.length - 1]?.created ?? since
       // What went together with it came behind it, at the same revision.
       this.to = isWhole && newest < revision ? revision - 1n : newest
-      this.replace(since + 1n, this.to, new Map(found.map((other) => [other.key.toString(), other])), revision)
+      this.replace(since + 1n, this.to, found, revision)
       // Those who were deleted before they were ever seen there.
       for (const one of Array.from(this.waiting)) {
         if (one.created! <= this.to && this.placeOf(one) === undefined) this.outside.claims.isGone(one.entry)
@@ -672,7 +688,7 @@ export class Room {
       },
       onSuccess: ({ value }) => {
         const revision = BigInt(value.header.revision)
-        if (value.succeeded) this.areDeleted(dead.map(({ key }) => ({ name: key.toString(), revision })))
+        if (value.succeeded) this.areDeleted(dead.map(({ name }) => ({ name, revision })))
         else this.lookAnew()
       }
     }))
