@@ -212,14 +212,14 @@ const queuesAsHeard = (): () => void => replace(Line.prototype, "isAwaited", () 
 
 /** Whoever may yet come to stand elsewhere exchanges seats all the same. */
 const exchangesUnsettled = (): () => void => {
-  const { get } = Object.getOwnPropertyDescriptor(Entry.prototype, "isAtRest")!
+  const own = Object.getOwnPropertyDescriptor(Entry.prototype, "isAtRest")!
   Object.defineProperty(Entry.prototype, "isAtRest", {
     configurable: true,
     get(this: Entry) {
       return this.state === "queued"
     }
   })
-  return () => void Object.defineProperty(Entry.prototype, "isAtRest", { configurable: true, get: get! })
+  return () => void Object.defineProperty(Entry.prototype, "isAtRest", own)
 }
 
 /** Whether a variant is one on this backend. */
