@@ -291,6 +291,7 @@ export class Room {
     this.clear()
     this.deletions.length = 0
     this.foreseen = 0n
+    this.turn = undefined
     this.stopWatching()
     this.stopHearing()
     this.latest = revision
@@ -563,13 +564,16 @@ export class Room {
       const view = Queue.view(value, seat.claim)
       this.isAt(view.revision, asked)
       if (seat.entry.state !== "queued" || seat.created !== created) return
-      if (view.own !== created) this.outside.claims.isGone(seat.entry)
-      else {
-        seat.ahead = Queue.ahead(view, seat.claim)
-        this.take(seat, view)
-        const one = this.placeOf(seat)
-        if (one !== undefined) this.mind(one)
+      const one = this.placeOf(seat)
+      if (view.own !== created) {
+        this.outside.claims.isGone(seat.entry)
+        if (one !== undefined && this.byName.get(one.name) === one) this.foresee(one, view.revision)
+        return
       }
+      seat.ahead = Queue.ahead(view, seat.claim)
+      this.take(seat, view)
+      const placed = this.placeOf(seat)
+      if (placed !== undefined) this.mind(placed)
     })
   }
 
