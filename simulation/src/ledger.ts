@@ -148,8 +148,12 @@ export class Ledger {
    * moment, where it hears at all.
    */
   isDeletedNext(id: string): void {
-    const { has, incidents } = this.plan
-    if (!has.has("heirs")) return
+    if (this.plan.has.has("heirs")) this.isHandedOver(id)
+  }
+
+  /** It hears of its deletion in a moment, where it hears at all. */
+  isHandedOver(id: string): void {
+    const { incidents } = this.plan
     if (incidents.some(({ kind }) => kind !== "claim deleted")) return this.forgot(id)
     this.heardOfAt.set(id, this.timeline.now + millis(30))
   }

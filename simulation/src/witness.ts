@@ -95,9 +95,7 @@ export class Witness {
     const { claim, fencingToken: token } = section.holding!
     const id = this.server.grantedWith?.(section.process.index, key, token) ?? claim.id
     section.id = id
-    // Its process was deaf to that, and another claim of it keeps the others out until it is told.
-    const isHandedOver = this.server.queueOf?.(key)[0] === section.process.index
-    if (isHandedOver && this.ledger.hasEnded(id)) this.ledger.isDeletedNext(id)
+    if (this.ledger.hasEnded(id)) this.lookAtHandOver(section, id)
     if (!section.interrupted) this.lookAtTime(section, "enters")
     section.state = "inside"
     section.lastStepAt = now
@@ -128,6 +126,19 @@ export class Witness {
       this.broken("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
     }
     this.progressed(key)
+  }
+
+  /**
+   * It was handed over to by another of its process, which was deaf to its deletion. Where that one's claim stands it keeps the
+   * others out until this one is told; where that too was deleted by somebody nothing is promised of either.
+   */
+  private lookAtHandOver({ lock, process }: Section, id: string): void {
+    if (this.server.queueOf?.(lock)[0] === process.index) return this.ledger.isHandedOver(id)
+    for (const other of this.leaving) {
+      if (other.lock === lock && other.process === process && this.ledger.hasForgotten(other.id!)) {
+        this.ledger.forgot(id)
+      }
+    }
   }
 
   /**
@@ -267,7 +278,10 @@ export class Witness {
         // What is nobody's of us, or of one who is dead, is over in its time.
         if (process === undefined || this.dead.has(process)) continue
         const knows = ({ id }: Section) => id === holder
-        if ([...this.inside, ...this.leaving].some(knows)) continue
+        const inside = [...this.inside, ...this.leaving]
+        if (inside.some(knows)) continue
+        // Nor is there anybody to hear of it who has closed, and had no answer.
+        if (![...inside, ...this.asking].some((section) => section.process.index === process)) continue
       }
       for (const section of this.asking) {
         if (section.lock !== lock || section.process.dead || section.process.paused) continue
@@ -283,9 +297,12 @@ export class Witness {
   private lookForDead(): void {
     const isAwake = (index: number | undefined) =>
       Array.from(this.asking).some(({ process }) => process.index === index && !process.dead && !process.paused)
+    // What a process had sent before it was cut off may be executed when that is over, and show that it lives.
+    const held = this.plan.incidents.filter(({ kind }) => kind === "cut off").map(({ at, duration }) => at + duration)
+    const heldUntil = Math.min(this.plan.healedAt, Math.max(0, ...held))
     for (const lock of this.plan.keys.map((key) => prefix + key)) {
       const isDead = (index: number | undefined) =>
-        index !== undefined && this.timeline.now - (this.dead.get(index) ?? Infinity) > deadAfter
+        index !== undefined && this.timeline.now - Math.max(heldUntil, this.dead.get(index) ?? Infinity) > deadAfter
       const waiting = this.server.queueOf?.(lock).slice(1) ?? []
       const isBlocked = waiting.some((one, place) => isAwake(one) && isDead(waiting[place - 1]))
       if (!isBlocked) this.blockedSince.delete(lock)
@@ -395,7 +412,8 @@ const idleWithin = (
     // Where nothing is wrong all is told at once, or a tenth of a second later of what was to be told before.
     if (has.has("bursts") && isWhole && !has.has("proxies")) return 300
     const isMeddled = incidents.some(({ kind }) => kind === "claim deleted")
-    return 2_000 + 500 + (often === 0 ? 0 : 2_000 + 2 * mostDelay / 1_000) + (isMeddled ? mostDelay / 1_000 : 0)
+    // Two seconds until it looks by itself, and more where many stand before it.
+    return 2_800 + 500 + (often === 0 ? 0 : 2_000 + 2 * mostDelay / 1_000) + (isMeddled ? mostDelay / 1_000 : 0)
   }
   return (oftenPushes > 0 ? 2_000 + 100 : 100 + 100 + (often === 0 ? 0 : 2 * mostDelay / 1_000)) +
     (replicas === 0 ? 0 : Math.min(mostTtl / 10, 1_000))

@@ -554,7 +554,7 @@ export class Room {
       this.stopWatching = () => {}
       stop()
     }
-    this.pollWithin(foremost.entry.pollAfter)
+    this.pollWithin(farPoll(foremost))
   }
 
   /** Who stands before it? One look at a time; what happens meanwhile is looked at once more where it matters. */
@@ -601,7 +601,7 @@ export class Room {
     this.isLooking = true
     this.mustLook = false
     const asked = this.asks()
-    this.pollWithin(this.from === 0n ? nearPoll : seat.entry.pollAfter)
+    this.pollWithin(this.from === 0n ? nearPoll : farPoll(seat))
     const { fork, outgoing } = this.outside
     fork(
       Effect.match(outgoing.run(operation), {
@@ -719,6 +719,9 @@ const fewAhead = 4
 
 /** Milliseconds. */
 const nearPoll = 2_000
+const longestPoll = 10_000
+/** The more stand before it the less often: all the others who wait do so too. */
+const farPoll = ({ ahead: { place } }: Seat): number => Math.min(longestPoll, nearPoll * (1 + place / 100))
 const lookPause = 200
 const holderKnownFor = 100
 const lingering = 5_000
