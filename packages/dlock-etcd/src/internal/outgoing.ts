@@ -301,19 +301,21 @@ export class Outgoing {
     for (const { entered } of this.flights) for (const folder of entered) others.add(folder)
     const entering = new Set<string>()
     const claims = new Set<string>()
-    const lane = this.lanes.enter.splice(0)
+    const near = this.lanes.enter.slice(0, mostSought)
     const members: Array<Member> = []
-    for (const member of lane) {
+    const later: Array<Member> = []
+    for (const member of near) {
       const { claim, folder, hasGone, isAlone } = member
       const mayGo = others.has(folder) && !entering.has(folder) && !claims.has(claim) &&
         members.length < this.mostMembers
-      if (!mayGo || hasGone || isAlone) this.lanes.enter.push(member)
+      if (!mayGo || hasGone || isAlone) later.push(member)
       else {
         members.push(member)
         entering.add(folder)
         claims.add(claim)
       }
     }
+    if (members.length > 0) this.lanes.enter.splice(0, near.length, ...later)
     return members
   }
 
@@ -404,5 +406,7 @@ const hangsAfter = 250
 const patience = 1
 
 const mostBeside = 14
+/** Among the first of those that wait: thousands may, for as many locks. */
+const mostSought = 256
 /** Below this nothing is sent once more. */
 const leastLeft = 50
