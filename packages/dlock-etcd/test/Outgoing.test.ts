@@ -242,4 +242,28 @@ describe("what goes out", () => {
       yield* turns
       assert.deepStrictEqual(names()[17], ["l", "k17", "other"], "what leaves goes as it would without them")
     }).pipe(Effect.scoped))
+
+  it.effect("looks at few of thousands that wait for what may go beside others", () =>
+    Effect.gen(function*() {
+      const { ask, names, outgoing } = yield* setting
+      let looked = 0
+      const operation = (name: string): Operation => ({
+        urgency: "enter",
+        request: {},
+        claim: name,
+        get folder() {
+          looked++
+          return name
+        }
+      })
+      yield* ask("look", "first")
+      yield* ask("look", "second")
+      const waiting = (outgoing as unknown as { readonly lanes: { readonly enter: Array<unknown> } }).lanes.enter
+      for (let index = 0; index < 5_000; index++) waiting.push(operation(`k${index}`))
+      looked = 0
+      yield* ask("enter", "late")
+      assert.isBelow(looked, 1_000)
+      assert.strictEqual(names().length, 2)
+      waiting.length = 0
+    }).pipe(Effect.scoped))
 })
