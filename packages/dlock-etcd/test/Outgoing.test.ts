@@ -266,4 +266,22 @@ describe("what goes out", () => {
       assert.strictEqual(names().length, 2)
       waiting.length = 0
     }).pipe(Effect.scoped))
+
+  it.effect("goes together as before where the server finds too large what goes alone", () =>
+    Effect.gen(function*() {
+      const { ask, names, sent } = yield* setting
+      yield* ask("look", "first")
+      yield* ask("leave", "large", { isAlone: true })
+      yield* ask("leave", "b")
+      yield* ask("leave", "another", { isAlone: true })
+      const c = ["c", "d"].map((name) => ask("leave", name))
+      yield* Effect.all(c)
+      assert.deepStrictEqual(names(), [["first"], ["large"]])
+      yield* sent[1]!.fail(fromClient(new Error("3 INVALID_ARGUMENT: etcdserver: too many operations in txn request")))
+      yield* turns
+      assert.deepStrictEqual(names()[2], ["b", "c", "d"])
+      yield* sent[2]!.answer
+      yield* turns
+      assert.deepStrictEqual(names()[3], ["another"])
+    }).pipe(Effect.scoped))
 })
