@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
-import { type CallFailure, silent } from "../src/internal/failure.ts"
-import type { Port, Reply } from "../src/internal/port.ts"
+import { silent } from "../src/internal/failure.ts"
+import type { Port } from "../src/internal/port.ts"
 import { locker, lockerOver, queued, server } from "./support.ts"
 
 describe.concurrent("those of a process that ask for one lock at once", () => {
-  const inOrder = (meddle: (port: Port) => Port) =>
+  const inOrder = (meddle: (port: Port) => Port): Effect.Effect<void, unknown> =>
     Effect.gen(function*() {
       const { url } = yield* server()
       const before = yield* locker({ hosts: url })
@@ -16,7 +16,7 @@ describe.concurrent("those of a process that ask for one lock at once", () => {
       const order: Array<number> = []
       const asked = Array.from({ length: 60 }, (_, index) => index)
       const fibers = yield* Effect.forEach(asked, (index) =>
-        Effect.forkChild(withLock("k", Effect.sync(() => order.push(index))), { startImmediately: true }))
+        Effect.forkChild(withLock("k", Effect.sync(() => void order.push(index))), { startImmediately: true }))
       yield* queued(url, 61)
       yield* Deferred.succeed(released, undefined)
       yield* Effect.forEach([first, ...fibers], Fiber.join)
@@ -43,10 +43,10 @@ describe.concurrent("those of a process that ask for one lock at once", () => {
       let count = 0
       return {
         ...port,
-        txn: (...asked): Effect.Effect<Reply<never>, CallFailure> => {
+        txn: (...asked) => {
           const nth = count++
           const call = Effect.delay(port.txn(...asked), 40 - (nth % 16) * 2)
-          return (nth > 4 && nth < 24 ? Effect.andThen(Effect.exit(call), Effect.fail(silent)) : call) as never
+          return nth > 4 && nth < 24 ? Effect.andThen(Effect.exit(call), Effect.fail(silent)) : call
         }
       }
     }), 30_000)
