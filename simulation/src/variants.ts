@@ -210,17 +210,15 @@ const queuesAsTaken = (): () => void => replace(Crowd.prototype, "order", () => 
 /** Those of one process are let in as it heard of their places. */
 const queuesAsHeard = (): () => void => replace(Line.prototype, "isAwaited", () => () => false)
 
-/** Whoever may yet come to stand elsewhere exchanges seats all the same. */
-const exchangesUnsettled = (): () => void => {
-  const own = Object.getOwnPropertyDescriptor(Entry.prototype, "isAtRest")!
-  Object.defineProperty(Entry.prototype, "isAtRest", {
-    configurable: true,
-    get(this: Entry) {
-      return this.state === "queued"
-    }
-  })
-  return () => void Object.defineProperty(Entry.prototype, "isAtRest", own)
-}
+/** Whoever exchanges seats takes along what may yet be executed for the one that is left. */
+const exchangesUnsettled = (): () => void =>
+  replace(Entry.prototype, "exchangeSeats", (exchange) =>
+    function(this: Entry, other: Entry) {
+      exchange.call(this, other)
+      const { unanswered } = this.seat
+      this.seat.unanswered = other.seat.unanswered
+      other.seat.unanswered = unanswered
+    })
 
 /** Whether a variant is one on this backend. */
 export const isOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend

@@ -43,7 +43,7 @@ describe("those of a process that wait for one lock", () => {
 
   for (
     const [what, change] of [
-      ["may yet have another place", { unanswered: 1 }],
+      ["asks for it just now", { underWay: 1 }],
       ["has been asked for again", { isRepeated: true }],
       ["is being let in", { isBeingGranted: true }],
       ["tries", { number: undefined }]
@@ -56,6 +56,15 @@ describe("those of a process that wait for one lock", () => {
       assert.strictEqual(entry.seat, seat)
     })
   }
+
+  it("exchange one for which a request may yet be executed, and whoever has it then leaves a mark", () => {
+    const [first, second] = [asked(2, 10), asked(1, 11)]
+    const { seat } = first
+    seat.unanswered++
+    assert.deepStrictEqual(numbers(crowdOf(first, second)), [1, 2])
+    assert.strictEqual(second.seat, seat)
+    assert.deepStrictEqual([first.seat.unanswered, second.seat.unanswered], [0, 1])
+  })
 
   it("leave the seat of one that asks for another time", () => {
     const entry = Object.assign(new Entry({ ...claimOf(9_000, 1_000), id: "id" }, slots), {

@@ -242,4 +242,46 @@ describe("what goes out", () => {
       yield* turns
       assert.deepStrictEqual(names()[17], ["l", "k17", "other"], "what leaves goes as it would without them")
     }).pipe(Effect.scoped))
+
+  it.effect("looks at few of thousands that wait for what may go beside others", () =>
+    Effect.gen(function*() {
+      const { ask, names, outgoing } = yield* setting
+      let looked = 0
+      const operation = (name: string): Operation => ({
+        urgency: "enter",
+        request: {},
+        claim: name,
+        get folder() {
+          looked++
+          return name
+        }
+      })
+      yield* ask("look", "first")
+      yield* ask("look", "second")
+      const waiting = (outgoing as unknown as { readonly lanes: { readonly enter: Array<unknown> } }).lanes.enter
+      for (let index = 0; index < 5_000; index++) waiting.push(operation(`k${index}`))
+      looked = 0
+      yield* ask("enter", "late")
+      assert.isBelow(looked, 1_000)
+      assert.strictEqual(names().length, 2)
+      waiting.length = 0
+    }).pipe(Effect.scoped))
+
+  it.effect("goes together as before where the server finds too large what goes alone", () =>
+    Effect.gen(function*() {
+      const { ask, names, sent } = yield* setting
+      yield* ask("look", "first")
+      yield* ask("leave", "large", { isAlone: true })
+      yield* ask("leave", "b")
+      yield* ask("leave", "another", { isAlone: true })
+      const c = ["c", "d"].map((name) => ask("leave", name))
+      yield* Effect.all(c)
+      assert.deepStrictEqual(names(), [["first"], ["large"]])
+      yield* sent[1]!.fail(fromClient(new Error("3 INVALID_ARGUMENT: etcdserver: too many operations in txn request")))
+      yield* turns
+      assert.deepStrictEqual(names()[2], ["b", "c", "d"])
+      yield* sent[2]!.answer
+      yield* turns
+      assert.deepStrictEqual(names()[3], ["another"])
+    }).pipe(Effect.scoped))
 })

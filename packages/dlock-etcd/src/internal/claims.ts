@@ -91,7 +91,7 @@ export class Claims {
   /** It has been withdrawn. Its name is another's, where nothing of it can arrive any more. */
   hasLeft(entry: Entry): void {
     this.leavers.delete(entry.claim.id)
-    if (entry.unanswered === 0) this.slots.free(entry.seat.slot)
+    if (entry.seat.unanswered === 0) this.slots.free(entry.seat.slot)
   }
 
   over(entry: Entry): void {

@@ -15,9 +15,7 @@ export class Entry {
   number: number | undefined
   /** It was asked for again: what is known of its seat may change with the next answer. */
   isRepeated = false
-  /** Requests that were sent and of which it is not known whether they have been executed. */
-  unanswered = 0
-  /** Those of them that are under way, of which it will be heard. */
+  /** Requests that are under way, of which it will be heard. */
   underWay = 0
   /** Whoever withdraws it waits for what is under way. */
   isSettled: Shared<void, never> | undefined
@@ -59,10 +57,9 @@ export class Entry {
     return `${capacity} ${Duration.toMillis(ttl)} ${Duration.toMillis(guardGap)} ${holder}`
   }
 
-  /** It waits, and nothing that was asked about its seat may yet come true. */
+  /** It waits, and nothing that may change its seat is under way. */
   get isAtRest(): boolean {
-    const isSettled = this.unanswered === 0 && this.underWay === 0 && !this.isRepeated
-    return this.state === "queued" && isSettled && !this.isBeingGranted
+    return this.state === "queued" && this.underWay === 0 && !this.isRepeated && !this.isBeingGranted
   }
 
   exchangeSeats(other: Entry): void {

@@ -21,6 +21,8 @@ export interface Operation {
   readonly needsEmpty?: boolean
   /** Nobody waits for what it frees: it may go with others that come in a moment. */
   readonly isPatient?: boolean
+  /** It is as large as a batch: where a server refuses it for that, nothing is said of those. */
+  readonly isAlone?: boolean
   /** It is on its way, or has its place among those that go next. */
   readonly onQueued?: () => void
   /** Milliseconds from its sending. */
@@ -42,7 +44,7 @@ interface Member extends Operation {
   isSent: boolean
   /** It was sent before, and nothing was heard of that. */
   isDoubled: boolean
-  /** It was refused together with others: one of them was meant. */
+  /** Or it was refused together with others: one of them was meant. */
   isAlone: boolean
 }
 
@@ -133,7 +135,7 @@ export class Outgoing {
         hasEnded: false,
         isSent: false,
         isDoubled: false,
-        isAlone: false
+        isAlone: operation.isAlone === true
       }
       this.lanes[operation.urgency].push(member)
       if (member.isPatient) this.waitPatiently()
@@ -301,19 +303,21 @@ export class Outgoing {
     for (const { entered } of this.flights) for (const folder of entered) others.add(folder)
     const entering = new Set<string>()
     const claims = new Set<string>()
-    const lane = this.lanes.enter.splice(0)
+    const near = this.lanes.enter.slice(0, mostSought)
     const members: Array<Member> = []
-    for (const member of lane) {
+    const later: Array<Member> = []
+    for (const member of near) {
       const { claim, folder, hasGone, isAlone } = member
       const mayGo = others.has(folder) && !entering.has(folder) && !claims.has(claim) &&
         members.length < this.mostMembers
-      if (!mayGo || hasGone || isAlone) this.lanes.enter.push(member)
+      if (!mayGo || hasGone || isAlone) later.push(member)
       else {
         members.push(member)
         entering.add(folder)
         claims.add(claim)
       }
     }
+    if (members.length > 0) this.lanes.enter.splice(0, near.length, ...later)
     return members
   }
 
@@ -356,8 +360,8 @@ export class Outgoing {
   private hasFailed(members: ReadonlyArray<Member>, failure: CallFailure): void {
     const hasClosed = failure.cause === isClosed.cause
     const isRefused = failure.leaseGone || (failure.notDone && !hasClosed && !isUnsent(failure.cause))
-    if (isTooLarge(failure.cause)) {
-      this.mostMembers = Math.max(1, Math.min(this.mostMembers, members.length) >> 1)
+    if (members.length > 1 && isTooLarge(failure.cause)) {
+      this.mostMembers = Math.min(this.mostMembers, members.length) >> 1
     }
     const now = this.now()
     for (const member of members) {
@@ -368,7 +372,7 @@ export class Outgoing {
         this.end(member, Exit.fail({ ...failure, notDone: failure.notDone && !member.isDoubled }))
         continue
       }
-      member.isAlone = isRefused
+      if (isRefused) member.isAlone = true
       member.isPatient = false
       this.lanes[member.urgency].push(member)
     }
@@ -404,5 +408,7 @@ const hangsAfter = 250
 const patience = 1
 
 const mostBeside = 14
+/** Among the first of those that wait: thousands may, for as many locks. */
+const mostSought = 256
 /** Below this nothing is sent once more. */
 const leastLeft = 50

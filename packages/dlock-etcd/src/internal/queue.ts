@@ -398,7 +398,8 @@ export const passOver = ({ claim }: Place, dead: ReadonlyArray<Other>, before: O
     ],
     success: dead.map(({ key }) => ({ request_delete_range: { key } }))
   }),
-  claim: String(dead[0]!.key)
+  claim: String(dead[0]!.key),
+  isAlone: true
 })
 
 /** Marks a claim as cancelled of which only the id is known, and finds where it stands. */

@@ -140,11 +140,11 @@ export const make = (
     const { claim, seat } = entry
     const epoch = epochs.of(claim.prefix)
     const wasSent = entry.isSent
-    entry.unanswered++
+    seat.unanswered++
     entry.underWay++
     entry.isSent = true
     const onUnsent = (isCrowdedOut: boolean) => {
-      isHeardOf(entry, true)
+      isHeardOf(entry, seat, true)
       entry.isSent = wasSent
       if (isCrowdedOut) entry.isCrowdedOut = true
     }
@@ -152,12 +152,12 @@ export const make = (
       if (Exit.isSuccess(outcome) && seat.created === undefined) {
         seat.standAs(Queue.view(outcome.value.value, seat.claim, epoch.base))
       }
-      isHeardOf(entry, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
+      isHeardOf(entry, seat, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
     }
     return Effect.matchEffect(outgoing.run({ ...operation(epoch), onUnsent, onLate }), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
-        isHeardOf(entry, !doubled)
+        isHeardOf(entry, seat, !doubled)
         // Nobody would tell it any more that its turn has come.
         if (hasClosed()) return Effect.fail(isClosed)
         if (entry.isOver) return Effect.succeed<Answer>({ _tag: "Gone" })
@@ -172,7 +172,7 @@ export const make = (
         return again(view) ?? hasAnswer(entry, lease, mode, view)
       },
       onFailure: (failure) => {
-        isHeardOf(entry, failure.notDone)
+        isHeardOf(entry, seat, failure.notDone)
         if (!failure.leaseGone) return Effect.fail(failure)
         leases.lost(lease)
         return entry.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askAgain(entry, mode)
@@ -181,8 +181,8 @@ export const make = (
   }
 
   /** `isKnown`: what became of the request. */
-  const isHeardOf = (entry: Entry, isKnown: boolean): void => {
-    if (isKnown) entry.unanswered--
+  const isHeardOf = (entry: Entry, seat: Seat, isKnown: boolean): void => {
+    if (isKnown) seat.unanswered--
     if (--entry.underWay === 0) entry.isSettled?.end(Exit.void)
   }
 
@@ -224,6 +224,7 @@ export const make = (
     if (granted && isFirst) {
       return Effect.map(turns.grantOnFresh(entry), (grant): Answer => grant ?? { _tag: "Gone" })
     }
+    entry.isRepeated = false
     return Effect.flatMap(turns.settle(entry, view), () => standing(entry))
   }
 
@@ -245,9 +246,9 @@ export const make = (
    */
   const forget = (entry: Entry, isLeft: boolean): void => {
     claims.over(entry)
-    if (isLeft && entry.unanswered === 0) return claims.slots.free(entry.seat.slot)
+    if (isLeft && entry.seat.unanswered === 0) return claims.slots.free(entry.seat.slot)
     claims.slots.endEpoch()
-    if (entry.unanswered > 0) fork(Effect.ignore(leave(entry, false)))
+    if (entry.seat.unanswered > 0) fork(Effect.ignore(leave(entry, false)))
   }
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
@@ -256,7 +257,9 @@ export const make = (
       if (debt !== undefined) return Effect.as(payOff(claim.id, debt), "released")
       const known = claims.find(claim.id)
       const state = known?.state
-      if (state === "held" && known!.unanswered === 0) known!.heir = turns.rooms.get(claim.key)?.handOver(known!.seat)
+      if (state === "held" && known!.seat.unanswered === 0) {
+        known!.heir = turns.rooms.get(claim.key)?.handOver(known!.seat)
+      }
       const entry = claims.leaving(claim, now())
       if (entry === undefined) return withdrawStranger(claim)
       return Effect.matchEffect(leave(entry, state === "queued"), {
@@ -326,7 +329,7 @@ export const make = (
   }
 
   const leaveNow = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
-    if (entry.unanswered === 0) {
+    if (entry.seat.unanswered === 0) {
       // What was refused, or never sent, is nowhere.
       const { created } = entry.seat
       if (created === undefined) return Effect.succeed(false)

@@ -23,6 +23,8 @@ export class Seat implements Place {
   /** What its fencing token is more than that. */
   private base = 0n
   lease: Lease<Seat> | undefined
+  /** Requests that would put it there and of which it is not known whether they have been executed: one may yet be. */
+  unanswered = 0
   ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
   /** It stands behind another of this process, and nobody has looked who else is there. */
   isBlind = false

@@ -1,0 +1,53 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber } from "effect"
+import { silent } from "../src/internal/failure.ts"
+import type { Port } from "../src/internal/port.ts"
+import { locker, lockerOver, queued, server } from "./support.ts"
+
+describe.concurrent("those of a process that ask for one lock at once", () => {
+  const inOrder = (meddle: (port: Port) => Port): Effect.Effect<void, unknown> =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const before = yield* locker({ hosts: url })
+      const { withLock } = yield* lockerOver(url, meddle)
+      const released = yield* Deferred.make<void>()
+      const first = yield* Effect.forkChild(before.withLock("k", Deferred.await(released)), { startImmediately: true })
+      yield* queued(url, 1)
+      const order: Array<number> = []
+      const asked = Array.from({ length: 60 }, (_, index) => index)
+      const fibers = yield* Effect.forEach(asked, (index) =>
+        Effect.forkChild(withLock("k", Effect.sync(() => void order.push(index))), { startImmediately: true }))
+      yield* queued(url, 61)
+      yield* Deferred.succeed(released, undefined)
+      yield* Effect.forEach([first, ...fibers], Fiber.join)
+      assert.deepStrictEqual(order, asked)
+      yield* queued(url, 0)
+    }).pipe(Effect.scoped)
+
+  it.live("come in as they asked where the server was asked twice for each", () =>
+    inOrder((port) => {
+      let count = 0
+      return {
+        ...port,
+        // Those that were sent first are the last to come there.
+        txn: (...asked) =>
+          Effect.delay(
+            Effect.map(port.txn(...asked), (reply) => ({ ...reply, doubled: true })),
+            40 - (count++ % 16) * 2
+          )
+      }
+    }), 30_000)
+
+  it.live("come in as they asked where all have to ask once more", () =>
+    inOrder((port) => {
+      let count = 0
+      return {
+        ...port,
+        txn: (...asked) => {
+          const nth = count++
+          const call = Effect.delay(port.txn(...asked), 40 - (nth % 16) * 2)
+          return nth > 4 && nth < 24 ? Effect.andThen(Effect.exit(call), Effect.fail(silent)) : call
+        }
+      }
+    }), 30_000)
+})
