@@ -262,5 +262,7 @@ const isHealthy = async (url: string): Promise<boolean> => {
 export const queued = (hosts: string, count: number) =>
   Effect.gen(function*() {
     const admin = yield* plainClient(hosts)
-    yield* eventually(`${count} stand there`, async () => (await claims(admin, "dlock:k")).length === count)
+    const standing = () => admin.getAll().prefix("dlock:k/").count()
+    // A crowd takes its time to come.
+    yield* eventually(`${count} stand there`, async () => await standing() === count, 5_000 + 20 * count)
   })

@@ -297,12 +297,12 @@ export const raise = (from: Epoch, base: bigint): ITxnRequest => ({
   failure: [own(from.key)]
 })
 
-/** How does a claim stand that has a place, or where would it? */
-export const look = ({ claim, names, place }: Place, created: bigint): Operation =>
+/** How does a claim stand that has a place, or where would it? Of a mutex at most so many are shown that stand before it. */
+export const look = ({ claim, names, place }: Place, created: bigint, most = nearest): Operation =>
   looking(claim, {
     success: [
       own(place),
-      claim.capacity === 1 && created > 0n ? last(names, nearest, created) : neighbours(names, claim)
+      claim.capacity === 1 && created > 0n ? last(names, most, created) : neighbours(names, claim)
     ]
   })
 
@@ -443,8 +443,8 @@ const otherOf = ({ create_revision, key, value }: IKeyValue): Other => new Other
  * Reads the answer of those that enter, and of `look`, about a claim. `base`: that of the epoch in which it was put, if this
  * has put it; where it stood there before its value tells.
  */
-export const view = (response: ITxnResponse, claim: Claim, base = 0n): View => {
-  if (response.succeeded) return seen(response, claim, base)
+export const view = (response: ITxnResponse, claim: Claim, base = 0n, most = nearest): View => {
+  if (response.succeeded) return seen(response, claim, base, most)
   // It was not let in.
   const mine = ownIn(response.responses[1]!, claim)
   const revision = BigInt(response.header.revision)
@@ -457,10 +457,12 @@ const ownIn = ({ response_range }: IResponseOp, { id }: Claim): Pick<View, "own"
   return standing?.id === id ? { own: BigInt(kv!.create_revision), base: standing.base } : { own: undefined, base: 0n }
 }
 
-const seen = (response: ITxnResponse, claim: Claim, base: bigint): View => {
+const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number): View => {
   const revision = BigInt(response.header.revision)
   const [only, another] = response.responses as ReadonlyArray<IResponseOp & { readonly response_txn?: ITxnResponse }>
-  if (only?.response_txn !== undefined) return seen({ ...only.response_txn, header: response.header }, claim, base)
+  if (only?.response_txn !== undefined) {
+    return seen({ ...only.response_txn, header: response.header }, claim, base, most)
+  }
   const placed = {
     revision,
     own: revision,
@@ -487,7 +489,7 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint): View => {
     revision,
     ...stands,
     before,
-    isWhole: claim.capacity > 1 || all.length < (isBefore ? nearest : nearest + 1),
+    isWhole: claim.capacity > 1 || all.length < (isBefore ? most : most + 1),
     isBlind: false,
     length: Number(around!.response_range.count),
     isUnsigned: created === undefined && sign !== undefined && Number(sign.response_range.count) === 0

@@ -83,6 +83,8 @@ export class Room {
   private isGoingOn = false
   /** As many of the dead are deleted at once: a server may not take more. */
   private mostPassedOver = 60
+  /** The next look is for as many. */
+  private seeksDead = false
   private isResting = false
   private isLooking = false
   private mutedUntil = 0
@@ -559,9 +561,12 @@ export class Room {
 
   /** Who stands before it? One look at a time; what happens meanwhile is looked at once more where it matters. */
   private look(seat: Seat): void {
+    if (this.isLooking) return
     const { created } = seat
-    this.ask(seat, Queue.look(seat, created!), (value, asked) => {
-      const view = Queue.view(value, seat.claim)
+    const most = this.seeksDead ? this.mostPassedOver + 1 : undefined
+    this.seeksDead = false
+    this.ask(seat, Queue.look(seat, created!, most), (value, asked) => {
+      const view = Queue.view(value, seat.claim, 0n, most)
       this.isAt(view.revision, asked)
       if (seat.entry.state !== "queued" || seat.created !== created) return
       const one = this.placeOf(seat)
@@ -675,14 +680,17 @@ export class Room {
   }
 
   private passOver(one: Standing, seat: Seat, process: string): void {
-    const dead: Array<Queue.Other> = []
+    const run: Array<Queue.Other> = []
     let before = one.previous
-    while (before?.previous !== undefined && dead.length < this.mostPassedOver) {
+    while (before?.previous !== undefined) {
       const { capacity, process: its } = before.other.standing
       if (its !== process || capacity !== 1) break
-      dead.push(before.other)
+      run.push(before.other)
       before = before.previous
     }
+    // First those who came first: if they live after all they ask anew in that order.
+    const dead = run.slice(-this.mostPassedOver).toReversed()
+    this.seeksDead = true
     if (before === undefined || dead.length === 0) return this.lookAnew()
     const { fork, outgoing } = this.outside
     fork(Effect.match(outgoing.run(Queue.passOver(seat, dead, before.other, lives(seat.claim.prefix).of(process))), {
@@ -692,8 +700,9 @@ export class Room {
       },
       onSuccess: ({ value }) => {
         const revision = BigInt(value.header.revision)
-        if (value.succeeded) this.areDeleted(dead.map(({ name }) => ({ name, revision })))
-        else this.lookAnew()
+        if (!value.succeeded) return this.lookAnew()
+        this.areDeleted(dead.map(({ name }) => ({ name, revision })))
+        if (dead.length < run.length && this.byName.get(one.name) === one) this.mind(one)
       }
     }))
   }
