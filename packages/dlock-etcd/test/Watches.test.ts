@@ -120,6 +120,23 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["other deleted", "other deleted"])
     }).pipe(Effect.scoped))
 
+  it.effect("and what went before that is told all the same", () =>
+    Effect.gen(function*() {
+      const { answer, told, watches } = yield* setting
+      watches.add({ key }, 7n, (deletions, areAstray) => {
+        for (const { revision } of deletions) told.push(`${revision}${areAstray ? " astray" : ""}`)
+      }, () => {})
+      watches.add({ key: other }, 7n, () => {}, () => {})
+      yield* Effect.yieldNow
+      answer(0, 7)
+      answer(1, 7)
+      answer(1, 12, 12, key)
+      answer(1, 12, 12, key)
+      answer(0, 12, 9)
+      answer(0, 12, 12)
+      assert.deepStrictEqual(told, ["12 astray", "9", "12"])
+    }).pipe(Effect.scoped))
+
   it.effect("has one given back that nobody wants any more when it is named", () =>
     Effect.gen(function*() {
       const { answer, sent, tell, watches } = yield* setting
