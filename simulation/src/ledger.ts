@@ -23,6 +23,8 @@ export class Ledger {
   private readonly ended = new Set<string>()
   /** Claims that were withdrawn, as their process was told. */
   private readonly left = new Set<string>()
+  /** Claims that somebody deleted, or whose lease he ended. */
+  private readonly deleted = new Set<string>()
   private marksLost = false
   /** How many requests of a claim have had no answer in time. */
   private readonly unanswered = new Map<string, number>()
@@ -141,6 +143,14 @@ export class Ledger {
   /** It waits for one before it, as far as anybody can know. */
   mayNotEnter(id: string): boolean {
     return this.plan.capacity === 1 && !this.cameIn.has(id)
+  }
+
+  deletedByHand(id: string): void {
+    this.deleted.add(id)
+  }
+
+  wasDeletedByHand(id: string): boolean {
+    return this.deleted.has(id)
   }
 
   /**

@@ -54,6 +54,8 @@ export class Witness {
   private readonly leaving = new Set<Section>()
   /** Processes that have crashed, and when. */
   private readonly dead = new Map<number, number>()
+  /** Processes whose lockers are closed. */
+  readonly hasClosed = new Set<number>()
   /** Since when somebody waits for each lock behind claims that nobody keeps. */
   private readonly blockedSince = new Map<string, number>()
   private readonly timeline: Timeline
@@ -95,7 +97,7 @@ export class Witness {
     const { claim, fencingToken: token } = section.holding!
     const id = this.server.grantedWith?.(section.process.index, key, token) ?? claim.id
     section.id = id
-    if (this.ledger.hasEnded(id)) this.lookAtHandOver(section, id)
+    if (this.ledger.wasDeletedByHand(id)) this.lookAtHandOver(section, id)
     if (!section.interrupted) this.lookAtTime(section, "enters")
     section.state = "inside"
     section.lastStepAt = now
@@ -278,10 +280,8 @@ export class Witness {
         // What is nobody's of us, or of one who is dead, is over in its time.
         if (process === undefined || this.dead.has(process)) continue
         const knows = ({ id }: Section) => id === holder
-        const inside = [...this.inside, ...this.leaving]
-        if (inside.some(knows)) continue
-        // Nor is there anybody to hear of it who has closed, and had no answer.
-        if (![...inside, ...this.asking].some((section) => section.process.index === process)) continue
+        // Who has closed, and had no answer to that, hears of nothing.
+        if ([...this.inside, ...this.leaving].some(knows) || this.hasClosed.has(process)) continue
       }
       for (const section of this.asking) {
         if (section.lock !== lock || section.process.dead || section.process.paused) continue

@@ -34,11 +34,15 @@ describe.each(backends)("the whole client over a simulated %s", (backend) => {
     }
   })
 
-  it.each(variants.filter(isOn(backend)))("catches $name", { timeout: 120_000 }, (variant) => {
-    const { rule, seconds, seed, seeds } = hunt(variant, backend, { from: 1, seeds: 3_000, seconds: 60 })
-    assert.isDefined(rule, `${variant.name} got away with ${seeds} seeds in ${seconds.toFixed(1)} s`)
-    console.log(`${backend}, ${variant.name}: ${rule} after ${seeds} seeds, at ${seed}`)
-  })
+  it.each(variants.filter(isOn(backend)).filter(({ isRare }) => isRare !== true))(
+    "catches $name",
+    { timeout: 120_000 },
+    (variant) => {
+      const { rule, seconds, seed, seeds } = hunt(variant, backend, { from: 1, seeds: 3_000, seconds: 60 })
+      assert.isDefined(rule, `${variant.name} got away with ${seeds} seeds in ${seconds.toFixed(1)} s`)
+      console.log(`${backend}, ${variant.name}: ${rule} after ${seeds} seeds, at ${seed}`)
+    }
+  )
 })
 
 describe("a violation", () => {

@@ -254,6 +254,7 @@ export class EtcdServer {
       const claim = claimOf(one)
       if (claim === undefined) continue
       const [lock, id] = claim
+      this.ledger.deletedByHand(id)
       const queue = this.queueOf(lock)
       const before = queue.slice(0, queue.indexOf(id))
       const isOwnNext = before.every((other) => this.processOf(other) === this.processOf(id))
