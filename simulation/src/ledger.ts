@@ -168,6 +168,11 @@ export class Ledger {
     this.heardOfAt.set(id, this.timeline.now + millis(30))
   }
 
+  /** It was deleted, and has not had the time to hear of that. */
+  isAboutToHear(id: string): boolean {
+    return this.timeline.now < (this.heardOfAt.get(id) ?? 0)
+  }
+
   /** The server no longer keeps what it acknowledged. */
   forgot(id: string): void {
     this.forgotten.add(id)

@@ -136,7 +136,7 @@ export class Witness {
    */
   private lookAtHandOver({ lock, process }: Section, id: string): void {
     if (this.server.queueOf?.(lock)[0] === process.index) return this.ledger.isHandedOver(id)
-    for (const other of this.leaving) {
+    for (const other of [...this.leaving, ...this.inside]) {
       if (other.lock === lock && other.process === process && this.ledger.hasForgotten(other.id!)) {
         this.ledger.forgot(id)
       }
@@ -254,7 +254,8 @@ export class Witness {
         // On etcd a lease is what is vouched for, and it lives longer by the guard.
         const guard = this.plan.backend === "etcd" ? millis(Math.max(100, section.plan.ttl / 10)) : 0
         const most = this.ledger.vouchedUntil(section.id!) - guard
-        if (section.deadline > most + 1 && !this.ledger.hasForgotten(section.id!)) {
+        const isExcused = this.ledger.hasForgotten(section.id!) || this.ledger.isAboutToHear(section.id!)
+        if (section.deadline > most + 1 && !isExcused) {
           const by = (section.deadline - most) / 1_000
           this.broken("S3", `${section.title} believes for ${by} ms longer than a request vouches for`)
         }
