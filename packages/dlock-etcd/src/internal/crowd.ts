@@ -1,3 +1,4 @@
+import { Chain } from "./chain.ts"
 import type { Seat } from "./seat.ts"
 
 /**
@@ -8,9 +9,16 @@ import type { Seat } from "./seat.ts"
  * id. That is told nobody, since nothing of either is under way.
  */
 export class Crowd {
-  first: Seat | undefined
-  last: Seat | undefined
+  private readonly chain = new Chain<Seat>()
   private readonly byKey = new Map<string, Seat>()
+
+  get first(): Seat | undefined {
+    return this.chain.first
+  }
+
+  get last(): Seat | undefined {
+    return this.chain.last
+  }
 
   get size(): number {
     return this.byKey.size
@@ -37,15 +45,7 @@ export class Crowd {
   join(seat: Seat): void {
     this.leave(seat)
     this.byKey.set(seat.key, seat)
-    let previous = this.last
-    while (previous !== undefined && previous.created! > seat.created!) previous = previous.previous
-    const next = previous === undefined ? this.first : previous.next
-    seat.previous = previous
-    seat.next = next
-    if (previous === undefined) this.first = seat
-    else previous.next = seat
-    if (next === undefined) this.last = seat
-    else next.previous = seat
+    this.chain.insert(seat)
     this.order(seat)
   }
 
@@ -53,13 +53,7 @@ export class Crowd {
   leave(seat: Seat): boolean {
     if (!this.has(seat)) return false
     this.byKey.delete(seat.key)
-    const { next, previous } = seat
-    if (previous === undefined) this.first = next
-    else previous.next = next
-    if (next === undefined) this.last = previous
-    else next.previous = previous
-    seat.previous = undefined
-    seat.next = undefined
+    this.chain.remove(seat)
     return true
   }
 

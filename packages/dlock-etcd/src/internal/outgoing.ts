@@ -44,7 +44,7 @@ interface Member extends Operation {
   isSent: boolean
   /** It was sent before, and nothing was heard of that. */
   isDoubled: boolean
-  /** Or it was refused together with others: one of them was meant. */
+  /** By its operation, or since it was refused together with others: one of them was meant. */
   isAlone: boolean
 }
 
@@ -404,9 +404,10 @@ const together = (members: ReadonlyArray<Member>): ITxnRequest => ({
 /** Milliseconds. */
 const briefly = 250
 const hangsAfter = 250
-
+/** For as long who is patient waits for others to go with. */
 const patience = 1
 
+/** With the two others these are as many as may ask for one queue at a time, see `Line`. */
 const mostBeside = 14
 /** Among the first of those that wait: thousands may, for as many locks. */
 const mostSought = 256

@@ -1,6 +1,7 @@
 import type { Ahead } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import type { ITxnResponse } from "etcd3"
+import { Chain } from "./chain.ts"
 import { Crowd } from "./crowd.ts"
 import type { Entry } from "./entry.ts"
 import { type CallFailure, isTooLarge } from "./failure.ts"
@@ -59,8 +60,7 @@ export interface Outside extends Desk {
  * Where the next one is this process's own, a release hands over to it without a word of the server, see `handOver`.
  */
 export class Room {
-  private head: Standing | undefined
-  private tail: Standing | undefined
+  private readonly standing = new Chain<Standing>()
   private readonly byName = new Map<string, Standing>()
   /** All that stands and was created at or after `from` and up to `to` is known. Nothing is, where `to` is zero. */
   private from = 0n
@@ -197,17 +197,19 @@ export class Room {
 
   /** Between these two only what was found stands, first come first. */
   private replace(lowest: bigint, highest: bigint, found: ReadonlyArray<Queue.Other>, revision: bigint): void {
-    let one = this.tail
+    let one = this.standing.last
     while (one !== undefined && one.created > highest) one = one.previous
     const unknown: Array<Queue.Other> = []
     let last = found.length - 1
-    for (; one !== undefined && one.created >= lowest; one = one.previous) {
+    while (one !== undefined && one.created >= lowest) {
+      const { previous }: Standing = one
       while (last >= 0 && found[last]!.created > one.created) unknown.push(found[last--]!)
       const other = found[last]
       if (other?.created === one.created && other.key.equals(one.other.key)) {
         one.seenAt = revision
         last--
       } else this.foresee(one, revision)
+      one = previous
     }
     while (last >= 0) unknown.push(found[last--]!)
     for (const other of unknown.toReversed()) {
@@ -226,19 +228,11 @@ export class Room {
   }
 
   private insert(other: Queue.Other, revision: bigint): void {
-    const name = other.key.toString()
+    const { name } = other
     const seat = this.outside.claims.at(name)
     const isOwn = seat?.created === other.created
     const one = new Standing(other, revision, isOwn ? seat : undefined)
-    let previous = this.tail
-    while (previous !== undefined && previous.created > one.created) previous = previous.previous
-    const next = previous === undefined ? this.head : previous.next
-    one.previous = previous
-    one.next = next
-    if (previous === undefined) this.head = one
-    else previous.next = one
-    if (next === undefined) this.tail = one
-    else next.previous = one
+    this.standing.insert(one)
     this.byName.set(name, one)
     if (one.seat === undefined) this.others++
     else {
@@ -246,15 +240,12 @@ export class Room {
       one.seat.leaveRoom = () => this.leave(seat!)
     }
     this.mind(one)
-    if (next !== undefined) this.mind(next)
+    if (one.next !== undefined) this.mind(one.next)
   }
 
   private remove(one: Standing): void {
-    const { next, previous } = one
-    if (previous === undefined) this.head = next
-    else previous.next = next
-    if (next === undefined) this.tail = previous
-    else next.previous = previous
+    const { next } = one
+    this.standing.remove(one)
     this.byName.delete(one.name)
     if (one.seat === undefined && !one.isLeaving) this.others--
     else if (one.seat !== undefined && this.waiting.has(one.seat)) this.placed--
@@ -262,8 +253,7 @@ export class Room {
   }
 
   private clear(): void {
-    this.head = undefined
-    this.tail = undefined
+    this.standing.clear()
     this.byName.clear()
     this.others = 0
     this.placed = 0
@@ -372,7 +362,7 @@ export class Room {
     if (this.from > 0n) return this.watch(foremost)
     this.stopWatching()
     if (this.others > 0) this.listen(foremost)
-    const first = this.head!
+    const first = this.standing.first!
     if (this.hasTurn(foremost)) return this.itsTurn(foremost)
     if (first === mine) {
       const isSure = this.isHeard(mine.seenAt) && mine.seenAt >= this.foreseen
@@ -661,7 +651,7 @@ export class Room {
       return
     }
     this.wakeAt = Infinity
-    if (this.unanswered === 0 && this.head?.seat === undefined) this.outside.onEmpty()
+    if (this.unanswered === 0 && this.standing.first?.seat === undefined) this.outside.onEmpty()
   }
 
   // Those who die.
