@@ -227,6 +227,16 @@ describe("what goes out", () => {
       assert.deepStrictEqual(names()[2], ["c", "d"], "with the first that is not")
     }).pipe(Effect.scoped))
 
+  it.effect("waits for what hangs a quarter of a second, however long a timer runs already", () =>
+    Effect.gen(function*() {
+      const { ask, names } = yield* setting
+      yield* ask("leave", "patient", { folder: "k", isPatient: true })
+      yield* TestClock.adjust("5 millis")
+      yield* ask("leave", "next", { folder: "k" })
+      yield* TestClock.adjust("250 millis")
+      assert.deepStrictEqual(names(), [["patient"], ["next"]])
+    }).pipe(Effect.scoped))
+
   it.effect("sends who could not go with others for its queue beside them, where those are on their way", () =>
     Effect.gen(function*() {
       const { ask, names, sent } = yield* setting

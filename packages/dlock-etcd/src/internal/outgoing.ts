@@ -214,8 +214,16 @@ export class Outgoing {
         this.isTimed = false
         this.send()
       }),
-      hangsAfter
+      Math.ceil(this.nextHangsIn())
     ))
+  }
+
+  /** When the next of those under way is no longer waited for. */
+  private nextHangsIn(): number {
+    const now = this.now()
+    let next = now + hangsAfter
+    for (const { since } of this.flights) if (since > now - hangsAfter) next = Math.min(next, since + hangsAfter)
+    return next - now
   }
 
   /** Whoever goes away meanwhile is not to be sent when there is a connection again: each waits by itself. */
@@ -259,7 +267,7 @@ export class Outgoing {
   private isInTurn({ folder, urgency }: Operation): boolean {
     if (urgency !== "leave") return true
     for (const { left, since } of this.flights) {
-      if (since >= this.now() - hangsAfter && left.includes(folder)) return false
+      if (since > this.now() - hangsAfter && left.includes(folder)) return false
     }
     return true
   }
