@@ -27,6 +27,7 @@ describe("a lease that was over before its owner heard of it", () => {
         inspect: () => reply({ ttl: 5, keys: [] }),
         watch: () => Effect.never,
         longest: 2_000,
+        heardAt: () => undefined,
         isAway: () => false,
         abandon: () => {}
       }

@@ -44,6 +44,7 @@ const setting = Effect.gen(function*() {
     inspect: () => reply({ ttl: 2, keys: sent.slice(0, 1).map(placeIn) }),
     watch: () => Effect.never,
     longest: 2_000,
+    heardAt: () => undefined,
     isAway: () => false,
     abandon: () => {}
   }

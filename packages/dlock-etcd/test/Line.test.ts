@@ -16,7 +16,7 @@ const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkDetach(effect, { 
 describe("requests of one process for one lock", () => {
   it.effect("hold up nobody, wherever one of them is interrupted", () =>
     Effect.gen(function*() {
-      const line = new Line(() => 0, nothing)
+      const line = new Line(nothing)
       for (let ops = 2; ops < 16; ops++) {
         for (let turns = 0; turns < 12; turns++) {
           const first = yield* fork(
@@ -44,7 +44,7 @@ describe("requests of one process for one lock", () => {
   ) {
     it.effect(`are told together that ${what}`, () =>
       Effect.gen(function*() {
-        const line = new Line(() => 0, nothing)
+        const line = new Line(nothing)
         const first = yield* fork(
           line.inTurn(one(), Effect.andThen(Effect.yieldNow, Effect.fail<CallFailure>(failure)))
         )
@@ -54,23 +54,9 @@ describe("requests of one process for one lock", () => {
       }))
   }
 
-  it.effect("of which one has gone before its turn know whether others took the time", () =>
-    Effect.gen(function*() {
-      let now = 0
-      const line = new Line(() => now, nothing)
-      yield* fork(line.inTurn(one(), Effect.never))
-      const [soon, late] = [one(), one()]
-      yield* Fiber.interrupt(yield* fork(line.inTurn(soon, Effect.void)))
-      assert.isTrue(soon.isCrowdedOut)
-      const waiting = yield* fork(line.inTurn(late, Effect.void))
-      now = 300
-      yield* Fiber.interrupt(waiting)
-      assert.isFalse(late.isCrowdedOut, "nothing was heard meanwhile")
-    }))
-
   it.effect("for a mutex are abreast with sixteen who ask for the same, and their order is known", () =>
     Effect.gen(function*() {
-      const line = new Line(() => 0, nothing)
+      const line = new Line(nothing)
       const all = Array.from(
         { length: 18 },
         (_, index) => new Entry({ ...claimOf(4_000, 1_000), id: `id ${index}` }, slots)
@@ -95,7 +81,7 @@ describe("requests of one process for one lock", () => {
 
   it.effect("for a mutex wait for those who ask for something else", () =>
     Effect.gen(function*() {
-      const line = new Line(() => 0, nothing)
+      const line = new Line(nothing)
       const begun: Array<string> = []
       const ask = (id: string, ttl: number) =>
         line.inTurn(

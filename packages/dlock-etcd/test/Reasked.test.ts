@@ -46,6 +46,7 @@ describe("a claim that is asked for again while it is held", () => {
         inspect: () => reply({ ttl: 5, keys: sent.slice(0, 1).map(placeIn) }),
         watch: () => Effect.never,
         longest: 2_000,
+        heardAt: () => undefined,
         isAway: () => false,
         abandon: () => {}
       }

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { recordLag } from "dlock-testing"
 import { Context, Deferred, Effect, Fiber, Layer } from "effect"
 import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
@@ -145,6 +146,30 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
 
 describe("a try for permits", () => {
   // What was put together with its look, behind it, was not seen.
+  // Those that were under way when their time was over were told that the server was away.
+  it.live("is told that its time is over, not that a slow server is away", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const { withLock } = yield* lockerOver(url, (port) => ({
+        ...port,
+        txn: (...asked) => Effect.delay(port.txn(...asked), "60 millis")
+      }))
+      yield* withLock("k", Effect.void)
+      const recorded = recordLag()
+      const ended = yield* Effect.forEach(
+        Array.from({ length: 300 }),
+        () => Effect.result(withLock("k", Effect.void, { timeout: "150 millis" })),
+        { concurrency: "unbounded" }
+      )
+      recorded.stop()
+      const failed = ended.flatMap((result) => result._tag === "Failure" ? [result.failure._tag] : [])
+      assert.isAbove(failed.length, 100, "there is no time for all")
+      // Nothing is known where this process did not get to its socket.
+      const blamed = failed.filter((tag) => tag !== "LockTimeout")
+      if (recorded.max() < 100) assert.strictEqual(blamed.length, 0)
+      yield* queued(url, 0)
+    }).pipe(Effect.scoped), 30_000)
+
   it.live("counts who comes together with it", () =>
     Effect.gen(function*() {
       const { url } = yield* server()

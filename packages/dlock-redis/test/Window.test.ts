@@ -139,28 +139,17 @@ describe("a window", () => {
     assert.strictEqual(last.sentAt, 900_000_000n)
   })
 
-  it("knows of what was given up before its turn whether others were answered: not of a server that has fallen silent", async () => {
-    const { crowd, lock, sent, turnTo, window } = setting()
-    crowd(256)
-    const waiting = () => {
-      const entry = new Entry(plainClaim, lock)
-      const args = { names: lock, id: "late", inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, label: "" }
-      const fiber = Effect.runFork(window.run(Scripts.acquire, { ...args, mode: "queue" }, entry))
-      return { entry, giveUp: () => fiber.interruptUnsafe() }
-    }
-    const [soon, late] = [waiting(), waiting()]
+  it("knows when it last had a reply, which is no silence and no loss of the connection", async () => {
+    const { crowd, sent, turnTo, window } = setting()
+    assert.isUndefined(window.heardAt)
+    const fibers = crowd(2)
     await turnTo(100)
     sent[0]!.reply("1")
     await settled()
-    const [third, fourth] = [waiting(), waiting()]
-    await turnTo(300)
-    for (const { giveUp } of [soon, third]) giveUp()
-    await turnTo(400)
-    for (const { giveUp } of [late, fourth]) giveUp()
-    await settled()
-    // The first of them has been sent.
-    const crowdedOut = [soon, late, third, fourth].map(({ entry }) => entry.isCrowdedOut)
-    assert.deepStrictEqual(crowdedOut, [false, false, true, false])
+    await turnTo(1_200)
+    await Promise.all(fibers.map((fiber) => Effect.runPromise(Effect.exit(Fiber.join(fiber)))))
+    window.lose()
+    assert.strictEqual(window.heardAt, 100_000_000n)
   })
 
   it("never sends what was interrupted before its turn", async () => {

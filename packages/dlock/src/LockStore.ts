@@ -176,13 +176,12 @@ export type Renewal =
 
 /**
  * What a withdrawal found. A store that queues its requests says `notSent` of a claim of which the backend has never heard,
- * nor will; and `crowdedOut` where that answered others of its queue meanwhile: whoever asked had no time in the crowd of
- * this process, which says nothing of the backend.
+ * nor will.
  *
  * @category models
  * @since 0.1.0
  */
-export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent" | "crowdedOut"
+export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent"
 
 /**
  * A hint that a claim has been lost, before a renewal would find out.
@@ -269,6 +268,12 @@ export class LockStore extends Context.Service<LockStore, {
    * The core puts a limit of its own around the calls of any other store, which costs a fiber each.
    */
   readonly bounded?: boolean
+  /**
+   * `Clock.monotonicTimeNanos` of when the server that keeps this claim's key last answered anything, whoever had asked;
+   * absent where it never has. A caller whose time is over before an answer came is told `LockTimeout` where others were
+   * answered meanwhile: it was the crowd that took the time. Without this, and in silence, it is a `LockBackendError`.
+   */
+  readonly heardAt?: (claim: Claim) => bigint | undefined
   /** Hints of losses. Never needed for correctness: a renewal or the deadline finds them too. */
   readonly losses: Stream.Stream<Loss>
 }>()("effect-dlock/LockStore") {}

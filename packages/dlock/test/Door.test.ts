@@ -41,14 +41,23 @@ const listening = Effect.gen(function*() {
   return { heard, locker: yield* lockerOver(store, { prefix: "" }) }
 })
 
-/** A store in whose own queue one key is stuck, and what it says of that once it may. */
-const stuck = Effect.fnUntraced(function*(withdrawn: Withdrawn, left: Effect.Effect<void> = Effect.void) {
+/** A store in whose own queue one key is stuck, and when it was last heard of, in milliseconds from now on. */
+const stuck = Effect.fnUntraced(function*(heardAt: number | undefined, left: Effect.Effect<void> = Effect.void) {
   const { memory } = yield* setting()
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const began = clock.monotonicTimeNanosUnsafe()
+  const withdrawn: Withdrawn = "notSent"
   const store: LockStore["Service"] = {
     ...memory,
     bounded: true,
     request: (claim, mode) => claim.key === "late" ? Effect.never : memory.request(claim, mode),
-    withdraw: (claim) => claim.key === "late" ? Effect.as(left, withdrawn) : memory.withdraw(claim)
+    withdraw: (claim) => claim.key === "late" ? Effect.as(left, withdrawn) : memory.withdraw(claim),
+    heardAt: () => {
+      if (heardAt === undefined) return undefined
+      const at = began + BigInt(heardAt * 1_000_000)
+      const now = clock.monotonicTimeNanosUnsafe()
+      return at < now ? at : now
+    }
   }
   return yield* lockerOver(store, { prefix: "" })
 })
@@ -262,17 +271,19 @@ describe("a crowd that comes at once", () => {
 
   // A store may have a queue of its own behind the door.
   for (
-    const [what, withdrawn, expected] of [
-      ["its time is over where others were before it", "crowdedOut", "LockTimeout"],
-      ["the backend is silent where it was never sent", "notSent", "LockBackendError"],
-      ["the backend is silent where it was sent", "cancelled", "LockBackendError"]
+    const [what, heardAt, expected] of [
+      ["its time is over where others are answered", 1_000, "LockTimeout"],
+      ["its time is over where others were a moment ago", 400, "LockTimeout"],
+      ["the backend is silent where it has fallen silent", 290, "LockBackendError"],
+      ["the backend is silent where it has answered nobody since", -1, "LockBackendError"],
+      ["the backend is silent where it never answered", undefined, "LockBackendError"]
     ] as const
   ) {
     it.effect(`is told, once inside, that ${what}`, () =>
       Effect.gen(function*() {
-        const locker = yield* stuck(withdrawn)
-        const late = yield* fork(Effect.flip(locker.withLock("late", Effect.void, { timeout: "500 millis" })))
-        yield* TestClock.adjust("600 millis")
+        const locker = yield* stuck(heardAt)
+        const late = yield* fork(Effect.flip(locker.withLock("late", Effect.void, { timeout: "800 millis" })))
+        yield* TestClock.adjust("900 millis")
         const error = yield* Fiber.join(late)
         assert.strictEqual(error._tag, expected)
       }))
@@ -281,10 +292,10 @@ describe("a crowd that comes at once", () => {
   it.effect("that does not wait is told so by no timeout, also behind its own leavings", () =>
     Effect.gen(function*() {
       const left = yield* Deferred.make<void>()
-      const locker = yield* stuck("crowdedOut", Deferred.await(left))
+      const locker = yield* stuck(1_000, Deferred.await(left))
       const first = yield* fork(Effect.flip(locker.withLock("late", Effect.void, { timeout: "20 millis" })))
       yield* TestClock.adjust("120 millis")
-      assert.strictEqual((yield* Fiber.join(first))._tag, "LockBackendError")
+      assert.strictEqual((yield* Fiber.join(first))._tag, "LockTimeout")
       const second = yield* fork(Effect.exit(locker.withLockIfAvailable("late", Effect.void)))
       yield* Deferred.succeed(left, undefined)
       yield* TestClock.adjust("2 seconds")
@@ -302,6 +313,7 @@ describe("a crowd that comes at once", () => {
     it.effect(`is told, behind withdrawals of its own locker, that ${what}`, () =>
       Effect.gen(function*() {
         const { memory } = yield* setting()
+        const clock = yield* Clock.clockWith(Effect.succeed)
         const open = yield* Deferred.make<void>()
         let withdrawn = 0
         const locker = yield* lockerOver({
@@ -311,7 +323,8 @@ describe("a crowd that comes at once", () => {
             Effect.suspend(() => {
               const answer = isAnswering ? Effect.sleep(100 * ++withdrawn) : Deferred.await(open)
               return Effect.andThen(answer, memory.withdraw(claim))
-            })
+            }),
+          heardAt: () => isAnswering ? clock.monotonicTimeNanosUnsafe() : undefined
         }, { prefix: "" })
         const callers: Array<Fiber.Fiber<LockBackendError | { readonly _tag: string }>> = []
         for (let index = 0; index < 8; index++) {

@@ -189,6 +189,7 @@ export const make = (
           Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
         ),
       revoke: (id) => mine.call({ words: `revoke ${id}`, matter: "revoke", execute: () => server.revoke(id) }),
+      heardAt: () => mine.failover.heardAt(),
       isAway: () => mine.failover.isAway(),
       abandon: () => mine.abandon(),
       keepAlive,

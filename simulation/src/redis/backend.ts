@@ -84,6 +84,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         }
         const port: Port = {
           run: flaws.countsFromWritten === true ? whenWritten(window.run, process) : window.run,
+          heardAt: () => window.heardAt,
           slotted: false,
           inbox: inbox.name,
           onMessage: (listener) => void (inbox.onMessage = listener),

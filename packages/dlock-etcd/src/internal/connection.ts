@@ -110,6 +110,7 @@ export const open: (
         Effect.map((reply) => ({ ...reply, value: Number(reply.value.TTL) })),
         Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
       ),
+    heardAt: failover.heardAt,
     isAway: failover.isAway,
     abandon: () => {
       failover.abandon()

@@ -21,8 +21,6 @@ export class Entry {
   isSettled: Shared<void, never> | undefined
   /** A request for it has been sent. */
   isSent = false
-  /** Nothing of it was sent, for those of this process who were before it. */
-  isCrowdedOut = false
   /** When to look without having been told to. */
   lookAt = Infinity
   looking = false

@@ -26,6 +26,8 @@ export interface Failover<Host> {
   readonly host: () => Host
   /** Within `limit` milliseconds, or `callLimit` where that is less. `onUnsent`: who asked has gone before anything was sent. */
   readonly call: <A>(ask: Ask<Host, A>, limit?: number, onUnsent?: () => void) => Effect.Effect<Reply<A>, CallFailure>
+  /** `Clock.monotonicTimeNanos` of when one of them last answered. */
+  readonly heardAt: () => bigint | undefined
   /** None can be reached: whoever asks waits for one. */
   readonly isAway: () => boolean
   /** Nobody waits any more for a host to come back. */
@@ -40,6 +42,15 @@ export const make = <Host>({ callLimit, clock, fork, hosts, look }: FailoverOpti
   const leftUntil = (time: bigint): number => Number(time - clock.monotonicTimeNanosUnsafe()) / 1_000_000
 
   const mostTries = Math.max(2, hosts.length)
+
+  let heardAt: bigint | undefined
+  /** What was said in answer. */
+  const hear = <A>(said: A): A => {
+    heardAt = clock.monotonicTimeNanosUnsafe()
+    return said
+  }
+  const hearFailure = (failure: CallFailure): CallFailure =>
+    failure === isClosed || isUnsent(failure.cause) || !failure.notDone ? failure : hear(failure)
 
   /** While no host can be reached one looks for all. Who asks meanwhile waits for that, within their time. */
   let away: { readonly until: Shared<void, CallFailure>; readonly why: CallFailure } | undefined
@@ -85,10 +96,10 @@ export const make = <Host>({ callLimit, clock, fork, hosts, look }: FailoverOpti
         )
       }
       const asked = current
-      return Effect.catch(
-        ask(host(), Math.max(20, within / mostTries)),
-        (failure) => again(ask, until, failure, asked)
-      )
+      return Effect.matchEffect(ask(host(), Math.max(20, within / mostTries)), {
+        onFailure: (failure) => again(ask, until, hearFailure(failure), asked),
+        onSuccess: (reply) => Effect.succeed(hear(reply))
+      })
     })
 
   const again = <A>(
@@ -114,14 +125,15 @@ export const make = <Host>({ callLimit, clock, fork, hosts, look }: FailoverOpti
         asked = current
         const left = leftUntil(until)
         const result = yield* Effect.result(ask(host(), Math.max(20, left / (mostTries - tries + 1))))
-        if (result._tag === "Success") return { ...result.success, doubled: unknown }
-        failure = result.failure
+        if (result._tag === "Success") return { ...hear(result.success), doubled: unknown }
+        failure = hearFailure(result.failure)
       }
     })
 
   return {
     host,
     call,
+    heardAt: () => heardAt,
     isAway: () => away !== undefined,
     abandon: () => {
       isAbandoned = true

@@ -15,8 +15,6 @@ interface Turn {
 interface Asking {
   readonly turns: Array<Turn>
   readonly underWay: Set<Entry>
-  /** When the server last answered one of them. */
-  answeredAt: number
 }
 
 /**
@@ -29,13 +27,11 @@ interface Asking {
  */
 export class Line {
   private readonly lines = new Map<string, Asking>()
-  private readonly now: () => number
   private readonly onHeardOf: (lock: string) => void
   private count = 0
 
   /** `onHeardOf`: one of those who asked for a lock has its answer, or waits for none any more. */
-  constructor(now: () => number, onHeardOf: (lock: string) => void) {
-    this.now = now
+  constructor(onHeardOf: (lock: string) => void) {
     this.onHeardOf = onHeardOf
   }
 
@@ -47,14 +43,13 @@ export class Line {
     return false
   }
 
-  /** Whoever has gone before their turn is crowded out where it was others who took the time. */
   readonly inTurn = <A>(entry: Entry, ask: Effect.Effect<A, CallFailure>): Effect.Effect<A, CallFailure> =>
     // Whoever has the turn gives it on, however they end.
     Effect.uninterruptibleMask((restore) => {
       const { key } = entry.claim
       const mine = Effect.onExit(restore(ask), (exit) => Effect.sync(() => this.ends(entry, exit)))
       entry.number ??= this.count++
-      const line = this.lines.get(key) ?? { turns: [], underWay: new Set(), answeredAt: this.now() }
+      const line = this.lines.get(key) ?? { turns: [], underWay: new Set() }
       this.lines.set(key, line)
       if (line.turns.length === 0 && mayAsk(line, entry)) {
         line.underWay.add(entry)
@@ -66,7 +61,6 @@ export class Line {
         line.turns.push(turn)
         return Effect.sync(() => {
           turn.resume = undefined
-          if (this.now() - line.answeredAt < briefly) entry.isCrowdedOut = true
         })
       })
       return Effect.matchCauseEffect(restore(waited), {
@@ -86,7 +80,7 @@ export class Line {
     if (failure?._tag === "Some" && isNoAnswer(failure.value)) {
       const all = line.turns.splice(0)
       for (const { resume } of all) callBack(() => resume?.(Effect.fail({ ...failure.value, notDone: true })), key)
-    } else if (Exit.isSuccess(exit)) line.answeredAt = this.now()
+    }
     this.onHeardOf(key)
     for (let turn = line.turns[0]; turn !== undefined && mayAsk(line, turn.entry); turn = line.turns[0]) {
       line.turns.shift()
@@ -115,6 +109,3 @@ const isNoAnswer = (failure: CallFailure): boolean =>
 
 /** What is sent beyond what it takes to keep a server at work only waits there. */
 const mostAbreast = 16
-
-/** Milliseconds for which nothing is heard of a server that is near and well. */
-const briefly = 250

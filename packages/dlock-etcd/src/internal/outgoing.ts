@@ -27,8 +27,8 @@ export interface Operation {
   readonly onQueued?: () => void
   /** Milliseconds from its sending. */
   readonly limit?: number
-  /** Whoever asked has gone before anything was sent; and whether that was for others, which the server answers. */
-  readonly onUnsent?: (isCrowdedOut: boolean) => void
+  /** Whoever asked has gone before anything was sent. */
+  readonly onUnsent?: () => void
   /** Whoever asked has gone while it was under way, and this is what became of it. */
   readonly onLate?: (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => void
 }
@@ -76,7 +76,6 @@ export class Outgoing {
   private readonly now: () => number
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private mostMembers = 60
-  private answeredAt = -Infinity
   /** Those who are told go on at once, and what they ask goes together. */
   private isTelling = false
   private isTimed = false
@@ -113,14 +112,12 @@ export class Outgoing {
     }
     this.flights.add(flight)
     onQueued?.()
-    return Effect.onExit(
+    return Effect.ensuring(
       this.ask(operation),
-      (exit) =>
-        Effect.sync(() => {
-          if (Exit.isSuccess(exit)) this.answeredAt = this.now()
-          this.flights.delete(flight)
-          this.send()
-        })
+      Effect.sync(() => {
+        this.flights.delete(flight)
+        this.send()
+      })
     )
   }
 
@@ -143,7 +140,7 @@ export class Outgoing {
       operation.onQueued?.()
       return Effect.sync(() => {
         member.hasGone = true
-        if (!member.isSent) operation.onUnsent?.(this.now() - this.answeredAt < briefly)
+        if (!member.isSent) operation.onUnsent?.()
       })
     })
   }
@@ -257,7 +254,7 @@ export class Outgoing {
     let wasSent = true
     const asked = this.port.txn(request, limit, () => {
       wasSent = false
-      onUnsent?.(false)
+      onUnsent?.()
     })
     if (onLate === undefined) return asked
     return Effect.onInterrupt(asked, () => Effect.sync(() => void (wasSent && onLate(Exit.fail(silent)))))
@@ -356,7 +353,6 @@ export class Outgoing {
   }
 
   private tell(members: ReadonlyArray<Member>, { doubled, sentAt, value }: Reply<ITxnResponse>): void {
-    this.answeredAt = this.now()
     const { header, responses } = value
     members.forEach((member, index) => {
       const { response_txn } = (responses[index] ?? {}) as { readonly response_txn?: ITxnResponse }
@@ -410,7 +406,6 @@ const together = (members: ReadonlyArray<Member>): ITxnRequest => ({
 })
 
 /** Milliseconds. */
-const briefly = 250
 const hangsAfter = 250
 /** For as long who is patient waits for others to go with. */
 const patience = 1

@@ -33,6 +33,8 @@ export interface WatchStream {
 export interface Port {
   /** Milliseconds that a call may take, whatever its own limit. */
   readonly longest: number
+  /** `Clock.monotonicTimeNanos` of when the server last answered a call; absent where it never has. */
+  readonly heardAt: () => bigint | undefined
   /** `onUnsent`: whoever asked has gone before anything was sent. */
   readonly txn: (request: ITxnRequest, limit?: number, onUnsent?: () => void) => Call<ITxnResponse>
   /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. Not abandoned. */

@@ -143,10 +143,9 @@ export const make = (
     seat.unanswered++
     entry.underWay++
     entry.isSent = true
-    const onUnsent = (isCrowdedOut: boolean) => {
+    const onUnsent = () => {
       isHeardOf(entry, seat, true)
       entry.isSent = wasSent
-      if (isCrowdedOut) entry.isCrowdedOut = true
     }
     const onLate = (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => {
       if (Exit.isSuccess(outcome) && seat.created === undefined) {
@@ -270,7 +269,7 @@ export const make = (
         },
         onSuccess: (deleted) => {
           if (!isOwed(entry)) claims.hasLeft(entry)
-          if (!deleted) return Effect.succeed(entry.isSent ? "notHeld" : entry.isCrowdedOut ? "crowdedOut" : "notSent")
+          if (!deleted) return Effect.succeed(entry.isSent ? "notHeld" : "notSent")
           return Effect.succeed(state === "queued" ? "cancelled" : "released")
         }
       })

@@ -53,7 +53,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   const watches = new Watches(port, fork)
   const outgoing = new Outgoing(port, now, fork)
   const liveness = new Liveness(clock, port, watches, fork, () => claims.hasWaiters())
-  const line = new Line(now, (lock) => turns.rooms.get(lock)?.isHeardOf())
+  const line = new Line((lock) => turns.rooms.get(lock)?.isHeardOf())
   const desk: Turns.Desk = {
     outgoing,
     line,
@@ -176,6 +176,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
           : Effect.catch(withdraw(claim), (error) => closed ? Effect.succeed("cancelled") : Effect.fail(error))
       ),
     bounded: true,
+    heardAt: () => port.heardAt(),
     losses: Stream.fromPubSub(losses)
   })
 })

@@ -110,6 +110,7 @@ export const open: (
 
     return {
       run: window.run,
+      heardAt: (key) => window instanceof Windows ? window.heardAt(key) : window.heardAt,
       slotted: isCluster(commands),
       inbox,
       onMessage: (listener) => void messageListeners.push(listener),

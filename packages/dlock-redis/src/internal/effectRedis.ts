@@ -88,6 +88,7 @@ export const open: (
   yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
   return {
     run: window.run,
+    heardAt: () => window.heardAt,
     slotted: false,
     inbox,
     onMessage: (listener) => void messageListeners.push(listener),

@@ -29,8 +29,6 @@ export class Entry implements Tally {
   isKnownElsewhere = false
   /** Its place in the queue, counted as its group counts; absent while it has none. */
   place: number | undefined
-  /** Nothing of it was sent, for those who were before it. */
-  isCrowdedOut = false
   /** There is reason to ask how it stands as soon as it has a place. */
   isHurried = false
   /** Milliseconds of monotonic time at which its place must be kept alive. */
@@ -93,10 +91,6 @@ export class Entry implements Tally {
     const waiting = this.whenNoneIsUnderWay
     this.whenNoneIsUnderWay = undefined
     if (waiting !== undefined) callBack(waiting, this.claim.key)
-  }
-
-  crowdedOut(): void {
-    this.isCrowdedOut = true
   }
 
   /** Whether every request has its answer, or will have none. */

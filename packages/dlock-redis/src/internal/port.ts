@@ -29,8 +29,6 @@ export interface Tally {
   answered(hasRun: boolean): void
   /** Its reply has come, or is not waited for any more. */
   ended(): void
-  /** One is given up before it was sent, while the server answered those before it. */
-  crowdedOut(): void
 }
 
 /** Runs a command on a server outside any script. */
@@ -49,6 +47,8 @@ export interface Port {
     /** Milliseconds until it fails without a reply, where that is less than what any call may take. */
     limit?: number
   ) => Effect.Effect<Reply<A>, CallFailure>
+  /** `Clock.monotonicTimeNanos` of when the server that holds a key last replied; absent where it never has. */
+  readonly heardAt: (key: string) => bigint | undefined
   /** Whether the keys of one call must all be in one hash slot, as on a cluster. */
   readonly slotted: boolean
   /** The channel on which this process hears of its grants. */

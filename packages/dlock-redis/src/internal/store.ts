@@ -241,7 +241,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       if (entry === undefined && claims.hasLeft(claim.id)) return Effect.succeed("notHeld")
       const told = (reply: Scripts.LeaveReply): Withdrawn => {
         if (reply._tag === "Released") return "released"
-        if (reply === nothing) return entry?.isCrowdedOut === true ? "crowdedOut" : "notSent"
+        if (reply === nothing) return "notSent"
         if (entry?.last !== undefined) {
           entry.last = { holder: labelOf(reply.holder), place: entry.last.place, waiting: reply.length + 1 }
         }
@@ -354,7 +354,14 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   })
   port.onReconnect(waiting.hurryAll)
 
-  return LockStore.of({ request, renew, withdraw, bounded: true, losses: Stream.empty })
+  return LockStore.of({
+    request,
+    renew,
+    withdraw,
+    bounded: true,
+    heardAt: (claim) => port.heardAt(claims.namesOf(claim).lock),
+    losses: Stream.empty
+  })
 })
 
 const closed = Effect.fail(

@@ -64,8 +64,8 @@ export class Window {
   private readonly lanes = byUrgency.map(() => new Lane())
   /** Since when something is under way and nothing has been heard. */
   private quietSince = Infinity
-  /** Milliseconds that the latest reply took. */
-  private roundTrip = 0
+  /** `Clock.monotonicTimeNanos` of the latest reply. */
+  heardAt: bigint | undefined
   /** Somebody may wait. */
   private isCrowded = false
   private isLost = false
@@ -99,7 +99,7 @@ export class Window {
       const request = new Request(script, args, tally, Math.min(limit, this.options.longest), resume)
       this.submit(request)
       // What has been sent needs nobody to tell that its caller has gone, and most is sent at once.
-      return request.slot === -1 ? Effect.sync(() => this.abandon(request)) : undefined
+      return request.slot === -1 ? Effect.sync(() => request.abandon()) : undefined
     })
 
   /** There is a connection. */
@@ -130,13 +130,6 @@ export class Window {
     this.looksAt = -Infinity
     this.failUnderWay(closed)
     for (const request of this.lanes.flatMap((lane) => lane.remove(() => true))) request.fail(closed)
-  }
-
-  private abandon(request: Request): void {
-    request.abandon()
-    if (request.slot !== -1 || !this.client.isReady()) return
-    const quietFor = this.timers.now() - this.quietSince
-    if (quietFor < Math.max(briefly, 2 * this.roundTrip)) request.tally?.crowdedOut()
   }
 
   /** None of it will be answered. */
@@ -229,9 +222,8 @@ export class Window {
   private hearSomething(request: Request): void {
     this.repliesHeard++
     this.take(request)
-    const now = this.timers.now()
-    this.roundTrip = now - request.limitedAt
-    this.quietSince = this.underWay.length === 0 ? Infinity : now
+    this.heardAt = this.options.clock.monotonicTimeNanosUnsafe()
+    this.quietSince = this.underWay.length === 0 ? Infinity : this.timers.now()
   }
 
   /** It is not under way any more. */
@@ -317,9 +309,6 @@ const width = 256
 
 /** Milliseconds of silence after which a connection is made anew, so that there is time for its callers to ask there. */
 export const silenceOf = (longest: number): number => Math.max(longest / 2, longest - 500)
-
-/** Milliseconds for which nothing is heard from a server that is near and well. */
-const briefly = 250
 
 /** Milliseconds after which a server that does not answer may have been replaced. */
 const doubt = 500

@@ -30,6 +30,8 @@ export class Windows {
       return window.run(script, args, tally, limit)
     })
 
+  readonly heardAt: Port["heardAt"] = (key) => this.byNode.get(this.nodeOf(key))?.heardAt
+
   open(): void {
     for (const window of this.byNode.values()) window.open()
   }

@@ -10,6 +10,7 @@ export const silentPort: Port = {
   onReconnect: () => {},
   onLeft: () => {},
   probe: Effect.void,
+  heardAt: () => undefined,
   slotted: false,
   servers: () => [],
   replicated: () => Effect.die("nobody waits for replicas"),

@@ -68,8 +68,7 @@ export const throughDoor = <A, E, R>(
   const left = Math.max(0, startedAt + timeout - time.now())
   // Others may have been answered all the while: then it was they who took the time.
   const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> => {
-    const now = time.now()
-    if (door.silence(now) >= unanswered) return Effect.fail(about(key)(silent))
+    if (door.silence(limits.lookedAt) >= unanswered) return Effect.fail(about(key)(silent))
     return Effect.fail(crowded({ door, key, startedAt, time }))
   })
   return Effect.andThen(limits.within<void, LockBackendError | LockTimeout>(turn, left, over), inside)
@@ -81,8 +80,11 @@ const crowded = (
 ): LockTimeout =>
   new LockTimeout({ key, waited: Duration.millis(time.now() - startedAt), queueLength: Math.max(1, door.waiting) })
 
-/** Milliseconds without an answer to anybody, after which the backend is to blame for a caller's time. */
-const unanswered = 250
+/**
+ * Milliseconds without an answer to anybody, after which the backend is to blame for a caller's time. The answers of one that
+ * is far come together, a round trip apart.
+ */
+const unanswered = 500
 
 /**
  * Asks until granted, for one that is inside the door, which its first answer takes out. For an uninterruptible region,
@@ -131,11 +133,11 @@ const behind = (
   claim: Claim,
   before: Effect.Effect<void>
 ): Effect.Effect<void, LockBackendError | LockTimeout> => {
-  const { key, limits, mode, restore, time, until, withdrawals } = asking
+  const { key, limits, mode, restore, time, until } = asking
   const most = mode === "try" ? patienceOfTry : patienceWith(claim)
   const left = until - time.now()
   const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> =>
-    mode === "queue" && left < most && withdrawals.silence(claim.key) < unanswered
+    mode === "queue" && left < most && hasAnsweredOthers(asking, claim)
       ? Effect.fail(crowded(asking))
       : Effect.fail(about(key)(silent))
   )
@@ -243,10 +245,8 @@ const ask = <A, E>(
   })
 
 /** A call is the store's to limit, if it does. The caller's time is ours. */
-const send = (
-  { limits, mode, restore, store, time, until }: Asking,
-  claim: Claim
-): Effect.Effect<Answer, LockBackendError> => {
+const send = (asking: Asking, claim: Claim): Effect.Effect<Answer, LockBackendError> => {
+  const { limits, mode, restore, store, time, until } = asking
   const call = store.request(claim, mode)
   const limit = mode === "try" ? Math.min(callLimit(claim), patienceOfTry) : patienceWith(claim)
   if (until === Infinity) return limits.net(call, limit, Effect.fail(silent), restore)
@@ -255,9 +255,20 @@ const send = (
   const left = Math.max(-late, late < mostLate ? Math.min(leeway, mostLate - late) : leeway)
   // That a caller had no time says nothing of the backend.
   if (limits.bounded || left < limit) {
-    return limits.within(call, left, Effect.fail(left < leeway ? hadNoTime : outOfTime), restore)
+    const over = Effect.suspend(() =>
+      Effect.fail(hasAnsweredOthers(asking, claim) ? crowdedOut : left < leeway ? hadNoTime : outOfTime)
+    )
+    return limits.within(call, left, over, restore)
   }
   return limits.within(call, limit, Effect.fail(silent), restore)
+}
+
+/** Others were answered since it came, and lately: it was they who took its time. */
+const hasAnsweredOthers = ({ limits, startedAt, store }: Asking, claim: Claim): boolean => {
+  const heardAt = store.heardAt?.(claim)
+  if (heardAt === undefined) return false
+  const millis = fromNanos(heardAt)
+  return millis >= startedAt && limits.lookedAt - millis < unanswered
 }
 
 const askAgain = Effect.fnUntraced(function*(
@@ -281,11 +292,10 @@ const askAgain = Effect.fnUntraced(function*(
     const paused = again ? yield* Effect.exit(restore(time.sleep(pause))) : ended
     if (Exit.isFailure(paused)) {
       if (error !== undefined && isOutage(error)) outage.failed("acquire", told ?? error, key)
-      const withdrawn = yield* giveUp(asking, claim)
-      // Neither says anything of the backend: that it was never asked, nor that it was asked at the last moment.
-      const isCrowdedOut = (error === outOfTime || error === hadNoTime) && withdrawn === "crowdedOut"
+      yield* giveUp(asking, claim)
+      // Neither says anything of the backend: that others were answered, nor that it was asked at the last moment.
       const isLate = error === hadNoTime && asking.isAnswered === true
-      if (mode === "queue" && (isCrowdedOut || isLate)) return yield* crowded(asking)
+      if (mode === "queue" && (error === crowdedOut || isLate)) return yield* crowded(asking)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
     const answer = yield* Effect.exit(
@@ -329,8 +339,13 @@ const outOfTime = new LockBackendError({ operation: "acquire", retryable: true, 
 /** The same where there was less time than a backend needs that is well. */
 const hadNoTime = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
 
+/** The same where the backend has answered others. */
+const crowdedOut = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
+
+const ofCaller = new Set([outOfTime, hadNoTime, crowdedOut])
+
 /** Whether an error says that the backend is away, rather than what it has answered. */
-const isOutage = (error: LockBackendError): boolean => error.retryable && error !== outOfTime && error !== hadNoTime
+const isOutage = (error: LockBackendError): boolean => error.retryable && !ofCaller.has(error)
 
 const fellSilent = new LockBackendError({ operation: "wait", retryable: true, cause: silent.cause })
 

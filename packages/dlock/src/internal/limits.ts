@@ -24,6 +24,8 @@ export class Limits {
   private readonly agenda: Agenda<Limit>
   private readonly time: Time
   readonly bounded: boolean
+  /** When the limits that are over were last looked for: what came in until then has been read. */
+  lookedAt = -Infinity
 
   constructor(
     time: Time,
@@ -34,6 +36,7 @@ export class Limits {
     this.bounded = bounded
     // Not the locker's fibers: what is released after the locker has gone is limited too.
     this.agenda = new Agenda<Limit>(time, Effect.runFork, (now) => {
+      this.lookedAt = now
       for (let next = this.agenda.peek(); next !== undefined && next.dueAt <= now; next = this.agenda.peek()) {
         const late = now - next.dueAt
         this.agenda.remove(next)

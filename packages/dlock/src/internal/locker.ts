@@ -43,6 +43,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     request: (claim, mode) => called(() => given.request(claim, mode)),
     renew: (held) => called(() => given.renew(held)),
     withdraw: (claim) => called(() => given.withdraw(claim)),
+    heardAt: (claim) => given.heardAt?.(claim),
     losses: given.losses
   }
   const time = yield* Time.make

@@ -43,8 +43,6 @@ interface Means {
 interface Behind {
   readonly fibers: Set<Fiber.Fiber<unknown>>
   readonly waiting: Set<() => void>
-  /** When the backend last answered one. */
-  answeredAt: number
 }
 
 /** Why a withdrawal was not answered. */
@@ -150,11 +148,6 @@ export class Withdrawals {
     })
   }
 
-  /** For how many milliseconds none of our withdrawals of a key has been answered, while there are any. */
-  silence(key: string): number {
-    return this.means.time.now() - (this.behind.get(key)?.answeredAt ?? -Infinity)
-  }
-
   /** Waits for what goes on behind as long as for a release, and ends what is not over then. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
@@ -170,12 +163,11 @@ export class Withdrawals {
   private start(claim: Claim, withdrawal: Withdrawal): Fiber.Fiber<Failed | Withdrawn> {
     const fiber = this.means.fork(withdrawal)
     if (fiber.pollUnsafe() !== undefined) return fiber
-    const behind = this.behind.get(claim.key) ?? { fibers: new Set(), waiting: new Set(), answeredAt: -Infinity }
+    const behind = this.behind.get(claim.key) ?? { fibers: new Set(), waiting: new Set() }
     this.behind.set(claim.key, behind)
     behind.fibers.add(fiber)
-    fiber.addObserver((exit) => {
+    fiber.addObserver(() => {
       behind.fibers.delete(fiber)
-      if (Exit.isSuccess(exit) && isAnswer(exit.value)) behind.answeredAt = this.means.time.now()
       if (behind.fibers.size > 0) return
       this.behind.delete(claim.key)
       if (this.behind.size === 0) this.silent = false
@@ -264,8 +256,7 @@ export class Withdrawals {
 const isWithdrawn = (ended: Failed | Withdrawn): ended is Withdrawn => typeof ended === "string"
 
 /** What was never sent, the backend has not answered. */
-const isAnswer = (ended: Failed | Withdrawn): boolean =>
-  isWithdrawn(ended) && ended !== "notSent" && ended !== "crowdedOut"
+const isAnswer = (ended: Failed | Withdrawn): boolean => isWithdrawn(ended) && ended !== "notSent"
 
 const failedOf = (exit: Exit.Exit<Failed | Withdrawn>): Failed | undefined => {
   const ended = Exit.isSuccess(exit) ? exit.value : exit.cause

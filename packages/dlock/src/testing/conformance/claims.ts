@@ -31,6 +31,21 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       equal(answers.filter((answer) => answer._tag === "Busy").length, 11, "the number of claims that are Busy")
     })],
 
+  ["tells of its server's latest answer, if it tells of any", (bench) =>
+    Effect.gen(function*() {
+      const client = yield* bench.client
+      const clock = yield* Clock.clockWith(Effect.succeed)
+      const claim = bench.claim(bench.key())
+      if (client.heardAt === undefined) return
+      for (const ask of [client.request(claim, "try"), client.withdraw(claim)]) {
+        const before = clock.monotonicTimeNanosUnsafe()
+        yield* ask
+        const heardAt: bigint = client.heardAt(claim) ?? -1n
+        expect(heardAt >= before, "the answer to a call was heard after it was asked")
+        expect(heardAt <= clock.monotonicTimeNanosUnsafe(), "it was heard before it is asked about")
+      }
+    })],
+
   ["keys do not disturb each other", (bench) =>
     Effect.gen(function*() {
       const client = yield* bench.client
