@@ -90,8 +90,7 @@ export class Section {
 
   /**
    * How long it may take from then to its end, in milliseconds; infinite where it waits for others. Before it is in, the
-   * caller's time is the caller's: a try has a second, whatever its time to live (on etcd, whose store does not limit one
-   * by itself yet, a call more); what is withdrawn then is waited for 75 ms past that time at most. At the end a renewal
+   * caller's time is the caller's: a try has a second, whatever its time to live; what is withdrawn then is waited for 75 ms past that time at most. At the end a renewal
    * under way is waited for, then the release.
    */
   endsWithin(backend: BackendName): number {
@@ -108,8 +107,7 @@ export class Section {
     }
     if (this.interrupted) return Math.min(ttl / 3, 3_000) + withdrawal + slack
     const isTry = form === "trySection" || form === "tryScope"
-    const call = isTry && backend === "etcd" ? Math.min(ttl / 3, 2_000) : 0
-    return 1.01 * (isTry ? 1_000 + call : timeout ?? Infinity) + 2 * slack + lag
+    return 1.01 * (isTry ? 1_000 : timeout ?? Infinity) + 2 * slack + lag
   }
 
   /** The name of its lock at the server. */
