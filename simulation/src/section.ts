@@ -90,8 +90,8 @@ export class Section {
 
   /**
    * How long it may take from then to its end, in milliseconds; infinite where it waits for others. Before it is in, the
-   * caller's time is the caller's: a try has a second, whatever its time to live; what is withdrawn then is waited for 75 ms past that time at most. At the end a renewal
-   * under way is waited for, then the release.
+   * caller's time is the caller's: a try has a second, whatever its time to live; what is withdrawn then is waited for 75 ms
+   * past that time at most. At the end a renewal under way is waited for, then the release.
    */
   endsWithin(backend: BackendName): number {
     const { form, pause, releasesEarly, timeout, ttl } = this.plan
