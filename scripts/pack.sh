@@ -1,30 +1,50 @@
 #!/bin/sh
-# Builds and packs the packages, lints the tarballs, then installs them in an empty project and runs one program on them.
+# Builds and packs the packages, lints the tarballs, then installs them in an empty project, by npm and by pnpm, and runs a
+# program there. The tarballs stay where the last line says.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 PATH=$root/node_modules/.bin:$PATH
+pnpm() { npx --yes --prefer-offline pnpm@12.21.0 "$@"; }
 rm -rf .cache/pack .cache/consumer packages/*/dist .cache/tsbuild/*.src.tsbuildinfo
-tsc -b tsconfig.build.json
-# A package without exports is a place that is kept: nothing to pack.
+tsc -b packages/*/tsconfig.src.json
+mkdir -p .cache/pack
 for package in packages/*/; do
-  grep -q '"exports"' "$package/package.json" || continue
-  mkdir -p .cache/pack
-  npx --yes --prefer-offline pnpm@12.21.0 --dir "$package" pack --pack-destination "$root/.cache/pack" \
-    >.cache/pack/log 2>&1 || { cat .cache/pack/log && exit 1; }
+  pnpm --dir "$package" pack --pack-destination "$root/.cache/pack" >.cache/pack/log 2>&1 ||
+    { cat .cache/pack/log && exit 1; }
 done
+rm .cache/pack/log
 for tarball in .cache/pack/*.tgz; do
   publint "$tarball" --strict
   attw "$tarball" --profile esm-only --quiet ||
     { attw "$tarball" --profile esm-only --format ascii --no-emoji || exit 1; }
   echo "attw: $tarball is good"
 done
-mkdir -p .cache/consumer
-cp scripts/consumer/main.ts .cache/consumer/
-cd .cache/consumer
-version() { node -p "require('$root/package.json').devDependencies['$1']"; }
-echo '{ "private": true, "type": "module" }' >package.json
-npm install --silent --no-audit --no-fund ../pack/*.tgz "effect@$(version effect)" "ioredis@$(version ioredis)" \
-  "@types/node@$(version @types/node)" </dev/null
-tsc --ignoreConfig --noEmit --strict --target es2023 --module nodenext --types node --skipLibCheck main.ts
-node main.ts
+# The clients, each in the version that the tests run on.
+peers=$(node -p '
+  const { devDependencies } = require("./package.json")
+  const manifests = require("fs").readdirSync("packages").map((name) => require(`./packages/${name}/package.json`))
+  const names = new Set(manifests.flatMap(({ peerDependencies }) => Object.keys(peerDependencies ?? {})))
+  const theirs = Array.from(names).filter((name) => devDependencies[name]?.startsWith("workspace:") !== true)
+  theirs.concat("@types/node").map((name) => `${name}@${devDependencies[name]}`).join(" ")
+')
+for client in npm pnpm; do
+  project=.cache/consumer/$client
+  mkdir -p "$project"
+  cp scripts/consumer/main.ts "$project/"
+  (
+    cd "$project"
+    echo '{ "private": true, "type": "module" }' >package.json
+    # As README says of pnpm: one of etcd3's dependencies has an install script, which nobody needs.
+    printf 'allowBuilds:\n  protobufjs: false\n' >pnpm-workspace.yaml
+    case $client in
+      npm) npm install --silent --no-audit --no-fund ../../pack/*.tgz $peers </dev/null ;;
+      pnpm) pnpm add --silent --config.minimumReleaseAge=0 ../../pack/*.tgz $peers </dev/null ;;
+    esac
+    node main.ts
+    tsc --ignoreConfig --noEmit --strict --target es2023 --module nodenext --types node --skipLibCheck main.ts imports.ts
+    echo "by $client: installed, loaded, checked and locked"
+  )
+done
+echo "the tarballs are in .cache/pack:"
+ls .cache/pack

@@ -1,16 +1,18 @@
-// What a user's project does with the packed packages: scripts/pack.sh installs them beside this file, checks it with
-// the compiler and runs it. Every subpath loads, what is internal does not, and a lock locks.
+// What a user's project does with the packed packages: scripts/pack.sh installs all of them beside this file, runs it and
+// checks it with the compiler. Every subpath loads, what is internal does not, and a lock locks.
 import { Effect } from "effect"
 import { Locker, withLock } from "effect-dlock"
-import * as RedisLocker from "effect-dlock-redis/RedisLocker"
-import { readFileSync } from "node:fs"
+import { readdirSync, readFileSync, writeFileSync } from "node:fs"
 
 interface Manifest {
   readonly name: string
   readonly exports: Readonly<Record<string, string | null>>
 }
 
-const names = ["effect-dlock", "effect-dlock-redis"]
+const names = readdirSync("node_modules").filter((name) => name.startsWith("effect-dlock"))
+const packed = readdirSync("../../pack").length
+if (names.length !== packed) throw new Error(`${packed} packages were packed, and installed are ${names.join(", ")}`)
+const imports: Array<string> = []
 for (const name of names) {
   const manifest: Manifest = JSON.parse(readFileSync(`node_modules/${name}/package.json`, "utf8"))
   for (const [subpath, target] of Object.entries(manifest.exports)) {
@@ -26,10 +28,12 @@ for (const name of names) {
       if (!target.startsWith("./dist/")) throw new Error(`${name} points ${subpath} at ${target}`)
       const module: object = await import(name + subpath.slice(1))
       if (Object.keys(module).length === 0) throw new Error(`${name}: ${subpath} is empty`)
+      imports.push(`export type Module${imports.length} = typeof import("${name}${subpath.slice(1)}")\n`)
     }
   }
 }
-if (Object.keys(RedisLocker).length === 0) throw new Error("effect-dlock-redis/RedisLocker is empty")
+// The compiler is to find the types of each of them.
+writeFileSync("imports.ts", imports.join(""))
 
-const answer = withLock("a", Effect.succeed("packed, installed and locked")).pipe(Effect.provide(Locker.layerMemory))
-console.log(await Effect.runPromise(answer))
+const answer = withLock("a", Effect.succeed("locked")).pipe(Effect.provide(Locker.layerMemory))
+if (await Effect.runPromise(answer) !== "locked") throw new Error("The lock did not lock.")

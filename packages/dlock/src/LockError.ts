@@ -10,7 +10,7 @@
  * | `LockNotHeld` | a lease is used after its release | a bug in the caller |
  * | `LockBackendError` | the store could not be reached, or refused | retry later; nothing is held |
  * | `InvalidLockRequest` | a key or an option that no store could honour | a bug in the caller; nothing was sent |
- * | `CapacityMismatch` | the key is in use with another number of permits | one meaning a key |
+ * | `CapacityMismatch` | reserved: the key is in use with another number of permits | one meaning a key |
  */
 import * as Inspectable from "effect/Inspectable"
 import * as Schema from "effect/Schema"
@@ -24,7 +24,7 @@ import * as Schema from "effect/Schema"
  * - `Stalled`: this process was late: its own timer ran past the deadline, the machine slept, or its clock was stepped
  *   forward by more than the `ttl`.
  * - `Revoked`: it was taken away on purpose, the locker was closed with it in hand, or a defect ended its renewals.
- * - `MaxHold`: it was held for longer than its holder allowed itself.
+ * - `MaxHold`: it was held for longer than its holder allowed itself. Reserved: nothing limits a hold yet.
  *
  * @category errors
  * @since 0.1.0
@@ -196,6 +196,7 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
 
 /**
  * The key is in use with another capacity: a mutex and a semaphore, or two semaphores of different sizes, share a name.
+ * Reserved for those: where a mutex finds that, it is an `InvalidLockRequest`.
  *
  * @category errors
  * @since 0.1.0

@@ -35,7 +35,7 @@ type Needs<R> = Locker | Outside<R>
  *
  * declare const deductStock: Effect.Effect<number>
  *
- * const program = Effect.scoped(withLock("inventory:42", deductStock, { ttl: "5 seconds" })).pipe(
+ * const program = withLock("inventory:42", deductStock, { ttl: "5 seconds" }).pipe(
  *   Effect.catchTag("OwnershipLost", (lost) => Effect.logWarning(`stopped: ${lost.reason}`)),
  *   Effect.catchTag("LockTimeout", (timeout) => Effect.logWarning(`held by ${timeout.holder}`))
  * )

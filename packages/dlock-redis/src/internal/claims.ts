@@ -4,8 +4,8 @@ import { type Names, names } from "./names.ts"
 
 /** The claims of this process, from the first request of each until the server has answered its leave. */
 export class Claims {
-  // No map: what its table has lost stays reachable from older tables, and outlives the young generation with all it
-  // leads to. At the pace of sections that is most of the collector's work.
+  // No `Map`: entries that were deleted from one stay reachable from its older tables, so that the short-lived are promoted
+  // to the old generation. At a high rate of sections that is most of the garbage collector's work.
   private readonly entries: Record<string, Entry> = Object.create(null)
   private readonly keyPrefix: string
   /** Claims whose leave was not answered, and until when they are known. */

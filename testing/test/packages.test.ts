@@ -1,0 +1,113 @@
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { describe, expect, test } from "vitest"
+
+const root = Path.resolve(import.meta.dirname, "../..")
+const read = (path: string): string => Fs.readFileSync(Path.join(root, path), "utf8")
+const has = (path: string): boolean => Fs.existsSync(Path.join(root, path))
+
+interface Manifest {
+  readonly name: string
+  readonly version: string
+  readonly license: string
+  readonly homepage: string
+  readonly bugs: { readonly url: string }
+  readonly repository: { readonly url: string; readonly directory: string }
+  readonly files: ReadonlyArray<string>
+  readonly exports: Readonly<Record<string, string | null>>
+  readonly publishConfig: { readonly exports: Readonly<Record<string, string | null>> }
+}
+
+const packages = Fs.readdirSync(Path.join(root, "packages")).map((dir) => {
+  const manifest: Manifest = JSON.parse(read(`packages/${dir}/package.json`))
+  return { dir: `packages/${dir}`, manifest }
+})
+
+const repository = "https://github.com/effect-dlock/effect-dlock"
+
+/** The addresses that a text links to. */
+const linksIn = (markdown: string): ReadonlyArray<string> =>
+  Array.from(markdown.replaceAll(/^(`{3,})[^]*?^\1/gm, "").matchAll(/\]\(([^()\s]+)\)/g), ([, link]) => link!)
+
+/** The anchors of a text's headings, as GitHub makes them. */
+const anchorsIn = (markdown: string): ReadonlyArray<string> =>
+  Array.from(
+    markdown.replaceAll(/^(`{3,})[^]*?^\1/gm, "").matchAll(/^#+ (.*)$/gm),
+    ([, heading]) => heading!.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").replaceAll(" ", "-")
+  )
+
+/** Why a link from a file leads nowhere in this repository; nothing where it does, or leads elsewhere. */
+const problemOf = (file: string, link: string): string | undefined => {
+  const prefix = `${repository}/blob/main/`
+  const isAbsolute = /^[a-z]+:/.test(link)
+  if (isAbsolute && !link.startsWith(prefix)) return undefined
+  const [path = "", anchor] = (isAbsolute ? link.slice(prefix.length) : link).split("#")
+  const target = path === "" ? file : isAbsolute ? path : Path.join(Path.dirname(file), path)
+  if (!has(target)) return `${file}: ${link} is no file`
+  if (anchor === undefined || !target.endsWith(".md")) return undefined
+  return anchorsIn(read(target)).includes(anchor) ? undefined : `${file}: ${link} is no heading`
+}
+
+// Each list has forgotten one of them before.
+describe.each(packages)("$manifest.name", ({ dir, manifest }) => {
+  test("is checked by the compiler, source and tests", () => {
+    const { references }: { readonly references: ReadonlyArray<{ readonly path: string }> } = JSON.parse(
+      read("tsconfig.json")
+    )
+    expect(references.map(({ path }) => path)).toContain(dir)
+    expect(["tsconfig.json", "tsconfig.src.json", "tsconfig.test.json"].filter((name) => !has(`${dir}/${name}`)))
+      .toEqual([])
+  })
+
+  test("has its import directions checked", () => {
+    const { overrides }: { readonly overrides: ReadonlyArray<{ readonly files: ReadonlyArray<string> }> } = JSON.parse(
+      read(".oxlintrc.json")
+    )
+    const globs = overrides.flatMap(({ files }) => files)
+    expect(globs.filter((glob) => Path.matchesGlob(`${dir}/src/internal/file.ts`, glob))).not.toEqual([])
+  })
+
+  test("is released together with the others", () => {
+    const { fixed }: { readonly fixed: ReadonlyArray<ReadonlyArray<string>> } = JSON.parse(
+      read(".changeset/config.json")
+    )
+    expect(fixed[0]!.some((glob) => Path.matchesGlob(manifest.name, glob))).toBe(true)
+    expect(packages.map((other) => other.manifest.version)).toEqual(packages.map(() => manifest.version))
+  })
+
+  test("says where it is from, and carries its licence and its README", () => {
+    expect(manifest.license).toBe("MIT")
+    expect(manifest.homepage).toBe(`${repository}#readme`)
+    expect(manifest.bugs.url).toBe(`${repository}/issues`)
+    expect(manifest.repository).toMatchObject({ url: `git+${repository}.git`, directory: dir })
+    expect(["LICENSE", "README.md"].filter((name) => !has(`${dir}/${name}`))).toEqual([])
+  })
+
+  test("publishes what it exports here", () => {
+    const built = (target: string | null) =>
+      target === null ? null : target.replace(/^\.\/src\/(.*)\.ts$/, "./dist/$1.js")
+    const published = Object.entries(manifest.exports).map(([subpath, target]) => [subpath, built(target)])
+    expect(manifest.publishConfig.exports).toEqual(Object.fromEntries(published))
+    const sources = Object.values(manifest.exports).filter((target) => target?.endsWith(".ts"))
+    expect(sources.filter((target) => !has(`${dir}/${target}`))).toEqual([])
+  })
+
+  test("has a place in the layout", () => {
+    expect(read("CONTRIBUTING.md")).toContain(`\n${dir} `)
+  })
+
+  test("links from its README to what can be read where it is installed", () => {
+    const relative = linksIn(read(`${dir}/README.md`)).filter((link) => !/^([a-z]+:|#)/.test(link))
+    expect(relative).toEqual([])
+  })
+})
+
+test("no link in the documents leads nowhere", () => {
+  const documents = Fs.globSync("{*,{docs,examples,bench,torture,simulation,packages/*}/**/*}.md", {
+    cwd: root,
+    exclude: (path) => path.includes("node_modules")
+  })
+  const problems = documents.flatMap((file) => linksIn(read(file)).map((link) => problemOf(file, link)))
+  expect(documents.length).toBeGreaterThan(10)
+  expect(problems.filter((problem) => problem !== undefined)).toEqual([])
+})
