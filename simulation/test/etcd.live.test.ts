@@ -209,7 +209,7 @@ describe("the model of etcd", () => {
         Effect.promise(() => startEtcd()),
         (server) => Effect.promise(() => server.stop())
       )
-      const port = yield* open({ target: { hosts: server.url }, connectTimeout: 10_000, callLimit: 5_000 })
+      const port = yield* open({ target: { hosts: server.url }, connectTimeout: 10_000, operationTimeout: 5_000 })
       const leastTtl = (yield* port.grant("776", 1)).value
       let steps = 0
       let events = 0

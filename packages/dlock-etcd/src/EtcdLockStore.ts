@@ -6,6 +6,7 @@
  */
 import type { LockBackendError } from "effect-dlock/LockError"
 import { LockStore } from "effect-dlock/LockStore"
+import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -22,6 +23,8 @@ import * as Store from "./internal/store.ts"
  */
 export type EtcdLockStoreOptions = Options.Options
 
+const make = (settings: Options.Settings) => Effect.flatMap(Connection.open(settings), Store.make)
+
 /**
  * A store on the etcd at `hosts`.
  *
@@ -30,6 +33,17 @@ export type EtcdLockStoreOptions = Options.Options
  */
 export const layer = (options: EtcdLockStoreOptions): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
   Layer.effect(LockStore, Effect.flatMap(Options.parse(options), make))
+
+/**
+ * A store whose options all come from the environment: those of `EtcdLockerLive` that are the store's.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendError> = Layer.effect(
+  LockStore,
+  Effect.flatMap(Options.fromEnvironment, make)
+)
 
 /**
  * A store at the hosts of a client that is neither used nor closed.
@@ -44,9 +58,7 @@ export const layerClient = (
   Layer.effect(
     LockStore,
     Effect.flatMap(
-      Options.parseLimits(options),
+      StoreOptions.parse(StoreOptions.limits, options),
       (limits) => make({ target: (client as unknown as { readonly options: IOptions }).options, ...limits })
     )
   )
-
-const make = (settings: Options.Settings) => Effect.flatMap(Connection.open(settings), Store.make)

@@ -15,10 +15,8 @@ import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
+import * as Result from "effect/Result"
 import type { Etcd3 } from "etcd3"
-import * as Fs from "node:fs/promises"
 import * as EtcdLockStore from "./EtcdLockStore.ts"
 import * as Connection from "./internal/connection.ts"
 import * as Epochs from "./internal/epochs.ts"
@@ -31,15 +29,7 @@ import * as Options from "./internal/options.ts"
  * @category options
  * @since 0.1.0
  */
-export interface EtcdLockerOptions extends LockerOptions, StoreOptions.Limits {
-  /** `http://127.0.0.1:2379`, several as an array or with commas; `https:` for TLS, the same for all. */
-  readonly hosts: string | ReadonlyArray<string>
-  /** With `password`, for a cluster that has authentication enabled. */
-  readonly username?: string | undefined
-  readonly password?: string | Redacted.Redacted | undefined
-  /** PEM texts: the authority that signed the servers' certificates, and a certificate and key of our own. */
-  readonly tls?: StoreOptions.Tls & { readonly ca: string } | undefined
-}
+export interface EtcdLockerOptions extends LockerOptions, EtcdLockStore.EtcdLockStoreOptions {}
 
 /** What a layer over etcd can fail with. */
 type Failure = Config.ConfigError | LockBackendError
@@ -63,8 +53,8 @@ type Failure = Config.ConfigError | LockBackendError
  * @since 0.1.0
  */
 export const layer = (options: EtcdLockerOptions): Layer.Layer<Locker, Failure> => {
-  const { defaultTtl, guardGap, holder, prefix, ...rest } = options
-  return Locker.layerOver(EtcdLockStore.layer(rest), { defaultTtl, guardGap, holder, prefix })
+  const [ours, rest] = Locker.splitOptions(options)
+  return Locker.layerOver(EtcdLockStore.layer(rest), ours)
 }
 
 /**
@@ -106,35 +96,20 @@ export const layerClient = (
   client: Etcd3,
   options: Omit<EtcdLockerOptions, "hosts" | "username" | "password" | "tls"> = {}
 ): Layer.Layer<Locker, Failure> => {
-  const { defaultTtl, guardGap, holder, prefix, ...rest } = options
-  return Locker.layerOver(EtcdLockStore.layerClient(client, rest), { defaultTtl, guardGap, holder, prefix })
+  const [ours, rest] = Locker.splitOptions(options)
+  return Locker.layerOver(EtcdLockStore.layerClient(client, rest), ours)
 }
 
 /**
  * A locker whose settings all come from the environment (Effect's `Config`): `DLOCK_ETCD_HOSTS` (required, with commas),
  * `DLOCK_ETCD_USERNAME`, `DLOCK_ETCD_PASSWORD`, the paths `DLOCK_ETCD_CA`, `DLOCK_ETCD_CERT` and `DLOCK_ETCD_KEY`,
- * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and `DLOCK_HOLDER`.
+ * `DLOCK_CONNECT_TIMEOUT`, `DLOCK_OPERATION_TIMEOUT`, `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and
+ * `DLOCK_HOLDER`.
  *
  * @category layers
  * @since 0.1.0
  */
-export const EtcdLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
-  Effect.map(
-    Effect.all({
-      hosts: StoreOptions.requiredVariable("DLOCK_ETCD_HOSTS", "http://127.0.0.1:2379", Options.problemOfHosts),
-      username: StoreOptions.variable("DLOCK_ETCD_USERNAME"),
-      password: StoreOptions.variable("DLOCK_ETCD_PASSWORD"),
-      tls: StoreOptions.tlsFromPaths("DLOCK_ETCD", (path) => Fs.readFile(path, "utf8"))
-    }),
-    ({ hosts, password, tls, username }) =>
-      Locker.layerConfigOver(EtcdLockStore.layer({
-        hosts,
-        username,
-        password: password === undefined ? undefined : Redacted.make(password),
-        tls
-      }))
-  )
-)
+export const EtcdLockerLive: Layer.Layer<Locker, Failure> = Locker.layerConfigOver(EtcdLockStore.layerEnv)
 
 /**
  * Where the tokens of a prefix are to be raised, and above what.
@@ -185,20 +160,21 @@ export interface TokenEpoch {
  * @since 0.1.0
  */
 export const raiseTokenEpoch = ({ above, prefix, ...rest }: RaiseOptions): Effect.Effect<TokenEpoch, Failure> =>
-  StoreOptions.check(CheckedRaise, { above, prefix }).pipe(
-    Effect.andThen(Options.parse(rest)),
-    Effect.flatMap(Connection.open),
-    Effect.flatMap((port) =>
-      Effect.mapError(Epochs.raise(port, prefix ?? StoreOptions.defaultPrefix, above), backendError("raise"))
+  Effect.all([StoreOptions.parse(raiseFields, { above, prefix }), Options.parse(rest)]).pipe(
+    Effect.flatMap(([raise, settings]) =>
+      Effect.flatMap(
+        Connection.open(settings),
+        (port) => Effect.mapError(Epochs.raise(port, raise.prefix, raise.above), backendError("raise"))
+      )
     ),
     Effect.scoped
   )
 
-const CheckedRaise = Schema.Struct({
+const raiseFields = {
   above: StoreOptions.required((value) =>
     typeof value === "bigint" && value >= 0n && value <= Epochs.mostBase
-      ? undefined
-      : "is not a bigint from 0 to 2^63 - 2^53"
+      ? Result.succeed(value)
+      : Result.fail("is not a bigint from 0 to 2^63 - 2^53")
   ),
-  prefix: StoreOptions.optional(StoreOptions.problemOfPrefix)
-})
+  prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix)
+} satisfies StoreOptions.Fields<Omit<RaiseOptions, keyof EtcdLockStore.EtcdLockStoreOptions>>

@@ -6,6 +6,7 @@
  */
 import type { LockBackendError } from "effect-dlock/LockError"
 import { LockStore } from "effect-dlock/LockStore"
+import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -39,16 +40,19 @@ export interface RedisLockStoreOptions extends Options.Options, Target.Address {
 export const layer = (
   options: RedisLockStoreOptions
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> => {
-  const { address, rest } = Target.split(options)
-  return Layer.effect(
-    LockStore,
-    Effect.gen(function*() {
-      const target = yield* Target.parse(address)
-      const settings = yield* Options.parse(rest)
-      return yield* over(Connection.open(target, settings), settings)
-    })
-  )
+  const [address, rest] = StoreOptions.split(Target.fields, options)
+  return at(Target.parse(address), StoreOptions.parse(Options.fields, rest))
 }
+
+/**
+ * A store whose options all come from the environment: those of `RedisLockerLive` that are the store's.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendError> = Layer.suspend(
+  () => at(Target.fromEnvironment, StoreOptions.environment(Options.fields))
+)
 
 /**
  * A store where a client leads, which is neither used nor closed.
@@ -64,7 +68,7 @@ export const layerClient = (
     LockStore,
     Effect.gen(function*() {
       const { keyPrefix, target } = Target.ofClient(client)
-      const settings = yield* Options.parse({ ...options, keyPrefix })
+      const settings = yield* StoreOptions.parse(Options.fields, { ...options, keyPrefix })
       return yield* over(Connection.open(target, settings), settings)
     })
   )
@@ -80,7 +84,21 @@ export const layerEffectRedis = (
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError, EffectRedis> =>
   Layer.effect(
     LockStore,
-    Effect.flatMap(Options.parse(options), (settings) => over(EffectConnection.open(settings), settings))
+    Effect.flatMap(StoreOptions.parse(Options.fields, options), (settings) =>
+      over(EffectConnection.open(settings), settings))
+  )
+
+const at = (
+  target: Effect.Effect<Target.Target, Config.ConfigError>,
+  settings: Effect.Effect<Options.Settings, Config.ConfigError>
+): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
+  Layer.effect(
+    LockStore,
+    Effect.gen(function*() {
+      const where = yield* target
+      const how = yield* settings
+      return yield* over(Connection.open(where, how), how)
+    })
   )
 
 const over = <E, R>(open: Effect.Effect<Port, E, R>, settings: Options.Settings) =>

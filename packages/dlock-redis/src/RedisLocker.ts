@@ -14,41 +14,20 @@ import type { LockBackendError } from "effect-dlock/LockError"
 import type { LockStore } from "effect-dlock/LockStore"
 import type * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Config from "effect/Config"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Redis as EffectRedis } from "effect/persistence/Redis"
-import type * as Redacted from "effect/Redacted"
 import type { Cluster, Redis } from "ioredis"
-import { fromEnvironment } from "./internal/options.ts"
-import * as Target from "./internal/target.ts"
+import type * as Options from "./internal/options.ts"
 import * as RedisLockStore from "./RedisLockStore.ts"
 
 /**
- * What a Redis locker goes by besides `LockerOptions` and where the servers are.
+ * What a Redis locker goes by besides where the servers are.
  *
  * @category options
  * @since 0.1.0
  */
-export interface RedisLockerSettings extends LockerOptions, StoreOptions.Limits {
-  /**
-   * How often the head of a queue asks while a client of another library holds the key, and the longest delay past a
-   * known expiry. Besides, the foremost waiter of a process asks every two seconds, for messages may get lost. 100
-   * milliseconds unless given.
-   */
-  readonly retryInterval?: Duration.Input | undefined
-  /**
-   * For a fleet in which clients of another library still take the same keys: a release frees the key for everybody and
-   * wakes our next waiter, instead of handing the lock over. Costs the fairness among ours. Off unless given.
-   */
-  readonly interop?: boolean | undefined
-  /**
-   * How many replicas must have a grant before it counts. One that they do not confirm within a tenth of its `ttl`, at
-   * most a second, is given back and asked for again as a new claim. Narrows what a failover can lose, at one more trip
-   * to the server and one to the replicas for each acquire; it does not close the gap. None unless given.
-   */
-  readonly waitReplicas?: number | undefined
-}
+export interface RedisLockerSettings extends LockerOptions, Omit<Options.Options, "keyPrefix"> {}
 
 /**
  * The same with where the servers are: exactly one of `url`, `sentinels` with `master`, and `cluster`.
@@ -56,37 +35,7 @@ export interface RedisLockerSettings extends LockerOptions, StoreOptions.Limits 
  * @category options
  * @since 0.1.0
  */
-export interface RedisLockerOptions extends RedisLockerSettings {
-  /**
-   * `redis://user:password@host:6379/0`, `rediss:` for TLS, or `redis+unix:///run/redis.sock?db=0` for a socket (user and
-   * password go apart there). Redacted where it holds a password.
-   */
-  readonly url?: string | Redacted.Redacted | undefined
-  /** `host:26379`, several as an array or with commas; `rediss://host:26379` for TLS, to the servers too. */
-  readonly sentinels?: string | ReadonlyArray<string> | undefined
-  /** The name by which the sentinels know the primary. */
-  readonly master?: string | undefined
-  /** Nodes to begin with, as `host:6379`, several as an array or with commas; `rediss://host:6379` for TLS. */
-  readonly cluster?: string | ReadonlyArray<string> | undefined
-  /** Of the servers; stand in for those of the `url`. */
-  readonly username?: string | undefined
-  /**
-   * One that changes is an effect: it is run before each connection, within `connectTimeout`, and again for the next
-   * attempt where it fails. The same for `sentinelPassword` and `tls`.
-   */
-  readonly password?: string | Redacted.Redacted | Effect.Effect<string | Redacted.Redacted, unknown> | undefined
-  /** Of the sentinels, where they ask for it. */
-  readonly sentinelUsername?: string | undefined
-  readonly sentinelPassword?:
-    | string
-    | Redacted.Redacted
-    | Effect.Effect<string | Redacted.Redacted, unknown>
-    | undefined
-  /** Certificates as PEM texts, for addresses with `rediss:`: an authority of your own, a certificate and key of ours. */
-  readonly tls?: StoreOptions.Tls | Effect.Effect<StoreOptions.Tls, unknown> | undefined
-  /** Stands before every key and its prefix, as a client's own `keyPrefix` would. None unless given. */
-  readonly keyPrefix?: string | undefined
-}
+export interface RedisLockerOptions extends LockerOptions, RedisLockStore.RedisLockStoreOptions {}
 
 /** What a layer over Redis can fail with. */
 type Failure = Config.ConfigError | LockBackendError
@@ -96,8 +45,8 @@ const over = <Options extends LockerOptions, R>(
   options: Options,
   store: (rest: Omit<Options, keyof LockerOptions>) => Layer.Layer<LockStore, Failure, R>
 ): Layer.Layer<Locker, Failure, R> => {
-  const { defaultTtl, guardGap, holder, prefix, ...rest } = options
-  return Locker.layerOver(store(rest), { defaultTtl, guardGap, holder, prefix })
+  const [ours, rest] = Locker.splitOptions(options)
+  return Locker.layerOver(store(rest), ours)
 }
 
 /**
@@ -205,9 +154,4 @@ export const layerEffectRedis = (
  * @category layers
  * @since 0.1.0
  */
-export const RedisLockerLive: Layer.Layer<Locker, Failure> = Layer.unwrap(
-  Effect.map(
-    Effect.all([Target.fromEnvironment, fromEnvironment]),
-    ([address, options]) => Locker.layerConfigOver(RedisLockStore.layer({ ...address, ...options }))
-  )
-)
+export const RedisLockerLive: Layer.Layer<Locker, Failure> = Locker.layerConfigOver(RedisLockStore.layerEnv)

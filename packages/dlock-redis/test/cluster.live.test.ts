@@ -83,7 +83,7 @@ describe("a layer on a cluster that loses nodes while it comes up", () => {
       const { servers } = yield* cluster
       const target: Target = { _tag: "Cluster", options: { password: "s3cret" }, make: () => assert.fail() }
       const listens = (cluster: Cluster) =>
-        connectSubscriber(target, cluster, { connectTimeout: 1_000, callLimit: 1_000 }, {
+        connectSubscriber(target, cluster, { connectTimeout: 1_000, operationTimeout: 1_000 }, {
           outage: new Outage(() => {}),
           secure: false
         })

@@ -1,11 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect } from "effect"
+import * as StoreOptions from "effect-dlock/StoreOptions"
 import { notLoaded } from "../src/internal/clients.ts"
-import { fromEnvironment } from "../src/internal/options.ts"
+import * as Options from "../src/internal/options.ts"
 import * as Target from "../src/internal/target.ts"
 
 const within = <A, E, R>(effect: Effect.Effect<A, E, R>, variables: Record<string, string>) =>
   Effect.provideService(effect, ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown(variables))
+
+const fromEnvironment = StoreOptions.environment(Options.fields)
 
 describe("what the environment says of Redis", () => {
   it.effect("is every option", () =>
@@ -19,9 +22,9 @@ describe("what the environment says of Redis", () => {
         DLOCK_REDIS_INTEROP: "true"
       }
       assert.deepStrictEqual(yield* within(fromEnvironment, variables), {
-        connectTimeout: "3 seconds",
-        operationTimeout: "500 millis",
-        retryInterval: "50 millis",
+        connectTimeout: 3_000,
+        operationTimeout: 500,
+        retryInterval: 50,
         keyPrefix: "app:",
         waitReplicas: 2,
         interop: true

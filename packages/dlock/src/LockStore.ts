@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import * as Log from "./internal/log.ts"
+import * as Timing from "./internal/timing.ts"
 import { LockBackendError, type LossReason } from "./LockError.ts"
 
 /**
@@ -202,7 +203,7 @@ export interface Loss {
  * @category models
  * @since 0.1.0
  */
-export const callLimit = (claim: Claim): number => Duration.toMillis(claim.ttl) / 3
+export const callLimit = (claim: Claim): number => Timing.callTimeout(Duration.toMillis(claim.ttl))
 
 /**
  * Calls back into code that is not the store's, such as whoever waits for a grant: a fiber that is resumed runs on within

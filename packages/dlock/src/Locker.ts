@@ -1,11 +1,10 @@
 /**
- * The front: the `Locker` service, the layers that build one, and `withLock`.
+ * The `Locker` service, and the layers that build one.
  *
  * @since 0.1.0
  */
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
@@ -15,62 +14,12 @@ import * as internal from "./internal/locker.ts"
 import * as Settings from "./internal/settings.ts"
 import type { Lease } from "./Lease.ts"
 import type { AcquireError, LockTimeout, OwnershipLost } from "./LockError.ts"
+import type { LockerOptions, LockOptions, TryLockOptions } from "./LockOptions.ts"
 import type { LockStore } from "./LockStore.ts"
 import * as MemoryLockStore from "./MemoryLockStore.ts"
+import * as StoreOptions from "./StoreOptions.ts"
 
-/**
- * What one call may ask for. An option that is not in this list is refused with `InvalidLockRequest`.
- *
- * @category options
- * @since 0.1.0
- */
-export interface TryLockOptions {
-  /**
-   * For how long the lock stands without a renewal: the longest time for which others wait after this process has died,
-   * and the longest outage of the backend that a holder survives. At least 100 milliseconds; a second or more is
-   * advised. The layer's `defaultTtl` (30 seconds) unless given.
-   */
-  readonly ttl?: Duration.Input | undefined
-  /**
-   * By how much the backend keeps the lock longer than the holder believes in it: the time that an interrupted program
-   * has to wind down before anyone else is in. The larger of 100 milliseconds and a tenth of the ttl unless given.
-   */
-  readonly guardGap?: Duration.Input | undefined
-  /** Told to whoever times out on this lock. At most 1,024 bytes as JSON; no place for secrets. */
-  readonly metadata?: Readonly<Record<string, string>> | undefined
-}
-
-/**
- * What one call that may wait may ask for.
- *
- * @category options
- * @since 0.1.0
- */
-export interface LockOptions extends TryLockOptions {
-  /**
-   * How long to wait for the lock before `LockTimeout`, or `LockBackendError` where the backend does not answer; kept to
-   * a tenth of a second. Without it, for as long as the lock takes; then a backend that is away is an error within five
-   * seconds, and for whoever has a place in the queue when nothing was heard for the `ttl`.
-   */
-  readonly timeout?: Duration.Input | undefined
-}
-
-/**
- * What a locker goes by. Everything else is said per call.
- *
- * @category options
- * @since 0.1.0
- */
-export interface LockerOptions {
-  /** Stands before every key at the backend. `dlock:` unless given. */
-  readonly prefix?: string | undefined
-  /** The `ttl` of a call that names none. 30 seconds unless given. */
-  readonly defaultTtl?: Duration.Input | undefined
-  /** The `guardGap` of a call that names none. */
-  readonly guardGap?: Duration.Input | undefined
-  /** How this process is named to others. Host and process id unless given; no braces. */
-  readonly holder?: string | undefined
-}
+export type { LockerOptions, LockOptions, TryLockOptions } from "./LockOptions.ts"
 
 /** Why there is no lock, for those who do not wait for one. */
 type TryError = Exclude<AcquireError, LockTimeout>
@@ -143,6 +92,11 @@ export class Locker extends Context.Service<Locker, {
   /** A locker over whatever `LockStore` is provided. Options that make no sense are a `ConfigError`. */
   static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
     Layer.effect(Locker, Effect.flatMap(Settings.parse(options), internal.make))
+
+  /** Parts options in those of a locker and the others, which are a store's. For the packages of backends. */
+  static readonly splitOptions = <Options extends LockerOptions>(
+    options: Options
+  ): readonly [LockerOptions, Omit<Options, keyof LockerOptions>] => StoreOptions.split(Settings.fields, options)
 
   /**
    * A locker over a store that is opened for it alone. For the packages of backends: what is wrong with the options is

@@ -1,6 +1,29 @@
 /**
- * For the packages of backends: options and environment variables that are checked alike everywhere. What is wrong is
- * always a `ConfigError`, which names the option or the variable and never repeats its value: it may be a secret.
+ * For the packages of backends: options and environment variables that are read alike everywhere. Each option is declared
+ * once, as a field: what it may be, what it is where it is not given, and its variable. What is wrong is always a
+ * `ConfigError`, which names the option or the variable and never repeats its value: it may be a secret.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import type { Duration } from "effect"
+ * import * as StoreOptions from "effect-dlock/StoreOptions"
+ *
+ * interface MyOptions extends StoreOptions.Limits {
+ *   readonly address: string
+ *   readonly patience?: Duration.Input | undefined
+ * }
+ *
+ * // One that is forgotten here does not compile.
+ * const fields = {
+ *   address: StoreOptions.required(StoreOptions.text, "MY_ADDRESS", "my://127.0.0.1"),
+ *   patience: StoreOptions.withDefault(StoreOptions.duration(100, 60_000), 1_000, "MY_PATIENCE"),
+ *   ...StoreOptions.limits
+ * } satisfies StoreOptions.Fields<MyOptions>
+ *
+ * export const fromOptions = (options: MyOptions) => StoreOptions.parse(fields, options)
+ * export const fromEnvironment = StoreOptions.environment(fields)
+ * ```
  *
  * @since 0.1.0
  */
@@ -10,16 +33,45 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
+import * as Result from "effect/Result"
 import * as Names from "./internal/names.ts"
 
 /**
- * Says what is wrong with a value, in words that follow its name ("is not a duration"); `undefined` where nothing is.
+ * Reads a value, or says what is wrong with it, in words that follow its name ("is not a duration").
  *
  * @category models
  * @since 0.1.0
  */
-export type Check = (value: unknown) => string | undefined
+export type Parser<A> = (value: unknown) => Result.Result<A, string>
+
+/**
+ * One option: how it is read where it is given, or not, and what the environment says.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Field<A> {
+  readonly parse: Parser<A>
+  readonly environment: Effect.Effect<A, Config.ConfigError>
+}
+
+/**
+ * A field for each of the options, so that none is forgotten.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Fields<Options> = { readonly [Name in keyof Options]-?: Field<unknown> }
+
+/**
+ * What fields make of options.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Parsed<Fields> = {
+  readonly [Name in keyof Fields]: Fields[Name] extends Field<infer A> ? A : never
+}
 
 /**
  * A `ConfigError` in words of ours.
@@ -31,21 +83,139 @@ export const problem = (message: string, cause?: unknown): Config.ConfigError =>
   new Config.ConfigError(new ConfigProvider.SourceError({ message, ...(cause !== undefined && { cause }) }))
 
 /**
- * A field of options that must be there.
+ * An environment variable (through Effect's `Config`), read; `undefined` where it is not set. `fromText` makes of its text
+ * what the parser takes.
  *
- * @category schemas
+ * @category environment
  * @since 0.1.0
  */
-export const required = (check: Check) =>
-  Schema.Unknown.check(Schema.makeFilter((value: unknown) => check(value) ?? true))
+export const variable = <A>(
+  name: string,
+  parser: Parser<A>,
+  fromText: (text: string) => unknown = (text) => text
+): Effect.Effect<A | undefined, Config.ConfigError> =>
+  Effect.flatMap(Config.option(Config.String(name)), (value) => {
+    if (Option.isNone(value)) return Effect.undefined
+    const parsed = parser(fromText(value.value))
+    return Result.isSuccess(parsed) ? Effect.succeed(parsed.success) : Effect.fail(problem(`${name} ${parsed.failure}`))
+  })
 
 /**
- * A field of options that may be absent or `undefined`.
+ * A field that may be absent.
  *
- * @category schemas
+ * @category fields
  * @since 0.1.0
  */
-export const optional = (check: Check) => Schema.optional(required(check))
+export const optional = <A>(
+  parser: Parser<A>,
+  name?: string,
+  fromText?: (text: string) => unknown
+): Field<A | undefined> => ({
+  parse: (value) => value === undefined ? Result.succeed(undefined) : parser(value),
+  environment: name === undefined ? Effect.undefined : variable(name, parser, fromText)
+})
+
+/**
+ * A field that is something where it is not given.
+ *
+ * @category fields
+ * @since 0.1.0
+ */
+export const withDefault = <A>(
+  parser: Parser<A>,
+  fallback: A,
+  name?: string,
+  fromText?: (text: string) => unknown
+): Field<A> => {
+  const { environment, parse } = optional(parser, name, fromText)
+  return {
+    parse: (value) => Result.map(parse(value), (parsed) => parsed ?? fallback),
+    environment: Effect.map(environment, (parsed) => parsed ?? fallback)
+  }
+}
+
+/**
+ * A field that must be there. The example says what its variable would be something like.
+ *
+ * @category fields
+ * @since 0.1.0
+ */
+export const required = <A>(parser: Parser<A>, name?: string, example?: string): Field<A> => ({
+  parse: (value) => value === undefined ? Result.fail("is missing") : parser(value),
+  environment: name === undefined
+    ? Effect.fail(problem("An option that is required has no variable"))
+    : Effect.flatMap(Config.option(Config.String(name)), (value) =>
+      Option.isNone(value) || value.value === ""
+        ? Effect.fail(problem(`${name} is not set: it would be something like ${example ?? "a text"}`))
+        : Effect.map(variable(name, parser), (parsed) => parsed!))
+})
+
+/**
+ * Reads options by their fields, all of which is said at once that is wrong. One that has no field is refused: it would do
+ * nothing. `rule` says what is wrong with them together.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const parse = <F extends Readonly<Record<string, Field<unknown>>>>(
+  fields: F,
+  options: object,
+  rule?: (parsed: Parsed<F>) => string | undefined
+): Effect.Effect<Parsed<F>, Config.ConfigError> =>
+  Effect.suspend(() => {
+    const problems: Array<string> = []
+    const parsed: Record<string, unknown> = {}
+    const given = options as Readonly<Record<string, unknown>>
+    for (const [name, { parse }] of Object.entries(fields)) {
+      const result = parse(given[name])
+      if (Result.isSuccess(result)) parsed[name] = result.success
+      else problems.push(`${name} ${result.failure}`)
+    }
+    for (const name of Reflect.ownKeys(options)) {
+      if (Object.hasOwn(fields, name)) continue
+      problems.push(`${String(name)} is not an option here: there are ${Object.keys(fields).join(", ")}`)
+    }
+    return problems.length === 0 ? ruled(parsed as Parsed<F>, rule) : Effect.fail(problem(problems.join("; ")))
+  })
+
+/**
+ * Reads options from the environment by their fields.
+ *
+ * @category environment
+ * @since 0.1.0
+ */
+export const environment = <F extends Readonly<Record<string, Field<unknown>>>>(
+  fields: F,
+  rule?: (parsed: Parsed<F>) => string | undefined
+): Effect.Effect<Parsed<F>, Config.ConfigError> =>
+  Effect.flatMap(
+    Effect.all(Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.environment]))),
+    (parsed) => ruled(parsed as Parsed<F>, rule)
+  )
+
+const ruled = <A>(parsed: A, rule: ((parsed: A) => string | undefined) | undefined) => {
+  const wrong = rule?.(parsed)
+  return wrong === undefined ? Effect.succeed(parsed) : Effect.fail(problem(wrong))
+}
+
+/**
+ * Parts options in those of the fields and the others, each to its own reader.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const split = <F extends Readonly<Record<string, unknown>>, Options extends object>(
+  fields: F,
+  options: Options
+): readonly [Pick<Options, Extract<keyof Options, keyof F>>, Omit<Options, keyof F>] => {
+  const ours: Record<string, unknown> = {}
+  const rest: Record<PropertyKey, unknown> = {}
+  for (const name of Reflect.ownKeys(options)) {
+    const part = Object.hasOwn(fields, name) ? ours : rest
+    part[name as string] = options[name as keyof Options]
+  }
+  return [ours, rest] as never
+}
 
 /**
  * Milliseconds of what `Duration` takes; `undefined` for anything else.
@@ -62,66 +232,114 @@ export const toMillis = (input: unknown): number | undefined => {
 }
 
 /**
- * Checks a duration between two numbers of milliseconds.
+ * A duration between two numbers of milliseconds, in milliseconds.
  *
  * @category durations
  * @since 0.1.0
  */
-export const durationBetween = (least: number, most: number): Check => (value) => {
+export const duration = (least: number, most: number = Infinity): Parser<number> => (value) => {
   const millis = toMillis(value)
-  if (millis === undefined) return "is not a duration such as \"30 seconds\""
-  return millis >= least && millis <= most ? undefined : `is not between ${least} and ${most} milliseconds`
+  if (millis === undefined) return Result.fail("is not a duration such as \"30 seconds\"")
+  if (millis < least) return Result.fail(least === 0 ? "is negative" : `is below ${words(least)}`)
+  return millis > most ? Result.fail(`is longer than ${words(most)}`) : Result.succeed(millis)
+}
+
+const words = (millis: number): string => {
+  if (millis === year) return "a year"
+  return Duration.format(Duration.millis(millis))
 }
 
 /**
- * Checks options against a schema of such fields. One that is not in the schema is refused: it would do nothing.
+ * The milliseconds of a year, which is more than any lock is for: a longer one is a slip of a unit.
  *
- * @category decoding
+ * @category durations
  * @since 0.1.0
  */
-export const check = (
-  schema: Schema.Constraint,
-  options: object
-): Effect.Effect<void, Config.ConfigError> =>
-  Schema.decodeUnknownEffect(schema as Schema.Codec<unknown>)(options, {
-    onExcessProperty: "error",
-    errors: "all"
-  }).pipe(
-    Effect.mapError((error) => new Config.ConfigError(error)),
-    Effect.asVoid
-  )
+export const year = 365 * 24 * 60 * 60 * 1_000
 
 /**
- * An environment variable (through Effect's `Config`), checked; `undefined` where it is not set.
+ * A whole number between two.
+ *
+ * @category parsers
+ * @since 0.1.0
+ */
+export const integer = (least: number, most: number): Parser<number> => (value) =>
+  Number.isInteger(value) && (value as number) >= least && (value as number) <= most
+    ? Result.succeed(value as number)
+    : Result.fail(`is not a whole number from ${least} to ${most}`)
+
+/**
+ * The number that a text is, for `variable`; the text where it is none.
  *
  * @category environment
  * @since 0.1.0
  */
-export const variable = (name: string, check: Check = () => undefined): Effect.Effect<
-  string | undefined,
-  Config.ConfigError
-> =>
-  Effect.flatMap(Config.option(Config.String(name)), (value) => {
-    if (Option.isNone(value)) return Effect.undefined
-    const wrong = check(value.value)
-    return wrong === undefined ? Effect.succeed(value.value) : Effect.fail(problem(`${name} ${wrong}`))
-  })
+export const numberFromText = (text: string): unknown => /^\d+$/.test(text) ? Number(text) : text
 
 /**
- * The same for one that must be set; the example says to what.
+ * Yes or no.
+ *
+ * @category parsers
+ * @since 0.1.0
+ */
+export const boolean: Parser<boolean> = (value) =>
+  typeof value === "boolean" ? Result.succeed(value) : Result.fail("is not true or false")
+
+/**
+ * What `true` and `false` stand for, for `variable`; any other text where it is neither.
  *
  * @category environment
  * @since 0.1.0
  */
-export const requiredVariable = (
-  name: string,
-  example: string,
-  check?: Check
-): Effect.Effect<string, Config.ConfigError> =>
-  Effect.flatMap(variable(name, check), (value) =>
-    value === undefined || value === ""
-      ? Effect.fail(problem(`${name} is not set: it would be something like ${example}`))
-      : Effect.succeed(value))
+export const booleanFromText = (text: string): unknown => text === "true" ? true : text === "false" ? false : text
+
+/**
+ * What a value is inside `Redacted`, or the value itself.
+ *
+ * @category secrets
+ * @since 0.1.0
+ */
+export const reveal = (value: unknown): unknown => Redacted.isRedacted(value) ? Redacted.value(value) : value
+
+/**
+ * A text that is not empty, plain or redacted.
+ *
+ * @category parsers
+ * @since 0.1.0
+ */
+export const text: Parser<string> = (value) => {
+  const plain = reveal(value)
+  return typeof plain === "string" && plain !== "" ? Result.succeed(plain) : Result.fail("is not a text")
+}
+
+/**
+ * The parts of a list that is an array or a text with commas; empty for anything else.
+ *
+ * @category parsers
+ * @since 0.1.0
+ */
+export const listOf = (value: unknown): ReadonlyArray<string> =>
+  (typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [])
+    .map((part: unknown) => typeof part === "string" ? part.trim() : "")
+
+/**
+ * A prefix, as every locker takes it.
+ *
+ * @category parsers
+ * @since 0.1.0
+ */
+export const prefix: Parser<string> = (value) => {
+  const wrong = Names.problemOfPrefix(value)
+  return wrong === undefined ? Result.succeed(value as string) : Result.fail(wrong)
+}
+
+/**
+ * What stands before every key of a locker that is given no other prefix.
+ *
+ * @category keys
+ * @since 0.1.0
+ */
+export const defaultPrefix = "dlock:"
 
 /**
  * How long a backend that is reached over a network may take.
@@ -139,86 +357,16 @@ export interface Limits {
   readonly operationTimeout?: Duration.Input | undefined
 }
 
-const problemOfConnectTimeout = durationBetween(100, 300_000)
-const problemOfOperationTimeout = durationBetween(50, 60_000)
-
 /**
- * The fields of `Limits`.
+ * The fields of `Limits`, in milliseconds; their variables are `DLOCK_CONNECT_TIMEOUT` and `DLOCK_OPERATION_TIMEOUT`.
  *
  * @category limits
  * @since 0.1.0
  */
 export const limits = {
-  connectTimeout: optional(problemOfConnectTimeout),
-  operationTimeout: optional(problemOfOperationTimeout)
-}
-
-/**
- * The `Limits` that stand in the environment, as `DLOCK_CONNECT_TIMEOUT` and `DLOCK_OPERATION_TIMEOUT`.
- *
- * @category environment
- * @since 0.1.0
- */
-export const limitsFromEnvironment: Effect.Effect<Limits, Config.ConfigError> = Effect.all({
-  connectTimeout: variable("DLOCK_CONNECT_TIMEOUT", problemOfConnectTimeout),
-  operationTimeout: variable("DLOCK_OPERATION_TIMEOUT", problemOfOperationTimeout)
-}) as Effect.Effect<Limits, Config.ConfigError>
-
-/**
- * Limits that have been checked, in milliseconds.
- *
- * @category limits
- * @since 0.1.0
- */
-export const limitsOf = (options: Limits): { readonly connectTimeout: number; readonly callLimit: number } => ({
-  connectTimeout: toMillis(options.connectTimeout ?? 5_000)!,
-  callLimit: toMillis(options.operationTimeout ?? 2_000)!
-})
-
-/**
- * What stands before every key of a locker that is given no other prefix.
- *
- * @category keys
- * @since 0.1.0
- */
-export const defaultPrefix = "dlock:"
-
-/**
- * Checks a prefix as every locker does.
- *
- * @category keys
- * @since 0.1.0
- */
-export const problemOfPrefix: Check = Names.problemOfPrefix
-
-/**
- * What a value is inside `Redacted`, or the value itself.
- *
- * @category secrets
- * @since 0.1.0
- */
-export const reveal = (value: unknown): unknown => Redacted.isRedacted(value) ? Redacted.value(value) : value
-
-/**
- * Checks a text that is not empty, plain or redacted.
- *
- * @category secrets
- * @since 0.1.0
- */
-export const problemOfText: Check = (value) => {
-  const plain = reveal(value)
-  return typeof plain === "string" && plain !== "" ? undefined : "is not a text"
-}
-
-/**
- * The parts of a list that is an array or a text with commas; empty for anything else.
- *
- * @category decoding
- * @since 0.1.0
- */
-export const listOf = (value: unknown): ReadonlyArray<string> =>
-  (typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [])
-    .map((part: unknown) => typeof part === "string" ? part.trim() : "")
+  connectTimeout: withDefault(duration(100, 300_000), 5_000, "DLOCK_CONNECT_TIMEOUT"),
+  operationTimeout: withDefault(duration(50, 60_000), 2_000, "DLOCK_OPERATION_TIMEOUT")
+} satisfies Fields<Limits>
 
 /**
  * Certificates as PEM texts: the authority that signed the servers', and a certificate and key of our own.
@@ -233,30 +381,60 @@ export interface Tls {
 }
 
 /**
- * The field for `Tls`.
+ * The same, read.
  *
  * @category tls
  * @since 0.1.0
  */
-export const tls = Schema.optional(
-  Schema.Struct({ ca: optional(problemOfText), cert: optional(problemOfText), key: optional(problemOfText) }).check(
-    Schema.makeFilter(({ cert, key }) => (cert === undefined) === (key === undefined) || "cert and key go together")
-  )
-)
+export interface Certificates {
+  readonly ca: string | undefined
+  readonly cert: string | undefined
+  readonly key: string | undefined
+}
 
 /**
- * The certificates whose paths stand in the environment under a prefix (`DLOCK_ETCD` reads `DLOCK_ETCD_CA`, `_CERT` and
- * `_KEY`); `undefined` where none does. It takes the way to read a file, since this package knows no platform.
+ * What makes `Certificates` of a `Tls`.
  *
  * @category tls
  * @since 0.1.0
  */
-export const tlsFromPaths = (
+export const certificates: Parser<Certificates> = (value) => {
+  if (typeof value !== "object" || value === null) return Result.fail("is not an object with ca, cert and key")
+  const given = value as Readonly<Record<string, unknown>>
+  const parsed: Record<string, string | undefined> = { ca: undefined, cert: undefined, key: undefined }
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(parsed, name)) return Result.fail(`has no ${name}: there are ca, cert and key`)
+    if (given[name] === undefined) continue
+    const read = text(given[name])
+    if (Result.isFailure(read)) return Result.fail(`has a ${name} that ${read.failure}`)
+    parsed[name] = read.success
+  }
+  return (parsed.cert === undefined) === (parsed.key === undefined)
+    ? Result.succeed(parsed as unknown as Certificates)
+    : Result.fail("has only one of cert and key, which go together")
+}
+
+/**
+ * A field for `Tls`, whose variables are paths: under a prefix (`DLOCK_ETCD` reads `DLOCK_ETCD_CA`, `_CERT` and `_KEY`). It
+ * takes the way to read a file, since this package knows no platform.
+ *
+ * @category tls
+ * @since 0.1.0
+ */
+export const tls = (
   prefix: string,
   readFile: (path: string) => Promise<string>
-): Effect.Effect<Tls | undefined, Config.ConfigError> => {
+): Field<Certificates | undefined> => ({
+  parse: optional(certificates).parse,
+  environment: tlsFromPaths(prefix, readFile)
+})
+
+const tlsFromPaths = (
+  prefix: string,
+  readFile: (path: string) => Promise<string>
+): Effect.Effect<Certificates | undefined, Config.ConfigError> => {
   const read = (name: string) =>
-    Effect.flatMap(variable(name), (path) =>
+    Effect.flatMap(variable(name, text), (path) =>
       path === undefined
         ? Effect.undefined
         : Effect.tryPromise({
@@ -269,8 +447,7 @@ export const tlsFromPaths = (
       if ((cert === undefined) !== (key === undefined)) {
         return Effect.fail(problem(`${prefix}_CERT and ${prefix}_KEY go together`))
       }
-      if (ca === undefined && key === undefined) return Effect.undefined
-      return Effect.succeed({ ca, cert, key: key === undefined ? undefined : Redacted.make(key) })
+      return Effect.succeed(ca === undefined && key === undefined ? undefined : { ca, cert, key })
     }
   )
 }

@@ -26,7 +26,7 @@ const mostForeign = 5
 const longestLife = 5_000
 
 /** Milliseconds: the store's default. */
-const callLimit = 2_000
+const operationTimeout = 2_000
 
 /** The claim that a transaction has put in a queue. */
 const enteringIn = (request: ITxnRequest): string | undefined => {
@@ -150,10 +150,10 @@ export const make = (
               resume(Effect.fail(fromClient(new Error("14 UNAVAILABLE: No connection established"))))
             )))
         return Effect.sync(() => void (given = false))
-      }).pipe(Effect.timeoutOrElse({ duration: callLimit, orElse: () => Effect.fail(silent) }))
+      }).pipe(Effect.timeoutOrElse({ duration: operationTimeout, orElse: () => Effect.fail(silent) }))
 
     return {
-      longest: callLimit,
+      longest: operationTimeout,
       txn: (request, limit, onUnsent) => {
         const entering = membersOf(request).flatMap((one) => enteringIn(one) ?? [])
         const call: Call<ITxnResponse> = {
@@ -211,7 +211,7 @@ export const make = (
     excuses: (since) => refusals.excuses(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {
-        const mine = new Calls(network, process, callLimit, yield* FiberSet.makeRuntime<never>())
+        const mine = new Calls(network, process, operationTimeout, yield* FiberSet.makeRuntime<never>())
         mine.onMessage = onMessage
         calls.set(process.index, mine)
         yield* Effect.addFinalizer(() => Effect.sync(() => mine.cut()))

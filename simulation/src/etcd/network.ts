@@ -93,7 +93,7 @@ export class Calls {
   constructor(
     network: Network,
     process: Process,
-    callLimit: number,
+    operationTimeout: number,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     const { flaws, members, seed, server } = network
@@ -112,7 +112,7 @@ export class Calls {
       hosts: flaws.asksFirstOnly === true ? hosts.slice(0, 1) : hosts,
       clock: process.clock,
       fork,
-      callLimit,
+      operationTimeout,
       look: (host, limit) => this.attempt(host, limit, look)
     })
   }

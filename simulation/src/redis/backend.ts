@@ -14,7 +14,7 @@ import type { Network } from "./network.ts"
 import { type RedisFlaws, RedisServer } from "./server.ts"
 
 /** Milliseconds: the store's defaults. */
-const callLimit = 2_000
+const operationTimeout = 2_000
 const retryInterval = 100
 
 /** By their lines the connections that wait for replicas are told from the others. */
@@ -50,15 +50,20 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
       Effect.gen(function*() {
         // The client of a cluster limits its calls by itself, that of one server leaves it to the store.
         const isWhole = plan.has.has("sockets")
-        const connection = new Connection(network, process, isWhole ? Infinity : callLimit)
-        const inbox = new Inbox(network, process, callLimit)
+        const connection = new Connection(network, process, isWhole ? Infinity : operationTimeout)
+        const inbox = new Inbox(network, process, operationTimeout)
         connection.onMessage = onMessage
         connections.push(connection)
         // A connection that waits for replicas takes longer than any call. Its client gives up what a process that stood
         // still for so long has not read: that is left out.
         const confirming = plan.replicas === 0
           ? undefined
-          : new Connection(network, process, isWhole ? Infinity : callLimit + 1_000, confirmingLine + process.index)
+          : new Connection(
+            network,
+            process,
+            isWhole ? Infinity : operationTimeout + 1_000,
+            confirmingLine + process.index
+          )
         if (confirming !== undefined) {
           confirming.onMessage = onMessage
           connections.push(confirming)
@@ -70,7 +75,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           send: (command, program, call) => connection.send(command, program, call)
         }, {
           clock: process.clock,
-          longest: callLimit,
+          longest: operationTimeout,
           timers: {
             now: () => process.monotonic() / 1_000,
             after: (ms, run) => process.timer(ms, run),
@@ -125,7 +130,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
         return yield* Store.make(port, {
           keyPrefix: "",
           retryInterval,
-          callLimit,
+          operationTimeout,
           interop,
           waitReplicas: plan.replicas
         })

@@ -26,7 +26,7 @@ export class Connection {
   onMessage: () => void = () => {}
   private readonly network: Network
   private readonly process: Process
-  private readonly callLimit: number
+  private readonly operationTimeout: number
   /** By which its messages are known: the index of its process, or beyond all of those. */
   private readonly line: number
   private readonly random: Random
@@ -43,10 +43,10 @@ export class Connection {
   /** When the call began whose reply is taken in now: a script that is not known is sent once more in the same call. */
   private beganAt: number | undefined
 
-  constructor(network: Network, process: Process, callLimit: number, line = process.index) {
+  constructor(network: Network, process: Process, operationTimeout: number, line = process.index) {
     this.network = network
     this.process = process
-    this.callLimit = callLimit
+    this.operationTimeout = operationTimeout
     this.line = line
     this.random = Random.of(network.seed, 5, line)
   }
@@ -70,9 +70,9 @@ export class Connection {
         pending.stopTimer()
         answer.settle(reply)
       },
-      stopTimer: this.callLimit === Infinity
+      stopTimer: this.operationTimeout === Infinity
         ? () => {}
-        : process.timer(this.callLimit, () => pending.settle(new Error("Command timed out")))
+        : process.timer(this.operationTimeout, () => pending.settle(new Error("Command timed out")))
     }
     this.pending.add(pending)
     log.note(

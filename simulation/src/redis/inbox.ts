@@ -14,7 +14,7 @@ export class Inbox implements Listener {
   onReconnect: () => void = () => {}
   private readonly network: Network
   private readonly process: Process
-  private readonly callLimit: number
+  private readonly operationTimeout: number
   private readonly random: Random
   private generation = 0
   private up = true
@@ -25,10 +25,10 @@ export class Inbox implements Listener {
   private attempts = 0
   private refusedUntil = 0
 
-  constructor(network: Network, process: Process, callLimit: number) {
+  constructor(network: Network, process: Process, operationTimeout: number) {
     this.network = network
     this.process = process
-    this.callLimit = callLimit
+    this.operationTimeout = operationTimeout
     this.name = `inbox-${process.index}`
     this.random = Random.of(network.seed, 6, process.index)
     network.server.subscribe(this.name, this)
@@ -78,7 +78,7 @@ export class Inbox implements Listener {
       return () => {}
     }
     const { timeline } = this.network
-    const stop = this.process.timer(this.callLimit, () => {
+    const stop = this.process.timer(this.operationTimeout, () => {
       this.breakDown()
       done()
     })

@@ -23,7 +23,7 @@ export interface ConnectionOptions {
   /** Milliseconds until the layer gives up. */
   readonly connectTimeout: number
   /** Milliseconds that one call may take, other hosts included. */
-  readonly callLimit: number
+  readonly operationTimeout: number
 }
 
 /** Asks a host for something that must be over by the deadline, which is of the wall clock. */
@@ -71,7 +71,7 @@ export const open: (
     hosts,
     clock,
     fork,
-    callLimit: options.callLimit,
+    operationTimeout: options.operationTimeout,
     look: (host, limit) => attempt(host, limit, (host, deadline) => host.call("KV", "txn", {}, { deadline }), false)
   })
 
@@ -92,7 +92,7 @@ export const open: (
     )
 
   const port: Port = {
-    longest: options.callLimit,
+    longest: options.operationTimeout,
     txn: (request, limit, onUnsent) =>
       call(
         (host, deadline) => host.call<ITxnResponse>("KV", "txn", request, { deadline }),
@@ -163,7 +163,7 @@ export const open: (
           }
         },
         catch: fromClient
-      }).pipe(Effect.timeoutOrElse({ duration: options.callLimit, orElse: () => Effect.fail(silent) }))
+      }).pipe(Effect.timeoutOrElse({ duration: options.operationTimeout, orElse: () => Effect.fail(silent) }))
   }
 
   yield* reachable(port, options)

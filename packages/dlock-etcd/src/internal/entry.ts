@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import { Seat } from "./seat.ts"
 import type { Shared } from "./shared.ts"
 import type { Slots } from "./slots.ts"
+import * as Timing from "./timing.ts"
 
 /** What this process knows of a claim, from its first request to its end. */
 export class Entry {
@@ -70,13 +71,12 @@ export class Entry {
 
   /** Milliseconds after which it looks where nothing has told it to; not all who wait at once. */
   get pollAfter(): number {
-    const third = Duration.toMillis(this.claim.ttl) / 3
-    return Math.min(10_000, Math.max(1_000, third)) * (1 + this.seat.ahead.place % 7 / 20)
+    return Timing.pollAfter(Duration.toMillis(this.claim.ttl)) * (1 + this.seat.ahead.place % 7 / 20)
   }
 
   /** Milliseconds after which it looks once more where a look brought no answer. */
   get retryAfter(): number {
-    return Math.min(Duration.toMillis(this.claim.ttl) / 10, 500)
+    return Timing.pollRetryAfter(Duration.toMillis(this.claim.ttl))
   }
 
   /** It is let in, or gone. */

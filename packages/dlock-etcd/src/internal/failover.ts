@@ -15,7 +15,7 @@ export interface FailoverOptions<Host> {
   readonly clock: Clock.Clock
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Milliseconds that one call may take, other hosts included. */
-  readonly callLimit: number
+  readonly operationTimeout: number
   /** Asks a host for nothing, to see whether it can be reached. */
   readonly look: Ask<Host, unknown>
 }
@@ -24,7 +24,7 @@ export interface FailoverOptions<Host> {
 export interface Failover<Host> {
   /** The one that is asked now. */
   readonly host: () => Host
-  /** Within `limit` milliseconds, or `callLimit` where that is less. `onUnsent`: who asked has gone before anything was sent. */
+  /** Within `limit` milliseconds, or `operationTimeout` where that is less. `onUnsent`: who asked has gone before anything was sent. */
   readonly call: <A>(ask: Ask<Host, A>, limit?: number, onUnsent?: () => void) => Effect.Effect<Reply<A>, CallFailure>
   /** `Clock.monotonicTimeNanos` of when one of them last answered. */
   readonly heardAt: () => bigint | undefined
@@ -34,7 +34,7 @@ export interface Failover<Host> {
   readonly abandon: () => void
 }
 
-export const make = <Host>({ callLimit, clock, fork, hosts, look }: FailoverOptions<Host>): Failover<Host> => {
+export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: FailoverOptions<Host>): Failover<Host> => {
   const host = (): Host => hosts[current % hosts.length]!
   let current = 0
 
@@ -84,7 +84,7 @@ export const make = <Host>({ callLimit, clock, fork, hosts, look }: FailoverOpti
     onUnsent: () => void = () => {}
   ): Effect.Effect<Reply<A>, CallFailure> =>
     Effect.suspend(() => {
-      const within = Math.max(leastLimit, Math.min(limit, callLimit))
+      const within = Math.max(leastLimit, Math.min(limit, operationTimeout))
       const until = clock.monotonicTimeNanosUnsafe() + Duration.toNanosUnsafe(Duration.millis(within))
       if (away !== undefined) {
         const { until: found, why } = away

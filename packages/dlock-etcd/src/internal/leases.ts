@@ -6,6 +6,7 @@ import type * as Fiber from "effect/Fiber"
 import { type CallFailure, isClosed } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
 import { Shared } from "./shared.ts"
+import * as Timing from "./timing.ts"
 
 /** What a beat found: since when the lease is known to live, and the keys that it carries. */
 export interface Beat {
@@ -162,7 +163,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
 
   /** Two thirds of its time left, and no doubt about it? */
   isFresh(lease: Lease<Claim>): boolean {
-    return !lease.gone && !lease.doubtful && this.now() < toMillis(lease.confirmedAt) + lease.ttl / 3
+    return !lease.gone && !lease.doubtful && this.now() < toMillis(lease.confirmedAt) + Timing.freshFor(lease.ttl)
   }
 
   /** Fails only where nothing was heard; a lease that is gone is `gone`. */
@@ -197,7 +198,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return Effect.gen({ self: this }, function*() {
       yield* this.keep(lease)
       if (lease.gone) return this.lost(lease)
-      const { value } = yield* this.port.inspect(lease.id, lease.ttl / 3)
+      const { value } = yield* this.port.inspect(lease.id, Timing.leaseTimeout(lease.ttl))
       if (value.ttl < 0) return this.lost(lease)
       return { confirmedAt: lease.confirmedAt, keys: new Set(value.keys) }
     })
@@ -205,8 +206,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
 
   /** Keeps the lease alive, and asks nothing. */
   keep(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
-    // Short enough for another try while the lease still stands.
-    return Effect.matchEffect(this.port.keepAlive(lease.id, lease.ttl / 3), {
+    return Effect.matchEffect(this.port.keepAlive(lease.id, Timing.leaseTimeout(lease.ttl)), {
       onFailure: (failure) => {
         lease.doubtful = true
         lease.failedAt = this.now()
@@ -238,7 +238,9 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   dueAt(lease: Lease<Claim>): number {
     if (lease.beating !== undefined) return Infinity
     const confirmedAt = toMillis(lease.confirmedAt)
-    return lease.doubtful ? lease.failedAt + lease.ttl / 20 : confirmedAt + lease.ttl * 0.4
+    return lease.doubtful
+      ? lease.failedAt + Timing.leaseRetryAfter(lease.ttl)
+      : confirmedAt + Timing.leaseDueAfter(lease.ttl)
   }
 
   /** Nobody has been on it for a while: it goes. */

@@ -2,52 +2,62 @@ import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
+import * as Result from "effect/Result"
 import type { IOptions } from "etcd3"
+import * as Fs from "node:fs/promises"
 
 /** The options of an etcd store, as they were given. */
 export interface Options extends StoreOptions.Limits {
+  /** `http://127.0.0.1:2379`, several as an array or with commas; `https:` for TLS, the same for all. */
   readonly hosts: string | ReadonlyArray<string>
+  /** With `password`, for a cluster that has authentication enabled. */
   readonly username?: string | undefined
   readonly password?: string | Redacted.Redacted | undefined
-  readonly tls?: StoreOptions.Tls | undefined
+  /** PEM texts: the authority that signed the servers' certificates, and a certificate and key of our own. */
+  readonly tls?: StoreOptions.Tls & { readonly ca: string } | undefined
 }
 
-export interface Limits {
-  readonly connectTimeout: number
-  readonly callLimit: number
-}
+/** Milliseconds. */
+export type Limits = StoreOptions.Parsed<typeof StoreOptions.limits>
 
 export interface Settings extends Limits {
   readonly target: IOptions
 }
 
-const text = StoreOptions.optional(StoreOptions.problemOfText)
-
-export const problemOfHosts: StoreOptions.Check = (value) => {
+const hosts: StoreOptions.Parser<ReadonlyArray<string>> = (value) => {
   const hosts = StoreOptions.listOf(value)
-  if (hosts.length === 0 || !hosts.every(isHost)) return "is not one or several addresses like http://127.0.0.1:2379"
+  if (hosts.length === 0 || !hosts.every(isHost)) {
+    return Result.fail("is not one or several addresses like http://127.0.0.1:2379")
+  }
   const portless = hosts.find((host) => !hasPort(host))
-  if (portless !== undefined) return `names no port for ${portless}: an etcd listens on 2379 unless told otherwise`
+  if (portless !== undefined) {
+    return Result.fail(`names no port for ${portless}: an etcd listens on 2379 unless told otherwise`)
+  }
   return new Set(hosts.map((host) => host.startsWith("https:"))).size === 1
-    ? undefined
-    : "is partly with and partly without TLS"
+    ? Result.succeed(hosts.map((host) => host.replace(/\/$/, "")))
+    : Result.fail("is partly with and partly without TLS")
 }
 
-const Checked = Schema.Struct({
-  hosts: StoreOptions.required(problemOfHosts),
-  username: text,
-  password: text,
-  tls: StoreOptions.tls,
+/** The options, and their variables. One that is forgotten here does not compile. */
+const fields = {
+  hosts: StoreOptions.required(hosts, "DLOCK_ETCD_HOSTS", "http://127.0.0.1:2379"),
+  username: StoreOptions.optional(StoreOptions.text, "DLOCK_ETCD_USERNAME"),
+  password: StoreOptions.optional(StoreOptions.text, "DLOCK_ETCD_PASSWORD"),
+  tls: StoreOptions.tls("DLOCK_ETCD", (path) => Fs.readFile(path, "utf8")),
   ...StoreOptions.limits
-}).check(Schema.makeFilter(({ hosts, password, tls, username }) => {
+} satisfies StoreOptions.Fields<Options>
+
+type Parsed = StoreOptions.Parsed<typeof fields>
+
+/** What is wrong with them together. */
+const problemOf = ({ hosts, password, tls, username }: Parsed): string | undefined => {
   if ((username === undefined) !== (password === undefined)) return "username and password go together"
-  if (tls === undefined) return true
+  if (tls === undefined) return undefined
   if (tls.ca === undefined) return "tls needs ca (DLOCK_ETCD_CA)"
-  return StoreOptions.listOf(hosts).every((host) => host.startsWith("https:"))
-    ? true
+  return hosts.every((host) => host.startsWith("https:"))
+    ? undefined
     : "tls goes with hosts that begin with https:"
-}))
+}
 
 /** As `etcdctl` takes them too: without a scheme it is one without TLS. */
 const isHost = (host: string): boolean => {
@@ -59,28 +69,27 @@ const isHost = (host: string): boolean => {
 
 const hasPort = (host: string): boolean => /:\d+\/?$/.test(host)
 
+const settingsOf = ({ hosts, password, tls, username, ...limits }: Parsed): Settings => ({
+  target: {
+    // The client takes no list that may not be written to.
+    hosts: Array.from(hosts),
+    ...(username !== undefined && password !== undefined && { auth: { username, password } }),
+    ...(tls?.ca !== undefined && {
+      credentials: {
+        rootCertificate: Buffer.from(tls.ca),
+        ...(tls.key !== undefined && { privateKey: Buffer.from(tls.key) }),
+        ...(tls.cert !== undefined && { certChain: Buffer.from(tls.cert) })
+      }
+    })
+  },
+  ...limits
+})
+
 /** Bad options are the same typed error as bad configuration, and one that does not exist is bad. */
 export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigError> =>
-  Effect.map(StoreOptions.check(Checked, options), () => {
-    const { hosts, password, tls, username } = options
-    return {
-      target: {
-        hosts: StoreOptions.listOf(hosts).map((host) => host.replace(/\/$/, "")),
-        ...(username !== undefined && { auth: { username, password: StoreOptions.reveal(password) as string } }),
-        ...(tls !== undefined && {
-          credentials: {
-            rootCertificate: Buffer.from(tls.ca!),
-            ...(tls.key !== undefined && { privateKey: Buffer.from(StoreOptions.reveal(tls.key) as string) }),
-            ...(tls.cert !== undefined && { certChain: Buffer.from(tls.cert) })
-          }
-        })
-      },
-      ...StoreOptions.limitsOf(options)
-    }
-  })
+  Effect.map(StoreOptions.parse(fields, options, problemOf), settingsOf)
 
-export const parseLimits = (options: StoreOptions.Limits): Effect.Effect<Limits, Config.ConfigError> =>
-  Effect.map(
-    StoreOptions.check(Schema.Struct(StoreOptions.limits), options),
-    () => StoreOptions.limitsOf(options)
-  )
+export const fromEnvironment: Effect.Effect<Settings, Config.ConfigError> = Effect.map(
+  StoreOptions.environment(fields, problemOf),
+  settingsOf
+)

@@ -19,7 +19,7 @@ export interface Limits {
   /** Milliseconds until the layer gives up. */
   readonly connectTimeout: number
   /** Milliseconds that a client waits for one reply. */
-  readonly callLimit: number
+  readonly operationTimeout: number
 }
 
 /** What the clients of a layer have in common. */
@@ -65,14 +65,14 @@ const disconnectTimeout = 100
  * is no connection, nothing is sent again behind our back, nothing is waited for without a limit, and a connection that
  * has gone silent, or has come to a replica, is made anew soon.
  */
-const safe = (callLimit: number, limitsItself = false) => ({
+const safe = (operationTimeout: number, limitsItself = false) => ({
   lazyConnect: true,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   autoResubscribe: false,
   maxRetriesPerRequest: 0,
   // The client sets its timers anew with each command: for those who send many they are too dear.
-  ...(!limitsItself && { commandTimeout: callLimit, socketTimeout: silenceOf(callLimit) }),
+  ...(!limitsItself && { commandTimeout: operationTimeout, socketTimeout: silenceOf(operationTimeout) }),
   connectTimeout: 2_000,
   disconnectTimeout,
   retryStrategy: backOff,
@@ -93,13 +93,13 @@ const safe = (callLimit: number, limitsItself = false) => ({
   // to those who can still reach it.
   role: "master" as const,
   failoverDetector: true,
-  sentinelCommandTimeout: callLimit,
+  sentinelCommandTimeout: operationTimeout,
   sentinelRetryStrategy: backOff,
   sentinelReconnectStrategy: (times: number) => Math.min(100 * 2 ** times, 5_000)
 })
 
 /** A cluster's client sends again by itself what a lost connection left in doubt, unless each of its delays is 0. */
-const safeCluster = (options: RedisOptions, callLimit: number): ClusterSettings => ({
+const safeCluster = (options: RedisOptions, operationTimeout: number): ClusterSettings => ({
   lazyConnect: true,
   enableOfflineQueue: false,
   // The client asks any node, connected or not, and begins anew when that fails: the more nodes, the longer. See `whole`.
@@ -113,9 +113,9 @@ const safeCluster = (options: RedisOptions, callLimit: number): ClusterSettings 
   retryDelayOnTryAgain: 20,
   maxRedirections: 5,
   clusterRetryStrategy: backOff,
-  slotsRefreshTimeout: Math.min(callLimit, 1_000),
+  slotsRefreshTimeout: Math.min(operationTimeout, 1_000),
   keyPrefix: "",
-  redisOptions: { ...options, ...safe(callLimit) }
+  redisOptions: { ...options, ...safe(operationTimeout) }
 })
 
 /** A client of a whole target: of its one server, or of all primaries of a cluster. */
@@ -127,15 +127,15 @@ export const connect = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Connected<Redis | Cluster>, LockBackendError | Config.ConfigError, Scope.Scope> {
   const ioredis = yield* library
   if (target._tag === "Cluster") {
-    const settings = safeCluster(target.options, limits.callLimit)
+    const settings = safeCluster(target.options, limits.operationTimeout)
     return yield* ready((reasons) => follow(target.make(ioredis.Cluster, settings), reasons, common), limits, common)
   }
-  const options = { ...target.options, ...safe(limits.callLimit, limitsItself) }
+  const options = { ...target.options, ...safe(limits.operationTimeout, limitsItself) }
   return yield* ready(
     (reasons) => {
       const client = followSentinels(exacting(heard(new ioredis.Redis(options)), reasons.refused), common.fresh)
       if (common.fresh !== undefined) before(client, common.fresh, reasons.tell)
-      return limitsItself ? greeted(client, 2 * limits.callLimit) : client
+      return limitsItself ? greeted(client, 2 * limits.operationTimeout) : client
     },
     limits,
     common
@@ -184,7 +184,7 @@ export const connectSubscriber = Effect.fnUntraced(function*(
   }
   const { client: subscriber } = yield* ready(
     (reasons) => {
-      const client = new ioredis.Redis({ ...target.options, ...safe(limits.callLimit) })
+      const client = new ioredis.Redis({ ...target.options, ...safe(limits.operationTimeout) })
       const find = async (): Promise<RedisOptions> => ({ ...somewhere(), ...await common.fresh?.() })
       return before(exacting(heard(client), reasons.refused), find, reasons.tell)
     },

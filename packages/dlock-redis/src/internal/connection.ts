@@ -63,7 +63,7 @@ export const open: (
       options.waitReplicas === 0
         ? Effect.undefined
         // A reply comes when the replicas have answered, or after the limit that was asked for.
-        : connect(target, { ...options, callLimit: options.callLimit + 1_000 }, common),
+        : connect(target, { ...options, operationTimeout: options.operationTimeout + 1_000 }, common),
       target._tag === "Cluster" ? Effect.undefined : connect(target, options, common)
     ], { concurrency: "unbounded" })
     const subscriber = isCluster(commands)
@@ -93,7 +93,7 @@ export const open: (
         send
       }, {
         clock,
-        longest: options.callLimit,
+        longest: options.operationTimeout,
         ...(isCluster(commands)
           ? { onDoubt: () => lookAround(commands) }
           : { onSilence: () => commands.disconnect(true) })
@@ -126,7 +126,8 @@ export const open: (
           })
           : Promise.resolve()
       }),
-      servers: () => (isCluster(commands) ? commands.nodes("master") : [commands]).map(described(options.callLimit)),
+      servers: () =>
+        (isCluster(commands) ? commands.nodes("master") : [commands]).map(described(options.operationTimeout)),
       replicated: (script, args, replicas, limit) =>
         Effect.gen(function*() {
           if (confirming?.client.status !== "ready") return yield* Effect.fail(confirming?.whyNot() ?? notSent)

@@ -31,7 +31,7 @@ export const open: (
   const ask: Ask = (command, ...args) =>
     Effect.mapError(redis.send(command, ...args), (error) => fromClient(error.cause))
   const limited: Ask = (...command) =>
-    Effect.timeoutOrElse(ask(...command), { duration: limits.callLimit, orElse: () => Effect.fail(silent) })
+    Effect.timeoutOrElse(ask(...command), { duration: limits.operationTimeout, orElse: () => Effect.fail(silent) })
 
   // The service does not tell of a connection that was lost and made again, only of one that is given up. What was sent
   // to ourselves and did not come says the same: then it listens anew, when what listened so far is closed.
@@ -67,7 +67,7 @@ export const open: (
     Effect.forkDetach(listen),
     (fiber) => {
       fiber.interruptUnsafe()
-      return Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), Math.min(limits.callLimit, 100))
+      return Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), Math.min(limits.operationTimeout, 100))
     }
   )
   yield* Effect.andThen(ask("PING"), told.await).pipe(
@@ -84,7 +84,7 @@ export const open: (
           Effect.mapError((error) => error.cause)
         )
       )
-  }, { clock, longest: limits.callLimit })
+  }, { clock, longest: limits.operationTimeout })
   yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
   return {
     run: window.run,

@@ -3,6 +3,7 @@ import type { Ahead } from "effect-dlock/LockStore"
 import type { Entry } from "./entry.ts"
 import type { Names } from "./names.ts"
 import type { Holder, Queued } from "./scripts.ts"
+import * as Timing from "./timing.ts"
 
 /**
  * The claims of this process that wait for one lock, in the order in which they wait. The foremost asks how things stand,
@@ -74,7 +75,7 @@ export class Group implements Item {
     }
     this.holder = labelOf(holder)
     this.length = length
-    this.keep(entry, isHurried ? this.hurriedAt : soonBefore(sentAt, entry.ttl / 3))
+    this.keep(entry, isHurried ? this.hurriedAt : soonBefore(sentAt, Timing.refreshAfter(entry.ttl)))
     if (!isForemost) return
     const seenBefore = this.seen
     this.seen = holder === undefined || holder.foreign || entry.claim.capacity > 1 ? undefined : String(floor)
@@ -106,7 +107,7 @@ export class Group implements Item {
    * often then, so that those who wait in many processes do not ask as one.
    */
   private nextQuestion(entry: Entry, sentAt: number, place: number, holder: Queued["holder"]): number {
-    const period = this.seen === undefined ? periodOf(entry) : entry.ttl / 3
+    const period = this.seen === undefined ? periodOf(entry) : Timing.refreshAfter(entry.ttl)
     const often = holder?.foreign === true ? Math.min(period, (place + 1) * this.retryInterval) : period
     const jitter = (1 + hash(entry.claim.id)) / 2 * this.retryInterval / 2
     const holdersEnd = holder !== undefined && holder.remaining >= 0 ? holder.remaining + jitter : Infinity
@@ -186,7 +187,7 @@ export class Group implements Item {
     this.keepAt = Infinity
     for (const entry of this.entries) {
       if (entry.place === undefined || entry === asking) continue
-      if (entry.keepAt <= now + entry.ttl / 12) {
+      if (entry.keepAt <= now + Timing.refreshTogether(entry.ttl)) {
         entry.keepAt = Infinity
         due.push(entry)
       } else this.keepAt = Math.min(this.keepAt, entry.keepAt)
@@ -199,8 +200,7 @@ export class Group implements Item {
   }
 }
 
-/** Milliseconds. A third of the time to live leaves room for another question before the place is over. */
-const periodOf = ({ ttl }: Entry): number => Math.min(ttl / 3, 2_000)
+const periodOf = ({ ttl }: Entry): number => Timing.questionPeriod(ttl)
 
 /** About `period` later, and a little earlier rather than later: at one of ten moments of it, which locks have in common. */
 const soonBefore = (from: number, period: number): number => {

@@ -1,77 +1,54 @@
 import * as StoreOptions from "effect-dlock/StoreOptions"
-import type * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
+import * as Result from "effect/Result"
 import { names } from "./names.ts"
 
 /** How a Redis store works, as it was given. */
 export interface Options extends StoreOptions.Limits {
+  /** Stands before every key and its prefix, as a client's own `keyPrefix` would. None unless given. */
   readonly keyPrefix?: string | undefined
+  /**
+   * How often the head of a queue asks while a client of another library holds the key, and the longest delay past a
+   * known expiry. Besides, the foremost waiter of a process asks every two seconds, for messages may get lost. 100
+   * milliseconds unless given.
+   */
   readonly retryInterval?: Duration.Input | undefined
+  /**
+   * For a fleet in which clients of another library still take the same keys: a release frees the key for everybody and
+   * wakes our next waiter, instead of handing the lock over. Costs the fairness among ours. Off unless given.
+   */
   readonly interop?: boolean | undefined
+  /**
+   * How many replicas must have a grant before it counts. One that they do not confirm within a tenth of its `ttl`, at
+   * most a second, is given back and asked for again as a new claim. Narrows what a failover can lose, at one more trip
+   * to the server and one to the replicas for each acquire; it does not close the gap. None unless given.
+   */
   readonly waitReplicas?: number | undefined
 }
 
-/** The same, checked. */
-export interface Settings {
-  readonly keyPrefix: string
-  /** Milliseconds, like all of these. */
-  readonly retryInterval: number
-  readonly connectTimeout: number
-  readonly callLimit: number
-  readonly interop: boolean
-  readonly waitReplicas: number
-}
-
-export const problemOfRetryInterval = StoreOptions.durationBetween(10, 60_000)
-
-const problemOfKeyPrefix: StoreOptions.Check = (value) =>
+const keyPrefix: StoreOptions.Parser<string> = (value) =>
   typeof value === "string" && !value.includes("\0") && value.isWellFormed() && names(`${value}k`) !== undefined
-    ? undefined
-    : "is not a string whose braces leave a hash slot to every key"
+    ? Result.succeed(value)
+    : Result.fail("is not a string whose braces leave a hash slot to every key")
 
-const problemOfReplicas: StoreOptions.Check = (value) =>
-  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 100
-    ? undefined
-    : "is not a number of replicas from 0 to 100"
-
-const Checked = Schema.Struct({
-  keyPrefix: StoreOptions.optional(problemOfKeyPrefix),
-  retryInterval: StoreOptions.optional(problemOfRetryInterval),
-  interop: StoreOptions.optional((value) => typeof value === "boolean" ? undefined : "is not true or false"),
-  waitReplicas: StoreOptions.optional(problemOfReplicas),
-  ...StoreOptions.limits
-})
-
-/** Bad options are the same typed error as bad configuration, and one that does not exist is bad. */
-export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigError> =>
-  Effect.map(StoreOptions.check(Checked, options), () => ({
-    keyPrefix: options.keyPrefix ?? "",
-    retryInterval: StoreOptions.toMillis(options.retryInterval ?? 100)!,
-    interop: options.interop ?? false,
-    waitReplicas: options.waitReplicas ?? 0,
-    ...StoreOptions.limitsOf(options)
-  }))
-
-/** The options that stand in the environment. */
-export const fromEnvironment = Effect.gen(function*() {
-  const { variable } = StoreOptions
-  const retryInterval = yield* variable("DLOCK_RETRY_INTERVAL", problemOfRetryInterval)
-  const keyPrefix = yield* variable("DLOCK_REDIS_KEY_PREFIX", problemOfKeyPrefix)
-  const interop = yield* variable(
+/** The options, and their variables. One that is forgotten here does not compile. */
+export const fields = {
+  keyPrefix: StoreOptions.withDefault(keyPrefix, "", "DLOCK_REDIS_KEY_PREFIX"),
+  retryInterval: StoreOptions.withDefault(StoreOptions.duration(10, 60_000), 100, "DLOCK_RETRY_INTERVAL"),
+  interop: StoreOptions.withDefault(
+    StoreOptions.boolean,
+    false,
     "DLOCK_REDIS_INTEROP",
-    (value) => value === "true" || value === "false" ? undefined : "is not true or false"
-  )
-  const waitReplicas = yield* variable(
+    StoreOptions.booleanFromText
+  ),
+  waitReplicas: StoreOptions.withDefault(
+    StoreOptions.integer(0, 100),
+    0,
     "DLOCK_REDIS_WAIT_REPLICAS",
-    (value) => problemOfReplicas(/^\d+$/.test(String(value)) ? Number(value) : value)
-  )
-  return {
-    ...yield* StoreOptions.limitsFromEnvironment,
-    retryInterval: retryInterval as Duration.Input | undefined,
-    keyPrefix,
-    interop: interop === undefined ? undefined : interop === "true",
-    waitReplicas: waitReplicas === undefined ? undefined : Number(waitReplicas)
-  } satisfies Options
-})
+    StoreOptions.numberFromText
+  ),
+  ...StoreOptions.limits
+} satisfies StoreOptions.Fields<Options>
+
+/** The same, read; durations in milliseconds. */
+export type Settings = StoreOptions.Parsed<typeof fields>

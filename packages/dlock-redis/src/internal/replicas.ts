@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import type { Entry } from "./entry.ts"
 import type { Port } from "./port.ts"
 import * as Scripts from "./scripts.ts"
+import * as Timing from "./timing.ts"
 
 /** Whether enough replicas have a grant, or it has ended meanwhile. An answer that does not come in time is a no. */
 export const confirm = (
@@ -47,7 +48,7 @@ const apart = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
 
 /** Milliseconds for which replicas are waited for, of those that a grant may take as a whole. */
 export const limitOf = (claim: Claim, whole: number): number =>
-  Math.min(Duration.toMillis(claim.ttl) / 10, 1_000, whole / 3)
+  Timing.replicasTimeout(Duration.toMillis(claim.ttl), whole)
 
 /** What becomes of a claim that too few replicas have. */
 export const tooFew = (replicas: number): Gone => ({

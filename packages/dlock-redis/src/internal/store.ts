@@ -29,6 +29,7 @@ import { type Names, names } from "./names.ts"
 import type { CallFailure, Port, Reply } from "./port.ts"
 import * as Replicas from "./replicas.ts"
 import * as Scripts from "./scripts.ts"
+import * as Timing from "./timing.ts"
 import * as Waiting from "./waiting.ts"
 
 export interface StoreOptions {
@@ -37,7 +38,7 @@ export interface StoreOptions {
   /** Milliseconds. */
   readonly retryInterval: number
   /** Milliseconds that one call of the store's own making may take. */
-  readonly callLimit: number
+  readonly operationTimeout: number
   /** Whether a release frees the key for everybody instead of handing it to the next in line. */
   readonly interop: boolean
   /** Replicas that must have a grant before it counts. */
@@ -262,7 +263,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     let limit = Infinity
     const renewed = held.map(({ claim, fencingToken }) => {
       const ttl = Duration.toMillis(claim.ttl)
-      limit = Math.min(limit, ttl / 8)
+      limit = Math.min(limit, Timing.renewalTimeout(ttl))
       return {
         names: claims.namesOf(claim),
         id: claim.id,
@@ -344,7 +345,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     for (const entry of left) entry.end(closed)
     return Effect.timeoutOption(
       Effect.forEach(left, (entry) => Effect.ignore(leaveSilently(entry)), { concurrency: "unbounded", discard: true }),
-      options.callLimit
+      options.operationTimeout
     )
   })
 

@@ -1,8 +1,8 @@
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
+import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis"
 import * as Fs from "node:fs/promises"
 import { sanitized } from "./failure.ts"
@@ -10,16 +10,30 @@ import { sanitized } from "./failure.ts"
 /** A secret, or how to have it: that is asked before each connection. */
 export type Secret = string | Redacted.Redacted | Effect.Effect<string | Redacted.Redacted, unknown>
 
-/** Where the servers are and who we are to them, as it was given: one server, sentinels with a name, or a cluster. */
+/** Where the servers are and who we are to them: exactly one of `url`, `sentinels` with `master`, and `cluster`. */
 export interface Address {
+  /**
+   * `redis://user:password@host:6379/0`, `rediss:` for TLS, or `redis+unix:///run/redis.sock?db=0` for a socket (user and
+   * password go apart there). Redacted where it holds a password.
+   */
   readonly url?: string | Redacted.Redacted | undefined
+  /** `host:26379`, several as an array or with commas; `rediss://host:26379` for TLS, to the servers too. */
   readonly sentinels?: string | ReadonlyArray<string> | undefined
+  /** The name by which the sentinels know the primary. */
   readonly master?: string | undefined
+  /** Nodes to begin with, as `host:6379`, several as an array or with commas; `rediss://host:6379` for TLS. */
   readonly cluster?: string | ReadonlyArray<string> | undefined
+  /** Of the servers; stand in for those of the `url`. */
   readonly username?: string | undefined
+  /**
+   * One that changes is an effect: it is run before each connection, within `connectTimeout`, and again for the next
+   * attempt where it fails. The same for `sentinelPassword` and `tls`.
+   */
   readonly password?: Secret | undefined
+  /** Of the sentinels, where they ask for it. */
   readonly sentinelUsername?: string | undefined
   readonly sentinelPassword?: Secret | undefined
+  /** Certificates as PEM texts, for addresses with `rediss:`: an authority of your own, a certificate and key of ours. */
   readonly tls?: StoreOptions.Tls | Effect.Effect<StoreOptions.Tls, unknown> | undefined
 }
 
@@ -45,44 +59,59 @@ export type Target =
 /** Those of the options that are asked before each connection. */
 export type Fresh = Effect.Effect<RedisOptions, Error>
 
-const text = StoreOptions.optional(StoreOptions.problemOfText)
+/** What is given, or how to have it; that is looked at when it has been asked. */
+const orAsked =
+  <A>(parser: StoreOptions.Parser<A>): StoreOptions.Parser<A | Effect.Effect<unknown, unknown>> => (value) =>
+    Effect.isEffect(value) ? Result.succeed(value as Effect.Effect<unknown, unknown>) : parser(value)
 
-const secret = StoreOptions.optional((value) => Effect.isEffect(value) ? undefined : StoreOptions.problemOfText(value))
-
-export const problemOfUrl: StoreOptions.Check = (url) => {
+const server: StoreOptions.Parser<RedisOptions & { readonly secure: boolean }> = (url) => {
   const text = StoreOptions.reveal(url)
   // A parser takes the password up to there for a host and its port.
   if (typeof text === "string" && text.includes("#")) {
-    return "has a # in it, which must be percent-encoded as %23 (in a password / is %2F, ? is %3F and @ is %40)"
+    return Result.fail(
+      "has a # in it, which must be percent-encoded as %23 (in a password / is %2F, ? is %3F and @ is %40)"
+    )
   }
-  return serverOf(text) === undefined
-    ? "is not an address like redis://user:password@host:6379/0 (rediss: for TLS; in a password # / ? @ are %23 %2F %3F %40)"
-    : undefined
+  const options = serverOf(text)
+  return options === undefined
+    ? Result.fail(
+      "is not an address like redis://user:password@host:6379/0 (rediss: for TLS; in a password # / ? @ are %23 %2F %3F %40)"
+    )
+    : Result.succeed({ ...options, secure: String(text).startsWith("rediss:") })
 }
 
-export const problemOfNodes: StoreOptions.Check = (nodes) => {
-  const parsed = StoreOptions.listOf(nodes).map(nodeOf)
-  if (parsed.length === 0 || parsed.includes(undefined)) {
-    return "is not one or several addresses like host:6379 (rediss://host:6379 for TLS; user and password go apart)"
+const nodes: StoreOptions.Parser<ReadonlyArray<Node>> = (value) => {
+  const parsed = StoreOptions.listOf(value).flatMap((text) => nodeOf(text) ?? [])
+  if (parsed.length === 0 || parsed.length < StoreOptions.listOf(value).length) {
+    return Result.fail(
+      "is not one or several addresses like host:6379 (rediss://host:6379 for TLS; user and password go apart)"
+    )
   }
-  return new Set(parsed.map((node) => node?.secure)).size === 1 ? undefined : "is partly with and partly without TLS"
+  return new Set(parsed.map(({ secure }) => secure)).size === 1
+    ? Result.succeed(parsed)
+    : Result.fail("is partly with and partly without TLS")
 }
 
-/** The fields of `Address`. */
+const certificates = StoreOptions.tls("DLOCK_REDIS", (path) => Fs.readFile(path, "utf8"))
+
+/** The options that are an address, and their variables. One that is forgotten here does not compile. */
 export const fields = {
-  url: StoreOptions.optional(problemOfUrl),
-  sentinels: StoreOptions.optional(problemOfNodes),
-  master: text,
-  cluster: StoreOptions.optional(problemOfNodes),
-  username: text,
-  password: secret,
-  sentinelUsername: text,
-  sentinelPassword: secret,
-  tls: StoreOptions.tls
-}
+  url: StoreOptions.optional(server, "DLOCK_REDIS_URL"),
+  sentinels: StoreOptions.optional(nodes, "DLOCK_REDIS_SENTINELS"),
+  master: StoreOptions.optional(StoreOptions.text, "DLOCK_REDIS_MASTER"),
+  cluster: StoreOptions.optional(nodes, "DLOCK_REDIS_CLUSTER"),
+  username: StoreOptions.optional(StoreOptions.text, "DLOCK_REDIS_USERNAME"),
+  password: StoreOptions.optional(orAsked(StoreOptions.text), "DLOCK_REDIS_PASSWORD"),
+  sentinelUsername: StoreOptions.optional(StoreOptions.text, "DLOCK_REDIS_SENTINEL_USERNAME"),
+  sentinelPassword: StoreOptions.optional(orAsked(StoreOptions.text), "DLOCK_REDIS_SENTINEL_PASSWORD"),
+  tls: { parse: orAsked(certificates.parse), environment: certificates.environment }
+} satisfies StoreOptions.Fields<Address>
 
-const Checked = Schema.Struct(fields).check(Schema.makeFilter((address) => {
-  const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username } = address
+type Parsed = StoreOptions.Parsed<typeof fields>
+
+/** What is wrong with them together. */
+const problemOf = (parsed: Parsed): string | undefined => {
+  const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username } = parsed
   if ([url, sentinels, cluster].filter((given) => given !== undefined).length !== 1) {
     return "exactly one of url, sentinels (with master) and cluster says where the servers are"
   }
@@ -91,32 +120,17 @@ const Checked = Schema.Struct(fields).check(Schema.makeFilter((address) => {
     return "sentinelUsername and sentinelPassword go with sentinels"
   }
   if (username !== undefined && password === undefined) return "username goes with password"
-  const named = url === undefined ? undefined : serverOf(StoreOptions.reveal(url))
-  if (named?.username !== undefined && (named.password ?? password) === undefined) {
+  if (url?.username !== undefined && (url.password ?? password) === undefined) {
     return "url has a user but no password (a password alone stands behind a colon: redis://:password@host)"
   }
   if (sentinelUsername !== undefined && sentinelPassword === undefined) {
     return "sentinelUsername goes with sentinelPassword"
   }
-  return tls === undefined || isSecure(address) ? true : "tls goes with addresses that begin with rediss:"
-}))
-
-/** The options that are an address, and the others. */
-export const split = <Given extends Address>(
-  options: Given
-): { readonly address: Address; readonly rest: Omit<Given, keyof Address> } => {
-  const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username, ...rest } =
-    options
-  const address = { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username }
-  return { address, rest }
+  return tls === undefined || isSecure(parsed) ? undefined : "tls goes with addresses that begin with rediss:"
 }
 
 export const parse = (address: Address): Effect.Effect<Target, Config.ConfigError> =>
-  // What is yet to be asked is looked at when it has been.
-  Effect.map(
-    StoreOptions.check(Checked, { ...address, tls: Effect.isEffect(address.tls) ? {} : address.tls }),
-    () => targetOf(address)
-  )
+  Effect.map(StoreOptions.parse(fields, address, problemOf), targetOf)
 
 /** At the address of a client that the program has; with its credentials, `db`, TLS and address translation. */
 export const ofClient = (client: Redis | Cluster): { readonly target: Target; readonly keyPrefix: string } =>
@@ -133,39 +147,41 @@ export const ofClient = (client: Redis | Cluster): { readonly target: Target; re
 
 const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
 
-const isSecure = ({ cluster, sentinels, url }: { readonly [address in keyof Address]?: unknown }): boolean =>
-  [StoreOptions.reveal(url), ...StoreOptions.listOf(sentinels ?? cluster)]
-    .some((each) => typeof each === "string" && each.startsWith("rediss:"))
+const isSecure = ({ cluster, sentinels, url }: Parsed): boolean =>
+  url?.secure === true || (sentinels ?? cluster)?.[0]?.secure === true
 
 /** What is secret, when it is known. */
 interface Secrets {
-  readonly password?: unknown
-  readonly sentinelPassword?: unknown
-  readonly tls?: StoreOptions.Tls | undefined
+  readonly password?: string | undefined
+  readonly sentinelPassword?: string | undefined
+  readonly tls?: StoreOptions.Certificates | undefined
 }
 
 const secretOptions = ({ password, sentinelPassword, tls }: Secrets, behindSentinels: boolean): RedisOptions => {
-  const plain = (secret: unknown) => StoreOptions.reveal(secret) as string
   const certificates = tls && {
     ...(tls.ca !== undefined && { ca: tls.ca }),
-    ...(tls.cert !== undefined && { cert: tls.cert, key: plain(tls.key) })
+    ...(tls.cert !== undefined && tls.key !== undefined && { cert: tls.cert, key: tls.key })
   }
   return {
     ...(certificates && { tls: certificates, ...(behindSentinels && { sentinelTLS: certificates }) }),
-    ...(password !== undefined && { password: plain(password) }),
-    ...(sentinelPassword !== undefined && { sentinelPassword: plain(sentinelPassword) })
+    ...(password !== undefined && { password }),
+    ...(sentinelPassword !== undefined && { sentinelPassword })
   }
 }
 
-const Answered = Schema.Struct({ password: text, sentinelPassword: text, tls: StoreOptions.tls })
+const secrets = {
+  password: StoreOptions.optional(StoreOptions.text),
+  sentinelPassword: StoreOptions.optional(StoreOptions.text),
+  tls: StoreOptions.optional(StoreOptions.certificates)
+} satisfies StoreOptions.Fields<Secrets>
 
 /** Those that are given, and the way to the others. */
 const secretsOf = (
-  { password, sentinelPassword, tls }: Address
+  { password, sentinelPassword, tls }: Parsed
 ): { readonly known: Secrets; readonly asked: Effect.Effect<Secrets, Error> | undefined } => {
   const all = Object.entries({ password, sentinelPassword, tls })
-  const asked = all.filter(([, secret]) => Effect.isEffect(secret)) as Array<[string, Effect.Effect<unknown, unknown>]>
-  const known = Object.fromEntries(all.filter(([, secret]) => !Effect.isEffect(secret)))
+  const asked = all.flatMap(([name, secret]) => Effect.isEffect(secret) ? [[name, secret] as const] : [])
+  const known: Secrets = Object.fromEntries(all.filter(([, secret]) => !Effect.isEffect(secret)))
   if (asked.length === 0) return { known, asked: undefined }
   const had = Effect.all(
     asked.map(([name, secret]) =>
@@ -178,27 +194,29 @@ const secretsOf = (
   )
   return {
     known,
-    asked: Effect.flatMap(had, (values) => {
-      const secrets = Object.fromEntries(values)
-      return Effect.as(Effect.mapError(StoreOptions.check(Answered, secrets), sanitized), secrets)
-    })
+    asked: Effect.flatMap(
+      had,
+      (values) => Effect.mapError(StoreOptions.parse(secrets, Object.fromEntries(values)), sanitized)
+    )
   }
 }
 
-const targetOf = (address: Address): Target => {
-  const { cluster, master, sentinels, sentinelUsername, url, username } = address
-  const secure = isSecure(address)
-  const { asked, known } = secretsOf(address)
+const targetOf = (parsed: Parsed): Target => {
+  const { cluster, master, sentinels, sentinelUsername, url, username } = parsed
+  const secure = isSecure(parsed)
+  const { asked, known } = secretsOf(parsed)
+  const { secure: _, ...server } = url ?? { secure }
   const options: RedisOptions = {
-    ...(url !== undefined && serverOf(StoreOptions.reveal(url))),
+    ...server,
     ...(username !== undefined && { username }),
-    ...secretOptions({ ...known, tls: secure ? known.tls ?? {} : undefined }, sentinels !== undefined)
+    ...secretOptions(
+      { ...known, tls: secure ? known.tls ?? { ca: undefined, cert: undefined, key: undefined } : undefined },
+      sentinels !== undefined
+    )
   }
   const fresh = asked && Effect.map(asked, (secrets) => secretOptions(secrets, sentinels !== undefined))
-  const nodes = StoreOptions.listOf(sentinels ?? cluster).map((node) => {
-    const { host, port } = nodeOf(node)!
-    return { host, port: port ?? (sentinels === undefined ? 6379 : 26379) }
-  })
+  const defaultPort = sentinels === undefined ? 6379 : 26379
+  const nodes = (sentinels ?? cluster ?? []).map(({ host, port }) => ({ host, port: port ?? defaultPort }))
   if (cluster !== undefined) {
     // The client would look a name up and go to the number, for which a certificate is seldom made out.
     const named = secure && { dnsLookup: (name, told) => told(null, name) } satisfies ClusterOptions
@@ -254,10 +272,14 @@ const decodedOf = (text: string): string | undefined => {
   }
 }
 
+interface Node {
+  readonly host: string
+  readonly port: number | undefined
+  readonly secure: boolean
+}
+
 /** `host`, `host:port`, or the same behind `redis://` or `rediss://`: nothing secret stands in a list of nodes. */
-const nodeOf = (
-  text: string
-): { readonly host: string; readonly port: number | undefined; readonly secure: boolean } | undefined => {
+const nodeOf = (text: string): Node | undefined => {
   const address = text.includes("://") ? text : `redis://${text}`
   if (!/^rediss?:\/\//.test(address) || !URL.canParse(address)) return undefined
   const { hash, hostname, password, pathname, port, protocol, search, username } = new URL(address)
@@ -266,37 +288,20 @@ const nodeOf = (
 }
 
 /** The address that stands in the environment: one of `DLOCK_REDIS_URL`, `_SENTINELS` with `_MASTER`, `_CLUSTER`. */
-export const fromEnvironment = Effect.gen(function*() {
-  const plain = (name: string, check = StoreOptions.problemOfText) =>
-    StoreOptions.variable(`DLOCK_REDIS_${name}`, check)
-  const secret = (name: string, check?: StoreOptions.Check) =>
-    Effect.map(plain(name, check), (value) => value === undefined ? undefined : Redacted.make(value))
-  const address: Address = {
-    url: yield* secret("URL", problemOfUrl),
-    sentinels: yield* plain("SENTINELS", problemOfNodes),
-    master: yield* plain("MASTER"),
-    cluster: yield* plain("CLUSTER", problemOfNodes),
-    username: yield* plain("USERNAME"),
-    password: yield* secret("PASSWORD"),
-    sentinelUsername: yield* plain("SENTINEL_USERNAME"),
-    sentinelPassword: yield* secret("SENTINEL_PASSWORD"),
-    tls: yield* StoreOptions.tlsFromPaths("DLOCK_REDIS", (path) => Fs.readFile(path, "utf8"))
-  }
-  if (address.sentinels !== undefined && address.master === undefined) {
-    yield* StoreOptions.requiredVariable("DLOCK_REDIS_MASTER", "mymaster")
-  }
+export const fromEnvironment: Effect.Effect<Target, Config.ConfigError> = Effect.gen(function*() {
+  const parsed = yield* StoreOptions.environment(fields)
   const where = Object.entries({
-    DLOCK_REDIS_URL: address.url,
-    DLOCK_REDIS_SENTINELS: address.sentinels,
-    DLOCK_REDIS_CLUSTER: address.cluster
+    DLOCK_REDIS_URL: parsed.url,
+    DLOCK_REDIS_SENTINELS: parsed.sentinels,
+    DLOCK_REDIS_CLUSTER: parsed.cluster
   }).flatMap(([name, value]) => value === undefined ? [] : [name])
-  if (where.length > 1) {
-    return yield* Effect.fail(
-      StoreOptions.problem(`${where.join(" and ")} are set: one of them says where the servers are`)
-    )
-  }
-  if (address.url === undefined && address.sentinels === undefined && address.cluster === undefined) {
-    yield* StoreOptions.requiredVariable("DLOCK_REDIS_URL", "redis://127.0.0.1:6379")
-  }
-  return address
+  const wrong = where.length > 1
+    ? `${where.join(" and ")} are set: one of them says where the servers are`
+    : where.length === 0
+    ? "DLOCK_REDIS_URL is not set: it would be something like redis://127.0.0.1:6379"
+    : parsed.sentinels !== undefined && parsed.master === undefined
+    ? "DLOCK_REDIS_MASTER is not set: it would be something like mymaster"
+    : problemOf(parsed)
+  if (wrong !== undefined) return yield* Effect.fail(StoreOptions.problem(wrong))
+  return targetOf(parsed)
 })

@@ -9,6 +9,7 @@ import { aheadIn, claimsPerCall, Group } from "./group.ts"
 import type { Names } from "./names.ts"
 import type { Port } from "./port.ts"
 import * as Scripts from "./scripts.ts"
+import * as Timing from "./timing.ts"
 
 /** What is to be done when a waiting claim asked how it stands, and is no longer queued. */
 export interface Outcomes {
@@ -138,7 +139,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       names: group.names,
       capacity: entries[0]!.claim.capacity,
       claims: entries.map(({ claim, guard, ttl }) => {
-        limit = Math.min(limit, ttl / 4)
+        limit = Math.min(limit, Timing.refreshTimeout(ttl))
         return { id: claim.id, ttl, guard }
       })
     }))
@@ -178,8 +179,9 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     const now = agenda.now()
     for (const entry of entries) {
       if (entry.state !== "queued") continue
-      if (now < toMillis(entry.confirmedAt) + entry.ttl) group.postpone(entry, now + Math.min(entry.ttl / 10, 500))
-      else entry.end(Effect.fail(new LockBackendError({ operation: "wait", retryable: true, cause })))
+      if (now < toMillis(entry.confirmedAt) + entry.ttl) {
+        group.postpone(entry, now + Timing.refreshRetryAfter(entry.ttl))
+      } else entry.end(Effect.fail(new LockBackendError({ operation: "wait", retryable: true, cause })))
     }
   }
 

@@ -29,7 +29,7 @@ export const replied = <A>(clock: Clock.Clock, tally: Tally | undefined, value: 
 export const plainSettings: StoreOptions = {
   keyPrefix: "",
   retryInterval: 100,
-  callLimit: 2_000,
+  operationTimeout: 2_000,
   interop: false,
   waitReplicas: 0
 }

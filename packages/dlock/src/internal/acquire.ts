@@ -22,6 +22,7 @@ import type { Outage } from "./outage.ts"
 import type { Withdrawals } from "./release.ts"
 import { about, renamed } from "./request.ts"
 import { fromNanos, type Time } from "./time.ts"
+import * as Timing from "./timing.ts"
 
 export interface Acquired {
   readonly claim: Claim
@@ -125,7 +126,7 @@ export const acquire = (
 
 /** However often a try asks, it has one second. */
 const inAll = (asking: Asking): Asking =>
-  asking.mode === "try" ? { ...asking, until: asking.startedAt + patienceOfTry } : asking
+  asking.mode === "try" ? { ...asking, until: asking.startedAt + Timing.tryPatience } : asking
 
 /** What this locker withdraws of the same key goes first: it would find nothing but its own leavings there. */
 const behind = (
@@ -134,7 +135,7 @@ const behind = (
   before: Effect.Effect<void>
 ): Effect.Effect<void, LockBackendError | LockTimeout> => {
   const { key, limits, mode, restore, time, until } = asking
-  const most = mode === "try" ? patienceOfTry : patienceWith(claim)
+  const most = mode === "try" ? Timing.tryPatience : patienceWith(claim)
   const left = until - time.now()
   const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> =>
     mode === "queue" && left < most && hasAnsweredOthers(asking, claim)
@@ -161,7 +162,7 @@ const untilGranted = Effect.fnUntraced(function*(
   const asking = inAll(first)
   const { key, mode, restore, time } = asking
   const pause = pauseOf(claim)
-  const patient = () => mode === "try" ? asking.startedAt + patienceOfTry : time.now() + patienceWith(claim)
+  const patient = () => mode === "try" ? asking.startedAt + Timing.tryPatience : time.now() + patienceWith(claim)
   let askedAt = asking.startedAt
   let until = Infinity
   let lost = 0
@@ -248,7 +249,7 @@ const ask = <A, E>(
 const send = (asking: Asking, claim: Claim): Effect.Effect<Answer, LockBackendError> => {
   const { limits, mode, restore, store, time, until } = asking
   const call = store.request(claim, mode)
-  const limit = mode === "try" ? Math.min(callLimit(claim), patienceOfTry) : patienceWith(claim)
+  const limit = mode === "try" ? Math.min(callLimit(claim), Timing.tryPatience) : patienceWith(claim)
   if (until === Infinity) return limits.net(call, limit, Effect.fail(silent), restore)
   const late = time.now() - until
   // One that stood still is late anyhow; any other is not to be.
@@ -279,7 +280,7 @@ const askAgain = Effect.fnUntraced(function*(
   const { key, limits, mode, outage, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
   // From the first failure: before that the call may have waited for its turn. A try asks whether there is an answer now.
-  const patience = mode === "try" ? startedAt + patienceOfTry : time.now() + patienceWith(claim)
+  const patience = mode === "try" ? startedAt + Timing.tryPatience : time.now() + patienceWith(claim)
   const until = Math.min(asking.until, patience)
   let told: LockBackendError | undefined
   while (true) {
@@ -313,11 +314,7 @@ const askAgain = Effect.fnUntraced(function*(
 const giveUp = ({ time, until, withdrawals }: Asking, claim: Claim): Effect.Effect<Withdrawn | undefined> =>
   withdrawals.giveUp(claim, Math.min(leeway, until + mostLate - time.now()))
 
-/** For how long a backend that does not answer, or does not keep what it granted, is asked. */
-const patienceWith = (claim: Claim): number => Math.min(callLimit(claim), 3_000)
-
-/** For how long a `try` is asked where there is no answer; it ends within a second. */
-const patienceOfTry = 900
+const patienceWith = ({ ttl }: Claim): number => Timing.acquirePatience(Duration.toMillis(ttl))
 
 /** How many places may be lost in a row before that is a failure. */
 const mostLost = 10
@@ -326,7 +323,7 @@ const mostLost = 10
 const leeway = 50
 const mostLate = 75
 
-const pauseOf = (claim: Claim): number => Math.min(Duration.toMillis(claim.ttl) / 30, 100)
+const pauseOf = ({ ttl }: Claim): number => Timing.acquireRetryAfter(Duration.toMillis(ttl))
 
 const silent = new LockBackendError({
   operation: "acquire",

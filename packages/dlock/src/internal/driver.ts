@@ -1,6 +1,7 @@
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
 import { problem, variable } from "../StoreOptions.ts"
 
 /** A layer, or where to get one when it is needed. */
@@ -18,7 +19,7 @@ export const choose = <L extends Layer.Any>(
 ): Effect.Effect<L, Config.ConfigError> =>
   Effect.gen(function*() {
     const names = Object.keys(drivers).toSorted().join(", ")
-    const name = yield* variable("DLOCK_DRIVER")
+    const name = yield* variable("DLOCK_DRIVER", (text) => Result.succeed(text as string))
     if (name === undefined) return yield* Effect.fail(problem(`DLOCK_DRIVER is not set: set it to one of ${names}`))
     const driver = Object.hasOwn(drivers, name) ? drivers[name] : undefined
     if (driver === undefined) {

@@ -14,6 +14,7 @@ import type { Item } from "./agenda.ts"
 import * as Holder from "./holder.ts"
 import { callBack } from "./log.ts"
 import { fromNanos, type Time } from "./time.ts"
+import * as Timing from "./timing.ts"
 
 /** What a holding asks of the locker that made it. */
 export interface Keeper {
@@ -92,18 +93,18 @@ export class Holding implements Item, Held {
     return this.confirmedAt + this.ttlMillis
   }
 
-  /** A third of the time to live after the confirmation, which for a grant that took long is at once. */
+  /** For a grant that took long this is at once. */
   get renewAt(): number {
-    return this.confirmedAt + this.ttlMillis / 3
+    return this.confirmedAt + Timing.renewalAfter(this.ttlMillis)
   }
 
   get retryAfter(): number {
-    return this.ttlMillis / 10
+    return Timing.renewalRetryAfter(this.ttlMillis)
   }
 
-  /** What one renewal may take: short enough for another try before the deadline. */
-  get callLimit(): number {
-    return Math.ceil(this.ttlMillis / 6)
+  /** What one renewal may take. */
+  get renewalTimeout(): number {
+    return Timing.renewalTimeout(this.ttlMillis)
   }
 
   /** `sentAt` and `wallAhead` were read before the request was sent that this confirms. */

@@ -15,6 +15,7 @@ import {
   LockTimeout,
   type OwnershipLost
 } from "../LockError.ts"
+import type { LockOptions } from "../LockOptions.ts"
 import { LockStore } from "../LockStore.ts"
 import { acquire, throughDoor } from "./acquire.ts"
 import { Door } from "./door.ts"
@@ -24,11 +25,12 @@ import { broken, called, logged } from "./log.ts"
 import { LossLog } from "./lossLog.ts"
 import * as Nesting from "./nesting.ts"
 import { Outage } from "./outage.ts"
-import { giveBack, patience, Withdrawals } from "./release.ts"
+import { giveBack, Withdrawals } from "./release.ts"
 import { Renewals } from "./renewals.ts"
 import * as Request from "./request.ts"
 import type { Settings } from "./settings.ts"
 import * as Time from "./time.ts"
+import { longestRelease } from "./timing.ts"
 
 /** What runs under a lock: an effect, or a function of the lease. */
 export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease["Service"]) => Effect.Effect<A, E, R>)
@@ -127,7 +129,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
    */
   const ask = <A, E, R>(
     key: string,
-    options: Request.RequestOptions | undefined,
+    options: LockOptions | undefined,
     mode: "queue" | "try",
     inside: (asked: Asked) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> =>
@@ -176,14 +178,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       if (acquired === undefined) return Effect.undefined
       const { claim, granted, wallAhead } = acquired
       // With the locker its timers have gone: nobody would notice that this lease has ended.
-      if (closed) return Effect.andThen(withdrawals.giveUp(claim, patience), Effect.fail(gone(key)))
+      if (closed) return Effect.andThen(withdrawals.giveUp(claim, longestRelease), Effect.fail(gone(key)))
       const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
       renewals.add(holding)
       return Effect.succeed(holding)
     })
   }
 
-  const takeScoped = (key: string, options: Request.RequestOptions | undefined, mode: "queue" | "try") =>
+  const takeScoped = (key: string, options: LockOptions | undefined, mode: "queue" | "try") =>
     ask(key, options, mode, (asked) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
@@ -204,7 +206,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const takeSection = <A, E, R>(
     key: string,
-    options: Request.RequestOptions | undefined,
+    options: LockOptions | undefined,
     mode: "queue" | "try",
     taken: (holding: Holding | undefined, restore: Restore) => Effect.Effect<A, E, R>
   ) =>
@@ -252,13 +254,12 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   })
 
   return {
-    scoped: (key: string, options?: Request.RequestOptions) =>
-      Effect.map(takeScoped(key, options, "queue"), (lease) => lease!),
-    scopedIfAvailable: (key: string, options?: Request.RequestOptions) =>
+    scoped: (key: string, options?: LockOptions) => Effect.map(takeScoped(key, options, "queue"), (lease) => lease!),
+    scopedIfAvailable: (key: string, options?: LockOptions) =>
       neverWaits(Effect.map(takeScoped(key, options, "try"), Option.fromUndefinedOr)),
-    withLock: <A, E, R>(key: string, program: Program<A, E, R>, options?: Request.RequestOptions) =>
+    withLock: <A, E, R>(key: string, program: Program<A, E, R>, options?: LockOptions) =>
       takeSection(key, options, "queue", (holding, restore) => runSection(holding!, program, restore)),
-    withLockIfAvailable: <A, E, R>(key: string, program: Program<A, E, R>, options?: Request.RequestOptions) =>
+    withLockIfAvailable: <A, E, R>(key: string, program: Program<A, E, R>, options?: LockOptions) =>
       neverWaits(
         takeSection(key, options, "try", (holding, restore) =>
           holding === undefined

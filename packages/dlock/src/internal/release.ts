@@ -5,12 +5,13 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { LockBackendError } from "../LockError.ts"
-import { callLimit, type Claim, type LockStore, type Withdrawn } from "../LockStore.ts"
+import type { Claim, LockStore, Withdrawn } from "../LockStore.ts"
 import type { Holding } from "./holding.ts"
 import type { Limits } from "./limits.ts"
 import { callBack, logged } from "./log.ts"
 import type { Outage } from "./outage.ts"
 import type { Time } from "./time.ts"
+import * as Timing from "./timing.ts"
 
 /**
  * Gives a held lease back. The belief ends first, then the renewal, then the claim: a renewal that is under way is
@@ -21,7 +22,7 @@ export const giveBack = (withdrawals: Withdrawals, holding: Holding): Effect.Eff
   if (!holding.letGo(now)) return holding.stopRenewal
   const { claim, key, stopRenewal, underWay } = holding
   if (underWay !== undefined) {
-    const answered = Effect.timeoutOption(underWay.await, Math.min(holding.callLimit, patience))
+    const answered = Effect.timeoutOption(underWay.await, Math.min(holding.renewalTimeout, Timing.longestRelease))
     return Effect.flatMap(stopRenewal, () => withdrawals.release(key, claim, answered))
   }
   return stopRenewal === Effect.void
@@ -153,7 +154,11 @@ export class Withdrawals {
     this.closed = true
     const fibers = Array.from(this.behind.values()).flatMap(({ fibers }) => Array.from(fibers))
     return Effect.andThen(
-      this.means.limits.within(Effect.asVoid(Fiber.awaitAll(fibers)), this.silent ? 0 : patience, Effect.void),
+      this.means.limits.within(
+        Effect.asVoid(Fiber.awaitAll(fibers)),
+        this.silent ? 0 : Timing.longestRelease,
+        Effect.void
+      ),
       Effect.sync(() => {
         for (const fiber of [...fibers, ...this.refused]) fiber.interruptUnsafe()
       })
@@ -217,7 +222,7 @@ export class Withdrawals {
     const { time } = this.means
     const ttl = Duration.toMillis(claim.ttl)
     const until = time.now() + ttl + Duration.toMillis(claim.guardGap)
-    const pause = () => time.now() < hasty ? limitOf(claim) / 20 : Math.min(ttl / 10, 500)
+    const pause = () => time.now() < hasty ? Timing.hastyReleaseRetryAfter(ttl) : Timing.releaseRetryAfter(ttl)
     const ended = yield* this.repeat(claim, until, pause, isRetryable, failed)
     if (!isWithdrawn(ended) && !isRetryable(ended)) {
       // Credentials may be put right, say, long before the claim ends by itself; and a bug of a store may be a rare one.
@@ -264,7 +269,7 @@ const failedOf = (exit: Exit.Exit<Failed | Withdrawn>): Failed | undefined => {
 }
 
 /** For how long a scope's end is held up by a backend that does not answer: less where the time to live is short. */
-const limitOf = (claim: Claim): number => Math.min(callLimit(claim), patience)
+const limitOf = (claim: Claim): number => Timing.releaseTimeout(Duration.toMillis(claim.ttl))
 
 const errorOf = (cause: Failed): LockBackendError | undefined => Option.getOrUndefined(Cause.findErrorOption(cause))
 
@@ -275,6 +280,3 @@ const silent = new LockBackendError({
   retryable: true,
   cause: new Error("no answer in time")
 })
-
-/** The longest that a backend which does not answer holds anything up at the end. */
-export const patience = 2_000

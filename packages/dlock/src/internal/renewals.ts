@@ -94,7 +94,7 @@ export class Renewals {
       this.agenda.schedule(holding, holding.deadline)
     }
     // One call waits no longer than its shortest lease allows, so leases of like lengths go together.
-    for (const alike of Map.groupBy(due, ({ callLimit }) => Math.floor(Math.log2(callLimit))).values()) {
+    for (const alike of Map.groupBy(due, ({ renewalTimeout }) => Math.floor(Math.log2(renewalTimeout))).values()) {
       this.fork(Effect.catchDefect(this.renew(alike), (defect) => Effect.sync(() => this.giveUp(alike, defect))))
     }
   }
@@ -117,7 +117,7 @@ export class Renewals {
       for (const holding of holdings) {
         holding.underWay = latch
         holding.attempts++
-        limit = Math.min(limit, holding.callLimit)
+        limit = Math.min(limit, holding.renewalTimeout)
         firstDeadline = Math.min(firstDeadline, holding.deadline)
       }
       const wallAhead = this.time.wallAhead()
@@ -170,8 +170,8 @@ export class Renewals {
  * Before a renewal that failed is tried again, with `left` until the first deadline among those that went together: they
  * go together again. Shorter where it would leave too little for a whole call, so that the backend is asked to the last.
  */
-const pause = ({ callLimit, retryAfter }: Holding, left: number): number =>
-  Math.min(retryAfter, Math.max(retryAfter / 4, left - callLimit))
+const pause = ({ renewalTimeout, retryAfter }: Holding, left: number): number =>
+  Math.min(retryAfter, Math.max(retryAfter / 4, left - renewalTimeout))
 
 /** Milliseconds by which a timer is late on a thread that is busy. */
 const overdue = 20

@@ -2,21 +2,16 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Inspectable from "effect/Inspectable"
+import * as Result from "effect/Result"
 import { InvalidLockRequest, LockBackendError } from "../LockError.ts"
+import type { LockOptions } from "../LockOptions.ts"
 import type { Claim } from "../LockStore.ts"
-import { toMillis } from "../StoreOptions.ts"
+import type { Parser } from "../StoreOptions.ts"
 import * as Holder from "./holder.ts"
 import { problemOfName } from "./names.ts"
-import { problemOfMetadata, problemOfTtl, year } from "./rules.ts"
+import * as Rules from "./rules.ts"
 import type { Settings } from "./settings.ts"
-
-/** What one call may ask for: `LockOptions`, before they have been looked at. */
-export interface RequestOptions {
-  readonly ttl?: Duration.Input | undefined
-  readonly timeout?: Duration.Input | undefined
-  readonly guardGap?: Duration.Input | undefined
-  readonly metadata?: Readonly<Record<string, string>> | undefined
-}
+import * as Timing from "./timing.ts"
 
 /** What a call asks for, once that has been looked at. */
 export interface Terms {
@@ -30,19 +25,30 @@ export interface Terms {
 /** Those of a call without options. */
 export const usual = ({ guardGap, holder, ttl }: Settings): Terms => ({
   ttl,
-  guardGap: guardGap ?? defaultGuardGap(ttl),
+  guardGap: guardGap ?? usualGuardGap(ttl),
   holder,
   timeout: Infinity
 })
 
-const known = new Set(["ttl", "timeout", "guardGap", "metadata"])
+/** How each option is read. One that is forgotten here does not compile. */
+const parsers = {
+  ttl: Rules.ttl,
+  timeout: Rules.timeout,
+  guardGap: Rules.guardGap,
+  metadata: Rules.metadata
+} satisfies {
+  readonly [Name in keyof LockOptions]-?: Parser<unknown>
+}
+
+/** The options that are given, read. */
+type Read = { -readonly [Name in keyof typeof parsers]?: Result.Result.Success<ReturnType<(typeof parsers)[Name]>> }
 
 /** Checks a key and the options of a call for it. Nothing has been sent when it says no. */
 export const parse = (
   settings: Settings,
   usual: Terms,
   key: string,
-  options: RequestOptions | undefined,
+  options: LockOptions | undefined,
   waits: boolean
 ): Terms | InvalidLockRequest => {
   const invalid = (parameter: string, problem: string) =>
@@ -51,38 +57,29 @@ export const parse = (
   const wrong = problemOfName(key, settings.prefix)
   if (wrong !== undefined) return invalid("key", wrong)
   if (options === undefined) return usual
-
-  let { holder, timeout, ttl } = usual
-  let { guardGap } = settings
   if (typeof options !== "object" || options === null) return invalid("options", "are not an object")
   for (const option of Object.getOwnPropertySymbols(options)) return invalid(String(option), "is not an option here")
+  const read: Record<string, unknown> = {}
   for (const option in options) {
-    if (!known.has(option) || (option === "timeout" && !waits)) return invalid(option, "is not an option here")
+    if (!Object.hasOwn(parsers, option) || (option === "timeout" && !waits)) {
+      return invalid(option, "is not an option here")
+    }
+    const name = option as keyof typeof parsers
+    const value = options[name]
+    if (value === undefined) continue
+    const parsed: Result.Result<unknown, string> = parsers[name](value)
+    if (Result.isFailure(parsed)) return invalid(option, parsed.failure)
+    read[option] = parsed.success
   }
-  if (options.ttl !== undefined) {
-    const problem = problemOfTtl(options.ttl)
-    if (problem !== undefined) return invalid("ttl", problem)
-    ttl = Duration.millis(toMillis(options.ttl)!)
+  const given = read as Read
+  const ttl = given.ttl === undefined ? usual.ttl : Duration.millis(given.ttl)
+  const guardGap = given.guardGap === undefined ? settings.guardGap : Duration.millis(given.guardGap)
+  return {
+    ttl,
+    guardGap: guardGap ?? usualGuardGap(ttl),
+    holder: given.metadata === undefined ? usual.holder : Holder.encode(usual.holder, given.metadata),
+    timeout: given.timeout ?? usual.timeout
   }
-  if (options.guardGap !== undefined) {
-    const millis = toMillis(options.guardGap)
-    if (millis === undefined) return invalid("guardGap", "is not a duration")
-    if (millis < 0) return invalid("guardGap", "is negative")
-    if (millis > year) return invalid("guardGap", "is longer than a year")
-    guardGap = Duration.millis(millis)
-  }
-  if (options.timeout !== undefined) {
-    const millis = toMillis(options.timeout)
-    if (millis === undefined) return invalid("timeout", "is not a duration")
-    if (millis < 0) return invalid("timeout", "is negative")
-    timeout = millis
-  }
-  if (options.metadata !== undefined) {
-    const problem = problemOfMetadata(options.metadata)
-    if (problem !== undefined) return invalid("metadata", problem)
-    holder = Holder.encode(holder, options.metadata)
-  }
-  return { ttl, guardGap: guardGap ?? defaultGuardGap(ttl), holder, timeout }
 }
 
 /** A claim that any store can honour, under an id that none has seen. */
@@ -125,6 +122,5 @@ const freshId = (): string => {
 const idLength = 22
 const idsAtATime = 128
 
-/** The larger of 100 ms and a tenth: timers are late, and the larger the lease the more a clock may drift within it. */
-const defaultGuardGap = (ttl: Duration.Duration): Duration.Duration =>
-  Duration.millis(Math.max(100, Duration.toMillis(ttl) / 10))
+const usualGuardGap = (ttl: Duration.Duration): Duration.Duration =>
+  Duration.millis(Timing.guardGap(Duration.toMillis(ttl)))

@@ -1,24 +1,23 @@
-import { toMillis } from "../StoreOptions.ts"
+import * as Result from "effect/Result"
+import { duration, type Parser, year } from "../StoreOptions.ts"
 import { bytesOfUtf8, maxBytes } from "./names.ts"
 
-// What a time to live and metadata must be, on every backend alike. Each rule says what is wrong in words that follow the
-// name of the thing, or nothing.
+// What a call's options may be, on every backend alike.
 
-/** The longest time to live: a longer one is a slip of a unit. */
-export const year = 365 * 24 * 60 * 60 * 1000
+export const ttl: Parser<number> = duration(100, year)
 
-export const problemOfTtl = (input: unknown): string | undefined => {
-  const millis = toMillis(input)
-  if (millis === undefined) return "is not a duration such as \"30 seconds\""
-  if (millis < 100) return "is below 100 milliseconds"
-  return millis > year ? "is longer than a year" : undefined
-}
+export const guardGap: Parser<number> = duration(0, year)
 
-export const problemOfMetadata = (metadata: unknown): string | undefined => {
-  if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
-    return "is not a plain record of strings"
+/** `Infinity` is no limit. */
+export const timeout: Parser<number> = duration(0)
+
+export const metadata: Parser<Readonly<Record<string, string>>> = (value) => {
+  if (!isRecord(value) || !Object.values(value).every((text) => typeof text === "string")) {
+    return Result.fail("is not a plain record of strings")
   }
-  return bytesOfUtf8(JSON.stringify(metadata)) > maxBytes ? "is longer than 1024 bytes as JSON" : undefined
+  return bytesOfUtf8(JSON.stringify(value)) > maxBytes
+    ? Result.fail(`is longer than ${maxBytes} bytes as JSON`)
+    : Result.succeed(value as Readonly<Record<string, string>>)
 }
 
 /** A `Date` or a `Map` is no record, though it has no field that is not a string. One of another realm is. */

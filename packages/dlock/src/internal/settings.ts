@@ -1,12 +1,13 @@
 import type * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
+import * as Result from "effect/Result"
+import type { LockerOptions } from "../LockOptions.ts"
 import * as StoreOptions from "../StoreOptions.ts"
 import * as Holder from "./holder.ts"
-import { problemOfTtl, year } from "./rules.ts"
+import * as Rules from "./rules.ts"
 
-/** What a locker goes by, once its options have been checked. */
+/** What a locker goes by, once its options have been read. */
 export interface Settings {
   readonly prefix: string
   readonly ttl: Duration.Duration
@@ -15,25 +16,24 @@ export interface Settings {
   readonly holder: string
 }
 
-interface Options {
-  readonly prefix?: string | undefined
-  readonly defaultTtl?: Duration.Input | undefined
-  readonly guardGap?: Duration.Input | undefined
-  readonly holder?: string | undefined
-}
-
-const problemOfHolder = (value: unknown): string | undefined =>
+const holder: StoreOptions.Parser<string> = (value) =>
   typeof value === "string" && /^[^{}\0-\x1f]{1,200}$/.test(value)
-    ? undefined
-    : "is not 1 to 200 characters without braces and control characters"
+    ? Result.succeed(value)
+    : Result.fail("is not 1 to 200 characters without braces and control characters")
 
-const problemOfGuardGap = StoreOptions.durationBetween(0, year)
+/** The options, and the variables that every backend reads. One that is forgotten here does not compile. */
+export const fields = {
+  prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix, "DLOCK_PREFIX"),
+  defaultTtl: StoreOptions.withDefault(Rules.ttl, 30_000, "DLOCK_DEFAULT_TTL"),
+  guardGap: StoreOptions.optional(Rules.guardGap, "DLOCK_GUARD_GAP"),
+  holder: StoreOptions.optional(holder, "DLOCK_HOLDER")
+} satisfies StoreOptions.Fields<LockerOptions>
 
-const Checked = Schema.Struct({
-  prefix: StoreOptions.optional(StoreOptions.problemOfPrefix),
-  defaultTtl: StoreOptions.optional(problemOfTtl),
-  guardGap: StoreOptions.optional(problemOfGuardGap),
-  holder: StoreOptions.optional(problemOfHolder)
+const settingsOf = ({ defaultTtl, guardGap, holder, prefix }: StoreOptions.Parsed<typeof fields>): Settings => ({
+  prefix,
+  ttl: Duration.millis(defaultTtl),
+  guardGap: guardGap === undefined ? undefined : Duration.millis(guardGap),
+  holder: holder ?? Holder.ofThisProcess()
 })
 
 /** What an old runtime lacks, whose absence would be met no earlier than at the first renewal. */
@@ -45,32 +45,17 @@ const absent = (): string | undefined =>
   }).find(([, isThere]) => !isThere)?.[0]
 
 /** Bad options are the same typed error as bad configuration, and so is a runtime that cannot run this. */
-export const parse = (options: Options = {}): Effect.Effect<Settings, Config.ConfigError> => {
-  const name = absent()
-  if (name !== undefined) {
-    return Effect.fail(StoreOptions.problem(`This runtime has no ${name}: dlock needs Node.js 22.19, or one as new`))
-  }
-  return Effect.map(StoreOptions.check(Checked, options), () => ({
-    prefix: options.prefix ?? StoreOptions.defaultPrefix,
-    ttl: Duration.fromInputUnsafe(options.defaultTtl ?? "30 seconds"),
-    guardGap: options.guardGap === undefined ? undefined : Duration.fromInputUnsafe(options.guardGap),
-    holder: options.holder ?? Holder.ofThisProcess()
-  }))
-}
+const onRuntime = (
+  parsed: Effect.Effect<StoreOptions.Parsed<typeof fields>, Config.ConfigError>
+): Effect.Effect<Settings, Config.ConfigError> =>
+  Effect.suspend(() => {
+    const name = absent()
+    return name === undefined
+      ? Effect.map(parsed, settingsOf)
+      : Effect.fail(StoreOptions.problem(`This runtime has no ${name}: dlock needs Node.js 22.19, or one as new`))
+  })
 
-/** The variables that every backend reads. An absent one leaves the default. */
-export const fromConfig: Effect.Effect<Settings, Config.ConfigError> = Effect.flatMap(
-  Effect.all({
-    prefix: StoreOptions.variable("DLOCK_PREFIX", StoreOptions.problemOfPrefix),
-    defaultTtl: StoreOptions.variable("DLOCK_DEFAULT_TTL", problemOfTtl),
-    guardGap: StoreOptions.variable("DLOCK_GUARD_GAP", problemOfGuardGap),
-    holder: StoreOptions.variable("DLOCK_HOLDER", problemOfHolder)
-  }),
-  ({ defaultTtl, guardGap, holder, prefix }) =>
-    parse({
-      prefix,
-      defaultTtl: defaultTtl as Duration.Input | undefined,
-      guardGap: guardGap as Duration.Input | undefined,
-      holder
-    })
-)
+export const parse = (options: LockerOptions = {}): Effect.Effect<Settings, Config.ConfigError> =>
+  onRuntime(StoreOptions.parse(fields, options))
+
+export const fromConfig: Effect.Effect<Settings, Config.ConfigError> = onRuntime(StoreOptions.environment(fields))
