@@ -1,4 +1,4 @@
-import { renamed } from "../../packages/dlock/src/internal/request.ts"
+import { renamed } from "../../packages/dlock/src/internal/options/request.ts"
 import { Random } from "./random.ts"
 
 /**

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
+import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { Outcome, Section } from "./section.ts"
 import type { Witness } from "./witness.ts"
 
@@ -14,7 +14,7 @@ type LeaseOf = Lease["Service"]
 const body = (witness: Witness, section: Section, lease: LeaseOf) =>
   Effect.suspend(() => {
     const { careful, pause, steps } = section.plan
-    section.holding = lease as Holding
+    section.holding = lease as HeldLease
     witness.enters(section)
     const step = Effect.sync(() => witness.steps(section))
     const one = careful ? Effect.andThen(lease.ensureHeld, step) : step

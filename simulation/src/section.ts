@@ -1,5 +1,5 @@
 import * as Duration from "effect/Duration"
-import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
+import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { BackendName, SectionPlan } from "./plan.ts"
 import type { Process } from "./process.ts"
 
@@ -33,7 +33,7 @@ export class Section {
   endingSince = 0
   pausedBefore = 0
   /** The lease, once it is in. */
-  holding: Holding | undefined
+  holding: HeldLease | undefined
   /** Under which id its claim stands at the server, from then on. */
   id: string | undefined
   lastStepAt = 0

@@ -13,7 +13,7 @@ import { type Operation, Outgoing } from "../../packages/dlock-etcd/src/internal
 import type { Port } from "../../packages/dlock-etcd/src/internal/port.ts"
 import { Room } from "../../packages/dlock-etcd/src/internal/room.ts"
 import { type Deletion, Watches } from "../../packages/dlock-etcd/src/internal/watches.ts"
-import { Holding } from "../../packages/dlock/src/internal/holding.ts"
+import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
 import type { Rule } from "./judge.ts"
@@ -61,9 +61,9 @@ const withGrants = (store: Store, change: (granted: Granted) => Granted): Store 
 
 /** No lease is ever over by its own time. */
 const withoutDeadline = (): () => void => {
-  const own = Object.getOwnPropertyDescriptor(Holding.prototype, "deadline")!
-  Object.defineProperty(Holding.prototype, "deadline", { ...own, get: () => Infinity })
-  return () => Object.defineProperty(Holding.prototype, "deadline", own)
+  const own = Object.getOwnPropertyDescriptor(HeldLease.prototype, "deadline")!
+  Object.defineProperty(HeldLease.prototype, "deadline", { ...own, get: () => Infinity })
+  return () => Object.defineProperty(HeldLease.prototype, "deadline", own)
 }
 
 /** What was confirmed counts from the moment at which the answer came. */

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { names as namesOf } from "../../packages/dlock-redis/src/internal/names.ts"
 import * as Scripts from "../../packages/dlock-redis/src/internal/scripts.ts"
-import type { Holding } from "../../packages/dlock/src/internal/holding.ts"
+import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { Dimension } from "../src/dimensions.ts"
 import { hunt } from "../src/hunt.ts"
 import { Judge } from "../src/judge.ts"
@@ -138,7 +138,7 @@ describe("S7: no good lock is thrown away", () => {
       const claim = { id: "mine", guardGap: Duration.seconds(1) }
       const ttl = Duration.seconds(2)
       const holding = { state: "held", deadline: 1_000_000, claim, fencingToken: 1n, ttl }
-      one.holding = holding as unknown as Holding
+      one.holding = holding as unknown as HeldLease
       witness.server = { knows: () => false, excuses: () => false }
       witness.asks(one)
       witness.enters(one)
@@ -155,7 +155,7 @@ describe("S12: whoever loses a lock has the guard gap to end before the next is 
     const one = made.section()
     const claim = { id: "mine", guardGap: Duration.seconds(1) }
     const holding = { state: "held", deadline: 1_000_000, claim, fencingToken: 1n }
-    one.holding = holding as Holding
+    one.holding = holding as HeldLease
     made.witness.asks(one)
     made.witness.enters(one)
     Object.assign(holding, { state: "lost", loss: { reason } })

@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
-import * as Log from "./internal/log.ts"
+import * as Log from "./internal/telemetry/log.ts"
 import * as Timing from "./internal/timing.ts"
 import { LockBackendError, type LossReason } from "./LockError.ts"
 

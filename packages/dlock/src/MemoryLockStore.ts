@@ -11,15 +11,15 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { Agenda, type Item } from "./internal/agenda.ts"
-import { callBack } from "./internal/log.ts"
-import { Queue } from "./internal/queue.ts"
-import * as Time from "./internal/time.ts"
+import { DeadlineHeap, type Item } from "./internal/scheduling/deadlineHeap.ts"
+import { callBack } from "./internal/telemetry/log.ts"
+import { Queue } from "./internal/memoryQueue.ts"
+import * as Time from "./internal/scheduling/time.ts"
 import { type Ahead, type Answer, type Claim, type Granted, LockStore, refusalOf, type Renewal } from "./LockStore.ts"
 
-/** A granted claim, in the agenda by its expiry. */
+/** A granted claim, in the heap by its expiry. */
 class Grant implements Item {
-  slot = -1
+  index = -1
   readonly claim: Claim
   readonly fencingToken: bigint
   dueAt: number
@@ -61,7 +61,7 @@ export const make = Effect.gen(function*() {
   // One counter for all keys grows over releases, and is not forgotten with a key.
   let lastToken = 0n
 
-  const expiries = new Agenda<Grant>(time, fork, () => {
+  const expiries = new DeadlineHeap<Grant>(time, fork, () => {
     sweep()
     deliver()
   })

@@ -34,7 +34,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as Names from "./internal/names.ts"
+import * as Names from "./internal/options/keys.ts"
 
 /**
  * Reads a value, or says what is wrong with it, in words that follow its name ("is not a duration").

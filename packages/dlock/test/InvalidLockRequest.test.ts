@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Duration, Effect, Layer } from "effect"
 import { InvalidLockRequest, Locker, LockNotHeld, LockStore, MemoryLockStore } from "effect-dlock"
 import { runInNewContext } from "node:vm"
-import * as Settings from "../src/internal/settings.ts"
+import * as Settings from "../src/internal/options/settings.ts"
 import { lockerOver, setting, withLogs } from "./support.ts"
 
 describe("a request that no store could honour is refused, and nothing is sent", () => {

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect } from "effect"
 import { Lease, Locker, MemoryLockStore, withLock } from "effect-dlock"
-import { Holding } from "../src/internal/holding.ts"
+import { HeldLease } from "../src/internal/lease/heldLease.ts"
 import { lockerOver, setting } from "./support.ts"
 
 describe("the leases around a section", () => {
@@ -15,9 +15,9 @@ describe("the leases around a section", () => {
             // Only now may the one before end.
             if (before !== undefined) yield* Deferred.succeed(before, undefined)
             if (n === 50) {
-              assert(lease instanceof Holding)
+              assert(lease instanceof HeldLease)
               let count = 0
-              for (let at: Holding | undefined = lease; at !== undefined; at = at.outer) count++
+              for (let at: HeldLease | undefined = lease; at !== undefined; at = at.outer) count++
               return yield* Deferred.succeed(length, count)
             }
             const next = yield* Deferred.make<void>()

@@ -1,4 +1,4 @@
-import type { Item } from "effect-dlock/Agenda"
+import type { Item } from "effect-dlock/DeadlineHeap"
 import type { Ahead } from "effect-dlock/LockStore"
 import type { Entry } from "./entry.ts"
 import type { Names } from "./names.ts"
@@ -12,9 +12,9 @@ import * as Timing from "./timing.ts"
  */
 export class Group implements Item {
   readonly names: Names
-  // The agenda's.
+  // The heap's.
   dueAt = Infinity
-  slot = -1
+  index = -1
   /** Calls about this lock that are under way. */
   asking = 0
 

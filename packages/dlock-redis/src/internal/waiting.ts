@@ -1,4 +1,4 @@
-import * as Agenda from "effect-dlock/Agenda"
+import * as DeadlineHeap from "effect-dlock/DeadlineHeap"
 import { LockBackendError } from "effect-dlock/LockError"
 import type { Ahead } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
@@ -51,8 +51,8 @@ export interface Waiting {
 export const make = Effect.fnUntraced(function*(port: Port, retryInterval: number, outcomes: Outcomes) {
   const fork = yield* FiberSet.makeRuntime<never>()
   const groups = new Map<string, Group>()
-  const agenda = yield* Agenda.make<Group>((now) => askDue(now))
-  let probeAt = agenda.now() + probePeriod
+  const heap = yield* DeadlineHeap.make<Group>((now) => askDue(now))
+  let probeAt = heap.now() + probePeriod
 
   /** However short each wait is: the first one after the period looks whether the inbox still hears. */
   const probe = (now: number): void => {
@@ -72,21 +72,21 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
 
   const schedule = (group: Group): void => {
     if (group.asking > 0) return
-    if (group.isEmpty) agenda.remove(group)
-    else agenda.schedule(group, group.nextAt)
+    if (group.isEmpty) heap.remove(group)
+    else heap.schedule(group, group.nextAt)
   }
 
   const askDue = (now: number): void => {
     const foremost: Array<Part> = []
     const others: Array<Part> = []
     const peeks: Array<Peek> = []
-    for (let group = agenda.peek(); group !== undefined && group.dueAt <= now; group = agenda.peek()) {
+    for (let group = heap.peek(); group !== undefined && group.dueAt <= now; group = heap.peek()) {
       const [first, ...rest] = group.takeDue(now)
       const token = group.takePeek(now)
       if (token !== undefined) peeks.push({ group, names: group.names, token })
-      if (first === undefined) agenda.schedule(group, group.nextAt)
+      if (first === undefined) heap.schedule(group, group.nextAt)
       else {
-        agenda.remove(group)
+        heap.remove(group)
         foremost.push({ group, entries: [first] })
         for (const entries of chunks(rest, claimsPerCall)) others.push({ group: group!, entries })
       }
@@ -120,14 +120,14 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
   /** Looks whether the holders are who they were. Without an answer too there is reason to ask. */
   const peek = (locks: ReadonlyArray<Peek>): void => {
     const hear = (others: ReadonlySet<number>, sentAt: number) => {
-      const now = agenda.now()
+      const now = heap.now()
       locks.forEach(({ group, token }, index) => {
         group.peeked(token, !others.has(index + 1), sentAt, now)
         schedule(group)
       })
     }
     fork(Effect.matchEager(port.run(Scripts.peek, { locks }, undefined, peekLimit), {
-      onFailure: () => hear(new Set(locks.map((_, index) => index + 1)), agenda.now()),
+      onFailure: () => hear(new Set(locks.map((_, index) => index + 1)), heap.now()),
       onSuccess: ({ sentAt, value }) => hear(new Set(value), toMillis(sentAt))
     }))
   }
@@ -176,7 +176,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
 
   /** No answer: again soon, until the places can no longer be alive. */
   const postpone = ({ entries, group }: Part, cause: Error): void => {
-    const now = agenda.now()
+    const now = heap.now()
     for (const entry of entries) {
       if (entry.state !== "queued") continue
       if (now < toMillis(entry.confirmedAt) + entry.ttl) {
@@ -203,8 +203,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     const group = entry.place === undefined ? undefined : groups.get(entry.names.lock)
     entry.isHurried = group === undefined
     if (group === undefined) return
-    group.hurry(agenda.now())
-    group.postpone(entry, agenda.now())
+    group.hurry(heap.now())
+    group.postpone(entry, heap.now())
     schedule(group)
   }
 
@@ -224,7 +224,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     remove: (entry, token) => {
       const group = groups.get(entry.names.lock)
       if (group === undefined || entry.place === undefined) return
-      group.remove(entry, agenda.now(), token)
+      group.remove(entry, heap.now(), token)
       if (group.isEmpty) groups.delete(entry.names.lock)
       schedule(group)
     },
@@ -232,13 +232,13 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       const group = groups.get(names.lock)
       // Its place is known there and not yet here: then the server is to see who is next.
       if (group === undefined) return moveOn(names, undefined)
-      group.hurry(agenda.now())
+      group.hurry(heap.now())
       schedule(group)
     },
     hurryOne,
     hurryAll: () => {
       for (const group of groups.values()) {
-        group.hurryAll(agenda.now())
+        group.hurryAll(heap.now())
         schedule(group)
       }
     },

@@ -14,35 +14,35 @@ import {
   type Queued,
   type Withdrawn
 } from "../LockStore.ts"
-import type { Door } from "./door.ts"
-import * as Holder from "./holder.ts"
-import type { Restore } from "./holding.ts"
-import type { Limits } from "./limits.ts"
-import type { Outage } from "./outage.ts"
-import type { Withdrawals } from "./release.ts"
-import { about, renamed } from "./request.ts"
-import { fromNanos, type Time } from "./time.ts"
+import type { Admission } from "./admission.ts"
+import * as Holder from "./options/owner.ts"
+import type { Restore } from "./lease/heldLease.ts"
+import type { CallTimeouts } from "./scheduling/callTimeouts.ts"
+import type { Outage } from "./telemetry/outage.ts"
+import type { Withdrawals } from "./lease/release.ts"
+import { about, renamed } from "./options/request.ts"
+import { fromNanos, type Time } from "./scheduling/time.ts"
 import * as Timing from "./timing.ts"
 
 export interface Acquired {
   readonly claim: Claim
   readonly granted: Granted
   /** Read before the request was sent that `granted.confirmedAt` belongs to, or an earlier one. */
-  readonly wallAhead: number
+  readonly wallClockLead: number
 }
 
 /** What an acquire works with, the same for all of them. */
-export interface Means {
+export interface AcquireContext {
   readonly store: LockStore["Service"]
   readonly time: Time
-  readonly limits: Limits
-  readonly door: Door
+  readonly timeouts: CallTimeouts
+  readonly admission: Admission
   readonly withdrawals: Withdrawals
   readonly outage: Outage
 }
 
 /** One acquire: what is asked for, until when, and how what may be interrupted is. */
-interface Asking extends Means {
+interface Asking extends AcquireContext {
   readonly key: string
   readonly mode: "queue" | "try"
   readonly startedAt: number
@@ -56,30 +56,30 @@ interface Asking extends Means {
 type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
 
 /** Waits outside until it is the turn of one that came at `startedAt`. Its caller's time runs there too. */
-export const throughDoor = <A, E, R>(
-  { door, limits, time }: Means,
+export const throughAdmission = <A, E, R>(
+  { admission, timeouts, time }: AcquireContext,
   key: string,
   mode: "queue" | "try",
   startedAt: number,
   timeout: number,
   inside: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | LockBackendError | LockTimeout, R> => {
-  if (timeout === Infinity) return door.wait(key, mode === "try", inside)
-  const turn = door.wait(key, mode === "try", Effect.void)
+  if (timeout === Infinity) return admission.wait(key, mode === "try", inside)
+  const turn = admission.wait(key, mode === "try", Effect.void)
   const left = Math.max(0, startedAt + timeout - time.now())
   // Others may have been answered all the while: then it was they who took the time.
   const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> => {
-    if (door.silence(limits.lookedAt) >= unanswered) return Effect.fail(about(key)(silent))
-    return Effect.fail(crowded({ door, key, startedAt, time }))
+    if (admission.silence(timeouts.lookedAt) >= unanswered) return Effect.fail(about(key)(silent))
+    return Effect.fail(crowded({ admission, key, startedAt, time }))
   })
-  return Effect.andThen(limits.within<void, LockBackendError | LockTimeout>(turn, left, over), inside)
+  return Effect.andThen(timeouts.limit<void, LockBackendError | LockTimeout>(turn, left, over), inside)
 }
 
 /** The caller's time is over, and nobody has been asked who holds the lock. */
 const crowded = (
-  { door, key, startedAt, time }: Pick<Asking, "door" | "key" | "startedAt" | "time">
+  { admission, key, startedAt, time }: Pick<Asking, "admission" | "key" | "startedAt" | "time">
 ): LockTimeout =>
-  new LockTimeout({ key, waited: Duration.millis(time.now() - startedAt), queueLength: Math.max(1, door.waiting) })
+  new LockTimeout({ key, waited: Duration.millis(time.now() - startedAt), queueLength: Math.max(1, admission.waiting) })
 
 /**
  * Milliseconds without an answer to anybody, after which the backend is to blame for a caller's time. The answers of one that
@@ -88,7 +88,7 @@ const crowded = (
 const unanswered = 500
 
 /**
- * Asks until granted, for one that is inside the door, which its first answer takes out. For an uninterruptible region,
+ * Asks until granted, for one that has been admitted, which its first answer ends. For an uninterruptible region,
  * whose `restore` it takes: the caller may leave at any moment, whether or not the backend answers, and what is handed over
  * is in the caller's hands. However it ends without a grant, the claim is withdrawn, so that nobody holds a lock they never
  * heard of: behind the caller's back, where that takes more than a moment.
@@ -96,7 +96,7 @@ const unanswered = 500
  * Without a value it is the answer to a `try` that found the key held.
  */
 export const acquire = (
-  means: Means,
+  means: AcquireContext,
   key: string,
   claim: Claim,
   timeout: number,
@@ -107,12 +107,12 @@ export const acquire = (
 ): Effect.Effect<Acquired | undefined, Failure> => {
   const { time, withdrawals } = means
   const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
-  const wallAhead = time.wallAhead()
+  const wallClockLead = time.wallClockLead()
   const asked = (asking: Asking) =>
     ask(asking, claim, (answer) =>
-      answer._tag === "Granted" && isTimely(time, answer, wallAhead)
-        ? Effect.succeed<Acquired>({ claim, granted: answer, wallAhead })
-        : untilGranted(asking, claim, answer, wallAhead), goOut)
+      answer._tag === "Granted" && isTimely(time, answer, wallClockLead)
+        ? Effect.succeed<Acquired>({ claim, granted: answer, wallClockLead })
+        : untilGranted(asking, claim, answer, wallClockLead), goOut)
   const before = withdrawals.before(claim.key)
   if (before === undefined) return asked(asking)
   return Effect.matchCauseEffect(behind(asking, claim, before), {
@@ -134,7 +134,7 @@ const behind = (
   claim: Claim,
   before: Effect.Effect<void>
 ): Effect.Effect<void, LockBackendError | LockTimeout> => {
-  const { key, limits, mode, restore, time, until } = asking
+  const { key, timeouts, mode, restore, time, until } = asking
   const most = mode === "try" ? Timing.tryPatience : patienceWith(claim)
   const left = until - time.now()
   const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> =>
@@ -142,14 +142,14 @@ const behind = (
       ? Effect.fail(crowded(asking))
       : Effect.fail(about(key)(silent))
   )
-  return limits.within<void, LockBackendError | LockTimeout>(before, Math.min(most, left), over, restore)
+  return timeouts.limit<void, LockBackendError | LockTimeout>(before, Math.min(most, left), over, restore)
 }
 
 /** Heard of in time to believe in, and with no jump of the wall clock meanwhile. */
-const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallAhead: number): boolean => {
+const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallClockLead: number): boolean => {
   const millis = Duration.toMillis(ttl)
   const now = time.now()
-  return now < fromNanos(confirmedAt) + millis && time.wallAhead(now) - wallAhead <= millis
+  return now < fromNanos(confirmedAt) + millis && time.wallClockLead(now) - wallClockLead <= millis
 }
 
 /** Goes on from a first answer that was not all. */
@@ -157,7 +157,7 @@ const untilGranted = Effect.fnUntraced(function*(
   first: Asking,
   claim: Claim,
   answer: Answer,
-  wallAhead: number
+  wallClockLead: number
 ): Effect.fn.Return<Acquired | undefined, Failure> {
   const asking = inAll(first)
   const { key, mode, restore, time } = asking
@@ -183,7 +183,7 @@ const untilGranted = Effect.fnUntraced(function*(
     }
     switch (answer._tag) {
       case "Granted":
-        if (isTimely(time, answer, wallAhead)) return { claim, granted: answer, wallAhead }
+        if (isTimely(time, answer, wallClockLead)) return { claim, granted: answer, wallClockLead }
         // Asked for once more under the same id, it is ours anew or we are queued.
         if (time.now() - askedAt >= Duration.toMillis(answer.ttl)) isLast = false
         break
@@ -217,7 +217,7 @@ const untilGranted = Effect.fnUntraced(function*(
       return yield* about(key)(known ?? (answer._tag === "Granted" || mode === "try" ? silent : placeless))
     }
     isLast = askedAt >= asking.until
-    wallAhead = time.wallAhead(askedAt)
+    wallClockLead = time.wallClockLead(askedAt)
     answer = yield* ask({ ...asking, isAnswered: answer._tag !== "Gone" }, claim, Effect.succeed)
   }
 })
@@ -225,7 +225,7 @@ const untilGranted = Effect.fnUntraced(function*(
 /**
  * One request, repeated under the same id while the backend may yet be back in a moment: an answer that got lost, a
  * connection that is being made again. A repeat of a request that was executed is harmless. The first makes room for
- * another at the door.
+ * another to be admitted.
  */
 const ask = <A, E>(
   asking: Asking,
@@ -247,29 +247,29 @@ const ask = <A, E>(
 
 /** A call is the store's to limit, if it does. The caller's time is ours. */
 const send = (asking: Asking, claim: Claim): Effect.Effect<Answer, LockBackendError> => {
-  const { limits, mode, restore, store, time, until } = asking
+  const { timeouts, mode, restore, store, time, until } = asking
   const call = store.request(claim, mode)
   const limit = mode === "try" ? Math.min(callLimit(claim), Timing.tryPatience) : patienceWith(claim)
-  if (until === Infinity) return limits.net(call, limit, Effect.fail(silent), restore)
+  if (until === Infinity) return timeouts.limitUnlessBounded(call, limit, Effect.fail(silent), restore)
   const late = time.now() - until
   // One that stood still is late anyhow; any other is not to be.
   const left = Math.max(-late, late < mostLate ? Math.min(leeway, mostLate - late) : leeway)
   // That a caller had no time says nothing of the backend.
-  if (limits.bounded || left < limit) {
+  if (timeouts.bounded || left < limit) {
     const over = Effect.suspend(() =>
       Effect.fail(hasAnsweredOthers(asking, claim) ? crowdedOut : left < leeway ? hadNoTime : outOfTime)
     )
-    return limits.within(call, left, over, restore)
+    return timeouts.limit(call, left, over, restore)
   }
-  return limits.within(call, limit, Effect.fail(silent), restore)
+  return timeouts.limit(call, limit, Effect.fail(silent), restore)
 }
 
 /** Others were answered since it came, and lately: it was they who took its time. */
-const hasAnsweredOthers = ({ limits, startedAt, store }: Asking, claim: Claim): boolean => {
+const hasAnsweredOthers = ({ timeouts, startedAt, store }: Asking, claim: Claim): boolean => {
   const heardAt = store.heardAt?.(claim)
   if (heardAt === undefined) return false
   const millis = fromNanos(heardAt)
-  return millis >= startedAt && limits.lookedAt - millis < unanswered
+  return millis >= startedAt && timeouts.lookedAt - millis < unanswered
 }
 
 const askAgain = Effect.fnUntraced(function*(
@@ -277,7 +277,7 @@ const askAgain = Effect.fnUntraced(function*(
   claim: Claim,
   cause: Cause.Cause<LockBackendError>
 ): Effect.fn.Return<Answer, LockBackendError | LockTimeout> {
-  const { key, limits, mode, outage, restore, startedAt, store, time } = asking
+  const { key, timeouts, mode, outage, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
   // From the first failure: before that the call may have waited for its turn. A try asks whether there is an answer now.
   const patience = mode === "try" ? startedAt + Timing.tryPatience : time.now() + patienceWith(claim)
@@ -286,7 +286,7 @@ const askAgain = Effect.fnUntraced(function*(
   while (true) {
     const error = Option.getOrUndefined(Cause.findErrorOption(cause))
     const again = error?.retryable === true && time.now() + pause < until
-    if (error !== undefined && isOutage(error)) outage.hasBegun(error, key)
+    if (error !== undefined && isOutage(error)) outage.begin(error, key)
     // What it said before it fell silent says more than the silence.
     if (error !== undefined && error.cause !== silent.cause) told = error
     const ended = told === undefined || error === undefined ? Exit.failCause(cause) : Exit.fail(told)
@@ -300,7 +300,7 @@ const askAgain = Effect.fnUntraced(function*(
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
     const answer = yield* Effect.exit(
-      limits.within(store.request(claim, mode), Math.max(0, until - time.now()), Effect.fail(silent), restore)
+      timeouts.limit(store.request(claim, mode), Math.max(0, until - time.now()), Effect.fail(silent), restore)
     )
     if (Exit.isSuccess(answer)) {
       outage.answered(key)
@@ -365,13 +365,13 @@ const wait = Effect.fnUntraced(function*(
   queued: Queued,
   askedAt: number
 ): Effect.fn.Return<Granted | Gone, LockTimeout | LockBackendError> {
-  const { key, limits, outage, restore, startedAt, time, until } = asking
+  const { key, timeouts, outage, restore, startedAt, time, until } = asking
   const heardAt = time.now()
   const granted = Effect.asSome(queued.granted)
   const waited = yield* Effect.exit(
     until === Infinity
       ? restore(granted)
-      : limits.within(granted, Math.max(0, until - heardAt), Effect.succeedNone, restore)
+      : timeouts.limit(granted, Math.max(0, until - heardAt), Effect.succeedNone, restore)
   )
   if (Exit.isSuccess(waited) && Option.isSome(waited.value)) return waited.value.value
   // Whoever stood still, and is late, has no time left to hear whether the backend is well.

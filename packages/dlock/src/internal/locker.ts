@@ -17,19 +17,19 @@ import {
 } from "../LockError.ts"
 import type { LockOptions } from "../LockOptions.ts"
 import { LockStore } from "../LockStore.ts"
-import { acquire, throughDoor } from "./acquire.ts"
-import { Door } from "./door.ts"
-import { Holding, type Keeper, type Restore } from "./holding.ts"
-import { Limits } from "./limits.ts"
-import { broken, called, logged } from "./log.ts"
-import { LossLog } from "./lossLog.ts"
-import * as Nesting from "./nesting.ts"
-import { Outage } from "./outage.ts"
-import { giveBack, Withdrawals } from "./release.ts"
-import { Renewals } from "./renewals.ts"
-import * as Request from "./request.ts"
-import type { Settings } from "./settings.ts"
-import * as Time from "./time.ts"
+import { acquire, throughAdmission } from "./acquire.ts"
+import { Admission } from "./admission.ts"
+import { HeldLease, type LeaseHost, type Restore } from "./lease/heldLease.ts"
+import { CallTimeouts } from "./scheduling/callTimeouts.ts"
+import { broken, called, logged } from "./telemetry/log.ts"
+import { LossLog } from "./telemetry/lossLog.ts"
+import * as Nesting from "./lease/nesting.ts"
+import { Outage } from "./telemetry/outage.ts"
+import { releaseLease, Withdrawals } from "./lease/release.ts"
+import { Renewals } from "./lease/renewals.ts"
+import * as Request from "./options/request.ts"
+import type { Settings } from "./options/settings.ts"
+import * as Time from "./scheduling/time.ts"
 import { longestRelease } from "./timing.ts"
 
 /** What runs under a lock: an effect, or a function of the lease. */
@@ -49,59 +49,59 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     losses: given.losses
   }
   const time = yield* Time.make
-  const limits = new Limits(time, given.bounded === true)
+  const timeouts = new CallTimeouts(time, given.bounded === true)
   // Last of all: what the fibers below have under way is limited until they end.
-  yield* Effect.addFinalizer(() => Effect.sync(() => limits.close()))
+  yield* Effect.addFinalizer(() => Effect.sync(() => timeouts.close()))
   const fork = yield* FiberSet.makeRuntime<never>()
   const outage = new Outage(time, fork)
   const context = yield* Effect.context<never>()
-  const withdrawals = new Withdrawals({ store, time, limits, outage, fork: Effect.runForkWith(context) })
-  const door = new Door(time, fork)
-  const means = { store, time, limits, door, withdrawals, outage }
-  const renewals = new Renewals(time, limits, store, outage, door, fork)
+  const withdrawals = new Withdrawals({ store, time, timeouts, outage, fork: Effect.runForkWith(context) })
+  const admission = new Admission(time, fork)
+  const means = { store, time, timeouts, admission, withdrawals, outage }
+  const renewals = new Renewals(time, timeouts, store, outage, admission, fork)
   const losses = new LossLog(time, fork)
   yield* Effect.addFinalizer(() => losses.rest)
   const usual = Request.usual(settings)
   let warned = false
   let closed = false
   /** What was lost and is yet to be withdrawn. */
-  const owed = new Set<Holding>()
+  const mayStillStand = new Set<HeldLease>()
 
-  const keeper: Keeper = {
+  const host: LeaseHost = {
     time,
     store: given,
     onLost: (holding, loss) => {
       renewals.remove(holding)
       Nesting.leave(holding)
       losses.add(loss)
-      if (holding.owed) owed.add(holding)
+      if (holding.mayStillStand) mayStillStand.add(holding)
       // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
       // but for as long as the guard gap gives the holder to wind down.
       // At the earliest after those who wait for the loss have heard of it.
-      const gap = holding.owed ? time.sleep(Duration.toMillis(holding.claim.guardGap)) : Effect.yieldNow
+      const gap = holding.mayStillStand ? time.sleep(Duration.toMillis(holding.claim.guardGap)) : Effect.yieldNow
       fork(Effect.andThen(gap, forget(holding)))
     },
-    giveBack: (holding) => {
+    releaseLease: (holding) => {
       renewals.remove(holding)
       Nesting.leave(holding)
-      const given = giveBack(withdrawals, holding)
+      const given = releaseLease(withdrawals, holding)
       // Not waited for: where the backend was silent just now, it may still be.
-      return holding.owed ? Effect.andThen(given, Effect.sync(() => void fork(payBack(holding)))) : given
+      return holding.mayStillStand ? Effect.andThen(given, Effect.sync(() => void fork(payBack(holding)))) : given
     }
   }
 
   /** A lost claim that the backend may still keep, once its holder is out. */
-  const payBack = (holding: Holding): Effect.Effect<void> =>
+  const payBack = (holding: HeldLease): Effect.Effect<void> =>
     Effect.suspend(() => {
       // Where the locker goes, it waits for that.
-      if (!holding.owed || closed) return Effect.void
-      holding.owed = false
-      owed.delete(holding)
+      if (!holding.mayStillStand || closed) return Effect.void
+      holding.mayStillStand = false
+      mayStillStand.delete(holding)
       return withdrawals.release(holding.key, holding.claim)
     })
 
   /** A lost lease is over for its scope too, which may be a long one. */
-  const forget = (holding: Holding): Effect.Effect<void> =>
+  const forget = (holding: HeldLease): Effect.Effect<void> =>
     Effect.suspend(() =>
       Effect.andThen(
         payBack(holding),
@@ -124,7 +124,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   }
 
   /**
-   * Goes in at once, or when it is its turn. What needs no backend is told at the door; of those who wait there no more is
+   * Goes in at once, or when it is its turn. What needs no backend is told before that; of those who wait there no more is
    * kept than their call.
    */
   const ask = <A, E, R>(
@@ -138,15 +138,15 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       const terms = Request.parse(settings, usual, key, options, mode === "queue")
       if (terms instanceof InvalidLockRequest) return Effect.fail(terms)
       const asked = { key, mode, terms, startedAt, context }
-      if (door.isOpen(startedAt, terms.timeout)) return inside(asked)
+      if (admission.isOpen(startedAt, terms.timeout)) return inside(asked)
       const refusal = refuse(key, Nesting.enclosing(context), context)
       if (refusal !== undefined) return Effect.fail(refusal)
-      return throughDoor(means, key, mode, startedAt, terms.timeout, inside(asked))
+      return throughAdmission(means, key, mode, startedAt, terms.timeout, inside(asked))
     })
 
   const refuse = (
     key: string,
-    outer: Holding | undefined,
+    outer: HeldLease | undefined,
     context: Context.Context<never>
   ): LockBackendError | LockAlreadyHeld | undefined => {
     if (closed) return gone(key)
@@ -161,7 +161,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const take = (
     { context, key, mode, startedAt, terms }: Asked,
     restore: Restore
-  ): Effect.Effect<Holding | undefined, AcquireError> => {
+  ): Effect.Effect<HeldLease | undefined, AcquireError> => {
     const outer = Nesting.enclosing(context)
     const refusal = refuse(key, outer, context)
     if (refusal !== undefined) return Effect.fail(refusal)
@@ -171,15 +171,15 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       fork(logged(Effect.logWarning(warning), key))
     }
     const claim = Request.claimOf(settings, key, terms, outer && Nesting.elsewhere(outer, given))
-    const look = door.enter()
-    const goOut = (isAnswered: boolean) => door.leave(look, isAnswered)
+    const look = admission.enter()
+    const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
     const granted = acquire(means, key, claim, terms.timeout, mode, startedAt, goOut, restore)
     return Effect.flatMap(granted, (acquired) => {
       if (acquired === undefined) return Effect.undefined
-      const { claim, granted, wallAhead } = acquired
+      const { claim, granted, wallClockLead } = acquired
       // With the locker its timers have gone: nobody would notice that this lease has ended.
       if (closed) return Effect.andThen(withdrawals.giveUp(claim, longestRelease), Effect.fail(gone(key)))
-      const holding = new Holding(keeper, key, claim, granted, wallAhead, outer)
+      const holding = new HeldLease(host, key, claim, granted, wallClockLead, outer)
       renewals.add(holding)
       return Effect.succeed(holding)
     })
@@ -197,7 +197,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
               // A scope of its own: an early release leaves nothing behind in the caller's.
               holding.scope = Scope.forkUnsafe(scope)
               return Effect.as(
-                Scope.addFinalizer(holding.scope, Effect.suspend(() => keeper.giveBack(holding))),
+                Scope.addFinalizer(holding.scope, Effect.suspend(() => host.releaseLease(holding))),
                 holding
               )
             })
@@ -208,7 +208,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     key: string,
     options: LockOptions | undefined,
     mode: "queue" | "try",
-    taken: (holding: Holding | undefined, restore: Restore) => Effect.Effect<A, E, R>
+    taken: (holding: HeldLease | undefined, restore: Restore) => Effect.Effect<A, E, R>
   ) =>
     ask(
       key,
@@ -222,7 +222,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   /** The program in a scope inside the lock: what it opened is closed, then it is looked at once more, then released. */
   const runSection = <A, E, R>(
-    holding: Holding,
+    holding: HeldLease,
     program: Program<A, E, R>,
     restore: Restore
   ): Effect.Effect<A, E | OwnershipLost, Outside<R>> => {
@@ -230,7 +230,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(holding))
     return Effect.flatMap(holding.runSection(body, restore), (exit) => {
       const settled = holding.settleLoss(exit)
-      return Effect.andThen(keeper.giveBack(holding), settled)
+      return Effect.andThen(host.releaseLease(holding), settled)
     })
   }
 
@@ -243,11 +243,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   // has ended, or has had the guard gap to do so.
   yield* Effect.addFinalizer(() => {
     closed = true
-    door.turnAway(gone(""))
-    return Effect.forEach([...renewals.all(), ...owed], (holding) => {
+    admission.turnAway(gone(""))
+    return Effect.forEach([...renewals.all(), ...mayStillStand], (holding) => {
       holding.lose("Revoked", time.now())
       return Effect.andThen(
-        limits.within(holding.idle, Duration.toMillis(holding.claim.guardGap), Effect.void),
+        timeouts.limit(holding.idle, Duration.toMillis(holding.claim.guardGap), Effect.void),
         withdrawals.release(holding.key, holding.claim)
       )
     }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))

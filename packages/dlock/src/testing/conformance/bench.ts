@@ -121,7 +121,7 @@ export class Bench {
   /** Holds a claim, of which nothing is heard any more. */
   readonly hold = (store: Store, claim: Claim): Effect.Effect<Held & { readonly granted: Granted }, unknown> =>
     Effect.map(store.request(claim, "queue"), (answer) => {
-      const granted = isGranted(answer, "a request for a free key")
+      const granted = expectGranted(answer, "a request for a free key")
       return { claim, fencingToken: granted.fencingToken, granted }
     })
 
@@ -141,12 +141,12 @@ export class Bench {
   ): Effect.Effect<Granted, unknown, Scope.Scope> => {
     return Effect.gen({ self: this }, function*() {
       const waiting = yield* Effect.forkScoped(queued.granted, { startImmediately: true })
-      return isGranted(yield* this.drive(waiting, what, within), what)
+      return expectGranted(yield* this.drive(waiting, what, within), what)
     })
   }
 
   /** Nobody holds the key and nobody waits for it. */
-  readonly isFree = (store: Store, key: string, after: string): Effect.Effect<void, unknown> => {
+  readonly expectFree = (store: Store, key: string, after: string): Effect.Effect<void, unknown> => {
     const claim = this.claim(key)
     return Effect.gen(function*() {
       const answer = yield* store.request(claim, "try")
@@ -155,7 +155,7 @@ export class Bench {
     })
   }
 
-  readonly isHeld = (store: Store, key: string, when: string): Effect.Effect<void, unknown> =>
+  readonly expectHeld = (store: Store, key: string, when: string): Effect.Effect<void, unknown> =>
     Effect.map(
       store.request(this.claim(key), "try"),
       (answer) => equal(answer._tag, "Busy", `the answer of a try by another client ${when}`)
@@ -172,7 +172,7 @@ export const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000
 
 const randomText = (): string => Base64Url.encode(SecureRandom.randomBytesUnsafe(16))
 
-export const isGranted = (answer: Answer, what: string): Granted => {
+export const expectGranted = (answer: Answer, what: string): Granted => {
   if (answer._tag !== "Granted") return expect(false, `${what} to be Granted, but it was ${answer._tag}`)
   return answer
 }

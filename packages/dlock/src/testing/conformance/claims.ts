@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { type Body, equal, expect, isGranted, toMillis } from "./bench.ts"
+import { type Body, equal, expect, expectGranted, toMillis } from "./bench.ts"
 
 const oddNames = [
   ..."/ // . .. ../ ../.. /. a/../b b * ? [a-z] \\ %2F a|b a:b $1 '\" {a} {a}b b{a} é e\u0301 鎖 𝄞 __proto__".split(
@@ -51,8 +51,8 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       const client = yield* bench.client
       const key = bench.key()
       yield* bench.hold(client, bench.claim(key))
-      yield* bench.isFree(client, `${key}/a`, "on a key that begins like a held one")
-      yield* bench.isFree(client, key.slice(0, -1), "on a key that is the beginning of a held one")
+      yield* bench.expectFree(client, `${key}/a`, "on a key that begins like a held one")
+      yield* bench.expectFree(client, key.slice(0, -1), "on a key that is the beginning of a held one")
     })],
 
   ["names are taken as they are, at their longest too", (bench) =>
@@ -108,7 +108,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
           yield* bench.granted(queued, "a claim after the refusals")
           yield* client.withdraw(next)
         }
-        yield* bench.isFree(other, key, "after claims that were refused")
+        yield* bench.expectFree(other, key, "after claims that were refused")
       }
     })],
 
@@ -127,12 +127,12 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       const client = yield* bench.client
       const claim = bench.claim(bench.key())
       const { granted } = yield* bench.hold(client, claim)
-      const again = isGranted(yield* client.request(claim, "queue"), "a repeated request")
-      const asTry = isGranted(yield* client.request(claim, "try"), "a request repeated as a try")
+      const again = expectGranted(yield* client.request(claim, "queue"), "a repeated request")
+      const asTry = expectGranted(yield* client.request(claim, "try"), "a request repeated as a try")
       equal(again.fencingToken, granted.fencingToken, "the token of the repeat")
       equal(asTry.fencingToken, granted.fencingToken, "the token of the repeated try")
       equal(yield* client.withdraw(claim), "released", "the answer to the withdrawal")
-      yield* bench.isFree(yield* bench.client, claim.key.slice("conformance:".length), "after one withdrawal")
+      yield* bench.expectFree(yield* bench.client, claim.key.slice("conformance:".length), "after one withdrawal")
     })],
 
   ["the same claim queues once", (bench) =>
@@ -148,7 +148,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* client.withdraw(holder)
       yield* bench.granted(again, "the repeated request")
       yield* client.withdraw(claim)
-      yield* bench.isFree(client, key, "after the queued claim was granted and withdrawn")
+      yield* bench.expectFree(client, key, "after the queued claim was granted and withdrawn")
     })],
 
   ["a withdrawal tells what it found, and may be repeated", (bench) =>
@@ -163,7 +163,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       equal(yield* client.withdraw(held), "released", "the withdrawal of a held claim")
       expect((yield* client.withdraw(held)) !== "released", "a second withdrawal not to release again")
       expect((yield* client.withdraw(bench.lasting(key))) !== "released", "a stranger's withdrawal to release nothing")
-      yield* bench.isFree(client, key, "after everything was withdrawn")
+      yield* bench.expectFree(client, key, "after everything was withdrawn")
     })],
 
   ["a stranger's withdrawal does nothing", (bench) =>
@@ -172,7 +172,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       const key = bench.key()
       const held = yield* bench.hold(client, bench.claim(key))
       yield* other.withdraw(bench.claim(key))
-      yield* bench.isHeld(other, key, "after a stranger's withdrawal")
+      yield* bench.expectHeld(other, key, "after a stranger's withdrawal")
       equal((yield* bench.renewOne(client, held))._tag, "Confirmed", "the renewal after a stranger's withdrawal")
     })],
 
@@ -182,12 +182,12 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       const key = bench.key()
       const holder = bench.lasting(key)
       yield* bench.hold(client, holder)
-      for (let i = 0; i < 3; i++) yield* bench.isHeld(other, key, "while it is held")
+      for (let i = 0; i < 3; i++) yield* bench.expectHeld(other, key, "while it is held")
       const waiting = bench.lasting(key)
       equal((yield* bench.queue(client, waiting)).ahead().waiting, 1, "the queue's length after three busy tries")
       yield* client.withdraw(waiting)
       yield* client.withdraw(holder)
-      yield* bench.isFree(other, key, "after the release")
+      yield* bench.expectFree(other, key, "after the release")
     })],
 
   ["a try does not overtake those who wait", (bench) =>
@@ -198,7 +198,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* bench.hold(client, holder)
       const queued = yield* bench.queue(client, bench.lasting(key))
       yield* client.withdraw(holder)
-      yield* bench.isHeld(other, key, "right after a release with a waiter")
+      yield* bench.expectHeld(other, key, "right after a release with a waiter")
       yield* bench.granted(queued, "the waiter")
     })],
 
@@ -225,13 +225,13 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       let client = clients[0]
       for (const [index, waiter] of waiters.entries()) {
         yield* client.withdraw(holder)
-        isGranted(yield* bench.drive(waiter.fiber, `waiter ${index} to be granted`), `waiter ${index}`)
+        expectGranted(yield* bench.drive(waiter.fiber, `waiter ${index} to be granted`), `waiter ${index}`)
         equal(granted, Array.from({ length: index + 1 }, (_, i) => i), "the order of the grants")
         holder = waiter.claim
         client = waiter.client
       }
       yield* client.withdraw(holder)
-      yield* bench.isFree(clients[1], key, "after the queue has run dry")
+      yield* bench.expectFree(clients[1], key, "after the queue has run dry")
     })],
 
   ["a release wakes the waiter of another client", (bench) =>
@@ -245,7 +245,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* bench.advance(30)
       expect(fiber.pollUnsafe() === undefined, "the waiter to wait while the key is held")
       yield* client.withdraw(holder)
-      isGranted(yield* bench.drive(fiber, "the waiter to be woken by the release"), "the waiter")
+      expectGranted(yield* bench.drive(fiber, "the waiter to be woken by the release"), "the waiter")
     })],
 
   ["a release before the wait still counts", (bench) =>
@@ -289,7 +289,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       const second = yield* bench.queue(client, bench.claim(key))
       equal(second.place, 1, "the place of one who comes later")
       yield* client.withdraw(held.claim)
-      isGranted(yield* bench.drive(fiber, "the first waiter to be granted"), "the first waiter")
+      expectGranted(yield* bench.drive(fiber, "the first waiter to be granted"), "the first waiter")
     })],
 
   ["a waiter whose client has gone does not hold up those behind it for good", (bench) =>
@@ -334,9 +334,9 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       const key = bench.key()
       yield* bench.hold(client, bench.claim(key))
       yield* bench.advance(bench.ttl * 0.8)
-      yield* bench.isHeld(other, key, "before the ttl has passed")
+      yield* bench.expectHeld(other, key, "before the ttl has passed")
       yield* bench.advance(bench.ttl * 0.2 + bench.guardGap + bench.lateness + 50)
-      yield* bench.isFree(other, key, "after the ttl, the guard gap and the lateness have passed")
+      yield* bench.expectFree(other, key, "after the ttl, the guard gap and the lateness have passed")
     })],
 
   ["a renewal keeps the claim, and says from when it counts", (bench) =>
@@ -353,7 +353,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
         expect(renewal.confirmedAt <= after, "confirmedAt not to be later than the answer")
         // A store whose claims share a session may know of a confirmation that is a little older than this call.
         expect(toMillis(before - renewal.confirmedAt) <= bench.ttl / 2, "confirmedAt to be recent")
-        yield* bench.isHeld(other, key, "while it is renewed")
+        yield* bench.expectHeld(other, key, "while it is renewed")
       }
     })],
 
@@ -365,13 +365,13 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* other.withdraw(held.claim)
       const renewal = yield* bench.renewOne(client, held)
       expect(renewal._tag === "Gone", `the renewal of a withdrawn claim to be Gone, but it was ${renewal._tag}`)
-      yield* bench.isFree(other, key, "after the renewal of a withdrawn claim")
+      yield* bench.expectFree(other, key, "after the renewal of a withdrawn claim")
 
       const expired = yield* bench.hold(client, bench.claim(key))
       yield* bench.advance(bench.freeAfter + 50)
       const late = yield* bench.renewOne(client, expired)
       expect(late._tag === "Gone", `the renewal of an expired claim to be Gone, but it was ${late._tag}`)
-      yield* bench.isFree(other, key, "after the renewal of an expired claim")
+      yield* bench.expectFree(other, key, "after the renewal of an expired claim")
     })],
 
   ["the renewal of a claim that another has replaced says so", (bench) =>

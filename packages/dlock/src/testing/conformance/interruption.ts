@@ -28,10 +28,10 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
       const taking = yield* bench.fork(scoped(locker, key))
       yield* held.caught
       yield* interrupted(bench, taking)
-      yield* bench.isFree(other, key, "after an interruption before the request was sent")
+      yield* bench.expectFree(other, key, "after an interruption before the request was sent")
       yield* held.release
       yield* bench.advance(10)
-      yield* bench.isFree(other, key, "after the interrupted request was executed late")
+      yield* bench.expectFree(other, key, "after the interrupted request was executed late")
     })],
 
   ["interrupted while the reply is on its way, an acquire leaves nothing behind", (bench) =>
@@ -40,11 +40,11 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
       const held = yield* faulty.holdReplies("request")
       const taking = yield* bench.fork(scoped(locker, key))
       yield* held.caught
-      yield* bench.isHeld(other, key, "once the request was executed")
+      yield* bench.expectHeld(other, key, "once the request was executed")
       const interrupting = yield* bench.fork(Fiber.interrupt(taking))
       yield* held.release
       yield* bench.drive(interrupting, "the interruption to end")
-      yield* bench.isFree(other, key, "after an interruption before the reply came")
+      yield* bench.expectFree(other, key, "after an interruption before the reply came")
     })],
 
   ["interrupted while the reply never comes, an acquire leaves nothing behind", (bench) =>
@@ -54,7 +54,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
       const taking = yield* bench.fork(scoped(locker, key))
       yield* held.caught
       yield* interrupted(bench, taking)
-      yield* bench.isFree(other, key, "after an interruption with the reply lost")
+      yield* bench.expectFree(other, key, "after an interruption with the reply lost")
     })],
 
   ["a program does not begin when the reply comes after its interruption", (bench) =>
@@ -68,7 +68,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
       yield* held.release
       yield* bench.drive(interrupting, "the interruption to end")
       equal(began, false, "whether the program began")
-      yield* bench.isFree(other, key, "after the interruption")
+      yield* bench.expectFree(other, key, "after the interruption")
     })],
 
   ["interrupted in the queue, an acquire leaves nothing behind", (bench) =>
@@ -83,7 +83,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
       equal((yield* bench.queue(other, next)).ahead().waiting, 1, "the queue's length after the interruption")
       yield* other.withdraw(next)
       yield* other.withdraw(holder)
-      yield* bench.isFree(other, key, "after an interruption in the queue and the release")
+      yield* bench.expectFree(other, key, "after an interruption in the queue and the release")
     })],
 
   ["interrupted at the moment of the grant, an acquire leaves nothing behind", (bench) =>
@@ -100,7 +100,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
         yield* bench.drive(caught, "the grant to come")
         if (inTime) yield* held.release
         yield* interrupted(bench, waiting)
-        yield* bench.isFree(other, key, `after an interruption ${inTime ? "with" : "before"} the news of the grant`)
+        yield* bench.expectFree(other, key, `after an interruption ${inTime ? "with" : "before"} the news of the grant`)
         yield* held.release
       }
     })],
@@ -112,9 +112,9 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
       const body = Effect.andThen(Effect.sync(() => inside = true), Effect.never)
       const holding = yield* bench.fork(locker.withLock(key, body))
       yield* bench.until("the program to run", () => inside)
-      yield* bench.isHeld(other, key, "while the program runs")
+      yield* bench.expectHeld(other, key, "while the program runs")
       yield* interrupted(bench, holding)
-      yield* bench.isFree(other, key, "after the program was interrupted")
+      yield* bench.expectFree(other, key, "after the program was interrupted")
     })],
 
   [
@@ -130,7 +130,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
         yield* other.withdraw(holder)
         const error = yield* bench.drive(waiting, "the wait to time out", bench.ttl + bench.soon)
         equal(error._tag, "LockTimeout", "the error")
-        yield* bench.isFree(other, key, "after a timeout that met the grant")
+        yield* bench.expectFree(other, key, "after a timeout that met the grant")
         yield* held.release
       })
   ],
@@ -145,7 +145,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
             const taking = yield* Effect.forkChild(form)
             for (let i = 0; i < steps; i++) yield* Effect.yieldNow
             yield* interrupted(bench, taking)
-            yield* bench.isFree(other, key, `after an interruption ${steps} steps into it`)
+            yield* bench.expectFree(other, key, `after an interruption ${steps} steps into it`)
           }
         }
       })
@@ -169,7 +169,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
           for (let i = 0; i < steps; i++) yield* Effect.yieldNow
           yield* interrupted(bench, taking)
           yield* bench.drive(releasing, "the release to end")
-          yield* bench.isFree(other, key, `after an interruption ${steps} steps after the release began`)
+          yield* bench.expectFree(other, key, `after an interruption ${steps} steps after the release began`)
         }
       })
   ],
@@ -184,7 +184,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
         yield* interrupted(bench, releasing)
         yield* lease.release
         const now = yield* bench.now
-        yield* bench.isFree(other, key, `after an interruption ${steps} steps into the release`)
+        yield* bench.expectFree(other, key, `after an interruption ${steps} steps into the release`)
         expect((yield* bench.now) - now < bench.soon, "it at once")
       }
     })],
@@ -206,7 +206,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
           )
           equal(Option.isSome(tried), true, `whether a try was served after an interruption ${round % 40} steps in`)
         }
-        yield* bench.isFree(other, key, "after all interruptions")
+        yield* bench.expectFree(other, key, "after all interruptions")
       })
   ]
 ]

@@ -77,10 +77,10 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       for (let i = 0; i < 24; i++) {
         yield* bench.advance(bench.ttl / 6)
         yield* lease.ensureHeld
-        if (i % 4 === 0) yield* bench.isHeld(other, key, "while it is held and renewed")
+        if (i % 4 === 0) yield* bench.expectHeld(other, key, "while it is held and renewed")
       }
       yield* lease.release
-      yield* bench.isFree(other, key, "after the release")
+      yield* bench.expectFree(other, key, "after the release")
     })],
 
   ["a lock that is held is none for those who do not wait", (bench) =>
@@ -121,7 +121,7 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       equal((yield* bench.queue(other, next)).ahead().waiting, 1, "the queue's length after the timeout")
       yield* other.withdraw(next)
       yield* Scope.close(scope, Exit.void)
-      yield* bench.isFree(other, key, "after a timeout and the release")
+      yield* bench.expectFree(other, key, "after a timeout and the release")
     })],
 
   ["a timeout and an interruption are kept where the backend is silent", (bench) =>
@@ -168,7 +168,7 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* bench.drive(sections, "400 sections to have been served or given up", 30_000)
       // Until then what was given up may be on its way out.
       yield* bench.drive(yield* bench.fork(Scope.close(scope, Exit.void)), "the lockers to close", 10_000)
-      for (const key of keys) yield* bench.isFree(other, key, "after all of them")
+      for (const key of keys) yield* bench.expectFree(other, key, "after all of them")
     })],
 
   ["asking for a key inside what holds it fails at once", (bench) =>
@@ -221,13 +221,13 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       const faulty = yield* FaultyLockStore.make(client)
       const locker = yield* bench.locker(faulty.store)
       const key = bench.key()
-      yield* Effect.scoped(Effect.andThen(locker.scoped(key), bench.isHeld(other, key, "inside the scope")))
-      yield* bench.isFree(other, key, "after the scope has closed")
+      yield* Effect.scoped(Effect.andThen(locker.scoped(key), bench.expectHeld(other, key, "inside the scope")))
+      yield* bench.expectFree(other, key, "after the scope has closed")
 
       yield* Effect.scoped(Effect.gen(function*() {
         const lease = yield* locker.scoped(key)
         yield* lease.release
-        yield* bench.isFree(other, key, "after an early release")
+        yield* bench.expectFree(other, key, "after an early release")
         const next = yield* bench.hold(other, bench.claim(key))
         yield* lease.release
         equal((yield* Effect.flip(lease.ensureHeld))._tag, "LockNotHeld", "ensureHeld after the release")
@@ -255,7 +255,7 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       const silent = yield* bench.fork(locker.withLock(bench.key(), Effect.succeed(43)))
       equal(yield* bench.drive(silent, "a silent release to be given up", bench.ttl + bench.soon), 43, "the result")
       yield* bench.advance(bench.freeAfter + 50)
-      yield* bench.isFree(other, key, "once the time to live has ended what the release did not")
+      yield* bench.expectFree(other, key, "once the time to live has ended what the release did not")
     })],
 
   ["a release whose answer is lost is repeated, and releases", (bench) =>
@@ -267,7 +267,7 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* faulty.dropReplies("withdraw", 1)
       const section = yield* bench.fork(locker.withLock(key, Effect.void))
       yield* bench.drive(section, "the section to end")
-      yield* bench.isFree(other, key, "after a release whose first answer was lost")
+      yield* bench.expectFree(other, key, "after a release whose first answer was lost")
     })],
 
   [
@@ -284,9 +284,9 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
         yield* bench.drive(taking, "the lock to be had after two lost answers")
         const ids = new Set(faulty.calls.flatMap((call) => call.operation === "request" ? [call.claims[0]!.id] : []))
         equal(ids.size, 1, "the number of ids that were asked for")
-        yield* bench.isHeld(other, key, "after the repeats")
+        yield* bench.expectHeld(other, key, "after the repeats")
         yield* Scope.close(scope, Exit.void)
-        yield* bench.isFree(other, key, "after one release")
+        yield* bench.expectFree(other, key, "after one release")
       })
   ],
 
@@ -305,7 +305,7 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
         // The backend gets them now, after their caller has gone.
         yield* held.release
         yield* bench.advance(10)
-        yield* bench.isFree(other, key, "after late requests of a claim that was given up")
+        yield* bench.expectFree(other, key, "after late requests of a claim that was given up")
       })
   ],
 
@@ -319,6 +319,6 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* Scope.close(scope, Exit.void)
       const error = yield* Effect.flip(lease.ensureHeld)
       equal(error._tag, "OwnershipLost", "the error of ensureHeld")
-      yield* bench.isFree(other, key, "after the locker has gone")
+      yield* bench.expectFree(other, key, "after the locker has gone")
     })]
 ]

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type { Lease } from "../../Lease.ts"
 import type { OwnershipLost } from "../../LockError.ts"
 import * as FaultyLockStore from "../FaultyLockStore.ts"
-import { type Bench, type Body, equal, expect, isGranted, type LockerService } from "./bench.ts"
+import { type Bench, type Body, equal, expect, expectGranted, type LockerService } from "./bench.ts"
 
 const setting = Effect.fnUntraced(function*(bench: Bench) {
   const [client, other] = yield* Effect.all([bench.client, bench.client])
@@ -72,7 +72,7 @@ export const losses: ReadonlyArray<readonly [name: string, body: Body]> = [
       const lost = yield* held.loss(bench.ttl + bench.soon)
       equal(lost.reason, "Expired", "the reason")
       equal(releases(faulty), 0, "the number of releases by one who has lost the lock")
-      yield* bench.isFree(other, key, "after the loss")
+      yield* bench.expectFree(other, key, "after the loss")
     })],
 
   ["a claim that another has taken is lost as Replaced, and the other keeps it", (bench) =>
@@ -144,7 +144,7 @@ export const losses: ReadonlyArray<readonly [name: string, body: Body]> = [
         yield* bench.advance(bench.ttl)
         yield* held.lease.ensureHeld
       }
-      yield* bench.isHeld(other, key, "after the backend came back")
+      yield* bench.expectHeld(other, key, "after the backend came back")
     })],
 
   ["a lock that is taken away is lost as Revoked, by the answer to a renewal", (bench) =>
@@ -190,7 +190,7 @@ export const losses: ReadonlyArray<readonly [name: string, body: Body]> = [
       const answer = yield* other.request(waiting, "queue")
       if (answer._tag === "Queued") {
         yield* bench.granted(answer, "the next, once the late one is out", bench.freeAfter + bench.soon)
-      } else isGranted(answer, "the next, once the late one is out")
+      } else expectGranted(answer, "the next, once the late one is out")
       yield* other.withdraw(waiting)
     })],
 

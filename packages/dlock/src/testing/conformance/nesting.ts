@@ -37,7 +37,7 @@ export const nesting: ReadonlyArray<readonly [name: string, body: Body]> = [
         })
       const section = yield* bench.fork(one.withLock(key, body))
       yield* bench.drive(section, "nested requests to fail at once")
-      yield* bench.isFree(third, key, "after the section")
+      yield* bench.expectFree(third, key, "after the section")
     })],
 
   ["a claim that another holds is waited for, whatever the asker holds besides", (bench) =>

@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import { type Body, equal, expect, isGranted } from "./bench.ts"
+import { type Body, equal, expect, expectGranted } from "./bench.ts"
 
 /** Claims for several permits, for stores that offer more than mutexes. */
 export const weights: ReadonlyArray<readonly [name: string, body: Body]> = [
@@ -13,7 +13,7 @@ export const weights: ReadonlyArray<readonly [name: string, body: Body]> = [
         equal(answer._tag, index < 3 ? "Granted" : "Busy", `the answer to claim ${index + 1} of 3 permits`)
       }
       yield* client.withdraw(claims[0]!)
-      isGranted(yield* other.request(bench.lasting(key, { capacity: 3 }), "try"), "a claim after one was withdrawn")
+      expectGranted(yield* other.request(bench.lasting(key, { capacity: 3 }), "try"), "a claim after one was withdrawn")
       equal(
         (yield* other.request(bench.lasting(key, { capacity: 3 }), "try"))._tag,
         "Busy",
@@ -60,7 +60,7 @@ export const weights: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* bench.granted(queuedLarge, "the large claim")
       expect(waiting.pollUnsafe() === undefined, "a later small claim to wait while the large one is held")
       yield* client.withdraw(large)
-      isGranted(yield* bench.drive(waiting, "the later small claim"), "the later small claim")
+      expectGranted(yield* bench.drive(waiting, "the later small claim"), "the later small claim")
     })],
 
   ["a large claim that gives up lets those behind it in", (bench) =>
@@ -109,7 +109,7 @@ export const weights: ReadonlyArray<readonly [name: string, body: Body]> = [
       yield* client.withdraw(held.claim)
       const anew = yield* bench.hold(other, bench.lasting(key, { capacity: 2 }))
       yield* other.withdraw(anew.claim)
-      yield* bench.isFree(client, key, "after everything was withdrawn")
+      yield* bench.expectFree(client, key, "after everything was withdrawn")
     })],
 
   ["a permit that nobody renews comes free, the others stay", (bench) =>
@@ -125,6 +125,6 @@ export const weights: ReadonlyArray<readonly [name: string, body: Body]> = [
         yield* bench.advance(bench.ttl / 5)
         equal((yield* bench.renewOne(client, kept))._tag, "Confirmed", "the renewal of the permit that is kept")
       }
-      isGranted(yield* bench.drive(waiting, "the waiter to get the abandoned permit"), "the waiter")
+      expectGranted(yield* bench.drive(waiting, "the waiter to get the abandoned permit"), "the waiter")
     })]
 ]

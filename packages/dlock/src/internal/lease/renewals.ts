@@ -1,97 +1,97 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
-import { LockBackendError } from "../LockError.ts"
-import type { LockStore, Renewal } from "../LockStore.ts"
-import { Agenda } from "./agenda.ts"
-import type { Door } from "./door.ts"
-import type { Holding } from "./holding.ts"
-import type { Limits } from "./limits.ts"
-import { broken } from "./log.ts"
-import type { Outage } from "./outage.ts"
-import { fromNanos, type Time } from "./time.ts"
+import { LockBackendError } from "../../LockError.ts"
+import type { LockStore, Renewal } from "../../LockStore.ts"
+import { DeadlineHeap } from "../scheduling/deadlineHeap.ts"
+import type { Admission } from "../admission.ts"
+import type { HeldLease } from "./heldLease.ts"
+import type { CallTimeouts } from "../scheduling/callTimeouts.ts"
+import { broken } from "../telemetry/log.ts"
+import type { Outage } from "../telemetry/outage.ts"
+import { fromNanos, type Time } from "../scheduling/time.ts"
 
 /**
- * Keeps every lease of a locker alive: one agenda, one timer, and one call for all that are due together.
+ * Keeps every lease of a locker alive: one heap, one timer, and one call for all that are due together.
  *
  * Each holding is due at a third of its time to live after its last confirmation; while a renewal is under way, at its
  * deadline, so that no answer is waited for any longer than that; after a failure, again within a tenth, to the last.
  */
 export class Renewals {
-  private readonly agenda: Agenda<Holding>
+  private readonly heap: DeadlineHeap<HeldLease>
   private readonly time: Time
-  private readonly limits: Limits
+  private readonly timeouts: CallTimeouts
   private readonly store: LockStore["Service"]
   private readonly outage: Outage
-  private readonly door: Door
+  private readonly admission: Admission
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** By the claim's id: made at the first hint of a loss, so that only who is given hints pays for it. */
-  private byId: Map<string, Holding> | undefined
+  private byId: Map<string, HeldLease> | undefined
 
   constructor(
     time: Time,
-    limits: Limits,
+    timeouts: CallTimeouts,
     store: LockStore["Service"],
     outage: Outage,
-    door: Door,
+    admission: Admission,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.time = time
-    this.limits = limits
+    this.timeouts = timeouts
     this.store = store
     this.outage = outage
-    this.door = door
+    this.admission = admission
     this.fork = fork
-    this.agenda = new Agenda(time, fork, (now) => this.renewDue(now))
-    door.closeWhile(this.isOverdue)
+    this.heap = new DeadlineHeap(time, fork, (now) => this.renewDue(now))
+    admission.closeWhile(this.isOverdue)
   }
 
   /** What would be due a little later goes along with what is due: early is harmless, a call of its own is not free. */
-  add(holding: Holding, notBefore = 0): void {
+  add(holding: HeldLease, notBefore = 0): void {
     holding.slack = holding.retryAfter / 2
     this.byId?.set(holding.claim.id, holding)
-    this.agenda.schedule(holding, Math.min(Math.max(holding.renewAt, notBefore), holding.deadline))
+    this.heap.schedule(holding, Math.min(Math.max(holding.renewAt, notBefore), holding.deadline))
   }
 
-  remove(holding: Holding): void {
+  remove(holding: HeldLease): void {
     this.byId?.delete(holding.claim.id)
-    this.agenda.remove(holding)
+    this.heap.remove(holding)
   }
 
-  all(): ReadonlyArray<Holding> {
-    return this.agenda.items()
+  all(): ReadonlyArray<HeldLease> {
+    return this.heap.items()
   }
 
-  find(id: string): Holding | undefined {
-    this.byId ??= new Map(this.agenda.items().map((holding) => [holding.claim.id, holding]))
+  find(id: string): HeldLease | undefined {
+    this.byId ??= new Map(this.heap.items().map((holding) => [holding.claim.id, holding]))
     return this.byId.get(id)
   }
 
   /** Due, and not sent yet: whatever this thread does, it has not come to its timers since. */
   private readonly isOverdue = (now: number): boolean => {
-    const first = this.agenda.peek()
+    const first = this.heap.peek()
     return first !== undefined && now - first.dueAt > overdue
   }
 
   private renewDue(now: number): void {
-    const due: Array<Holding> = []
+    const due: Array<HeldLease> = []
     try {
       this.sendDue(due, now)
     } catch (defect) {
       this.giveUp(due, defect)
     }
-    this.door.admit()
+    this.admission.admit()
   }
 
-  private sendDue(due: Array<Holding>, now: number): void {
-    for (let next = this.agenda.peek(); next !== undefined; next = this.agenda.peek()) {
+  private sendDue(due: Array<HeldLease>, now: number): void {
+    for (let next = this.heap.peek(); next !== undefined; next = this.heap.peek()) {
       if (next.dueAt - next.slack > now) break
-      this.agenda.remove(next)
+      this.heap.remove(next)
       if (next.check(now)) due.push(next)
     }
     for (const holding of due) {
       holding.slack = 0
-      this.agenda.schedule(holding, holding.deadline)
+      this.heap.schedule(holding, holding.deadline)
     }
     // One call waits no longer than its shortest lease allows, so leases of like lengths go together.
     for (const alike of Map.groupBy(due, ({ renewalTimeout }) => Math.floor(Math.log2(renewalTimeout))).values()) {
@@ -100,7 +100,7 @@ export class Renewals {
   }
 
   /** What cannot be renewed for a fault of ours ends at once, rather than in silence at its deadline. */
-  private giveUp(holdings: ReadonlyArray<Holding>, defect: unknown): void {
+  private giveUp(holdings: ReadonlyArray<HeldLease>, defect: unknown): void {
     this.fork(broken(`The renewal of ${holdings.length} locks`, defect, holdings[0]?.key))
     for (const holding of holdings) {
       holding.underWay?.openUnsafe()
@@ -109,7 +109,7 @@ export class Renewals {
     }
   }
 
-  private renew(holdings: ReadonlyArray<Holding>): Effect.Effect<void> {
+  private renew(holdings: ReadonlyArray<HeldLease>): Effect.Effect<void> {
     return Effect.suspend(() => {
       const latch = Latch.makeUnsafe()
       let limit = Infinity
@@ -120,9 +120,9 @@ export class Renewals {
         limit = Math.min(limit, holding.renewalTimeout)
         firstDeadline = Math.min(firstDeadline, holding.deadline)
       }
-      const wallAhead = this.time.wallAhead()
+      const wallClockLead = this.time.wallClockLead()
       // A net: a store limits its own calls. One that does not end when it is told to is not waited for.
-      return this.limits.within<ReadonlyArray<Renewal>, never>(
+      return this.timeouts.limit<ReadonlyArray<Renewal>, never>(
         this.store.renew(holdings),
         limit,
         Effect.succeed([])
@@ -133,7 +133,7 @@ export class Renewals {
           holdings.forEach((holding, index) => {
             const answer = answers[index] ?? unknown("no answer in time")
             holding.underWay = undefined
-            this.settle(holding, answer, wallAhead, firstDeadline)
+            this.settle(holding, answer, wallClockLead, firstDeadline)
             if (answer._tag === "Unknown") failures.push(answer.error)
           })
           const { key } = holdings[0]!
@@ -147,12 +147,12 @@ export class Renewals {
   }
 
   /** The deadline first: a "yes" that is read too late is a "no". */
-  private settle(holding: Holding, answer: Renewal, wallAhead: number, firstDeadline: number): void {
+  private settle(holding: HeldLease, answer: Renewal, wallClockLead: number, firstDeadline: number): void {
     const now = this.time.now()
     if (!holding.check(now)) return
     switch (answer._tag) {
       case "Confirmed":
-        holding.confirm(fromNanos(answer.confirmedAt), wallAhead)
+        holding.confirm(fromNanos(answer.confirmedAt), wallClockLead)
         // A store may confirm by something older than this call: that is no reason to ask again without a pause.
         return this.add(holding, now + holding.retryAfter)
       case "Gone":
@@ -161,7 +161,7 @@ export class Renewals {
       case "Revoked":
         return holding.lose(answer._tag, now)
       case "Unknown":
-        return this.agenda.schedule(holding, Math.min(now + pause(holding, firstDeadline - now), holding.deadline))
+        return this.heap.schedule(holding, Math.min(now + pause(holding, firstDeadline - now), holding.deadline))
     }
   }
 }
@@ -170,7 +170,7 @@ export class Renewals {
  * Before a renewal that failed is tried again, with `left` until the first deadline among those that went together: they
  * go together again. Shorter where it would leave too little for a whole call, so that the backend is asked to the last.
  */
-const pause = ({ renewalTimeout, retryAfter }: Holding, left: number): number =>
+const pause = ({ renewalTimeout, retryAfter }: HeldLease, left: number): number =>
   Math.min(retryAfter, Math.max(retryAfter / 4, left - renewalTimeout))
 
 /** Milliseconds by which a timer is late on a thread that is busy. */

@@ -2,9 +2,9 @@ import type * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import type { LockerOptions } from "../LockOptions.ts"
-import * as StoreOptions from "../StoreOptions.ts"
-import * as Holder from "./holder.ts"
+import type { LockerOptions } from "../../LockOptions.ts"
+import * as StoreOptions from "../../StoreOptions.ts"
+import * as Holder from "./owner.ts"
 import * as Rules from "./rules.ts"
 
 /** What a locker goes by, once its options have been read. */

@@ -4,22 +4,22 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { LockBackendError } from "../LockError.ts"
-import type { Claim, LockStore, Withdrawn } from "../LockStore.ts"
-import type { Holding } from "./holding.ts"
-import type { Limits } from "./limits.ts"
-import { callBack, logged } from "./log.ts"
-import type { Outage } from "./outage.ts"
-import type { Time } from "./time.ts"
-import * as Timing from "./timing.ts"
+import { LockBackendError } from "../../LockError.ts"
+import type { Claim, LockStore, Withdrawn } from "../../LockStore.ts"
+import type { HeldLease } from "./heldLease.ts"
+import type { CallTimeouts } from "../scheduling/callTimeouts.ts"
+import { callBack, logged } from "../telemetry/log.ts"
+import type { Outage } from "../telemetry/outage.ts"
+import type { Time } from "../scheduling/time.ts"
+import * as Timing from "../timing.ts"
 
 /**
  * Gives a held lease back. The belief ends first, then the renewal, then the claim: a renewal that is under way is
  * waited for, so that none is ever answered after the release was sent. A lease that was lost is not released again.
  */
-export const giveBack = (withdrawals: Withdrawals, holding: Holding): Effect.Effect<void> => {
-  const now = holding.keeper.time.now()
-  if (!holding.letGo(now)) return holding.stopRenewal
+export const releaseLease = (withdrawals: Withdrawals, holding: HeldLease): Effect.Effect<void> => {
+  const now = holding.host.time.now()
+  if (!holding.endHold(now)) return holding.stopRenewal
   const { claim, key, stopRenewal, underWay } = holding
   if (underWay !== undefined) {
     const answered = Effect.timeoutOption(underWay.await, Math.min(holding.renewalTimeout, Timing.longestRelease))
@@ -31,10 +31,10 @@ export const giveBack = (withdrawals: Withdrawals, holding: Holding): Effect.Eff
 }
 
 /** What withdrawals work with, the same for all of them. */
-interface Means {
+interface WithdrawContext {
   readonly store: LockStore["Service"]
   readonly time: Time
-  readonly limits: Limits
+  readonly timeouts: CallTimeouts
   readonly outage: Outage
   /** Outlives the locker: a claim that is given up when it has gone is withdrawn too. */
   readonly fork: (withdrawal: Withdrawal) => Fiber.Fiber<Failed | Withdrawn>
@@ -55,7 +55,7 @@ type Withdrawal = Effect.Effect<Failed | Withdrawn>
  * does not answer it goes on behind the caller's back, and the next request of the same key waits for it.
  */
 export class Withdrawals {
-  private readonly means: Means
+  private readonly means: WithdrawContext
   private readonly behind = new Map<string, Behind>()
   /** Of claims whose withdrawal was refused: nobody waits for these. */
   private readonly refused = new Set<Fiber.Fiber<unknown>>()
@@ -63,7 +63,7 @@ export class Withdrawals {
   private silent = false
   private closed = false
 
-  constructor(means: Means) {
+  constructor(means: WithdrawContext) {
     this.means = means
   }
 
@@ -92,7 +92,7 @@ export class Withdrawals {
       },
       onFailure: (cause) => {
         const error = errorOf(cause)
-        if (error?.retryable === true) this.means.outage.hasBegun(error, key)
+        if (error?.retryable === true) this.means.outage.begin(error, key)
         return this.releaseBehind(key, claim, this.again(claim, until, cause), until)
       }
     })
@@ -154,7 +154,7 @@ export class Withdrawals {
     this.closed = true
     const fibers = Array.from(this.behind.values()).flatMap(({ fibers }) => Array.from(fibers))
     return Effect.andThen(
-      this.means.limits.within(
+      this.means.timeouts.limit(
         Effect.asVoid(Fiber.awaitAll(fibers)),
         this.silent ? 0 : Timing.longestRelease,
         Effect.void
@@ -186,13 +186,13 @@ export class Withdrawals {
   private end<A>(fiber: Fiber.Fiber<A>, millis: number): Effect.Effect<Exit.Exit<A> | undefined> {
     const exit = fiber.pollUnsafe()
     return exit === undefined
-      ? this.means.limits.within<Exit.Exit<A> | undefined, never>(Fiber.await(fiber), millis, Effect.undefined)
+      ? this.means.timeouts.limit<Exit.Exit<A> | undefined, never>(Fiber.await(fiber), millis, Effect.undefined)
       : Effect.succeed(exit)
   }
 
   private send(claim: Claim): Effect.Effect<Withdrawn, LockBackendError> {
-    const { limits, store } = this.means
-    return limits.net(store.withdraw(claim), limitOf(claim), Effect.fail(silent))
+    const { timeouts, store } = this.means
+    return timeouts.limitUnlessBounded(store.withdraw(claim), limitOf(claim), Effect.fail(silent))
   }
 
   private heard(withdrawn: Withdrawn): void {
@@ -241,13 +241,13 @@ export class Withdrawals {
     isPassing: (cause: Failed) => boolean,
     failed: Failed
   ): Effect.fn.Return<Failed | Withdrawn> {
-    const { limits, store, time } = this.means
+    const { timeouts, store, time } = this.means
     let cause = failed
     while (isPassing(cause)) {
       const millis = pause()
       if (this.closed || time.now() + millis >= until) break
       yield* time.sleep(millis)
-      const answer = yield* Effect.exit(limits.within(store.withdraw(claim), limitOf(claim), Effect.fail(silent)))
+      const answer = yield* Effect.exit(timeouts.limit(store.withdraw(claim), limitOf(claim), Effect.fail(silent)))
       if (Exit.isSuccess(answer)) {
         this.heard(answer.value)
         return answer.value

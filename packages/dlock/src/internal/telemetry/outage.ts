@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
-import type { LockBackendError } from "../LockError.ts"
+import type { LockBackendError } from "../../LockError.ts"
 import { logged } from "./log.ts"
-import type { Time } from "./time.ts"
+import type { Time } from "../scheduling/time.ts"
 
 type What = "acquire" | "renewal" | "release"
 
@@ -23,7 +23,7 @@ export class Outage {
   }
 
   /** A call was not answered. */
-  hasBegun(error: LockBackendError, key: string): void {
+  begin(error: LockBackendError, key: string): void {
     const now = this.time.now()
     this.since ??= now
     // A backend of which a part is away goes and comes with every call.
@@ -38,7 +38,7 @@ export class Outage {
   /** What was asked for has failed for want of an answer. */
   failed(what: What, error: LockBackendError, key: string, count = 1): void {
     this.failures[what] += count
-    this.hasBegun(error, key)
+    this.begin(error, key)
   }
 
   /** Any call was answered. */

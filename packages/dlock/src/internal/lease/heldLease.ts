@@ -7,24 +7,24 @@ import * as Fiber from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import type * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
-import { Lease } from "../Lease.ts"
-import { LockNotHeld, type LossReason, OwnershipLost } from "../LockError.ts"
-import type { Claim, Granted, Held } from "../LockStore.ts"
-import type { Item } from "./agenda.ts"
-import * as Holder from "./holder.ts"
-import { callBack } from "./log.ts"
-import { fromNanos, type Time } from "./time.ts"
-import * as Timing from "./timing.ts"
+import { Lease } from "../../Lease.ts"
+import { LockNotHeld, type LossReason, OwnershipLost } from "../../LockError.ts"
+import type { Claim, Granted, Held } from "../../LockStore.ts"
+import type { Item } from "../scheduling/deadlineHeap.ts"
+import * as Holder from "../options/owner.ts"
+import { callBack } from "../telemetry/log.ts"
+import { fromNanos, type Time } from "../scheduling/time.ts"
+import * as Timing from "../timing.ts"
 
 /** What a holding asks of the locker that made it. */
-export interface Keeper {
+export interface LeaseHost {
   readonly time: Time
   /** The store, as an identity: two lockers over one store share their keys. */
   readonly store: object
   /** The holding has just been lost: stop renewing it, and say so. */
-  readonly onLost: (holding: Holding, loss: OwnershipLost) => void
+  readonly onLost: (holding: HeldLease, loss: OwnershipLost) => void
   /** The holder lets go: end the belief, stop renewing, give the claim back. */
-  readonly giveBack: (holding: Holding) => Effect.Effect<void>
+  readonly releaseLease: (holding: HeldLease) => Effect.Effect<void>
 }
 
 /**
@@ -35,39 +35,39 @@ export interface Keeper {
  * whoever looks first, a timer, a renewal's answer, the holder or the end of its program, finds the deadline passed
  * and ends it.
  */
-export class Holding implements Item, Held {
+export class HeldLease implements Item, Held {
   readonly key: string
   readonly claim: Claim
   readonly fencingToken: bigint
   readonly ttl: Duration.Duration
   /** The lease inside which this one was taken: the chain that a nested request is checked against. */
-  outer: Holding | undefined
+  outer: HeldLease | undefined
   /** In how many sections it was taken. */
   private readonly depth: number
-  readonly keeper: Keeper
+  readonly host: LeaseHost
 
   state: "held" | "lost" | "released" = "held"
   loss: OwnershipLost | undefined
   /** The leases of the scope that holds this one, by name; absent for one that a section holds. */
-  neighbours: Map<string, Holding> | undefined
+  neighbours: Map<string, HeldLease> | undefined
   /** The scope whose end releases it; absent for one that a section holds. */
   scope: Scope.Closeable | undefined
 
-  // The agenda's.
+  // The heap's.
   dueAt = 0
-  slot = -1
+  index = -1
   /** By how much earlier than due it may be renewed in company. */
   slack = 0
 
   /** Open when the renewal that carries this claim, if one is under way, has its answer. */
   underWay: Latch.Latch | undefined
   /** Lost, and yet to be withdrawn: the backend may still keep it. */
-  owed = false
+  mayStillStand = false
   /** Renewals sent since the last confirmation. */
   attempts = 0
 
   private confirmedAt: number
-  private wallAhead: number
+  private wallClockLead: number
   private readonly ttlMillis: number
   /** What runs under it, and who waits until nothing does. */
   private running = 0
@@ -75,8 +75,8 @@ export class Holding implements Item, Held {
   private observers: Set<() => void> | undefined
   private renewalFiber: Fiber.Fiber<never, OwnershipLost> | undefined
 
-  constructor(keeper: Keeper, key: string, claim: Claim, granted: Granted, wallAhead: number, outer?: Holding) {
-    this.keeper = keeper
+  constructor(host: LeaseHost, key: string, claim: Claim, granted: Granted, wallClockLead: number, outer?: HeldLease) {
+    this.host = host
     this.key = key
     this.claim = claim
     this.fencingToken = granted.fencingToken
@@ -84,7 +84,7 @@ export class Holding implements Item, Held {
     // Whole, as timers are: a deadline between two milliseconds would be noticed after it.
     this.ttlMillis = Math.floor(Duration.toMillis(granted.ttl))
     this.confirmedAt = fromNanos(granted.confirmedAt)
-    this.wallAhead = wallAhead
+    this.wallClockLead = wallClockLead
     this.outer = outer
     this.depth = outer === undefined ? 0 : outer.depth + 1
   }
@@ -107,18 +107,18 @@ export class Holding implements Item, Held {
     return Timing.renewalTimeout(this.ttlMillis)
   }
 
-  /** `sentAt` and `wallAhead` were read before the request was sent that this confirms. */
-  confirm(sentAt: number, wallAhead: number): void {
+  /** `sentAt` and `wallClockLead` were read before the request was sent that this confirms. */
+  confirm(sentAt: number, wallClockLead: number): void {
     if (sentAt < this.confirmedAt) return
     this.confirmedAt = sentAt
-    this.wallAhead = wallAhead
+    this.wallClockLead = wallClockLead
     this.attempts = 0
   }
 
   /** Is it held? Ends it if its deadline has passed: a timer may be late, this is not. */
   check(now: number): boolean {
     if (this.state !== "held") return false
-    if (this.keeper.time.wallAhead(now) - this.wallAhead > this.ttlMillis) this.lose("Stalled", now)
+    if (this.host.time.wallClockLead(now) - this.wallClockLead > this.ttlMillis) this.lose("Stalled", now)
     else if (now >= this.deadline) this.lose(this.reasonAt(now), now)
     else return true
     return false
@@ -130,27 +130,27 @@ export class Holding implements Item, Held {
     return this.attempts > 0 && !late ? "Unreachable" : "Stalled"
   }
 
-  /** `owed` where the backend may still keep the claim. */
+  /** `mayStillStand` where the backend may still keep the claim. */
   lose(
     reason: LossReason,
     now: number,
-    owed: boolean | undefined = reason === "Unreachable" || reason === "Stalled"
+    mayStillStand: boolean | undefined = reason === "Unreachable" || reason === "Stalled"
   ): void {
     if (this.state !== "held") return
     this.state = "lost"
-    this.owed = owed
+    this.mayStillStand = mayStillStand
     this.loss = new OwnershipLost({
       key: this.key,
       fencingToken: this.fencingToken,
       reason,
       lastConfirmedAgo: Duration.millis(Math.max(0, now - this.confirmedAt))
     })
-    this.keeper.onLost(this, this.loss)
+    this.host.onLost(this, this.loss)
     this.notify()
   }
 
   /** Ends the belief in the lock, before anything is sent. False if it had ended already. */
-  letGo(now: number): boolean {
+  endHold(now: number): boolean {
     if (!this.check(now)) return false
     this.state = "released"
     this.notify()
@@ -210,13 +210,13 @@ export class Holding implements Item, Held {
 
   get remaining(): Effect.Effect<Duration.Duration> {
     return Effect.sync(() => {
-      const now = this.keeper.time.now()
+      const now = this.host.time.now()
       return this.check(now) ? Duration.millis(this.deadline - now) : Duration.zero
     })
   }
 
   get ensureHeld(): Effect.Effect<void, OwnershipLost | LockNotHeld> {
-    return Effect.suspend(() => this.check(this.keeper.time.now()) ? Effect.void : Effect.fail(this.end))
+    return Effect.suspend(() => this.check(this.host.time.now()) ? Effect.void : Effect.fail(this.end))
   }
 
   private get end(): OwnershipLost | LockNotHeld {
@@ -225,7 +225,7 @@ export class Holding implements Item, Held {
 
   get release(): Effect.Effect<void> {
     return this.scope === undefined
-      ? Effect.uninterruptible(Effect.suspend(() => this.keeper.giveBack(this)))
+      ? Effect.uninterruptible(Effect.suspend(() => this.host.releaseLease(this)))
       : Scope.close(this.scope, Exit.void)
   }
 
@@ -267,7 +267,7 @@ export class Holding implements Item, Held {
 
   /** The section's result: its own, unless the lease was lost before it ended. */
   settleLoss<A, E>(exit: Exit.Exit<A, E>): Exit.Exit<A, E | OwnershipLost> {
-    if (this.state === "held") this.check(this.keeper.time.now())
+    if (this.state === "held") this.check(this.host.time.now())
     return this.loss === undefined ? exit : settled(exit, this.loss)
   }
 

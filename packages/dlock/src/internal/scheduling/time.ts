@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 export interface Time {
   readonly now: () => number
   /** By how much wall time is ahead of monotonic time, which is `now`. Only differences of it mean anything. */
-  readonly wallAhead: (now?: number) => number
+  readonly wallClockLead: (now?: number) => number
   /** For whole milliseconds, never for less than asked: a timer that is early by a fraction would be set twice. */
   readonly sleep: (millis: number) => Effect.Effect<void>
 }
@@ -18,7 +18,7 @@ export const make: Effect.Effect<Time> = Effect.map(Clock.clockWith(Effect.succe
   const now = () => fromNanos(clock.monotonicTimeNanosUnsafe())
   return {
     now,
-    wallAhead: (at = now()) => clock.currentTimeMillisUnsafe() - at,
+    wallClockLead: (at = now()) => clock.currentTimeMillisUnsafe() - at,
     sleep: (millis) => clock.sleep(Duration.millis(Math.ceil(millis)))
   }
 })

@@ -7,8 +7,8 @@
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { Agenda, type Item } from "./internal/agenda.ts"
-import * as Time from "./internal/time.ts"
+import { DeadlineHeap, type Item } from "./internal/scheduling/deadlineHeap.ts"
+import * as Time from "./internal/scheduling/time.ts"
 
 export {
   /**
@@ -17,10 +17,10 @@ export {
    * @category models
    * @since 0.1.0
    */
-  type Agenda,
+  type DeadlineHeap,
   /**
-   * Something with a next time, in milliseconds of monotonic time. Both fields are the agenda's to write; an item that is
-   * in none begins with `slot: -1`.
+   * Something with a next time, in milliseconds of monotonic time. Both fields are the heap's to write; an item that is
+   * in none begins with `index: -1`.
    *
    * @category models
    * @since 0.1.0
@@ -29,7 +29,7 @@ export {
 }
 
 /**
- * An agenda that ends with its scope. `onDue` is called with the time when the first item is due; it takes what is due by
+ * A heap that ends with its scope. `onDue` is called with the time when the first item is due; it takes what is due by
  * `peek` and `remove`, or `schedule`.
  *
  * @category constructors
@@ -37,9 +37,9 @@ export {
  */
 export const make = <A extends Item>(
   onDue: (now: number) => void
-): Effect.Effect<Agenda<A>, never, Scope.Scope> =>
+): Effect.Effect<DeadlineHeap<A>, never, Scope.Scope> =>
   Effect.gen(function*() {
     const time = yield* Time.make
     const fork = yield* FiberSet.makeRuntime<never>()
-    return new Agenda<A>(time, fork, onDue)
+    return new DeadlineHeap<A>(time, fork, onDue)
   })

@@ -2,7 +2,7 @@ import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
-import { problem, variable } from "../StoreOptions.ts"
+import { problem, variable } from "../../StoreOptions.ts"
 
 /** A layer, or where to get one when it is needed. */
 export type Driver<L> = L | (() => Promise<L>)

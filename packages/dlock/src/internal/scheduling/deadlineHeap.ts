@@ -1,13 +1,13 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import { broken } from "./log.ts"
+import { broken } from "../telemetry/log.ts"
 import type { Time } from "./time.ts"
 
-/** Something with a next time, kept in an agenda. Both fields are the agenda's to write. */
+/** Something with a next time, kept in a heap. Both fields are the heap's to write. */
 export interface Item {
   dueAt: number
   /** Its index in the heap, -1 while it is in none. */
-  slot: number
+  index: number
 }
 
 /**
@@ -18,7 +18,7 @@ export interface Item {
  * that goes leaves it standing for `linger` at most, so a tight loop of acquire and release arms it ten times a second
  * rather than at every turn, and an idle locker has none.
  */
-export class Agenda<A extends Item> {
+export class DeadlineHeap<A extends Item> {
   private readonly heap: Array<A> = []
   private timer: Fiber.Fiber<void> | undefined
   private timerAt = Infinity
@@ -61,8 +61,8 @@ export class Agenda<A extends Item> {
   schedule(item: A, at: number): void {
     const earlier = at < item.dueAt
     item.dueAt = at
-    if (item.slot === -1) {
-      item.slot = this.heap.length
+    if (item.index === -1) {
+      item.index = this.heap.length
       this.heap.push(item)
       this.up(item)
     } else if (earlier) this.up(item)
@@ -74,15 +74,15 @@ export class Agenda<A extends Item> {
   }
 
   remove(item: A): void {
-    if (item.slot === -1) return
+    if (item.index === -1) return
     const last = this.heap.pop()!
     if (last !== item) {
-      last.slot = item.slot
-      this.heap[item.slot] = last
+      last.index = item.index
+      this.heap[item.index] = last
       this.up(last)
       this.down(last)
     }
-    item.slot = -1
+    item.index = -1
     if (this.heap.length === 0 && (!this.lingers || this.timerAt > this.time.now() + linger)) this.disarm()
   }
 
@@ -121,34 +121,34 @@ export class Agenda<A extends Item> {
   }
 
   private up(item: A): void {
-    let slot = item.slot
-    while (slot > 0) {
-      const parent = this.heap[(slot - 1) >> 1]!
+    let index = item.index
+    while (index > 0) {
+      const parent = this.heap[(index - 1) >> 1]!
       if (parent.dueAt <= item.dueAt) break
-      parent.slot = slot
-      this.heap[slot] = parent
-      slot = (slot - 1) >> 1
+      parent.index = index
+      this.heap[index] = parent
+      index = (index - 1) >> 1
     }
-    item.slot = slot
-    this.heap[slot] = item
+    item.index = index
+    this.heap[index] = item
   }
 
   private down(item: A): void {
     const length = this.heap.length
-    let slot = item.slot
+    let index = item.index
     while (true) {
-      const left = 2 * slot + 1
+      const left = 2 * index + 1
       if (left >= length) break
       const right = left + 1
       const child = right < length && this.heap[right]!.dueAt < this.heap[left]!.dueAt ? right : left
       const least = this.heap[child]!
       if (item.dueAt <= least.dueAt) break
-      least.slot = slot
-      this.heap[slot] = least
-      slot = child
+      least.index = index
+      this.heap[index] = least
+      index = child
     }
-    item.slot = slot
-    this.heap[slot] = item
+    item.index = index
+    this.heap[index] = item
   }
 }
 

@@ -1,12 +1,12 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import { Agenda, type Item } from "./agenda.ts"
-import type { Restore } from "./holding.ts"
-import { callBack } from "./log.ts"
+import { DeadlineHeap, type Item } from "./deadlineHeap.ts"
+import type { Restore } from "../lease/heldLease.ts"
+import { callBack } from "../telemetry/log.ts"
 import type { Time } from "./time.ts"
 
 class Limit implements Item {
-  slot = -1
+  index = -1
   dueAt = 0
   /** This process stood still when it was due. */
   wasStalled = false
@@ -17,14 +17,14 @@ class Limit implements Item {
 }
 
 /**
- * The time limits of a locker's calls behind one timer. A limit of Effect's own races two fibers, one of which sleeps:
- * on the path of every section that is most of what the section costs.
+ * The timeouts of a locker's calls, behind one timer. `Effect.timeout` races two fibers, which on the uncontended path is most
+ * of what a lock costs.
  */
-export class Limits {
-  private readonly agenda: Agenda<Limit>
+export class CallTimeouts {
+  private readonly heap: DeadlineHeap<Limit>
   private readonly time: Time
   readonly bounded: boolean
-  /** When the limits that are over were last looked for: what came in until then has been read. */
+  /** When it was last checked which calls have timed out: what came in until then has been read. */
   lookedAt = -Infinity
 
   constructor(
@@ -35,15 +35,15 @@ export class Limits {
     this.time = time
     this.bounded = bounded
     // Not the locker's fibers: what is released after the locker has gone is limited too.
-    this.agenda = new Agenda<Limit>(time, Effect.runFork, (now) => {
+    this.heap = new DeadlineHeap<Limit>(time, Effect.runFork, (now) => {
       this.lookedAt = now
-      for (let next = this.agenda.peek(); next !== undefined && next.dueAt <= now; next = this.agenda.peek()) {
+      for (let next = this.heap.peek(); next !== undefined && next.dueAt <= now; next = this.heap.peek()) {
         const late = now - next.dueAt
-        this.agenda.remove(next)
+        this.heap.remove(next)
         if (late < stall || next.wasStalled) next.onDue()
         else {
           next.wasStalled = true
-          this.agenda.schedule(next, now + Math.min(late, mostGrace))
+          this.heap.schedule(next, now + Math.min(late, mostGrace))
         }
       }
     })
@@ -53,7 +53,7 @@ export class Limits {
    * The effect, or the other one where it takes longer; it is interrupted then, and not waited for. Where its caller is
    * in an uninterruptible region, the effect still is not; the caller leaves it alone, unless there is a `restore`.
    */
-  readonly within = <A, E>(
+  readonly limit = <A, E>(
     effect: Effect.Effect<A, E>,
     millis: number,
     otherwise: Effect.Effect<A, E>,
@@ -76,13 +76,13 @@ export class Limits {
     )
 
   /** The same for a call that has its own limit where the store is `bounded`: there it is the net that costs. */
-  readonly net = <A, E>(
+  readonly limitUnlessBounded = <A, E>(
     call: Effect.Effect<A, E>,
     millis: number,
     otherwise: Effect.Effect<A, E>,
     restore?: Restore
   ): Effect.Effect<A, E> => {
-    if (!this.bounded) return this.within(call, millis, otherwise, restore)
+    if (!this.bounded) return this.limit(call, millis, otherwise, restore)
     return restore === undefined ? call : restore(call)
   }
 
@@ -99,15 +99,15 @@ export class Limits {
         fiber.interruptUnsafe()
         callBack(() => resume(otherwise))
       })
-      this.agenda.schedule(limit, this.time.now() + millis)
+      this.heap.schedule(limit, this.time.now() + millis)
       fiber.addObserver((exit) => {
         if (isOver) return
-        this.agenda.remove(limit)
+        this.heap.remove(limit)
         // Who waits runs on within this, and may come to its end: an observer of it must not reach the store's thread.
         callBack(() => resume(exit))
       })
       return Effect.sync(() => {
-        this.agenda.remove(limit)
+        this.heap.remove(limit)
         fiber.interruptUnsafe()
       })
     })
@@ -115,7 +115,7 @@ export class Limits {
 
   /** Leaves no timer behind where nothing is limited any more. */
   close(): void {
-    this.agenda.settle()
+    this.heap.settle()
   }
 }
 

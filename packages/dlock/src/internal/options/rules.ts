@@ -1,6 +1,6 @@
 import * as Result from "effect/Result"
-import { duration, type Parser, year } from "../StoreOptions.ts"
-import { bytesOfUtf8, maxBytes } from "./names.ts"
+import { duration, type Parser, year } from "../../StoreOptions.ts"
+import { bytesOfUtf8, maxBytes } from "./keys.ts"
 
 // What a call's options may be, on every backend alike.
 

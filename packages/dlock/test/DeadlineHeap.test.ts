@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FiberSet } from "effect"
 import { TestClock } from "effect/testing"
-import { Agenda, type Item } from "../src/internal/agenda.ts"
-import * as Time from "../src/internal/time.ts"
+import { DeadlineHeap, type Item } from "../src/internal/scheduling/deadlineHeap.ts"
+import * as Time from "../src/internal/scheduling/time.ts"
 import { withLogs } from "./support.ts"
 
 /** The same numbers for the same seed. */
@@ -11,7 +11,7 @@ const numbers = (seed: number) => () => {
   return seed / 2 ** 32
 }
 
-const agendaOf = Effect.fnUntraced(function*(onDue: (agenda: Agenda<Item>, now: number) => void) {
+const heapOf = Effect.fnUntraced(function*(onDue: (heap: DeadlineHeap<Item>, now: number) => void) {
   const time = yield* Time.make
   const run = yield* FiberSet.makeRuntime<never>()
   const timers = { running: 0, armed: 0 }
@@ -20,11 +20,11 @@ const agendaOf = Effect.fnUntraced(function*(onDue: (agenda: Agenda<Item>, now: 
     timers.armed++
     return run(Effect.ensuring(effect, Effect.sync(() => void timers.running--)))
   }
-  const agenda: Agenda<Item> = new Agenda<Item>(time, fork, (now) => onDue(agenda, now))
-  return { agenda, time, timers }
+  const heap: DeadlineHeap<Item> = new DeadlineHeap<Item>(time, fork, (now) => onDue(heap, now))
+  return { heap, time, timers }
 })
 
-describe("the agenda", () => {
+describe("the heap", () => {
   it.effect.each(Array.from({ length: 20 }, (_, index) => index + 1))(
     "agrees with a list, misses nothing and has one timer at most: seed %i",
     (seed) =>
@@ -32,31 +32,31 @@ describe("the agenda", () => {
         const next = numbers(seed)
         const expected = new Map<Item, number>()
         let fired = 0
-        const { agenda, time, timers } = yield* agendaOf((agenda, now) => {
-          for (let first = agenda.peek(); first !== undefined && first.dueAt <= now; first = agenda.peek()) {
-            agenda.remove(first)
+        const { heap, time, timers } = yield* heapOf((heap, now) => {
+          for (let first = heap.peek(); first !== undefined && first.dueAt <= now; first = heap.peek()) {
+            heap.remove(first)
             fired++
             assert.isAtMost(now - expected.get(first)!, 1.001)
             expected.delete(first)
             if (next() > 0.3) continue
             expected.set(first, now + next() * 50)
-            agenda.schedule(first, expected.get(first)!)
+            heap.schedule(first, expected.get(first)!)
           }
         })
-        const items = Array.from({ length: 40 }, (): Item => ({ dueAt: 0, slot: -1 }))
+        const items = Array.from({ length: 40 }, (): Item => ({ dueAt: 0, index: -1 }))
         const steps = 300
         for (let step = 0; step < steps; step++) {
           const item = items[Math.floor(next() * items.length)]!
           if (next() < 0.6) {
             expected.set(item, time.now() + next() * (next() < 0.3 ? 5000 : 100))
-            agenda.schedule(item, expected.get(item)!)
+            heap.schedule(item, expected.get(item)!)
           } else {
             expected.delete(item)
-            agenda.remove(item)
+            heap.remove(item)
           }
-          assert.strictEqual(agenda.size, expected.size)
-          assert.strictEqual(agenda.peek()?.dueAt, expected.size === 0 ? undefined : Math.min(...expected.values()))
-          agenda.items().forEach((one, slot) => assert.strictEqual(one.slot, slot))
+          assert.strictEqual(heap.size, expected.size)
+          assert.strictEqual(heap.peek()?.dueAt, expected.size === 0 ? undefined : Math.min(...expected.values()))
+          heap.items().forEach((one, index) => assert.strictEqual(one.index, index))
           assert.isAtMost(timers.running, 1)
           if (expected.size > 0) assert.strictEqual(timers.running, 1)
           if (next() < 0.5) yield* TestClock.adjust(Math.floor(next() * 20))
@@ -71,12 +71,12 @@ describe("the agenda", () => {
     withLogs((lines) =>
       Effect.gen(function*() {
         let calls = 0
-        const { agenda } = yield* agendaOf((agenda) => {
-          agenda.remove(agenda.peek()!)
+        const { heap } = yield* heapOf((heap) => {
+          heap.remove(heap.peek()!)
           if (++calls === 1) throw new Error("once")
         })
-        agenda.schedule({ dueAt: 0, slot: -1 }, 10)
-        agenda.schedule({ dueAt: 0, slot: -1 }, 20)
+        heap.schedule({ dueAt: 0, index: -1 }, 10)
+        heap.schedule({ dueAt: 0, index: -1 }, 20)
         yield* TestClock.adjust("1 second")
         assert.strictEqual(calls, 2)
         assert.deepStrictEqual(lines.map((line) => line.level), ["Error"])

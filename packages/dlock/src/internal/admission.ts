@@ -1,11 +1,11 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { LockBackendError } from "../LockError.ts"
-import { callBack } from "./log.ts"
-import { about } from "./request.ts"
-import type { Time } from "./time.ts"
+import { callBack } from "./telemetry/log.ts"
+import { about } from "./options/request.ts"
+import type { Time } from "./scheduling/time.ts"
 
-/** One that waits at the door: a crowd of these is to be cheap. Told already, or where its fiber has ended, it has gone. */
+/** One that waits to be admitted: a crowd of these must be cheap. Once resumed, or once its fiber has ended, it has gone. */
 interface Waiting {
   readonly key: string
   readonly fiber: Fiber.Fiber<unknown, unknown>
@@ -20,7 +20,7 @@ interface Waiting {
  * little more than its fiber: what an answer sets free goes in, so that a hundred thousand neither fill the memory nor
  * keep the thread from the renewals of what is held. While one of those is overdue, nobody goes in.
  */
-export class Door {
+export class Admission {
   private readonly time: Time
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Who has gone in since the last look, and between that and the one before; who is inside for longer counts no more. */
