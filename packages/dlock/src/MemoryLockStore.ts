@@ -11,10 +11,10 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { DeadlineHeap, type Item } from "./internal/scheduling/deadlineHeap.ts"
-import { callBack } from "./internal/telemetry/log.ts"
 import { Queue } from "./internal/memoryQueue.ts"
+import { DeadlineHeap, type Item } from "./internal/scheduling/deadlineHeap.ts"
 import * as Time from "./internal/scheduling/time.ts"
+import { callBack } from "./internal/telemetry/log.ts"
 import { type Ahead, type Answer, type Claim, type Granted, LockStore, refusalOf, type Renewal } from "./LockStore.ts"
 
 /** A granted claim, in the heap by its expiry. */
@@ -168,8 +168,8 @@ export const make = Effect.gen(function*() {
     if (waiter === undefined) {
       if (room.queue.size === 0 && claim.permits <= room.free) return grant(room, claim)
       for (const id of claim.inside ?? []) {
-        const outer = room.held.get(id)
-        if (outer !== undefined) return { _tag: "AlreadyHeld", fencingToken: outer.fencingToken }
+        const parent = room.held.get(id)
+        if (parent !== undefined) return { _tag: "AlreadyHeld", fencingToken: parent.fencingToken }
       }
       if (mode === "try") return { _tag: "Busy" }
       waiter = { claim, granted: Deferred.makeUnsafe(), place: room.queue.size, last: undefined }

@@ -17,7 +17,7 @@ describe("the leases around a section", () => {
             if (n === 50) {
               assert(lease instanceof HeldLease)
               let count = 0
-              for (let at: HeldLease | undefined = lease; at !== undefined; at = at.outer) count++
+              for (let at: HeldLease | undefined = lease; at !== undefined; at = at.parent) count++
               return yield* Deferred.succeed(length, count)
             }
             const next = yield* Deferred.make<void>()

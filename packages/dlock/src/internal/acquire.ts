@@ -15,13 +15,13 @@ import {
   type Withdrawn
 } from "../LockStore.ts"
 import type { Admission } from "./admission.ts"
-import * as Holder from "./options/owner.ts"
 import type { Restore } from "./lease/heldLease.ts"
-import type { CallTimeouts } from "./scheduling/callTimeouts.ts"
-import type { Outage } from "./telemetry/outage.ts"
 import type { Withdrawals } from "./lease/release.ts"
+import * as Owner from "./options/owner.ts"
 import { about, renamed } from "./options/request.ts"
+import type { CallTimeouts } from "./scheduling/callTimeouts.ts"
 import { fromNanos, type Time } from "./scheduling/time.ts"
+import type { Outage } from "./telemetry/outage.ts"
 import * as Timing from "./timing.ts"
 
 export interface Acquired {
@@ -388,7 +388,7 @@ const wait = Effect.fnUntraced(function*(
     return yield* about(key)(fellSilent)
   }
   const ahead = queued.ahead()
-  const holder = ahead.holder === undefined ? undefined : Holder.decode(ahead.holder)
+  const holder = ahead.holder === undefined ? undefined : Owner.decode(ahead.holder)
   return yield* new LockTimeout({
     key,
     waited: Duration.millis(time.now() - startedAt),

@@ -1,9 +1,9 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { LockBackendError } from "../LockError.ts"
-import { callBack } from "./telemetry/log.ts"
 import { about } from "./options/request.ts"
 import type { Time } from "./scheduling/time.ts"
+import { callBack } from "./telemetry/log.ts"
 
 /** One that waits to be admitted: a crowd of these must be cheap. Once resumed, or once its fiber has ended, it has gone. */
 interface Waiting {

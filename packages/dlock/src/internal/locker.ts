@@ -20,16 +20,16 @@ import { LockStore } from "../LockStore.ts"
 import { acquire, throughAdmission } from "./acquire.ts"
 import { Admission } from "./admission.ts"
 import { HeldLease, type LeaseHost, type Restore } from "./lease/heldLease.ts"
-import { CallTimeouts } from "./scheduling/callTimeouts.ts"
-import { broken, called, logged } from "./telemetry/log.ts"
-import { LossLog } from "./telemetry/lossLog.ts"
 import * as Nesting from "./lease/nesting.ts"
-import { Outage } from "./telemetry/outage.ts"
 import { releaseLease, Withdrawals } from "./lease/release.ts"
 import { Renewals } from "./lease/renewals.ts"
 import * as Request from "./options/request.ts"
 import type { Settings } from "./options/settings.ts"
+import { CallTimeouts } from "./scheduling/callTimeouts.ts"
 import * as Time from "./scheduling/time.ts"
+import { broken, called, logged } from "./telemetry/log.ts"
+import { LossLog } from "./telemetry/lossLog.ts"
+import { Outage } from "./telemetry/outage.ts"
 import { longestRelease } from "./timing.ts"
 
 /** What runs under a lock: an effect, or a function of the lease. */
@@ -57,7 +57,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const context = yield* Effect.context<never>()
   const withdrawals = new Withdrawals({ store, time, timeouts, outage, fork: Effect.runForkWith(context) })
   const admission = new Admission(time, fork)
-  const means = { store, time, timeouts, admission, withdrawals, outage }
+  const acquireContext = { store, time, timeouts, admission, withdrawals, outage }
   const renewals = new Renewals(time, timeouts, store, outage, admission, fork)
   const losses = new LossLog(time, fork)
   yield* Effect.addFinalizer(() => losses.rest)
@@ -70,42 +70,42 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const host: LeaseHost = {
     time,
     store: given,
-    onLost: (holding, loss) => {
-      renewals.remove(holding)
-      Nesting.leave(holding)
+    onLost: (lease, loss) => {
+      renewals.remove(lease)
+      Nesting.leave(lease)
       losses.add(loss)
-      if (holding.mayStillStand) mayStillStand.add(holding)
+      if (lease.mayStillStand) mayStillStand.add(lease)
       // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
       // but for as long as the guard gap gives the holder to wind down.
       // At the earliest after those who wait for the loss have heard of it.
-      const gap = holding.mayStillStand ? time.sleep(Duration.toMillis(holding.claim.guardGap)) : Effect.yieldNow
-      fork(Effect.andThen(gap, forget(holding)))
+      const gap = lease.mayStillStand ? time.sleep(Duration.toMillis(lease.claim.guardGap)) : Effect.yieldNow
+      fork(Effect.andThen(gap, closeAfterLoss(lease)))
     },
-    releaseLease: (holding) => {
-      renewals.remove(holding)
-      Nesting.leave(holding)
-      const given = releaseLease(withdrawals, holding)
+    releaseLease: (lease) => {
+      renewals.remove(lease)
+      Nesting.leave(lease)
+      const given = releaseLease(withdrawals, lease)
       // Not waited for: where the backend was silent just now, it may still be.
-      return holding.mayStillStand ? Effect.andThen(given, Effect.sync(() => void fork(payBack(holding)))) : given
+      return lease.mayStillStand ? Effect.andThen(given, Effect.sync(() => void fork(withdrawLeftover(lease)))) : given
     }
   }
 
   /** A lost claim that the backend may still keep, once its holder is out. */
-  const payBack = (holding: HeldLease): Effect.Effect<void> =>
+  const withdrawLeftover = (lease: HeldLease): Effect.Effect<void> =>
     Effect.suspend(() => {
       // Where the locker goes, it waits for that.
-      if (!holding.mayStillStand || closed) return Effect.void
-      holding.mayStillStand = false
-      mayStillStand.delete(holding)
-      return withdrawals.release(holding.key, holding.claim)
+      if (!lease.mayStillStand || closed) return Effect.void
+      lease.mayStillStand = false
+      mayStillStand.delete(lease)
+      return withdrawals.release(lease.key, lease.claim)
     })
 
   /** A lost lease is over for its scope too, which may be a long one. */
-  const forget = (holding: HeldLease): Effect.Effect<void> =>
+  const closeAfterLoss = (lease: HeldLease): Effect.Effect<void> =>
     Effect.suspend(() =>
       Effect.andThen(
-        payBack(holding),
-        holding.scope === undefined ? Effect.void : Scope.close(holding.scope, Exit.void)
+        withdrawLeftover(lease),
+        lease.scope === undefined ? Effect.void : Scope.close(lease.scope, Exit.void)
       )
     )
 
@@ -139,98 +139,96 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       if (terms instanceof InvalidLockRequest) return Effect.fail(terms)
       const asked = { key, mode, terms, startedAt, context }
       if (admission.isOpen(startedAt, terms.timeout)) return inside(asked)
-      const refusal = refuse(key, Nesting.enclosing(context), context)
+      const refusal = refuse(key, Nesting.innermost(context), context)
       if (refusal !== undefined) return Effect.fail(refusal)
-      return throughAdmission(means, key, mode, startedAt, terms.timeout, inside(asked))
+      return throughAdmission(acquireContext, key, mode, startedAt, terms.timeout, inside(asked))
     })
 
   const refuse = (
     key: string,
-    outer: HeldLease | undefined,
+    parent: HeldLease | undefined,
     context: Context.Context<never>
   ): LockBackendError | LockAlreadyHeld | undefined => {
     if (closed) return gone(key)
-    const already = Nesting.alreadyHeld(outer, context, given, settings.prefix + key)
+    const already = Nesting.alreadyHeld(parent, context, given, settings.prefix + key)
     return already && new LockAlreadyHeld({ key, fencingToken: already.fencingToken })
   }
 
   /**
-   * From a request, which is made up at once, to a holding that is renewed. In an uninterruptible region: what has been
+   * From a request, which is made up at once, to a lease that is renewed. In an uninterruptible region: what has been
    * granted is in the hands of the caller before anything can stop it.
    */
-  const take = (
+  const hold = (
     { context, key, mode, startedAt, terms }: Asked,
     restore: Restore
   ): Effect.Effect<HeldLease | undefined, AcquireError> => {
-    const outer = Nesting.enclosing(context)
-    const refusal = refuse(key, outer, context)
+    const parent = Nesting.innermost(context)
+    const refusal = refuse(key, parent, context)
     if (refusal !== undefined) return Effect.fail(refusal)
     if (!warned && Duration.toMillis(terms.ttl) < 1000) {
       warned = true
       const warning = "A ttl below one second leaves little room for a late timer; this is said once"
       fork(logged(Effect.logWarning(warning), key))
     }
-    const claim = Request.claimOf(settings, key, terms, outer && Nesting.elsewhere(outer, given))
+    const claim = Request.claimOf(settings, key, terms, parent && Nesting.elsewhere(parent, given))
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
-    const granted = acquire(means, key, claim, terms.timeout, mode, startedAt, goOut, restore)
+    const granted = acquire(acquireContext, key, claim, terms.timeout, mode, startedAt, goOut, restore)
     return Effect.flatMap(granted, (acquired) => {
       if (acquired === undefined) return Effect.undefined
       const { claim, granted, wallClockLead } = acquired
       // With the locker its timers have gone: nobody would notice that this lease has ended.
       if (closed) return Effect.andThen(withdrawals.giveUp(claim, longestRelease), Effect.fail(gone(key)))
-      const holding = new HeldLease(host, key, claim, granted, wallClockLead, outer)
-      renewals.add(holding)
-      return Effect.succeed(holding)
+      const lease = new HeldLease(host, key, claim, granted, wallClockLead, parent)
+      renewals.add(lease)
+      return Effect.succeed(lease)
     })
   }
 
-  const takeScoped = (key: string, options: LockOptions | undefined, mode: "queue" | "try") =>
+  const holdInScope = (key: string, options: LockOptions | undefined, mode: "queue" | "try") =>
     ask(key, options, mode, (asked) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
           Effect.scope,
           (scope) =>
-            Effect.flatMap(take(asked, restore), (holding): Effect.Effect<Lease["Service"] | undefined> => {
-              if (holding === undefined) return Effect.undefined
-              Nesting.settle(holding, scope)
+            Effect.flatMap(hold(asked, restore), (lease): Effect.Effect<Lease["Service"] | undefined> => {
+              if (lease === undefined) return Effect.undefined
+              Nesting.register(lease, scope)
               // A scope of its own: an early release leaves nothing behind in the caller's.
-              holding.scope = Scope.forkUnsafe(scope)
+              lease.scope = Scope.forkUnsafe(scope)
               return Effect.as(
-                Scope.addFinalizer(holding.scope, Effect.suspend(() => host.releaseLease(holding))),
-                holding
+                Scope.addFinalizer(lease.scope, Effect.suspend(() => host.releaseLease(lease))),
+                lease
               )
             })
         )
       ))
 
-  const takeSection = <A, E, R>(
+  const holdForSection = <A, E, R>(
     key: string,
     options: LockOptions | undefined,
     mode: "queue" | "try",
-    taken: (holding: HeldLease | undefined, restore: Restore) => Effect.Effect<A, E, R>
+    taken: (lease: HeldLease | undefined, restore: Restore) => Effect.Effect<A, E, R>
   ) =>
     ask(
       key,
       options,
       mode,
       (asked) =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(take(asked, restore), (holding) => taken(holding, restore))
-        )
+        Effect.uninterruptibleMask((restore) => Effect.flatMap(hold(asked, restore), (lease) => taken(lease, restore)))
     )
 
   /** The program in a scope inside the lock: what it opened is closed, then it is looked at once more, then released. */
   const runSection = <A, E, R>(
-    holding: HeldLease,
+    lease: HeldLease,
     program: Program<A, E, R>,
     restore: Restore
   ): Effect.Effect<A, E | OwnershipLost, Outside<R>> => {
     // A service such as `Lease` is an effect that is also a function.
-    const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(holding))
-    return Effect.flatMap(holding.runSection(body, restore), (exit) => {
-      const settled = holding.settleLoss(exit)
-      return Effect.andThen(host.releaseLease(holding), settled)
+    const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
+    return Effect.flatMap(lease.runSection(body, restore), (exit) => {
+      const settled = lease.reportLoss(exit)
+      return Effect.andThen(host.releaseLease(lease), settled)
     })
   }
 
@@ -244,27 +242,27 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   yield* Effect.addFinalizer(() => {
     closed = true
     admission.turnAway(gone(""))
-    return Effect.forEach([...renewals.all(), ...mayStillStand], (holding) => {
-      holding.lose("Revoked", time.now())
+    return Effect.forEach([...renewals.all(), ...mayStillStand], (lease) => {
+      lease.lose("Revoked", time.now())
       return Effect.andThen(
-        timeouts.limit(holding.idle, Duration.toMillis(holding.claim.guardGap), Effect.void),
-        withdrawals.release(holding.key, holding.claim)
+        timeouts.limit(lease.idle, Duration.toMillis(lease.claim.guardGap), Effect.void),
+        withdrawals.release(lease.key, lease.claim)
       )
     }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))
   })
 
   return {
-    scoped: (key: string, options?: LockOptions) => Effect.map(takeScoped(key, options, "queue"), (lease) => lease!),
+    scoped: (key: string, options?: LockOptions) => Effect.map(holdInScope(key, options, "queue"), (lease) => lease!),
     scopedIfAvailable: (key: string, options?: LockOptions) =>
-      neverWaits(Effect.map(takeScoped(key, options, "try"), Option.fromUndefinedOr)),
+      neverWaits(Effect.map(holdInScope(key, options, "try"), Option.fromUndefinedOr)),
     withLock: <A, E, R>(key: string, program: Program<A, E, R>, options?: LockOptions) =>
-      takeSection(key, options, "queue", (holding, restore) => runSection(holding!, program, restore)),
+      holdForSection(key, options, "queue", (lease, restore) => runSection(lease!, program, restore)),
     withLockIfAvailable: <A, E, R>(key: string, program: Program<A, E, R>, options?: LockOptions) =>
       neverWaits(
-        takeSection(key, options, "try", (holding, restore) =>
-          holding === undefined
+        holdForSection(key, options, "try", (lease, restore) =>
+          lease === undefined
             ? Effect.succeed(Option.none<A>())
-            : Effect.asSome(runSection(holding, program, restore)))
+            : Effect.asSome(runSection(lease, program, restore)))
       )
   }
 })

@@ -10,21 +10,21 @@ import * as Scope from "effect/Scope"
 import { Lease } from "../../Lease.ts"
 import { LockNotHeld, type LossReason, OwnershipLost } from "../../LockError.ts"
 import type { Claim, Granted, Held } from "../../LockStore.ts"
+import * as Owner from "../options/owner.ts"
 import type { Item } from "../scheduling/deadlineHeap.ts"
-import * as Holder from "../options/owner.ts"
-import { callBack } from "../telemetry/log.ts"
 import { fromNanos, type Time } from "../scheduling/time.ts"
+import { callBack } from "../telemetry/log.ts"
 import * as Timing from "../timing.ts"
 
-/** What a holding asks of the locker that made it. */
+/** What a lease asks of the locker that made it. */
 export interface LeaseHost {
   readonly time: Time
   /** The store, as an identity: two lockers over one store share their keys. */
   readonly store: object
-  /** The holding has just been lost: stop renewing it, and say so. */
-  readonly onLost: (holding: HeldLease, loss: OwnershipLost) => void
+  /** The lease has just been lost: stop renewing it, and say so. */
+  readonly onLost: (lease: HeldLease, loss: OwnershipLost) => void
   /** The holder lets go: end the belief, stop renewing, give the claim back. */
-  readonly releaseLease: (holding: HeldLease) => Effect.Effect<void>
+  readonly releaseLease: (lease: HeldLease) => Effect.Effect<void>
 }
 
 /**
@@ -41,7 +41,7 @@ export class HeldLease implements Item, Held {
   readonly fencingToken: bigint
   readonly ttl: Duration.Duration
   /** The lease inside which this one was taken: the chain that a nested request is checked against. */
-  outer: HeldLease | undefined
+  parent: HeldLease | undefined
   /** In how many sections it was taken. */
   private readonly depth: number
   readonly host: LeaseHost
@@ -49,7 +49,7 @@ export class HeldLease implements Item, Held {
   state: "held" | "lost" | "released" = "held"
   loss: OwnershipLost | undefined
   /** The leases of the scope that holds this one, by name; absent for one that a section holds. */
-  neighbours: Map<string, HeldLease> | undefined
+  leasesOfScope: Map<string, HeldLease> | undefined
   /** The scope whose end releases it; absent for one that a section holds. */
   scope: Scope.Closeable | undefined
 
@@ -75,7 +75,7 @@ export class HeldLease implements Item, Held {
   private observers: Set<() => void> | undefined
   private renewalFiber: Fiber.Fiber<never, OwnershipLost> | undefined
 
-  constructor(host: LeaseHost, key: string, claim: Claim, granted: Granted, wallClockLead: number, outer?: HeldLease) {
+  constructor(host: LeaseHost, key: string, claim: Claim, granted: Granted, wallClockLead: number, parent?: HeldLease) {
     this.host = host
     this.key = key
     this.claim = claim
@@ -85,8 +85,8 @@ export class HeldLease implements Item, Held {
     this.ttlMillis = Math.floor(Duration.toMillis(granted.ttl))
     this.confirmedAt = fromNanos(granted.confirmedAt)
     this.wallClockLead = wallClockLead
-    this.outer = outer
-    this.depth = outer === undefined ? 0 : outer.depth + 1
+    this.parent = parent
+    this.depth = parent === undefined ? 0 : parent.depth + 1
   }
 
   get deadline(): number {
@@ -184,7 +184,7 @@ export class HeldLease implements Item, Held {
   }
 
   get holder(): string {
-    return Holder.decode(this.claim.holder).name
+    return Owner.decode(this.claim.holder).name
   }
 
   /** For logs: a lease leads to the program's whole context, and its claim's id is what a release is known by. */
@@ -241,7 +241,7 @@ export class HeldLease implements Item, Held {
               "lost or released",
               (context) => Effect.runForkWith(context)(restore(effect), { uninterruptible: true })
             ),
-            (exit) => this.state === "released" ? settled(exit, this.end) : this.settleLoss(exit)
+            (exit) => this.state === "released" ? settled(exit, this.end) : this.reportLoss(exit)
           )
         )
       )
@@ -266,7 +266,7 @@ export class HeldLease implements Item, Held {
   }
 
   /** The section's result: its own, unless the lease was lost before it ended. */
-  settleLoss<A, E>(exit: Exit.Exit<A, E>): Exit.Exit<A, E | OwnershipLost> {
+  reportLoss<A, E>(exit: Exit.Exit<A, E>): Exit.Exit<A, E | OwnershipLost> {
     if (this.state === "held") this.check(this.host.time.now())
     return this.loss === undefined ? exit : settled(exit, this.loss)
   }

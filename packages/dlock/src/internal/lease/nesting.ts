@@ -12,16 +12,16 @@ const byStore = new WeakMap<object, WeakMap<Scope.Scope, Map<string, HeldLease>>
  * Those that have ended are taken out of the chain on the way: fibers that outlive their section and open the next one
  * would make it longer for ever.
  */
-export const enclosing = (context: Context.Context<never>): HeldLease | undefined => {
+export const innermost = (context: Context.Context<never>): HeldLease | undefined => {
   const lease = Context.getOrUndefined(context, Lease)
   const innermost = live(lease instanceof HeldLease ? lease : undefined)
-  for (let holding = innermost; holding !== undefined; holding = holding.outer) holding.outer = live(holding.outer)
+  for (let lease = innermost; lease !== undefined; lease = lease.parent) lease.parent = live(lease.parent)
   return innermost
 }
 
-const live = (holding: HeldLease | undefined): HeldLease | undefined => {
-  while (holding !== undefined && holding.state !== "held") holding = holding.outer
-  return holding
+const live = (lease: HeldLease | undefined): HeldLease | undefined => {
+  while (lease !== undefined && lease.state !== "held") lease = lease.parent
+  return lease
 }
 
 /**
@@ -34,10 +34,10 @@ export const alreadyHeld = (
   store: object,
   name: string
 ): HeldLease | undefined => {
-  const holds = (holding: HeldLease): boolean =>
-    holding.state === "held" && holding.claim.key === name && holding.host.store === store
-  for (let holding = innermost; holding !== undefined; holding = holding.outer) {
-    if (holds(holding)) return holding
+  const holds = (lease: HeldLease): boolean =>
+    lease.state === "held" && lease.claim.key === name && lease.host.store === store
+  for (let lease = innermost; lease !== undefined; lease = lease.parent) {
+    if (holds(lease)) return lease
   }
   const scope = Context.getOrUndefined(context, Scope.Scope)
   const own = scope && byStore.get(store)?.get(scope)?.get(name)
@@ -50,30 +50,30 @@ export const alreadyHeld = (
  */
 export const elsewhere = (innermost: HeldLease | undefined, store: object): ReadonlyArray<string> | undefined => {
   let ids: Array<string> | undefined
-  for (let holding = innermost; holding !== undefined; holding = holding.outer) {
-    if (holding.host.store !== store) (ids ??= []).push(holding.claim.id)
+  for (let lease = innermost; lease !== undefined; lease = lease.parent) {
+    if (lease.host.store !== store) (ids ??= []).push(lease.claim.id)
   }
   return ids
 }
 
 /** Remembers which scope holds a lease. */
-export const settle = (holding: HeldLease, scope: Scope.Scope): void => {
-  const { store } = holding.host
+export const register = (lease: HeldLease, scope: Scope.Scope): void => {
+  const { store } = lease.host
   let byScope = byStore.get(store)
   if (byScope === undefined) {
     byScope = new WeakMap()
     byStore.set(store, byScope)
   }
-  let neighbours = byScope.get(scope)
-  if (neighbours === undefined) {
-    neighbours = new Map()
-    byScope.set(scope, neighbours)
+  let leasesOfScope = byScope.get(scope)
+  if (leasesOfScope === undefined) {
+    leasesOfScope = new Map()
+    byScope.set(scope, leasesOfScope)
   }
-  neighbours.set(holding.claim.key, holding)
-  holding.neighbours = neighbours
+  leasesOfScope.set(lease.claim.key, lease)
+  lease.leasesOfScope = leasesOfScope
 }
 
 /** Forgets a lease that is over. */
-export const leave = (holding: HeldLease): void => {
-  if (holding.neighbours?.get(holding.claim.key) === holding) holding.neighbours.delete(holding.claim.key)
+export const leave = (lease: HeldLease): void => {
+  if (lease.leasesOfScope?.get(lease.claim.key) === lease) lease.leasesOfScope.delete(lease.claim.key)
 }

@@ -6,23 +6,23 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { LockBackendError } from "../../LockError.ts"
 import type { Claim, LockStore, Withdrawn } from "../../LockStore.ts"
-import type { HeldLease } from "./heldLease.ts"
 import type { CallTimeouts } from "../scheduling/callTimeouts.ts"
+import type { Time } from "../scheduling/time.ts"
 import { callBack, logged } from "../telemetry/log.ts"
 import type { Outage } from "../telemetry/outage.ts"
-import type { Time } from "../scheduling/time.ts"
 import * as Timing from "../timing.ts"
+import type { HeldLease } from "./heldLease.ts"
 
 /**
  * Gives a held lease back. The belief ends first, then the renewal, then the claim: a renewal that is under way is
  * waited for, so that none is ever answered after the release was sent. A lease that was lost is not released again.
  */
-export const releaseLease = (withdrawals: Withdrawals, holding: HeldLease): Effect.Effect<void> => {
-  const now = holding.host.time.now()
-  if (!holding.endHold(now)) return holding.stopRenewal
-  const { claim, key, stopRenewal, underWay } = holding
+export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease): Effect.Effect<void> => {
+  const now = lease.host.time.now()
+  if (!lease.endHold(now)) return lease.stopRenewal
+  const { claim, key, stopRenewal, underWay } = lease
   if (underWay !== undefined) {
-    const answered = Effect.timeoutOption(underWay.await, Math.min(holding.renewalTimeout, Timing.longestRelease))
+    const answered = Effect.timeoutOption(underWay.await, Math.min(lease.renewalTimeout, Timing.longestRelease))
     return Effect.flatMap(stopRenewal, () => withdrawals.release(key, claim, answered))
   }
   return stopRenewal === Effect.void

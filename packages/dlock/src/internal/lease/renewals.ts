@@ -3,18 +3,18 @@ import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import { LockBackendError } from "../../LockError.ts"
 import type { LockStore, Renewal } from "../../LockStore.ts"
-import { DeadlineHeap } from "../scheduling/deadlineHeap.ts"
 import type { Admission } from "../admission.ts"
-import type { HeldLease } from "./heldLease.ts"
 import type { CallTimeouts } from "../scheduling/callTimeouts.ts"
+import { DeadlineHeap } from "../scheduling/deadlineHeap.ts"
+import { fromNanos, type Time } from "../scheduling/time.ts"
 import { broken } from "../telemetry/log.ts"
 import type { Outage } from "../telemetry/outage.ts"
-import { fromNanos, type Time } from "../scheduling/time.ts"
+import type { HeldLease } from "./heldLease.ts"
 
 /**
  * Keeps every lease of a locker alive: one heap, one timer, and one call for all that are due together.
  *
- * Each holding is due at a third of its time to live after its last confirmation; while a renewal is under way, at its
+ * Each lease is due at a third of its time to live after its last confirmation; while a renewal is under way, at its
  * deadline, so that no answer is waited for any longer than that; after a failure, again within a tenth, to the last.
  */
 export class Renewals {
@@ -47,15 +47,15 @@ export class Renewals {
   }
 
   /** What would be due a little later goes along with what is due: early is harmless, a call of its own is not free. */
-  add(holding: HeldLease, notBefore = 0): void {
-    holding.slack = holding.retryAfter / 2
-    this.byId?.set(holding.claim.id, holding)
-    this.heap.schedule(holding, Math.min(Math.max(holding.renewAt, notBefore), holding.deadline))
+  add(lease: HeldLease, notBefore = 0): void {
+    lease.slack = lease.retryAfter / 2
+    this.byId?.set(lease.claim.id, lease)
+    this.heap.schedule(lease, Math.min(Math.max(lease.renewAt, notBefore), lease.deadline))
   }
 
-  remove(holding: HeldLease): void {
-    this.byId?.delete(holding.claim.id)
-    this.heap.remove(holding)
+  remove(lease: HeldLease): void {
+    this.byId?.delete(lease.claim.id)
+    this.heap.remove(lease)
   }
 
   all(): ReadonlyArray<HeldLease> {
@@ -63,7 +63,7 @@ export class Renewals {
   }
 
   find(id: string): HeldLease | undefined {
-    this.byId ??= new Map(this.heap.items().map((holding) => [holding.claim.id, holding]))
+    this.byId ??= new Map(this.heap.items().map((lease) => [lease.claim.id, lease]))
     return this.byId.get(id)
   }
 
@@ -89,9 +89,9 @@ export class Renewals {
       this.heap.remove(next)
       if (next.check(now)) due.push(next)
     }
-    for (const holding of due) {
-      holding.slack = 0
-      this.heap.schedule(holding, holding.deadline)
+    for (const lease of due) {
+      lease.slack = 0
+      this.heap.schedule(lease, lease.deadline)
     }
     // One call waits no longer than its shortest lease allows, so leases of like lengths go together.
     for (const alike of Map.groupBy(due, ({ renewalTimeout }) => Math.floor(Math.log2(renewalTimeout))).values()) {
@@ -102,10 +102,10 @@ export class Renewals {
   /** What cannot be renewed for a fault of ours ends at once, rather than in silence at its deadline. */
   private giveUp(holdings: ReadonlyArray<HeldLease>, defect: unknown): void {
     this.fork(broken(`The renewal of ${holdings.length} locks`, defect, holdings[0]?.key))
-    for (const holding of holdings) {
-      holding.underWay?.openUnsafe()
-      holding.underWay = undefined
-      holding.lose("Revoked", this.time.now(), true)
+    for (const lease of holdings) {
+      lease.underWay?.openUnsafe()
+      lease.underWay = undefined
+      lease.lose("Revoked", this.time.now(), true)
     }
   }
 
@@ -114,11 +114,11 @@ export class Renewals {
       const latch = Latch.makeUnsafe()
       let limit = Infinity
       let firstDeadline = Infinity
-      for (const holding of holdings) {
-        holding.underWay = latch
-        holding.attempts++
-        limit = Math.min(limit, holding.renewalTimeout)
-        firstDeadline = Math.min(firstDeadline, holding.deadline)
+      for (const lease of holdings) {
+        lease.underWay = latch
+        lease.attempts++
+        limit = Math.min(limit, lease.renewalTimeout)
+        firstDeadline = Math.min(firstDeadline, lease.deadline)
       }
       const wallClockLead = this.time.wallClockLead()
       // A net: a store limits its own calls. One that does not end when it is told to is not waited for.
@@ -130,10 +130,10 @@ export class Renewals {
         Effect.catchDefect((defect) => Effect.succeed<ReadonlyArray<Renewal>>([unknown(defect)])),
         Effect.map((answers) => {
           const failures: Array<LockBackendError> = []
-          holdings.forEach((holding, index) => {
+          holdings.forEach((lease, index) => {
             const answer = answers[index] ?? unknown("no answer in time")
-            holding.underWay = undefined
-            this.settle(holding, answer, wallClockLead, firstDeadline)
+            lease.underWay = undefined
+            this.settle(lease, answer, wallClockLead, firstDeadline)
             if (answer._tag === "Unknown") failures.push(answer.error)
           })
           const { key } = holdings[0]!
@@ -147,21 +147,21 @@ export class Renewals {
   }
 
   /** The deadline first: a "yes" that is read too late is a "no". */
-  private settle(holding: HeldLease, answer: Renewal, wallClockLead: number, firstDeadline: number): void {
+  private settle(lease: HeldLease, answer: Renewal, wallClockLead: number, firstDeadline: number): void {
     const now = this.time.now()
-    if (!holding.check(now)) return
+    if (!lease.check(now)) return
     switch (answer._tag) {
       case "Confirmed":
-        holding.confirm(fromNanos(answer.confirmedAt), wallClockLead)
+        lease.confirm(fromNanos(answer.confirmedAt), wallClockLead)
         // A store may confirm by something older than this call: that is no reason to ask again without a pause.
-        return this.add(holding, now + holding.retryAfter)
+        return this.add(lease, now + lease.retryAfter)
       case "Gone":
-        return holding.lose("Expired", now)
+        return lease.lose("Expired", now)
       case "Replaced":
       case "Revoked":
-        return holding.lose(answer._tag, now)
+        return lease.lose(answer._tag, now)
       case "Unknown":
-        return this.heap.schedule(holding, Math.min(now + pause(holding, firstDeadline - now), holding.deadline))
+        return this.heap.schedule(lease, Math.min(now + pause(lease, firstDeadline - now), lease.deadline))
     }
   }
 }

@@ -2,7 +2,7 @@
  * A holder in words: a name, and the metadata of its request as JSON behind it. One string, so that a store can keep
  * it anywhere and a person can read it there.
  */
-export interface Holder {
+export interface Owner {
   readonly name: string
   readonly metadata: Readonly<Record<string, string>> | undefined
 }
@@ -11,7 +11,7 @@ export const encode = (name: string, metadata: Readonly<Record<string, string>> 
   metadata === undefined ? name : `${name} ${JSON.stringify(metadata)}`
 
 /** The inverse of `encode`; a name never contains a brace. What others wrote is taken as a name. */
-export const decode = (holder: string): Holder => {
+export const decode = (holder: string): Owner => {
   const brace = holder.indexOf(" {")
   if (brace === -1) return { name: holder, metadata: undefined }
   try {

@@ -7,11 +7,11 @@ import { InvalidLockRequest, LockBackendError } from "../../LockError.ts"
 import type { LockOptions } from "../../LockOptions.ts"
 import type { Claim } from "../../LockStore.ts"
 import type { Parser } from "../../StoreOptions.ts"
-import * as Holder from "./owner.ts"
+import * as Timing from "../timing.ts"
 import { problemOfName } from "./keys.ts"
+import * as Owner from "./owner.ts"
 import * as Rules from "./rules.ts"
 import type { Settings } from "./settings.ts"
-import * as Timing from "../timing.ts"
 
 /** What a call asks for, once that has been looked at. */
 export interface Terms {
@@ -77,7 +77,7 @@ export const parse = (
   return {
     ttl,
     guardGap: guardGap ?? usualGuardGap(ttl),
-    holder: given.metadata === undefined ? usual.holder : Holder.encode(usual.holder, given.metadata),
+    holder: given.metadata === undefined ? usual.holder : Owner.encode(usual.holder, given.metadata),
     timeout: given.timeout ?? usual.timeout
   }
 }

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { LockerOptions } from "../../LockOptions.ts"
 import * as StoreOptions from "../../StoreOptions.ts"
-import * as Holder from "./owner.ts"
+import * as Owner from "./owner.ts"
 import * as Rules from "./rules.ts"
 
 /** What a locker goes by, once its options have been read. */
@@ -33,7 +33,7 @@ const settingsOf = ({ defaultTtl, guardGap, holder, prefix }: StoreOptions.Parse
   prefix,
   ttl: Duration.millis(defaultTtl),
   guardGap: guardGap === undefined ? undefined : Duration.millis(guardGap),
-  holder: holder ?? Holder.ofThisProcess()
+  holder: holder ?? Owner.ofThisProcess()
 })
 
 /** What an old runtime lacks, whose absence would be met no earlier than at the first renewal. */

@@ -1,8 +1,8 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import { DeadlineHeap, type Item } from "./deadlineHeap.ts"
 import type { Restore } from "../lease/heldLease.ts"
 import { callBack } from "../telemetry/log.ts"
+import { DeadlineHeap, type Item } from "./deadlineHeap.ts"
 import type { Time } from "./time.ts"
 
 class Limit implements Item {

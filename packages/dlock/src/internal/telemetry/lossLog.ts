@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import type { OwnershipLost } from "../../LockError.ts"
-import { logged } from "./log.ts"
 import type { Time } from "../scheduling/time.ts"
+import { logged } from "./log.ts"
 
 /**
  * Tells of lost locks: of those that go together, or soon after others, in one line. A backend that goes away takes all

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import type { LockBackendError } from "../../LockError.ts"
-import { logged } from "./log.ts"
 import type { Time } from "../scheduling/time.ts"
+import { logged } from "./log.ts"
 
 type What = "acquire" | "renewal" | "release"
 
