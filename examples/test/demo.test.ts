@@ -180,7 +180,7 @@ const places = {
   }
 }
 
-const isOpen = (port: number) =>
+const isOpen = (port: number): Effect.Effect<boolean> =>
   Effect.callback<boolean>((resume) => {
     const socket = Net.connect(port, "127.0.0.1")
     socket.once("connect", () => resume(Effect.succeed(true)))

@@ -1,5 +1,6 @@
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as Url from "node:url"
 import { describe, expect, test } from "vitest"
 
 const root = Path.resolve(import.meta.dirname, "../..")
@@ -59,11 +60,11 @@ describe.each(packages)("$manifest.name", ({ dir, manifest }) => {
       .toEqual([])
   })
 
-  test("has its import directions checked", () => {
-    const { overrides }: { readonly overrides: ReadonlyArray<{ readonly files: ReadonlyArray<string> }> } = JSON.parse(
-      read(".oxlintrc.json")
-    )
-    const globs = overrides.flatMap(({ files }) => files)
+  test("has its import directions checked", async () => {
+    const config: {
+      readonly default: { readonly overrides: ReadonlyArray<{ readonly files: ReadonlyArray<string> }> }
+    } = await import(Url.pathToFileURL(Path.join(root, "oxlint.config.ts")).href)
+    const globs = config.default.overrides.flatMap(({ files }) => files)
     expect(globs.filter((glob) => Path.matchesGlob(`${dir}/src/internal/file.ts`, glob))).not.toEqual([])
   })
 
@@ -90,6 +91,13 @@ describe.each(packages)("$manifest.name", ({ dir, manifest }) => {
     expect(manifest.publishConfig.exports).toEqual(Object.fromEntries(published))
     const sources = Object.values(manifest.exports).filter((target) => target?.endsWith(".ts"))
     expect(sources.filter((target) => !has(`${dir}/${target}`))).toEqual([])
+  })
+
+  test("has no room of more than twelve files", () => {
+    const internal = `${dir}/src/internal`
+    const folders = Fs.globSync(`${internal}/**/`, { cwd: root }).concat(internal)
+    const filesIn = (folder: string) => Fs.readdirSync(Path.join(root, folder)).filter((name) => name.endsWith(".ts"))
+    expect(folders.filter((folder) => filesIn(folder).length > 12)).toEqual([])
   })
 
   test("has a place in the layout", () => {

@@ -199,7 +199,7 @@ export class Judge {
 
   /** Judges what has become ripe; with `last`, everything. */
   settle(moment: number, last = false): void {
-    const isRipe = ({ at, of }: Open) =>
+    const isRipe = ({ at, of }: Open): boolean =>
       moment >= at + this.limits.grace && !of.some((who) => this.lags.isOpen(who, at))
     this.open = this.open.filter((one) => !(last || isRipe(one)) || !one.decide(last))
     for (const [id, { over }] of this.leases) if (over !== undefined && over < moment - 30_000) this.leases.delete(id)

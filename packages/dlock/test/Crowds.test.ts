@@ -17,7 +17,7 @@ const quiet = Effect.provide(Logger.layer([]))
  * from the collector's work only where the crowd is large. The sizes take turns, so that other work on the machine meets
  * both; the best of them would be one that the collector happened to spare, which the larger never are.
  */
-const isLinear = <E>(count: number, run: (count: number) => Effect.Effect<number, E>) =>
+const expectLinear = <E>(count: number, run: (count: number) => Effect.Effect<number, E>) =>
   Effect.gen(function*() {
     yield* run(count / 10)
     const pairs = yield* Effect.forEach([1, 2, 3], () => Effect.all([run(count), run(8 * count)]))
@@ -44,7 +44,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
   })
 
   it.effect("that waits for one key in memory and is let in", () =>
-    isLinear(8_000, (count) =>
+    expectLinear(8_000, (count) =>
       Effect.scoped(Effect.gen(function*() {
         const start = cpu()
         const { holder, open, waiting } = yield* crowd(count)
@@ -61,7 +61,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
     ]] as const
   ) {
     it.effect(`that waits for one key in memory and is interrupted, the ${order} one first`, () =>
-      isLinear(8_000, (count) =>
+      expectLinear(8_000, (count) =>
         Effect.scoped(Effect.gen(function*() {
           const start = cpu()
           const { holder, open, waiting } = yield* crowd(count)
@@ -73,7 +73,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
   }
 
   it.effect("that holds many permits of one key in memory", () =>
-    isLinear(8_000, (count) =>
+    expectLinear(8_000, (count) =>
       Effect.scoped(Effect.gen(function*() {
         const memory = yield* MemoryLockStore.make
         const faulty = yield* FaultyLockStore.make(memory)
@@ -87,7 +87,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
       }))))
 
   it.effect("of locks of which hints say that they are lost, the last one first", () =>
-    isLinear(5_000, (count) =>
+    expectLinear(5_000, (count) =>
       Effect.scoped(Effect.gen(function*() {
         const faulty = yield* FaultyLockStore.make(yield* MemoryLockStore.make)
         const locker = yield* lockerOver(LockStore.of(faulty.store))

@@ -9,7 +9,7 @@ export const startField = async (): Promise<Field> => {
   const group = await startCluster({ replicas: 1, nodeTimeoutMs: 1_000 })
   const { servers } = group
   const info = ({ port }: Server) => command(port, "INFO replication")
-  const isPrimary = async (one: Server) => (await info(one).catch(() => "")).includes("role:master")
+  const isPrimary = async (one: Server): Promise<boolean> => (await info(one).catch(() => "")).includes("role:master")
   const primaries = async (): Promise<ReadonlyArray<Server>> => {
     const roles = await Promise.all(servers.map(isPrimary))
     return servers.filter((_, index) => roles[index])

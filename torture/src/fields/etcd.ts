@@ -145,7 +145,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
     }
   }
   let users = 0
-  const isLeader = async ({ url }: Server) =>
+  const isLeader = async ({ url }: Server): Promise<boolean> =>
     /^etcd_server_is_leader 1$/m.test(
       await (await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(500) })).text()
     )

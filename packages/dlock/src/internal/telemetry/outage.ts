@@ -43,10 +43,10 @@ export class Outage {
 
   /** Any call was answered. */
   answered(key: string): void {
-    if (this.since !== undefined) this.isOver(this.since, key)
+    if (this.since !== undefined) this.end(this.since, key)
   }
 
-  private isOver(since: number, key: string): void {
+  private end(since: number, key: string): void {
     this.since = undefined
     if (!this.isTold) return
     this.isTold = false
