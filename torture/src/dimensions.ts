@@ -1,4 +1,4 @@
-import type { Backend } from "./fields/index.ts"
+import type { Backend } from "./backends.ts"
 
 const redis: ReadonlyArray<Backend> = ["redis"]
 const etcd: ReadonlyArray<Backend> = ["etcd", "etcd3"]

@@ -1,5 +1,5 @@
+import { type Backend, backends } from "./backends.ts"
 import { type Dimension, dimensions, usual } from "./dimensions.ts"
-import { type Backend, backends } from "./fields/index.ts"
 import { subjects } from "./subjects/index.ts"
 
 export interface Flags {

@@ -1,9 +1,9 @@
 // Torture: several processes, many fibers, real servers, and faults that are aimed at whoever holds a lock.
 import { describe, flavour } from "dlock-testing"
+import { type Backend, backends } from "./backends.ts"
 import { campaign, type Result } from "./campaign.ts"
 import { dimensionsOn } from "./dimensions.ts"
 import { faultFree, type Quiet } from "./fault-free.ts"
-import { type Backend, backends } from "./fields/index.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { peers, variants } from "./subjects/index.ts"
 import { tableOfCampaigns, tableOfQuiet, tableOfSubjects } from "./table.ts"

@@ -245,7 +245,8 @@ export const misfortunes = {
     limbo: 0,
     act: async (member, random, { isOver, recorder }) => {
       // Others have it for a moment each: who is still there half a second later has it for long, since a moment ago.
-      const isKept = async (): Promise<boolean> => (await recorder.present()).some(({ key, who }) => key === behind.key && who === "calm")
+      const isKept = async (): Promise<boolean> =>
+        (await recorder.present()).some(({ key, who }) => key === behind.key && who === "calm")
       await eventually(async () => isOver() || !await isKept(), behind.millis)
       await eventually(async () => isOver() || (await isKept() && (await sleep(500), await isKept())), behind.millis)
       if (!isOver()) await sleep(random.between(0, behind.millis / 2))

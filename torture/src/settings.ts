@@ -1,7 +1,8 @@
 import { type Assignment, type Crowd, type Keep, placeOf } from "./assignment.ts"
+import type { Backend } from "./backends.ts"
+import { isBehindProxy, longDoomed, workers } from "./cast.ts"
 import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
-import type { Backend } from "./fields/index.ts"
 
 const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot-${index}`)
 
@@ -19,21 +20,6 @@ const longCrowd = 8_000
 
 /** The same for those that nothing ends. Where the dead stand behind one of these, their queue lasts as long. */
 export const longFar = 30_000
-
-/**
- * The same for those who die behind a holder. Their claims live for longer than it takes to know of their death, however long
- * ago they were last kept alive, so that who passes them over is told from who waits for their end.
- */
-export const longDoomed = 12_000
-
-/** Those who ask for many keys. */
-const workers = 6
-
-/**
- * Whether etcd's own proxy is before this worker, in all of its lives, each of which counts a hundred: half of those who ask for
- * many keys, no crowd, and not the quiet worker. So there is a key that all come to directly.
- */
-export const isBehindProxy = (index: number): boolean => index % 100 < workers && index % 2 === 1
 
 /** Milliseconds after which one who died while it waited on etcd is passed over: see docs/guarantees.md, number 9. */
 const deadAfterOnEtcd = 5_000

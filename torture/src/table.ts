@@ -1,7 +1,7 @@
+import { backends } from "./backends.ts"
 import type { Result } from "./campaign.ts"
 import { rules, type Violation } from "./events.ts"
 import type { Quiet } from "./fault-free.ts"
-import { backends } from "./fields/index.ts"
 import { unrefused } from "./judge.ts"
 
 const table = (rows: ReadonlyArray<ReadonlyArray<string | number>>): string => {

@@ -1,19 +1,10 @@
+import type { Backend } from "../backends.ts"
 import type { With } from "../dimensions.ts"
 import * as Cluster from "./cluster.ts"
 import * as Etcd from "./etcd.ts"
 import type { Field } from "./field.ts"
 import * as Redis from "./redis.ts"
 import * as Sentinel from "./sentinel.ts"
-
-export const backends = {
-  redis: "Redis, one server",
-  sentinel: "Redis, primary and replica behind three sentinels",
-  cluster: "Redis, cluster of three primaries and three replicas",
-  etcd: "etcd, one member",
-  etcd3: "etcd, three members"
-} as const
-
-export type Backend = keyof typeof backends
 
 const starts: { readonly [Name in Backend]: (dimensions: With) => Promise<Field> } = {
   redis: Redis.startField,
