@@ -13,8 +13,8 @@ import {
 import { Etcd3 } from "etcd3"
 import * as Fs from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
-import type { With } from "../dimensions.ts"
 import { isBehindProxy, longDoomed } from "../cast.ts"
+import type { With } from "../dimensions.ts"
 import { aLittle, eventually, type Field, type ServerFault } from "./field.ts"
 
 /** Seconds for which a token is good: one that is kept by its use, and a signed one, which is not. */

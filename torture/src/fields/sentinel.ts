@@ -25,7 +25,8 @@ export const startField = async (): Promise<Field> => {
   }
   const primary = async (): Promise<Server> => await named() === second.port ? second : first
   const other = (one: Server) => one === first ? second : first
-  const isPrimary = async ({ port }: Server): Promise<boolean> => (await command(port, "INFO replication")).includes("role:master")
+  const isPrimary = async ({ port }: Server): Promise<boolean> =>
+    (await command(port, "INFO replication")).includes("role:master")
   const inStep = async () => {
     const one = await primary()
     return (await command(one.port, "INFO replication")).includes("state=online") && await isPrimary(one) &&
