@@ -9,7 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as internal from "./internal/locker.ts"
+import type { Outside } from "./internal/lease/section.ts"
+import * as Mutex from "./internal/mutex.ts"
 import * as Driver from "./internal/options/driver.ts"
 import * as Settings from "./internal/options/settings.ts"
 import type { Lease } from "./Lease.ts"
@@ -56,14 +57,14 @@ export class Locker extends Context.Service<Locker, {
   ) => Effect.Effect<Option.Option<Lease["Service"]>, TryError, Scope.Scope>
   readonly withLock: <A, E, R>(
     key: string,
-    program: internal.Program<A, E, R>,
+    program: Mutex.Program<A, E, R>,
     options?: LockOptions
-  ) => Effect.Effect<A, E | AcquireError | OwnershipLost, internal.Outside<R>>
+  ) => Effect.Effect<A, E | AcquireError | OwnershipLost, Outside<R>>
   readonly withLockIfAvailable: <A, E, R>(
     key: string,
-    program: internal.Program<A, E, R>,
+    program: Mutex.Program<A, E, R>,
     options?: TryLockOptions
-  ) => Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, internal.Outside<R>>
+  ) => Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, Outside<R>>
 }>()("effect-dlock/Locker") {
   /**
    * Waits for the lock, first come first served over all processes, and holds it until the scope closes. Fails with
@@ -91,7 +92,7 @@ export class Locker extends Context.Service<Locker, {
 
   /** A locker over whatever `LockStore` is provided. Options that make no sense are a `ConfigError`. */
   static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
-    Layer.effect(Locker, Effect.flatMap(Settings.parse(options), internal.make))
+    Layer.effect(Locker, Effect.flatMap(Settings.parse(options), Mutex.make))
 
   /** Parts options in those of a locker and the others, which are a store's. For the packages of backends. */
   static readonly splitOptions = <Options extends LockerOptions>(
@@ -113,7 +114,7 @@ export class Locker extends Context.Service<Locker, {
    */
   static readonly layerConfig: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
     Locker,
-    Effect.flatMap(Settings.fromConfig, internal.make)
+    Effect.flatMap(Settings.fromConfig, Mutex.make)
   )
 
   /** The same over a store that is opened for it alone, once the configuration has been found right. */
@@ -127,7 +128,7 @@ export class Locker extends Context.Service<Locker, {
    */
   static readonly layerMemory: Layer.Layer<Locker> = Layer.effect(
     Locker,
-    Effect.flatMap(Effect.orDie(Settings.parse()), internal.make)
+    Effect.flatMap(Effect.orDie(Settings.parse()), Mutex.make)
   ).pipe(Layer.provide(MemoryLockStore.layer))
 
   /**
@@ -179,5 +180,5 @@ const over = <E, R>(
 ): Layer.Layer<Locker, Config.ConfigError | E, R> =>
   Layer.unwrap(Effect.map(
     settings,
-    (settings) => Layer.provide(Layer.effect(Locker, internal.make(settings)), store)
+    (settings) => Layer.provide(Layer.effect(Locker, Mutex.make(settings)), store)
   ))

@@ -5,7 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
-import type { Outside, Program } from "./internal/locker.ts"
+import type { Outside } from "./internal/lease/section.ts"
+import type { Program } from "./internal/mutex.ts"
 import { Locker, type LockOptions, type TryLockOptions } from "./Locker.ts"
 import type { AcquireError, LockTimeout, OwnershipLost } from "./LockError.ts"
 

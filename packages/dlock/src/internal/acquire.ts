@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import { InvalidLockRequest, LockAlreadyHeld, LockBackendError, LockTimeout } from "../LockError.ts"
+import { CapacityMismatch, LockAlreadyHeld, LockBackendError, LockTimeout } from "../LockError.ts"
 import {
   type Answer,
   callLimit,
@@ -15,11 +15,10 @@ import {
   type Withdrawn
 } from "../LockStore.ts"
 import type { Admission } from "./admission.ts"
-import type { Restore } from "./lease/heldLease.ts"
 import type { Withdrawals } from "./lease/release.ts"
 import * as Owner from "./options/owner.ts"
 import { about, renamed } from "./options/request.ts"
-import type { CallTimeouts } from "./scheduling/callTimeouts.ts"
+import type { CallTimeouts, Restore } from "./scheduling/callTimeouts.ts"
 import { fromNanos, type Time } from "./scheduling/time.ts"
 import type { Outage } from "./telemetry/outage.ts"
 import * as Timing from "./timing.ts"
@@ -53,7 +52,7 @@ interface Asking extends AcquireContext {
   readonly isAnswered?: boolean
 }
 
-type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
+type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | CapacityMismatch
 
 /** Waits outside until it is the turn of one that came at `startedAt`. Its caller's time runs there too. */
 export const throughAdmission = <A, E, R>(
@@ -202,11 +201,7 @@ const untilGranted = Effect.fnUntraced(function*(
         yield* restore(time.sleep(Math.max(0, Math.min(pause, asking.until - time.now()))))
         break
       case "CapacityMismatch":
-        return yield* new InvalidLockRequest({
-          key,
-          parameter: "capacity",
-          problem: `${claim.capacity} is not the one with which the key is in use`
-        })
+        return yield* new CapacityMismatch({ key, requested: claim.capacity })
     }
     askedAt = time.now()
     // Whoever stood still past that time has not had it, and asks once more.

@@ -82,13 +82,13 @@ export interface FaultyLockStore {
   readonly heal: (operation?: Operation) => Effect.Effect<void>
 }
 
-interface HeldLease extends Hold {
+interface Holding extends Hold {
   readonly gate: Effect.Effect<void>
   readonly caughtOne: Effect.Effect<void>
 }
 
 type Fault =
-  | { readonly _tag: "HoldCalls" | "HoldReplies"; readonly hold: HeldLease }
+  | { readonly _tag: "HoldCalls" | "HoldReplies"; readonly hold: Holding }
   | { readonly _tag: "DropReplies" }
   | { readonly _tag: "Fail"; readonly error: LockBackendError }
   | { readonly _tag: "Hang" }
@@ -222,7 +222,7 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
       Effect.sync(() => {
         const gate = Latch.makeUnsafe()
         const first = Deferred.makeUnsafe<void>()
-        const holding: HeldLease = {
+        const holding: Holding = {
           gate: gate.await,
           caughtOne: Effect.asVoid(Deferred.succeed(first, undefined)),
           caught: Deferred.await(first),

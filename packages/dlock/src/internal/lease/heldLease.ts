@@ -1,5 +1,3 @@
-import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -7,7 +5,6 @@ import * as Fiber from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import type * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
-import { Lease } from "../../Lease.ts"
 import { LockNotHeld, type LossReason, OwnershipLost } from "../../LockError.ts"
 import type { Claim, Granted, Held } from "../../LockStore.ts"
 import * as Owner from "../options/owner.ts"
@@ -15,6 +12,7 @@ import type { Item } from "../scheduling/deadlineHeap.ts"
 import { fromNanos, type Time } from "../scheduling/time.ts"
 import { callBack } from "../telemetry/log.ts"
 import * as Timing from "../timing.ts"
+import { reportLoss, settled, untilEnd } from "./section.ts"
 
 /** What a lease asks of the locker that made it. */
 export interface LeaseHost {
@@ -43,7 +41,7 @@ export class HeldLease implements Item, Held {
   /** The lease inside which this one was taken: the chain that a nested request is checked against. */
   parent: HeldLease | undefined
   /** In how many sections it was taken. */
-  private readonly depth: number
+  readonly depth: number
   readonly host: LeaseHost
 
   state: "held" | "lost" | "released" = "held"
@@ -59,12 +57,10 @@ export class HeldLease implements Item, Held {
   /** By how much earlier than due it may be renewed in company. */
   slack = 0
 
-  /** Open when the renewal that carries this claim, if one is under way, has its answer. */
-  underWay: Latch.Latch | undefined
-  /** Lost, and yet to be withdrawn: the backend may still keep it. */
-  mayStillStand = false
+  private underWay: Latch.Latch | undefined
+  private mayStillStand = false
   /** Renewals sent since the last confirmation. */
-  attempts = 0
+  private attempts = 0
 
   private confirmedAt: number
   private wallClockLead: number
@@ -105,6 +101,39 @@ export class HeldLease implements Item, Held {
   /** What one renewal may take. */
   get renewalTimeout(): number {
     return Timing.renewalTimeout(this.ttlMillis)
+  }
+
+  /** A renewal that carries this claim has been sent; `answered` opens when it has its answer. */
+  beginRenewal(answered: Latch.Latch): void {
+    this.underWay = answered
+    this.attempts++
+  }
+
+  endRenewal(): void {
+    this.underWay = undefined
+  }
+
+  /** It will have no answer. */
+  abandonRenewal(): void {
+    this.underWay?.openUnsafe()
+    this.underWay = undefined
+  }
+
+  /** Waits for the renewal that is under way; absent where none is. */
+  get renewalAnswered(): Effect.Effect<void> | undefined {
+    return this.underWay?.await
+  }
+
+  /** Lost, and yet to be withdrawn: the backend may still keep it. */
+  get hasLeftover(): boolean {
+    return this.mayStillStand
+  }
+
+  /** Whether there is something to withdraw, for the one who does. */
+  takeLeftover(): boolean {
+    const { mayStillStand } = this
+    this.mayStillStand = false
+    return mayStillStand
   }
 
   /** `sentAt` and `wallClockLead` were read before the request was sent that this confirms. */
@@ -236,58 +265,16 @@ export class HeldLease implements Item, Held {
         Effect.andThen(
           this.ensureHeld,
           Effect.flatMap(
-            this.untilEnd<A, E, R>(
+            untilEnd<A, E, R>(
+              this,
               restore,
               "lost or released",
               (context) => Effect.runForkWith(context)(restore(effect), { uninterruptible: true })
             ),
-            (exit) => this.state === "released" ? settled(exit, this.end) : this.reportLoss(exit)
+            (exit) => this.state === "released" ? settled(exit, this.end) : reportLoss(this, exit)
           )
         )
       )
-  }
-
-  /**
-   * Runs a section's program, interrupts it when the lease is lost, and tells how it ended. An early release inside
-   * the section is the program's own wish and stops nothing. For an uninterruptible region, whose `restore` it takes.
-   *
-   * The program has a scope of its own, which is closed when it ends.
-   */
-  runSection<A, E, R>(
-    program: Effect.Effect<A, E, R>,
-    restore: Restore
-  ): Effect.Effect<Exit.Exit<A, E>, never, Exclude<Exclude<R, Scope.Scope>, Lease>> {
-    return this.untilEnd(restore, "lost", (context) => {
-      const scope = Scope.makeUnsafe()
-      const inside = Context.add(Context.add(context, Scope.Scope, scope), Lease, this) as Context.Context<R>
-      const closed = Effect.onExit(restore(program), (exit) => Scope.close(scope, exit))
-      return Effect.runForkWith(inside)(closed, { uninterruptible: true })
-    })
-  }
-
-  /** The section's result: its own, unless the lease was lost before it ended. */
-  reportLoss<A, E>(exit: Exit.Exit<A, E>): Exit.Exit<A, E | OwnershipLost> {
-    if (this.state === "held") this.check(this.host.time.now())
-    return this.loss === undefined ? exit : settled(exit, this.loss)
-  }
-
-  /**
-   * Forked, so that the end of the lease can interrupt it without a second fiber to race with. It does not begin where
-   * its caller has been interrupted meanwhile, for example while the lock was on its way.
-   */
-  private untilEnd<A, E, R>(
-    restore: Restore,
-    stops: "lost" | "lost or released",
-    fork: (context: Context.Context<R>) => Fiber.Fiber<A, E>
-  ): Effect.Effect<Exit.Exit<A, E>, never, R> {
-    const ended = Effect.matchCauseEffect(restore(Effect.context<R>()), {
-      onSuccess: (context) => this.watch(fork(context), restore, stops),
-      onFailure: (cause) => Effect.succeed(Exit.failCause(cause))
-    })
-    // A section begins and ends within its caller's step where nothing is waited for. So that those inside one another
-    // do not fill the stack, one in many begins and ends in a step of its own.
-    if (this.depth % sectionsAStack !== sectionsAStack - 1) return ended
-    return Effect.andThen(Effect.yieldNow, Effect.tap(ended, () => Effect.yieldNow))
   }
 
   /** Until nothing runs under it that is stopped by its loss. */
@@ -298,43 +285,15 @@ export class HeldLease implements Item, Held {
     })
   }
 
-  private watch<A, E>(
-    fiber: Fiber.Fiber<A, E>,
-    restore: Restore,
-    stops: "lost" | "lost or released"
-  ): Effect.Effect<Exit.Exit<A, E>> {
-    const done = fiber.pollUnsafe()
-    if (done !== undefined) return Effect.succeed(done)
-    const stop = () => {
-      if (this.state === "lost" || stops === "lost or released") fiber.interruptUnsafe()
-    }
-    if (this.state === "held") this.observe(stop)
-    else stop()
+  /** Something runs under it that its loss stops. */
+  beginRun(onEnd: () => void): void {
     this.running++
-    const over = <B>(exit: B): B => {
-      this.observers?.delete(stop)
-      if (--this.running === 0) this.onIdle?.()
-      return exit
-    }
-    const ended = Effect.callback<Exit.Exit<A, E>>((resume) => {
-      fiber.addObserver((exit) => resume(Exit.succeed(exit)))
-    })
-    return Effect.matchCauseEffect(restore(ended), {
-      onSuccess: (exit) => Effect.succeed(over(exit)),
-      onFailure: (_interrupted) => Effect.map(Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber)), over)
-    })
+    if (this.state === "held") this.observe(onEnd)
+    else onEnd()
+  }
+
+  endRun(onEnd: () => void): void {
+    this.observers?.delete(onEnd)
+    if (--this.running === 0) this.onIdle?.()
   }
 }
-
-const sectionsAStack = 32
-
-/** A program's own failure is kept, with the end of the lease beside it; a success or our interruption is not. */
-const settled = <A, E, E2>(exit: Exit.Exit<A, E>, end: E2): Exit.Exit<A, E | E2> => {
-  const own = Exit.isSuccess(exit) ? [] : exit.cause.reasons.filter((reason) => !Cause.isInterruptReason(reason))
-  return own.length === 0
-    ? Exit.fail(end)
-    : Exit.failCause(Cause.combine(Cause.fromReasons(own), Cause.fail(end)))
-}
-
-/** What `Effect.uninterruptibleMask` hands out. */
-export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

@@ -20,9 +20,9 @@ import type { HeldLease } from "./heldLease.ts"
 export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease): Effect.Effect<void> => {
   const now = lease.host.time.now()
   if (!lease.endHold(now)) return lease.stopRenewal
-  const { claim, key, stopRenewal, underWay } = lease
-  if (underWay !== undefined) {
-    const answered = Effect.timeoutOption(underWay.await, Math.min(lease.renewalTimeout, Timing.longestRelease))
+  const { claim, key, renewalAnswered, stopRenewal } = lease
+  if (renewalAnswered !== undefined) {
+    const answered = Effect.timeoutOption(renewalAnswered, Math.min(lease.renewalTimeout, Timing.longestRelease))
     return Effect.flatMap(stopRenewal, () => withdrawals.release(key, claim, answered))
   }
   return stopRenewal === Effect.void

@@ -100,44 +100,42 @@ export class Renewals {
   }
 
   /** What cannot be renewed for a fault of ours ends at once, rather than in silence at its deadline. */
-  private giveUp(holdings: ReadonlyArray<HeldLease>, defect: unknown): void {
-    this.fork(broken(`The renewal of ${holdings.length} locks`, defect, holdings[0]?.key))
-    for (const lease of holdings) {
-      lease.underWay?.openUnsafe()
-      lease.underWay = undefined
+  private giveUp(leases: ReadonlyArray<HeldLease>, defect: unknown): void {
+    this.fork(broken(`The renewal of ${leases.length} locks`, defect, leases[0]?.key))
+    for (const lease of leases) {
+      lease.abandonRenewal()
       lease.lose("Revoked", this.time.now(), true)
     }
   }
 
-  private renew(holdings: ReadonlyArray<HeldLease>): Effect.Effect<void> {
+  private renew(leases: ReadonlyArray<HeldLease>): Effect.Effect<void> {
     return Effect.suspend(() => {
       const latch = Latch.makeUnsafe()
       let limit = Infinity
       let firstDeadline = Infinity
-      for (const lease of holdings) {
-        lease.underWay = latch
-        lease.attempts++
+      for (const lease of leases) {
+        lease.beginRenewal(latch)
         limit = Math.min(limit, lease.renewalTimeout)
         firstDeadline = Math.min(firstDeadline, lease.deadline)
       }
       const wallClockLead = this.time.wallClockLead()
       // A net: a store limits its own calls. One that does not end when it is told to is not waited for.
       return this.timeouts.limit<ReadonlyArray<Renewal>, never>(
-        this.store.renew(holdings),
+        this.store.renew(leases),
         limit,
         Effect.succeed([])
       ).pipe(
         Effect.catchDefect((defect) => Effect.succeed<ReadonlyArray<Renewal>>([unknown(defect)])),
         Effect.map((answers) => {
           const failures: Array<LockBackendError> = []
-          holdings.forEach((lease, index) => {
+          leases.forEach((lease, index) => {
             const answer = answers[index] ?? unknown("no answer in time")
-            lease.underWay = undefined
+            lease.endRenewal()
             this.settle(lease, answer, wallClockLead, firstDeadline)
             if (answer._tag === "Unknown") failures.push(answer.error)
           })
-          const { key } = holdings[0]!
-          if (failures.length < holdings.length) this.outage.answered(key)
+          const { key } = leases[0]!
+          if (failures.length < leases.length) this.outage.answered(key)
           if (failures.length > 0) this.outage.failed("renewal", failures[0]!, key, failures.length)
           // Last: who waits for it runs on at once, and may keep the thread busy.
           latch.openUnsafe()

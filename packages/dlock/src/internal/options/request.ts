@@ -86,14 +86,15 @@ export const parse = (
 export const claimOf = (
   { prefix }: Settings,
   key: string,
+  { capacity, permits }: Pick<Claim, "permits" | "capacity">,
   { guardGap, holder, ttl }: Terms,
   inside: ReadonlyArray<string> | undefined
 ): Claim => ({
   id: freshId(),
   key: prefix + key,
   prefix,
-  permits: 1,
-  capacity: 1,
+  permits,
+  capacity,
   ttl,
   guardGap,
   holder,

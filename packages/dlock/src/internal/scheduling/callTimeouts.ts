@@ -1,9 +1,11 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { Restore } from "../lease/heldLease.ts"
 import { callBack } from "../telemetry/log.ts"
 import { DeadlineHeap, type Item } from "./deadlineHeap.ts"
 import type { Time } from "./time.ts"
+
+/** What `Effect.uninterruptibleMask` hands out. */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 class Limit implements Item {
   index = -1

@@ -3,43 +3,73 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Lease } from "../Lease.ts"
 import {
   type AcquireError,
+  type CapacityMismatch,
   InvalidLockRequest,
   LockAlreadyHeld,
   LockBackendError,
-  LockTimeout,
   type OwnershipLost
 } from "../LockError.ts"
 import type { LockOptions } from "../LockOptions.ts"
 import { LockStore } from "../LockStore.ts"
 import { acquire, throughAdmission } from "./acquire.ts"
 import { Admission } from "./admission.ts"
-import { HeldLease, type LeaseHost, type Restore } from "./lease/heldLease.ts"
+import { HeldLease, type LeaseHost } from "./lease/heldLease.ts"
 import * as Nesting from "./lease/nesting.ts"
 import { releaseLease, Withdrawals } from "./lease/release.ts"
 import { Renewals } from "./lease/renewals.ts"
+import { type Outside, reportLoss, runSection } from "./lease/section.ts"
 import * as Request from "./options/request.ts"
 import type { Settings } from "./options/settings.ts"
-import { CallTimeouts } from "./scheduling/callTimeouts.ts"
+import { CallTimeouts, type Restore } from "./scheduling/callTimeouts.ts"
 import * as Time from "./scheduling/time.ts"
 import { broken, called, logged } from "./telemetry/log.ts"
 import { LossLog } from "./telemetry/lossLog.ts"
 import { Outage } from "./telemetry/outage.ts"
 import { longestRelease } from "./timing.ts"
 
-/** What runs under a lock: an effect, or a function of the lease. */
-export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease["Service"]) => Effect.Effect<A, E, R>)
+/** What is asked of a key: so many permits of so many. */
+export interface Shape {
+  readonly kind: "mutex" | "semaphore" | "readWrite"
+  readonly permits: number
+  readonly capacity: number
+}
 
-/** What a program under a lock still needs from outside: its scope and its lease come with the lock. */
-export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
+type Failure = AcquireError | CapacityMismatch
 
-/** A locker over the store in the context: every step of a lock's way, in order. */
-export const make = Effect.fnUntraced(function*(settings: Settings) {
+/**
+ * What every front stands on: it holds a claim of any shape, in a scope or for a section, and answers `undefined` where it was
+ * not to wait (`try`) and there was no room.
+ */
+export interface Engine {
+  readonly scoped: (
+    key: string,
+    shape: Shape,
+    options: LockOptions | undefined,
+    mode: "queue" | "try"
+  ) => Effect.Effect<HeldLease | undefined, Failure, Scope.Scope>
+  readonly section: <A, E, R>(
+    key: string,
+    shape: Shape,
+    program: Program<A, E, R>,
+    options: LockOptions | undefined,
+    mode: "queue" | "try"
+  ) => Effect.Effect<Option.Option<A>, E | Failure | OwnershipLost, Outside<R>>
+}
+
+/** What runs under a claim: an effect, or a function of the lease. */
+export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: HeldLease) => Effect.Effect<A, E, R>)
+
+/** An engine over the store in the context: every step of a claim's way, in order. */
+export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
+  Engine,
+  never,
+  LockStore | Scope.Scope
+> {
   const given = yield* LockStore
   const store: LockStore["Service"] = {
     request: (claim, mode) => called(() => given.request(claim, mode)),
@@ -65,7 +95,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   let warned = false
   let closed = false
   /** What was lost and is yet to be withdrawn. */
-  const mayStillStand = new Set<HeldLease>()
+  const leftovers = new Set<HeldLease>()
 
   const host: LeaseHost = {
     time,
@@ -74,11 +104,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       renewals.remove(lease)
       Nesting.leave(lease)
       losses.add(loss)
-      if (lease.mayStillStand) mayStillStand.add(lease)
+      if (lease.hasLeftover) leftovers.add(lease)
       // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
       // but for as long as the guard gap gives the holder to wind down.
       // At the earliest after those who wait for the loss have heard of it.
-      const gap = lease.mayStillStand ? time.sleep(Duration.toMillis(lease.claim.guardGap)) : Effect.yieldNow
+      const gap = lease.hasLeftover ? time.sleep(Duration.toMillis(lease.claim.guardGap)) : Effect.yieldNow
       fork(Effect.andThen(gap, closeAfterLoss(lease)))
     },
     releaseLease: (lease) => {
@@ -86,7 +116,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       Nesting.leave(lease)
       const given = releaseLease(withdrawals, lease)
       // Not waited for: where the backend was silent just now, it may still be.
-      return lease.mayStillStand ? Effect.andThen(given, Effect.sync(() => void fork(withdrawLeftover(lease)))) : given
+      return lease.hasLeftover ? Effect.andThen(given, Effect.sync(() => void fork(withdrawLeftover(lease)))) : given
     }
   }
 
@@ -94,9 +124,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const withdrawLeftover = (lease: HeldLease): Effect.Effect<void> =>
     Effect.suspend(() => {
       // Where the locker goes, it waits for that.
-      if (!lease.mayStillStand || closed) return Effect.void
-      lease.mayStillStand = false
-      mayStillStand.delete(lease)
+      if (closed || !lease.takeLeftover()) return Effect.void
+      leftovers.delete(lease)
       return withdrawals.release(lease.key, lease.claim)
     })
 
@@ -132,8 +161,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     options: LockOptions | undefined,
     mode: "queue" | "try",
     inside: (asked: Asked) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | AcquireError, R> =>
-    Effect.withFiber(({ context }): Effect.Effect<A, E | AcquireError, R> => {
+  ): Effect.Effect<A, E | Failure, R> =>
+    Effect.withFiber(({ context }): Effect.Effect<A, E | Failure, R> => {
       const startedAt = time.now()
       const terms = Request.parse(settings, usual, key, options, mode === "queue")
       if (terms instanceof InvalidLockRequest) return Effect.fail(terms)
@@ -160,8 +189,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
    */
   const hold = (
     { context, key, mode, startedAt, terms }: Asked,
+    shape: Shape,
     restore: Restore
-  ): Effect.Effect<HeldLease | undefined, AcquireError> => {
+  ): Effect.Effect<HeldLease | undefined, Failure> => {
     const parent = Nesting.innermost(context)
     const refusal = refuse(key, parent, context)
     if (refusal !== undefined) return Effect.fail(refusal)
@@ -170,7 +200,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       const warning = "A ttl below one second leaves little room for a late timer; this is said once"
       fork(logged(Effect.logWarning(warning), key))
     }
-    const claim = Request.claimOf(settings, key, terms, parent && Nesting.elsewhere(parent, given))
+    const claim = Request.claimOf(settings, key, shape, terms, parent && Nesting.elsewhere(parent, given))
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
     const granted = acquire(acquireContext, key, claim, terms.timeout, mode, startedAt, goOut, restore)
@@ -185,13 +215,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     })
   }
 
-  const holdInScope = (key: string, options: LockOptions | undefined, mode: "queue" | "try") =>
+  const scoped: Engine["scoped"] = (key, shape, options, mode) =>
     ask(key, options, mode, (asked) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
           Effect.scope,
           (scope) =>
-            Effect.flatMap(hold(asked, restore), (lease): Effect.Effect<Lease["Service"] | undefined> => {
+            Effect.flatMap(hold(asked, shape, restore), (lease) => {
               if (lease === undefined) return Effect.undefined
               Nesting.register(lease, scope)
               // A scope of its own: an early release leaves nothing behind in the caller's.
@@ -204,33 +234,25 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         )
       ))
 
-  const holdForSection = <A, E, R>(
-    key: string,
-    options: LockOptions | undefined,
-    mode: "queue" | "try",
-    taken: (lease: HeldLease | undefined, restore: Restore) => Effect.Effect<A, E, R>
-  ) =>
+  /** The program in a scope inside the lock: what it opened is closed, then it is looked at once more, then released. */
+  const section: Engine["section"] = (key, shape, program, options, mode) =>
     ask(
       key,
       options,
       mode,
       (asked) =>
-        Effect.uninterruptibleMask((restore) => Effect.flatMap(hold(asked, restore), (lease) => taken(lease, restore)))
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(hold(asked, shape, restore), (lease) => {
+            if (lease === undefined) return Effect.succeedNone
+            // A service such as `Lease` is an effect that is also a function.
+            const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
+            return Effect.flatMap(runSection(lease, body, restore), (exit) => {
+              const settled = reportLoss(lease, exit)
+              return Effect.asSome(Effect.andThen(host.releaseLease(lease), settled))
+            })
+          })
+        )
     )
-
-  /** The program in a scope inside the lock: what it opened is closed, then it is looked at once more, then released. */
-  const runSection = <A, E, R>(
-    lease: HeldLease,
-    program: Program<A, E, R>,
-    restore: Restore
-  ): Effect.Effect<A, E | OwnershipLost, Outside<R>> => {
-    // A service such as `Lease` is an effect that is also a function.
-    const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
-    return Effect.flatMap(lease.runSection(body, restore), (exit) => {
-      const settled = lease.reportLoss(exit)
-      return Effect.andThen(host.releaseLease(lease), settled)
-    })
-  }
 
   yield* store.losses.pipe(
     Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now(), loss.isOwed))),
@@ -242,7 +264,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   yield* Effect.addFinalizer(() => {
     closed = true
     admission.turnAway(gone(""))
-    return Effect.forEach([...renewals.all(), ...mayStillStand], (lease) => {
+    return Effect.forEach([...renewals.all(), ...leftovers], (lease) => {
       lease.lose("Revoked", time.now())
       return Effect.andThen(
         timeouts.limit(lease.idle, Duration.toMillis(lease.claim.guardGap), Effect.void),
@@ -251,23 +273,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))
   })
 
-  return {
-    scoped: (key: string, options?: LockOptions) => Effect.map(holdInScope(key, options, "queue"), (lease) => lease!),
-    scopedIfAvailable: (key: string, options?: LockOptions) =>
-      neverWaits(Effect.map(holdInScope(key, options, "try"), Option.fromUndefinedOr)),
-    withLock: <A, E, R>(key: string, program: Program<A, E, R>, options?: LockOptions) =>
-      holdForSection(key, options, "queue", (lease, restore) => runSection(lease!, program, restore)),
-    withLockIfAvailable: <A, E, R>(key: string, program: Program<A, E, R>, options?: LockOptions) =>
-      neverWaits(
-        holdForSection(key, options, "try", (lease, restore) =>
-          lease === undefined
-            ? Effect.succeed(Option.none<A>())
-            : Effect.asSome(runSection(lease, program, restore)))
-      )
-  }
+  return { scoped, section }
 })
 
-const neverWaits = <A, E, R>(
-  self: Effect.Effect<A, E | LockTimeout, R>
-): Effect.Effect<A, Exclude<E, LockTimeout>, R> =>
-  Effect.catch(self, (error) => error instanceof LockTimeout ? Effect.die(error) : Effect.fail(error)) as never
+const engines = new WeakMap<object, Engine>()
+
+/** A front of another shape is given a locker, and works on the same engine: by `of`. */
+export const register = (locker: object, engine: Engine): void => void engines.set(locker, engine)
+
+/** The engine of a locker; a locker that somebody made up for a test has none. */
+export const of = (locker: object): Engine | undefined => engines.get(locker)

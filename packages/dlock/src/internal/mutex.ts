@@ -1,0 +1,60 @@
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { Lease } from "../Lease.ts"
+import {
+  type AcquireError,
+  CapacityMismatch,
+  InvalidLockRequest,
+  LockTimeout,
+  type OwnershipLost
+} from "../LockError.ts"
+import type { LockOptions, TryLockOptions } from "../LockOptions.ts"
+import * as Engine from "./engine.ts"
+import type { Outside } from "./lease/section.ts"
+import type { Settings } from "./options/settings.ts"
+
+/** What runs under a lock: an effect, or a function of the lease. */
+export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease["Service"]) => Effect.Effect<A, E, R>)
+
+const mutex: Engine.Shape = { kind: "mutex", permits: 1, capacity: 1 }
+
+/** The locks of a locker: one permit of one. */
+export const make = Effect.fnUntraced(function*(settings: Settings) {
+  const engine = yield* Engine.make(settings)
+  const { scoped, section } = engine
+  const locker = {
+    scoped: (key: string, options?: LockOptions): Effect.Effect<Lease["Service"], AcquireError, Scope.Scope> =>
+      Effect.mapBoth(scoped(key, mutex, options, "queue"), { onFailure: ofMutex, onSuccess: (lease) => lease! }),
+    scopedIfAvailable: (key: string, options?: TryLockOptions) =>
+      neverWaits(Effect.map(scoped(key, mutex, options, "try"), Option.fromUndefinedOr<Lease["Service"] | undefined>)),
+    withLock: <A, E, R>(
+      key: string,
+      program: Program<A, E, R>,
+      options?: LockOptions
+    ): Effect.Effect<A, E | AcquireError | OwnershipLost, Outside<R>> =>
+      Effect.mapBoth(section(key, mutex, program, options, "queue"), {
+        onFailure: ofMutex,
+        onSuccess: (result) => (result as Option.Some<A>).value
+      }),
+    withLockIfAvailable: <A, E, R>(key: string, program: Program<A, E, R>, options?: TryLockOptions) =>
+      neverWaits(section(key, mutex, program, options, "try"))
+  }
+  Engine.register(locker, engine)
+  return locker
+})
+
+/** Whoever asks for a mutex has not asked for a capacity: that the key has another is a slip in the key. */
+const ofMutex = <E>(error: E): Exclude<E, CapacityMismatch> | InvalidLockRequest =>
+  error instanceof CapacityMismatch
+    ? new InvalidLockRequest({
+      key: error.key,
+      parameter: "capacity",
+      problem: `${error.requested} is not the one with which the key is in use`
+    })
+    : error as Exclude<E, CapacityMismatch>
+
+const neverWaits = <A, E, R>(
+  self: Effect.Effect<A, E, R>
+): Effect.Effect<A, Exclude<E, LockTimeout | CapacityMismatch> | InvalidLockRequest, R> =>
+  Effect.catch(self, (error) => error instanceof LockTimeout ? Effect.die(error) : Effect.fail(ofMutex(error))) as never
