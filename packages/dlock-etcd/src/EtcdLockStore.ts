@@ -11,9 +11,9 @@ import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Etcd3, IOptions } from "etcd3"
-import * as Connection from "./internal/connection.ts"
+import * as Connection from "./internal/client/connection.ts"
 import * as Options from "./internal/options.ts"
-import * as Store from "./internal/store.ts"
+import * as Store from "./internal/store/store.ts"
 
 /**
  * The options of `EtcdLocker.layer` that are the store's.

@@ -18,10 +18,10 @@ import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type { Etcd3 } from "etcd3"
 import * as EtcdLockStore from "./EtcdLockStore.ts"
-import * as Connection from "./internal/connection.ts"
-import * as Epochs from "./internal/epochs.ts"
-import { backendError } from "./internal/failure.ts"
+import * as Connection from "./internal/client/connection.ts"
+import { backendError } from "./internal/client/failure.ts"
 import * as Options from "./internal/options.ts"
+import * as Epochs from "./internal/store/epochs.ts"
 
 /**
  * What an etcd locker goes by besides `LockerOptions`.

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect } from "effect"
 import type { ITxnResponse } from "etcd3"
-import type { Port } from "../src/internal/port.ts"
-import * as Store from "../src/internal/store.ts"
+import type { Port } from "../src/internal/client/port.ts"
+import * as Store from "../src/internal/store/store.ts"
 import { claimOf } from "./claim.ts"
 
 const claim = claimOf(4_000, 1_000)

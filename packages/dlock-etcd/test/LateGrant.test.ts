@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Latch } from "effect"
 import { TestClock } from "effect/testing"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
-import type { Port } from "../src/internal/port.ts"
-import * as Store from "../src/internal/store.ts"
+import type { Port } from "../src/internal/client/port.ts"
+import * as Store from "../src/internal/store/store.ts"
 import { claimOf, placeIn } from "./claim.ts"
 
 const claim = claimOf(1_500, 500)

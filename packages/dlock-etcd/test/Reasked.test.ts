@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect } from "effect"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
-import type { Port } from "../src/internal/port.ts"
-import * as Store from "../src/internal/store.ts"
+import type { Port } from "../src/internal/client/port.ts"
+import * as Store from "../src/internal/store/store.ts"
 import { claimOf, placeIn } from "./claim.ts"
 
 const claim = claimOf(4_000, 1_000)

@@ -3,8 +3,8 @@ import { startWorker } from "dlock-testing"
 import { Deferred, Duration, Effect, Exit, Fiber, Option } from "effect"
 import type { LockBackendError, OwnershipLost } from "effect-dlock"
 import * as Path from "node:path"
-import { open } from "../src/internal/connection.ts"
-import { silent } from "../src/internal/failure.ts"
+import { open } from "../src/internal/client/connection.ts"
+import { silent } from "../src/internal/client/failure.ts"
 import { parse } from "../src/internal/options.ts"
 import {
   claims,

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
-import { silent } from "../src/internal/failure.ts"
-import type { Port } from "../src/internal/port.ts"
+import { silent } from "../src/internal/client/failure.ts"
+import type { Port } from "../src/internal/client/port.ts"
 import { locker, lockerOver, queued, server } from "./support.ts"
 
 describe.concurrent("those of a process that ask for one lock at once", () => {

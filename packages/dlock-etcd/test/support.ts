@@ -19,10 +19,10 @@ import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { open } from "../src/internal/connection.ts"
+import { open } from "../src/internal/client/connection.ts"
+import type { Port } from "../src/internal/client/port.ts"
 import { parse } from "../src/internal/options.ts"
-import type { Port } from "../src/internal/port.ts"
-import * as Store from "../src/internal/store.ts"
+import * as Store from "../src/internal/store/store.ts"
 
 /** An etcd of a test's own, which it may stop, freeze and kill. */
 export const server = (...args: ReadonlyArray<string>): Effect.Effect<Server, never, Scope.Scope> =>

@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import type { IResponseOp, ITxnResponse, IWatchRequest, IWatchResponse } from "etcd3"
-import type { Port } from "../../../packages/dlock-etcd/src/internal/port.ts"
+import type { Port } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
 
 /** A watch as it was asked for. */
 interface Watch {

@@ -1,6 +1,6 @@
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
-import { epochOf } from "../../../packages/dlock-etcd/src/internal/names.ts"
-import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/port.ts"
+import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
+import { epochOf } from "../../../packages/dlock-etcd/src/internal/protocol/keys.ts"
 import type { Ledger } from "../ledger.ts"
 import type { Event, Timeline } from "../timeline.ts"
 import { millis } from "../timeline.ts"

@@ -1,5 +1,5 @@
 import type { IWatchRequest, IWatchResponse } from "etcd3"
-import type { WatchStream } from "../../../packages/dlock-etcd/src/internal/port.ts"
+import type { WatchStream } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
 import type { Process } from "../process.ts"
 import type { Random } from "../random.ts"
 import { atMember, type Host, type Network } from "./network.ts"

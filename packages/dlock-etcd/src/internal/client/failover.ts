@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { type CallFailure, isClosed, isOfMember, isUnsent } from "./failure.ts"
 import type { Reply } from "./port.ts"
-import { Shared } from "./shared.ts"
+import { Shared } from "./singleFlight.ts"
 
 /** Asks one host, within so many milliseconds. */
 export type Ask<Host, A> = (host: Host, limit: number) => Effect.Effect<Reply<A>, CallFailure>

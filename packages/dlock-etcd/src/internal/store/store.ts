@@ -5,20 +5,21 @@ import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
-import { Claims } from "./claims.ts"
-import { backendError, type CallFailure } from "./failure.ts"
-import { type Beat, type Lease, Leases, toMillis } from "./leases.ts"
-import { Line } from "./line.ts"
-import { Liveness } from "./liveness.ts"
-import { Marks } from "./marks.ts"
-import { names } from "./names.ts"
-import { Outgoing } from "./outgoing.ts"
-import type { Port } from "./port.ts"
-import * as Queue from "./queue.ts"
+import { backendError, type CallFailure } from "../client/failure.ts"
+import type { Port } from "../client/port.ts"
+import { Outgoing } from "../client/requestBatcher.ts"
+import { Watches } from "../client/watches.ts"
+import { names } from "../protocol/keys.ts"
+import * as Queue from "../protocol/transactions.ts"
+import { type Beat, type Lease, Leases, toMillis } from "./leases/leases.ts"
+import { Liveness } from "./leases/liveness.ts"
+import type { Desk } from "./parts.ts"
+import { Line } from "./queue/askingOrder.ts"
+import type { Seat } from "./queue/place.ts"
+import { Claims } from "./registry.ts"
 import * as Requests from "./requests.ts"
-import type { Seat } from "./seat.ts"
-import * as Turns from "./turns.ts"
-import { Watches } from "./watches.ts"
+import { Marks } from "./tombstones.ts"
+import * as Turns from "./waiters.ts"
 
 /**
  * The store over a port: claims queue in a folder by create revision, which is also the fencing token but for the base of
@@ -54,7 +55,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   const outgoing = new Outgoing(port, now, fork)
   const liveness = new Liveness(clock, port, watches, fork, () => claims.hasWaiters())
   const line = new Line((lock) => turns.rooms.get(lock)?.isHeardOf())
-  const desk: Turns.Desk = {
+  const desk: Desk = {
     outgoing,
     line,
     now,

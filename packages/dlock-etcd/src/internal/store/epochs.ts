@@ -1,8 +1,8 @@
 import * as Effect from "effect/Effect"
-import type { CallFailure } from "./failure.ts"
-import { epochOf } from "./names.ts"
-import type { Port } from "./port.ts"
-import * as Queue from "./queue.ts"
+import type { CallFailure } from "../client/failure.ts"
+import type { Port } from "../client/port.ts"
+import { epochOf } from "../protocol/keys.ts"
+import * as Queue from "../protocol/transactions.ts"
 
 const first = (prefix: string): Queue.Epoch => ({ key: epochOf(prefix), text: undefined, base: 0n })
 

@@ -2,8 +2,8 @@ import { callBack } from "effect-dlock/LockStore"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Entry } from "./entry.ts"
-import { type CallFailure, isClosed, isUnsent } from "./failure.ts"
+import { type CallFailure, isClosed, isUnsent } from "../../client/failure.ts"
+import type { Entry } from "../trackedClaim.ts"
 
 interface Turn {
   readonly entry: Entry

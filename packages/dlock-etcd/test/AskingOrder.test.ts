@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Latch, Scheduler } from "effect"
-import { Entry } from "../src/internal/entry.ts"
-import { type CallFailure, isClosed, silent } from "../src/internal/failure.ts"
-import { Line } from "../src/internal/line.ts"
-import { Slots } from "../src/internal/slots.ts"
+import { type CallFailure, isClosed, silent } from "../src/internal/client/failure.ts"
+import { Slots } from "../src/internal/store/placeNames.ts"
+import { Line } from "../src/internal/store/queue/askingOrder.ts"
+import { Entry } from "../src/internal/store/trackedClaim.ts"
 import { claimOf } from "./claim.ts"
 
 const nothing = () => {}

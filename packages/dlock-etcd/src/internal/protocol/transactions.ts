@@ -1,7 +1,7 @@
 import { type Ahead, callLimit, type Claim } from "effect-dlock/LockStore"
 import type { ICompare, IKeyValue, IRequestOp, IResponseOp, ITxnRequest, ITxnResponse } from "etcd3"
-import type { Names } from "./names.ts"
-import type { Operation } from "./outgoing.ts"
+import type { Names } from "./keys.ts"
+import type { Operation } from "./operation.ts"
 
 /** Where a claim stands, or would. */
 export interface Place {

@@ -1,5 +1,5 @@
-import { Chain } from "./chain.ts"
-import type { Seat } from "./seat.ts"
+import { Chain } from "./orderedList.ts"
+import type { Seat } from "./place.ts"
 
 /**
  * Those of this process that wait for one mutex, in the order of the queue.

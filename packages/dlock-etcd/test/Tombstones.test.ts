@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, FiberSet, Scope } from "effect"
-import { Marks } from "../src/internal/marks.ts"
-import type { Port } from "../src/internal/port.ts"
+import type { Port } from "../src/internal/client/port.ts"
+import { Marks } from "../src/internal/store/tombstones.ts"
 
 describe("the lease of marks", () => {
   it.effect("is waited for by nobody once the store has closed", () =>

@@ -3,10 +3,10 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { type CallFailure, isClosed } from "./failure.ts"
-import type { Port, Reply } from "./port.ts"
-import { Shared } from "./shared.ts"
-import * as Timing from "./timing.ts"
+import { type CallFailure, isClosed } from "../../client/failure.ts"
+import type { Port, Reply } from "../../client/port.ts"
+import { Shared } from "../../client/singleFlight.ts"
+import * as Timing from "../timing.ts"
 
 /** What a beat found: since when the lease is known to live, and the keys that it carries. */
 export interface Beat {

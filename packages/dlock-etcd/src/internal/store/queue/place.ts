@@ -1,9 +1,9 @@
 import type { Ahead, Claim } from "effect-dlock/LockStore"
-import type { Entry } from "./entry.ts"
-import type { Lease } from "./leases.ts"
-import { type Names, names } from "./names.ts"
-import type { Place, View } from "./queue.ts"
-import { nameOf, type Slot, type Slots } from "./slots.ts"
+import { type Names, names } from "../../protocol/keys.ts"
+import type { Place, View } from "../../protocol/transactions.ts"
+import type { Lease } from "../leases/leases.ts"
+import { nameOf, type Slot, type Slots } from "../placeNames.ts"
+import type { Entry } from "../trackedClaim.ts"
 
 /**
  * What stands for a claim at the server, or is to stand there: a key in the lock's folder. Two claims that ask for the same may

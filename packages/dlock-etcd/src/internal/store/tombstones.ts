@@ -1,10 +1,10 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { type CallFailure, isClosed } from "./failure.ts"
-import { freshId } from "./leases.ts"
-import type { Port } from "./port.ts"
-import { Shared } from "./shared.ts"
+import { type CallFailure, isClosed } from "../client/failure.ts"
+import type { Port } from "../client/port.ts"
+import { Shared } from "../client/singleFlight.ts"
+import { freshId } from "./leases/leases.ts"
 
 /**
  * The lease of the marks that cancel claims. It outlives any request that may still be on its way, and is never kept

@@ -4,7 +4,7 @@ import { Context, Deferred, Effect, Fiber, Layer } from "effect"
 import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
 import type { ITxnRequest } from "etcd3"
-import { silent } from "../src/internal/failure.ts"
+import { silent } from "../src/internal/client/failure.ts"
 import { claimOf } from "./claim.ts"
 import { claims, eventually, locker, lockerOver, plainClient, queued, server } from "./support.ts"
 

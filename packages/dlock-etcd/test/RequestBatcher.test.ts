@@ -2,9 +2,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, FiberSet } from "effect"
 import { TestClock } from "effect/testing"
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
-import { type CallFailure, fromClient, silent } from "../src/internal/failure.ts"
-import { type Operation, Outgoing, type Urgency } from "../src/internal/outgoing.ts"
-import type { Port, Reply } from "../src/internal/port.ts"
+import { type CallFailure, fromClient, silent } from "../src/internal/client/failure.ts"
+import type { Port, Reply } from "../src/internal/client/port.ts"
+import { Outgoing, type Submission } from "../src/internal/client/requestBatcher.ts"
+import type { Urgency } from "../src/internal/protocol/operation.ts"
 
 type Answer = Deferred.Deferred<Reply<ITxnResponse>, CallFailure>
 
@@ -42,8 +43,8 @@ const setting = Effect.gen(function*() {
     })
   const port = { longest: 2_000, isAway: () => isAway, txn } as unknown as Port
   const outgoing = new Outgoing(port, () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000, fork)
-  const ask = (urgency: Urgency, name: string, more: Partial<Operation> = {}) => {
-    const operation: Operation = {
+  const ask = (urgency: Urgency, name: string, more: Partial<Submission> = {}) => {
+    const operation: Submission = {
       urgency,
       request: { success: [{ request_delete_range: { key: Buffer.from(name) } } as IRequestOp] },
       claim: name,
@@ -257,7 +258,7 @@ describe("what goes out", () => {
     Effect.gen(function*() {
       const { ask, names, outgoing } = yield* setting
       let looked = 0
-      const operation = (name: string): Operation => ({
+      const operation = (name: string): Submission => ({
         urgency: "enter",
         request: {},
         claim: name,

@@ -2,33 +2,13 @@ import { callBack, type Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
-import type { Claims } from "./claims.ts"
-import type { Entry } from "./entry.ts"
-import type { CallFailure } from "./failure.ts"
-import { type Lease, type Leases, toMillis } from "./leases.ts"
-import type { Line } from "./line.ts"
-import type { Liveness } from "./liveness.ts"
-import type { Outgoing } from "./outgoing.ts"
-import * as Queue from "./queue.ts"
-import { Room } from "./room.ts"
-import type { Seat } from "./seat.ts"
-import type { Watches } from "./watches.ts"
-
-/** What it takes to follow claims through their queues. */
-export interface Desk {
-  readonly outgoing: Outgoing
-  readonly now: () => number
-  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  readonly claims: Claims
-  readonly leases: Leases<Seat>
-  readonly watches: Watches
-  readonly liveness: Liveness
-  readonly line: Line
-  readonly hasClosed: () => boolean
-  /** Sees to it that the store's loop is awake at that time. */
-  readonly stir: (at: number) => void
-}
+import type { CallFailure } from "../client/failure.ts"
+import * as Queue from "../protocol/transactions.ts"
+import { type Lease, toMillis } from "./leases/leases.ts"
+import type { Desk } from "./parts.ts"
+import { Room } from "./queue/localQueue.ts"
+import type { Seat } from "./queue/place.ts"
+import type { Entry } from "./trackedClaim.ts"
 
 /** Whose turn is it? Follows each claim from its place in the queue to the grant, and watches over what is held. */
 export const make = (desk: Desk) => {

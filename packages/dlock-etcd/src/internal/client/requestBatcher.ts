@@ -3,30 +3,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
+import type { Operation, Urgency } from "../protocol/operation.ts"
 import { type CallFailure, isClosed, isTooLarge, isUnsent, silent } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
 
-/** What is asked of the server about one claim, in the order in which it is sent: leaves free others. */
-export type Urgency = "leave" | "look" | "enter"
-
-/** A transaction of one claim. */
-export interface Operation {
-  readonly urgency: Urgency
-  readonly request: ITxnRequest
-  /** The claim that it is about: no two of one are in a batch. */
-  readonly claim: string
-  /** The queue that it is about: no two in a batch put a claim in one. */
-  readonly folder: string
-  /** It asks whether the queue is empty: not together with one that leaves it, which would be seen there still. */
-  readonly needsEmpty?: boolean
-  /** Nobody waits for what it frees: it may go with others that come in a moment. */
-  readonly isPatient?: boolean
-  /** It is as large as a batch: where a server refuses it for that, nothing is said of those. */
-  readonly isAlone?: boolean
+/** An operation as its caller hands it over, with what the caller wants to hear of it. */
+export interface Submission extends Operation {
   /** It is on its way, or has its place among those that go next. */
   readonly onQueued?: () => void
-  /** Milliseconds from its sending. */
-  readonly limit?: number
   /** Whoever asked has gone before anything was sent. */
   readonly onUnsent?: () => void
   /** Whoever asked has gone while it was under way, and this is what became of it. */
@@ -34,7 +18,7 @@ export interface Operation {
 }
 
 /** An operation that waits, or is under way together with others. */
-interface Member extends Operation {
+interface Member extends Submission {
   readonly resume: (next: Effect.Effect<Reply<ITxnResponse>, CallFailure>) => void
   isPatient: boolean
   /** When its time is over, once it has been sent. */
@@ -90,7 +74,7 @@ export class Outgoing {
     this.fork = fork
   }
 
-  run(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+  run(operation: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     return Effect.suspend(() => {
       if (this.hasClosed) return Effect.fail(isClosed)
       const isAlone = this.mayGo() && this.isEmpty() && operation.isPatient !== true && this.isInTurn(operation)
@@ -101,7 +85,7 @@ export class Outgoing {
   }
 
   /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
-  private goAtOnce(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+  private goAtOnce(operation: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     const { folder, onQueued, urgency } = operation
     const flight = {
       since: this.now(),
@@ -121,7 +105,7 @@ export class Outgoing {
     )
   }
 
-  private wait(operation: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+  private wait(operation: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     return Effect.callback((resume) => {
       const member: Member = {
         ...operation,
@@ -250,7 +234,7 @@ export class Outgoing {
   }
 
   /** By itself: whoever goes meanwhile hears of no answer. */
-  private ask({ limit, onLate, onUnsent, request }: Operation): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
+  private ask({ limit, onLate, onUnsent, request }: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     let wasSent = true
     const asked = this.port.txn(request, limit, () => {
       wasSent = false

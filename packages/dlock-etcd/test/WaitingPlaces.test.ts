@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Crowd } from "../src/internal/crowd.ts"
-import { Entry } from "../src/internal/entry.ts"
-import { Slots } from "../src/internal/slots.ts"
+import { Slots } from "../src/internal/store/placeNames.ts"
+import { Crowd } from "../src/internal/store/queue/waitingPlaces.ts"
+import { Entry } from "../src/internal/store/trackedClaim.ts"
 import { claimOf } from "./claim.ts"
 
 const slots = new Slots()

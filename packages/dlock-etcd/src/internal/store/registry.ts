@@ -1,11 +1,11 @@
 import { callBack, type Claim, type Loss } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import { Entry } from "./entry.ts"
-import { backendError, type CallFailure } from "./failure.ts"
-import { type Lease, toMillis } from "./leases.ts"
-import type { Seat } from "./seat.ts"
-import { Slots } from "./slots.ts"
+import { backendError, type CallFailure } from "../client/failure.ts"
+import { type Lease, toMillis } from "./leases/leases.ts"
+import { Slots } from "./placeNames.ts"
+import type { Seat } from "./queue/place.ts"
+import { Entry } from "./trackedClaim.ts"
 
 /** The claims of this process that are not over. */
 export class Claims {

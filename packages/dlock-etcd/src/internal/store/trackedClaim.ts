@@ -2,9 +2,9 @@ import type { LockBackendError } from "effect-dlock/LockError"
 import type { Claim, Gone, Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
-import { Seat } from "./seat.ts"
-import type { Shared } from "./shared.ts"
-import type { Slots } from "./slots.ts"
+import type { Shared } from "../client/singleFlight.ts"
+import type { Slots } from "./placeNames.ts"
+import { Seat } from "./queue/place.ts"
 import * as Timing from "./timing.ts"
 
 /** What this process knows of a claim, from its first request to its end. */
