@@ -70,7 +70,7 @@ export const start = (
     const left = plan.has.has("closing") ? witness.server.claimsOf?.(process.index) ?? [] : []
     for (const claim of left) witness.broken("S4", `process ${process.index} has closed its locker, and ${claim}`)
     client.done = true
-    witness.hasClosed.add(process.index)
+    witness.closed.add(process.index)
     // What was interrupted when the locker closed ends in this turn. This one is still there.
     yield* Effect.yieldNow
     const fibers = process.fibers - 1

@@ -157,12 +157,12 @@ export class Ledger {
    * Somebody has deleted it, behind none but claims of its own process: it may have been let in already, and hear of that in a
    * moment, where it hears at all.
    */
-  isDeletedNext(id: string): void {
-    if (this.plan.has.has("heirs")) this.isHandedOver(id)
+  noteDeletedNext(id: string): void {
+    if (this.plan.has.has("heirs")) this.noteHandedOver(id)
   }
 
   /** It hears of its deletion in a moment, where it hears at all. */
-  isHandedOver(id: string): void {
+  noteHandedOver(id: string): void {
     const { incidents } = this.plan
     if (incidents.some(({ kind }) => kind !== "claim deleted")) return this.forgot(id)
     this.heardOfAt.set(id, this.timeline.now + millis(30))

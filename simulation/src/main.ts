@@ -6,7 +6,7 @@ import type { Rule } from "./judge.ts"
 import type { BackendName } from "./plan.ts"
 import { shrink } from "./shrink.ts"
 import * as Tally from "./tally.ts"
-import { isOn, type Variant, variants } from "./variants.ts"
+import { runsOn, type Variant, variants } from "./variants.ts"
 import { run } from "./world.ts"
 
 const say = (line: string): void => console.log(line)
@@ -69,7 +69,7 @@ const caught = (flags: Flags, list: ReadonlyArray<Variant>): boolean => {
   say("variant                backend  caught by  seeds    seconds  seeds until two were in")
   for (const variant of list) {
     for (const backend of flags.backends) {
-      if (!isOn(backend)(variant)) continue
+      if (!runsOn(backend)(variant)) continue
       const { besides, from, rules, seeds } = flags
       const { rule, seconds, seeds: needed } = hunt(variant, backend, { from, seeds, seconds: 60 }, rules, besides)
       const two = rule === undefined
@@ -103,7 +103,7 @@ if (typeof flags === "string") {
   const { variant } = flags
   const good = caught(flags, [variant])
   for (const backend of flags.backends) {
-    if (!isOn(backend)(variant)) continue
+    if (!runsOn(backend)(variant)) continue
     const limits = { from: flags.from, seeds: flags.seeds, seconds: 60 }
     const { rule, seed } = hunt(variant, backend, limits, flags.rules, flags.besides)
     if (rule !== undefined) explain(flags, backend, seed, variant)

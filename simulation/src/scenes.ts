@@ -123,12 +123,12 @@ const lagging: Scene = (plan, random) => {
   const section = sections(ttl)
   const patience = random.spread(5, 300)
   const crowd = (size: number, from = 0) => {
-    const isHasty = random.pick([0, 0.5, 0.9, 1])
+    const haste = random.pick([0, 0.5, 0.9, 1])
     const times = random.between(1, 5)
     return list(size, () =>
       list(random.between(1, times), () =>
         section({
-          timeout: random.chance(isHasty) ? random.pick([patience, patience, random.spread(5, 1_000)]) : undefined,
+          timeout: random.chance(haste) ? random.pick([patience, patience, random.spread(5, 1_000)]) : undefined,
           delay: random.pick([0, 0, 1, random.spread(1, 100)]) + random.between(0, from),
           steps: random.between(1, 2),
           pause: random.pick([1, 1, 10, 50])

@@ -185,7 +185,7 @@ const entersFirst = (): () => void =>
 
 /** The end of whoever stood under a name before is taken for that of whoever does now. */
 const believesOldEnds = (): () => void =>
-  replace(Room.prototype, "areDeleted", (own) =>
+  replace(Room.prototype, "takeDeletions", (own) =>
     function(deletions: ReadonlyArray<Deletion>) {
       return own.call(this, deletions.map(({ name }) => ({ name, revision: 1n << 62n })))
     })
@@ -199,10 +199,10 @@ const placesByName = (): () => void =>
 
 /** Of what it has deleted itself it takes in the answer, before it has heard what went before that. */
 const hurriesOwnEnds = (): () => void =>
-  replace(Room.prototype, "hasLeft", (own) =>
+  replace(Room.prototype, "noteWithdrawn", (own) =>
     function(name, revision) {
       if (revision === undefined) own.call(this, name, revision)
-      else this.areDeleted([{ name, revision }])
+      else this.takeDeletions([{ name, revision }])
     })
 
 /** That a look lacks some is taken for all that happened until then. */
@@ -236,7 +236,7 @@ const exchangesUnsettled = (): () => void =>
     })
 
 /** Whether a variant is one on this backend. */
-export const isOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
+export const runsOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
 
 export const variants: ReadonlyArray<Variant> = [
   { name: "no-deadline", install: withoutDeadline },

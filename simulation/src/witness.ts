@@ -55,7 +55,7 @@ export class Witness {
   /** Processes that have crashed, and when. */
   private readonly dead = new Map<number, number>()
   /** Processes whose lockers are closed. */
-  readonly hasClosed = new Set<number>()
+  readonly closed = new Set<number>()
   /** Since when somebody waits for each lock behind claims that nobody keeps. */
   private readonly blockedSince = new Map<string, number>()
   private readonly timeline: Timeline
@@ -135,7 +135,7 @@ export class Witness {
    * others out until this one is told; where that too was deleted by somebody nothing is promised of either.
    */
   private lookAtHandOver({ lock, process }: Section, id: string): void {
-    if (this.server.queueOf?.(lock)[0] === process.index) return this.ledger.isHandedOver(id)
+    if (this.server.queueOf?.(lock)[0] === process.index) return this.ledger.noteHandedOver(id)
     for (const other of [...this.leaving, ...this.inside]) {
       if (other.lock === lock && other.process === process && this.ledger.hasForgotten(other.id!)) {
         this.ledger.forgot(id)
@@ -282,7 +282,7 @@ export class Witness {
         if (process === undefined || this.dead.has(process)) continue
         const knows = ({ id }: Section) => id === holder
         // Who has closed, and had no answer to that, hears of nothing.
-        if ([...this.inside, ...this.leaving].some(knows) || this.hasClosed.has(process)) continue
+        if ([...this.inside, ...this.leaving].some(knows) || this.closed.has(process)) continue
       }
       for (const section of this.asking) {
         if (section.lock !== lock || section.process.dead || section.process.paused) continue
@@ -296,13 +296,13 @@ export class Witness {
 
   /** Does one wait behind a claim of a process that has long been dead, and that is not the first? */
   private lookForDead(): void {
-    const isAwake = (index: number | undefined) =>
+    const isAwake = (index: number | undefined): boolean =>
       Array.from(this.asking).some(({ process }) => process.index === index && !process.dead && !process.paused)
     // What a process had sent before it was cut off may be executed when that is over, and show that it lives.
     const held = this.plan.incidents.filter(({ kind }) => kind === "cut off").map(({ at, duration }) => at + duration)
     const heldUntil = Math.min(this.plan.healedAt, Math.max(0, ...held))
     for (const lock of this.plan.keys.map((key) => prefix + key)) {
-      const isDead = (index: number | undefined) =>
+      const isDead = (index: number | undefined): boolean =>
         index !== undefined && this.timeline.now - Math.max(heldUntil, this.dead.get(index) ?? Infinity) > deadAfter
       const waiting = this.server.queueOf?.(lock).slice(1) ?? []
       const isBlocked = waiting.some((one, place) => isAwake(one) && isDead(waiting[place - 1]))

@@ -99,7 +99,7 @@ const live = (settings: Settings): Result => {
   const { log: print } = console
   if (plan.has.has("observers")) console.log = () => {}
   const patience = progressWithin(plan)
-  const isAlive = ({ done, process }: Client) => !done && !process.dead
+  const isAlive = ({ done, process }: Client): boolean => !done && !process.dead
   const goesOn = (): boolean => {
     witness.look()
     if (timeline.now > plan.healedAt + 1) witness.lookForProgress(plan.healedAt, patience + backend.lateness())

@@ -4,7 +4,7 @@ import { hunt } from "../src/hunt.ts"
 import type { BackendName } from "../src/plan.ts"
 import { shrink } from "../src/shrink.ts"
 import * as Tally from "../src/tally.ts"
-import { isOn, variants } from "../src/variants.ts"
+import { runsOn, variants } from "../src/variants.ts"
 import { run } from "../src/world.ts"
 
 const backends: ReadonlyArray<BackendName> = ["redis", "etcd"]
@@ -34,7 +34,7 @@ describe.each(backends)("the whole client over a simulated %s", (backend) => {
     }
   })
 
-  it.each(variants.filter(isOn(backend)).filter(({ isRare }) => isRare !== true))(
+  it.each(variants.filter(runsOn(backend)).filter(({ isRare }) => isRare !== true))(
     "catches $name",
     { timeout: 120_000 },
     (variant) => {

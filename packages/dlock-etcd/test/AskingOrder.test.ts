@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Latch, Scheduler } from "effect"
-import { type CallFailure, isClosed, silent } from "../src/internal/client/failure.ts"
+import { type CallFailure, closedFailure, silentFailure } from "../src/internal/client/failure.ts"
 import { Slots } from "../src/internal/store/placeNames.ts"
 import { Line } from "../src/internal/store/queue/askingOrder.ts"
 import { Entry } from "../src/internal/store/trackedClaim.ts"
@@ -37,9 +37,9 @@ describe("requests of one process for one lock", () => {
 
   for (
     const [what, failure] of [
-      ["the server is silent", silent],
-      ["the layer is closed", isClosed],
-      ["no host can be reached", { ...silent, notDone: true, cause: new Error("No connection established") }]
+      ["the server is silent", silentFailure],
+      ["the layer is closed", closedFailure],
+      ["no host can be reached", { ...silentFailure, notDone: true, cause: new Error("No connection established") }]
     ] as const
   ) {
     it.effect(`are told together that ${what}`, () =>

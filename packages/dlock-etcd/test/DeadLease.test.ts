@@ -28,7 +28,7 @@ describe("a lease that was over before its owner heard of it", () => {
         watch: () => Effect.never,
         longest: 2_000,
         heardAt: () => undefined,
-        isAway: () => false,
+        isAway: (): boolean => false,
         abandon: () => {}
       }
       const store = yield* Store.make(port)

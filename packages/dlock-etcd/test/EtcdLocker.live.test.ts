@@ -56,7 +56,7 @@ describe("EtcdLocker", () => {
           return fiber
         })
       // Whoever waits for the fiber is an observer too, behind this one, and would not hear of it.
-      const hasEnded = (fiber: Fiber.Fiber<void, unknown>) => fiber.pollUnsafe() !== undefined
+      const hasEnded = (fiber: Fiber.Fiber<void, unknown>): boolean => fiber.pollUnsafe() !== undefined
       const one = yield* throwing("k")
       yield* eventually("a section has ended", () => Promise.resolve(hasEnded(one)))
       const asking = yield* Effect.forEach(["a", "b", "c"], throwing)

@@ -45,7 +45,7 @@ const setting = Effect.gen(function*() {
     watch: () => Effect.never,
     longest: 2_000,
     heardAt: () => undefined,
-    isAway: () => false,
+    isAway: (): boolean => false,
     abandon: () => {}
   }
   yield* TestClock.adjust("1 minute")
@@ -55,7 +55,7 @@ const setting = Effect.gen(function*() {
   yield* kept.close
   standing = [mine]
   yield* TestClock.adjust("9 seconds")
-  return { clock, kept, queued, sent, store, isDeleted: () => standing = [] }
+  return { clock, kept, queued, sent, store, deleteClaim: () => standing = [] }
 })
 
 describe("a turn that comes while the lease is being asked for", () => {
@@ -75,8 +75,8 @@ describe("a turn that comes while the lease is being asked for", () => {
   // Found by the torture run: it was let in by what had been seen before.
   it.effect("is none where somebody has deleted the claim meanwhile", () =>
     Effect.gen(function*() {
-      const { isDeleted, kept, queued } = yield* setting
-      isDeleted()
+      const { deleteClaim, kept, queued } = yield* setting
+      deleteClaim()
       yield* kept.open
       assert.strictEqual((yield* queued.granted)._tag, "Gone")
     }).pipe(Effect.scoped))

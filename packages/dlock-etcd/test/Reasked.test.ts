@@ -47,7 +47,7 @@ describe("a claim that is asked for again while it is held", () => {
         watch: () => Effect.never,
         longest: 2_000,
         heardAt: () => undefined,
-        isAway: () => false,
+        isAway: (): boolean => false,
         abandon: () => {}
       }
       const store = yield* Store.make(port)

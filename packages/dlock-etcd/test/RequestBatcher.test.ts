@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, FiberSet } from "effect"
 import { TestClock } from "effect/testing"
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
-import { type CallFailure, fromClient, silent } from "../src/internal/client/failure.ts"
+import { type CallFailure, fromClient, silentFailure } from "../src/internal/client/failure.ts"
 import type { Port, Reply } from "../src/internal/client/port.ts"
 import { Outgoing, type Submission } from "../src/internal/client/requestBatcher.ts"
 import type { Urgency } from "../src/internal/protocol/operation.ts"
@@ -41,7 +41,7 @@ const setting = Effect.gen(function*() {
       })
       return Deferred.await(answered)
     })
-  const port = { longest: 2_000, isAway: () => isAway, txn } as unknown as Port
+  const port = { longest: 2_000, isAway: (): boolean => isAway, txn } as unknown as Port
   const outgoing = new Outgoing(port, () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000, fork)
   const ask = (urgency: Urgency, name: string, more: Partial<Submission> = {}) => {
     const operation: Submission = {
@@ -191,7 +191,7 @@ describe("what goes out", () => {
       assert.deepStrictEqual(names()[0], ["short", "long"])
       assert.strictEqual(sent[0]!.limit, 300)
       yield* TestClock.adjust("300 millis")
-      yield* sent[0]!.fail(silent)
+      yield* sent[0]!.fail(silentFailure)
       yield* turns
       assert.deepStrictEqual([names()[1], sent[1]!.limit], [["long"], 1_700], "who has time left is sent once more")
     }).pipe(Effect.scoped))
@@ -217,7 +217,7 @@ describe("what goes out", () => {
       assert.deepStrictEqual(names(), [])
       yield* TestClock.adjust("1 millis")
       assert.deepStrictEqual(names(), [["a", "b"]])
-      yield* sent[0]!.fail(silent)
+      yield* sent[0]!.fail(silentFailure)
       yield* turns
       yield* TestClock.adjust("300 millis")
       assert.deepStrictEqual(names()[1], ["a", "b"])

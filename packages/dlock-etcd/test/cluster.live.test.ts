@@ -20,7 +20,7 @@ type Message = Section | { readonly failed: string } | { readonly started: numbe
 const leaderOf = (all: ReadonlyArray<Member>) =>
   Effect.promise(async () => {
     while (true) {
-      for (const one of all) if (await one.isLeader().catch(() => false)) return one
+      for (const one of all) if (await one.leads().catch(() => false)) return one
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
   })

@@ -9,7 +9,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { open } from "../src/internal/client/connection.ts"
-import { silent } from "../src/internal/client/failure.ts"
+import { silentFailure } from "../src/internal/client/failure.ts"
 import type { Port } from "../src/internal/client/port.ts"
 import { parse } from "../src/internal/options.ts"
 import * as Store from "../src/internal/store/store.ts"
@@ -137,7 +137,7 @@ describe("a raised epoch", () => {
       const store = yield* storeOver(etcd.url, (port) => ({
         ...port,
         txn: (...args) =>
-          Effect.flatMap(port.txn(...args), (reply) => isDeaf ? Effect.fail(silent) : Effect.succeed(reply))
+          Effect.flatMap(port.txn(...args), (reply) => isDeaf ? Effect.fail(silentFailure) : Effect.succeed(reply))
       }))
       const other = claimOf(10_000, 1_000)
       assert.isAbove(Number(yield* grantOf(store, { ...other, id: "b".repeat(22), key: "warm" })), 1_000)

@@ -4,7 +4,7 @@ import { Deferred, Duration, Effect, Exit, Fiber, Option } from "effect"
 import type { LockBackendError, OwnershipLost } from "effect-dlock"
 import * as Path from "node:path"
 import { open } from "../src/internal/client/connection.ts"
-import { silent } from "../src/internal/client/failure.ts"
+import { silentFailure } from "../src/internal/client/failure.ts"
 import { parse } from "../src/internal/options.ts"
 import {
   claims,
@@ -538,7 +538,7 @@ describe("an acquire", () => {
       const [first, second, third] = yield* members(3)
       const all = [first!, second!, third!]
       for (const one of all) {
-        if (yield* Effect.promise(one.isLeader)) all.push(...all.splice(all.indexOf(one), 1))
+        if (yield* Effect.promise(one.leads)) all.push(...all.splice(all.indexOf(one), 1))
       }
       const [follower, other] = all as [typeof first & {}, typeof first & {}]
       const admin = yield* plainClient(other.url)
@@ -773,7 +773,7 @@ describe("over a server that answers some calls only", () => {
       let failing = false
       const { withLock } = yield* lockerOver(etcd.url, (port) => ({
         ...port,
-        keepAlive: (id, limit) => failing ? Effect.fail(silent) : port.keepAlive(id, limit)
+        keepAlive: (id, limit) => failing ? Effect.fail(silentFailure) : port.keepAlive(id, limit)
       }))
       const recorded = yield* lag
       const grantedAt = performance.now()
@@ -830,7 +830,7 @@ describe("over a server that answers some calls only", () => {
           // Refused at once, or cut off as soon as it is there.
           watch: (listeners) =>
             refused
-              ? Effect.fail(silent)
+              ? Effect.fail(silentFailure)
               : Effect.tap(port.watch(listeners), (stream) =>
                 Effect.sync(() =>
                   setTimeout(() => {
@@ -1033,8 +1033,8 @@ describe("over a server that answers some calls only", () => {
       let failing = true
       const { withLock } = yield* lockerOver(etcd.url, (port) => ({
         ...port,
-        grant: (id, seconds) => failing ? Effect.fail({ ...silent, retryable: false }) : port.grant(id, seconds),
-        revoke: (id) => failing ? Effect.delay(Effect.fail(silent), "10 seconds") : port.revoke(id)
+        grant: (id, seconds) => failing ? Effect.fail({ ...silentFailure, retryable: false }) : port.grant(id, seconds),
+        revoke: (id) => failing ? Effect.delay(Effect.fail(silentFailure), "10 seconds") : port.revoke(id)
       }))
       // Long enough for the second to have three seconds for its calls.
       const first = yield* Effect.exit(withLock("k", Effect.void, { ttl: "9 seconds" }))
@@ -1054,7 +1054,7 @@ describe("over a server that answers some calls only", () => {
           failing
             ? Effect.map(port.inspect(id, limit), (reply) => ({ ...reply, value: { ...reply.value, keys: [] } }))
             : port.inspect(id, limit),
-        txn: (request, limit) => failing ? Effect.fail(silent) : port.txn(request, limit)
+        txn: (request, limit) => failing ? Effect.fail(silentFailure) : port.txn(request, limit)
       }))
       const error = yield* Effect.flip(
         withLock("k", Effect.andThen(Effect.sync(() => void (failing = true)), Effect.never), { ttl: "1800 millis" })
@@ -1086,7 +1086,7 @@ describe("over a server that answers some calls only", () => {
           limits.push(limit)
           // The first hangs for as long as it may.
           return kept++ === 0
-            ? Effect.delay(Effect.fail(silent), Math.min(limit ?? Infinity, 2_000))
+            ? Effect.delay(Effect.fail(silentFailure), Math.min(limit ?? Infinity, 2_000))
             : port.keepAlive(id, limit)
         }
       }))

@@ -4,7 +4,7 @@ import { Context, Deferred, Effect, Fiber, Layer } from "effect"
 import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
 import type { ITxnRequest } from "etcd3"
-import { silent } from "../src/internal/client/failure.ts"
+import { silentFailure } from "../src/internal/client/failure.ts"
 import { claimOf } from "./claim.ts"
 import { claims, eventually, locker, lockerOver, plainClient, queued, server } from "./support.ts"
 
@@ -93,7 +93,7 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
               const asked = port.txn(request, limit, onUnsent)
               if (!isLost || !enters(request)) return asked
               isLost = false
-              return Effect.andThen(asked, Effect.delay(Effect.fail(silent), 1_500))
+              return Effect.andThen(asked, Effect.delay(Effect.fail(silentFailure), 1_500))
             })
         }))
         const other = yield* locker({ hosts: url })

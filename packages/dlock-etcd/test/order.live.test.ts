@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
-import { silent } from "../src/internal/client/failure.ts"
+import { silentFailure } from "../src/internal/client/failure.ts"
 import type { Port } from "../src/internal/client/port.ts"
 import { locker, lockerOver, queued, server } from "./support.ts"
 
@@ -46,7 +46,7 @@ describe.concurrent("those of a process that ask for one lock at once", () => {
         txn: (...asked) => {
           const nth = count++
           const call = Effect.delay(port.txn(...asked), 40 - (nth % 16) * 2)
-          return nth > 4 && nth < 24 ? Effect.andThen(Effect.exit(call), Effect.fail(silent)) : call
+          return nth > 4 && nth < 24 ? Effect.andThen(Effect.exit(call), Effect.fail(silentFailure)) : call
         }
       }
     }), 30_000)

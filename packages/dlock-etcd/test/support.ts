@@ -174,7 +174,7 @@ export interface Member {
   readonly start: () => Promise<void>
   /** Puts what a snapshot has in the place of what is on disk. It must be the only member, and be killed. */
   readonly restore: (snapshot: string) => Promise<void>
-  readonly isLeader: () => Promise<boolean>
+  readonly leads: () => Promise<boolean>
 }
 
 /** A cluster of members that come back under the same names, ports and folders. */
@@ -224,7 +224,7 @@ const member = (dir: string, index: number, port: number, peer: string, peers: R
         "--election-timeout=500"
       ], { stdio: "ignore" })
       const until = performance.now() + 20_000
-      while (!await isHealthy(url)) {
+      while (!await answersHealthy(url)) {
         if (performance.now() > until) throw new Error(`${url} is not healthy`)
         await new Promise((resolve) => setTimeout(resolve, 20))
       }
@@ -242,14 +242,14 @@ const member = (dir: string, index: number, port: number, peer: string, peers: R
         `--initial-advertise-peer-urls=${peer}`
       )
     },
-    isLeader: async () => {
+    leads: async () => {
       const text = await (await fetch(`${url}/metrics`)).text()
       return /^etcd_server_is_leader 1$/m.test(text)
     }
   }
 }
 
-const isHealthy = async (url: string): Promise<boolean> => {
+const answersHealthy = async (url: string): Promise<boolean> => {
   try {
     const response = await fetch(`${url}/health`, { signal: AbortSignal.timeout(1_000) })
     return (await response.json() as { readonly health: string }).health === "true"

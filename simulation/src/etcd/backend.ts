@@ -1,7 +1,11 @@
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
-import { type CallFailure, fromClient, silent } from "../../../packages/dlock-etcd/src/internal/client/failure.ts"
+import {
+  type CallFailure,
+  fromClient,
+  silentFailure
+} from "../../../packages/dlock-etcd/src/internal/client/failure.ts"
 import type { Port, WatchStream } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
 import * as Store from "../../../packages/dlock-etcd/src/internal/store/store.ts"
 import type { Backend } from "../backend.ts"
@@ -102,20 +106,20 @@ export const make = (
         }
       }, limit)
 
-    const isUnheard = (id: string, more: number): void => void unheard.set(id, (unheard.get(id) ?? 0) + more)
+    const countUnheard = (id: string, more: number): void => void unheard.set(id, (unheard.get(id) ?? 0) + more)
 
-    const isSent = (request: ITxnRequest): void => {
+    const noteSent = (request: ITxnRequest): void => {
       for (const mark of marksIn(request)) ledger.marked(mark.slice(mark.indexOf("\0") + 1))
       const entering = enteringIn(request)
       if (entering === undefined) return
       processes.set(entering, process.index)
       standsAt.set(String(placingIn(request)?.key), entering)
-      isUnheard(entering, 1)
+      countUnheard(entering, 1)
     }
 
-    const isHeard = (request: ITxnRequest): void => {
+    const noteHeard = (request: ITxnRequest): void => {
       const entering = enteringIn(request)
-      if (entering !== undefined) isUnheard(entering, -1)
+      if (entering !== undefined) countUnheard(entering, -1)
       const marks = marksIn(request)
       // A withdrawal knows the revision or leaves a mark; to sweep a stranger away does neither.
       const withdraws = marks.length > 0 || (request.compare ?? []).length > 0
@@ -150,7 +154,7 @@ export const make = (
               resume(Effect.fail(fromClient(new Error("14 UNAVAILABLE: No connection established"))))
             )))
         return Effect.sync(() => void (given = false))
-      }).pipe(Effect.timeoutOrElse({ duration: operationTimeout, orElse: () => Effect.fail(silent) }))
+      }).pipe(Effect.timeoutOrElse({ duration: operationTimeout, orElse: () => Effect.fail(silentFailure) }))
 
     return {
       longest: operationTimeout,
@@ -167,9 +171,9 @@ export const make = (
             }
             return answer
           },
-          sent: () => membersOf(request).forEach(isSent),
-          heard: () => membersOf(request).forEach(isHeard),
-          refused: () => entering.forEach((id) => isUnheard(id, -1)),
+          sent: () => membersOf(request).forEach(noteSent),
+          heard: () => membersOf(request).forEach(noteHeard),
+          refused: () => entering.forEach((id) => countUnheard(id, -1)),
           begins: () => entering.forEach((id) => ledger.doubts(id)),
           known: (took) => entering.forEach((id) => ledger.answered(id, took))
         }
@@ -190,7 +194,7 @@ export const make = (
         ),
       revoke: (id) => mine.call({ words: `revoke ${id}`, matter: "revoke", execute: () => server.revoke(id) }),
       heardAt: () => mine.failover.heardAt(),
-      isAway: () => mine.failover.isAway(),
+      isAway: (): boolean => mine.failover.isAway(),
       abandon: () => mine.abandon(),
       keepAlive,
       inspect: (id, limit) =>

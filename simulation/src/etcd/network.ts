@@ -3,7 +3,12 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Failover from "../../../packages/dlock-etcd/src/internal/client/failover.ts"
 import type { CallFailure } from "../../../packages/dlock-etcd/src/internal/client/failure.ts"
-import { fromClient, isAboutToken, isClosed, silent } from "../../../packages/dlock-etcd/src/internal/client/failure.ts"
+import {
+  closedFailure,
+  fromClient,
+  isAboutToken,
+  silentFailure
+} from "../../../packages/dlock-etcd/src/internal/client/failure.ts"
 import type { Reply } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
 import { digest } from "../log.ts"
 import type { Network as Shared } from "../network.ts"
@@ -143,7 +148,7 @@ export class Calls {
         waits = false
         this.attempts.delete(fail)
       })
-    }).pipe(Effect.timeoutOrElse({ duration: limit + 50, orElse: () => Effect.fail(silent) }))
+    }).pipe(Effect.timeoutOrElse({ duration: limit + 50, orElse: () => Effect.fail(silentFailure) }))
   }
 
   /** As `host.ts` does it, for whose promises no world can wait. */
@@ -300,7 +305,7 @@ export class Calls {
   /** The store has closed: nobody waits for them any more. */
   abandon(): void {
     this.failover.abandon()
-    for (const fail of Array.from(this.attempts)) fail(isClosed)
+    for (const fail of Array.from(this.attempts)) fail(closedFailure)
   }
 
   private latency(): number {

@@ -178,7 +178,7 @@ export class EtcdServer {
       const heads = this.heads.get(lock)
       this.ledger.gone(lock, id, byItself)
       if (heads === id && first !== undefined) this.ledger.handedOn(lock, first)
-      this.isFirst(lock, first)
+      this.noteFirst(lock, first)
     }
     if (gone.length > 0) this.watching.tellDeletions()
   }
@@ -187,7 +187,7 @@ export class EtcdServer {
   private readonly heads = new Map<string, string | undefined>()
   private readonly firstSince = new Map<string, number>()
 
-  private isFirst(lock: string, id: string | undefined): void {
+  private noteFirst(lock: string, id: string | undefined): void {
     if (this.heads.get(lock) !== id) this.firstSince.set(lock, this.timeline.now)
     this.heads.set(lock, id)
   }
@@ -210,7 +210,7 @@ export class EtcdServer {
     this.ids.set(`${lock} ${baseIn(one.value) + BigInt(one.created)}`, id)
     const free = this.heads.get(lock) === undefined
     this.ledger.arrived(...claim, !free, this.base)
-    if (free) this.isFirst(...claim)
+    if (free) this.noteFirst(...claim)
   }
 
   /** The ids of all claims that have come, by their locks and tokens. */
@@ -259,7 +259,7 @@ export class EtcdServer {
       const before = queue.slice(0, queue.indexOf(id))
       const isOwnNext = before.every((other) => this.processOf(other) === this.processOf(id))
       if (isAll || before.length === 0 || !this.ledger.mayNotEnter(id)) this.ledger.forgot(id)
-      else if (isOwnNext) this.ledger.isDeletedNext(id)
+      else if (isOwnNext) this.ledger.noteDeletedNext(id)
     }
   }
 

@@ -13,7 +13,7 @@ import type {
   ITxnResponse
 } from "etcd3"
 import * as Failover from "./failover.ts"
-import { type CallFailure, fromClient, isClosed, isLasting, silent } from "./failure.ts"
+import { type CallFailure, closedFailure, fromClient, isLasting, silentFailure } from "./failure.ts"
 import { connect, type Host } from "./host.ts"
 import type { Port, Reply, WatchStream } from "./port.ts"
 
@@ -56,7 +56,7 @@ export const open: (
       }
       const fail = (failure: CallFailure) => end(Exit.fail(failure))
       // A net: the transport has the deadline too.
-      const timer = setTimeout(fail, limit + 50, silent)
+      const timer = setTimeout(fail, limit + 50, silentFailure)
       if (!isKept) pending.add(fail)
       // The wall clock, because that is what the transport counts by; it bounds a call, never a belief.
       const deadline = clock.currentTimeMillisUnsafe() + limit
@@ -114,7 +114,7 @@ export const open: (
     isAway: failover.isAway,
     abandon: () => {
       failover.abandon()
-      Array.from(pending).forEach((fail) => fail(isClosed))
+      Array.from(pending).forEach((fail) => fail(closedFailure))
     },
     revoke: (id) =>
       Effect.map(
@@ -163,7 +163,7 @@ export const open: (
           }
         },
         catch: fromClient
-      }).pipe(Effect.timeoutOrElse({ duration: options.operationTimeout, orElse: () => Effect.fail(silent) }))
+      }).pipe(Effect.timeoutOrElse({ duration: options.operationTimeout, orElse: () => Effect.fail(silentFailure) }))
   }
 
   yield* reachable(port, options)
@@ -175,7 +175,7 @@ const probe = { success: [{ request_range: { key: Buffer.from("dlock"), keys_onl
 
 /** Waits until the server answers. That we may not look at that key is an answer too: it knows us. */
 const reachable = (port: Port, options: ConnectionOptions): Effect.Effect<void, LockBackendError> => {
-  let last: CallFailure = silent
+  let last: CallFailure = silentFailure
   const failed = () =>
     Effect.fail(new LockBackendError({ operation: "connect", retryable: !isLasting(last.cause), cause: last.cause }))
   const ask: Effect.Effect<void, LockBackendError> = Effect.suspend(() =>

@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { type CallFailure, isClosed, isOfMember, isUnsent } from "./failure.ts"
+import { type CallFailure, closedFailure, isOfMember, isUnsent } from "./failure.ts"
 import type { Reply } from "./port.ts"
 import { Shared } from "./singleFlight.ts"
 
@@ -50,7 +50,7 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: Failo
     return said
   }
   const hearFailure = (failure: CallFailure): CallFailure =>
-    failure === isClosed || isUnsent(failure.cause) || !failure.notDone ? failure : hear(failure)
+    failure === closedFailure || isUnsent(failure.cause) || !failure.notDone ? failure : hear(failure)
 
   /** While no host can be reached one looks for all. Who asks meanwhile waits for that, within their time. */
   let away: { readonly until: Shared<void, CallFailure>; readonly why: CallFailure } | undefined
@@ -59,8 +59,8 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: Failo
       current++
       return look(host(), lookLimit)
     })
-    const isThere = Effect.match(lookOnce, { onSuccess: () => true, onFailure: ({ cause }) => !isUnsent(cause) })
-    return Effect.flatMap(Effect.delay(isThere, lookPause), (found) => {
+    const findsHost = Effect.match(lookOnce, { onSuccess: () => true, onFailure: ({ cause }) => !isUnsent(cause) })
+    return Effect.flatMap(Effect.delay(findsHost, lookPause), (found) => {
       if (!found) return lookOut(until)
       away = undefined
       return Effect.sync(() => until.end(Exit.void))
@@ -115,9 +115,9 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: Failo
       for (let tries = 2;; tries++) {
         unknown ||= !failure.notDone
         const isRefused = failure.notDone && !isOfMember(failure.cause) && !isUnsent(failure.cause)
-        if (failure === isClosed || isRefused || tries > mostTries) {
+        if (failure === closedFailure || isRefused || tries > mostTries) {
           // What one member refuses, or leaves unanswered, is not to be asked of it next.
-          if (!isRefused && failure !== isClosed && asked === current) current++
+          if (!isRefused && failure !== closedFailure && asked === current) current++
           if (isUnsent(failure.cause)) beginLookOut(failure)
           return yield* Effect.fail({ ...failure, notDone: !unknown })
         }
@@ -134,10 +134,10 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: Failo
     host,
     call,
     heardAt: () => heardAt,
-    isAway: () => away !== undefined,
+    isAway: (): boolean => away !== undefined,
     abandon: () => {
       isAbandoned = true
-      away?.until.end(Exit.fail(isClosed))
+      away?.until.end(Exit.fail(closedFailure))
     }
   }
 }

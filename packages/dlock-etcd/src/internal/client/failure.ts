@@ -68,7 +68,7 @@ export const fromClient = (error: unknown): CallFailure => {
   }
 }
 
-export const silent: CallFailure = {
+export const silentFailure: CallFailure = {
   _tag: "CallFailure",
   notDone: false,
   retryable: true,
@@ -77,7 +77,7 @@ export const silent: CallFailure = {
 }
 
 /** The layer has been closed under whoever still waits. */
-export const isClosed: CallFailure = {
+export const closedFailure: CallFailure = {
   _tag: "CallFailure",
   notDone: true,
   retryable: false,

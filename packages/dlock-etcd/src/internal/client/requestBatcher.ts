@@ -4,7 +4,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { Operation, Urgency } from "../protocol/operation.ts"
-import { type CallFailure, isClosed, isTooLarge, isUnsent, silent } from "./failure.ts"
+import { type CallFailure, closedFailure, isTooLarge, isUnsent, silentFailure } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
 
 /** An operation as its caller hands it over, with what the caller wants to hear of it. */
@@ -76,7 +76,7 @@ export class Outgoing {
 
   run(operation: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     return Effect.suspend(() => {
-      if (this.hasClosed) return Effect.fail(isClosed)
+      if (this.hasClosed) return Effect.fail(closedFailure)
       const isAlone = this.mayGo() && this.isEmpty() && operation.isPatient !== true && this.isInTurn(operation)
       return this.port.isAway() || (isAlone && operation.onLate === undefined)
         ? this.goAtOnce(operation)
@@ -212,7 +212,7 @@ export class Outgoing {
     for (const lane of Object.values(this.lanes)) {
       for (const member of lane.splice(0)) {
         if (member.hasGone) {
-          this.isGivenUp(member)
+          this.giveUp(member)
           continue
         }
         const { isDoubled } = member
@@ -229,8 +229,8 @@ export class Outgoing {
   }
 
   /** Its caller has gone while it waited, for the first time or to be sent once more. */
-  private isGivenUp(member: Member): void {
-    this.end(member, Exit.fail({ ...silent, notDone: !member.isDoubled }))
+  private giveUp(member: Member): void {
+    this.end(member, Exit.fail({ ...silentFailure, notDone: !member.isDoubled }))
   }
 
   /** By itself: whoever goes meanwhile hears of no answer. */
@@ -241,7 +241,7 @@ export class Outgoing {
       onUnsent?.()
     })
     if (onLate === undefined) return asked
-    return Effect.onInterrupt(asked, () => Effect.sync(() => void (wasSent && onLate(Exit.fail(silent)))))
+    return Effect.onInterrupt(asked, () => Effect.sync(() => void (wasSent && onLate(Exit.fail(silentFailure)))))
   }
 
   /** Nobody who leaves the same queue is under way before it, but for what hangs. */
@@ -263,7 +263,7 @@ export class Outgoing {
       const later: Array<Member> = []
       for (const member of lane.splice(0, this.mostMembers - members.length)) {
         if (member.hasGone) {
-          this.isGivenUp(member)
+          this.giveUp(member)
           continue
         }
         const { claim, folder, isAlone, needsEmpty, urgency } = member
@@ -329,7 +329,7 @@ export class Outgoing {
       if (Exit.isSuccess(exit)) this.tell(members, exit.value)
       else {
         const [reason] = exit.cause.reasons
-        this.hasFailed(members, reason?._tag === "Fail" ? reason.error : isClosed)
+        this.retryOrFail(members, reason?._tag === "Fail" ? reason.error : closedFailure)
       }
       this.isTelling = false
       this.send()
@@ -345,8 +345,8 @@ export class Outgoing {
     })
   }
 
-  private hasFailed(members: ReadonlyArray<Member>, failure: CallFailure): void {
-    const hasClosed = failure.cause === isClosed.cause
+  private retryOrFail(members: ReadonlyArray<Member>, failure: CallFailure): void {
+    const hasClosed = failure.cause === closedFailure.cause
     const isRefused = failure.leaseGone || (failure.notDone && !hasClosed && !isUnsent(failure.cause))
     if (members.length > 1 && isTooLarge(failure.cause)) {
       this.mostMembers = Math.min(this.mostMembers, members.length) >> 1
@@ -377,10 +377,10 @@ export class Outgoing {
   close(): void {
     this.hasClosed = true
     for (const { members } of this.flights) {
-      for (const member of members) this.end(member, Exit.fail({ ...isClosed, notDone: false }))
+      for (const member of members) this.end(member, Exit.fail({ ...closedFailure, notDone: false }))
     }
     for (const lane of Object.values(this.lanes)) {
-      for (const member of lane.splice(0)) this.end(member, Exit.fail({ ...isClosed, notDone: !member.isDoubled }))
+      for (const member of lane.splice(0)) this.end(member, Exit.fail({ ...closedFailure, notDone: !member.isDoubled }))
     }
   }
 }

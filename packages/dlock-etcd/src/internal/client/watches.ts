@@ -235,7 +235,7 @@ export class Watches {
     const gone = events.filter(isDeletion).map(({ kv }) => ({ kv, revision: BigInt(kv.mod_revision) }))
     if (gone.length === 0) return
     for (const watch of Array.from(this.watches)) {
-      const isNew = (revision: bigint) => revision >= watch.from && revision >= watch.astrayFrom
+      const isNew = (revision: bigint): boolean => revision >= watch.from && revision >= watch.astrayFrom
       const own = gone.filter(({ kv, revision }) => isNew(revision) && concerns(watch, kv.key))
       if (own.length === 0) continue
       for (const { revision } of own) if (revision >= watch.astrayFrom) watch.astrayFrom = revision + 1n

@@ -198,7 +198,7 @@ const notCancelled = ({ claim, names }: Place): ICompare => absent(names.mark(cl
  * By the value, not by the revision at which it was put there: a snapshot that is restored and raised once more may have
  * another base at the same revision.
  */
-const isIn = ({ key, text }: Epoch): ICompare =>
+const epochIs = ({ key, text }: Epoch): ICompare =>
   text === undefined ? absent(key) : { key, target: "Value", result: "Equal", value: Buffer.from(text) }
 
 const within = (request: ITxnRequest): IRequestOp => ({ request_txn: request }) as IRequestOp
@@ -213,7 +213,7 @@ const within = (request: ITxnRequest): IRequestOp => ({ request_txn: request }) 
  */
 const enteringIn = (epoch: Epoch, at: Place, request: ITxnRequest): Operation =>
   entering(at.claim, {
-    compare: [isIn(epoch), notCancelled(at)],
+    compare: [epochIs(epoch), notCancelled(at)],
     success: [within(request)],
     failure: [own(epoch.key), own(at.place)]
   })
@@ -292,7 +292,7 @@ export const findEpoch = (key: Buffer): ITxnRequest => ({ success: [own(key)] })
 
 /** Puts a new epoch in the place of one. */
 export const raise = (from: Epoch, base: bigint): ITxnRequest => ({
-  compare: [isIn(from)],
+  compare: [epochIs(from)],
   success: [{ request_put: { key: from.key, value: Buffer.from(String(base)) } }],
   failure: [own(from.key)]
 })

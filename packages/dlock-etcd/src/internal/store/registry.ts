@@ -89,7 +89,7 @@ export class Claims {
   }
 
   /** It has been withdrawn. Its name is another's, where nothing of it can arrive any more. */
-  hasLeft(entry: Entry): void {
+  noteWithdrawn(entry: Entry): void {
     this.leavers.delete(entry.claim.id)
     if (entry.seat.unanswered === 0) this.slots.free(entry.seat.slot)
   }
@@ -105,7 +105,7 @@ export class Claims {
   }
 
   /** It is gone at the backend, whoever finds out first. `isOwed`: what keeps others out meanwhile goes with its withdrawal. */
-  isGone(entry: Entry, isOwed = false): void {
+  markGone(entry: Entry, isOwed = false): void {
     const { state } = entry
     if (state === "over") return
     this.over(entry)
@@ -122,10 +122,10 @@ export class Claims {
   }
 
   /** Nothing that was on it is left. A claim that is still being asked for is put on another. */
-  leaseIsGone(lease: Lease<Seat>): void {
+  loseLease(lease: Lease<Seat>): void {
     for (const seat of Array.from(lease.claims.values())) {
       if (seat.entry.state === "asking") seat.lease = undefined
-      else this.isGone(seat.entry)
+      else this.markGone(seat.entry)
     }
   }
 }

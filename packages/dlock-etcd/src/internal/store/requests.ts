@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { ITxnResponse } from "etcd3"
-import { backendError, type CallFailure, isClosed, silent } from "../client/failure.ts"
+import { backendError, type CallFailure, closedFailure, silentFailure } from "../client/failure.ts"
 import type { Port, Reply } from "../client/port.ts"
 import { Shared } from "../client/singleFlight.ts"
 import { names } from "../protocol/keys.ts"
@@ -33,11 +33,11 @@ export const make = (
       const refusal = refusalOf(claim)
       if (refusal !== undefined) return Effect.fail(refusal)
       if (claims.hasEnded(claim)) return Effect.succeed<Answer>({ _tag: "Gone" })
-      if (hasClosed()) return Effect.fail(backendError("acquire")(isClosed))
+      if (hasClosed()) return Effect.fail(backendError("acquire")(closedFailure))
       const entry = claims.open(claim)
       const asked = mode === "try"
         // It takes no place, and is to be answered within a second.
-        ? Effect.timeoutOrElse(ask(entry, mode), { duration: tryLimit, orElse: () => Effect.fail(silent) })
+        ? Effect.timeoutOrElse(ask(entry, mode), { duration: tryLimit, orElse: () => Effect.fail(silentFailure) })
         : line.inTurn(entry, ask(entry, mode))
       return Effect.mapError(asked, backendError("acquire"))
     })
@@ -45,7 +45,7 @@ export const make = (
   /** On a lease that is known to live there is one call to make. */
   const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.suspend(() => {
-      if (hasClosed()) return Effect.fail(isClosed)
+      if (hasClosed()) return Effect.fail(closedFailure)
       return entry.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askNow(entry, mode)
     })
 
@@ -57,7 +57,7 @@ export const make = (
     }
     return Effect.timeoutOrElse(askOnFresh(entry, mode), {
       duration: callLimit(entry.claim),
-      orElse: () => Effect.fail(silent)
+      orElse: () => Effect.fail(silentFailure)
     })
   }
 
@@ -102,7 +102,7 @@ export const make = (
         ? Queue.enter(seat, lease.id, epoch, sign)
         : Queue.enterBehind(seat, lease.id, epoch, sign, last, last.created!)
     seat.life = sign === undefined ? undefined : liveness.lifeIn(prefix)
-    if (room !== undefined) entry.askedSince = room.asks()
+    if (room !== undefined) entry.askedSince = room.noteAsked()
     const asked = put(
       entry,
       lease,
@@ -111,7 +111,7 @@ export const make = (
       ({ isUnsigned }) =>
         isUnsigned ? Effect.flatMap(liveness.show(prefix), () => enterSigned(entry, lease)) : undefined
     )
-    return room === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => room.isAnswered()))
+    return room === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => room.noteAnswered()))
   }
 
   /**
@@ -122,12 +122,13 @@ export const make = (
     if (entry.isOver) return Effect.succeed({ _tag: "Gone" })
     const { claim } = entry
     if (view.own !== undefined || Queue.isMismatched(claim, view) || !Queue.fits(claim, view)) {
-      return hasAnswer(entry, lease, "try", view)
+      return takeAnswer(entry, lease, "try", view)
     }
     // Not the revision of the answer: somebody may have come together with the look, behind it.
     const since = view.before[view.before.length - 1]?.created ?? 0n
     const operation = (epoch: Queue.Epoch) => Queue.enterIfNobodyCame(entry.seat, lease.id, epoch, since)
-    const isMissed = ({ before, own }: Queue.View) => own === undefined && before.some(({ created }) => created > since)
+    const isMissed = ({ before, own }: Queue.View): boolean =>
+      own === undefined && before.some(({ created }) => created > since)
     return put(entry, lease, "try", operation, (seen) => isMissed(seen) ? enterIfFits(entry, lease, seen) : undefined)
   }
 
@@ -145,21 +146,21 @@ export const make = (
     entry.underWay++
     entry.isSent = true
     const onUnsent = () => {
-      isHeardOf(entry, seat, true)
+      noteAnswered(entry, seat, true)
       entry.isSent = wasSent
     }
     const onLate = (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => {
       if (Exit.isSuccess(outcome) && seat.created === undefined) {
         seat.standAs(Queue.view(outcome.value.value, seat.claim, epoch.base))
       }
-      isHeardOf(entry, seat, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
+      noteAnswered(entry, seat, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
     }
     return Effect.matchEffect(outgoing.run({ ...operation(epoch), onUnsent, onLate }), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
-        isHeardOf(entry, seat, !doubled)
+        noteAnswered(entry, seat, !doubled)
         // Nobody would tell it any more that its turn has come.
-        if (hasClosed()) return Effect.fail(isClosed)
+        if (hasClosed()) return Effect.fail(closedFailure)
         if (entry.isOver) return Effect.succeed<Answer>({ _tag: "Gone" })
         // Gone while the answer was on its way, and what was put on it with it.
         if (lease.gone) return askAgain(entry, mode)
@@ -169,10 +170,10 @@ export const make = (
           return Effect.flatMap(learnt, () => put(entry, lease, mode, operation, again))
         }
         const view = Queue.view(value, seat.claim, epoch.base)
-        return again(view) ?? hasAnswer(entry, lease, mode, view)
+        return again(view) ?? takeAnswer(entry, lease, mode, view)
       },
       onFailure: (failure) => {
-        isHeardOf(entry, seat, failure.notDone)
+        noteAnswered(entry, seat, failure.notDone)
         if (!failure.leaseGone) return Effect.fail(failure)
         leases.lost(lease)
         return entry.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askAgain(entry, mode)
@@ -181,12 +182,12 @@ export const make = (
   }
 
   /** `isKnown`: what became of the request. */
-  const isHeardOf = (entry: Entry, seat: Seat, isKnown: boolean): void => {
+  const noteAnswered = (entry: Entry, seat: Seat, isKnown: boolean): void => {
     if (isKnown) seat.unanswered--
-    if (--entry.underWay === 0) entry.isSettled?.end(Exit.void)
+    if (--entry.underWay === 0) entry.settled?.end(Exit.void)
   }
 
-  const hasAnswer = (
+  const takeAnswer = (
     entry: Entry,
     lease: Lease<Seat>,
     mode: "queue" | "try",
@@ -264,12 +265,12 @@ export const make = (
       if (entry === undefined) return withdrawStranger(claim)
       return Effect.matchEffect(leave(entry, state === "queued"), {
         onFailure: (failure) => {
-          turns.rooms.get(claim.key)?.hasLeft(entry.seat.key, undefined)
+          turns.rooms.get(claim.key)?.noteWithdrawn(entry.seat.key, undefined)
           claims.slots.endEpoch()
           return Effect.fail(backendError("release")(failure))
         },
         onSuccess: (deleted) => {
-          if (!isOwed(entry)) claims.hasLeft(entry)
+          if (!isOwed(entry)) claims.noteWithdrawn(entry)
           if (!deleted) return Effect.succeed(entry.isSent ? "notHeld" : "notSent")
           return Effect.succeed(state === "queued" ? "cancelled" : "released")
         }
@@ -291,7 +292,7 @@ export const make = (
       leases.leave(lease!, key)
       return Effect.match(leaveOnly(entry, created!, undefined, false), {
         onFailure: () => claims.slots.endEpoch(),
-        onSuccess: () => claims.hasLeft(entry)
+        onSuccess: () => claims.noteWithdrawn(entry)
       })
     })
 
@@ -304,16 +305,16 @@ export const make = (
     return Effect.map(outgoing.run(operation), ({ value }) => {
       const { entry: heir } = heirSeat
       const { isDeleted, isHeirThere, isThere } = Queue.leftTo(value, created, itsCreated)
-      if (isDeleted || !isThere) turns.rooms.get(seat.claim.key)?.hasLeft(seat.key, BigInt(value.header.revision))
+      if (isDeleted || !isThere) turns.rooms.get(seat.claim.key)?.noteWithdrawn(seat.key, BigInt(value.header.revision))
       if (isDeleted) return true
       if (isHeirThere || !isThere) {
-        if (!isHeirThere) claims.isGone(heir)
+        if (!isHeirThere) claims.markGone(heir)
         return false
       }
       debts.set(heir.claim.id, entry)
       seat.lease!.claims.set(seat.key, seat)
       const isInside = heir.state === "held"
-      claims.isGone(heir, true)
+      claims.markGone(heir, true)
       fork(Effect.delay(payOff(heir.claim.id, entry), isInside ? Math.max(0, Math.ceil(heir.until - now())) : 0))
       return true
     })
@@ -323,8 +324,8 @@ export const make = (
   const leave = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
     if (entry.underWay === 0) return leaveNow(entry, waited)
     // Its answer spares a mark, which would stay for a quarter of an hour.
-    entry.isSettled ??= new Shared()
-    const settled = Effect.timeoutOption(entry.isSettled.await, callLimit(entry.claim))
+    entry.settled ??= new Shared()
+    const settled = Effect.timeoutOption(entry.settled.await, callLimit(entry.claim))
     return Effect.flatMap(settled, () => leaveNow(entry, waited))
   }
 
@@ -341,7 +342,7 @@ export const make = (
     claims.slots.endEpoch()
     return Effect.timeoutOrElse(
       Effect.flatMap(marks.lease, (lease) => marked(leaveOnly(entry, undefined, lease, waited), lease)),
-      { duration: callLimit(entry.claim), orElse: () => Effect.fail(silent) }
+      { duration: callLimit(entry.claim), orElse: () => Effect.fail(silentFailure) }
     )
   }
 
@@ -353,7 +354,7 @@ export const make = (
       return Effect.map(outgoing.run(Queue.leave(seat, created, mark, asks)), ({ value }) => {
         const { deleted, holder, length } = Queue.left(value)
         if (asks) seat.ahead = { holder, place: seat.ahead.place, waiting: Math.max(1, length) }
-        room?.hasLeft(seat.key, BigInt(value.header.revision))
+        room?.noteWithdrawn(seat.key, BigInt(value.header.revision))
         return deleted
       })
     })
@@ -371,14 +372,14 @@ export const make = (
       const reply = yield* outgoing.run(Queue.leave(place, found.created, undefined, false))
       return Queue.left(reply.value).deleted ? "released" : "notHeld"
     }).pipe(
-      Effect.timeoutOrElse({ duration: callLimit(claim), orElse: () => Effect.fail(silent) }),
+      Effect.timeoutOrElse({ duration: callLimit(claim), orElse: () => Effect.fail(silentFailure) }),
       Effect.mapError(backendError("release"))
     )
 
   const marked = <A>(call: Effect.Effect<A, CallFailure>, lease: string) =>
     Effect.tapError(call, (failure) =>
       Effect.sync(() => {
-        if (failure.leaseGone) marks.isGone(lease)
+        if (failure.leaseGone) marks.forgetLease(lease)
       }))
 
   return { request, withdraw }

@@ -48,13 +48,13 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     clock,
     port,
     fork,
-    (lease) => claims.leaseIsGone(lease),
+    (lease) => claims.loseLease(lease),
     (lease) => stir(leases.dueAt(lease))
   )
   const watches = new Watches(port, fork)
   const outgoing = new Outgoing(port, now, fork)
   const liveness = new Liveness(clock, port, watches, fork, () => claims.hasWaiters())
-  const line = new Line((lock) => turns.rooms.get(lock)?.isHeardOf())
+  const line = new Line((lock) => turns.rooms.get(lock)?.noteEarlierAnswered())
   const desk: Desk = {
     outgoing,
     line,
@@ -65,7 +65,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     watches,
     liveness,
     stir,
-    hasClosed: () => closed
+    hasClosed: (): boolean => closed
   }
   const turns: Turns.Turns = Turns.make(desk)
   const { request, withdraw } = Requests.make(port, desk, turns, new Marks(port, now, fork))

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { type CallFailure, isClosed } from "../client/failure.ts"
+import { type CallFailure, closedFailure } from "../client/failure.ts"
 import type { Port } from "../client/port.ts"
 import { Shared } from "../client/singleFlight.ts"
 import { freshId } from "./leases/leases.ts"
@@ -38,14 +38,14 @@ export class Marks {
         this.granting = undefined
         if (Exit.isSuccess(exit)) mine.until = this.now() + exit.value.value * 1_000 / 2
         // The store has closed: whoever waits yet must not do so for the rest of their time.
-        granting.end(Exit.hasInterrupts(exit) ? Exit.fail(isClosed) : Exit.map(exit, () => mine.id))
+        granting.end(Exit.hasInterrupts(exit) ? Exit.fail(closedFailure) : Exit.map(exit, () => mine.id))
       }))
     this.fork(Effect.asVoid(Effect.exit(granted)))
     return granting.await
   })
 
   /** Somebody revoked it: the next mark has another. */
-  isGone(lease: string): void {
+  forgetLease(lease: string): void {
     if (this.current?.id === lease) this.current = undefined
   }
 }

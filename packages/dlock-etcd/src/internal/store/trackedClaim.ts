@@ -19,7 +19,7 @@ export class Entry {
   /** Requests that are under way, of which it will be heard. */
   underWay = 0
   /** Whoever withdraws it waits for what is under way. */
-  isSettled: Shared<void, never> | undefined
+  settled: Shared<void, never> | undefined
   /** A request for it has been sent. */
   isSent = false
   /** When to look without having been told to. */

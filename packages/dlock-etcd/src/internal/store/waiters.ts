@@ -19,7 +19,7 @@ export const make = (desk: Desk) => {
       outgoing.run(Queue.look(seat, seat.created ?? 0n)),
       ({ value }) => {
         const view = Queue.view(value, seat.claim)
-        if (view.own !== seat.created) claims.isGone(seat.entry)
+        if (view.own !== seat.created) claims.markGone(seat.entry)
         return view.revision
       }
     )
@@ -80,7 +80,7 @@ export const make = (desk: Desk) => {
     entry.stopWatching = watches.add(
       { key: entry.seat.place },
       after,
-      () => claims.isGone(entry),
+      () => claims.markGone(entry),
       () => guardAnew(entry, after)
     )
   }
@@ -101,7 +101,7 @@ export const make = (desk: Desk) => {
     Effect.suspend(() => {
       if (entry.state === "over" || entry.state === "held") return Effect.void
       if (view.own === undefined) {
-        claims.isGone(entry)
+        claims.markGone(entry)
         return Effect.void
       }
       const { claim, seat } = entry
@@ -129,7 +129,7 @@ export const make = (desk: Desk) => {
       if (entry.state !== "held") entry.state = "queued"
       yield* leases.freshen(lease)
       if (!lease.gone) yield* verify(seat)
-      else claims.isGone(entry)
+      else claims.markGone(entry)
       return entry.isOver ? undefined : grant(entry, lease)
     })
   }
@@ -194,7 +194,7 @@ export const make = (desk: Desk) => {
           const view = Queue.view(value, entry.claim)
           return settle(entry, view.own === seat.created ? view : { ...view, own: undefined })
         }),
-        Effect.catch((failure: CallFailure) => Effect.sync(() => isSilent(entry, failure))),
+        Effect.catch((failure: CallFailure) => Effect.sync(() => retryLookSoon(entry, failure))),
         Effect.ensuring(Effect.sync(() => {
           entry.looking = false
           if (entry.stale) lookAgain(entry)
@@ -205,7 +205,7 @@ export const make = (desk: Desk) => {
   }
 
   /** No answer: again soon, until the lease can no longer be alive. */
-  const isSilent = (entry: Entry, failure: CallFailure): void => {
+  const retryLookSoon = (entry: Entry, failure: CallFailure): void => {
     if (entry.state !== "queued" || entry.seat.lease === undefined) return
     if (!claims.failIfExpired(entry, failure, now())) entry.lookAt = now() + entry.retryAfter
   }

@@ -3,7 +3,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { type CallFailure, isClosed } from "../../client/failure.ts"
+import { type CallFailure, closedFailure } from "../../client/failure.ts"
 import type { Port, Reply } from "../../client/port.ts"
 import { Shared } from "../../client/singleFlight.ts"
 import * as Timing from "../timing.ts"
@@ -154,7 +154,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   close(): Effect.Effect<void> {
     this.hasClosed = true
     const granting = Array.from(this.granting.values(), ({ done, id, settled }) => {
-      done.end(Exit.fail(isClosed))
+      done.end(Exit.fail(closedFailure))
       return Effect.all([this.drop(id), settled.await], { concurrency: "unbounded", discard: true })
     })
     const all = [...this.all().map((lease) => this.retire(lease)), ...granting]

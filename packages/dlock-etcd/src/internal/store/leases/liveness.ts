@@ -164,7 +164,7 @@ export class Liveness {
         }
       },
       onSuccess: ({ value }) => {
-        if (!Queue.isThere(value)) return this.isDead(region, process)
+        if (!Queue.isThere(value)) return this.tellOfDeath(region, process)
         region.alive.set(process, this.now() + trustedFor)
         if (!region.isWatched) this.watchOver(region, BigInt(value.header.revision))
       }
@@ -175,7 +175,7 @@ export class Liveness {
     region.isWatched = true
     const { end, first, processIn } = region.names
     this.watches.add({ key: first, rangeEnd: end }, after, (gone) => {
-      for (const { name } of gone) this.isDead(region, processIn(name))
+      for (const { name } of gone) this.tellOfDeath(region, processIn(name))
     }, () => {
       region.isWatched = false
       region.alive.clear()
@@ -183,7 +183,7 @@ export class Liveness {
     })
   }
 
-  private isDead(region: Region, process: string): void {
+  private tellOfDeath(region: Region, process: string): void {
     region.alive.delete(process)
     const mourners = region.mourners.get(process)
     region.mourners.delete(process)

@@ -2,7 +2,7 @@ import { callBack } from "effect-dlock/LockStore"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { type CallFailure, isClosed, isUnsent } from "../../client/failure.ts"
+import { type CallFailure, closedFailure, isUnsent } from "../../client/failure.ts"
 import type { Entry } from "../trackedClaim.ts"
 
 interface Turn {
@@ -105,7 +105,7 @@ const mayAsk = ({ underWay }: Asking, entry: Entry): boolean => {
 
 /** What a server refuses one says nothing of the others. */
 const isNoAnswer = (failure: CallFailure): boolean =>
-  !failure.notDone || failure === isClosed || isUnsent(failure.cause)
+  !failure.notDone || failure === closedFailure || isUnsent(failure.cause)
 
 /** What is sent beyond what it takes to keep a server at work only waits there. */
 const mostAbreast = 16

@@ -114,12 +114,12 @@ export class Room {
   // What this process asks, and hears of it.
 
   /** A request is under way whose answer shows who stands there. Its revision is not below what this returns. */
-  asks(): bigint {
+  noteAsked(): bigint {
     this.unanswered++
     return this.latest
   }
 
-  isAnswered(): void {
+  noteAnswered(): void {
     if (--this.unanswered > 0) return
     this.deletions.length = 0
     if (this.waiting.size === 0) this.rest()
@@ -145,7 +145,7 @@ export class Room {
 
   /** A claim has a place, and this was seen when it got it. */
   arrive(seat: Seat, view: Queue.View, since: bigint): void {
-    this.isAt(view.revision, since)
+    this.observeRevision(view.revision, since)
     seat.leaveRoom = () => this.leave(seat)
     seat.isBlind = view.isBlind
     this.waiting.join(seat)
@@ -181,7 +181,7 @@ export class Room {
     this.from = isConnected && this.from < lowest ? this.from : lowest
     if (own > this.to) this.to = own
     this.replace(lowest, own, [...view.before, new Queue.Other(seat.place, own, undefined)], view.revision)
-    if (view.isWhole && view.before.length === 0) this.itsTurn(seat)
+    if (view.isWhole && view.before.length === 0) this.takeTurn(seat)
   }
 
   /** As much of what stands before a claim as is of few processes: each of them hears of every deletion there. */
@@ -267,7 +267,7 @@ export class Room {
     return one?.seat === seat ? one : undefined
   }
 
-  private waitsNoMore(seat: Seat): void {
+  private stopWaiting(seat: Seat): void {
     if (this.waiting.leave(seat) && this.placeOf(seat) !== undefined) this.placed--
   }
 
@@ -275,7 +275,7 @@ export class Room {
    * A server whose revisions go back has lost its data, or was restored: nothing that was known is so any more. An answer
    * that was overtaken is no sign of that.
    */
-  private isAt(revision: bigint, since: bigint): void {
+  private observeRevision(revision: bigint, since: bigint): void {
     if (revision >= since) {
       if (revision > this.latest) this.latest = revision
       return
@@ -300,7 +300,7 @@ export class Room {
   // What is heard of others.
 
   /** What stood there has been deleted. All that went together is taken in before anybody is let in for it. */
-  private areDeleted(deletions: ReadonlyArray<Deletion>): void {
+  private takeDeletions(deletions: ReadonlyArray<Deletion>): void {
     if (this.unanswered > 0) this.deletions.push(...deletions)
     const ours: Array<Seat> = []
     for (const { name, revision } of deletions) {
@@ -313,7 +313,7 @@ export class Room {
       if (waiting !== undefined && waiting !== one?.seat && waiting.created! < revision) ours.push(waiting)
     }
     this.isTakingIn = true
-    for (const { entry } of ours) this.outside.claims.isGone(entry)
+    for (const { entry } of ours) this.outside.claims.markGone(entry)
     this.isTakingIn = false
     this.settle()
   }
@@ -321,7 +321,7 @@ export class Room {
   /** A claim of ours waits no more, or holds no more; its deletion is heard of later, if it was not that. */
   private leave(seat: Seat): void {
     const one = this.placeOf(seat)
-    this.waitsNoMore(seat)
+    this.stopWaiting(seat)
     if (one !== undefined) {
       one.seat = undefined
       one.isLeaving = true
@@ -333,9 +333,9 @@ export class Room {
    * Its deletion has an answer: nothing of it is left, or nobody knows. From where on deletions are listened to, it is heard of
    * there, in the order of all: another of ours may have been deleted before it.
    */
-  hasLeft(name: string, revision: bigint | undefined): void {
+  noteWithdrawn(name: string, revision: bigint | undefined): void {
     if (revision !== undefined) {
-      if (this.heardFrom === undefined || revision <= this.heardFrom) this.areDeleted([{ name, revision }])
+      if (this.heardFrom === undefined || revision <= this.heardFrom) this.takeDeletions([{ name, revision }])
       return
     }
     const one = this.byName.get(name)
@@ -363,10 +363,10 @@ export class Room {
     this.stopWatching()
     if (this.others > 0) this.listen(foremost)
     const first = this.standing.first!
-    if (this.hasTurn(foremost)) return this.itsTurn(foremost)
+    if (this.hasTurn(foremost)) return this.takeTurn(foremost)
     if (first === mine) {
       const isSure = this.isHeard(mine.seenAt) && mine.seenAt >= this.foreseen
-      return isSure ? this.itsTurn(foremost) : this.look(foremost)
+      return isSure ? this.takeTurn(foremost) : this.look(foremost)
     }
     // What was deleted before that is not heard of, our own neither.
     const isHeld = first.seat !== undefined
@@ -398,7 +398,7 @@ export class Room {
     return this.heardFrom !== undefined && revision >= this.heardFrom
   }
 
-  private itsTurn(seat: Seat): void {
+  private takeTurn(seat: Seat): void {
     const { entry } = seat
     if (entry.state !== "queued" || entry.isBeingGranted || this.waitsForAnother(seat)) return
     const { claims, fork, leases } = this.outside
@@ -408,13 +408,13 @@ export class Room {
     fork(Effect.match(leases.freshen(lease), {
       onFailure: (failure) => {
         entry.isBeingGranted = false
-        this.isSilent(failure)
+        this.retryLookSoon(failure)
       },
       onSuccess: () => {
         entry.isBeingGranted = false
         if (entry.state !== "queued") return
         // What was seen of it is older than that answer, which may have been long in coming.
-        if (lease.gone) claims.isGone(entry)
+        if (lease.gone) claims.markGone(entry)
         else this.lookAnew()
       }
     }))
@@ -422,13 +422,13 @@ export class Room {
 
   private letIn(seat: Seat): void {
     this.turn = undefined
-    this.waitsNoMore(seat)
+    this.stopWaiting(seat)
     this.outside.grant(seat)
     this.settle()
   }
 
   /** There was an answer to one that had been asked for before. */
-  isHeardOf(): void {
+  noteEarlierAnswered(): void {
     if (this.turn !== undefined) this.settle()
   }
 
@@ -494,12 +494,12 @@ export class Room {
       (deletions, areAstray) => {
         const { revision } = deletions[deletions.length - 1]!
         if (revision >= this.foreseen) this.foreseen = areAstray ? revision : 0n
-        this.areDeleted(deletions)
+        this.takeDeletions(deletions)
       },
       () => {
         this.stopListening = undefined
         this.heardFrom = undefined
-        this.isRefused()
+        this.lookAfterRefusal()
       },
       isPatient ? undefined : (revision) => {
         this.heardFrom = revision
@@ -509,7 +509,7 @@ export class Room {
   }
 
   /** Its past has been compacted, or the server would not have it: it looks, at a pace that no server minds. */
-  private isRefused(): void {
+  private lookAfterRefusal(): void {
     this.mustLook = true
     this.mutedUntil = this.outside.now() + lookPause
     this.pollWithin(lookPause)
@@ -538,7 +538,7 @@ export class Room {
       },
       () => {
         this.target = undefined
-        this.isRefused()
+        this.lookAfterRefusal()
       }
     )
     this.stopWatching = () => {
@@ -557,11 +557,11 @@ export class Room {
     this.seeksDead = false
     this.ask(seat, Queue.look(seat, created!, most), (value, asked) => {
       const view = Queue.view(value, seat.claim, 0n, most)
-      this.isAt(view.revision, asked)
+      this.observeRevision(view.revision, asked)
       if (seat.entry.state !== "queued" || seat.created !== created) return
       const one = this.placeOf(seat)
       if (view.own !== created) {
-        this.outside.claims.isGone(seat.entry)
+        this.outside.claims.markGone(seat.entry)
         if (one !== undefined && this.byName.get(one.name) === one) this.foresee(one, view.revision)
         return
       }
@@ -578,7 +578,7 @@ export class Room {
     this.ask(seat, Queue.lookOn(seat, since + 1n), (value, asked) => {
       if (this.to !== since || this.from !== 0n) return
       const { found, isWhole, revision } = Queue.listed(value)
-      this.isAt(revision, asked)
+      this.observeRevision(revision, asked)
       if (this.to !== since) return
       const newest = found[found.length - 1]?.created ?? since
       // What went together with it came behind it, at the same revision.
@@ -586,7 +586,7 @@ export class Room {
       this.replace(since + 1n, this.to, found, revision)
       // Those who were deleted before they were ever seen there.
       for (const one of Array.from(this.waiting)) {
-        if (one.created! <= this.to && this.placeOf(one) === undefined) this.outside.claims.isGone(one.entry)
+        if (one.created! <= this.to && this.placeOf(one) === undefined) this.outside.claims.markGone(one.entry)
       }
     })
   }
@@ -595,26 +595,26 @@ export class Room {
     if (this.isLooking) return
     this.isLooking = true
     this.mustLook = false
-    const asked = this.asks()
+    const asked = this.noteAsked()
     this.pollWithin(this.from === 0n ? nearPoll : farPoll(seat))
     const { fork, outgoing } = this.outside
     fork(
       Effect.match(outgoing.run(operation), {
         onFailure: (failure) => {
           this.isLooking = false
-          this.isSilent(failure)
+          this.retryLookSoon(failure)
         },
         onSuccess: ({ value }) => {
           this.isLooking = false
           take(value, asked)
           this.settle()
         }
-      }).pipe(Effect.ensuring(Effect.sync(() => this.isAnswered())))
+      }).pipe(Effect.ensuring(Effect.sync(() => this.noteAnswered())))
     )
   }
 
   /** No answer: again soon, until the leases can no longer be alive. */
-  private isSilent(failure: CallFailure): void {
+  private retryLookSoon(failure: CallFailure): void {
     const now = this.outside.now()
     this.mustLook = true
     for (const { entry } of Array.from(this.waiting)) this.outside.claims.failIfExpired(entry, failure, now)
@@ -691,7 +691,7 @@ export class Room {
       onSuccess: ({ value }) => {
         const revision = BigInt(value.header.revision)
         if (!value.succeeded) return this.lookAnew()
-        this.areDeleted(dead.map(({ name }) => ({ name, revision })))
+        this.takeDeletions(dead.map(({ name }) => ({ name, revision })))
         if (dead.length < run.length && this.byName.get(one.name) === one) this.mind(one)
       }
     }))
