@@ -4,16 +4,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { Port } from "../../packages/dlock-etcd/src/internal/client/port.ts"
-import { Outgoing } from "../../packages/dlock-etcd/src/internal/client/requestBatcher.ts"
+import { RequestBatcher } from "../../packages/dlock-etcd/src/internal/client/requestBatcher.ts"
 import { type Deletion, Watches } from "../../packages/dlock-etcd/src/internal/client/watches.ts"
 import type { Operation } from "../../packages/dlock-etcd/src/internal/protocol/operation.ts"
 import { Leases } from "../../packages/dlock-etcd/src/internal/store/leases/leases.ts"
 import { Liveness } from "../../packages/dlock-etcd/src/internal/store/leases/liveness.ts"
-import { Line } from "../../packages/dlock-etcd/src/internal/store/queue/askingOrder.ts"
-import { Room } from "../../packages/dlock-etcd/src/internal/store/queue/localQueue.ts"
-import { Crowd } from "../../packages/dlock-etcd/src/internal/store/queue/waitingPlaces.ts"
-import { Claims } from "../../packages/dlock-etcd/src/internal/store/registry.ts"
-import { Entry } from "../../packages/dlock-etcd/src/internal/store/trackedClaim.ts"
+import { AskingOrder } from "../../packages/dlock-etcd/src/internal/store/queue/askingOrder.ts"
+import { LocalQueue } from "../../packages/dlock-etcd/src/internal/store/queue/localQueue.ts"
+import { WaitingPlaces } from "../../packages/dlock-etcd/src/internal/store/queue/waitingPlaces.ts"
+import { Registry } from "../../packages/dlock-etcd/src/internal/store/registry.ts"
+import { TrackedClaim } from "../../packages/dlock-etcd/src/internal/store/trackedClaim.ts"
 import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
@@ -139,15 +139,15 @@ const handsOverBlindly = (): () => void => {
     return result
   }
   const all = [
-    replace(Room.prototype, "handOver", (own) =>
-      function(seat) {
+    replace(LocalQueue.prototype, "handOver", (own) =>
+      function(place) {
         const { heardFrom } = this
         this.heardFrom = undefined
-        const heir = blindly(() => own.call(this, seat))
+        const successor = blindly(() => own.call(this, place))
         this.heardFrom ??= heardFrom
-        return heir
+        return successor
       }),
-    replace(Room.prototype, "goOn", (own) =>
+    replace(LocalQueue.prototype, "letSuccessorIn", (own) =>
       function() {
         blindly(() => own.call(this))
       })
@@ -158,18 +158,18 @@ const handsOverBlindly = (): () => void => {
 /**
  * A withdrawal goes in one batch with what it withdraws, where neither sees what the other does. For that to happen at all
  * what was given up has to be sent all the same, and its withdrawal must not wait for it: without those two, that no batch
- * has two of one claim changes nothing. Such a withdrawal leaves a mark that nobody needs, which is not what is looked for.
+ * has two of one claim changes nothing. Such a withdrawal leaves a tombstone that nobody needs, which is not what is looked for.
  */
 const withdrawsBeside = (): () => void => {
   let number = 0
   const all = [
-    replace(Claims.prototype, "open", (own) =>
+    replace(Registry.prototype, "track", (own) =>
       function(claim) {
         return Object.defineProperty(own.call(this, claim), "underWay", { get: () => 0, set: () => {} })
       }),
-    replace(Outgoing.prototype, "run", (own) =>
+    replace(RequestBatcher.prototype, "run", (own) =>
       function(operation: Operation) {
-        const run: ReturnType<Outgoing["run"]> = own.call(this, { ...operation, claim: String(number++) })
+        const run: ReturnType<RequestBatcher["run"]> = own.call(this, { ...operation, claim: String(number++) })
         return operation.urgency === "enter" ? Effect.flatMap(Effect.forkDetach(run), Fiber.join) : run
       })
   ]
@@ -178,36 +178,36 @@ const withdrawsBeside = (): () => void => {
 
 /** In a batch whoever enters goes before whoever leaves. */
 const entersFirst = (): () => void =>
-  replace(Outgoing.prototype, "go", (own) =>
+  replace(RequestBatcher.prototype, "go", (own) =>
     function(members) {
       return own.call(this, members.toReversed())
     })
 
 /** The end of whoever stood under a name before is taken for that of whoever does now. */
 const believesOldEnds = (): () => void =>
-  replace(Room.prototype, "takeDeletions", (own) =>
+  replace(LocalQueue.prototype, "takeDeletions", (own) =>
     function(deletions: ReadonlyArray<Deletion>) {
-      return own.call(this, deletions.map(({ name }) => ({ name, revision: 1n << 62n })))
+      return own.call(this, deletions.map(({ key }) => ({ key, revision: 1n << 62n })))
     })
 
 /** Whoever stood under a name before is taken for whoever waits under it now. */
 const placesByName = (): () => void =>
-  replace(Room.prototype, "placeOf", () =>
-    function(entry) {
-      return this.byName.get(entry.key)
+  replace(LocalQueue.prototype, "queuedAt", () =>
+    function(place) {
+      return this.byKey.get(place.key)
     })
 
 /** Of what it has deleted itself it takes in the answer, before it has heard what went before that. */
 const hurriesOwnEnds = (): () => void =>
-  replace(Room.prototype, "noteWithdrawn", (own) =>
-    function(name, revision) {
-      if (revision === undefined) own.call(this, name, revision)
-      else this.takeDeletions([{ name, revision }])
+  replace(LocalQueue.prototype, "noteWithdrawn", (own) =>
+    function(key, revision) {
+      if (revision === undefined) own.call(this, key, revision)
+      else this.takeDeletions([{ key, revision }])
     })
 
 /** That a look lacks some is taken for all that happened until then. */
 const believesParts = (): () => void =>
-  replace(Room.prototype, "foresee", () =>
+  replace(LocalQueue.prototype, "foresee", () =>
     function(one) {
       this.remove(one)
     })
@@ -220,19 +220,19 @@ const believesStrays = (): () => void =>
     })
 
 /** Those of one process are let in as the server took them in. */
-const queuesAsTaken = (): () => void => replace(Crowd.prototype, "order", () => () => {})
+const queuesAsTaken = (): () => void => replace(WaitingPlaces.prototype, "order", () => () => {})
 
 /** Those of one process are let in as it heard of their places. */
-const queuesAsHeard = (): () => void => replace(Line.prototype, "isAwaited", () => () => false)
+const queuesAsHeard = (): () => void => replace(AskingOrder.prototype, "isAwaited", () => () => false)
 
-/** Whoever exchanges seats takes along what may yet be executed for the one that is left. */
+/** Whoever exchanges places takes along what may yet be executed for the one that is left. */
 const exchangesUnsettled = (): () => void =>
-  replace(Entry.prototype, "exchangeSeats", (exchange) =>
-    function(this: Entry, other: Entry) {
+  replace(TrackedClaim.prototype, "exchangePlaces", (exchange) =>
+    function(this: TrackedClaim, other: TrackedClaim) {
       exchange.call(this, other)
-      const { unanswered } = this.seat
-      this.seat.unanswered = other.seat.unanswered
-      other.seat.unanswered = unanswered
+      const { unanswered } = this.place
+      this.place.unanswered = other.place.unanswered
+      other.place.unanswered = unanswered
     })
 
 /** Whether a variant is one on this backend. */
@@ -250,8 +250,8 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
   { name: "passes-over-the-first", on: "etcd", from: 5_502, etcd: { passesOverTheFirst: true } },
-  { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresMarks: true } },
-  { name: "heir-not-looked-at", on: "etcd", from: 4_348, etcd: { deletesWithoutHeir: true } },
+  { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresTombstones: true } },
+  { name: "heir-not-looked-at", on: "etcd", from: 4_348, etcd: { deletesWithoutSuccessor: true } },
   { name: "epoch-not-compared", on: "etcd", etcd: { ignoresEpoch: true } },
   { name: "watch-name-believed", on: "etcd", port: believesNames },
   { name: "grant-by-event", on: "etcd", port: believesEvents },

@@ -7,8 +7,8 @@ import type { ITxnRequest, ITxnResponse, IWatchResponse } from "etcd3"
 import { open } from "../../packages/dlock-etcd/src/internal/client/connection.ts"
 import { connect, type Host } from "../../packages/dlock-etcd/src/internal/client/host.ts"
 import type { Port } from "../../packages/dlock-etcd/src/internal/client/port.ts"
-import { epochOf, names } from "../../packages/dlock-etcd/src/internal/protocol/keys.ts"
-import * as Queue from "../../packages/dlock-etcd/src/internal/protocol/transactions.ts"
+import { epochKey, lockKeys } from "../../packages/dlock-etcd/src/internal/protocol/keys.ts"
+import * as Transactions from "../../packages/dlock-etcd/src/internal/protocol/transactions.ts"
 import { denied, type Matter, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
 import { EtcdServer } from "../src/etcd/server.ts"
 import type { Watcher } from "../src/etcd/watching.ts"
@@ -102,7 +102,7 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         same(what, essence(our), essence(answer))
       })
 
-    const epochKey = epochOf(`lock-${seed}`)
+    const epoch = epochKey(`lock-${seed}`)
     const keys = [`lock-${seed}`, `lock-${seed}/with a slash`, `lock-${seed}%`]
     let born = 0
     let watches = 0
@@ -115,27 +115,27 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
       const claim = claimOf(`c${seed}-${born++}`, random.pick(keys), random.between(1, capacity), capacity)
       const one = {
         claim,
-        created: () => BigInt(model.keys.get(names(claim.key, "").entry(claim.id).toString())?.created ?? 1)
+        created: () => BigInt(model.keys.get(lockKeys(claim.key, "").claim(claim.id).toString())?.created ?? 1)
       }
       claims.push(one)
       return one
     }
 
     /** What a process may know of it. */
-    const someEpoch = (): Queue.Epoch => {
-      const text = model.keys.get(epochKey.toString())?.value.toString()
+    const someEpoch = (): Transactions.Epoch => {
+      const text = model.keys.get(epoch.toString())?.value.toString()
       const base = BigInt(text ?? 0)
-      if (random.chance(0.8)) return { key: epochKey, text, base }
+      if (random.chance(0.8)) return { key: epoch, text, base }
       return random.chance(0.5)
-        ? { key: epochKey, text: undefined, base: 0n }
-        : { key: epochKey, text: String(base + 1n), base: base + 1n }
+        ? { key: epoch, text: undefined, base: 0n }
+        : { key: epoch, text: String(base + 1n), base: base + 1n }
     }
 
     for (let step = 0; step < length; step++) {
       const dice = random.between(0, 99)
       const { claim, created } = someClaim()
-      const folder = names(claim.key, "")
-      const place = { claim, names: folder, place: folder.entry(claim.id) }
+      const its = lockKeys(claim.key, "")
+      const place = { claim, keys: its, keyBytes: its.claim(claim.id) }
       if (dice < 8 || leases.length === 0) {
         const id = String(seed * 10_000 + step)
         const seconds = random.pick([1, 2, 1_000])
@@ -144,19 +144,19 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         // A short one would be over in the middle of the walk.
         if (seconds > 2) leases.push(id)
       } else if (dice < 40) {
-        const enter = random.chance(0.3) ? Queue.enterIfEmpty : Queue.enter
+        const enter = random.chance(0.3) ? Transactions.enterIfEmpty : Transactions.enter
         yield* txn(`enter ${claim.id}`, enter(place, someLease(), someEpoch()).request)
       } else if (dice < 43) {
         const from = someEpoch()
-        yield* txn(`raise from ${from.text}`, Queue.raise(from, from.base + BigInt(random.between(1, 3))))
+        yield* txn(`raise from ${from.text}`, Transactions.raise(from, from.base + BigInt(random.between(1, 3))))
       } else if (dice < 55) {
-        yield* txn(`look ${claim.id}`, Queue.look(place, created()).request)
+        yield* txn(`look ${claim.id}`, Transactions.look(place, created()).request)
       } else if (dice < 78) {
         const known = random.chance(0.7) ? created() : undefined
-        const mark = random.chance(0.3) ? someLease() : undefined
-        yield* txn(`leave ${claim.id}`, Queue.leave(place, known, mark, random.chance(0.5)).request)
+        const tombstone = random.chance(0.3) ? someLease() : undefined
+        yield* txn(`leave ${claim.id}`, Transactions.withdraw(place, known, tombstone, random.chance(0.5)).request)
       } else if (dice < 81) {
-        yield* txn("remove", Queue.remove([folder.entry(claim.id).toString(), folder.mark(claim.id).toString()]))
+        yield* txn("remove", Transactions.remove([its.claim(claim.id).toString(), its.tombstone(claim.id).toString()]))
       } else if (dice < 86) {
         const id = someLease()
         same(`keepAlive ${id}`, model.keepAlive(id), (yield* port.keepAlive(id)).value)
@@ -176,8 +176,8 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         const from = model.keys.revision + 1 - random.pick([0, 0, 0, 3])
         const request = {
           create_request: {
-            key: range ? folder.folder : folder.entry(claim.id),
-            ...(range && { range_end: folder.folderEnd }),
+            key: range ? its.folder : its.claim(claim.id),
+            ...(range && { range_end: its.folderEnd }),
             ...(random.chance(0.7) && { start_revision: String(Math.max(start + 1, from)) }),
             filters: ["Noput"]
           }

@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
 import { type CallFailure, fromClient, silentFailure } from "../src/internal/client/failure.ts"
 import type { Port, Reply } from "../src/internal/client/port.ts"
-import { Outgoing, type Submission } from "../src/internal/client/requestBatcher.ts"
+import { RequestBatcher, type Submission } from "../src/internal/client/requestBatcher.ts"
 import type { Urgency } from "../src/internal/protocol/operation.ts"
 
 type Answer = Deferred.Deferred<Reply<ITxnResponse>, CallFailure>
@@ -42,18 +42,18 @@ const setting = Effect.gen(function*() {
       return Deferred.await(answered)
     })
   const port = { longest: 2_000, isAway: (): boolean => isAway, txn } as unknown as Port
-  const outgoing = new Outgoing(port, () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000, fork)
+  const batcher = new RequestBatcher(port, () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000, fork)
   const ask = (urgency: Urgency, name: string, more: Partial<Submission> = {}) => {
     const operation: Submission = {
       urgency,
       request: { success: [{ request_delete_range: { key: Buffer.from(name) } } as IRequestOp] },
       claim: name,
-      folder: name,
+      key: name,
       ...more
     }
-    return Effect.forkChild(Effect.exit(outgoing.run(operation)), { startImmediately: true })
+    return Effect.forkChild(Effect.exit(batcher.run(operation)), { startImmediately: true })
   }
-  return { ask, outgoing, sent, names: () => sent.map(({ names }) => names), goAway: () => void (isAway = true) }
+  return { ask, batcher, sent, names: () => sent.map(({ names }) => names), goAway: () => void (isAway = true) }
 })
 
 /** Two that are under way, so that what comes now waits until one has its answer. */
@@ -96,7 +96,7 @@ describe("what goes out", () => {
       const { answerFirst, ask, names } = yield* busy
       yield* ask("enter", "e")
       yield* ask("look", "l")
-      yield* ask("leave", "d")
+      yield* ask("withdraw", "d")
       yield* answerFirst
       assert.deepStrictEqual(names()[0], ["d", "l", "e"])
     }).pipe(Effect.scoped))
@@ -104,12 +104,12 @@ describe("what goes out", () => {
   it.effect("holds one of a claim and one that enters a queue, and none that asks for an empty one which another leaves", () =>
     Effect.gen(function*() {
       const { answerFirst, ask, names } = yield* busy
-      yield* ask("leave", "d", { claim: "x", folder: "k" })
-      yield* ask("enter", "again", { claim: "x", folder: "other" })
-      yield* ask("enter", "try", { folder: "k", needsEmpty: true })
-      yield* ask("enter", "e", { folder: "k" })
-      yield* ask("enter", "f", { folder: "k" })
-      yield* ask("enter", "g", { folder: "l" })
+      yield* ask("withdraw", "d", { claim: "x", key: "k" })
+      yield* ask("enter", "again", { claim: "x", key: "other" })
+      yield* ask("enter", "try", { key: "k", needsEmpty: true })
+      yield* ask("enter", "e", { key: "k" })
+      yield* ask("enter", "f", { key: "k" })
+      yield* ask("enter", "g", { key: "l" })
       yield* answerFirst
       assert.deepStrictEqual(names()[0], ["d", "e", "g"])
     }).pipe(Effect.scoped))
@@ -117,9 +117,9 @@ describe("what goes out", () => {
   it.effect("has those who leave a queue leave it in their order, one answer after the other", () =>
     Effect.gen(function*() {
       const { ask, names, sent } = yield* setting
-      yield* ask("leave", "a", { folder: "k" })
-      yield* ask("leave", "b", { folder: "k" })
-      yield* ask("leave", "c", { folder: "l" })
+      yield* ask("withdraw", "a", { key: "k" })
+      yield* ask("withdraw", "b", { key: "k" })
+      yield* ask("withdraw", "c", { key: "l" })
       assert.deepStrictEqual(names(), [["a"], ["c"]])
       yield* sent[0]!.answer
       yield* turns
@@ -129,7 +129,7 @@ describe("what goes out", () => {
   it.effect("goes one by one where it was refused together, so that one's refusal fails no stranger", () =>
     Effect.gen(function*() {
       const { answerFirst, ask, names, sent } = yield* busy
-      const [good, bad] = [yield* ask("leave", "good"), yield* ask("leave", "bad")]
+      const [good, bad] = [yield* ask("withdraw", "good"), yield* ask("withdraw", "bad")]
       yield* answerFirst
       assert.deepStrictEqual(names()[0], ["good", "bad"])
       yield* sent[0]!.fail(refusal)
@@ -184,8 +184,8 @@ describe("what goes out", () => {
   it.effect("has its time from its sending on, and what hangs holds nobody up", () =>
     Effect.gen(function*() {
       const { ask, names, sent } = yield* busy
-      yield* ask("leave", "short", { limit: 300 })
-      yield* ask("leave", "long", { limit: 5_000 })
+      yield* ask("withdraw", "short", { limit: 300 })
+      yield* ask("withdraw", "long", { limit: 5_000 })
       assert.deepStrictEqual(names(), [])
       yield* TestClock.adjust("250 millis")
       assert.deepStrictEqual(names()[0], ["short", "long"])
@@ -198,13 +198,13 @@ describe("what goes out", () => {
 
   it.effect("waits one by one for a server that is away, and is over with the store", () =>
     Effect.gen(function*() {
-      const { answerFirst, ask, goAway, names, outgoing } = yield* busy
+      const { answerFirst, ask, goAway, names, batcher } = yield* busy
       const waiting = [yield* ask("enter", "a"), yield* ask("enter", "b")]
       goAway()
       yield* answerFirst
       assert.deepStrictEqual(names(), [["a"], ["b"]])
       assert.isTrue(waiting.every((fiber) => fiber.pollUnsafe() === undefined))
-      outgoing.close()
+      batcher.close()
       assert.strictEqual((yield* Fiber.join(yield* ask("enter", "c")))._tag, "Failure")
     }).pipe(Effect.scoped))
 
@@ -212,8 +212,8 @@ describe("what goes out", () => {
     Effect.gen(function*() {
       const { ask, names, sent } = yield* setting
       const patient = { folder: "k", isPatient: true }
-      yield* ask("leave", "a", patient)
-      const b = yield* ask("leave", "b", patient)
+      yield* ask("withdraw", "a", patient)
+      const b = yield* ask("withdraw", "b", patient)
       assert.deepStrictEqual(names(), [])
       yield* TestClock.adjust("1 millis")
       assert.deepStrictEqual(names(), [["a", "b"]])
@@ -223,17 +223,17 @@ describe("what goes out", () => {
       assert.deepStrictEqual(names()[1], ["a", "b"])
       yield* sent[1]!.answer
       yield* Effect.flatten(Fiber.join(b))
-      yield* ask("leave", "c", patient)
-      yield* ask("leave", "d", { folder: "k" })
+      yield* ask("withdraw", "c", patient)
+      yield* ask("withdraw", "d", { key: "k" })
       assert.deepStrictEqual(names()[2], ["c", "d"], "with the first that is not")
     }).pipe(Effect.scoped))
 
   it.effect("waits for what hangs a quarter of a second, however long a timer runs already", () =>
     Effect.gen(function*() {
       const { ask, names } = yield* setting
-      yield* ask("leave", "patient", { folder: "k", isPatient: true })
+      yield* ask("withdraw", "patient", { key: "k", isPatient: true })
       yield* TestClock.adjust("5 millis")
-      yield* ask("leave", "next", { folder: "k" })
+      yield* ask("withdraw", "next", { key: "k" })
       yield* TestClock.adjust("250 millis")
       assert.deepStrictEqual(names(), [["patient"], ["next"]])
     }).pipe(Effect.scoped))
@@ -241,9 +241,9 @@ describe("what goes out", () => {
   it.effect("sends who could not go with others for its queue beside them, where those are on their way", () =>
     Effect.gen(function*() {
       const { ask, names, sent } = yield* setting
-      for (let index = 0; index < 20; index++) yield* ask("enter", `k${index}`, { folder: "k" })
-      yield* ask("enter", "other", { folder: "other" })
-      yield* ask("leave", "l", { folder: "left" })
+      for (let index = 0; index < 20; index++) yield* ask("enter", `k${index}`, { key: "k" })
+      yield* ask("enter", "other", { key: "other" })
+      yield* ask("withdraw", "l", { key: "left" })
       assert.strictEqual(names().length, 16)
       assert.deepStrictEqual(new Set(names().map(({ length }) => length)), new Set([1]))
       yield* sent[5]!.answer
@@ -256,20 +256,20 @@ describe("what goes out", () => {
 
   it.effect("looks at few of thousands that wait for what may go beside others", () =>
     Effect.gen(function*() {
-      const { ask, names, outgoing } = yield* setting
+      const { ask, names, batcher } = yield* setting
       let looked = 0
       const operation = (name: string): Submission => ({
         urgency: "enter",
         request: {},
         claim: name,
-        get folder() {
+        get key() {
           looked++
           return name
         }
       })
       yield* ask("look", "first")
       yield* ask("look", "second")
-      const waiting = (outgoing as unknown as { readonly lanes: { readonly enter: Array<unknown> } }).lanes.enter
+      const waiting = (batcher as unknown as { readonly lanes: { readonly enter: Array<unknown> } }).lanes.enter
       for (let index = 0; index < 5_000; index++) waiting.push(operation(`k${index}`))
       looked = 0
       yield* ask("enter", "late")
@@ -282,10 +282,10 @@ describe("what goes out", () => {
     Effect.gen(function*() {
       const { ask, names, sent } = yield* setting
       yield* ask("look", "first")
-      yield* ask("leave", "large", { isAlone: true })
-      yield* ask("leave", "b")
-      yield* ask("leave", "another", { isAlone: true })
-      const c = ["c", "d"].map((name) => ask("leave", name))
+      yield* ask("withdraw", "large", { isAlone: true })
+      yield* ask("withdraw", "b")
+      yield* ask("withdraw", "another", { isAlone: true })
+      const c = ["c", "d"].map((name) => ask("withdraw", name))
       yield* Effect.all(c)
       assert.deepStrictEqual(names(), [["first"], ["large"]])
       yield* sent[1]!.fail(fromClient(new Error("3 INVALID_ARGUMENT: etcdserver: too many operations in txn request")))

@@ -561,7 +561,7 @@ describe("an acquire", () => {
       assert.deepStrictEqual(late, [])
     }).pipe(Effect.scoped), 40_000)
 
-  it.live("leaves one lease of marks, however many give up at once", () =>
+  it.live("leaves one lease of tombstones, however many give up at once", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -580,7 +580,7 @@ describe("an acquire", () => {
       yield* eventually("no claims", async () => (await keys(admin)).every((key) => key.includes("\0")), 9_000)
     }).pipe(Effect.scoped), 40_000)
 
-  it.live("is cancelled although the lease of the marks was revoked", () =>
+  it.live("is cancelled although the lease of the tombstones was revoked", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -887,7 +887,7 @@ describe("over a server that answers some calls only", () => {
       assert.isAtMost(took, 2_000 + 100 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("an answer to the second sending leaves the first to a mark", () =>
+  it.live("an answer to the second sending leaves the first to a tombstone", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)

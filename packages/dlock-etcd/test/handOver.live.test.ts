@@ -84,7 +84,7 @@ describe.concurrent("a release before a claim of the same process", () => {
         })
         yield* queued(url, 1)
         const windDown = Effect.andThen(Effect.sleep(300), Effect.sync(() => endedAt = performance.now()))
-        const heir = yield* Effect.forkChild(
+        const successor = yield* Effect.forkChild(
           Effect.exit(withLock("k", Effect.onInterrupt(Effect.never, () => windDown), options)),
           { startImmediately: true }
         )
@@ -97,7 +97,7 @@ describe.concurrent("a release before a claim of the same process", () => {
         const releasedAt = performance.now()
         yield* Deferred.succeed(released, undefined)
         yield* Fiber.join(first)
-        const exit = yield* Fiber.join(heir)
+        const exit = yield* Fiber.join(successor)
         assert.include(String(exit), "OwnershipLost")
         yield* Fiber.join(next)
         assert.isTrue(isMeddled)

@@ -94,7 +94,7 @@ export const eventually = (what: string, check: () => Promise<boolean>, limitMs 
     recorded.stop()
   })
 
-/** The keys of the server, marks included. */
+/** The keys of the server, tombstones included. */
 export const keys = (client: Etcd3): Promise<ReadonlyArray<string>> => client.getAll().keys()
 
 /** The claims that stand in a lock's queue. */
@@ -104,7 +104,7 @@ export const claims = async (client: Etcd3, name: string): Promise<ReadonlyArray
 export const leases = async (client: Etcd3): Promise<ReadonlyArray<string>> =>
   (await client.leaseClient.leaseLeases()).leases.map(({ ID }) => ID)
 
-/** The leases that carry nothing but marks of cancelled claims count as none: they end by themselves. */
+/** The leases that carry nothing but tombstones count as none: they end by themselves. */
 export const leasesOfClaims = async (client: Etcd3): Promise<ReadonlyArray<string>> => {
   const all = await leases(client)
   const states = await Promise.all(all.map((ID) => client.leaseClient.leaseTimeToLive({ ID, keys: true })))

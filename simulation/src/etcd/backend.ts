@@ -38,8 +38,8 @@ const enteringIn = (request: ITxnRequest): string | undefined => {
   return put && idIn(put.value)
 }
 
-/** The marks that it leaves. */
-const marksIn = ({ success = [] }: ITxnRequest): ReadonlyArray<string> =>
+/** The tombstones that it leaves. */
+const tombstonesIn = ({ success = [] }: ITxnRequest): ReadonlyArray<string> =>
   success.slice(1).flatMap(({ request_put }) => request_put === undefined ? [] : [String(request_put.key)])
 
 /** `changed`: what a variant makes of the port before the store has it. */
@@ -109,7 +109,7 @@ export const make = (
     const countUnheard = (id: string, more: number): void => void unheard.set(id, (unheard.get(id) ?? 0) + more)
 
     const noteSent = (request: ITxnRequest): void => {
-      for (const mark of marksIn(request)) ledger.marked(mark.slice(mark.indexOf("\0") + 1))
+      for (const tombstone of tombstonesIn(request)) ledger.marked(tombstone.slice(tombstone.indexOf("\0") + 1))
       const entering = enteringIn(request)
       if (entering === undefined) return
       processes.set(entering, process.index)
@@ -120,13 +120,13 @@ export const make = (
     const noteHeard = (request: ITxnRequest): void => {
       const entering = enteringIn(request)
       if (entering !== undefined) countUnheard(entering, -1)
-      const marks = marksIn(request)
-      // A withdrawal knows the revision or leaves a mark; to sweep a stranger away does neither.
-      const withdraws = marks.length > 0 || (request.compare ?? []).length > 0
+      const tombstones = tombstonesIn(request)
+      // A withdrawal knows the revision or leaves a tombstone; to sweep a stranger away does neither.
+      const withdraws = tombstones.length > 0 || (request.compare ?? []).length > 0
       const left = withdraws ? standsAt.get(String(request.success?.[0]?.request_delete_range?.key)) : undefined
       if (left === undefined) return
-      // Without a mark it may be the first of two, where a request is still on its way.
-      if (marks.length > 0 || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
+      // Without a tombstone it may be the first of two, where a request is still on its way.
+      if (tombstones.length > 0 || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
     }
 
     const connect = (listeners: Listeners): Effect.Effect<WatchStream, CallFailure> =>

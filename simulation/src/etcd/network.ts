@@ -118,7 +118,7 @@ export class Calls {
       clock: process.clock,
       fork,
       operationTimeout,
-      look: (host, limit) => this.attempt(host, limit, look)
+      probe: (host, limit) => this.attempt(host, limit, look)
     })
   }
 

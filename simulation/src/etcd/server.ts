@@ -1,6 +1,6 @@
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
-import { epochOf } from "../../../packages/dlock-etcd/src/internal/protocol/keys.ts"
+import { epochKey } from "../../../packages/dlock-etcd/src/internal/protocol/keys.ts"
 import type { Ledger } from "../ledger.ts"
 import type { Event, Timeline } from "../timeline.ts"
 import { millis } from "../timeline.ts"
@@ -15,11 +15,11 @@ export interface EtcdFlaws {
   /** A keep-alive makes its lease and what was on it where they are gone. */
   readonly renewalCreates?: boolean
   /** A claim that is cancelled is taken in all the same. */
-  readonly ignoresMarks?: boolean
+  readonly ignoresTombstones?: boolean
   /** Who takes a dead claim out of a queue does not look whether another stands before it. */
   readonly passesOverTheFirst?: boolean
   /** A release that hands over does not look whether the next one still stands. */
-  readonly deletesWithoutHeir?: boolean
+  readonly deletesWithoutSuccessor?: boolean
   /** No watch ever tells of anything. */
   readonly neverTells?: boolean
   /** A process goes on with the token that it was given first. */
@@ -89,13 +89,13 @@ export class EtcdServer {
   }
 
   private flawed(request: ITxnRequest): ITxnRequest {
-    if (this.flaws.ignoresMarks === true) return without("mark", request)
+    if (this.flaws.ignoresTombstones === true) return without("tombstone", request)
     if (this.flaws.ignoresEpoch === true) return without("epoch", request)
     const compare = request.compare ?? []
     const [dead] = compare
     const sign = compare[compare.length - 1]
     const isHandOver = compare.length === 2 && request.success?.[0]?.request_delete_range !== undefined
-    if (this.flaws.deletesWithoutHeir === true && isHandOver) return { ...request, compare: [dead!] }
+    if (this.flaws.deletesWithoutSuccessor === true && isHandOver) return { ...request, compare: [dead!] }
     if (this.flaws.passesOverTheFirst === true && compare.length > 2 && sign?.key?.toString().includes("alive")) {
       const deletes = request.success?.every((one) => one.request_delete_range !== undefined) === true
       if (deletes) return { ...request, compare: [...compare.slice(0, -2), sign] }
@@ -238,11 +238,11 @@ export class EtcdServer {
     })
   }
 
-  /** Marks, and the leases of marks, are meant to stay for a while. */
+  /** Tombstones, and their leases, are meant to stay for a while. */
   leftovers(): ReadonlyArray<string> {
     return [
       ...this.keys.all().filter((one) => claimOf(one) !== undefined).map(({ key }) => `the claim ${key}`),
-      ...Array.from(this.leases).filter(([, { ttl }]) => ttl < marksAtLeast).map(([id]) => `the lease ${id}`)
+      ...Array.from(this.leases).filter(([, { ttl }]) => ttl < tombstonesAtLeast).map(([id]) => `the lease ${id}`)
     ]
   }
 
@@ -290,7 +290,7 @@ export class EtcdServer {
   raiseEpoch(prefix: string, by: bigint): void {
     this.base += by
     this.txn({
-      success: [{ request_put: { key: epochOf(prefix), value: Buffer.from(String(this.base)) } }]
+      success: [{ request_put: { key: epochKey(prefix), value: Buffer.from(String(this.base)) } }]
     })
   }
 
@@ -329,21 +329,21 @@ const together = (members: ReadonlyArray<ITxnRequest>): ITxnRequest => ({
 })
 
 /** The same without its comparisons of one kind. */
-const without = (kind: "mark" | "epoch", request: ITxnRequest): ITxnRequest => ({
+const without = (kind: "tombstone" | "epoch", request: ITxnRequest): ITxnRequest => ({
   ...request,
   compare: (request.compare ?? []).filter(({ key }) => kindOf(String(key)) !== kind)
 })
 
 /** What a key is that is no claim's. */
-const kindOf = (key: string): "mark" | "epoch" | "life" | undefined => {
+const kindOf = (key: string): "tombstone" | "epoch" | "life" | undefined => {
   const [, what] = key.split("\0")
-  return what === undefined ? undefined : what === "epoch" ? "epoch" : what === "alive" ? "life" : "mark"
+  return what === undefined ? undefined : what === "epoch" ? "epoch" : what === "alive" ? "life" : "tombstone"
 }
 
-/** The marks' lease is granted for a quarter of an hour. */
-const marksAtLeast = 600
+/** The tombstones' lease is granted for a quarter of an hour. */
+const tombstonesAtLeast = 600
 
-/** The lock and the id that a key is for; a mark has none. Another library's claim is known by the end of its key. */
+/** The lock and the id that a key is for; a tombstone has none. Another library's claim is known by the end of its key. */
 const claimOf = ({ key, value }: KeyValue): readonly [lock: string, id: string] | undefined => {
   const slash = key.lastIndexOf("/")
   return slash < 0 || key.includes("\0") ? undefined : [key.slice(0, slash), idIn(value) ?? key.slice(slash + 1)]

@@ -1,3 +1,5 @@
+/** The options of an etcd store: what each is, and how it is read. */
+
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"

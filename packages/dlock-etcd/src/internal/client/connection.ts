@@ -1,3 +1,5 @@
+/** The port to a real etcd. */
+
 import { LockBackendError } from "effect-dlock/LockError"
 import { callBack } from "effect-dlock/LockStore"
 import * as Clock from "effect/Clock"
@@ -29,7 +31,7 @@ export interface ConnectionOptions {
 /** Asks a host for something that must be over by the deadline, which is of the wall clock. */
 type Make<A> = (host: Host, deadline: number) => Promise<A>
 
-/** The hosts, of which we decide who is asked. Closed with the scope. */
+/** Connects to the hosts, and waits until one answers. Closed with the scope. */
 export const open: (
   options: ConnectionOptions
 ) => Effect.Effect<Port, LockBackendError, Scope.Scope> = Effect.fnUntraced(function*(options) {
@@ -41,7 +43,7 @@ export const open: (
 
   const pending = new Set<(failure: CallFailure) => void>()
 
-  /** One call on one host. The promise is never left without somebody who hears of its failure. */
+  /** One call on one host. A rejection of its promise is always handled. */
   const attempt = <A>(host: Host, limit: number, make: Make<A>, isKept: boolean) =>
     Effect.callback<Reply<A>, CallFailure>((resume) => {
       const sentAt = clock.monotonicTimeNanosUnsafe()
@@ -49,7 +51,7 @@ export const open: (
         clearTimeout(timer)
         pending.delete(fail)
       }
-      // Whoever waits runs on within this, and what an observer of theirs throws would be a rejection that nobody hears.
+      // The caller runs on within this, and what an observer of theirs throws would be an unhandled rejection.
       const end = (answer: Exit.Exit<Reply<A>, CallFailure>) => {
         over()
         callBack(() => resume(answer))
@@ -58,7 +60,7 @@ export const open: (
       // A net: the transport has the deadline too.
       const timer = setTimeout(fail, limit + 50, silentFailure)
       if (!isKept) pending.add(fail)
-      // The wall clock, because that is what the transport counts by; it bounds a call, never a belief.
+      // The wall clock, because that is what the transport counts by; it bounds a call, never a lease.
       const deadline = clock.currentTimeMillisUnsafe() + limit
       make(host, deadline).then(
         (value) => end(Exit.succeed({ sentAt, value, doubled: false })),
@@ -72,7 +74,7 @@ export const open: (
     clock,
     fork,
     operationTimeout: options.operationTimeout,
-    look: (host, limit) => attempt(host, limit, (host, deadline) => host.call("KV", "txn", {}, { deadline }), false)
+    probe: (host, limit) => attempt(host, limit, (host, deadline) => host.call("KV", "txn", {}, { deadline }), false)
   })
 
   const call = <A>(make: Make<A>, limit?: number, isKept = false, onUnsent?: () => void) =>
@@ -170,10 +172,10 @@ export const open: (
   return port
 })
 
-/** A look at one key: unlike a request for nothing, a server with authentication does not answer it to just anybody. */
+/** Reads one key: unlike a request for nothing, a server with authentication does not answer that to everybody. */
 const probe = { success: [{ request_range: { key: Buffer.from("dlock"), keys_only: true } }] }
 
-/** Waits until the server answers. That we may not look at that key is an answer too: it knows us. */
+/** Waits until the server answers. That we may not read that key is an answer too: it knows us. */
 const reachable = (port: Port, options: ConnectionOptions): Effect.Effect<void, LockBackendError> => {
   let last: CallFailure = silentFailure
   const failed = () =>

@@ -1,3 +1,5 @@
+/** Which host is asked, and which one when it fails or hangs. */
+
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -5,7 +7,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { type CallFailure, closedFailure, isOfMember, isUnsent } from "./failure.ts"
 import type { Reply } from "./port.ts"
-import { Shared } from "./singleFlight.ts"
+import { SingleFlight } from "./singleFlight.ts"
 
 /** Asks one host, within so many milliseconds. */
 export type Ask<Host, A> = (host: Host, limit: number) => Effect.Effect<Reply<A>, CallFailure>
@@ -16,25 +18,25 @@ export interface FailoverOptions<Host> {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Milliseconds that one call may take, other hosts included. */
   readonly operationTimeout: number
-  /** Asks a host for nothing, to see whether it can be reached. */
-  readonly look: Ask<Host, unknown>
+  /** Asks a host for nothing, to find out whether it can be reached. */
+  readonly probe: Ask<Host, unknown>
 }
 
 /** Which host is asked, and which one next. */
 export interface Failover<Host> {
   /** The one that is asked now. */
   readonly host: () => Host
-  /** Within `limit` milliseconds, or `operationTimeout` where that is less. `onUnsent`: who asked has gone before anything was sent. */
+  /** Within `limit` milliseconds, or `operationTimeout` where that is less. `onUnsent` as in `Port`. */
   readonly call: <A>(ask: Ask<Host, A>, limit?: number, onUnsent?: () => void) => Effect.Effect<Reply<A>, CallFailure>
   /** `Clock.monotonicTimeNanos` of when one of them last answered. */
   readonly heardAt: () => bigint | undefined
-  /** None can be reached: whoever asks waits for one. */
+  /** Can none be reached? Then calls wait for one. */
   readonly isAway: () => boolean
-  /** Nobody waits any more for a host to come back. */
+  /** Fails all that wait for a host to come back. */
   readonly abandon: () => void
 }
 
-export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: FailoverOptions<Host>): Failover<Host> => {
+export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: FailoverOptions<Host>): Failover<Host> => {
   const host = (): Host => hosts[current % hosts.length]!
   let current = 0
 
@@ -44,34 +46,34 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: Failo
   const mostTries = Math.max(2, hosts.length)
 
   let heardAt: bigint | undefined
-  /** What was said in answer. */
-  const hear = <A>(said: A): A => {
+  /** Notes that a host has answered, whatever it said. */
+  const noteAnswer = <A>(said: A): A => {
     heardAt = clock.monotonicTimeNanosUnsafe()
     return said
   }
-  const hearFailure = (failure: CallFailure): CallFailure =>
-    failure === closedFailure || isUnsent(failure.cause) || !failure.notDone ? failure : hear(failure)
+  const noteRefusal = (failure: CallFailure): CallFailure =>
+    failure === closedFailure || isUnsent(failure.cause) || !failure.notDone ? failure : noteAnswer(failure)
 
-  /** While no host can be reached one looks for all. Who asks meanwhile waits for that, within their time. */
-  let away: { readonly until: Shared<void, CallFailure>; readonly why: CallFailure } | undefined
-  const lookOut = (until: Shared<void, CallFailure>): Effect.Effect<void> => {
-    const lookOnce = Effect.suspend(() => {
+  /** While no host can be reached, one search goes on for all calls. They wait for it, within their time. */
+  let away: { readonly until: SingleFlight<void, CallFailure>; readonly why: CallFailure } | undefined
+  const searchHosts = (until: SingleFlight<void, CallFailure>): Effect.Effect<void> => {
+    const askNextHost = Effect.suspend(() => {
       current++
-      return look(host(), lookLimit)
+      return probe(host(), probeLimit)
     })
-    const findsHost = Effect.match(lookOnce, { onSuccess: () => true, onFailure: ({ cause }) => !isUnsent(cause) })
-    return Effect.flatMap(Effect.delay(findsHost, lookPause), (found) => {
-      if (!found) return lookOut(until)
+    const findsHost = Effect.match(askNextHost, { onSuccess: () => true, onFailure: ({ cause }) => !isUnsent(cause) })
+    return Effect.flatMap(Effect.delay(findsHost, probePause), (found) => {
+      if (!found) return searchHosts(until)
       away = undefined
       return Effect.sync(() => until.end(Exit.void))
     })
   }
-  /** Nobody waits any more. */
+  /** The store has closed. */
   let isAbandoned = false
-  const beginLookOut = (why: CallFailure): void => {
+  const beginSearch = (why: CallFailure): void => {
     if (away !== undefined) return
-    away = { until: new Shared(), why: { ...why, notDone: true } }
-    fork(lookOut(away.until))
+    away = { until: new SingleFlight(), why: { ...why, notDone: true } }
+    fork(searchHosts(away.until))
   }
 
   /**
@@ -97,12 +99,12 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: Failo
       }
       const asked = current
       return Effect.matchEffect(ask(host(), Math.max(20, within / mostTries)), {
-        onFailure: (failure) => again(ask, until, hearFailure(failure), asked),
-        onSuccess: (reply) => Effect.succeed(hear(reply))
+        onFailure: (failure) => retry(ask, until, noteRefusal(failure), asked),
+        onSuccess: (reply) => Effect.succeed(noteAnswer(reply))
       })
     })
 
-  const again = <A>(
+  const retry = <A>(
     ask: Ask<Host, A>,
     until: bigint,
     first: CallFailure,
@@ -118,15 +120,15 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: Failo
         if (failure === closedFailure || isRefused || tries > mostTries) {
           // What one member refuses, or leaves unanswered, is not to be asked of it next.
           if (!isRefused && failure !== closedFailure && asked === current) current++
-          if (isUnsent(failure.cause)) beginLookOut(failure)
+          if (isUnsent(failure.cause)) beginSearch(failure)
           return yield* Effect.fail({ ...failure, notDone: !unknown })
         }
         if (asked === current) current++
         asked = current
         const left = leftUntil(until)
         const result = yield* Effect.result(ask(host(), Math.max(20, left / (mostTries - tries + 1))))
-        if (result._tag === "Success") return { ...hear(result.success), doubled: unknown }
-        failure = hearFailure(result.failure)
+        if (result._tag === "Success") return { ...noteAnswer(result.success), doubled: unknown }
+        failure = noteRefusal(result.failure)
       }
     })
 
@@ -142,9 +144,9 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, look }: Failo
   }
 }
 
-/** Milliseconds between two looks, and for how long each may take. */
-const lookPause = 100
-const lookLimit = 500
+/** Milliseconds between two probes, and how long each may take. */
+const probePause = 100
+const probeLimit = 500
 
 /** Below this a call is hopeless, whatever the time to live. */
 const leastLimit = 50

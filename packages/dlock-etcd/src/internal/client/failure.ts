@@ -1,3 +1,5 @@
+/** What a call to etcd can fail with, and what that says of the request. */
+
 import { LockBackendError } from "effect-dlock/LockError"
 
 /**
@@ -39,7 +41,7 @@ export const isTooLarge = ({ message }: Error): boolean => /too many operations/
 
 export const isUnsent = (error: Error): boolean => unsent.test(error.message)
 
-/** Whether another token may help whoever has credentials. */
+/** May another token help a client that has credentials? */
 export const isAboutToken = (error: unknown): boolean => {
   const { message } = sanitized(error)
   return ofToken.test(message) || message.includes("user name is empty")
@@ -68,6 +70,7 @@ export const fromClient = (error: unknown): CallFailure => {
   }
 }
 
+/** The server gave no answer in time. */
 export const silentFailure: CallFailure = {
   _tag: "CallFailure",
   notDone: false,
@@ -76,7 +79,7 @@ export const silentFailure: CallFailure = {
   cause: new Error("etcd did not answer in time")
 }
 
-/** The layer has been closed under whoever still waits. */
+/** The layer has been closed, and those who still wait are told. */
 export const closedFailure: CallFailure = {
   _tag: "CallFailure",
   notDone: true,

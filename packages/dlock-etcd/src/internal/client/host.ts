@@ -1,3 +1,5 @@
+/** One member of the cluster: its connections, and the token that it is asked with. */
+
 import { LockBackendError } from "effect-dlock/LockError"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -52,10 +54,7 @@ const once = {
 }
 const notAborted = new AbortController().signal
 
-/**
- * The transport notes with each call from where it was made, for the text of an error that goes no further than here.
- * That is a twentieth of what a call costs.
- */
+/** The transport captures a stack trace for each call, a twentieth of its cost, for an error that we replace anyway. */
 const untraced = <A>(run: () => A): A => {
   const { stackTraceLimit } = Error
   Error.stackTraceLimit = 0

@@ -1,3 +1,5 @@
+/** What the store asks of an etcd; the simulation and the tests have ports too. */
+
 import type * as Effect from "effect/Effect"
 import type { ITxnRequest, ITxnResponse, IWatchRequest, IWatchResponse } from "etcd3"
 import type { CallFailure } from "./failure.ts"
@@ -26,7 +28,7 @@ export interface WatchStream {
 }
 
 /**
- * What the store needs of an etcd. Each call goes to the host that answered last; one that fails or hangs is left for
+ * The calls that the store makes to an etcd. Each call goes to the host that answered last; one that fails or hangs is left for
  * the next (of one host, its connection for a new one) within the call's limit: `limit` milliseconds, or the layer's
  * own where that is less. All that is asked through here may be done twice without harm.
  */
@@ -35,16 +37,16 @@ export interface Port {
   readonly longest: number
   /** `Clock.monotonicTimeNanos` of when the server last answered a call; absent where it never has. */
   readonly heardAt: () => bigint | undefined
-  /** `onUnsent`: whoever asked has gone before anything was sent. */
+  /** `onUnsent` is called when the caller was interrupted before anything was sent. */
   readonly txn: (request: ITxnRequest, limit?: number, onUnsent?: () => void) => Call<ITxnResponse>
   /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. Not abandoned. */
   readonly grant: (id: string, seconds: number) => Call<number>
   readonly revoke: (id: string) => Call<void>
-  /** No host can be reached: whatever is asked waits for one, within its limit, and is sent by itself. */
+  /** Can no host be reached? Then each call waits for one, within its limit, and is sent by itself. */
   readonly isAway: () => boolean
-  /** Fails all calls that are under way: nobody waits for them any more. */
+  /** Fails all calls that are under way, on closing. */
   readonly abandon: () => void
-  /** Keeps a lease alive once, on a stream of its own that is over with the answer. Zero where there is none. */
+  /** Keeps a lease alive once, on a stream that ends with the answer. Zero where there is no such lease. */
   readonly keepAlive: (id: string, limit?: number) => Call<number>
   readonly inspect: (id: string, limit?: number) => Call<LeaseState>
   readonly watch: (listeners: {

@@ -1,3 +1,5 @@
+/** Sends the transactions of many claims together. */
+
 import { callBack } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -9,61 +11,62 @@ import type { Port, Reply } from "./port.ts"
 
 /** An operation as its caller hands it over, with what the caller wants to hear of it. */
 export interface Submission extends Operation {
-  /** It is on its way, or has its place among those that go next. */
+  /** Called when it is on its way, or among those that go next. */
   readonly onQueued?: () => void
-  /** Whoever asked has gone before anything was sent. */
+  /** Called when the caller was interrupted before anything was sent. */
   readonly onUnsent?: () => void
-  /** Whoever asked has gone while it was under way, and this is what became of it. */
+  /** Called with the outcome when the caller was interrupted while it was under way. */
   readonly onLate?: (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => void
 }
 
-/** An operation that waits, or is under way together with others. */
-interface Member extends Submission {
+/** An operation that waits, or is under way in a batch. */
+interface BatchMember extends Submission {
   readonly resume: (next: Effect.Effect<Reply<ITxnResponse>, CallFailure>) => void
   isPatient: boolean
-  /** When its time is over, once it has been sent. */
+  /** By when it must have an answer, once it has been sent. */
   until: number
   hasGone: boolean
   hasEnded: boolean
   isSent: boolean
-  /** It was sent before, and nothing was heard of that. */
+  /** It was sent before, and had no answer to that. */
   isDoubled: boolean
-  /** By its operation, or since it was refused together with others: one of them was meant. */
+  /** Its operation says so, or it was in a batch that was refused: the refusal was meant for one of that. */
   isAlone: boolean
 }
 
-interface Flight {
+interface Batch {
   readonly since: number
-  readonly members: ReadonlyArray<Member>
-  /** The queues that claims leave with it. */
-  readonly left: ReadonlyArray<string>
-  /** The queues that claims enter with it. */
-  readonly entered: ReadonlyArray<string>
-  /** It goes beside the others: see `takeBeside`. */
+  readonly members: ReadonlyArray<BatchMember>
+  /** The keys from whose queues claims are withdrawn with it. */
+  readonly withdrawnFrom: ReadonlyArray<string>
+  /** The keys whose queues claims enter with it. */
+  readonly enteredTo: ReadonlyArray<string>
+  /** It was sent beside the others: see `takeBeside`. */
   readonly isBeside: boolean
 }
 
 /**
- * What is under way to the server, and behind it what waits. What comes while two transactions are under way goes together
- * in the next one, so that thousands at once cost tens of transactions. A limit counts from the sending: what waits in a
- * crowd does not fail.
+ * Sends operations to the server, alone or in batches. Two transactions are under way at a time, and operations that come
+ * meanwhile go together in the next one, so that thousands at once cost tens of transactions. A limit counts from the
+ * sending: what waits in a crowd does not fail.
  *
- * The server compares all of a batch before it does any of it. So there is one of a claim in it, since a withdrawal would not
- * see its own acquire, and one that puts in a queue, since two would both find it empty. It leaves before it enters: who
- * enters sees who has left. Leaves of one queue go in their order: the next after the answer to the one before, or together
- * with it. Where the server refuses a batch its members go one by one: the refusal is of one of them.
+ * The server compares all of a batch before it does any of it. So a batch has one operation of a claim, since a withdrawal
+ * would not see its own entry, and one entry to a queue, since two would both find it empty. Withdrawals come before entries,
+ * so what an entry reads lacks the claims that were withdrawn with it. Withdrawals from one queue go in their order: each after
+ * the answer to the one before, or together with it. Where the server refuses a batch, its members go one by one: one of them
+ * was meant.
  */
-export class Outgoing {
-  private readonly lanes: Readonly<Record<Urgency, Array<Member>>> = { leave: [], look: [], enter: [] }
-  private readonly flights = new Set<Flight>()
+export class RequestBatcher {
+  private readonly lanes: Readonly<Record<Urgency, Array<BatchMember>>> = { withdraw: [], look: [], enter: [] }
+  private readonly batches = new Set<Batch>()
   private readonly port: Port
   private readonly now: () => number
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private mostMembers = 60
-  /** Those who are told go on at once, and what they ask goes together. */
+  /** Callers are being told of answers. They go on at once, and what they ask next is to go together. */
   private isTelling = false
   private isTimed = false
-  /** When those who are patient go by themselves. */
+  /** When patient operations go without waiting for others. */
   private patientUntil = Infinity
   private isPatienceTimed = false
   private hasClosed = false
@@ -84,22 +87,22 @@ export class Outgoing {
     })
   }
 
-  /** Without anybody to wait for, or to go with. While there is no connection each waits for one by itself. */
+  /** Sends an operation alone. While there is no connection, each operation waits for one by itself. */
   private goAtOnce(operation: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
-    const { folder, onQueued, urgency } = operation
-    const flight = {
+    const { key, onQueued, urgency } = operation
+    const batch = {
       since: this.now(),
       members: [],
-      left: urgency === "leave" ? [folder] : [],
-      entered: urgency === "enter" ? [folder] : [],
+      withdrawnFrom: urgency === "withdraw" ? [key] : [],
+      enteredTo: urgency === "enter" ? [key] : [],
       isBeside: false
     }
-    this.flights.add(flight)
+    this.batches.add(batch)
     onQueued?.()
     return Effect.ensuring(
       this.ask(operation),
       Effect.sync(() => {
-        this.flights.delete(flight)
+        this.batches.delete(batch)
         this.send()
       })
     )
@@ -107,7 +110,7 @@ export class Outgoing {
 
   private wait(operation: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     return Effect.callback((resume) => {
-      const member: Member = {
+      const member: BatchMember = {
         ...operation,
         resume,
         isPatient: operation.isPatient === true,
@@ -145,31 +148,31 @@ export class Outgoing {
     ))
   }
 
-  /** Not for those alone who can wait. */
+  /** Is anything waiting that may not wait for others? */
   private isDue(): boolean {
-    const { enter, leave, look } = this.lanes
-    const isUrgent = look.length + enter.length > 0 || leave.some(({ isPatient }) => !isPatient)
+    const { enter, look, withdraw } = this.lanes
+    const isUrgent = look.length + enter.length > 0 || withdraw.some(({ isPatient }) => !isPatient)
     return isUrgent || this.now() >= this.patientUntil
   }
 
   private get waiting(): number {
-    return this.lanes.leave.length + this.lanes.look.length + this.lanes.enter.length
+    return this.lanes.withdraw.length + this.lanes.look.length + this.lanes.enter.length
   }
 
   private isEmpty(): boolean {
     return this.waiting === 0
   }
 
-  /** Two at a time: the server works at one while the other is on its way. One that hangs holds nobody up. */
+  /** Two at a time: the server works at one while the other is on its way. One that hangs does not count. */
   private mayGo(): boolean {
     return !this.isTelling && this.hasRoom(2, false)
   }
 
   private hasRoom(most: number, beside: boolean): boolean {
-    if (this.flights.size < most) return true
+    if (this.batches.size < most) return true
     const young = this.now() - hangsAfter
     let count = 0
-    for (const { isBeside, since } of this.flights) if (isBeside === beside && since > young) count++
+    for (const { isBeside, since } of this.batches) if (isBeside === beside && since > young) count++
     return count < most
   }
 
@@ -178,9 +181,9 @@ export class Outgoing {
     while (!this.isEmpty() && this.mayGo() && this.isDue()) {
       const before = this.waiting
       const members = this.take()
-      if (!this.lanes.leave.some(({ isPatient }) => isPatient)) this.patientUntil = Infinity
+      if (!this.lanes.withdraw.some(({ isPatient }) => isPatient)) this.patientUntil = Infinity
       if (members.length > 0) this.fork(this.go(members, false))
-      // Those who are left wait for an answer, unless all who were looked at had gone: others are behind those.
+      // What is left waits for an answer, unless the callers of all that were taken had gone: others are behind those.
       else if (this.waiting === before) break
     }
     while (this.lanes.enter.length > 0 && !this.isTelling && this.hasRoom(mostBeside, true)) {
@@ -199,15 +202,15 @@ export class Outgoing {
     ))
   }
 
-  /** When the next of those under way is no longer waited for. */
+  /** After how many milliseconds the next batch counts as hanging. */
   private nextHangsIn(): number {
     const now = this.now()
     let next = now + hangsAfter
-    for (const { since } of this.flights) if (since > now - hangsAfter) next = Math.min(next, since + hangsAfter)
+    for (const { since } of this.batches) if (since > now - hangsAfter) next = Math.min(next, since + hangsAfter)
     return next - now
   }
 
-  /** Whoever goes away meanwhile is not to be sent when there is a connection again: each waits by itself. */
+  /** Lets each operation wait for a connection by itself, so that one whose caller goes meanwhile is never sent. */
   private disband(): void {
     for (const lane of Object.values(this.lanes)) {
       for (const member of lane.splice(0)) {
@@ -221,19 +224,19 @@ export class Outgoing {
           onFailure: (failure) => ({ ...failure, notDone: failure.notDone && !isDoubled }),
           onSuccess: (reply) => ({ ...reply, doubled: reply.doubled || isDoubled })
         })
-        // Whoever goes from now on is told by that.
+        // From now on the call itself tells a caller that is interrupted.
         member.isSent = true
         callBack(() => member.resume(asked))
       }
     }
   }
 
-  /** Its caller has gone while it waited, for the first time or to be sent once more. */
-  private giveUp(member: Member): void {
+  /** Ends an operation whose caller has gone while it waited, for the first time or to be sent once more. */
+  private giveUp(member: BatchMember): void {
     this.end(member, Exit.fail({ ...silentFailure, notDone: !member.isDoubled }))
   }
 
-  /** By itself: whoever goes meanwhile hears of no answer. */
+  /** Sends an operation by itself. Where the caller goes meanwhile, the answer is not heard. */
   private ask({ limit, onLate, onUnsent, request }: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     let wasSent = true
     const asked = this.port.txn(request, limit, () => {
@@ -244,39 +247,39 @@ export class Outgoing {
     return Effect.onInterrupt(asked, () => Effect.sync(() => void (wasSent && onLate(Exit.fail(silentFailure)))))
   }
 
-  /** Nobody who leaves the same queue is under way before it, but for what hangs. */
-  private isInTurn({ folder, urgency }: Operation): boolean {
-    if (urgency !== "leave") return true
-    for (const { left, since } of this.flights) {
-      if (since > this.now() - hangsAfter && left.includes(folder)) return false
+  /** Is no withdrawal from the same queue under way before it, but for what hangs? */
+  private isInTurn({ key, urgency }: Operation): boolean {
+    if (urgency !== "withdraw") return true
+    for (const { withdrawnFrom, since } of this.batches) {
+      if (since > this.now() - hangsAfter && withdrawnFrom.includes(key)) return false
     }
     return true
   }
 
-  /** The next batch. */
-  private take(): ReadonlyArray<Member> {
-    const members: Array<Member> = []
+  /** Takes the next batch out of what waits. */
+  private take(): ReadonlyArray<BatchMember> {
+    const members: Array<BatchMember> = []
     const claims = new Set<string>()
-    const left = new Set<string>()
-    const entered = new Set<string>()
-    for (const lane of [this.lanes.leave, this.lanes.look, this.lanes.enter]) {
-      const later: Array<Member> = []
+    const withdrawnFrom = new Set<string>()
+    const enteredTo = new Set<string>()
+    for (const lane of [this.lanes.withdraw, this.lanes.look, this.lanes.enter]) {
+      const later: Array<BatchMember> = []
       for (const member of lane.splice(0, this.mostMembers - members.length)) {
         if (member.hasGone) {
           this.giveUp(member)
           continue
         }
-        const { claim, folder, isAlone, needsEmpty, urgency } = member
+        const { claim, key, isAlone, needsEmpty, urgency } = member
         const isApart = isAlone ? members.length > 0 : members[0]?.isAlone === true
-        const isSecond = urgency === "enter" && (entered.has(folder) || (needsEmpty === true && left.has(folder)))
+        const isSecond = urgency === "enter" && (enteredTo.has(key) || (needsEmpty === true && withdrawnFrom.has(key)))
         if (isApart || isSecond || claims.has(claim) || !this.isInTurn(member)) {
           later.push(member)
           continue
         }
         members.push(member)
         claims.add(claim)
-        if (urgency === "leave") left.add(folder)
-        else if (urgency === "enter") entered.add(folder)
+        if (urgency === "withdraw") withdrawnFrom.add(key)
+        else if (urgency === "enter") enteredTo.add(key)
       }
       lane.unshift(...later)
     }
@@ -284,25 +287,25 @@ export class Outgoing {
   }
 
   /**
-   * More for queues that others are on their way to. These could not go together with those, and a process with many who ask
-   * for one lock is to have them stand together, not each behind one of every other process.
+   * Takes more entries to queues that others are on their way to. These could not go together with those, and the claims of a
+   * process with many for one lock are to stand side by side, not each behind one of every other process.
    */
-  private takeBeside(): ReadonlyArray<Member> {
+  private takeBeside(): ReadonlyArray<BatchMember> {
     const others = new Set<string>()
-    for (const { entered } of this.flights) for (const folder of entered) others.add(folder)
+    for (const { enteredTo } of this.batches) for (const key of enteredTo) others.add(key)
     const entering = new Set<string>()
     const claims = new Set<string>()
     const near = this.lanes.enter.slice(0, mostSought)
-    const members: Array<Member> = []
-    const later: Array<Member> = []
+    const members: Array<BatchMember> = []
+    const later: Array<BatchMember> = []
     for (const member of near) {
-      const { claim, folder, hasGone, isAlone } = member
-      const mayGo = others.has(folder) && !entering.has(folder) && !claims.has(claim) &&
+      const { claim, key, hasGone, isAlone } = member
+      const mayGo = others.has(key) && !entering.has(key) && !claims.has(claim) &&
         members.length < this.mostMembers
       if (!mayGo || hasGone || isAlone) later.push(member)
       else {
         members.push(member)
-        entering.add(folder)
+        entering.add(key)
         claims.add(claim)
       }
     }
@@ -310,21 +313,21 @@ export class Outgoing {
     return members
   }
 
-  private go(members: ReadonlyArray<Member>, isBeside: boolean): Effect.Effect<void> {
-    const left = members.flatMap(({ folder, urgency }) => urgency === "leave" ? folder : [])
-    const entered = members.flatMap(({ folder, urgency }) => urgency === "enter" ? folder : [])
-    const flight = { since: this.now(), members, left, entered, isBeside }
-    this.flights.add(flight)
+  private go(members: ReadonlyArray<BatchMember>, isBeside: boolean): Effect.Effect<void> {
+    const withdrawnFrom = members.flatMap(({ key, urgency }) => urgency === "withdraw" ? key : [])
+    const enteredTo = members.flatMap(({ key, urgency }) => urgency === "enter" ? key : [])
+    const batch = { since: this.now(), members, withdrawnFrom, enteredTo, isBeside }
+    this.batches.add(batch)
     let limit = Infinity
     for (const member of members) {
       member.isSent = true
-      if (member.until === Infinity) member.until = flight.since + Math.min(member.limit ?? Infinity, this.port.longest)
-      limit = Math.min(limit, member.until - flight.since)
+      if (member.until === Infinity) member.until = batch.since + Math.min(member.limit ?? Infinity, this.port.longest)
+      limit = Math.min(limit, member.until - batch.since)
     }
     const [first] = members
-    const request = members.length === 1 ? first!.request : together(members)
+    const request = members.length === 1 ? first!.request : inOneTransaction(members)
     return Effect.map(Effect.exit(this.port.txn(request, limit)), (exit) => {
-      this.flights.delete(flight)
+      this.batches.delete(batch)
       this.isTelling = true
       if (Exit.isSuccess(exit)) this.tell(members, exit.value)
       else {
@@ -336,7 +339,7 @@ export class Outgoing {
     })
   }
 
-  private tell(members: ReadonlyArray<Member>, { doubled, sentAt, value }: Reply<ITxnResponse>): void {
+  private tell(members: ReadonlyArray<BatchMember>, { doubled, sentAt, value }: Reply<ITxnResponse>): void {
     const { header, responses } = value
     members.forEach((member, index) => {
       const { response_txn } = (responses[index] ?? {}) as { readonly response_txn?: ITxnResponse }
@@ -345,7 +348,7 @@ export class Outgoing {
     })
   }
 
-  private retryOrFail(members: ReadonlyArray<Member>, failure: CallFailure): void {
+  private retryOrFail(members: ReadonlyArray<BatchMember>, failure: CallFailure): void {
     const hasClosed = failure.cause === closedFailure.cause
     const isRefused = failure.leaseGone || (failure.notDone && !hasClosed && !isUnsent(failure.cause))
     if (members.length > 1 && isTooLarge(failure.cause)) {
@@ -366,17 +369,17 @@ export class Outgoing {
     }
   }
 
-  private end(member: Member, outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>): void {
+  private end(member: BatchMember, outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>): void {
     if (member.hasEnded) return
     member.hasEnded = true
     if (!member.hasGone) callBack(() => member.resume(outcome))
     else if (member.isSent) member.onLate?.(outcome)
   }
 
-  /** Nobody waits for them any more. */
+  /** Fails all that waits or is under way. */
   close(): void {
     this.hasClosed = true
-    for (const { members } of this.flights) {
+    for (const { members } of this.batches) {
       for (const member of members) this.end(member, Exit.fail({ ...closedFailure, notDone: false }))
     }
     for (const lane of Object.values(this.lanes)) {
@@ -385,18 +388,18 @@ export class Outgoing {
   }
 }
 
-const together = (members: ReadonlyArray<Member>): ITxnRequest => ({
+const inOneTransaction = (members: ReadonlyArray<BatchMember>): ITxnRequest => ({
   success: members.map(({ request }) => ({ request_txn: request }) as IRequestOp)
 })
 
 /** Milliseconds. */
 const hangsAfter = 250
-/** For as long who is patient waits for others to go with. */
+/** For how long a patient operation waits for others to go with. */
 const patience = 1
 
-/** With the two others these are as many as may ask for one queue at a time, see `Line`. */
+/** With the two others these are as many as may ask for one key at a time, see `AskingOrder`. */
 const mostBeside = 14
-/** Among the first of those that wait: thousands may, for as many locks. */
+/** How many waiting operations are searched: thousands may wait, for as many locks. */
 const mostSought = 256
-/** Below this nothing is sent once more. */
+/** With less time left an operation is not sent again. */
 const leastLeft = 50

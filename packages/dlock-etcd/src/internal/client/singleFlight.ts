@@ -1,12 +1,14 @@
+/** One call for all who need its outcome at the same time. */
+
 import { callBack } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 
 /**
- * The outcome of a call that several wait for. Like a `Deferred`, but each hears of it whatever becomes of those before:
- * who waits runs on within `end`, and an observer of theirs may throw.
+ * The outcome of one call, for all who wait for it. Like a `Deferred`, but each waiter is told whatever those before it do:
+ * waiters run on within `end`, and an observer of theirs may throw.
  */
-export class Shared<A, E> {
+export class SingleFlight<A, E> {
   private readonly waiting = new Set<(exit: Exit.Exit<A, E>) => void>()
   private exit: Exit.Exit<A, E> | undefined
 

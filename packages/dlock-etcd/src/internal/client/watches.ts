@@ -1,23 +1,25 @@
+/** All watches of a process, on one stream. */
+
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Port, WatchStream } from "./port.ts"
 
-/** Keys whose deletion somebody waits for. */
+/** The key, or the range of keys, whose deletions are watched. */
 export interface Target {
   readonly key: Buffer
   /** Absent for a single key. */
   readonly rangeEnd?: Buffer
 }
 
-/** A key that is gone since that revision. */
+/** A key that was deleted at that revision. */
 export interface Deletion {
-  readonly name: string
+  readonly key: string
   readonly revision: bigint
 }
 
 /**
- * What to do about them: all that went together are told together, and in their order, but for those that are astray: what
- * went before them may be told later.
+ * Called with deletions in their order; those that happened together come together. Where they are astray, earlier ones may
+ * come later.
  */
 type OnDelete = (deletions: ReadonlyArray<Deletion>, areAstray: boolean) => void
 
@@ -27,18 +29,18 @@ interface Watch extends Target {
   readonly end: string | undefined
   /** The server's name for it on the present stream, once that has told. */
   id: string | undefined
-  /** The stream before the present one would not have it. */
+  /** The stream before the present one refused it. */
   isRefused: boolean
-  /** Deletions from here on have not been heard of. */
+  /** Deletions from this revision on have not been reported. */
   from: bigint
-  /** The same of what was told to others. */
+  /** The same for deletions that came for other watches. */
   astrayFrom: bigint
   readonly onDelete: OnDelete
-  /** It is over, and something may have been missed: look for yourself, and watch from what you saw. */
+  /** Called when the watch has ended and may have missed something: look, and watch again from what you saw. */
   readonly onDoubt: () => void
   /**
-   * For one that must hear at once: it begins now, after this revision, whatever it was to begin from. A watch from a
-   * revision that has passed is told what happened since, but hears what happens next up to a tenth of a second later: the
+   * For a watch that must hear at once: it begins now, after the revision that this is called with, whatever `after` was. A
+   * watch from a past revision is told what happened since, but hears what happens next up to a tenth of a second later: the
    * server lets such watches catch up at that pace.
    */
   readonly onBegin?: ((revision: bigint) => void) | undefined
@@ -46,23 +48,24 @@ interface Watch extends Target {
 
 /**
  * All watches of a process, on one stream that opens with the first of them. A watch is only a hint. When the stream
- * ends it is made anew after a pause, and each watch goes on from where it was: the server tells what happened
+ * ends it is opened again after a pause, and each watch goes on from where it was: the server tells what happened
  * meanwhile, or refuses because it no longer knows.
  *
  * Servers name watches as they like; a proxy does not keep the names that its clients give. They answer in the order in
- * which they were asked, a proxy nearly so. So what a watch is told is looked at: it may be another's, who is told then.
+ * which they were asked, a proxy nearly so. So each event is
+ * compared with its watch: it may be for another one, and is passed on.
  */
 export class Watches {
   private readonly watches = new Set<Watch>()
   private readonly byId = new Map<string, Watch>()
-  /** Those asked for on the present stream that have no name there yet, in their order. */
+  /** Watches that were asked for on the present stream and have no name there yet, in their order. */
   private unnamed: Array<Watch> = []
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private stream: WatchStream | undefined
-  /** The present stream has told one watch of what is another's: its names are not to be relied on. */
+  /** The present stream has sent an event to the wrong watch: its names cannot be relied on. */
   private isMixedUp = false
-  /** Watches that it goes on with although nobody wants them. */
+  /** Watches that the server keeps although they are no longer wanted. */
   private unwanted = 0
   private opening = false
   private closed = false
@@ -105,7 +108,7 @@ export class Watches {
   close(): void {
     this.closed = true
     this.watches.clear()
-    this.leaveStream()?.close()
+    this.dropStream()?.close()
   }
 
   private create(stream: WatchStream, watch: Watch): void {
@@ -123,10 +126,10 @@ export class Watches {
 
   private cancel(id: string): void {
     this.byId.delete(id)
-    // The name may be that of one which is wanted.
+    // The name may belong to a watch that is wanted.
     if (!this.isMixedUp) this.stream?.send({ cancel_request: { watch_id: id } })
     else if (++this.unwanted > mostUnwanted) {
-      this.leaveStream()?.close()
+      this.dropStream()?.close()
       this.open(0)
     }
   }
@@ -140,7 +143,7 @@ export class Watches {
         onSuccess: () => {},
         onFailure: () => {
           this.opening = false
-          this.again()
+          this.reopenLater()
         }
       })),
       after
@@ -152,27 +155,27 @@ export class Watches {
     let ended = false
     const listeners = {
       onResponse: (response: Response) => {
-        if (mine === undefined || this.stream === mine) this.hear(response)
+        if (mine === undefined || this.stream === mine) this.receive(response)
       },
       onEnd: () => {
         ended = true
         if (mine === undefined || this.stream !== mine) return
-        this.leaveStream()
-        this.again()
+        this.dropStream()
+        this.reopenLater()
       }
     }
     return Effect.map(this.port.watch(listeners), (stream) => {
       this.opening = false
       if (this.closed) return stream.close()
-      if (ended) return this.again()
+      if (ended) return this.reopenLater()
       mine = stream
       this.stream = stream
       for (const watch of this.watches) this.create(stream, watch)
     })
   }
 
-  /** What it said of watches is over with it. */
-  private leaveStream(): WatchStream | undefined {
+  /** Forgets the stream, and the names that watches had on it. */
+  private dropStream(): WatchStream | undefined {
     const { stream } = this
     this.stream = undefined
     this.isMixedUp = false
@@ -183,17 +186,17 @@ export class Watches {
     return stream
   }
 
-  /** After a pause, which grows for as long as nothing is heard: polls see to it meanwhile that nobody waits for ever. */
-  private again(): void {
+  /** Opens another stream after a pause, which grows while nothing is heard. Meanwhile waiters go on by their polls. */
+  private reopenLater(): void {
     this.open(this.pause)
     this.pause = Math.min(2 * this.pause, mostPause)
   }
 
-  private hear(response: Response): void {
+  private receive(response: Response): void {
     this.pause = leastPause
     const watch = response.created ? this.named(response) : this.byId.get(String(response.watch_id))
     if (watch === undefined) {
-      if (this.isMixedUp) this.tellOthers(response.events)
+      if (this.isMixedUp) this.passOnToOthers(response.events)
       return
     }
     if (response.canceled) {
@@ -221,17 +224,17 @@ export class Watches {
       // Of another that stood there before, and told to the wrong one.
       if (revision < from) continue
       watch.from = revision + 1n
-      if (isDeletion(event)) deletions.push({ name: event.kv.key.toString(), revision })
+      if (isDeletion(event)) deletions.push({ key: event.kv.key.toString(), revision })
     }
     if (deletions.length > 0) watch.onDelete(deletions, false)
-    this.tellOthers(strange)
+    this.passOnToOthers(strange)
   }
 
   /**
-   * A proxy may answer out of order, so that one watch is taken for another. Whose past is yet to be told hears of that all
-   * the same.
+   * Gives events to the watches that they are for: a proxy may answer out of order, so that one watch is taken for another. A
+   * watch that has yet to be told of its past hears of them all the same.
    */
-  private tellOthers(events: Response["events"]): void {
+  private passOnToOthers(events: Response["events"]): void {
     const gone = events.filter(isDeletion).map(({ kv }) => ({ kv, revision: BigInt(kv.mod_revision) }))
     if (gone.length === 0) return
     for (const watch of Array.from(this.watches)) {
@@ -239,11 +242,11 @@ export class Watches {
       const own = gone.filter(({ kv, revision }) => isNew(revision) && concerns(watch, kv.key))
       if (own.length === 0) continue
       for (const { revision } of own) if (revision >= watch.astrayFrom) watch.astrayFrom = revision + 1n
-      watch.onDelete(own.map(({ kv, revision }) => ({ name: kv.key.toString(), revision })), true)
+      watch.onDelete(own.map(({ kv, revision }) => ({ key: kv.key.toString(), revision })), true)
     }
   }
 
-  /** The watch of which this is the answer, where somebody still wants it. */
+  /** The watch that this answers, if it is still wanted. */
   private named(response: Response): Watch | undefined {
     const watch = this.unnamed.shift()
     if (watch === undefined) return undefined
@@ -255,7 +258,7 @@ export class Watches {
     } else if (!watch.isRefused && this.watches.has(watch) && mayBeOfToken(response.cancel_reason)) {
       // A stream is asked for watches with the token with which it was opened, and that runs out.
       watch.isRefused = true
-      this.leaveStream()?.close()
+      this.dropStream()?.close()
       this.open(0)
       return undefined
     }

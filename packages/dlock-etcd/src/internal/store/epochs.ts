@@ -1,47 +1,49 @@
+/** Token epochs: what is added to revisions to make fencing tokens. */
+
 import * as Effect from "effect/Effect"
 import type { CallFailure } from "../client/failure.ts"
 import type { Port } from "../client/port.ts"
-import { epochOf } from "../protocol/keys.ts"
-import * as Queue from "../protocol/transactions.ts"
+import { epochKey } from "../protocol/keys.ts"
+import * as Transactions from "../protocol/transactions.ts"
 
-const first = (prefix: string): Queue.Epoch => ({ key: epochOf(prefix), text: undefined, base: 0n })
+const first = (prefix: string): Transactions.Epoch => ({ key: epochKey(prefix), text: undefined, base: 0n })
 
-/** The epochs that this process knows. None is ever asked for: whoever asks for a place in another is told. */
+/** The token epochs that this process knows, by prefix. The answer to a request that was made for another epoch tells it. */
 export class Epochs {
-  private readonly known = new Map<string, Queue.Epoch>()
+  private readonly known = new Map<string, Transactions.Epoch>()
 
-  of(prefix: string): Queue.Epoch {
+  of(prefix: string): Transactions.Epoch {
     return this.known.get(prefix) ?? first(prefix)
   }
 
-  /** Takes in what an answer tells. */
+  /** Takes in the epoch that an answer tells. */
   learn(prefix: string, text: string | undefined): Effect.Effect<void, CallFailure> {
     return Effect.map(read(prefix, text), (epoch) => void this.known.set(prefix, epoch))
   }
 }
 
-/** Somebody else may have put anything there: no token is to be made of that. */
-const read = (prefix: string, text: string | undefined): Effect.Effect<Queue.Epoch, CallFailure> => {
+/** Reads an epoch. Others may have put anything at that key, and no token is made of what is no epoch. */
+const read = (prefix: string, text: string | undefined): Effect.Effect<Transactions.Epoch, CallFailure> => {
   if (text === undefined) return Effect.succeed(first(prefix))
   const base = /^\d{1,19}$/.test(text) ? BigInt(text) : undefined
-  if (base !== undefined && base <= mostBase) return Effect.succeed({ key: epochOf(prefix), text, base })
-  const cause = new Error(`the token epoch at ${JSON.stringify(epochOf(prefix).toString())} is none`)
+  if (base !== undefined && base <= mostBase) return Effect.succeed({ key: epochKey(prefix), text, base })
+  const cause = new Error(`the token epoch at ${JSON.stringify(epochKey(prefix).toString())} is none`)
   return Effect.fail({ _tag: "CallFailure", notDone: true, retryable: false, leaseGone: false, cause })
 }
 
 /**
- * Sees to it that the base is at least that much, and tells what it was and is. Two who raise it at once do so one after the
- * other, and the higher one stays.
+ * Raises the base to at least that much, and tells what it was and is. Of two that raise it at once, one comes after the other,
+ * and the higher base stays.
  */
 export const raise = (port: Port, prefix: string, least: bigint) =>
   Effect.gen(function*() {
-    const key = epochOf(prefix)
-    const found = yield* port.txn(Queue.findEpoch(key))
-    let epoch = yield* read(prefix, Queue.textIn(found.value))
+    const key = epochKey(prefix)
+    const found = yield* port.txn(Transactions.findEpoch(key))
+    let epoch = yield* read(prefix, Transactions.textIn(found.value))
     const previous = epoch.base
     while (epoch.base < least) {
-      const { value } = yield* port.txn(Queue.raise(epoch, least))
-      const seen = Queue.epochIn(value)
+      const { value } = yield* port.txn(Transactions.raise(epoch, least))
+      const seen = Transactions.epochIn(value)
       if (seen === undefined) return { base: least, previous }
       epoch = yield* read(prefix, seen.text)
     }

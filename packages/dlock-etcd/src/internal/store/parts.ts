@@ -1,24 +1,26 @@
+/** The parts of a store that others of its parts need. */
+
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { Outgoing } from "../client/requestBatcher.ts"
+import type { RequestBatcher } from "../client/requestBatcher.ts"
 import type { Watches } from "../client/watches.ts"
 import type { Leases } from "./leases/leases.ts"
 import type { Liveness } from "./leases/liveness.ts"
-import type { Line } from "./queue/askingOrder.ts"
-import type { Seat } from "./queue/place.ts"
-import type { Claims } from "./registry.ts"
+import type { AskingOrder } from "./queue/askingOrder.ts"
+import type { Place } from "./queue/place.ts"
+import type { Registry } from "./registry.ts"
 
-/** What it takes to follow claims through their queues. */
-export interface Desk {
-  readonly outgoing: Outgoing
+/** What a store has once, and its parts use. */
+export interface StoreParts {
+  readonly batcher: RequestBatcher
   readonly now: () => number
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  readonly claims: Claims
-  readonly leases: Leases<Seat>
+  readonly registry: Registry
+  readonly leases: Leases<Place>
   readonly watches: Watches
   readonly liveness: Liveness
-  readonly line: Line
+  readonly askingOrder: AskingOrder
   readonly hasClosed: () => boolean
-  /** Sees to it that the store's loop is awake at that time. */
-  readonly stir: (at: number) => void
+  /** Has the loop of the store run at that time, or earlier. */
+  readonly wakeBy: (at: number) => void
 }

@@ -1,69 +1,71 @@
+/** What this process knows of its claims. */
+
 import { callBack, type Claim, type Loss } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { backendError, type CallFailure } from "../client/failure.ts"
 import { type Lease, toMillis } from "./leases/leases.ts"
-import { Slots } from "./placeNames.ts"
-import type { Seat } from "./queue/place.ts"
-import { Entry } from "./trackedClaim.ts"
+import { PlaceNames } from "./placeNames.ts"
+import type { Place } from "./queue/place.ts"
+import { TrackedClaim } from "./trackedClaim.ts"
 
-/** The claims of this process that are not over. */
-export class Claims {
-  readonly slots = new Slots()
-  private readonly entries = new Map<string, Entry>()
-  private readonly seats = new Map<string, Seat>()
-  /** Those whose withdrawal has no answer yet. */
-  private readonly leavers = new Map<string, { readonly entry: Entry; readonly until: number }>()
-  /** Ids that ended by an answer of which who asked may not have heard, and until when they may be asked for again. */
+/** The claims of this process that have not ended, by id and by the key of their place. */
+export class Registry {
+  readonly placeNames = new PlaceNames()
+  private readonly tracked = new Map<string, TrackedClaim>()
+  private readonly places = new Map<string, Place>()
+  /** Claims whose withdrawal has no answer yet. */
+  private readonly withdrawing = new Map<string, { readonly tracked: TrackedClaim; readonly until: number }>()
+  /** Ids that ended by an answer that the caller may not have heard, and until when the caller may ask under them again. */
   private readonly ended = new Map<string, number>()
   /** Takes a claim off its lease. */
-  private readonly leave: (lease: Lease<Seat>, key: string) => void
+  private readonly takeOffLease: (lease: Lease<Place>, key: string) => void
   private readonly onLost: (loss: Loss) => void
 
-  constructor(leave: (lease: Lease<Seat>, key: string) => void, onLost: (loss: Loss) => void) {
-    this.leave = leave
+  constructor(takeOffLease: (lease: Lease<Place>, key: string) => void, onLost: (loss: Loss) => void) {
+    this.takeOffLease = takeOffLease
     this.onLost = onLost
   }
 
-  find(id: string): Entry | undefined {
-    return this.entries.get(id)
+  find(id: string): TrackedClaim | undefined {
+    return this.tracked.get(id)
   }
 
-  all(): ReadonlyArray<Entry> {
-    return Array.from(this.entries.values())
+  all(): ReadonlyArray<TrackedClaim> {
+    return Array.from(this.tracked.values())
   }
 
   /** Does any claim stand in a queue, or ask for a place there? */
   hasWaiters(): boolean {
-    for (const { state } of this.entries.values()) if (state === "queued" || state === "asking") return true
+    for (const { state } of this.tracked.values()) if (state === "queued" || state === "asking") return true
     return false
   }
 
-  /** The seat of a claim that stands at a key, or would. */
-  at(key: string): Seat | undefined {
-    return this.seats.get(key)
+  /** The place of ours at an etcd key, whether its claim stands there yet or not. */
+  at(key: string): Place | undefined {
+    return this.places.get(key)
   }
 
-  /** Does a claim of ours stand at a key, or one that is on its way out? */
+  /** Is that the etcd key of a claim of ours, or of one that is being withdrawn? */
   isOurs(key: string): boolean {
-    if (this.seats.has(key)) return true
-    for (const { entry } of this.leavers.values()) if (entry.seat.key === key) return true
+    if (this.places.has(key)) return true
+    for (const { tracked } of this.withdrawing.values()) if (tracked.place.key === key) return true
     return false
   }
 
-  /** The entry of a claim, which a repeated request finds again. */
-  open(claim: Claim): Entry {
-    let entry = this.entries.get(claim.id)
-    if (entry === undefined) {
-      entry = new Entry(claim, this.slots)
-      this.entries.set(claim.id, entry)
-      this.seats.set(entry.seat.key, entry.seat)
-    } else entry.isRepeated = true
-    return entry
+  /** What is known of a claim. A repeated request finds it again. */
+  track(claim: Claim): TrackedClaim {
+    let tracked = this.tracked.get(claim.id)
+    if (tracked === undefined) {
+      tracked = new TrackedClaim(claim, this.placeNames)
+      this.tracked.set(claim.id, tracked)
+      this.places.set(tracked.place.key, tracked.place)
+    } else tracked.isRepeated = true
+    return tracked
   }
 
-  /** Its id is over for good: what is asked for under it from now on would have no end. */
-  endId({ claim }: Entry, now: number): void {
+  /** Bars its id: a claim that is asked for under it from now on would never be withdrawn. */
+  endId({ claim }: TrackedClaim, now: number): void {
     for (const [id, until] of this.ended) {
       if (until > now) break
       this.ended.delete(id)
@@ -75,63 +77,64 @@ export class Claims {
     return this.ended.has(id)
   }
 
-  /** A claim that is to be withdrawn, over for everybody here; found again where that is tried again. */
-  leaving(claim: Claim, now: number): Entry | undefined {
-    const entry = this.entries.get(claim.id)
-    if (entry === undefined) return this.leavers.get(claim.id)?.entry
-    for (const [id, { until }] of this.leavers) {
+  /** Ends a claim here that is to be withdrawn at the server. A repeated withdrawal finds it again. */
+  beginWithdrawal(claim: Claim, now: number): TrackedClaim | undefined {
+    const tracked = this.tracked.get(claim.id)
+    if (tracked === undefined) return this.withdrawing.get(claim.id)?.tracked
+    for (const [id, { until }] of this.withdrawing) {
       if (until > now) break
-      this.leavers.delete(id)
+      this.withdrawing.delete(id)
     }
-    this.leavers.set(claim.id, { entry, until: now + forgottenAfter })
-    this.over(entry)
-    return entry
+    this.withdrawing.set(claim.id, { tracked, until: now + forgottenAfter })
+    this.end(tracked)
+    return tracked
   }
 
-  /** It has been withdrawn. Its name is another's, where nothing of it can arrive any more. */
-  noteWithdrawn(entry: Entry): void {
-    this.leavers.delete(entry.claim.id)
-    if (entry.seat.unanswered === 0) this.slots.free(entry.seat.slot)
+  /** It has been withdrawn. The name of its place is used again, where nothing of it can arrive any more. */
+  noteWithdrawn(tracked: TrackedClaim): void {
+    this.withdrawing.delete(tracked.claim.id)
+    if (tracked.place.unanswered === 0) this.placeNames.free(tracked.place.name)
   }
 
-  over(entry: Entry): void {
-    entry.state = "over"
-    entry.stopWaiting()
-    const { claim, seat } = entry
-    this.entries.delete(claim.id)
-    this.seats.delete(seat.key)
-    if (seat.lease !== undefined) this.leave(seat.lease, seat.key)
-    seat.leaveRoom()
+  /** Ends a claim for this process. */
+  end(tracked: TrackedClaim): void {
+    tracked.state = "over"
+    tracked.stopWaiting()
+    const { claim, place } = tracked
+    this.tracked.delete(claim.id)
+    this.places.delete(place.key)
+    if (place.lease !== undefined) this.takeOffLease(place.lease, place.key)
+    place.onEnd()
   }
 
-  /** It is gone at the backend, whoever finds out first. `isOwed`: what keeps others out meanwhile goes with its withdrawal. */
-  markGone(entry: Entry, isOwed = false): void {
-    const { state } = entry
+  /** It is gone at the server. `isOwed`: a stand-in keeps the others out, and goes with its withdrawal. */
+  markGone(tracked: TrackedClaim, isOwed = false): void {
+    const { state } = tracked
     if (state === "over") return
-    this.over(entry)
-    this.slots.endEpoch()
-    if (state === "held") this.onLost({ id: entry.claim.id, reason: "Expired", isOwed })
-    else callBack(() => Deferred.doneUnsafe(entry.granted, Effect.succeed({ _tag: "Gone" })), entry.claim.key)
+    this.end(tracked)
+    this.placeNames.endGeneration()
+    if (state === "held") this.onLost({ id: tracked.claim.id, reason: "Expired", isOwed })
+    else callBack(() => Deferred.doneUnsafe(tracked.granted, Effect.succeed({ _tag: "Gone" })), tracked.claim.key)
   }
 
-  /** Nothing has been heard for as long as its lease can be alive: whoever waits is told. False where that may yet live. */
-  failIfExpired({ claim, granted, seat: { lease } }: Entry, failure: CallFailure, now: number): boolean {
+  /** Fails a waiting claim whose lease can no longer be alive. Returns false where it may be. */
+  failIfExpired({ claim, granted, place: { lease } }: TrackedClaim, failure: CallFailure, now: number): boolean {
     if (lease === undefined || now <= toMillis(lease.confirmedAt) + lease.ttl) return false
     callBack(() => Deferred.doneUnsafe(granted, Effect.fail(backendError("wait")(failure))), claim.key)
     return true
   }
 
-  /** Nothing that was on it is left. A claim that is still being asked for is put on another. */
-  loseLease(lease: Lease<Seat>): void {
-    for (const seat of Array.from(lease.claims.values())) {
-      if (seat.entry.state === "asking") seat.lease = undefined
-      else this.markGone(seat.entry)
+  /** Ends all claims on a lease that is gone. One that is still being asked for is put on another lease. */
+  loseLease(lease: Lease<Place>): void {
+    for (const place of Array.from(lease.claims.values())) {
+      if (place.tracked.state === "asking") place.lease = undefined
+      else this.markGone(place.tracked)
     }
   }
 }
 
-/** Milliseconds, a few times what one goes on asking under the same id for. */
+/** Milliseconds: a few times as long as a caller asks again under the same id. */
 const endedFor = 30_000
 
-/** Milliseconds after which nobody tries to withdraw a claim any more: its lease has gone. */
+/** Milliseconds after which a withdrawal is not tried again: the lease of the claim has gone. */
 const forgottenAfter = 24 * 60 * 60 * 1_000

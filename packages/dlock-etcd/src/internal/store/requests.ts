@@ -1,3 +1,5 @@
+/** Asks the server for claims, and withdraws them. */
+
 import type { LockBackendError } from "effect-dlock/LockError"
 import { type Answer, callLimit, type Claim, refusalOf, type Withdrawn } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
@@ -7,24 +9,25 @@ import * as Exit from "effect/Exit"
 import type { ITxnResponse } from "etcd3"
 import { backendError, type CallFailure, closedFailure, silentFailure } from "../client/failure.ts"
 import type { Port, Reply } from "../client/port.ts"
-import { Shared } from "../client/singleFlight.ts"
-import { names } from "../protocol/keys.ts"
+import { SingleFlight } from "../client/singleFlight.ts"
+import { lockKeys } from "../protocol/keys.ts"
 import type { Operation } from "../protocol/operation.ts"
-import * as Queue from "../protocol/transactions.ts"
+import * as Snapshot from "../protocol/snapshot.ts"
+import * as Transactions from "../protocol/transactions.ts"
 import { Epochs } from "./epochs.ts"
 import type { Lease } from "./leases/leases.ts"
-import type { Desk } from "./parts.ts"
-import type { Seat } from "./queue/place.ts"
-import type { Marks } from "./tombstones.ts"
-import type { Entry } from "./trackedClaim.ts"
-import type { Turns } from "./waiters.ts"
+import type { StoreParts } from "./parts.ts"
+import type { Place } from "./queue/place.ts"
+import type { Tombstones } from "./tombstones.ts"
+import type { TrackedClaim } from "./trackedClaim.ts"
+import type { Waiters } from "./waiters.ts"
 
-/** Asks for claims, and ends them: what goes to the server, and what may be made of its answer. */
+/** `request` and `withdraw` of the store: what goes to the server, and what its answers mean. */
 export const make = (
   port: Port,
-  { claims, fork, hasClosed, leases, line, liveness, now, outgoing, stir }: Desk,
-  turns: Turns,
-  marks: Marks
+  { registry, fork, hasClosed, leases, askingOrder, liveness, now, batcher, wakeBy }: StoreParts,
+  waiters: Waiters,
+  tombstones: Tombstones
 ) => {
   const epochs = new Epochs()
 
@@ -32,354 +35,391 @@ export const make = (
     Effect.suspend(() => {
       const refusal = refusalOf(claim)
       if (refusal !== undefined) return Effect.fail(refusal)
-      if (claims.hasEnded(claim)) return Effect.succeed<Answer>({ _tag: "Gone" })
+      if (registry.hasEnded(claim)) return Effect.succeed<Answer>({ _tag: "Gone" })
       if (hasClosed()) return Effect.fail(backendError("acquire")(closedFailure))
-      const entry = claims.open(claim)
+      const tracked = registry.track(claim)
       const asked = mode === "try"
         // It takes no place, and is to be answered within a second.
-        ? Effect.timeoutOrElse(ask(entry, mode), { duration: tryLimit, orElse: () => Effect.fail(silentFailure) })
-        : line.inTurn(entry, ask(entry, mode))
+        ? Effect.timeoutOrElse(ask(tracked, mode), { duration: tryLimit, orElse: () => Effect.fail(silentFailure) })
+        : askingOrder.inTurn(tracked, ask(tracked, mode))
       return Effect.mapError(asked, backendError("acquire"))
     })
 
-  /** On a lease that is known to live there is one call to make. */
-  const ask = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
+  /** With a lease that is known to live this is one call. */
+  const ask = (tracked: TrackedClaim, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.suspend(() => {
       if (hasClosed()) return Effect.fail(closedFailure)
-      return entry.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askNow(entry, mode)
+      return tracked.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askNow(tracked, mode)
     })
 
-  const askNow = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
-    const lease = entry.seat.lease ?? joinNow(entry)
+  const askNow = (tracked: TrackedClaim, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
+    const lease = tracked.place.lease ?? joinNow(tracked)
     if (lease !== undefined && leases.isFresh(lease)) {
-      stir(leases.dueAt(lease))
-      return enter(entry, lease, mode)
+      wakeBy(leases.dueAt(lease))
+      return enter(tracked, lease, mode)
     }
-    return Effect.timeoutOrElse(askOnFresh(entry, mode), {
-      duration: callLimit(entry.claim),
+    return Effect.timeoutOrElse(askOnFresh(tracked, mode), {
+      duration: callLimit(tracked.claim),
       orElse: () => Effect.fail(silentFailure)
     })
   }
 
-  const joinNow = ({ claim, seat }: Entry) => leases.joinNow(seconds(claim), seat.key, seat)
-  const join = ({ claim, seat }: Entry) => leases.join(seconds(claim), seat.key, seat)
+  const joinNow = ({ claim, place }: TrackedClaim) => leases.joinNow(seconds(claim), place.key, place)
+  const join = ({ claim, place }: TrackedClaim) => leases.join(seconds(claim), place.key, place)
 
-  const askOnFresh = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
+  const askOnFresh = (tracked: TrackedClaim, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.gen(function*() {
-      const lease = entry.seat.lease ?? (yield* join(entry))
-      stir(leases.dueAt(lease))
-      yield* leases.freshen(lease)
-      if (entry.isOver) return { _tag: "Gone" }
-      return yield* lease.gone ? askAgain(entry, mode) : enter(entry, lease, mode)
+      const lease = tracked.place.lease ?? (yield* join(tracked))
+      wakeBy(leases.dueAt(lease))
+      yield* leases.ensureFresh(lease)
+      if (tracked.isOver) return { _tag: "Gone" }
+      return yield* lease.gone ? askAgain(tracked, mode) : enter(tracked, lease, mode)
     })
 
-  const askAgain = (entry: Entry, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
+  const askAgain = (tracked: TrackedClaim, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.suspend(() => {
-      entry.seat.lease = undefined
-      return ask(entry, mode)
+      tracked.place.lease = undefined
+      return ask(tracked, mode)
     })
 
-  const enter = (entry: Entry, lease: Lease<Seat>, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> => {
-    if (mode === "queue") return enterSigned(entry, lease)
-    if (entry.claim.capacity === 1) {
-      return put(entry, lease, mode, (epoch) => Queue.enterIfEmpty(entry.seat, lease.id, epoch))
+  const enter = (
+    tracked: TrackedClaim,
+    lease: Lease<Place>,
+    mode: "queue" | "try"
+  ): Effect.Effect<Answer, CallFailure> => {
+    if (mode === "queue") return enterSigned(tracked, lease)
+    if (tracked.claim.capacity === 1) {
+      return put(tracked, lease, mode, (epoch) => Transactions.enterIfEmpty(tracked.place, lease.id, epoch))
     }
     return Effect.flatMap(
-      outgoing.run(Queue.look(entry.seat, 0n)),
-      ({ value }) => enterIfFits(entry, lease, Queue.view(value, entry.claim))
+      batcher.run(Transactions.look(tracked.place, 0n)),
+      ({ value }) => enterIfFits(tracked, lease, Snapshot.readSnapshot(value, tracked.claim))
     )
   }
 
-  /** Where others behind it depend on it, a claim waits under a sign of life: the first to wait has that put there. */
-  const enterSigned = (entry: Entry, lease: Lease<Seat>): Effect.Effect<Answer, CallFailure> => {
-    const { claim: { capacity, key, prefix }, seat } = entry
-    if (capacity > 1) return put(entry, lease, "queue", (epoch) => Queue.enter(seat, lease.id, epoch))
-    const room = turns.rooms.get(key)
+  /** A claim that waits needs a sign of life of its process, for the sake of those behind it: the first one has it put. */
+  const enterSigned = (tracked: TrackedClaim, lease: Lease<Place>): Effect.Effect<Answer, CallFailure> => {
+    const { claim: { capacity, key, prefix }, place } = tracked
+    if (capacity > 1) return put(tracked, lease, "queue", (epoch) => Transactions.enter(place, lease.id, epoch))
+    const queue = waiters.localQueues.get(key)
     const sign = liveness.signOf(prefix)
-    const last = room?.lastOfCrowd()
-    const operation = (epoch: Queue.Epoch) =>
+    const last = queue?.lastOfMany()
+    const operation = (epoch: Transactions.Epoch) =>
       last === undefined
-        ? Queue.enter(seat, lease.id, epoch, sign)
-        : Queue.enterBehind(seat, lease.id, epoch, sign, last, last.created!)
-    seat.life = sign === undefined ? undefined : liveness.lifeIn(prefix)
-    if (room !== undefined) entry.askedSince = room.noteAsked()
+        ? Transactions.enter(place, lease.id, epoch, sign)
+        : Transactions.enterBehind(place, lease.id, epoch, sign, last, last.created!)
+    place.lifeLease = sign === undefined ? undefined : liveness.lifeIn(prefix)
+    if (queue !== undefined) tracked.askedSince = queue.noteAsked()
     const asked = put(
-      entry,
+      tracked,
       lease,
       "queue",
       operation,
       ({ isUnsigned }) =>
-        isUnsigned ? Effect.flatMap(liveness.show(prefix), () => enterSigned(entry, lease)) : undefined
+        isUnsigned ? Effect.flatMap(liveness.show(prefix), () => enterSigned(tracked, lease)) : undefined
     )
-    return room === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => room.noteAnswered()))
+    return queue === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => queue.noteAnswered()))
   }
 
   /**
-   * A try for permits takes no place that it would have to leave again: others would count it meanwhile. Where somebody has
-   * come since it looked it has been told who, and tries once more.
+   * A try for permits takes no place that it would have to give back: others would count it meanwhile. Where another claim has
+   * come since it looked, the answer shows it, and the try is made once more.
    */
-  const enterIfFits = (entry: Entry, lease: Lease<Seat>, view: Queue.View): Effect.Effect<Answer, CallFailure> => {
-    if (entry.isOver) return Effect.succeed({ _tag: "Gone" })
-    const { claim } = entry
-    if (view.own !== undefined || Queue.isMismatched(claim, view) || !Queue.fits(claim, view)) {
-      return takeAnswer(entry, lease, "try", view)
+  const enterIfFits = (
+    tracked: TrackedClaim,
+    lease: Lease<Place>,
+    snapshot: Snapshot.QueueSnapshot
+  ): Effect.Effect<Answer, CallFailure> => {
+    if (tracked.isOver) return Effect.succeed({ _tag: "Gone" })
+    const { claim } = tracked
+    if (
+      snapshot.own !== undefined || Snapshot.isMismatched(claim, snapshot) || !Snapshot.fits(claim, snapshot)
+    ) {
+      return takeAnswer(tracked, lease, "try", snapshot)
     }
     // Not the revision of the answer: somebody may have come together with the look, behind it.
-    const since = view.before[view.before.length - 1]?.created ?? 0n
-    const operation = (epoch: Queue.Epoch) => Queue.enterIfNobodyCame(entry.seat, lease.id, epoch, since)
-    const isMissed = ({ before, own }: Queue.View): boolean =>
+    const since = snapshot.before[snapshot.before.length - 1]?.created ?? 0n
+    const operation = (epoch: Transactions.Epoch) =>
+      Transactions.enterIfNobodyCame(tracked.place, lease.id, epoch, since)
+    const isMissed = ({ before, own }: Snapshot.QueueSnapshot): boolean =>
       own === undefined && before.some(({ created }) => created > since)
-    return put(entry, lease, "try", operation, (seen) => isMissed(seen) ? enterIfFits(entry, lease, seen) : undefined)
+    return put(
+      tracked,
+      lease,
+      "try",
+      operation,
+      (seen) => isMissed(seen) ? enterIfFits(tracked, lease, seen) : undefined
+    )
   }
 
   const put = (
-    entry: Entry,
-    lease: Lease<Seat>,
+    tracked: TrackedClaim,
+    lease: Lease<Place>,
     mode: "queue" | "try",
-    operation: (epoch: Queue.Epoch) => Operation,
-    again: (view: Queue.View) => Effect.Effect<Answer, CallFailure> | undefined = () => undefined
+    operation: (epoch: Transactions.Epoch) => Operation,
+    again: (snapshot: Snapshot.QueueSnapshot) => Effect.Effect<Answer, CallFailure> | undefined = () => undefined
   ): Effect.Effect<Answer, CallFailure> => {
-    const { claim, seat } = entry
+    const { claim, place } = tracked
     const epoch = epochs.of(claim.prefix)
-    const wasSent = entry.isSent
-    seat.unanswered++
-    entry.underWay++
-    entry.isSent = true
+    const wasSent = tracked.isSent
+    place.unanswered++
+    tracked.underWay++
+    tracked.isSent = true
     const onUnsent = () => {
-      noteAnswered(entry, seat, true)
-      entry.isSent = wasSent
+      noteAnswered(tracked, place, true)
+      tracked.isSent = wasSent
     }
     const onLate = (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => {
-      if (Exit.isSuccess(outcome) && seat.created === undefined) {
-        seat.standAs(Queue.view(outcome.value.value, seat.claim, epoch.base))
+      if (Exit.isSuccess(outcome) && place.created === undefined) {
+        place.takePosition(Snapshot.readSnapshot(outcome.value.value, place.claim, epoch.base))
       }
-      noteAnswered(entry, seat, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
+      noteAnswered(tracked, place, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
     }
-    return Effect.matchEffect(outgoing.run({ ...operation(epoch), onUnsent, onLate }), {
+    return Effect.matchEffect(batcher.run({ ...operation(epoch), onUnsent, onLate }), {
       onSuccess: ({ doubled, value }) => {
         // An answer to a second sending says nothing of the first.
-        noteAnswered(entry, seat, !doubled)
+        noteAnswered(tracked, place, !doubled)
         // Nobody would tell it any more that its turn has come.
         if (hasClosed()) return Effect.fail(closedFailure)
-        if (entry.isOver) return Effect.succeed<Answer>({ _tag: "Gone" })
+        if (tracked.isOver) return Effect.succeed<Answer>({ _tag: "Gone" })
         // Gone while the answer was on its way, and what was put on it with it.
-        if (lease.gone) return askAgain(entry, mode)
-        const current = Queue.epochIn(value)
+        if (lease.gone) return askAgain(tracked, mode)
+        const current = Transactions.epochIn(value)
         if (current !== undefined && current.text !== epoch.text) {
           const learnt = epochs.learn(claim.prefix, current.text)
-          return Effect.flatMap(learnt, () => put(entry, lease, mode, operation, again))
+          return Effect.flatMap(learnt, () => put(tracked, lease, mode, operation, again))
         }
-        const view = Queue.view(value, seat.claim, epoch.base)
-        return again(view) ?? takeAnswer(entry, lease, mode, view)
+        const snapshot = Snapshot.readSnapshot(value, place.claim, epoch.base)
+        return again(snapshot) ?? takeAnswer(tracked, lease, mode, snapshot)
       },
       onFailure: (failure) => {
-        noteAnswered(entry, seat, failure.notDone)
+        noteAnswered(tracked, place, failure.notDone)
         if (!failure.leaseGone) return Effect.fail(failure)
-        leases.lost(lease)
-        return entry.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askAgain(entry, mode)
+        leases.markGone(lease)
+        return tracked.isOver ? Effect.succeed<Answer>({ _tag: "Gone" }) : askAgain(tracked, mode)
       }
     })
   }
 
-  /** `isKnown`: what became of the request. */
-  const noteAnswered = (entry: Entry, seat: Seat, isKnown: boolean): void => {
-    if (isKnown) seat.unanswered--
-    if (--entry.underWay === 0) entry.settled?.end(Exit.void)
+  /** A request of the claim is no longer under way. `isKnown`: it is known what became of it. */
+  const noteAnswered = (tracked: TrackedClaim, place: Place, isKnown: boolean): void => {
+    if (isKnown) place.unanswered--
+    if (--tracked.underWay === 0) tracked.settled?.end(Exit.void)
   }
 
   const takeAnswer = (
-    entry: Entry,
-    lease: Lease<Seat>,
+    tracked: TrackedClaim,
+    lease: Lease<Place>,
     mode: "queue" | "try",
-    view: Queue.View
+    snapshot: Snapshot.QueueSnapshot
   ): Effect.Effect<Answer, CallFailure> => {
-    const { claim, seat } = entry
-    if (view.own === undefined) {
+    const { claim, place } = tracked
+    if (snapshot.own === undefined) {
       // Cancelled before, or a try that found somebody there.
-      const busy = mode === "try" && view.before.length > 0
-      const mismatched = busy && Queue.isMismatched(claim, view)
-      forget(entry, true)
+      const busy = mode === "try" && snapshot.before.length > 0
+      const mismatched = busy && Snapshot.isMismatched(claim, snapshot)
+      forget(tracked, true)
       return Effect.succeed({ _tag: mismatched ? "CapacityMismatch" : busy ? "Busy" : "Gone" })
     }
-    const mismatched = Queue.isMismatched(claim, view)
-    const granted = Queue.isGranted(claim, view)
+    const mismatched = Snapshot.isMismatched(claim, snapshot)
+    const granted = Snapshot.isGranted(claim, snapshot)
     // It was held, had gone, and this request has put it there anew: the grant was for another place.
-    const displaced = entry.state === "held" && seat.created !== view.own
-    seat.standAs(view)
+    const displaced = tracked.state === "held" && place.created !== snapshot.own
+    place.takePosition(snapshot)
     if (mismatched || displaced || (mode === "try" && !granted)) {
       // Who asked may have no more time to hear of it.
       return Effect.uninterruptible(
         Effect.map(
-          Effect.exit(outgoing.run(Queue.leave(seat, view.own, undefined, false))),
+          Effect.exit(batcher.run(Transactions.withdraw(place, snapshot.own, undefined, false))),
           (left) => {
-            claims.endId(entry, now())
-            forget(entry, Exit.isSuccess(left) && Queue.left(left.value.value).deleted)
+            registry.endId(tracked, now())
+            forget(tracked, Exit.isSuccess(left) && Transactions.readWithdrawal(left.value.value).deleted)
             return { _tag: displaced ? "Gone" : mismatched ? "CapacityMismatch" : "Busy" }
           }
         )
       )
     }
-    if (entry.state === "held") return Effect.succeed(turns.grant(entry, lease))
+    if (tracked.state === "held") return Effect.succeed(waiters.grant(tracked, lease))
     // What was asked for before it may stand behind it.
-    const isFirst = !line.isAwaited(entry) && turns.rooms.get(claim.key)?.hasEarlier(entry) !== true
+    const isFirst = !askingOrder.isAwaited(tracked) && waiters.localQueues.get(claim.key)?.hasEarlier(tracked) !== true
     if (granted && isFirst) {
-      return Effect.map(turns.grantOnFresh(entry), (grant): Answer => grant ?? { _tag: "Gone" })
+      return Effect.map(waiters.grantOnFresh(tracked), (grant): Answer => grant ?? { _tag: "Gone" })
     }
-    entry.isRepeated = false
-    return Effect.flatMap(turns.settle(entry, view), () => standing(entry))
+    tracked.isRepeated = false
+    return Effect.flatMap(waiters.applySnapshot(tracked, snapshot), () => answerOf(tracked))
   }
 
-  const standing = (entry: Entry): Effect.Effect<Answer> => {
-    const { ahead, lease } = entry.seat
-    if (entry.state === "held" && lease !== undefined) return Effect.succeed(turns.grantedBy(entry, lease))
-    if (entry.state !== "queued") return Effect.succeed({ _tag: "Gone" })
+  const answerOf = (tracked: TrackedClaim): Effect.Effect<Answer> => {
+    const { ahead, lease } = tracked.place
+    if (tracked.state === "held" && lease !== undefined) return Effect.succeed(waiters.grantedBy(tracked, lease))
+    if (tracked.state !== "queued") return Effect.succeed({ _tag: "Gone" })
     return Effect.succeed({
       _tag: "Queued",
       place: ahead.place,
-      ahead: () => entry.seat.ahead,
-      granted: Deferred.await(entry.granted)
+      ahead: () => tracked.place.ahead,
+      granted: Deferred.await(tracked.granted)
     })
   }
 
   /**
-   * Its id is over. A request of it that may yet be executed is swept, or finds the mark of its withdrawal. Its name is
-   * another's from now on, if nothing is left under it and nothing will be.
+   * Ends a claim that has no place. A request of it that may still be executed is swept, or meets the tombstone of its
+   * withdrawal. The name of its place is used again, if nothing is left under it and nothing can come.
    */
-  const forget = (entry: Entry, isLeft: boolean): void => {
-    claims.over(entry)
-    if (isLeft && entry.seat.unanswered === 0) return claims.slots.free(entry.seat.slot)
-    claims.slots.endEpoch()
-    if (entry.seat.unanswered > 0) fork(Effect.ignore(leave(entry, false)))
+  const forget = (tracked: TrackedClaim, isLeft: boolean): void => {
+    registry.end(tracked)
+    if (isLeft && tracked.place.unanswered === 0) return registry.placeNames.free(tracked.place.name)
+    registry.placeNames.endGeneration()
+    if (tracked.place.unanswered > 0) fork(Effect.ignore(withdrawTracked(tracked, false)))
   }
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
-      const debt = debts.get(claim.id)
-      if (debt !== undefined) return Effect.as(payOff(claim.id, debt), "released")
-      const known = claims.find(claim.id)
+      const standIn = standIns.get(claim.id)
+      if (standIn !== undefined) return Effect.as(endStandIn(claim.id, standIn), "released")
+      const known = registry.find(claim.id)
       const state = known?.state
-      if (state === "held" && known!.seat.unanswered === 0) {
-        known!.heir = turns.rooms.get(claim.key)?.handOver(known!.seat)
+      if (state === "held" && known!.place.unanswered === 0) {
+        known!.successor = waiters.localQueues.get(claim.key)?.handOver(known!.place)
       }
-      const entry = claims.leaving(claim, now())
-      if (entry === undefined) return withdrawStranger(claim)
-      return Effect.matchEffect(leave(entry, state === "queued"), {
+      const tracked = registry.beginWithdrawal(claim, now())
+      if (tracked === undefined) return withdrawUnknown(claim)
+      return Effect.matchEffect(withdrawTracked(tracked, state === "queued"), {
         onFailure: (failure) => {
-          turns.rooms.get(claim.key)?.noteWithdrawn(entry.seat.key, undefined)
-          claims.slots.endEpoch()
+          waiters.localQueues.get(claim.key)?.noteWithdrawn(tracked.place.key, undefined)
+          registry.placeNames.endGeneration()
           return Effect.fail(backendError("release")(failure))
         },
         onSuccess: (deleted) => {
-          if (!isOwed(entry)) claims.noteWithdrawn(entry)
-          if (!deleted) return Effect.succeed(entry.isSent ? "notHeld" : "notSent")
+          if (!isStandIn(tracked)) registry.noteWithdrawn(tracked)
+          if (!deleted) return Effect.succeed(tracked.isSent ? "notHeld" : "notSent")
           return Effect.succeed(state === "queued" ? "cancelled" : "released")
         }
       })
     })
 
   /**
-   * Claims that keep the others out for one behind them that was let in and then was deleted by somebody: by the id of that
-   * one, until its section has ended.
+   * Claims that were to be released, and still keep the others out for their successors, which were let in and then deleted by
+   * somebody. By the ids of the successors; each stays until the section of its successor has ended.
    */
-  const debts = new Map<string, Entry>()
+  const standIns = new Map<string, TrackedClaim>()
 
-  const isOwed = (entry: Entry): boolean => entry.heir !== undefined && debts.get(entry.heir.entry.claim.id) === entry
+  const isStandIn = (tracked: TrackedClaim): boolean =>
+    tracked.successor !== undefined && standIns.get(tracked.successor.tracked.claim.id) === tracked
 
-  const payOff = (heir: string, entry: Entry): Effect.Effect<void> =>
+  const endStandIn = (successor: string, tracked: TrackedClaim): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (!debts.delete(heir)) return Effect.void
-      const { created, key, lease } = entry.seat
-      leases.leave(lease!, key)
-      return Effect.match(leaveOnly(entry, created!, undefined, false), {
-        onFailure: () => claims.slots.endEpoch(),
-        onSuccess: () => claims.noteWithdrawn(entry)
+      if (!standIns.delete(successor)) return Effect.void
+      const { created, key, lease } = tracked.place
+      leases.remove(lease!, key)
+      return Effect.match(withdrawAlone(tracked, created!, undefined, false), {
+        onFailure: () => registry.placeNames.endGeneration(),
+        onSuccess: () => registry.noteWithdrawn(tracked)
       })
     })
 
-  /** Where the one that was let in has gone, this one stays until its section has ended, or can no longer go on. */
-  const leaveTo = (entry: Entry, heirSeat: Seat): Effect.Effect<boolean, CallFailure> => {
-    const { seat } = entry
-    const [created, itsCreated] = [seat.created!, heirSeat.created!]
-    const onQueued = () => turns.rooms.get(seat.claim.key)?.goOn()
-    const operation = { ...Queue.leaveTo(seat, created, heirSeat, itsCreated), onQueued }
-    return Effect.map(outgoing.run(operation), ({ value }) => {
-      const { entry: heir } = heirSeat
-      const { isDeleted, isHeirThere, isThere } = Queue.leftTo(value, created, itsCreated)
-      if (isDeleted || !isThere) turns.rooms.get(seat.claim.key)?.noteWithdrawn(seat.key, BigInt(value.header.revision))
+  /** Withdraws a claim that was handed over. Where its successor has gone it stays, as a stand-in, until that section has ended. */
+  const withdrawHandedOver = (tracked: TrackedClaim, successorPlace: Place): Effect.Effect<boolean, CallFailure> => {
+    const { place } = tracked
+    const [created, itsCreated] = [place.created!, successorPlace.created!]
+    const onQueued = () => waiters.localQueues.get(place.claim.key)?.letSuccessorIn()
+    const operation = { ...Transactions.withdrawHandedOver(place, created, successorPlace, itsCreated), onQueued }
+    return Effect.map(batcher.run(operation), ({ value }) => {
+      const { tracked: successor } = successorPlace
+      const { isDeleted, isSuccessorThere, isThere } = Transactions.readHandedOver(value, created, itsCreated)
+      if (isDeleted || !isThere) {
+        waiters.localQueues.get(place.claim.key)?.noteWithdrawn(place.key, BigInt(value.header.revision))
+      }
       if (isDeleted) return true
-      if (isHeirThere || !isThere) {
-        if (!isHeirThere) claims.markGone(heir)
+      if (isSuccessorThere || !isThere) {
+        if (!isSuccessorThere) registry.markGone(successor)
         return false
       }
-      debts.set(heir.claim.id, entry)
-      seat.lease!.claims.set(seat.key, seat)
-      const isInside = heir.state === "held"
-      claims.markGone(heir, true)
-      fork(Effect.delay(payOff(heir.claim.id, entry), isInside ? Math.max(0, Math.ceil(heir.until - now())) : 0))
+      standIns.set(successor.claim.id, tracked)
+      place.lease!.claims.set(place.key, place)
+      const isInside = successor.state === "held"
+      registry.markGone(successor, true)
+      fork(
+        Effect.delay(
+          endStandIn(successor.claim.id, tracked),
+          isInside ? Math.max(0, Math.ceil(successor.heldUntil - now())) : 0
+        )
+      )
       return true
     })
   }
 
-  /** Whether anything was deleted. With a mark, where a request may yet arrive; then its name is not used again. */
-  const leave = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
-    if (entry.underWay === 0) return leaveNow(entry, waited)
-    // Its answer spares a mark, which would stay for a quarter of an hour.
-    entry.settled ??= new Shared()
-    const settled = Effect.timeoutOption(entry.settled.await, callLimit(entry.claim))
-    return Effect.flatMap(settled, () => leaveNow(entry, waited))
+  /** Deletes the claim, and tells whether anything was deleted. It leaves a tombstone where a request may still arrive. */
+  const withdrawTracked = (tracked: TrackedClaim, waited: boolean): Effect.Effect<boolean, CallFailure> => {
+    if (tracked.underWay === 0) return withdrawNow(tracked, waited)
+    // The answer to what is under way spares a tombstone, which would stay for a quarter of an hour.
+    tracked.settled ??= new SingleFlight()
+    const settled = Effect.timeoutOption(tracked.settled.await, callLimit(tracked.claim))
+    return Effect.flatMap(settled, () => withdrawNow(tracked, waited))
   }
 
-  const leaveNow = (entry: Entry, waited: boolean): Effect.Effect<boolean, CallFailure> => {
-    if (entry.seat.unanswered === 0) {
-      // What was refused, or never sent, is nowhere.
-      const { created } = entry.seat
+  const withdrawNow = (tracked: TrackedClaim, waited: boolean): Effect.Effect<boolean, CallFailure> => {
+    if (tracked.place.unanswered === 0) {
+      // A claim that was refused, or never sent, is nowhere.
+      const { created } = tracked.place
       if (created === undefined) return Effect.succeed(false)
-      const { heir } = entry
-      // A repeat, when that one has been released in its turn.
-      if (heir === undefined || heir.entry.isOver) return leaveOnly(entry, created, undefined, waited)
-      return leaveTo(entry, heir)
+      const { successor } = tracked
+      // The successor has ended where this is a repeat.
+      if (successor === undefined || successor.tracked.isOver) return withdrawAlone(tracked, created, undefined, waited)
+      return withdrawHandedOver(tracked, successor)
     }
-    claims.slots.endEpoch()
+    registry.placeNames.endGeneration()
     return Effect.timeoutOrElse(
-      Effect.flatMap(marks.lease, (lease) => marked(leaveOnly(entry, undefined, lease, waited), lease)),
-      { duration: callLimit(entry.claim), orElse: () => Effect.fail(silentFailure) }
+      Effect.flatMap(
+        tombstones.lease,
+        (lease) => onTombstoneLease(withdrawAlone(tracked, undefined, lease, waited), lease)
+      ),
+      { duration: callLimit(tracked.claim), orElse: () => Effect.fail(silentFailure) }
     )
   }
 
-  const leaveOnly = (entry: Entry, created: bigint | undefined, mark: string | undefined, waited: boolean) =>
+  const withdrawAlone = (
+    tracked: TrackedClaim,
+    created: bigint | undefined,
+    tombstoneLease: string | undefined,
+    waited: boolean
+  ) =>
     Effect.suspend(() => {
-      const { claim, seat } = entry
-      const room = turns.rooms.get(claim.key)
-      const asks = waited && (room === undefined || room.mayAskForHolder())
-      return Effect.map(outgoing.run(Queue.leave(seat, created, mark, asks)), ({ value }) => {
-        const { deleted, holder, length } = Queue.left(value)
-        if (asks) seat.ahead = { holder, place: seat.ahead.place, waiting: Math.max(1, length) }
-        room?.noteWithdrawn(seat.key, BigInt(value.header.revision))
+      const { claim, place } = tracked
+      const queue = waiters.localQueues.get(claim.key)
+      const asks = waited && (queue === undefined || queue.mayAskForHolder())
+      return Effect.map(batcher.run(Transactions.withdraw(place, created, tombstoneLease, asks)), ({ value }) => {
+        const { deleted, holder, length } = Transactions.readWithdrawal(value)
+        if (asks) place.ahead = { holder, place: place.ahead.place, waiting: Math.max(1, length) }
+        queue?.noteWithdrawn(place.key, BigInt(value.header.revision))
         return deleted
       })
     })
 
-  /** A claim of which this process knows nothing but the id: it may have been asked for, here before or elsewhere. */
-  const withdrawStranger = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
+  /** Withdraws a claim of which this process knows only the id: it may have been asked for earlier, or elsewhere. */
+  const withdrawUnknown = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.gen(function*() {
-      const its = names(claim.key, claim.prefix)
-      const lease = yield* marks.lease
-      const { value } = yield* marked(port.txn(Queue.cancel(its, claim.id, lease), callLimit(claim)), lease)
-      const found = Queue.found(value, claim.id)
-      // Where two of ours have exchanged their seats another stands under its id.
-      if (found === undefined || claims.isOurs(found.place.toString())) return "notHeld"
-      const place = { claim, names: its, place: found.place }
-      const reply = yield* outgoing.run(Queue.leave(place, found.created, undefined, false))
-      return Queue.left(reply.value).deleted ? "released" : "notHeld"
+      const its = lockKeys(claim.key, claim.prefix)
+      const lease = yield* tombstones.lease
+      const { value } = yield* onTombstoneLease(
+        port.txn(Transactions.withdrawById(its, claim.id, lease), callLimit(claim)),
+        lease
+      )
+      const found = Transactions.readWithdrawalById(value, claim.id)
+      // Where two claims of ours have exchanged places, another one stands under its id.
+      if (found === undefined || registry.isOurs(found.keyBytes.toString())) return "notHeld"
+      const place = { claim, keys: its, keyBytes: found.keyBytes }
+      const reply = yield* batcher.run(Transactions.withdraw(place, found.created, undefined, false))
+      return Transactions.readWithdrawal(reply.value).deleted ? "released" : "notHeld"
     }).pipe(
       Effect.timeoutOrElse({ duration: callLimit(claim), orElse: () => Effect.fail(silentFailure) }),
       Effect.mapError(backendError("release"))
     )
 
-  const marked = <A>(call: Effect.Effect<A, CallFailure>, lease: string) =>
+  /** A call that puts a tombstone: where its lease has gone, the next tombstone has another. */
+  const onTombstoneLease = <A>(call: Effect.Effect<A, CallFailure>, lease: string) =>
     Effect.tapError(call, (failure) =>
       Effect.sync(() => {
-        if (failure.leaseGone) marks.forgetLease(lease)
+        if (failure.leaseGone) tombstones.forgetLease(lease)
       }))
 
   return { request, withdraw }

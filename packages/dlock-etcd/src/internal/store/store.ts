@@ -1,3 +1,5 @@
+/** The lock store on etcd: puts its parts together, and runs their loop. */
+
 import { type Claim, type Held, LockStore, type Loss, type Renewal } from "effect-dlock/LockStore"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -7,123 +9,128 @@ import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
 import { backendError, type CallFailure } from "../client/failure.ts"
 import type { Port } from "../client/port.ts"
-import { Outgoing } from "../client/requestBatcher.ts"
+import { RequestBatcher } from "../client/requestBatcher.ts"
 import { Watches } from "../client/watches.ts"
-import { names } from "../protocol/keys.ts"
-import * as Queue from "../protocol/transactions.ts"
-import { type Beat, type Lease, Leases, toMillis } from "./leases/leases.ts"
+import { lockKeys } from "../protocol/keys.ts"
+import * as Snapshot from "../protocol/snapshot.ts"
+import * as Transactions from "../protocol/transactions.ts"
+import { type Confirmation, type Lease, Leases, toMillis } from "./leases/leases.ts"
 import { Liveness } from "./leases/liveness.ts"
-import type { Desk } from "./parts.ts"
-import { Line } from "./queue/askingOrder.ts"
-import type { Seat } from "./queue/place.ts"
-import { Claims } from "./registry.ts"
+import type { StoreParts } from "./parts.ts"
+import { AskingOrder } from "./queue/askingOrder.ts"
+import type { Place } from "./queue/place.ts"
+import { Registry } from "./registry.ts"
 import * as Requests from "./requests.ts"
-import { Marks } from "./tombstones.ts"
-import * as Turns from "./waiters.ts"
+import { Tombstones } from "./tombstones.ts"
+import * as Waiters from "./waiters.ts"
 
 /**
- * The store over a port: claims queue in a folder by create revision, which is also the fencing token but for the base of
- * the epoch in which they were put. Those that wait hear of the deletions before them; those that hold are watched
- * themselves; all of them live on shared leases.
+ * The store over a port. The claims for a key queue by create revision, which is also their fencing token but for the base of
+ * the epoch. Waiting claims watch the deletions before them, claims that are held are watched themselves, and all of them live
+ * on shared leases.
  */
 export const make = Effect.fnUntraced(function*(port: Port) {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
   const losses = yield* PubSub.unbounded<Loss>()
-  const stirred = Latch.makeUnsafe()
+  const wakeUp = Latch.makeUnsafe()
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   let closed = false
 
   /** Until when the loop sleeps. */
   let wakesAt = Infinity
-  const stir = (at: number): void => {
-    if (at < wakesAt) stirred.openUnsafe()
+  const wakeBy = (at: number): void => {
+    if (at < wakesAt) wakeUp.openUnsafe()
   }
 
-  const claims: Claims = new Claims(
-    (lease, key) => leases.leave(lease, key),
+  const registry: Registry = new Registry(
+    (lease, key) => leases.remove(lease, key),
     (loss) => void fork(Effect.asVoid(PubSub.publish(losses, loss)))
   )
-  const leases: Leases<Seat> = new Leases<Seat>(
+  const leases: Leases<Place> = new Leases<Place>(
     clock,
     port,
     fork,
-    (lease) => claims.loseLease(lease),
-    (lease) => stir(leases.dueAt(lease))
+    (lease) => registry.loseLease(lease),
+    (lease) => wakeBy(leases.dueAt(lease))
   )
   const watches = new Watches(port, fork)
-  const outgoing = new Outgoing(port, now, fork)
-  const liveness = new Liveness(clock, port, watches, fork, () => claims.hasWaiters())
-  const line = new Line((lock) => turns.rooms.get(lock)?.noteEarlierAnswered())
-  const desk: Desk = {
-    outgoing,
-    line,
+  const batcher = new RequestBatcher(port, now, fork)
+  const liveness = new Liveness(clock, port, watches, fork, () => registry.hasWaiters())
+  const askingOrder = new AskingOrder((lock) => waiters.localQueues.get(lock)?.noteEarlierAnswered())
+  const parts: StoreParts = {
+    batcher,
+    askingOrder,
     now,
     fork,
-    claims,
+    registry,
     leases,
     watches,
     liveness,
-    stir,
+    wakeBy,
     hasClosed: (): boolean => closed
   }
-  const turns: Turns.Turns = Turns.make(desk)
-  const { request, withdraw } = Requests.make(port, desk, turns, new Marks(port, now, fork))
+  const waiters: Waiters.Waiters = Waiters.make(parts)
+  const { request, withdraw } = Requests.make(port, parts, waiters, new Tombstones(port, now, fork))
 
   /**
-   * Compares what a lease carries with what should be on it. A claim that nobody here knows is one whose request was
-   * executed after its caller had given up; it goes. What is under a name of this epoch is on its way in or out.
+   * Compares the keys on a lease with the claims that should be on it. A key that no claim here has is left of a request that
+   * was executed after its caller had given up, and is deleted. What has a name of this generation is on its way in or out.
    */
-  const sweep = (lease: Lease<Seat>, { keys }: Beat): Effect.Effect<void, CallFailure> => {
-    const strangers = Array.from(keys).filter((key) => !lease.claims.has(key) && !claims.slots.isOfThisEpoch(key))
+  const sweep = (lease: Lease<Place>, { keys }: Confirmation): Effect.Effect<void, CallFailure> => {
+    const strangers = Array.from(keys).filter((key) =>
+      !lease.claims.has(key) && !registry.placeNames.isOfThisGeneration(key)
+    )
     const missing = Array.from(lease.claims.values()).filter(({ created, key }) =>
       created !== undefined && !keys.has(key)
     )
-    // Not waited for: those who are known have nothing to do with it.
+    // Not waited for: the claims that are known do not depend on it.
     for (let from = 0; from < strangers.length; from += removedAtOnce) {
-      fork(Effect.ignore(port.txn(Queue.remove(strangers.slice(from, from + removedAtOnce)))))
+      fork(Effect.ignore(port.txn(Transactions.remove(strangers.slice(from, from + removedAtOnce)))))
     }
-    return Effect.forEach(missing, turns.verify, { concurrency: 16, discard: true })
+    return Effect.forEach(missing, waiters.verify, { concurrency: 16, discard: true })
   }
 
-  const tend = (lease: Lease<Seat>): Effect.Effect<void, CallFailure> =>
-    Effect.flatMap(leases.beat(lease), (beat) => sweep(lease, beat))
+  const confirmAndSweep = (lease: Lease<Place>): Effect.Effect<void, CallFailure> =>
+    Effect.flatMap(leases.confirm(lease), (confirmation) => sweep(lease, confirmation))
 
   const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
     Effect.gen(function*() {
-      const known = held.map(({ claim }) => claims.find(claim.id))
-      const failures = new Map<Lease<Seat>, CallFailure | undefined>()
-      for (const entry of known) if (entry?.seat.lease !== undefined) failures.set(entry.seat.lease, undefined)
+      const known = held.map(({ claim }) => registry.find(claim.id))
+      const failures = new Map<Lease<Place>, CallFailure | undefined>()
+      for (const tracked of known) if (tracked?.place.lease !== undefined) failures.set(tracked.place.lease, undefined)
       yield* Effect.forEach(Array.from(failures.keys()), (lease) =>
-        Effect.match(tend(lease), {
+        Effect.match(confirmAndSweep(lease), {
           onFailure: (failure) => void failures.set(lease, failure),
           onSuccess: () => {}
         }), { concurrency: "unbounded", discard: true })
       return yield* Effect.forEach(held, ({ claim }, index): Effect.Effect<Renewal> => {
-        const entry = known[index]
-        const lease = entry?.seat.lease
-        if (entry === undefined || entry.state !== "held" || lease === undefined) return whose(claim)
+        const tracked = known[index]
+        const lease = tracked?.place.lease
+        if (tracked === undefined || tracked.state !== "held" || lease === undefined) return whyNotHeld(claim)
         const failure = failures.get(lease)
         return Effect.succeed(
           failure === undefined
-            ? { _tag: "Confirmed", confirmedAt: turns.believe(entry, lease) }
+            ? { _tag: "Confirmed", confirmedAt: waiters.confirmHeld(tracked, lease) }
             : { _tag: "Unknown", error: backendError("renew")(failure) }
         )
       })
     })
 
-  /** A claim that is not held any more: is its key another's by now? */
-  const whose = (claim: Claim): Effect.Effect<Renewal> =>
-    Effect.match(outgoing.run(Queue.look(nowhere(claim), 0n)), {
+  /** Why a claim is not held any more: the lock is another's, or the claim is gone. */
+  const whyNotHeld = (claim: Claim): Effect.Effect<Renewal> =>
+    Effect.match(batcher.run(Transactions.look(unplaced(claim), 0n)), {
       onFailure: (failure): Renewal => ({ _tag: "Unknown", error: backendError("renew")(failure) }),
       onSuccess: ({ value }): Renewal =>
-        claim.capacity === 1 && Queue.view(value, claim).length > 0 ? { _tag: "Replaced" } : { _tag: "Gone" }
+        claim.capacity === 1 && Snapshot.readSnapshot(value, claim).length > 0
+          ? { _tag: "Replaced" }
+          : { _tag: "Gone" }
     })
 
-  // One loop tends the leases that no renewal tends, and looks for those whom no watch has told.
+  // One loop confirms the leases that no renewal confirms, and looks for the waiting claims that no watch has told.
   yield* Effect.gen(function*() {
     while (true) {
-      stirred.closeUnsafe()
+      wakeUp.closeUnsafe()
       const at = now()
       let next = Infinity
       wakesAt = Infinity
@@ -132,36 +139,36 @@ export const make = Effect.fnUntraced(function*(port: Port) {
         if (dueAt > at) next = Math.min(next, dueAt)
         else if (leases.isIdle(lease)) fork(leases.retire(lease))
         else {
-          fork(Effect.ensuring(Effect.ignore(tend(lease)), stirred.open))
+          fork(Effect.ensuring(Effect.ignore(confirmAndSweep(lease)), wakeUp.open))
         }
       }
-      for (const entry of claims.all()) {
-        if (entry.state === "held") {
+      for (const tracked of registry.all()) {
+        if (tracked.state === "held") {
           // Its lease lives on with others: what nobody renews must end by itself.
-          if (entry.until <= at) fork(Effect.ignore(withdraw(entry.claim)))
-          else next = Math.min(next, entry.until)
-        } else if (entry.state === "queued" && entry.claim.capacity > 1 && !entry.looking) {
-          if (entry.lookAt <= at) turns.lookAgain(entry)
-          else next = Math.min(next, entry.lookAt)
+          if (tracked.heldUntil <= at) fork(Effect.ignore(withdraw(tracked.claim)))
+          else next = Math.min(next, tracked.heldUntil)
+        } else if (tracked.state === "queued" && tracked.claim.capacity > 1 && !tracked.isLooking) {
+          if (tracked.lookAt <= at) waiters.lookAgain(tracked)
+          else next = Math.min(next, tracked.lookAt)
         }
       }
-      for (const room of Array.from(turns.rooms.values())) {
-        if (room.wakeAt <= at) room.wake()
-        next = Math.min(next, room.wakeAt)
+      for (const queue of Array.from(waiters.localQueues.values())) {
+        if (queue.wakeAt <= at) queue.wake()
+        next = Math.min(next, queue.wakeAt)
       }
       wakesAt = next
       yield* next === Infinity
-        ? stirred.await
-        : Effect.timeoutOption(stirred.await, Math.max(1, Math.ceil(next - at)))
+        ? wakeUp.await
+        : Effect.timeoutOption(wakeUp.await, Math.max(1, Math.ceil(next - at)))
     }
   }).pipe(Effect.forkScoped)
 
-  // Whatever is left goes with its leases, and the process can end. What is under way is not waited for.
+  // The claims that are left go with their leases. What is under way is not waited for, so that the process can end.
   yield* Effect.addFinalizer(() => {
     closed = true
     // Before what is under way fails: a grant among it may have been executed.
     const revoked = Effect.all([leases.close(), liveness.close()], { concurrency: "unbounded", discard: true })
-    outgoing.close()
+    batcher.close()
     port.abandon()
     watches.close()
     return revoked
@@ -182,10 +189,10 @@ export const make = Effect.fnUntraced(function*(port: Port) {
   })
 })
 
-/** The place of a claim that stands nowhere. */
-const nowhere = (claim: Claim): Queue.Place => {
-  const its = names(claim.key, claim.prefix)
-  return { claim, names: its, place: its.entry(claim.id) }
+/** Where a claim would stand that has no place. */
+const unplaced = (claim: Claim): Transactions.QueuePosition => {
+  const its = lockKeys(claim.key, claim.prefix)
+  return { claim, keys: its, keyBytes: its.claim(claim.id) }
 }
 
 /** A server takes at most 128 operations in a transaction unless told otherwise. */

@@ -1,87 +1,89 @@
+/** One claim, as this process knows it. */
+
 import type { LockBackendError } from "effect-dlock/LockError"
 import type { Claim, Gone, Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
-import type { Shared } from "../client/singleFlight.ts"
-import type { Slots } from "./placeNames.ts"
-import { Seat } from "./queue/place.ts"
+import type { SingleFlight } from "../client/singleFlight.ts"
+import type { PlaceNames } from "./placeNames.ts"
+import { Place } from "./queue/place.ts"
 import * as Timing from "./timing.ts"
 
 /** What this process knows of a claim, from its first request to its end. */
-export class Entry {
+export class TrackedClaim {
   state: "asking" | "queued" | "held" | "over" = "asking"
-  /** Where it stands, or is to. */
-  seat: Seat
-  /** Its number among all that this process asked for, in that order; absent for a try, which waits for nobody. */
+  /** Where it stands in the queue, or is to stand. */
+  place: Place
+  /** Its number in the order in which this process asked; absent for a try, which waits for nobody. */
   number: number | undefined
-  /** It was asked for again: what is known of its seat may change with the next answer. */
+  /** It was asked for again: what is known of its place may change with the next answer. */
   isRepeated = false
-  /** Requests that are under way, of which it will be heard. */
+  /** Requests that are under way. */
   underWay = 0
-  /** Whoever withdraws it waits for what is under way. */
-  settled: Shared<void, never> | undefined
+  /** A withdrawal waits for this: nothing is under way any more. */
+  settled: SingleFlight<void, never> | undefined
   /** A request for it has been sent. */
   isSent = false
-  /** When to look without having been told to. */
+  /** When to look although nothing has happened. */
   lookAt = Infinity
-  looking = false
+  isLooking = false
   lookedAt = -Infinity
   /** Something happened during the look that is under way. */
-  stale = false
+  changedMeanwhile = false
   /** The revision that was known when it was last asked for. */
   askedSince = 0n
   /** Its turn has come, and its lease is being asked for. */
   isBeingGranted = false
-  /** The one behind it, which was given the turn when this one was released, and without which it is not deleted. */
-  heir: Seat | undefined
+  /** The place behind it, to which it was handed over at its release: it is deleted only while that one stands. */
+  successor: Place | undefined
   isWatching = false
-  /** When nobody can believe in the last grant or confirmation any more, the backend's guard included. */
-  until = Infinity
+  /** Until when a holder may count on the last grant or confirmation, the guard gap included. */
+  heldUntil = Infinity
   stopWatching: () => void = () => {}
   readonly granted = Deferred.makeUnsafe<Granted | Gone, LockBackendError>()
   readonly claim: Claim
 
-  constructor(claim: Claim, slots: Slots) {
+  constructor(claim: Claim, placeNames: PlaceNames) {
     this.claim = claim
-    this.seat = new Seat(this, slots)
+    this.place = new Place(this, placeNames)
   }
 
   get isOver(): boolean {
     return this.state === "over"
   }
 
-  /** What another must have in common with it to exchange seats: all that a server is told, but for the id. */
+  /** What two claims must have in common to exchange places: all that the server is told, but for the id. */
   get kind(): string {
     const { capacity, guardGap, holder, ttl } = this.claim
     return `${capacity} ${Duration.toMillis(ttl)} ${Duration.toMillis(guardGap)} ${holder}`
   }
 
-  /** It waits, and nothing that may change its seat is under way. */
+  /** It waits, and nothing that may change its place is under way. */
   get isAtRest(): boolean {
     return this.state === "queued" && this.underWay === 0 && !this.isRepeated && !this.isBeingGranted
   }
 
-  exchangeSeats(other: Entry): void {
-    const { seat } = this
-    this.seat = other.seat
-    other.seat = seat
-    this.seat.entry = this
-    seat.entry = other
+  exchangePlaces(other: TrackedClaim): void {
+    const { place } = this
+    this.place = other.place
+    other.place = place
+    this.place.tracked = this
+    place.tracked = other
   }
 
-  /** Milliseconds after which it looks where nothing has told it to; not all who wait at once. */
+  /** Milliseconds after which it looks although nothing has happened; not all claims at once. */
   get pollAfter(): number {
-    return Timing.pollAfter(Duration.toMillis(this.claim.ttl)) * (1 + this.seat.ahead.place % 7 / 20)
+    return Timing.pollAfter(Duration.toMillis(this.claim.ttl)) * (1 + this.place.ahead.place % 7 / 20)
   }
 
-  /** Milliseconds after which it looks once more where a look brought no answer. */
+  /** Milliseconds after which a look that had no answer is repeated. */
   get retryAfter(): number {
     return Timing.pollRetryAfter(Duration.toMillis(this.claim.ttl))
   }
 
-  /** It is let in, or gone. */
+  /** It is granted, or gone. */
   stopWaiting(): void {
     this.stopWatching()
-    this.seat.stopMourning()
+    this.place.stopDeathWatch()
   }
 }

@@ -1,55 +1,58 @@
+/** Claims from their places in the queue to the grant, and the watches on those that are held. */
+
 import { callBack, type Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { CallFailure } from "../client/failure.ts"
-import * as Queue from "../protocol/transactions.ts"
+import * as Snapshot from "../protocol/snapshot.ts"
+import * as Transactions from "../protocol/transactions.ts"
 import { type Lease, toMillis } from "./leases/leases.ts"
-import type { Desk } from "./parts.ts"
-import { Room } from "./queue/localQueue.ts"
-import type { Seat } from "./queue/place.ts"
-import type { Entry } from "./trackedClaim.ts"
+import type { StoreParts } from "./parts.ts"
+import { LocalQueue } from "./queue/localQueue.ts"
+import type { Place } from "./queue/place.ts"
+import type { TrackedClaim } from "./trackedClaim.ts"
 
-/** Whose turn is it? Follows each claim from its place in the queue to the grant, and watches over what is held. */
-export const make = (desk: Desk) => {
-  const { claims, fork, leases, now, outgoing, stir, watches } = desk
-  /** Is it still there? Asked where a list lacked it or a watch was refused: lists and watches are hints. */
-  const verify = (seat: Seat): Effect.Effect<bigint, CallFailure> =>
+/** Follows each waiting claim to its grant, and watches claims that are held. */
+export const make = (parts: StoreParts) => {
+  const { registry, fork, leases, now, batcher, wakeBy, watches } = parts
+  /** Asks whether a claim still stands, where a lease's list lacked it or a watch was refused: both are only hints. */
+  const verify = (place: Place): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
-      outgoing.run(Queue.look(seat, seat.created ?? 0n)),
+      batcher.run(Transactions.look(place, place.created ?? 0n)),
       ({ value }) => {
-        const view = Queue.view(value, seat.claim)
-        if (view.own !== seat.created) claims.markGone(seat.entry)
-        return view.revision
+        const snapshot = Snapshot.readSnapshot(value, place.claim)
+        if (snapshot.own !== place.created) registry.markGone(place.tracked)
+        return snapshot.revision
       }
     )
 
   /**
-   * What the holder is told it may believe; whoever tells it nothing more lets the claim go with that. Not at once where
-   * it is too late already: the holder asks once more under the same id then, and must not meet its own withdrawal.
+   * Notes until when the holder may count on the claim; a claim that nobody renews is withdrawn after that. Never within a
+   * second: a holder that heard too late asks again under the same id, and must not meet its own withdrawal.
    */
-  const believe = (entry: Entry, lease: Lease<Seat>): bigint => {
-    entry.until = Math.max(toMillis(lease.confirmedAt) + lease.ttl, now() + askedAgainWithin)
+  const confirmHeld = (tracked: TrackedClaim, lease: Lease<Place>): bigint => {
+    tracked.heldUntil = Math.max(toMillis(lease.confirmedAt) + lease.ttl, now() + askedAgainWithin)
     return lease.confirmedAt
   }
 
-  const grantedBy = (entry: Entry, lease: Lease<Seat>): Granted => ({
+  const grantedBy = (tracked: TrackedClaim, lease: Lease<Place>): Granted => ({
     _tag: "Granted",
-    fencingToken: entry.seat.fencingToken,
-    ttl: Duration.millis(lease.ttl - Duration.toMillis(entry.claim.guardGap)),
-    confirmedAt: believe(entry, lease)
+    fencingToken: tracked.place.fencingToken,
+    ttl: Duration.millis(lease.ttl - Duration.toMillis(tracked.claim.guardGap)),
+    confirmedAt: confirmHeld(tracked, lease)
   })
 
-  const grant = (entry: Entry, lease: Lease<Seat>): Granted => {
-    if (entry.state !== "held") {
-      entry.stopWaiting()
-      entry.state = "held"
-      entry.lookAt = Infinity
-      guard(entry, entry.seat.created!)
+  const grant = (tracked: TrackedClaim, lease: Lease<Place>): Granted => {
+    if (tracked.state !== "held") {
+      tracked.stopWaiting()
+      tracked.state = "held"
+      tracked.lookAt = Infinity
+      watchHeld(tracked, tracked.place.created!)
     }
-    const granted = grantedBy(entry, lease)
-    stir(entry.until)
-    callBack(() => Deferred.doneUnsafe(entry.granted, Effect.succeed(granted)), entry.claim.key)
+    const granted = grantedBy(tracked, lease)
+    wakeBy(tracked.heldUntil)
+    callBack(() => Deferred.doneUnsafe(tracked.granted, Effect.succeed(granted)), tracked.claim.key)
     return granted
   }
 
@@ -57,165 +60,168 @@ export const make = (desk: Desk) => {
    * A held claim that somebody deletes is lost at once, not at the next renewal. The watch starts a little later than
    * the hold, from the revision at which it was there: a short section never has one, and nothing is missed.
    */
-  const guard = (entry: Entry, after: bigint): void => {
-    unguarded.push({ entry, after, at: now() + guardDelay })
-    if (unguarded.length === 1) fork(guardAll)
+  const watchHeld = (tracked: TrackedClaim, after: bigint): void => {
+    unwatched.push({ tracked, after, at: now() + watchDelay })
+    if (unwatched.length === 1) fork(watchAllHeld)
   }
 
-  const unguarded: Array<{ readonly entry: Entry; readonly after: bigint; readonly at: number }> = []
+  const unwatched: Array<{ readonly tracked: TrackedClaim; readonly after: bigint; readonly at: number }> = []
 
-  const guardAll: Effect.Effect<void> = Effect.suspend(() => {
-    for (let first = unguarded[0]; first !== undefined; first = unguarded[0]) {
+  const watchAllHeld: Effect.Effect<void> = Effect.suspend(() => {
+    for (let first = unwatched[0]; first !== undefined; first = unwatched[0]) {
       const left = first.at - now()
       // Those that have been released are passed over, however young: short sections share a timer.
-      if (left > 0 && first.entry.state === "held") return Effect.andThen(Effect.sleep(Math.ceil(left)), guardAll)
-      unguarded.shift()
-      guardNow(first.entry, first.after)
+      if (left > 0 && first.tracked.state === "held") return Effect.andThen(Effect.sleep(Math.ceil(left)), watchAllHeld)
+      unwatched.shift()
+      watchNow(first.tracked, first.after)
     }
     return Effect.void
   })
 
-  const guardNow = (entry: Entry, after: bigint): void => {
-    if (entry.state !== "held") return
-    entry.stopWatching = watches.add(
-      { key: entry.seat.place },
+  const watchNow = (tracked: TrackedClaim, after: bigint): void => {
+    if (tracked.state !== "held") return
+    tracked.stopWatching = watches.add(
+      { key: tracked.place.keyBytes },
       after,
-      () => claims.markGone(entry),
-      () => guardAnew(entry, after)
+      () => registry.markGone(tracked),
+      () => watchAnew(tracked, after)
     )
   }
 
-  /** Its watch was refused: what is there now, and from there on, at a pace that no server minds. */
-  const guardAnew = (entry: Entry, after: bigint): void => {
-    if (entry.state !== "held") return
+  /** Its watch was refused: looks whether the claim stands, and watches again, at a pace that no server minds. */
+  const watchAnew = (tracked: TrackedClaim, after: bigint): void => {
+    if (tracked.state !== "held") return
     fork(
-      Effect.orElseSucceed(verify(entry.seat), () => after).pipe(
-        Effect.tap(Effect.sleep(guardAnewDelay)),
-        Effect.map((seenAt) => guardNow(entry, seenAt))
+      Effect.orElseSucceed(verify(tracked.place), () => after).pipe(
+        Effect.tap(Effect.sleep(watchAnewDelay)),
+        Effect.map((seenAt) => watchNow(tracked, seenAt))
       )
     )
   }
 
-  /** Takes in how a claim stands: it is granted on a lease that is known to live, or told what to wait for. */
-  const settle = (entry: Entry, view: Queue.View): Effect.Effect<void, CallFailure> =>
+  /** Takes in how a claim stands: it is granted with a lease that is known to live, or waits for those before it. */
+  const applySnapshot = (
+    tracked: TrackedClaim,
+    snapshot: Snapshot.QueueSnapshot
+  ): Effect.Effect<void, CallFailure> =>
     Effect.suspend(() => {
-      if (entry.state === "over" || entry.state === "held") return Effect.void
-      if (view.own === undefined) {
-        claims.markGone(entry)
+      if (tracked.state === "over" || tracked.state === "held") return Effect.void
+      if (snapshot.own === undefined) {
+        registry.markGone(tracked)
         return Effect.void
       }
-      const { claim, seat } = entry
-      seat.standAs(view)
-      const before = rooms.get(claim.key)
-      seat.ahead = view.isBlind && before !== undefined ? before.behindLast() : Queue.ahead(view, claim)
-      entry.state = "queued"
+      const { claim, place } = tracked
+      place.takePosition(snapshot)
+      const before = localQueues.get(claim.key)
+      place.ahead = snapshot.isBlind && before !== undefined ? before.behindLast() : Snapshot.ahead(snapshot, claim)
+      tracked.state = "queued"
       if (claim.capacity === 1) {
-        roomOf(seat).arrive(seat, view, entry.askedSince)
+        localQueueOf(place).arrive(place, snapshot, tracked.askedSince)
         return Effect.void
       }
-      if (!Queue.isGranted(claim, view)) {
-        awaitPermits(entry, view)
+      if (!Snapshot.isGranted(claim, snapshot)) {
+        awaitPermits(tracked, snapshot)
         return Effect.void
       }
-      return Effect.asVoid(grantOnFresh(entry))
+      return Effect.asVoid(grantOnFresh(tracked))
     })
 
-  /** What was seen of it may be older than the answer about its lease, so it is looked at once more. */
-  const grantOnFresh = (entry: Entry): Effect.Effect<Granted | undefined, CallFailure> => {
-    const { seat } = entry
-    const lease = seat.lease!
-    if (leases.isFresh(lease)) return Effect.sync(() => grant(entry, lease))
+  /** Grants once the lease is known to live. The claim is verified after that: its snapshot may be older than that answer. */
+  const grantOnFresh = (tracked: TrackedClaim): Effect.Effect<Granted | undefined, CallFailure> => {
+    const { place } = tracked
+    const lease = place.lease!
+    if (leases.isFresh(lease)) return Effect.sync(() => grant(tracked, lease))
     return Effect.gen(function*() {
-      if (entry.state !== "held") entry.state = "queued"
-      yield* leases.freshen(lease)
-      if (!lease.gone) yield* verify(seat)
-      else claims.markGone(entry)
-      return entry.isOver ? undefined : grant(entry, lease)
+      if (tracked.state !== "held") tracked.state = "queued"
+      yield* leases.ensureFresh(lease)
+      if (!lease.gone) yield* verify(place)
+      else registry.markGone(tracked)
+      return tracked.isOver ? undefined : grant(tracked, lease)
     })
   }
 
   // Of a mutex.
 
-  const rooms = new Map<string, Room>()
+  const localQueues = new Map<string, LocalQueue>()
 
-  const roomOf = ({ claim, names }: Seat): Room => {
-    let room = rooms.get(claim.key)
-    if (room === undefined) {
-      const made = new Room(names, {
-        ...desk,
-        grant: ({ entry, lease }) => void grant(entry, lease!),
+  const localQueueOf = ({ claim, keys }: Place): LocalQueue => {
+    let queue = localQueues.get(claim.key)
+    if (queue === undefined) {
+      const made = new LocalQueue(keys, {
+        ...parts,
+        grant: ({ tracked, lease }) => void grant(tracked, lease!),
         onEmpty: () => {
-          if (rooms.get(claim.key) === made) rooms.delete(claim.key)
+          if (localQueues.get(claim.key) === made) localQueues.delete(claim.key)
         }
       })
-      room = made
-      rooms.set(claim.key, room)
+      queue = made
+      localQueues.set(claim.key, queue)
     }
-    return room
+    return queue
   }
 
   // Of permits.
 
-  /** Any may come free that stand before. A poll is the net. */
-  const awaitPermits = (entry: Entry, view: Queue.View): void => {
-    entry.lookAt = now() + entry.pollAfter
-    stir(entry.lookAt)
-    if (entry.isWatching) return
-    entry.isWatching = true
-    // Its watch was refused. A look watches from what it sees, so this does not go on, but for a server that always refuses.
+  /** Waits for any of those before it to go, with a poll in case the watch falls silent. */
+  const awaitPermits = (tracked: TrackedClaim, snapshot: Snapshot.QueueSnapshot): void => {
+    tracked.lookAt = now() + tracked.pollAfter
+    wakeBy(tracked.lookAt)
+    if (tracked.isWatching) return
+    tracked.isWatching = true
+    // Its watch was refused. The look that follows watches from what it sees, so this ends, unless the server always refuses.
     const check = () => {
-      entry.isWatching = false
-      entry.lookAt = Math.min(entry.lookAt, Math.max(now(), entry.lookedAt + lookPause))
-      stir(entry.lookAt)
+      tracked.isWatching = false
+      tracked.lookAt = Math.min(tracked.lookAt, Math.max(now(), tracked.lookedAt + lookPause))
+      wakeBy(tracked.lookAt)
     }
-    const look = () => lookAgain(entry)
-    const { folder: key, folderEnd: rangeEnd } = entry.seat.names
-    entry.stopWatching = watches.add({ key, rangeEnd }, view.revision, look, check, (revision) => {
-      if (revision > view.revision) look()
+    const look = () => lookAgain(tracked)
+    const { folder: key, folderEnd: rangeEnd } = tracked.place.keys
+    tracked.stopWatching = watches.add({ key, rangeEnd }, snapshot.revision, look, check, (revision) => {
+      if (revision > snapshot.revision) look()
     })
   }
 
-  /** One look at a time; what happens meanwhile has it look once more. */
-  const lookAgain = (entry: Entry): void => {
-    const { seat } = entry
-    const { created } = seat
-    if (entry.state !== "queued" || created === undefined) return
-    if (entry.looking) {
-      entry.stale = true
+  /** One look at a time. What happens meanwhile makes it look once more. */
+  const lookAgain = (tracked: TrackedClaim): void => {
+    const { place } = tracked
+    const { created } = place
+    if (tracked.state !== "queued" || created === undefined) return
+    if (tracked.isLooking) {
+      tracked.changedMeanwhile = true
       return
     }
-    entry.looking = true
-    entry.stale = false
-    entry.lookedAt = now()
-    entry.lookAt = entry.lookedAt + entry.pollAfter
+    tracked.isLooking = true
+    tracked.changedMeanwhile = false
+    tracked.lookedAt = now()
+    tracked.lookAt = tracked.lookedAt + tracked.pollAfter
     fork(
-      outgoing.run(Queue.look(seat, created)).pipe(
+      batcher.run(Transactions.look(place, created)).pipe(
         Effect.flatMap(({ value }) => {
-          const view = Queue.view(value, entry.claim)
-          return settle(entry, view.own === seat.created ? view : { ...view, own: undefined })
+          const snapshot = Snapshot.readSnapshot(value, tracked.claim)
+          return applySnapshot(tracked, snapshot.own === place.created ? snapshot : { ...snapshot, own: undefined })
         }),
-        Effect.catch((failure: CallFailure) => Effect.sync(() => retryLookSoon(entry, failure))),
+        Effect.catch((failure: CallFailure) => Effect.sync(() => retryLookSoon(tracked, failure))),
         Effect.ensuring(Effect.sync(() => {
-          entry.looking = false
-          if (entry.stale) lookAgain(entry)
-          else if (entry.state === "queued") stir(entry.lookAt)
+          tracked.isLooking = false
+          if (tracked.changedMeanwhile) lookAgain(tracked)
+          else if (tracked.state === "queued") wakeBy(tracked.lookAt)
         }))
       )
     )
   }
 
-  /** No answer: again soon, until the lease can no longer be alive. */
-  const retryLookSoon = (entry: Entry, failure: CallFailure): void => {
-    if (entry.state !== "queued" || entry.seat.lease === undefined) return
-    if (!claims.failIfExpired(entry, failure, now())) entry.lookAt = now() + entry.retryAfter
+  /** A look had no answer: it is repeated soon, until the lease can no longer be alive. */
+  const retryLookSoon = (tracked: TrackedClaim, failure: CallFailure): void => {
+    if (tracked.state !== "queued" || tracked.place.lease === undefined) return
+    if (!registry.failIfExpired(tracked, failure, now())) tracked.lookAt = now() + tracked.retryAfter
   }
 
-  return { believe, grantedBy, grant, grantOnFresh, lookAgain, rooms, settle, verify }
+  return { confirmHeld, grantedBy, grant, grantOnFresh, lookAgain, localQueues, applySnapshot, verify }
 }
 
-export type Turns = ReturnType<typeof make>
+export type Waiters = ReturnType<typeof make>
 
-const guardDelay = 30
+const watchDelay = 30
 const askedAgainWithin = 1_000
-const guardAnewDelay = 1_000
+const watchAnewDelay = 1_000
 const lookPause = 200

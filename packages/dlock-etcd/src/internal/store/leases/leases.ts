@@ -1,3 +1,5 @@
+/** The leases of a process, which its claims share. */
+
 import type * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -5,11 +7,11 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { type CallFailure, closedFailure } from "../../client/failure.ts"
 import type { Port, Reply } from "../../client/port.ts"
-import { Shared } from "../../client/singleFlight.ts"
+import { SingleFlight } from "../../client/singleFlight.ts"
 import * as Timing from "../timing.ts"
 
-/** What a beat found: since when the lease is known to live, and the keys that it carries. */
-export interface Beat {
+/** What a confirmation found: since when the lease is known to live, and the keys that it carries. */
+export interface Confirmation {
   readonly confirmedAt: bigint
   readonly keys: ReadonlySet<string>
 }
@@ -22,13 +24,13 @@ export class Lease<Claim> {
   readonly claims = new Map<string, Claim>()
   /** When the last grant or keep-alive was sent that the server confirmed. */
   confirmedAt: bigint
-  /** The last keep-alive brought no answer. */
-  doubtful = false
+  /** The last keep-alive had no answer. */
+  isUnconfirmed = false
   /** Milliseconds, when that was known. */
   failedAt = 0
   gone = false
-  /** The beat that is under way. */
-  beating: Shared<Beat, CallFailure> | undefined
+  /** The confirmation that is under way. */
+  confirming: SingleFlight<Confirmation, CallFailure> | undefined
   lastUsedAt = 0
 
   constructor(id: string, ttl: number, confirmedAt: bigint) {
@@ -41,23 +43,23 @@ export class Lease<Claim> {
 const claimsPerLease = 512
 
 /**
- * The leases of a process: one for each length of time and 512 claims, kept alive for as long as somebody is on it and
- * a little longer, so that a section costs no grant. A lease whose keep-alive failed, or has used up a third of its
+ * The leases of a process: one for each length of time and 512 claims, kept alive while claims are on it and a little longer,
+ * so that a section costs no grant. A lease whose keep-alive failed, or has used up a third of its
  * time, is confirmed before it carries anything new.
  */
 export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   private readonly byLength = new Map<number, Array<Lease<Claim>>>()
   private readonly granting = new Map<
     number,
-    { readonly id: string; readonly done: Shared<void, CallFailure>; readonly settled: Shared<void, never> }
+    { readonly id: string; readonly done: SingleFlight<void, CallFailure>; readonly settled: SingleFlight<void, never> }
   >()
   private hasClosed = false
   private readonly clock: Clock.Clock
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private readonly onGone: (lease: Lease<Claim>) => void
-  /** A beat is over: it is due again at another time, which was not known while it was under way. */
-  private readonly onBeat: (lease: Lease<Claim>) => void
+  /** Called after a confirmation: the lease is due again at a time that was not known while that was under way. */
+  private readonly onConfirmed: (lease: Lease<Claim>) => void
 
   constructor(
     clock: Clock.Clock,
@@ -70,7 +72,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     this.port = port
     this.fork = fork
     this.onGone = onGone
-    this.onBeat = onBeat
+    this.onConfirmed = onBeat
   }
 
   private now(): number {
@@ -81,7 +83,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return Array.from(this.byLength.values()).flat()
   }
 
-  /** A lease of at least `seconds` that has room, with the claim on it, and it on the claim; if there is one. */
+  /** Puts the claim on a lease of that many seconds that has room for it, if there is one. */
   joinNow(seconds: number, key: string, claim: Claim): Lease<Claim> | undefined {
     const lease = this.byLength.get(seconds)?.find((lease) => !lease.gone && lease.claims.size < claimsPerLease)
     if (lease === undefined) return undefined
@@ -91,7 +93,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return lease
   }
 
-  /** The same, granted if need be. */
+  /** The same, with a new lease if need be. */
   join(seconds: number, key: string, claim: Claim): Effect.Effect<Lease<Claim>, CallFailure> {
     return Effect.suspend(() => {
       const lease = this.joinNow(seconds, key, claim)
@@ -101,17 +103,17 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     })
   }
 
-  leave(lease: Lease<Claim>, key: string): void {
+  remove(lease: Lease<Claim>, key: string): void {
     lease.claims.delete(key)
     lease.lastUsedAt = this.now()
   }
 
-  /** One grant at a time of each length: whoever comes meanwhile waits for it. It outlives whoever asked first. */
+  /** One grant at a time of each length, for all that need it meanwhile. It goes on where the first caller is interrupted. */
   private grant(seconds: number): Effect.Effect<void, CallFailure> {
     const pending = this.granting.get(seconds)
     if (pending !== undefined) return pending.done.await
-    const done = new Shared<void, CallFailure>()
-    const settled = new Shared<void, never>()
+    const done = new SingleFlight<void, CallFailure>()
+    const settled = new SingleFlight<void, never>()
     const id = freshId()
     this.granting.set(seconds, { id, done, settled })
     this.fork(
@@ -120,8 +122,8 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
         Effect.matchEffect({
           onSuccess: ({ sentAt, value }) => {
             // The revocation that was sent on closing may have been faster.
-            if (this.hasClosed) return this.drop(id)
-            // Over by the time at which a second request found it there: whoever waits for one asks anew.
+            if (this.hasClosed) return this.revoke(id)
+            // It had ended when a second request found it there: those who wait ask again.
             if (value <= 0) return Effect.sync(() => done.end(Exit.void))
             const lease = new Lease<Claim>(id, value * 1_000, sentAt)
             lease.lastUsedAt = this.now()
@@ -131,10 +133,10 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
             return Effect.sync(() => done.end(Exit.void))
           },
           onFailure: (failure) =>
-            // Whoever asks from now on asks anew. Its answer may have been lost on the way: then it goes.
+            // The next caller asks again. Where only the answer was lost, the lease is revoked.
             Effect.andThen(
               Effect.sync(() => done.end(Exit.fail(failure))),
-              failure.notDone || this.hasClosed ? Effect.void : this.drop(id)
+              failure.notDone || this.hasClosed ? Effect.void : this.revoke(id)
             )
         }),
         Effect.ensuring(Effect.sync(() => settled.end(Exit.void)))
@@ -143,49 +145,49 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return done.await
   }
 
-  private drop(id: string): Effect.Effect<void> {
+  private revoke(id: string): Effect.Effect<void> {
     return Effect.ignore(this.port.revoke(id))
   }
 
   /**
-   * Revokes them all: what they carry goes at once and for all waiting. Those that are on their way now are waited for, since
-   * a revocation may overtake its grant; nobody else waits for them any more.
+   * Revokes all leases, and with them the claims that they carry. Grants that are under way are waited for, since a revocation
+   * may overtake its grant; their callers fail at once.
    */
   close(): Effect.Effect<void> {
     this.hasClosed = true
     const granting = Array.from(this.granting.values(), ({ done, id, settled }) => {
       done.end(Exit.fail(closedFailure))
-      return Effect.all([this.drop(id), settled.await], { concurrency: "unbounded", discard: true })
+      return Effect.all([this.revoke(id), settled.await], { concurrency: "unbounded", discard: true })
     })
     const all = [...this.all().map((lease) => this.retire(lease)), ...granting]
     return Effect.all(all, { concurrency: "unbounded", discard: true })
   }
 
-  /** Two thirds of its time left, and no doubt about it? */
+  /** Has it two thirds of its time left, and was its last keep-alive answered? */
   isFresh(lease: Lease<Claim>): boolean {
-    return !lease.gone && !lease.doubtful && this.now() < toMillis(lease.confirmedAt) + Timing.freshFor(lease.ttl)
+    return !lease.gone && !lease.isUnconfirmed && this.now() < toMillis(lease.confirmedAt) + Timing.freshFor(lease.ttl)
   }
 
-  /** Fails only where nothing was heard; a lease that is gone is `gone`. */
-  freshen(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
-    return Effect.suspend(() => this.isFresh(lease) || lease.gone ? Effect.void : Effect.asVoid(this.beat(lease)))
+  /** Confirms a lease that is not fresh. Fails only where there was no answer; a lease that is gone is `gone`. */
+  ensureFresh(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
+    return Effect.suspend(() => this.isFresh(lease) || lease.gone ? Effect.void : Effect.asVoid(this.confirm(lease)))
   }
 
   /**
    * Keeps the lease alive and asks what it carries: a keep-alive alone says nothing of a claim that was deleted, nor of
-   * one that should not be there. One at a time; whoever comes meanwhile hears the same.
+   * one that should not be there. One at a time, for all that ask meanwhile.
    */
-  beat(lease: Lease<Claim>): Effect.Effect<Beat, CallFailure> {
+  confirm(lease: Lease<Claim>): Effect.Effect<Confirmation, CallFailure> {
     return Effect.suspend(() => {
-      if (lease.beating !== undefined) return lease.beating.await
-      const beating = new Shared<Beat, CallFailure>()
-      lease.beating = beating
+      if (lease.confirming !== undefined) return lease.confirming.await
+      const beating = new SingleFlight<Confirmation, CallFailure>()
+      lease.confirming = beating
       this.fork(
-        this.confirm(lease).pipe(
+        this.confirmNow(lease).pipe(
           Effect.exit,
           Effect.map((exit) => {
-            lease.beating = undefined
-            if (!lease.gone) this.onBeat(lease)
+            lease.confirming = undefined
+            if (!lease.gone) this.onConfirmed(lease)
             beating.end(exit)
           })
         )
@@ -194,35 +196,35 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     })
   }
 
-  private confirm(lease: Lease<Claim>): Effect.Effect<Beat, CallFailure> {
+  private confirmNow(lease: Lease<Claim>): Effect.Effect<Confirmation, CallFailure> {
     return Effect.gen({ self: this }, function*() {
-      yield* this.keep(lease)
-      if (lease.gone) return this.lost(lease)
+      yield* this.keepAlive(lease)
+      if (lease.gone) return this.markGone(lease)
       const { value } = yield* this.port.inspect(lease.id, Timing.leaseTimeout(lease.ttl))
-      if (value.ttl < 0) return this.lost(lease)
+      if (value.ttl < 0) return this.markGone(lease)
       return { confirmedAt: lease.confirmedAt, keys: new Set(value.keys) }
     })
   }
 
-  /** Keeps the lease alive, and asks nothing. */
-  keep(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
+  /** Only keeps the lease alive. */
+  keepAlive(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
     return Effect.matchEffect(this.port.keepAlive(lease.id, Timing.leaseTimeout(lease.ttl)), {
       onFailure: (failure) => {
-        lease.doubtful = true
+        lease.isUnconfirmed = true
         lease.failedAt = this.now()
         return Effect.fail(failure)
       },
       onSuccess: ({ sentAt, value }: Reply<number>) => {
-        if (value <= 0) return Effect.sync(() => void this.lost(lease))
-        lease.doubtful = false
+        if (value <= 0) return Effect.sync(() => void this.markGone(lease))
+        lease.isUnconfirmed = false
         if (sentAt > lease.confirmedAt) lease.confirmedAt = sentAt
         return Effect.void
       }
     })
   }
 
-  /** Nothing that was on it is left. */
-  lost(lease: Lease<Claim>): Beat {
+  /** The lease is gone, and nothing that was on it is left. */
+  markGone(lease: Lease<Claim>): Confirmation {
     if (!lease.gone) {
       lease.gone = true
       for (const leases of this.byLength.values()) {
@@ -234,24 +236,25 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return { confirmedAt: lease.confirmedAt, keys: new Set() }
   }
 
-  /** When the lease must be looked after if no renewal of a claim on it does so before. */
+  /** When the lease must be confirmed, if no renewal of a claim on it does so before. */
   dueAt(lease: Lease<Claim>): number {
-    if (lease.beating !== undefined) return Infinity
+    if (lease.confirming !== undefined) return Infinity
     const confirmedAt = toMillis(lease.confirmedAt)
-    return lease.doubtful
+    return lease.isUnconfirmed
       ? lease.failedAt + Timing.leaseRetryAfter(lease.ttl)
       : confirmedAt + Timing.leaseDueAfter(lease.ttl)
   }
 
-  /** Nobody has been on it for a while: it goes. */
+  /** Has no claim been on it for a while? */
   isIdle(lease: Lease<Claim>): boolean {
     return lease.claims.size === 0 && this.now() > lease.lastUsedAt + Math.max(60_000, 2 * lease.ttl)
   }
 
+  /** Gives up a lease, and revokes it. */
   retire(lease: Lease<Claim>): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.lost(lease)
-      return this.drop(lease.id)
+      this.markGone(lease)
+      return this.revoke(lease.id)
     })
   }
 }

@@ -1,61 +1,62 @@
+/** In which order the claims of this process ask for places. */
+
 import { callBack } from "effect-dlock/LockStore"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { type CallFailure, closedFailure, isUnsent } from "../../client/failure.ts"
-import type { Entry } from "../trackedClaim.ts"
+import type { TrackedClaim } from "../trackedClaim.ts"
 
 interface Turn {
-  readonly entry: Entry
+  readonly tracked: TrackedClaim
   resume: ((next: Effect.Effect<void, CallFailure>) => void) | undefined
   isGiven: boolean
 }
 
-/** Those who ask for places in one queue. */
+/** The claims that ask for places in one queue. */
 interface Asking {
   readonly turns: Array<Turn>
-  readonly underWay: Set<Entry>
+  readonly underWay: Set<TrackedClaim>
 }
 
 /**
- * Requests for places in queues, of which only a few for one lock are under way at a time. Whoever asks for a mutex asks abreast
- * with others who ask for the same: the server takes them in any order, and they are put in theirs when they have answers, see
- * `Crowd`. All else is asked for one after the other: so the order in which a process asks is the order in which it stands
- * there.
+ * Requests for places in queues, of which only a few for one key are under way at a time. Requests for a mutex that ask for the
+ * same go abreast: the server takes them in any order, and they are put in the right order when they have answers, see
+ * `WaitingPlaces`. All others go one after the other: so claims stand in a queue in the order in which this process asked.
  *
- * Who waits behind one that brought no answer has waited long enough, and is told the same.
+ * Where a request had no answer, those that wait behind it have waited long enough, and fail with it.
  */
-export class Line {
-  private readonly lines = new Map<string, Asking>()
-  private readonly onHeardOf: (lock: string) => void
+export class AskingOrder {
+  private readonly byKey = new Map<string, Asking>()
+  private readonly onAnswered: (lock: string) => void
   private count = 0
 
-  /** `onHeardOf`: one of those who asked for a lock has its answer, or waits for none any more. */
-  constructor(onHeardOf: (lock: string) => void) {
-    this.onHeardOf = onHeardOf
+  /** `onAnswered` is called when a claim that asked for a key has its answer, or waits for none any more. */
+  constructor(onAnswered: (lock: string) => void) {
+    this.onAnswered = onAnswered
   }
 
-  /** Is one under way that was asked for before this one? */
-  isAwaited({ claim: { key }, number }: Entry): boolean {
-    const line = this.lines.get(key)
+  /** Is a request under way of a claim that was asked for before this one? */
+  isAwaited({ claim: { key }, number }: TrackedClaim): boolean {
+    const line = this.byKey.get(key)
     if (line === undefined || number === undefined) return false
     for (const other of line.underWay) if (other.number! < number) return true
     return false
   }
 
-  readonly inTurn = <A>(entry: Entry, ask: Effect.Effect<A, CallFailure>): Effect.Effect<A, CallFailure> =>
-    // Whoever has the turn gives it on, however they end.
+  readonly inTurn = <A>(tracked: TrackedClaim, ask: Effect.Effect<A, CallFailure>): Effect.Effect<A, CallFailure> =>
+    // A claim that has the turn gives it on, however it ends.
     Effect.uninterruptibleMask((restore) => {
-      const { key } = entry.claim
-      const mine = Effect.onExit(restore(ask), (exit) => Effect.sync(() => this.ends(entry, exit)))
-      entry.number ??= this.count++
-      const line = this.lines.get(key) ?? { turns: [], underWay: new Set() }
-      this.lines.set(key, line)
-      if (line.turns.length === 0 && mayAsk(line, entry)) {
-        line.underWay.add(entry)
+      const { key } = tracked.claim
+      const mine = Effect.onExit(restore(ask), (exit) => Effect.sync(() => this.ends(tracked, exit)))
+      tracked.number ??= this.count++
+      const line = this.byKey.get(key) ?? { turns: [], underWay: new Set() }
+      this.byKey.set(key, line)
+      if (line.turns.length === 0 && mayAsk(line, tracked)) {
+        line.underWay.add(tracked)
         return mine
       }
-      const turn: Turn = { entry, resume: undefined, isGiven: false }
+      const turn: Turn = { tracked, resume: undefined, isGiven: false }
       const waited = Effect.callback<void, CallFailure>((resume) => {
         turn.resume = resume
         line.turns.push(turn)
@@ -66,46 +67,46 @@ export class Line {
       return Effect.matchCauseEffect(restore(waited), {
         onSuccess: () => mine,
         onFailure: (cause) => {
-          if (turn.isGiven) this.ends(entry, Exit.void)
+          if (turn.isGiven) this.ends(tracked, Exit.void)
           return Effect.failCause(cause)
         }
       })
     })
 
-  private ends(entry: Entry, exit: Exit.Exit<unknown, CallFailure>): void {
-    const { key } = entry.claim
-    const line = this.lines.get(key)!
-    line.underWay.delete(entry)
+  private ends(tracked: TrackedClaim, exit: Exit.Exit<unknown, CallFailure>): void {
+    const { key } = tracked.claim
+    const line = this.byKey.get(key)!
+    line.underWay.delete(tracked)
     const failure = Exit.isFailure(exit) ? Cause.findErrorOption(exit.cause) : undefined
     if (failure?._tag === "Some" && isNoAnswer(failure.value)) {
       const all = line.turns.splice(0)
       for (const { resume } of all) callBack(() => resume?.(Effect.fail({ ...failure.value, notDone: true })), key)
     }
-    this.onHeardOf(key)
-    for (let turn = line.turns[0]; turn !== undefined && mayAsk(line, turn.entry); turn = line.turns[0]) {
+    this.onAnswered(key)
+    for (let turn = line.turns[0]; turn !== undefined && mayAsk(line, turn.tracked); turn = line.turns[0]) {
       line.turns.shift()
       const { resume } = turn
       if (resume === undefined) continue
       turn.isGiven = true
-      line.underWay.add(turn.entry)
+      line.underWay.add(turn.tracked)
       callBack(() => resume(Effect.void), key)
     }
     const isEmpty = line.turns.length === 0 && line.underWay.size === 0
-    // Whoever went on at once may have begun another.
-    if (isEmpty && this.lines.get(key) === line) this.lines.delete(key)
+    // A caller that went on at once may have begun another one.
+    if (isEmpty && this.byKey.get(key) === line) this.byKey.delete(key)
   }
 }
 
-const mayAsk = ({ underWay }: Asking, entry: Entry): boolean => {
+const mayAsk = ({ underWay }: Asking, tracked: TrackedClaim): boolean => {
   if (underWay.size === 0) return true
-  if (underWay.size >= mostAbreast || entry.claim.capacity > 1) return false
-  for (const { kind } of underWay) return kind === entry.kind
+  if (underWay.size >= mostAbreast || tracked.claim.capacity > 1) return false
+  for (const { kind } of underWay) return kind === tracked.kind
   return true
 }
 
-/** What a server refuses one says nothing of the others. */
+/** Was there no answer? A refusal of one request says nothing of the others. */
 const isNoAnswer = (failure: CallFailure): boolean =>
   !failure.notDone || failure === closedFailure || isUnsent(failure.cause)
 
-/** What is sent beyond what it takes to keep a server at work only waits there. */
+/** More than it takes to keep a server at work would only wait there. */
 const mostAbreast = 16

@@ -1,37 +1,40 @@
+/** The queue of one mutex, as this process sees it. */
+
 import type { Ahead } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import type { ITxnResponse } from "etcd3"
 import { type CallFailure, isTooLarge } from "../../client/failure.ts"
 import type { Deletion } from "../../client/watches.ts"
-import { lives } from "../../protocol/keys.ts"
+import { lifeKeys, type LockKeys } from "../../protocol/keys.ts"
 import type { Operation } from "../../protocol/operation.ts"
-import * as Queue from "../../protocol/transactions.ts"
-import type { Desk } from "../parts.ts"
-import type { Entry } from "../trackedClaim.ts"
-import { Chain } from "./orderedList.ts"
-import type { Seat } from "./place.ts"
-import { Crowd } from "./waitingPlaces.ts"
+import * as Snapshot from "../../protocol/snapshot.ts"
+import * as Transactions from "../../protocol/transactions.ts"
+import type { StoreParts } from "../parts.ts"
+import type { TrackedClaim } from "../trackedClaim.ts"
+import { OrderedList } from "./orderedList.ts"
+import type { Place } from "./place.ts"
+import { WaitingPlaces } from "./waitingPlaces.ts"
 
-/** A claim that stands in the queue, or stood there when that was last heard of. */
-class Standing {
-  previous: Standing | undefined
-  next: Standing | undefined
+/** A claim that stands in the queue, as far as this process knows. */
+class QueuedClaim {
+  previous: QueuedClaim | undefined
+  next: QueuedClaim | undefined
   /** The revision of the latest look that found it there. */
   seenAt: bigint
-  /** This process's own claim, until that is over. */
-  seat: Seat | undefined
-  /** It is over, and its deletion is under way. */
-  isLeaving = false
-  /** The one behind it has the turn already. */
+  /** Its place, where the claim is this process's own and has not ended. */
+  place: Place | undefined
+  /** It was our own and has ended; its deletion is under way. */
+  isBeingDeleted = false
+  /** It was handed over: its successor has the turn already. */
   isHandedOver = false
-  readonly name: string
-  readonly other: Queue.Other
+  readonly key: string
+  readonly other: Snapshot.OtherClaim
 
-  constructor(other: Queue.Other, seenAt: bigint, seat: Seat | undefined) {
-    this.name = other.name
+  constructor(other: Snapshot.OtherClaim, seenAt: bigint, place: Place | undefined) {
+    this.key = other.key
     this.other = other
     this.seenAt = seenAt
-    this.seat = seat
+    this.place = place
   }
 
   get created(): bigint {
@@ -39,51 +42,51 @@ class Standing {
   }
 }
 
-/** What the room asks of the store around it. */
-export interface Outside extends Desk {
-  /** It is this claim's turn, on a lease that is known to live. */
-  readonly grant: (seat: Seat) => void
-  /** Nobody of this process stands in the queue any more, or soon. */
+/** What a local queue needs of the store around it. */
+export interface Outside extends StoreParts {
+  /** Called when it is the turn of this claim, on a lease that is known to live. */
+  readonly grant: (place: Place) => void
+  /** Called when no claim of this process stands in the queue, or will soon. */
   readonly onEmpty: () => void
 }
 
 /**
  * The queue of one mutex, as this process sees it while claims of its own wait there.
  *
- * What stands before a claim only ever shrinks: whoever comes, comes behind. So what a look at the queue found, less what has
- * been deleted since, is all that may still stand there, however old the look is; and a claim's turn has come when nothing of
- * it is left. That is heard from one watch on the deletions of the whole queue, without another look.
+ * The claims before another one only ever get fewer: new ones come behind. So what a look at the queue found, less what has
+ * been deleted since, is all that may still stand there, however old the look is. A claim's turn has come when nothing of that
+ * is left. One watch on the deletions of the whole queue tells that, without another look.
  *
- * All who are near the head listen to that. Whoever has more than 16 claims, or those of more than 10 processes, before its
- * foremost one watches only the claim before that, and looks when it goes: so a deletion is told to few.
+ * Processes near the head watch the whole queue. A process with more than 16 claims, or those of more than 10 processes, before
+ * its foremost one watches only the claim right before that, and looks when it goes: so a deletion is told to few.
  *
- * Where the next one is this process's own, a release hands over to it without a word of the server, see `handOver`.
+ * Where the next claim is this process's own, a release hands over to it without waiting for the server, see `handOver`.
  */
-export class Room {
-  private readonly standing = new Chain<Standing>()
-  private readonly byName = new Map<string, Standing>()
-  /** All that stands and was created at or after `from` and up to `to` is known. Nothing is, where `to` is zero. */
+export class LocalQueue {
+  private readonly standing = new OrderedList<QueuedClaim>()
+  private readonly byKey = new Map<string, QueuedClaim>()
+  /** All claims that were created from `from` up to `to` are known. None is, where `to` is zero. */
   private from = 0n
   private to = 0n
-  /** Standing claims of others. */
+  /** How many of the standing claims are those of others. */
   private others = 0
-  /** This process's own that wait; those behind `to` are not among the standing yet. */
-  private readonly waiting = new Crowd()
-  /** Those of them that are among the standing. */
+  /** The places of this process that wait. Those behind `to` are not among the standing claims yet. */
+  private readonly waiting = new WaitingPlaces()
+  /** How many of them are among the standing claims. */
   private placed = 0
-  /** Whose turn has come, and since when: others of this process who asked before it may yet come to have that seat. */
-  private turn: { readonly seat: Seat; readonly since: number } | undefined
-  /** Requests whose answers may show what has been deleted meanwhile. */
+  /** The place whose turn has come, and since when: a claim that asked before may still come to have that place. */
+  private turn: { readonly place: Place; readonly since: number } | undefined
+  /** How many requests are under way whose answers may show claims that have been deleted meanwhile. */
   private unanswered = 0
   private readonly deletions: Array<Deletion> = []
   /** The latest revision that an answer was of. */
   private latest = 0n
   private isTakingIn = false
-  private mustGoOn = false
-  private isGoingOn = false
-  /** As many of the dead are deleted at once: a server may not take more. */
+  private mustAdvance = false
+  private isAdvancing = false
+  /** How many claims of a dead process are deleted at once: a server may not take more. */
   private mostPassedOver = 60
-  /** The next look is for as many. */
+  /** The next look shows as many claims as may be deleted at once. */
   private seeksDead = false
   private isResting = false
   private isLooking = false
@@ -91,121 +94,132 @@ export class Room {
   private askedForHolderAt = -Infinity
   private mustLook = false
   private stopListening: (() => void) | undefined
-  /** All deletions after this revision have been heard, while there is a watch on them. */
+  /** All deletions after this revision are heard, while there is a watch on them. */
   private heardFrom: bigint | undefined
   /**
-   * Up to this revision it is known of some that they are gone, but not all that went before them: from a look at a part of the
-   * queue, or from what was told to another watch. One of ours may be among those.
+   * Up to this revision some claims are known to be gone, but not all that went before them: a look at a part of the queue told
+   * that, or an event for another watch. A claim of ours may be among those that went before.
    */
   private foreseen = 0n
-  /** What a process watches that is far from the head. */
+  /** The key of the claim before the foremost one, while only that is watched. */
   private target: string | undefined
   private stopWatching: () => void = () => {}
-  /** When to look without having been told to, or to stop listening where nobody waits any more: milliseconds. */
+  /** When to look although nothing was heard, or to stop listening where none of ours waits: milliseconds. */
   wakeAt = Infinity
   private readonly outside: Outside
-  private readonly lock: Queue.Place["names"]
+  private readonly lock: LockKeys
 
-  constructor(lock: Queue.Place["names"], outside: Outside) {
+  constructor(lock: LockKeys, outside: Outside) {
     this.lock = lock
     this.outside = outside
   }
 
-  // What this process asks, and hears of it.
+  // Requests of this process, and their answers.
 
-  /** A request is under way whose answer shows who stands there. Its revision is not below what this returns. */
+  /** A request is under way whose answer shows claims of the queue. Its revision will not be below what this returns. */
   noteAsked(): bigint {
     this.unanswered++
     return this.latest
   }
 
+  /** That request is no longer under way. */
   noteAnswered(): void {
     if (--this.unanswered > 0) return
     this.deletions.length = 0
     if (this.waiting.size === 0) this.rest()
   }
 
-  /** Does one wait that was asked for before this one? */
-  hasEarlier({ number }: Entry): boolean {
-    const first = this.waiting.first?.entry.number
+  /** Does a claim wait that was asked for before this one? */
+  hasEarlier({ number }: TrackedClaim): boolean {
+    const first = this.waiting.first?.tracked.number
     return first !== undefined && number !== undefined && first < number
   }
 
-  /** The last one that waits, of a crowd: whoever comes behind it needs not look who else is there. */
-  lastOfCrowd(): Seat | undefined {
+  /** The last waiting place, where many wait: a claim that comes behind it need not look who else is there. */
+  lastOfMany(): Place | undefined {
     const { last } = this.waiting
-    return this.waiting.size >= crowd && last?.entry.state === "queued" ? last : undefined
+    return this.waiting.size >= many && last?.tracked.state === "queued" ? last : undefined
   }
 
-  /** What the next one is told that comes behind the last. */
+  /** What stands before a claim that comes right behind the last one of ours. */
   behindLast(): Ahead {
     const { holder, place, waiting } = this.waiting.last?.ahead ?? { holder: undefined, place: 0, waiting: 0 }
     return { holder, place: place + 1, waiting: waiting + 1 }
   }
 
-  /** A claim has a place, and this was seen when it got it. */
-  arrive(seat: Seat, view: Queue.View, since: bigint): void {
-    this.observeRevision(view.revision, since)
-    seat.leaveRoom = () => this.leave(seat)
-    seat.isBlind = view.isBlind
-    this.waiting.join(seat)
-    const one = this.byName.get(seat.key)
-    // A look was faster than its own answer.
-    if (one !== undefined && one.created === seat.created && one.seat === undefined && !one.isLeaving) {
-      one.seat = seat
+  /** A claim of ours has got a place, with this snapshot. */
+  arrive(place: Place, snapshot: Snapshot.QueueSnapshot, since: bigint): void {
+    this.observeRevision(snapshot.revision, since)
+    place.onEnd = () => this.noteEnded(place)
+    place.isBlind = snapshot.isBlind
+    this.waiting.add(place)
+    const one = this.byKey.get(place.key)
+    // A look has shown it before its own answer came.
+    if (one !== undefined && one.created === place.created && one.place === undefined && !one.isBeingDeleted) {
+      one.place = place
       this.others--
       this.placed++
-      this.mind(one)
+      this.watchPredecessor(one)
     }
-    if (!view.isBlind) this.take(seat, view)
-    if (this.waiting.has(seat)) this.settle()
+    if (!snapshot.isBlind) this.applySnapshot(place, snapshot)
+    if (this.waiting.has(place)) this.advance()
   }
 
-  /** Takes in what a look found, as far as it connects with what is known. */
-  private take(seat: Seat, seen: Queue.View): void {
-    const own = seat.created!
-    const isForemost = this.waiting.first === seat
-    const view = isForemost ? this.near(seen) : seen
+  /** Takes in a snapshot, as far as it connects with what is known. */
+  private applySnapshot(place: Place, seen: Snapshot.QueueSnapshot): void {
+    const own = place.created!
+    const isForemost = this.waiting.first === place
+    const snapshot = isForemost ? this.near(seen) : seen
     // A repeat found it there, with many behind it.
-    if (!view.isWhole && view.before.length === 0) {
+    if (!snapshot.isWhole && snapshot.before.length === 0) {
       this.mustLook = true
       return
     }
-    const lowest = view.isWhole ? 0n : view.before[0]?.created ?? own
-    // Others have come in between. It is placed when those of ours before it have gone.
-    const isConnected = lowest <= this.to && own >= this.from && this.to !== 0n && (view.isWhole || !isForemost)
+    const lowest = snapshot.isWhole ? 0n : snapshot.before[0]?.created ?? own
+    // Other claims are in between. It is placed when those of ours before it have gone.
+    const isConnected = lowest <= this.to && own >= this.from && this.to !== 0n && (snapshot.isWhole || !isForemost)
     if (!isConnected) {
       if (this.to !== 0n && !isForemost) return
       this.clear()
     }
     this.from = isConnected && this.from < lowest ? this.from : lowest
     if (own > this.to) this.to = own
-    this.replace(lowest, own, [...view.before, new Queue.Other(seat.place, own, undefined)], view.revision)
-    if (view.isWhole && view.before.length === 0) this.takeTurn(seat)
+    this.replace(
+      lowest,
+      own,
+      [...snapshot.before, new Snapshot.OtherClaim(place.keyBytes, own, undefined)],
+      snapshot.revision
+    )
+    if (snapshot.isWhole && snapshot.before.length === 0) this.takeTurn(place)
   }
 
-  /** As much of what stands before a claim as is of few processes: each of them hears of every deletion there. */
-  private near(view: Queue.View): Queue.View {
+  /** Only the nearest claims before it, of few processes: each of those hears of every deletion there. */
+  private near(snapshot: Snapshot.QueueSnapshot): Snapshot.QueueSnapshot {
     const processes = new Set<string>()
-    for (let index = view.before.length - 1; index >= 0; index--) {
-      const { name, standing: { process = name } } = view.before[index]!
+    for (let index = snapshot.before.length - 1; index >= 0; index--) {
+      const { key, value: { process = key } } = snapshot.before[index]!
       if (process !== this.outside.liveness.process) processes.add(process)
-      if (processes.size > mostListeners) return { ...view, before: view.before.slice(index), isWhole: false }
+      if (processes.size > mostListeners) return { ...snapshot, before: snapshot.before.slice(index), isWhole: false }
     }
-    return view
+    return snapshot
   }
 
-  /** Between these two only what was found stands, first come first. */
-  private replace(lowest: bigint, highest: bigint, found: ReadonlyArray<Queue.Other>, revision: bigint): void {
+  /** Between these two revisions only the claims that were found stand; they are in the order of the queue. */
+  private replace(
+    lowest: bigint,
+    highest: bigint,
+    found: ReadonlyArray<Snapshot.OtherClaim>,
+    revision: bigint
+  ): void {
     let one = this.standing.last
     while (one !== undefined && one.created > highest) one = one.previous
-    const unknown: Array<Queue.Other> = []
+    const unknown: Array<Snapshot.OtherClaim> = []
     let last = found.length - 1
     while (one !== undefined && one.created >= lowest) {
-      const { previous }: Standing = one
+      const { previous }: QueuedClaim = one
       while (last >= 0 && found[last]!.created > one.created) unknown.push(found[last--]!)
       const other = found[last]
-      if (other?.created === one.created && other.key.equals(one.other.key)) {
+      if (other?.created === one.created && other.keyBytes.equals(one.other.keyBytes)) {
         one.seenAt = revision
         last--
       } else this.foresee(one, revision)
@@ -213,67 +227,68 @@ export class Room {
     }
     while (last >= 0) unknown.push(found[last--]!)
     for (const other of unknown.toReversed()) {
-      const { name } = other
-      if (this.deletions.some((gone) => gone.name === name && gone.revision > other.created)) continue
-      // Names are used again: what stood there before has gone.
-      const earlier = this.byName.get(name)
+      const { key } = other
+      if (this.deletions.some((gone) => gone.key === key && gone.revision > other.created)) continue
+      // Names of places are used again: what stood there before has gone.
+      const earlier = this.byKey.get(key)
       if (earlier !== undefined && earlier.created < other.created) this.foresee(earlier, revision)
-      if (!this.byName.has(name)) this.insert(other, revision)
+      if (!this.byKey.has(key)) this.insert(other, revision)
     }
   }
 
-  private foresee(one: Standing, revision: bigint): void {
+  /** Removes a claim that has gone, though its deletion has not been heard. */
+  private foresee(one: QueuedClaim, revision: bigint): void {
     this.remove(one)
     if (revision > this.foreseen) this.foreseen = revision
   }
 
-  private insert(other: Queue.Other, revision: bigint): void {
-    const { name } = other
-    const seat = this.outside.claims.at(name)
-    const isOwn = seat?.created === other.created
-    const one = new Standing(other, revision, isOwn ? seat : undefined)
+  private insert(other: Snapshot.OtherClaim, revision: bigint): void {
+    const { key } = other
+    const place = this.outside.registry.at(key)
+    const isOwn = place?.created === other.created
+    const one = new QueuedClaim(other, revision, isOwn ? place : undefined)
     this.standing.insert(one)
-    this.byName.set(name, one)
-    if (one.seat === undefined) this.others++
+    this.byKey.set(key, one)
+    if (one.place === undefined) this.others++
     else {
-      if (this.waiting.has(one.seat)) this.placed++
-      one.seat.leaveRoom = () => this.leave(seat!)
+      if (this.waiting.has(one.place)) this.placed++
+      one.place.onEnd = () => this.noteEnded(place!)
     }
-    this.mind(one)
-    if (one.next !== undefined) this.mind(one.next)
+    this.watchPredecessor(one)
+    if (one.next !== undefined) this.watchPredecessor(one.next)
   }
 
-  private remove(one: Standing): void {
+  private remove(one: QueuedClaim): void {
     const { next } = one
     this.standing.remove(one)
-    this.byName.delete(one.name)
-    if (one.seat === undefined && !one.isLeaving) this.others--
-    else if (one.seat !== undefined && this.waiting.has(one.seat)) this.placed--
-    if (next !== undefined) this.mind(next)
+    this.byKey.delete(one.key)
+    if (one.place === undefined && !one.isBeingDeleted) this.others--
+    else if (one.place !== undefined && this.waiting.has(one.place)) this.placed--
+    if (next !== undefined) this.watchPredecessor(next)
   }
 
   private clear(): void {
     this.standing.clear()
-    this.byName.clear()
+    this.byKey.clear()
     this.others = 0
     this.placed = 0
     this.from = 0n
     this.to = 0n
   }
 
-  /** Names are used again: what stands there may be an earlier claim, of whose end nothing has been heard yet. */
-  private placeOf(seat: Seat): Standing | undefined {
-    const one = this.byName.get(seat.key)
-    return one?.seat === seat ? one : undefined
+  /** The queued claim of a place. Names are used again: at that key may be an earlier claim, whose end was not heard yet. */
+  private queuedAt(place: Place): QueuedClaim | undefined {
+    const one = this.byKey.get(place.key)
+    return one?.place === place ? one : undefined
   }
 
-  private stopWaiting(seat: Seat): void {
-    if (this.waiting.leave(seat) && this.placeOf(seat) !== undefined) this.placed--
+  private stopWaiting(place: Place): void {
+    if (this.waiting.remove(place) && this.queuedAt(place) !== undefined) this.placed--
   }
 
   /**
-   * A server whose revisions go back has lost its data, or was restored: nothing that was known is so any more. An answer
-   * that was overtaken is no sign of that.
+   * Takes in the revision of an answer. Where revisions go back, the server has lost its data or was restored: then nothing that
+   * was known holds. An answer that was overtaken by another is no sign of that.
    */
   private observeRevision(revision: bigint, since: bigint): void {
     if (revision >= since) {
@@ -289,7 +304,7 @@ export class Room {
     this.latest = revision
   }
 
-  /** Who holds the lock, for an error that names them: asked of the server for one of many who give up together. */
+  /** May a withdrawal ask who holds the lock, for its error? One of many that give up together asks for all. */
   mayAskForHolder(): boolean {
     const now = this.outside.now()
     if (now < this.askedForHolderAt + holderKnownFor) return false
@@ -297,68 +312,68 @@ export class Room {
     return true
   }
 
-  // What is heard of others.
+  // Deletions.
 
-  /** What stood there has been deleted. All that went together is taken in before anybody is let in for it. */
+  /** Takes in deletions. All that happened together are taken in before a claim is granted for them. */
   private takeDeletions(deletions: ReadonlyArray<Deletion>): void {
     if (this.unanswered > 0) this.deletions.push(...deletions)
-    const ours: Array<Seat> = []
-    for (const { name, revision } of deletions) {
-      const one = this.byName.get(name)
-      const waiting = this.waiting.get(name)
+    const ours: Array<Place> = []
+    for (const { key, revision } of deletions) {
+      const one = this.byKey.get(key)
+      const waiting = this.waiting.get(key)
       if (one !== undefined && one.created < revision) {
         this.remove(one)
-        if (one.seat !== undefined) ours.push(one.seat)
+        if (one.place !== undefined) ours.push(one.place)
       }
-      if (waiting !== undefined && waiting !== one?.seat && waiting.created! < revision) ours.push(waiting)
+      if (waiting !== undefined && waiting !== one?.place && waiting.created! < revision) ours.push(waiting)
     }
     this.isTakingIn = true
-    for (const { entry } of ours) this.outside.claims.markGone(entry)
+    for (const { tracked } of ours) this.outside.registry.markGone(tracked)
     this.isTakingIn = false
-    this.settle()
+    this.advance()
   }
 
-  /** A claim of ours waits no more, or holds no more; its deletion is heard of later, if it was not that. */
-  private leave(seat: Seat): void {
-    const one = this.placeOf(seat)
-    this.stopWaiting(seat)
+  /** A claim of ours has ended, as a waiter or a holder. Its deletion is heard later, if that was not the reason. */
+  private noteEnded(place: Place): void {
+    const one = this.queuedAt(place)
+    this.stopWaiting(place)
     if (one !== undefined) {
-      one.seat = undefined
-      one.isLeaving = true
+      one.place = undefined
+      one.isBeingDeleted = true
     }
-    this.settle()
+    this.advance()
   }
 
   /**
-   * Its deletion has an answer: nothing of it is left, or nobody knows. From where on deletions are listened to, it is heard of
-   * there, in the order of all: another of ours may have been deleted before it.
+   * A withdrawal of ours has an answer, or none: without a revision nobody knows whether the claim still stands. Where deletions
+   * are listened to, it is taken in when the watch tells it, in the order of all: another of ours may have gone before it.
    */
-  noteWithdrawn(name: string, revision: bigint | undefined): void {
+  noteWithdrawn(key: string, revision: bigint | undefined): void {
     if (revision !== undefined) {
-      if (this.heardFrom === undefined || revision <= this.heardFrom) this.takeDeletions([{ name, revision }])
+      if (this.heardFrom === undefined || revision <= this.heardFrom) this.takeDeletions([{ key, revision }])
       return
     }
-    const one = this.byName.get(name)
-    if (one === undefined || !one.isLeaving) return
-    one.isLeaving = false
+    const one = this.byKey.get(key)
+    if (one === undefined || !one.isBeingDeleted) return
+    one.isBeingDeleted = false
     one.isHandedOver = false
     this.others++
-    this.settle()
+    this.advance()
   }
 
-  // Whose turn it is.
+  // Turns.
 
-  /** Sees to it that somebody is told, or listens. */
-  private settle(): void {
+  /** Grants the foremost claim if its turn has come, and otherwise sees to it that its turn will be heard. */
+  private advance(): void {
     if (this.isTakingIn) return
     const { first: foremost } = this.waiting
     if (foremost === undefined) return this.rest()
     this.isResting = false
-    // It is looked at when that is over.
-    if (foremost.entry.isBeingGranted) return this.pollWithin(nearPoll)
-    const mine = this.placeOf(foremost)
+    // It goes on when its lease has been confirmed.
+    if (foremost.tracked.isBeingGranted) return this.pollWithin(nearPoll)
+    const mine = this.queuedAt(foremost)
     if (this.mustLook) return this.look(foremost)
-    if (mine === undefined) return this.isNextOfCrowd(foremost) ? this.lookOn(foremost) : this.look(foremost)
+    if (mine === undefined) return this.isRightBehindOurs(foremost) ? this.lookOn(foremost) : this.look(foremost)
     if (this.from > 0n) return this.watch(foremost)
     this.stopWatching()
     if (this.others > 0) this.listen(foremost)
@@ -368,29 +383,29 @@ export class Room {
       const isSure = this.isHeard(mine.seenAt) && mine.seenAt >= this.foreseen
       return isSure ? this.takeTurn(foremost) : this.look(foremost)
     }
-    // What was deleted before that is not heard of, our own neither.
-    const isHeld = first.seat !== undefined
+    // What was deleted before the watch began is not heard, our own deletions neither.
+    const isHeld = first.place !== undefined
     if (!isHeld && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
     if (this.placed < fewPlaced && this.waiting.size > this.placed) {
       const next = this.firstUnplaced
-      if (next !== undefined && this.isNextOfCrowd(next)) this.lookOn(foremost)
+      if (next !== undefined && this.isRightBehindOurs(next)) this.lookOn(foremost)
     }
     this.pollWithin(nearPoll)
   }
 
-  private get firstUnplaced(): Seat | undefined {
-    for (const seat of this.waiting) if (this.placeOf(seat) === undefined) return seat
+  private get firstUnplaced(): Place | undefined {
+    for (const place of this.waiting) if (this.queuedAt(place) === undefined) return place
     return undefined
   }
 
-  /** It came right behind others of ours, and all that stands before those is known: one look finds it and many more. */
-  private isNextOfCrowd(seat: Seat): boolean {
-    return seat.isBlind && this.to !== 0n && this.from === 0n
+  /** Did it come right behind others of ours, before which all claims are known? Then one look finds it and many more. */
+  private isRightBehindOurs(place: Place): boolean {
+    return place.isBlind && this.to !== 0n && this.from === 0n
   }
 
   /** Has its turn come a moment ago? */
-  private hasTurn(seat: Seat): boolean {
-    return this.turn?.seat === seat && this.outside.now() < this.turn.since + awaitedFor
+  private hasTurn(place: Place): boolean {
+    return this.turn?.place === place && this.outside.now() < this.turn.since + awaitedFor
   }
 
   /** Have all deletions since then been heard? */
@@ -398,93 +413,96 @@ export class Room {
     return this.heardFrom !== undefined && revision >= this.heardFrom
   }
 
-  private takeTurn(seat: Seat): void {
-    const { entry } = seat
-    if (entry.state !== "queued" || entry.isBeingGranted || this.waitsForAnother(seat)) return
-    const { claims, fork, leases } = this.outside
-    const lease = seat.lease!
-    if (leases.isFresh(lease)) return this.letIn(seat)
-    entry.isBeingGranted = true
-    fork(Effect.match(leases.freshen(lease), {
+  /** Grants a claim whose turn has come, once its lease is known to live. */
+  private takeTurn(place: Place): void {
+    const { tracked } = place
+    if (tracked.state !== "queued" || tracked.isBeingGranted || this.waitsForAnother(place)) return
+    const { registry, fork, leases } = this.outside
+    const lease = place.lease!
+    if (leases.isFresh(lease)) return this.letIn(place)
+    tracked.isBeingGranted = true
+    fork(Effect.match(leases.ensureFresh(lease), {
       onFailure: (failure) => {
-        entry.isBeingGranted = false
+        tracked.isBeingGranted = false
         this.retryLookSoon(failure)
       },
       onSuccess: () => {
-        entry.isBeingGranted = false
-        if (entry.state !== "queued") return
-        // What was seen of it is older than that answer, which may have been long in coming.
-        if (lease.gone) claims.markGone(entry)
-        else this.lookAnew()
+        tracked.isBeingGranted = false
+        if (tracked.state !== "queued") return
+        // What was seen of the claim is older than that answer, which may have taken long.
+        if (lease.gone) registry.markGone(tracked)
+        else this.lookNow()
       }
     }))
   }
 
-  private letIn(seat: Seat): void {
+  private letIn(place: Place): void {
     this.turn = undefined
-    this.stopWaiting(seat)
-    this.outside.grant(seat)
-    this.settle()
+    this.stopWaiting(place)
+    this.outside.grant(place)
+    this.advance()
   }
 
-  /** There was an answer to one that had been asked for before. */
+  /** A claim that was asked for earlier has its answer. */
   noteEarlierAnswered(): void {
-    if (this.turn !== undefined) this.settle()
+    if (this.turn !== undefined) this.advance()
   }
 
-  /** An answer that is lost holds nobody up for ever. */
-  private waitsForAnother(seat: Seat): boolean {
-    const { line, now } = this.outside
-    if (!line.isAwaited(seat.entry)) return false
-    if (this.turn?.seat !== seat) this.turn = { seat, since: now() }
+  /** Is a claim that was asked for before it still without an answer? That is waited for a while, since it may be lost. */
+  private waitsForAnother(place: Place): boolean {
+    const { askingOrder, now } = this.outside
+    if (!askingOrder.isAwaited(place.tracked)) return false
+    if (this.turn?.place !== place) this.turn = { place, since: now() }
     if (now() >= this.turn.since + awaitedFor) return false
     this.pollWithin(awaitedFor)
     return true
   }
 
   /**
-   * Gives the next one the turn where that is this process's own, at the moment of a release, and tells which that is. The
-   * holder's claim still stands then, and is deleted only while the next one's stands: whatever else happens, one of the two
-   * keeps everybody out.
+   * At a release, gives the turn to the next claim where that is this process's own, and returns its place. The released claim
+   * still stands then, and is deleted only while its successor stands: whatever else happens, one of the two keeps all others
+   * out.
    */
-  handOver(seat: Seat): Seat | undefined {
-    const one = this.placeOf(seat)
-    const heir = one?.next?.seat
-    if (one === undefined || heir?.entry.state !== "queued") return undefined
+  handOver(place: Place): Place | undefined {
+    const one = this.queuedAt(place)
+    const successor = one?.next?.place
+    if (one === undefined || successor?.tracked.state !== "queued") return undefined
     if (one.previous?.isHandedOver === false) return undefined
     const { leases, liveness } = this.outside
     if (this.heardFrom !== undefined && one.next!.seenAt < this.heardFrom) return undefined
-    if (heir.lease === undefined || !leases.isFresh(heir.lease) || heir.entry.isBeingGranted) return undefined
-    // While it was silent others may have passed it over.
-    if (heir.life !== undefined && !liveness.isStill(heir.life)) return undefined
-    this.leave(seat)
-    seat.leaveRoom = () => {}
+    if (successor.lease === undefined || !leases.isFresh(successor.lease) || successor.tracked.isBeingGranted) {
+      return undefined
+    }
+    // While this process was silent others may have deleted that claim.
+    if (successor.lifeLease !== undefined && !liveness.isStill(successor.lifeLease)) return undefined
+    this.noteEnded(place)
+    place.onEnd = () => {}
     one.isHandedOver = true
-    this.turn = { seat: heir, since: this.outside.now() }
-    return heir
+    this.turn = { place: successor, since: this.outside.now() }
+    return successor
   }
 
   /**
-   * The release that has handed over has set out, and the next one is let in: so the releases of short sections go together, in
-   * their order. Whoever is let in may be released before this returns.
+   * Grants the successor, once the release that was handed over is on its way: so the releases of short sections go together, in
+   * their order. The successor may be released before this returns.
    */
-  goOn(): void {
-    this.mustGoOn = true
-    if (this.isGoingOn) return
-    this.isGoingOn = true
-    while (this.mustGoOn) {
-      this.mustGoOn = false
-      this.settle()
+  letSuccessorIn(): void {
+    this.mustAdvance = true
+    if (this.isAdvancing) return
+    this.isAdvancing = true
+    while (this.mustAdvance) {
+      this.mustAdvance = false
+      this.advance()
     }
-    this.isGoingOn = false
+    this.isAdvancing = false
   }
 
-  // How it hears.
+  // Watches and looks.
 
-  /** To all deletions: it is near the head. */
-  private listen(foremost: Seat): void {
+  /** Watches all deletions of the queue: the foremost claim is near the head. */
+  private listen(foremost: Place): void {
     if (this.stopListening !== undefined || this.outside.now() < this.mutedUntil) return
-    const since = this.placeOf(foremost)!.seenAt
+    const since = this.queuedAt(foremost)!.seenAt
     // A server lets a watch that begins in the past catch up at its own slow pace. There is time for that further back.
     const isPatient = this.others > fewAhead
     if (isPatient) this.heardFrom = since
@@ -503,12 +521,12 @@ export class Room {
       },
       isPatient ? undefined : (revision) => {
         this.heardFrom = revision
-        this.settle()
+        this.advance()
       }
     )
   }
 
-  /** Its past has been compacted, or the server would not have it: it looks, at a pace that no server minds. */
+  /** A watch was refused, or its past was compacted: looks instead, at a pace that no server minds. */
   private lookAfterRefusal(): void {
     this.mustLook = true
     this.mutedUntil = this.outside.now() + lookPause
@@ -521,20 +539,20 @@ export class Room {
     this.heardFrom = undefined
   }
 
-  /** To the end of the one before it: it is far from the head. */
-  private watch(foremost: Seat): void {
-    const target = this.placeOf(foremost)!.previous
+  /** Watches the claim before the foremost one of ours, which is far from the head. */
+  private watch(foremost: Place): void {
+    const target = this.queuedAt(foremost)!.previous
     if (target === undefined) return this.look(foremost)
-    if (this.target === target.name || this.outside.now() < this.mutedUntil) return
+    if (this.target === target.key || this.outside.now() < this.mutedUntil) return
     this.stopWatching()
     this.stopHearing()
-    this.target = target.name
+    this.target = target.key
     const stop = this.outside.watches.add(
-      { key: target.other.key },
+      { key: target.other.keyBytes },
       target.seenAt,
       () => {
         this.stopWatching()
-        this.lookAnew()
+        this.lookNow()
       },
       () => {
         this.target = undefined
@@ -549,57 +567,57 @@ export class Room {
     this.pollWithin(farPoll(foremost))
   }
 
-  /** Who stands before it? One look at a time; what happens meanwhile is looked at once more where it matters. */
-  private look(seat: Seat): void {
+  /** Asks who stands before a claim. One look at a time; what happens meanwhile is looked at again where it matters. */
+  private look(place: Place): void {
     if (this.isLooking) return
-    const { created } = seat
+    const { created } = place
     const most = this.seeksDead ? this.mostPassedOver + 1 : undefined
     this.seeksDead = false
-    this.ask(seat, Queue.look(seat, created!, most), (value, asked) => {
-      const view = Queue.view(value, seat.claim, 0n, most)
-      this.observeRevision(view.revision, asked)
-      if (seat.entry.state !== "queued" || seat.created !== created) return
-      const one = this.placeOf(seat)
-      if (view.own !== created) {
-        this.outside.claims.markGone(seat.entry)
-        if (one !== undefined && this.byName.get(one.name) === one) this.foresee(one, view.revision)
+    this.ask(place, Transactions.look(place, created!, most), (value, asked) => {
+      const snapshot = Snapshot.readSnapshot(value, place.claim, 0n, most)
+      this.observeRevision(snapshot.revision, asked)
+      if (place.tracked.state !== "queued" || place.created !== created) return
+      const one = this.queuedAt(place)
+      if (snapshot.own !== created) {
+        this.outside.registry.markGone(place.tracked)
+        if (one !== undefined && this.byKey.get(one.key) === one) this.foresee(one, snapshot.revision)
         return
       }
-      seat.ahead = Queue.ahead(view, seat.claim)
-      this.take(seat, view)
-      const placed = this.placeOf(seat)
-      if (placed !== undefined) this.mind(placed)
+      place.ahead = Snapshot.ahead(snapshot, place.claim)
+      this.applySnapshot(place, snapshot)
+      const placed = this.queuedAt(place)
+      if (placed !== undefined) this.watchPredecessor(placed)
     })
   }
 
-  /** Who stands behind all that is known? */
-  private lookOn(seat: Seat): void {
+  /** Asks who stands behind all that is known. */
+  private lookOn(place: Place): void {
     const since = this.to
-    this.ask(seat, Queue.lookOn(seat, since + 1n), (value, asked) => {
+    this.ask(place, Transactions.lookOn(place, since + 1n), (value, asked) => {
       if (this.to !== since || this.from !== 0n) return
-      const { found, isWhole, revision } = Queue.listed(value)
+      const { found, isWhole, revision } = Transactions.listed(value)
       this.observeRevision(revision, asked)
       if (this.to !== since) return
       const newest = found[found.length - 1]?.created ?? since
-      // What went together with it came behind it, at the same revision.
+      // Claims that came together with the newest one stand behind it, at the same revision.
       this.to = isWhole && newest < revision ? revision - 1n : newest
       this.replace(since + 1n, this.to, found, revision)
-      // Those who were deleted before they were ever seen there.
+      // Claims of ours that were deleted before they were ever seen there.
       for (const one of Array.from(this.waiting)) {
-        if (one.created! <= this.to && this.placeOf(one) === undefined) this.outside.claims.markGone(one.entry)
+        if (one.created! <= this.to && this.queuedAt(one) === undefined) this.outside.registry.markGone(one.tracked)
       }
     })
   }
 
-  private ask(seat: Seat, operation: Operation, take: (value: ITxnResponse, asked: bigint) => void): void {
+  private ask(place: Place, operation: Operation, take: (value: ITxnResponse, asked: bigint) => void): void {
     if (this.isLooking) return
     this.isLooking = true
     this.mustLook = false
     const asked = this.noteAsked()
-    this.pollWithin(this.from === 0n ? nearPoll : farPoll(seat))
-    const { fork, outgoing } = this.outside
+    this.pollWithin(this.from === 0n ? nearPoll : farPoll(place))
+    const { fork, batcher } = this.outside
     fork(
-      Effect.match(outgoing.run(operation), {
+      Effect.match(batcher.run(operation), {
         onFailure: (failure) => {
           this.isLooking = false
           this.retryLookSoon(failure)
@@ -607,40 +625,40 @@ export class Room {
         onSuccess: ({ value }) => {
           this.isLooking = false
           take(value, asked)
-          this.settle()
+          this.advance()
         }
       }).pipe(Effect.ensuring(Effect.sync(() => this.noteAnswered())))
     )
   }
 
-  /** No answer: again soon, until the leases can no longer be alive. */
+  /** A look had no answer: it is repeated soon, until the leases can no longer be alive. */
   private retryLookSoon(failure: CallFailure): void {
     const now = this.outside.now()
     this.mustLook = true
-    for (const { entry } of Array.from(this.waiting)) this.outside.claims.failIfExpired(entry, failure, now)
+    for (const { tracked } of Array.from(this.waiting)) this.outside.registry.failIfExpired(tracked, failure, now)
     const { first } = this.waiting
-    if (first !== undefined) this.pollWithin(first.entry.retryAfter)
+    if (first !== undefined) this.pollWithin(first.tracked.retryAfter)
   }
 
-  /** It is never put off by what happens meanwhile. */
+  /** Looks after so many milliseconds, or earlier. What happens meanwhile never puts that off. */
   private pollWithin(millis: number): void {
     const at = this.outside.now() + millis
     if (at >= this.wakeAt) return
     this.wakeAt = at
-    this.outside.stir(at)
+    this.outside.wakeBy(at)
   }
 
-  /** Nothing has been heard for some time: whatever was to tell may have been lost. */
+  /** Nothing has been heard for some time, and an event may have been lost: looks. */
   wake(): void {
     this.wakeAt = Infinity
     const { first } = this.waiting
-    if (first?.entry.isBeingGranted === true) return
+    if (first?.tracked.isBeingGranted === true) return
     if (first !== undefined) return this.look(first)
     this.stopHearing()
     if (this.unanswered === 0) this.outside.onEmpty()
   }
 
-  /** Nobody waits. Somebody may again, soon: until then it goes on listening, which spares a look. */
+  /** None of ours waits. One may again, soon: until then the queue is watched, which spares a look. */
   private rest(): void {
     this.stopWatching()
     if (this.stopListening !== undefined) {
@@ -651,78 +669,86 @@ export class Room {
       return
     }
     this.wakeAt = Infinity
-    if (this.unanswered === 0 && this.standing.first?.seat === undefined) this.outside.onEmpty()
+    if (this.unanswered === 0 && this.standing.first?.place === undefined) this.outside.onEmpty()
   }
 
-  // Those who die.
+  // Processes that die.
 
-  /** Those of a process that died in a queue are taken out by the one behind them, but for one that stands first. */
-  private mind(one: Standing): void {
-    const { previous, seat } = one
-    if (seat?.entry.state !== "queued") return
-    seat.stopMourning()
-    const process = previous?.other.standing.process
-    if (previous === undefined || process === undefined || previous.other.standing.capacity !== 1) return
+  /** Claims of a process that died are deleted by the process of the claim behind them, but for the head of the queue. */
+  private watchPredecessor(one: QueuedClaim): void {
+    const { previous, place } = one
+    if (place?.tracked.state !== "queued") return
+    place.stopDeathWatch()
+    const process = previous?.other.value.process
+    if (previous === undefined || process === undefined || previous.other.value.capacity !== 1) return
     const { liveness } = this.outside
-    // It may have been let in, unless others stand before it, of whom a look tells.
+    // It may have been granted, unless others stand before it; a look tells.
     if (process === liveness.process || (previous.previous === undefined && this.from === 0n)) return
-    seat.stopMourning = liveness.mourn(seat.claim.prefix, process, () => this.passOver(one, seat, process))
+    place.stopDeathWatch = liveness.onDeath(place.claim.prefix, process, () => this.passOver(one, place, process))
   }
 
-  private passOver(one: Standing, seat: Seat, process: string): void {
-    const run: Array<Queue.Other> = []
+  /** Deletes the claims of a dead process that stand right before one of ours. */
+  private passOver(one: QueuedClaim, place: Place, process: string): void {
+    const run: Array<Snapshot.OtherClaim> = []
     let before = one.previous
     while (before?.previous !== undefined) {
-      const { capacity, process: its } = before.other.standing
+      const { capacity, process: its } = before.other.value
       if (its !== process || capacity !== 1) break
       run.push(before.other)
       before = before.previous
     }
-    // First those who came first: if they live after all they ask anew in that order.
+    // Those that came first go first: if their process lives after all, it asks again in that order.
     const dead = run.slice(-this.mostPassedOver).toReversed()
     this.seeksDead = true
-    if (before === undefined || dead.length === 0) return this.lookAnew()
-    const { fork, outgoing } = this.outside
-    fork(Effect.match(outgoing.run(Queue.passOver(seat, dead, before.other, lives(seat.claim.prefix).of(process))), {
-      onFailure: ({ cause }) => {
-        if (isTooLarge(cause)) this.mostPassedOver = Math.max(1, dead.length >> 1)
-        this.lookAnew()
-      },
-      onSuccess: ({ value }) => {
-        const revision = BigInt(value.header.revision)
-        if (!value.succeeded) return this.lookAnew()
-        this.takeDeletions(dead.map(({ name }) => ({ name, revision })))
-        if (dead.length < run.length && this.byName.get(one.name) === one) this.mind(one)
-      }
-    }))
+    if (before === undefined || dead.length === 0) return this.lookNow()
+    const { fork, batcher } = this.outside
+    fork(
+      Effect.match(
+        batcher.run(Transactions.passOver(place, dead, before.other, lifeKeys(place.claim.prefix).of(process))),
+        {
+          onFailure: ({ cause }) => {
+            if (isTooLarge(cause)) this.mostPassedOver = Math.max(1, dead.length >> 1)
+            this.lookNow()
+          },
+          onSuccess: ({ value }) => {
+            const revision = BigInt(value.header.revision)
+            if (!value.succeeded) {
+              return this.lookNow()
+            }
+            this.takeDeletions(dead.map(({ key }) => ({ key, revision })))
+            if (dead.length < run.length && this.byKey.get(one.key) === one) this.watchPredecessor(one)
+          }
+        }
+      )
+    )
   }
 
-  /** It lives after all, or who stood before it has gone. */
-  private lookAnew(): void {
+  /** What is known may be wrong: looks at the next chance. */
+  private lookNow(): void {
     this.mustLook = true
-    this.settle()
+    this.advance()
   }
 }
 
-/** How many processes before its own a process may have, and hear of each deletion. */
+/** With the claims of at most as many processes before its own, a process hears of each deletion. */
 const mostListeners = 10
 
-/** With as many of its own a process looks for those behind them once, rather than each for itself. */
-const crowd = 8
+/** From as many waiting claims on, a process looks once for all of them, rather than for each. */
+const many = 8
 
-/** With fewer of its own that it knows to stand there a process looks for those behind them. */
+/** With fewer claims of its own among those that are known, a process looks for the ones behind them. */
 const fewPlaced = 5
 
-/** With more others before its own than these a process has time to begin to listen. */
+/** With more claims of others before its own, a process has time to begin its watch in the past. */
 const fewAhead = 4
 
 /** Milliseconds. */
 const nearPoll = 2_000
 const longestPoll = 10_000
-/** The more stand before it the less often: all the others who wait do so too. */
-const farPoll = ({ ahead: { place } }: Seat): number => Math.min(longestPoll, nearPoll * (1 + place / 100))
+/** The more claims stand before it, the less often it looks: all the others that wait do so too. */
+const farPoll = ({ ahead: { place } }: Place): number => Math.min(longestPoll, nearPoll * (1 + place / 100))
 const lookPause = 200
 const holderKnownFor = 100
 const lingering = 5_000
-/** For as long as a call may take: an answer to what was asked before comes within that, or not at all. */
+/** As long as a call may take: the answer to an earlier request comes within that, or not at all. */
 const awaitedFor = 2_000

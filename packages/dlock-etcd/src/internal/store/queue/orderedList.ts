@@ -1,16 +1,18 @@
-/** One of a chain: it is there by the revision that created it. */
-export interface Link<Self> {
+/** A list of claims in the order of their queue. */
+
+/** An item of the list. Its position is by the revision that created it. */
+export interface Linked<Self> {
   readonly created: bigint | undefined
   previous: Self | undefined
   next: Self | undefined
 }
 
-/** Claims in the order of a queue. Most that come are the last, so whoever comes is looked for a place from there. */
-export class Chain<One extends Link<One>> {
-  first: One | undefined
-  last: One | undefined
+/** A linked list in the order of a queue. Most new items are the last, so a position is searched from there. */
+export class OrderedList<Item extends Linked<Item>> {
+  first: Item | undefined
+  last: Item | undefined
 
-  insert(one: One): void {
+  insert(one: Item): void {
     let previous = this.last
     while (previous !== undefined && previous.created! > one.created!) previous = previous.previous
     const next = previous === undefined ? this.first : previous.next
@@ -22,8 +24,8 @@ export class Chain<One extends Link<One>> {
     else next.previous = one
   }
 
-  /** It keeps none of the others alive. */
-  remove(one: One): void {
+  /** Removes an item, which then keeps none of the others alive. */
+  remove(one: Item): void {
     const { next, previous } = one
     if (previous === undefined) this.first = next
     else previous.next = next

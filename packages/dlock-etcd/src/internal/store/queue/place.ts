@@ -1,54 +1,56 @@
+/** The place of a claim in its queue. */
+
 import type { Ahead, Claim } from "effect-dlock/LockStore"
-import { type Names, names } from "../../protocol/keys.ts"
-import type { Place, View } from "../../protocol/transactions.ts"
+import { type LockKeys, lockKeys } from "../../protocol/keys.ts"
+import type { QueueSnapshot } from "../../protocol/snapshot.ts"
+import type { QueuePosition } from "../../protocol/transactions.ts"
 import type { Lease } from "../leases/leases.ts"
-import { nameOf, type Slot, type Slots } from "../placeNames.ts"
-import type { Entry } from "../trackedClaim.ts"
+import { type PlaceName, type PlaceNames, textOf } from "../placeNames.ts"
+import type { TrackedClaim } from "../trackedClaim.ts"
 
 /**
- * What stands for a claim at the server, or is to stand there: a key in the lock's folder. Two claims that ask for the same may
- * exchange their seats while both wait, see `Crowd`; so `entry` tells whose it is now, and `claim` under whose id it was asked
- * for.
+ * The key that stands for a claim at the server, or is to stand there. Two claims that ask for the same may exchange their places
+ * while both wait, see `WaitingPlaces`: so `tracked` is the claim that has it now, and `claim` the one that it was asked for.
  */
-export class Seat implements Place {
+export class Place implements QueuePosition {
   readonly claim: Claim
-  readonly names: Names
-  readonly slot: Slot
-  readonly place: Buffer
-  /** The same as text, as leases list it. */
+  readonly keys: LockKeys
+  readonly name: PlaceName
+  readonly keyBytes: Buffer
+  /** `keyBytes` as text, as leases list it. */
   readonly key: string
-  entry: Entry
-  /** The revision that has put it there: by that it stands in its queue, and is known from what stood there before. */
+  tracked: TrackedClaim
+  /** The revision that put it there: its position in the queue, and what tells it from an earlier claim at that key. */
   created: bigint | undefined
-  /** What its fencing token is more than that. */
+  /** The base of its fencing token. */
   private base = 0n
-  lease: Lease<Seat> | undefined
-  /** Requests that would put it there and of which it is not known whether they have been executed: one may yet be. */
+  lease: Lease<Place> | undefined
+  /** How many requests may have put it there, or may still do so: nobody knows whether they were executed. */
   unanswered = 0
   ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
-  /** It stands behind another of this process, and nobody has looked who else is there. */
+  /** It stands behind another claim of this process, and the other claims were not read. */
   isBlind = false
-  /** The lease under whose sign of life it waits. */
-  life: object | undefined
-  /** Those of this process that wait for the same lock, in the order of the queue. */
-  previous: Seat | undefined
-  next: Seat | undefined
-  /** It is over: the room where it waited or holds is told. */
-  leaveRoom: () => void = () => {}
-  /** Nobody is told any more that the process before it is dead. */
-  stopMourning: () => void = () => {}
+  /** The lease of the sign of life under which it waits. */
+  lifeLease: object | undefined
+  /** Its neighbours among the waiting places of this process. */
+  previous: Place | undefined
+  next: Place | undefined
+  /** Tells the local queue that its claim has ended. */
+  onEnd: () => void = () => {}
+  /** Stops the watch on the process of the claim before it. */
+  stopDeathWatch: () => void = () => {}
 
-  constructor(entry: Entry, slots: Slots) {
-    this.entry = entry
-    this.claim = entry.claim
-    this.names = names(this.claim.key, this.claim.prefix)
-    this.slot = slots.take(this.claim.key)
-    this.place = this.names.entry(nameOf(this.slot))
-    this.key = this.place.toString()
+  constructor(tracked: TrackedClaim, placeNames: PlaceNames) {
+    this.tracked = tracked
+    this.claim = tracked.claim
+    this.keys = lockKeys(this.claim.key, this.claim.prefix)
+    this.name = placeNames.take(this.claim.key)
+    this.keyBytes = this.keys.claim(textOf(this.name))
+    this.key = this.keyBytes.toString()
   }
 
-  /** An answer tells as what it stands there. */
-  standAs({ base, own }: View): void {
+  /** Takes in the revision and the base with which it stands there. */
+  takePosition({ base, own }: QueueSnapshot): void {
     this.created = own
     this.base = base
   }

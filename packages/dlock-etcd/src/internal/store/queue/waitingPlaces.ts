@@ -1,74 +1,76 @@
-import { Chain } from "./orderedList.ts"
-import type { Seat } from "./place.ts"
+/** The places of this process in one queue, in order. */
+
+import { OrderedList } from "./orderedList.ts"
+import type { Place } from "./place.ts"
 
 /**
- * Those of this process that wait for one mutex, in the order of the queue.
+ * The places of this process that wait for one mutex, in the order of the queue.
  *
- * Several of them ask at once, and a server takes what comes at once in any order. So that they come in in the order in which
- * they asked, those who came to stand the wrong way round exchange their seats: to the server they are the same but for the
- * id. That is told nobody, since nothing of either is under way.
+ * Several claims ask at once, and a server takes what comes at once in any order. So that they are granted in the order in which
+ * they asked, two that came to stand the wrong way round exchange their places: to the server they are the same but for the id.
+ * The server need not be told, since nothing of either is under way.
  */
-export class Crowd {
-  private readonly chain = new Chain<Seat>()
-  private readonly byKey = new Map<string, Seat>()
+export class WaitingPlaces {
+  private readonly list = new OrderedList<Place>()
+  private readonly byKey = new Map<string, Place>()
 
-  get first(): Seat | undefined {
-    return this.chain.first
+  get first(): Place | undefined {
+    return this.list.first
   }
 
-  get last(): Seat | undefined {
-    return this.chain.last
+  get last(): Place | undefined {
+    return this.list.last
   }
 
   get size(): number {
     return this.byKey.size
   }
 
-  get(key: string): Seat | undefined {
+  get(key: string): Place | undefined {
     return this.byKey.get(key)
   }
 
-  has(seat: Seat): boolean {
-    return this.byKey.get(seat.key) === seat
+  has(place: Place): boolean {
+    return this.byKey.get(place.key) === place
   }
 
-  *[Symbol.iterator](): Generator<Seat> {
-    let seat = this.first
-    while (seat !== undefined) {
-      const { next } = seat
-      yield seat
-      seat = next
+  *[Symbol.iterator](): Generator<Place> {
+    let place = this.first
+    while (place !== undefined) {
+      const { next } = place
+      yield place
+      place = next
     }
   }
 
-  /** An answer that was lost is heard of late: others may stand behind it by then. */
-  join(seat: Seat): void {
-    this.leave(seat)
-    this.byKey.set(seat.key, seat)
-    this.chain.insert(seat)
-    this.order(seat)
+  /** Adds a place at its position: where an answer was lost, others may stand behind it already. */
+  add(place: Place): void {
+    this.remove(place)
+    this.byKey.set(place.key, place)
+    this.list.insert(place)
+    this.order(place)
   }
 
-  /** Whether it was there. */
-  leave(seat: Seat): boolean {
-    if (!this.has(seat)) return false
-    this.byKey.delete(seat.key)
-    this.chain.remove(seat)
+  /** Removes a place, and tells whether it was there. */
+  remove(place: Place): boolean {
+    if (!this.has(place)) return false
+    this.byKey.delete(place.key)
+    this.list.remove(place)
     return true
   }
 
-  /** All others are in order, as far as they can be. */
-  private order(seat: Seat): void {
-    for (let one = seat; one.previous !== undefined && mayExchange(one.previous, one); one = one.previous) {
-      one.entry.exchangeSeats(one.previous.entry)
+  /** Moves the claim of a place to where it belongs. All others are in order, as far as they can be. */
+  private order(place: Place): void {
+    for (let one = place; one.previous !== undefined && mayExchange(one.previous, one); one = one.previous) {
+      one.tracked.exchangePlaces(one.previous.tracked)
     }
-    for (let one = seat; one.next !== undefined && mayExchange(one, one.next); one = one.next) {
-      one.entry.exchangeSeats(one.next.entry)
+    for (let one = place; one.next !== undefined && mayExchange(one, one.next); one = one.next) {
+      one.tracked.exchangePlaces(one.next.tracked)
     }
   }
 }
 
-/** Who stands before has asked after the one behind it, and nothing but that tells one from the other. */
-const mayExchange = ({ entry: before }: Seat, { entry: behind }: Seat): boolean =>
+/** Has the claim before asked after the one behind it, and are they the same to the server? */
+const mayExchange = ({ tracked: before }: Place, { tracked: behind }: Place): boolean =>
   (before.number ?? -1) > (behind.number ?? Infinity) && before.isAtRest && behind.isAtRest &&
   before.kind === behind.kind
