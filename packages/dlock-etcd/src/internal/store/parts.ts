@@ -7,8 +7,8 @@ import type { Watches } from "../client/watches.ts"
 import type { Leases } from "./leases/leases.ts"
 import type { Liveness } from "./leases/liveness.ts"
 import type { AskingOrder } from "./queue/askingOrder.ts"
-import type { Place } from "./queue/place.ts"
 import type { Registry } from "./registry.ts"
+import type { Place } from "./trackedClaim.ts"
 
 /** What a store has once, and its parts use. */
 export interface StoreParts {

@@ -6,8 +6,7 @@ import * as Effect from "effect/Effect"
 import { backendError, type CallFailure } from "../client/failure.ts"
 import { type Lease, toMillis } from "./leases/leases.ts"
 import { PlaceNames } from "./placeNames.ts"
-import type { Place } from "./queue/place.ts"
-import { TrackedClaim } from "./trackedClaim.ts"
+import { type Place, TrackedClaim } from "./trackedClaim.ts"
 
 /** The claims of this process that have not ended, by id and by the key of their place. */
 export class Registry {

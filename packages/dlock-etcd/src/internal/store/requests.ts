@@ -17,9 +17,8 @@ import * as Transactions from "../protocol/transactions.ts"
 import { Epochs } from "./epochs.ts"
 import type { Lease } from "./leases/leases.ts"
 import type { StoreParts } from "./parts.ts"
-import type { Place } from "./queue/place.ts"
 import type { Tombstones } from "./tombstones.ts"
-import type { TrackedClaim } from "./trackedClaim.ts"
+import type { Place, TrackedClaim } from "./trackedClaim.ts"
 import type { Waiters } from "./waiters.ts"
 
 /** `request` and `withdraw` of the store: what goes to the server, and what its answers mean. */

@@ -18,10 +18,10 @@ import { type Confirmation, type Lease, Leases, toMillis } from "./leases/leases
 import { Liveness } from "./leases/liveness.ts"
 import type { StoreParts } from "./parts.ts"
 import { AskingOrder } from "./queue/askingOrder.ts"
-import type { Place } from "./queue/place.ts"
 import { Registry } from "./registry.ts"
 import * as Requests from "./requests.ts"
 import { Tombstones } from "./tombstones.ts"
+import type { Place } from "./trackedClaim.ts"
 import * as Waiters from "./waiters.ts"
 
 /**

@@ -10,8 +10,7 @@ import * as Transactions from "../protocol/transactions.ts"
 import { type Lease, toMillis } from "./leases/leases.ts"
 import type { StoreParts } from "./parts.ts"
 import { LocalQueue } from "./queue/localQueue.ts"
-import type { Place } from "./queue/place.ts"
-import type { TrackedClaim } from "./trackedClaim.ts"
+import type { Place, TrackedClaim } from "./trackedClaim.ts"
 
 /** Follows each waiting claim to its grant, and watches claims that are held. */
 export const make = (parts: StoreParts) => {

@@ -10,9 +10,8 @@ import type { Operation } from "../../protocol/operation.ts"
 import * as Snapshot from "../../protocol/snapshot.ts"
 import * as Transactions from "../../protocol/transactions.ts"
 import type { StoreParts } from "../parts.ts"
-import type { TrackedClaim } from "../trackedClaim.ts"
+import type { Place, TrackedClaim } from "../trackedClaim.ts"
 import { OrderedList } from "./orderedList.ts"
-import type { Place } from "./place.ts"
 import { WaitingPlaces } from "./waitingPlaces.ts"
 
 /** A claim that stands in the queue, as far as this process knows. */

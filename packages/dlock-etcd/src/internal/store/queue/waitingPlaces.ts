@@ -1,7 +1,7 @@
 /** The places of this process in one queue, in order. */
 
+import type { Place } from "../trackedClaim.ts"
 import { OrderedList } from "./orderedList.ts"
-import type { Place } from "./place.ts"
 
 /**
  * The places of this process that wait for one mutex, in the order of the queue.
