@@ -9,7 +9,7 @@ const placeNames = new PlaceNames()
 /** The claim that was asked for as the `number`th and is put by a revision. */
 const asked = (number: number, created: number, change: Partial<TrackedClaim> = {}): TrackedClaim => {
   const tracked = new TrackedClaim({ ...claimOf(4_000, 1_000), id: `id ${number}` }, placeNames)
-  tracked.place.takePosition({ own: BigInt(created), base: 0n } as never)
+  tracked.place.noteCreated({ own: BigInt(created), base: 0n } as never)
   return Object.assign(tracked, { number, state: "queued" }, change)
 }
 
@@ -71,7 +71,7 @@ describe("those of a process that wait for one lock", () => {
       number: 2,
       state: "queued"
     })
-    tracked.place.takePosition({ own: 10n, base: 0n } as never)
+    tracked.place.noteCreated({ own: 10n, base: 0n } as never)
     assert.deepStrictEqual(numbers(waitingOf(tracked, asked(1, 11))), [2, 1])
   })
 

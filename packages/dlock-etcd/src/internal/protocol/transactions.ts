@@ -8,7 +8,7 @@ import type { Operation } from "./operation.ts"
 import { nearest, type OtherClaim, otherOf } from "./snapshot.ts"
 
 /** Where a claim stands in its queue, or would stand. */
-export interface QueuePosition {
+export interface PlaceInQueue {
   readonly keys: LockKeys
   readonly claim: Claim
   /** The etcd key of the claim. */
@@ -74,7 +74,7 @@ const count = (key: Buffer): IRequestOp => ({ request_range: { key, count_only: 
 const neighbours = (keys: LockKeys, claim: Claim): IRequestOp =>
   claim.capacity === 1 ? last(keys, nearest + 1) : everything(keys)
 
-const put = ({ claim, keyBytes }: QueuePosition, lease: string, { base }: Epoch, sign?: LifeSign): IRequestOp => ({
+const put = ({ claim, keyBytes }: PlaceInQueue, lease: string, { base }: Epoch, sign?: LifeSign): IRequestOp => ({
   request_put: { key: keyBytes, value: encode(claim, sign?.process, base), lease }
 })
 
@@ -102,7 +102,7 @@ const entering = (claim: Claim, request: ITxnRequest): Operation => ({
   urgency: "enter"
 })
 
-const noTombstone = ({ claim, keys }: QueuePosition): ICompare => absent(keys.tombstone(claim.id))
+const noTombstone = ({ claim, keys }: PlaceInQueue): ICompare => absent(keys.tombstone(claim.id))
 
 /**
  * True in that epoch. The value is compared, not its revision: a cluster that was restored from a snapshot and raised again
@@ -121,14 +121,14 @@ const within = (request: ITxnRequest): IRequestOp => ({ request_txn: request }) 
  * has no higher base than the other, and tokens grow in the order of the queue whenever the epoch is raised. A claim that
  * waits keeps its base.
  */
-const enteringIn = (epoch: Epoch, at: QueuePosition, request: ITxnRequest): Operation =>
+const enteringIn = (epoch: Epoch, at: PlaceInQueue, request: ITxnRequest): Operation =>
   entering(at.claim, {
     compare: [epochIs(epoch), noTombstone(at)],
     success: [within(request)],
     failure: [own(epoch.key), own(at.keyBytes)]
   })
 
-const taking = (at: QueuePosition, lease: string, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => {
+const taking = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => {
   const around = [own(at.keyBytes), neighbours(at.keys, at.claim)]
   return {
     compare: [empty(at.keys)],
@@ -146,7 +146,7 @@ const taking = (at: QueuePosition, lease: string, epoch: Epoch, sign: LifeSign |
  * read. A repeat changes nothing and finds the place that is there. A claim that would have to wait, and needs a sign of
  * life, is given no place without it.
  */
-export const enter = (at: QueuePosition, lease: string, epoch: Epoch, sign?: LifeSign): Operation =>
+export const enter = (at: PlaceInQueue, lease: string, epoch: Epoch, sign?: LifeSign): Operation =>
   enteringIn(epoch, at, taking(at, lease, epoch, sign))
 
 /**
@@ -154,11 +154,11 @@ export const enter = (at: QueuePosition, lease: string, epoch: Epoch, sign?: Lif
  * has gone this is as `enter`.
  */
 export const enterBehind = (
-  at: QueuePosition,
+  at: PlaceInQueue,
   lease: string,
   epoch: Epoch,
   sign: LifeSign | undefined,
-  another: QueuePosition,
+  another: PlaceInQueue,
   created: bigint
 ): Operation =>
   enteringIn(epoch, at, {
@@ -172,7 +172,7 @@ export const enterBehind = (
   })
 
 /** Takes the lock only if its queue is empty. */
-export const enterIfEmpty = (at: QueuePosition, lease: string, epoch: Epoch): Operation => ({
+export const enterIfEmpty = (at: PlaceInQueue, lease: string, epoch: Epoch): Operation => ({
   ...enteringIn(epoch, at, {
     compare: [empty(at.keys)],
     success: [put(at, lease, epoch)],
@@ -182,7 +182,7 @@ export const enterIfEmpty = (at: QueuePosition, lease: string, epoch: Epoch): Op
 })
 
 /** Takes a place only if no claim has come since the revision at which there was room. */
-export const enterIfNobodyCame = (at: QueuePosition, lease: string, epoch: Epoch, since: bigint): Operation =>
+export const enterIfNobodyCame = (at: PlaceInQueue, lease: string, epoch: Epoch, since: bigint): Operation =>
   enteringIn(epoch, at, {
     compare: [noneAfter(at.keys, since)],
     success: [put(at, lease, epoch)],
@@ -208,7 +208,7 @@ export const raise = (from: Epoch, base: bigint): ITxnRequest => ({
 })
 
 /** Reads how a claim stands, or would stand; of a mutex at most `most` claims before it. */
-export const look = ({ claim, keys, keyBytes }: QueuePosition, created: bigint, most = nearest): Operation =>
+export const look = ({ claim, keys, keyBytes }: PlaceInQueue, created: bigint, most = nearest): Operation =>
   looking(claim, {
     success: [
       own(keyBytes),
@@ -217,7 +217,7 @@ export const look = ({ claim, keys, keyBytes }: QueuePosition, created: bigint, 
   })
 
 /** Reads the claims from a revision on, in the order in which they came. */
-export const lookOn = ({ claim, keys }: QueuePosition, from: bigint): Operation =>
+export const lookOn = ({ claim, keys }: PlaceInQueue, from: bigint): Operation =>
   looking(claim, {
     success: [{
       request_range: {
@@ -244,7 +244,7 @@ export const listed = ({ header, responses }: ITxnResponse) => {
  * arrive. For a claim that waited it also reads the head of the queue, for an error that names the holder.
  */
 export const withdraw = (
-  { claim, keys, keyBytes }: QueuePosition,
+  { claim, keys, keyBytes }: PlaceInQueue,
   created: bigint | undefined,
   tombstoneLease: string | undefined,
   waited: boolean
@@ -270,9 +270,9 @@ export const withdraw = (
  * Where the successor has gone, this claim stays, and keeps the others out until the successor's section has ended.
  */
 export const withdrawHandedOver = (
-  { claim, keyBytes }: QueuePosition,
+  { claim, keyBytes }: PlaceInQueue,
   created: bigint,
-  successor: QueuePosition,
+  successor: PlaceInQueue,
   itsCreated: bigint
 ): Operation => ({
   ...withdrawing(claim, {
@@ -306,7 +306,7 @@ export const isThere = ({ responses }: ITxnResponse): boolean => Number(response
  * before them: a head may have been granted before its process fell silent, and others would be let in beside it.
  */
 export const passOver = (
-  { claim }: QueuePosition,
+  { claim }: PlaceInQueue,
   dead: ReadonlyArray<OtherClaim>,
   before: OtherClaim,
   sign: Buffer

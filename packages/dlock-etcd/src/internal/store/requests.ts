@@ -170,7 +170,7 @@ export const make = (
     }
     const onLate = (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => {
       if (Exit.isSuccess(outcome) && place.created === undefined) {
-        place.takePosition(Snapshot.readSnapshot(outcome.value.value, place.claim, epoch.base))
+        place.noteCreated(Snapshot.readSnapshot(outcome.value.value, place.claim, epoch.base))
       }
       noteAnswered(tracked, place, Exit.isSuccess(outcome) ? !outcome.value.doubled : isNotDone(outcome))
     }
@@ -224,7 +224,7 @@ export const make = (
     const granted = Snapshot.isGranted(claim, snapshot)
     // It was held, had gone, and this request has put it there anew: the grant was for another place.
     const displaced = tracked.state === "held" && place.created !== snapshot.own
-    place.takePosition(snapshot)
+    place.noteCreated(snapshot)
     if (mismatched || displaced || (mode === "try" && !granted)) {
       // Who asked may have no more time to hear of it.
       return Effect.uninterruptible(

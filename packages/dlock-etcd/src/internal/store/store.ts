@@ -190,7 +190,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
 })
 
 /** Where a claim would stand that has no place. */
-const unplaced = (claim: Claim): Transactions.QueuePosition => {
+const unplaced = (claim: Claim): Transactions.PlaceInQueue => {
   const its = lockKeys(claim.key, claim.prefix)
   return { claim, keys: its, keyBytes: its.claim(claim.id) }
 }

@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import type { SingleFlight } from "../client/singleFlight.ts"
 import { type LockKeys, lockKeys } from "../protocol/keys.ts"
 import type { QueueSnapshot } from "../protocol/snapshot.ts"
-import type { QueuePosition } from "../protocol/transactions.ts"
+import type { PlaceInQueue } from "../protocol/transactions.ts"
 import type { Lease } from "./leases/leases.ts"
 import { type PlaceName, type PlaceNames, textOf } from "./placeNames.ts"
 import * as Timing from "./timing.ts"
@@ -95,7 +95,7 @@ export class TrackedClaim {
  * The key that stands for a claim at the server, or is to stand there. Two claims that ask for the same may exchange their places
  * while both wait, see `WaitingPlaces`: so `tracked` is the claim that has it now, and `claim` the one that it was asked for.
  */
-export class Place implements QueuePosition {
+export class Place implements PlaceInQueue {
   readonly claim: Claim
   readonly keys: LockKeys
   readonly name: PlaceName
@@ -103,7 +103,7 @@ export class Place implements QueuePosition {
   /** `keyBytes` as text, as leases list it. */
   readonly key: string
   tracked: TrackedClaim
-  /** The revision that put it there: its position in the queue, and what tells it from an earlier claim at that key. */
+  /** The revision that put it there: it orders the queue, and is what tells it from an earlier claim at that key. */
   created: bigint | undefined
   /** The base of its fencing token. */
   private base = 0n
@@ -133,7 +133,7 @@ export class Place implements QueuePosition {
   }
 
   /** Takes in the revision and the base with which it stands there. */
-  takePosition({ base, own }: QueueSnapshot): void {
+  noteCreated({ base, own }: QueueSnapshot): void {
     this.created = own
     this.base = base
   }

@@ -110,7 +110,7 @@ export const make = (parts: StoreParts) => {
         return Effect.void
       }
       const { claim, place } = tracked
-      place.takePosition(snapshot)
+      place.noteCreated(snapshot)
       const before = localQueues.get(claim.key)
       place.ahead = snapshot.isBlind && before !== undefined ? before.behindLast() : Snapshot.ahead(snapshot, claim)
       tracked.state = "queued"

@@ -1,13 +1,13 @@
 /** A list of claims in the order of their queue. */
 
-/** An item of the list. Its position is by the revision that created it. */
+/** An item of the list. The revision that created it says where it belongs. */
 export interface Linked<Self> {
   readonly created: bigint | undefined
   previous: Self | undefined
   next: Self | undefined
 }
 
-/** A linked list in the order of a queue. Most new items are the last, so a position is searched from there. */
+/** A linked list in the order of a queue. Most new items are the last, so the search for where an item belongs starts there. */
 export class OrderedList<Item extends Linked<Item>> {
   first: Item | undefined
   last: Item | undefined

@@ -43,7 +43,7 @@ export class WaitingPlaces {
     }
   }
 
-  /** Adds a place at its position: where an answer was lost, others may stand behind it already. */
+  /** Adds a place where it belongs: if an answer was lost, others may stand behind it already. */
   add(place: Place): void {
     this.remove(place)
     this.byKey.set(place.key, place)
