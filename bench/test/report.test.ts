@@ -7,7 +7,7 @@ test("a function's time counts for whose code it is", () => {
   expect(part("", "(idle)")).toBe("waiting")
   expect(part("", "(garbage collector)")).toBe("garbage collection")
   expect(part("file:///w/packages/dlock/src/internal/locker.ts")).toBe("our core")
-  expect(part("file:///w/packages/dlock-redis/src/internal/window.ts")).toBe("our store")
+  expect(part("file:///w/packages/dlock-redis/src/internal/client/window/window.ts")).toBe("our store")
   expect(part("file:///w/node_modules/.pnpm/effect@4/node_modules/effect/dist/Effect.js")).toBe("Effect")
   expect(part("file:///w/node_modules/.pnpm/ioredis@6/node_modules/ioredis/built/Redis.js")).toBe("the client")
   expect(part("file:///w/bench/src/worker.ts")).toBe("the benchmark")

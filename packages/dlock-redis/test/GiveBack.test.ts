@@ -2,9 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, Layer } from "effect"
 import { Locker, LockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
-import { notConnectedNow } from "../src/internal/failure.ts"
-import type { Port } from "../src/internal/port.ts"
-import * as Store from "../src/internal/store.ts"
+import { notConnectedNow } from "../src/internal/client/failure.ts"
+import type { Port } from "../src/internal/client/port.ts"
+import * as Store from "../src/internal/store/store.ts"
 import { plainClaim, plainSettings, replied, silentPort } from "./model/port.ts"
 
 const refused = notConnectedNow(new Error("WRONGPASS invalid username-password pair or user is disabled."), true)

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber } from "effect"
-import type { Port } from "../src/internal/port.ts"
-import * as Store from "../src/internal/store.ts"
+import type { Port } from "../src/internal/client/port.ts"
+import * as Store from "../src/internal/store/store.ts"
 import { plainClaim, plainSettings, replied, silentPort } from "./model/port.ts"
 
 describe("an answer that a push has overtaken", () => {

@@ -2,9 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Fiber } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
 import { TestClock } from "effect/testing"
-import { silent } from "../src/internal/failure.ts"
-import type { CallFailure, Port } from "../src/internal/port.ts"
-import * as Store from "../src/internal/store.ts"
+import { silent } from "../src/internal/client/failure.ts"
+import type { CallFailure, Port } from "../src/internal/client/port.ts"
+import * as Store from "../src/internal/store/store.ts"
 import { plainClaim, plainSettings, silentPort } from "./model/port.ts"
 
 describe("the connection that listens", () => {

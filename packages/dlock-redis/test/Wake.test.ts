@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, Logger } from "effect"
 import { TestClock } from "effect/testing"
-import type { Port } from "../src/internal/port.ts"
-import type * as Scripts from "../src/internal/scripts.ts"
-import * as Store from "../src/internal/store.ts"
+import type { Port } from "../src/internal/client/port.ts"
+import type * as Scripts from "../src/internal/protocol/index.ts"
+import * as Store from "../src/internal/store/store.ts"
 import { plainClaim, plainSettings, silentPort } from "./model/port.ts"
 
 const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: false }

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Clock, Effect, Exit, Fiber } from "effect"
-import { Entry } from "../src/internal/entry.ts"
-import { closed, connectionLost, notSent, silent } from "../src/internal/failure.ts"
-import { names } from "../src/internal/names.ts"
-import type { CallFailure, Reply } from "../src/internal/port.ts"
-import * as Scripts from "../src/internal/scripts.ts"
-import { Window } from "../src/internal/window.ts"
+import { closed, connectionLost, notSent, silent } from "../src/internal/client/failure.ts"
+import type { CallFailure, Reply } from "../src/internal/client/port.ts"
+import { Window } from "../src/internal/client/window/window.ts"
+import * as Scripts from "../src/internal/protocol/index.ts"
+import { names } from "../src/internal/protocol/keys.ts"
+import { Entry } from "../src/internal/store/trackedClaim.ts"
 import { plainClaim } from "./model/port.ts"
 
 interface Sent {

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect } from "effect"
 import * as Ioredis from "ioredis"
-import { closed, notSent } from "../src/internal/failure.ts"
-import { names } from "../src/internal/names.ts"
-import * as Scripts from "../src/internal/scripts.ts"
-import { Window } from "../src/internal/window.ts"
-import { Windows } from "../src/internal/windows.ts"
+import { closed, notSent } from "../src/internal/client/failure.ts"
+import { Window } from "../src/internal/client/window/window.ts"
+import { Windows } from "../src/internal/client/window/windows.ts"
+import * as Scripts from "../src/internal/protocol/index.ts"
+import { names } from "../src/internal/protocol/keys.ts"
 
 /** The windows of a cluster whose slots are all on one node, which never answers. */
 const setting = Effect.gen(function*() {

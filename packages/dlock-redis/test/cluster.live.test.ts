@@ -3,9 +3,9 @@ import { command, freePorts, recordLag, type Server, startCluster, startProxy } 
 import { ConfigProvider, Deferred, Duration, Effect, Exit, Fiber, Layer, Schedule, Scope } from "effect"
 import { RedisLocker, RedisLockerLive, RedisLockStore } from "effect-dlock-redis"
 import { Cluster } from "ioredis"
-import { connectSubscriber } from "../src/internal/clients.ts"
-import { Outage } from "../src/internal/reasons.ts"
-import type { Target } from "../src/internal/target.ts"
+import type { Target } from "../src/internal/client/address.ts"
+import { connectSubscriber } from "../src/internal/client/ioredis/clients.ts"
+import { Outage } from "../src/internal/client/ioredis/reasons.ts"
 import {
   built,
   commandsSent,

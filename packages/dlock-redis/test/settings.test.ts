@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect } from "effect"
 import * as StoreOptions from "effect-dlock/StoreOptions"
-import { notLoaded } from "../src/internal/clients.ts"
+import * as Target from "../src/internal/client/address.ts"
+import { notLoaded } from "../src/internal/client/ioredis/clients.ts"
 import * as Options from "../src/internal/options.ts"
-import * as Target from "../src/internal/target.ts"
 
 const within = <A, E, R>(effect: Effect.Effect<A, E, R>, variables: Record<string, string>) =>
   Effect.provideService(effect, ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown(variables))

@@ -1,4 +1,4 @@
-import type { Call } from "../../../packages/dlock-redis/src/internal/scripts.ts"
+import type { Call } from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import { digest } from "../log.ts"
 import type { Process } from "../process.ts"
 import { Random } from "../random.ts"

@@ -1,4 +1,4 @@
-import * as Scripts from "../../../packages/dlock-redis/src/internal/scripts.ts"
+import * as Scripts from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
 import type { Ledger } from "../ledger.ts"
 import type { Timeline } from "../timeline.ts"

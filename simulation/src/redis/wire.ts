@@ -1,4 +1,4 @@
-import * as Scripts from "../../../packages/dlock-redis/src/internal/scripts.ts"
+import * as Scripts from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import type * as Model from "../../../packages/dlock-redis/test/model/server.ts"
 
 /** What a server says, as a client's parser hands it on. */

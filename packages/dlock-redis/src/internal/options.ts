@@ -1,7 +1,7 @@
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
-import { names } from "./names.ts"
+import { names } from "./protocol/keys.ts"
 
 /** How a Redis store works, as it was given. */
 export interface Options extends StoreOptions.Limits {

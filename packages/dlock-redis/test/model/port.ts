@@ -1,7 +1,7 @@
 import { type Clock, Duration, Effect } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
-import type { Port, Reply, Tally } from "../../src/internal/port.ts"
-import type { StoreOptions } from "../../src/internal/store.ts"
+import type { Port, Reply, Tally } from "../../src/internal/client/port.ts"
+import type { StoreOptions } from "../../src/internal/store/store.ts"
 
 /** A port over nothing, for a test to answer as it likes. */
 export const silentPort: Port = {

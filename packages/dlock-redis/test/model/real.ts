@@ -1,8 +1,8 @@
 /** The scripts on a real server, read back in the terms of the model. */
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
-import type { Names } from "../../src/internal/names.ts"
-import type { Script } from "../../src/internal/scripts.ts"
+import type { Script } from "../../src/internal/protocol/index.ts"
+import type { Names } from "../../src/internal/protocol/keys.ts"
 import type * as Model from "./server.ts"
 
 /** One tick in milliseconds: so long that the time a walk takes rounds away. */

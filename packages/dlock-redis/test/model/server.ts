@@ -1,5 +1,5 @@
 /**
- * The server of the protocol as a value: what the scripts of `src/internal/scripts.ts` do, under the same names, without
+ * The server of the protocol as a value: what the scripts of `src/internal/protocol` do, under the same names, without
  * keys and types. Time is in ticks. What has expired is gone as soon as the clock says so, since no script sees it.
  *
  * `Flaws` take a rule out on purpose, to show that the explorer finds what the rule prevents.

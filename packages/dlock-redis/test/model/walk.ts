@@ -1,8 +1,8 @@
 /** A random walk: each step runs in the model and on a real server, and what both say and keep is compared. */
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
-import { names as namesOf } from "../../src/internal/names.ts"
-import * as Scripts from "../../src/internal/scripts.ts"
+import * as Scripts from "../../src/internal/protocol/index.ts"
+import { names as namesOf } from "../../src/internal/protocol/keys.ts"
 import { random } from "./random.ts"
 import * as Real from "./real.ts"
 import * as Model from "./server.ts"

@@ -1,0 +1,165 @@
+import type { LockBackendError } from "effect-dlock/LockError"
+import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import type { Cluster, Redis } from "ioredis"
+import type { Target } from "./address.ts"
+import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
+import { listenOnEach, newInbox } from "./inbox.ts"
+import { sendTogether } from "./ioredis/batching.ts"
+import { type Common, connect, connectSubscriber, isCluster, library, type Limits } from "./ioredis/clients.ts"
+import * as Command from "./ioredis/command.ts"
+import { Outage } from "./ioredis/reasons.ts"
+import { lacking } from "./permissions.ts"
+import type { Ask, Port } from "./port.ts"
+import { decoded } from "./reply.ts"
+import { type Client, Window } from "./window/window.ts"
+import { Windows } from "./window/windows.ts"
+
+export interface ConnectionOptions extends Limits {
+  /** Whether grants will have to be confirmed by replicas: that takes a connection of its own. */
+  readonly waitReplicas: number
+}
+
+/**
+ * Connections of our own, ready to use: one to each server for scripts, and one that listens. They are closed with the
+ * scope, by taking the sockets down rather than by asking a server that may not answer.
+ */
+export const open: (
+  target: Target,
+  options: ConnectionOptions
+) => Effect.Effect<Port, LockBackendError | Config.ConfigError, Scope.Scope> = Effect.fnUntraced(
+  function*(target, options) {
+    const ioredis = yield* library
+    const commandOf = Command.commands(ioredis)
+    const clock = yield* Clock.clockWith(Effect.succeed)
+    const fork = yield* FiberSet.makeRuntime<never>()
+    const log = (effect: Effect.Effect<void>) => void fork(Effect.annotateLogs(effect, { component: "dlock" }))
+    const { fresh } = target
+    const asking = fresh && (yield* FiberSet.makeRuntimePromise<never>())
+    const common: Common = {
+      outage: new Outage(log),
+      secure: target.options.tls !== undefined,
+      fresh: fresh && (() =>
+        asking!(Effect.timeoutOrElse(fresh, {
+          duration: options.connectTimeout,
+          orElse: () => Effect.fail(new Error("Credentials could not be had in time"))
+        })))
+    }
+    const inbox = newInbox()
+    const messageListeners: Array<(message: string) => void> = []
+    const reconnectListeners: Array<() => void> = []
+    const leftListeners: Array<() => void> = []
+    const left = () => leftListeners.forEach((listener) => listener())
+    const missed = () => reconnectListeners.forEach((listener) => listener())
+
+    // All at once: each may have to ask several sentinels before one answers, within one time limit.
+    const [{ client: commands, whyNot }, confirming, listening] = yield* Effect.all([
+      // Whoever runs scripts limits them too, and leaves a connection that has fallen silent.
+      connect(target, options, common, { limitsItself: true }),
+      options.waitReplicas === 0
+        ? Effect.undefined
+        // A reply comes when the replicas have answered, or after the limit that was asked for.
+        : connect(target, { ...options, operationTimeout: options.operationTimeout + 1_000 }, common),
+      target._tag === "Cluster" ? Effect.undefined : connect(target, options, common)
+    ], { concurrency: "unbounded" })
+    const subscriber = isCluster(commands)
+      ? yield* connectSubscriber(target, commands, options, common)
+      : listening!.client as Redis
+    subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
+
+    // Without the permission there is no layer.
+    yield* Effect.tryPromise({ try: () => subscriber.subscribe(inbox), catch: sanitized }).pipe(
+      Effect.catchIf((error) => !isReply(error), () => Effect.sync(() => subscriber.disconnect(true))),
+      Effect.mapError((error) => notConnected(lacking(["+subscribe", "&dlock:inbox:*"], error), false))
+    )
+    listenOnEach(subscriber, inbox, missed, log)
+    const send: Client["send"] = isCluster(commands)
+      // It may be of another copy of the client's package than ours, with commands of another kind.
+      ? (name, program, call) => commands[name](program, call.keys.length, ...call.keys, ...call.args)
+      : sendTogether(commands, () => (window as Window).isBusy, commandOf)
+    // A node that does not answer may have been replaced, and one that is silent sends nobody elsewhere: so the client is
+    // made to look. What it finds to have left the cluster it disconnects, and no answer that comes late from there counts.
+    const lookAround = (client: Redis | Cluster) => {
+      if (isCluster(client)) client.refreshSlotsCache()
+    }
+    const newWindow = () =>
+      new Window({
+        isReady: () => commands.status === "ready",
+        whyNotReady: whyNot,
+        send
+      }, {
+        clock,
+        longest: options.operationTimeout,
+        ...(isCluster(commands)
+          ? { onDoubt: () => lookAround(commands) }
+          : { onSilence: () => commands.disconnect(true) })
+      })
+    const window = isCluster(commands) ? new Windows(commands, ioredis, newWindow) : newWindow()
+    yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
+    commands.on("ready", () => window.open()).on("close", () => window.lose())
+    if (isCluster(commands)) {
+      // One that is promoted has long been a node, and is connected to only then.
+      const watch = (node: Redis) => void node.on("ready", missed)
+      commands.nodes().forEach(watch)
+      commands.on("+node", watch).on("-node", left)
+    } else commands.on("ready", missed).on("close", left)
+
+    return {
+      run: window.run,
+      heardAt: (key) => window instanceof Windows ? window.heardAt(key) : window.heardAt,
+      slotted: isCluster(commands),
+      inbox,
+      onMessage: (listener) => void messageListeners.push(listener),
+      onReconnect: (listener) => void reconnectListeners.push(listener),
+      onLeft: (listener) => void leftListeners.push(listener),
+      probe: Effect.promise(() => {
+        // A node that was taken out of the cluster goes on answering its listeners, who hear nothing more.
+        if (isCluster(commands)) commands.refreshSlotsCache()
+        return subscriber.status === "ready"
+          ? subscriber.ping().then(() => {}, (error: unknown) => {
+            // A refusal is an answer: it hears.
+            if (!isReply(sanitized(error))) subscriber.disconnect(true)
+          })
+          : Promise.resolve()
+      }),
+      servers: () =>
+        (isCluster(commands) ? commands.nodes("master") : [commands]).map(described(options.operationTimeout)),
+      replicated: (script, args, replicas, limit) =>
+        Effect.gen(function*() {
+          if (confirming?.client.status !== "ready") return yield* Effect.fail(confirming?.whyNot() ?? notSent)
+          const { args: argv, keys } = script.encode(args)
+          const [wrote, waited] = yield* Effect.tryPromise({
+            try: () =>
+              confirming.client.pipeline([
+                ["eval", script.lua, keys.length, ...keys, ...argv],
+                ["wait", replicas, Math.ceil(limit)]
+              ]).exec().then((results) =>
+                results!.map(([error, value]) => {
+                  if (error !== null) throw error
+                  return value
+                })
+              ),
+            catch: fromClient
+          }).pipe(Effect.onExit((exit) => Effect.sync(() => Exit.isFailure(exit) && lookAround(confirming.client))))
+          return yield* decoded(script, wrote, (value) => ({ value, replicas: Number(waited) }))
+        })
+    }
+  }
+)
+
+const described = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
+  name: server.options.sentinels
+    ? server.options.name!
+    : server.options.path ?? `${server.options.host}:${server.options.port}`,
+  ask: (command, ...args) =>
+    // The client would let some commands go before it knows whether it was greeted.
+    Effect.suspend(() =>
+      server.status === "ready"
+        ? Effect.tryPromise({ try: () => server.call(command, ...args), catch: fromClient })
+        : Effect.fail(notSent)
+    ).pipe(Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.fail(silent) }))
+})

@@ -1,0 +1,117 @@
+import type { LockBackendError } from "effect-dlock/LockError"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Latch from "effect/Latch"
+import * as Redis from "effect/persistence/Redis"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import { fromClient, notConnected, silent } from "./failure.ts"
+import { newInbox, refused, refusedAgainAfter } from "./inbox.ts"
+import type { Limits } from "./ioredis/clients.ts"
+import type { Ask, Port } from "./port.ts"
+import { decoded } from "./reply.ts"
+import { Window } from "./window/window.ts"
+
+/**
+ * A port over the Redis that a program already has as an Effect service. How its connections behave is that client's:
+ * what it queues or sends again it may execute late, which the marks of cancelled claims are there for.
+ */
+export const open: (
+  limits: Limits
+) => Effect.Effect<Port, LockBackendError, Redis.Redis | Scope.Scope> = Effect.fnUntraced(function*(limits) {
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const redis = yield* Redis.Redis
+  const promise = yield* FiberSet.makeRuntimePromise<never>()
+  const inbox = newInbox()
+  const messageListeners: Array<(message: string) => void> = []
+  const reconnectListeners: Array<() => void> = []
+
+  const ask: Ask = (command, ...args) =>
+    Effect.mapError(redis.send(command, ...args), (error) => fromClient(error.cause))
+  const limited: Ask = (...command) =>
+    Effect.timeoutOrElse(ask(...command), { duration: limits.operationTimeout, orElse: () => Effect.fail(silent) })
+
+  // The service does not tell of a connection that was lost and made again, only of one that is given up. What was sent
+  // to ourselves and did not come says the same: then it listens anew, when what listened so far is closed.
+  let hears = true
+  let isRefused = false
+  const told = Latch.makeUnsafe()
+  const deaf = Latch.makeUnsafe()
+  const listen = Effect.gen(function*() {
+    const messages = yield* redis.subscribe(inbox)
+    isRefused = false
+    deaf.closeUnsafe()
+    told.openUnsafe()
+    reconnectListeners.forEach((listener) => listener())
+    while (true) {
+      const { message } = yield* Queue.take(messages)
+      hears = true
+      messageListeners.forEach((hear) => hear(message))
+    }
+  }).pipe(
+    Effect.raceFirst(deaf.await),
+    Effect.scoped,
+    Effect.catch((error) => {
+      told.openUnsafe()
+      const said = isRefused
+      isRefused = true
+      return Effect.andThen(said ? Effect.void : refused(error), Effect.sleep(refusedAgainAfter))
+    }),
+    Effect.annotateLogs({ component: "dlock" }),
+    Effect.forever
+  )
+  // The client cannot be interrupted while it connects, be it for ever: that ends by itself.
+  yield* Effect.acquireRelease(
+    Effect.forkDetach(listen),
+    (fiber) => {
+      fiber.interruptUnsafe()
+      return Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), Math.min(limits.operationTimeout, 100))
+    }
+  )
+  yield* Effect.andThen(ask("PING"), told.await).pipe(
+    Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => Effect.fail(silent) }),
+    Effect.mapError(({ cause, retryable }) => notConnected(cause, retryable))
+  )
+
+  const window = new Window({
+    isReady: () => true,
+    whyNotReady: () => silent,
+    send: (command, program, { args, keys }) =>
+      promise(
+        redis.send(command.toUpperCase(), program, String(keys.length), ...keys, ...args).pipe(
+          Effect.mapError((error) => error.cause)
+        )
+      )
+  }, { clock, longest: limits.operationTimeout })
+  yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
+  return {
+    run: window.run,
+    heardAt: () => window.heardAt,
+    slotted: false,
+    inbox,
+    onMessage: (listener) => void messageListeners.push(listener),
+    onReconnect: (listener) => void reconnectListeners.push(listener),
+    // It does not tell of that either.
+    onLeft: () => {},
+    probe: Effect.gen(function*() {
+      if (!hears) deaf.openUnsafe()
+      hears = false
+      yield* Effect.ignore(limited("PUBLISH", inbox, ""))
+    }),
+    servers: () => [{ name: "effect/persistence/Redis", ask: limited }],
+    replicated: (script, args, replicas, limit) =>
+      Effect.gen(function*() {
+        const { args: argv, keys } = script.encode(args)
+        const connection = yield* redis.reserve
+        const wrote = yield* connection.send("EVAL", script.lua, String(keys.length), ...keys, ...argv)
+        const waited = yield* connection.send("WAIT", String(replicas), String(Math.ceil(limit)))
+        return { wrote, waited }
+      }).pipe(
+        Effect.scoped,
+        Effect.mapError((error) => fromClient(error.cause)),
+        Effect.flatMap(({ waited, wrote }) => decoded(script, wrote, (value) => ({ value, replicas: Number(waited) })))
+      )
+  }
+})

@@ -1,0 +1,77 @@
+import type * as Library from "ioredis"
+import type { Names } from "../../protocol/keys.ts"
+import { type Call, lockKeys } from "../../protocol/script.ts"
+
+/**
+ * Makes the client's commands for script calls, with their text in the protocol of Redis. The client makes that text of
+ * each string by itself, and a call has about twenty; most are the keys of one lock, which are the same in all its calls.
+ */
+export const commands = (library: Pick<typeof Library, "Command">) => {
+  class ScriptCommand extends library.Command {
+    private readonly text: string
+
+    constructor(name: "evalsha" | "eval", program: string, call: Call) {
+      // What the client shows of it, not what it sends.
+      super(name, [program, "1", call.lock?.lock ?? call.moreKeys[0]!], utf8)
+      this.text = textOf(name, program, call)
+    }
+
+    override toWritable(): string {
+      return this.text
+    }
+  }
+  return (name: "evalsha" | "eval", program: string, call: Call): Library.Command =>
+    new ScriptCommand(name, program, call)
+}
+
+const utf8 = { replyEncoding: "utf8" } as const
+
+const textOf = (name: string, program: string, { args, lock, moreKeys }: Call): string => {
+  const ofLock = lock === undefined ? none : keysOf(lock)
+  const keys = ofLock.count + moreKeys.length
+  let text = `*${3 + keys + args.length}\r\n${headOf(name, program)}`
+  text += moreKeys.length === 0 ? ofLock.counted : bulk(String(keys)) + ofLock.text
+  for (const key of moreKeys) text += bulk(key)
+  for (const arg of args) text += bulk(arg)
+  return text
+}
+
+const bulk = (string: string): string => `$${Buffer.byteLength(string)}\r\n${string}\r\n`
+
+/** What all calls of a script begin with; there are two for each script. */
+const heads = new Map<string, string>()
+
+const headOf = (name: string, program: string): string => {
+  let head = heads.get(program)
+  if (head === undefined) {
+    head = bulk(name) + bulk(program)
+    heads.set(program, head)
+  }
+  return head
+}
+
+interface Keys {
+  readonly count: number
+  readonly text: string
+  /** The same behind its count, where these are all keys of a call. */
+  readonly counted: string
+}
+
+const none: Keys = { count: 0, text: "", counted: bulk("0") }
+
+/** Of the locks that were in use lately. */
+const known = new Map<string, Keys>()
+
+const keysOf = (names: Names): Keys => {
+  let keys = known.get(names.lock)
+  if (keys === undefined) {
+    if (known.size === mostKnown) known.clear()
+    const all = lockKeys(names)
+    const text = all.map(bulk).join("")
+    keys = { count: all.length, text, counted: bulk(String(all.length)) + text }
+    known.set(names.lock, keys)
+  }
+  return keys
+}
+
+const mostKnown = 1_000

@@ -1,0 +1,103 @@
+import { callBack } from "effect-dlock/LockStore"
+import type * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { Script } from "../../protocol/index.ts"
+import type { CallFailure, Reply, Tally } from "../port.ts"
+
+/** One call of a script, from its caller's asking to its end. */
+export class Request {
+  readonly script: Script<unknown, unknown>
+  readonly args: unknown
+  readonly tally: Tally | undefined
+  /** Milliseconds that it may take, counted from `limitedAt`. */
+  readonly limit: number
+  /** Its sending, or the moment from which it lacked the connection on which it is sent; `Infinity` before either. */
+  limitedAt = Infinity
+  /** Monotonic, of the last sending. */
+  sentAt = 0n
+  /** Its place among those under way; -1 while it is not. */
+  slot = -1
+  private caller: ((reply: Effect.Effect<Reply<never>, CallFailure>) => void) | undefined
+
+  constructor(
+    script: Script<never, unknown>,
+    args: unknown,
+    tally: Tally | undefined,
+    limit: number,
+    caller: (reply: Effect.Effect<Reply<never>, CallFailure>) => void
+  ) {
+    this.script = script as Script<unknown, unknown>
+    this.args = args
+    this.tally = tally
+    this.limit = limit
+    this.caller = caller
+  }
+
+  get endsAt(): number {
+    return this.limitedAt + this.limit
+  }
+
+  /** Whether nobody waits for it any more. */
+  get isAbandoned(): boolean {
+    return this.caller === undefined
+  }
+
+  abandon(): void {
+    this.caller = undefined
+  }
+
+  /** Answers the caller, unless that has gone or has its answer. */
+  end(reply: Effect.Effect<Reply<never>, CallFailure>): void {
+    const { caller } = this
+    this.caller = undefined
+    if (caller !== undefined) callBack(() => caller(reply))
+  }
+
+  fail(failure: CallFailure): void {
+    this.end(Exit.fail(failure))
+  }
+}
+
+/** Requests of one kind that wait, in their order. */
+export class Lane {
+  private requests: Array<Request> = []
+  private first = 0
+
+  push(request: Request): void {
+    this.requests.push(request)
+  }
+
+  get isEmpty(): boolean {
+    return this.first === this.requests.length
+  }
+
+  shift(): Request | undefined {
+    while (this.first < this.requests.length) {
+      const next = this.requests[this.first++]!
+      if (this.first === this.requests.length || this.first === longestPast) this.forgetPast()
+      if (!next.isAbandoned) return next
+    }
+    return undefined
+  }
+
+  /** Those that somebody still waits for. */
+  all(): ReadonlyArray<Request> {
+    this.requests = this.requests.filter((request, index) => index >= this.first && !request.isAbandoned)
+    this.first = 0
+    return this.requests
+  }
+
+  /** Takes out what is asked for. */
+  remove(isAskedFor: (request: Request) => boolean): ReadonlyArray<Request> {
+    const removed = this.all().filter(isAskedFor)
+    this.requests = this.requests.filter((request) => !isAskedFor(request))
+    return removed
+  }
+
+  private forgetPast(): void {
+    this.requests.splice(0, this.first)
+    this.first = 0
+  }
+}
+
+const longestPast = 1_000

@@ -1,0 +1,48 @@
+import * as Effect from "effect/Effect"
+import type { Cluster } from "ioredis"
+import type * as Library from "ioredis"
+import type { Port } from "../port.ts"
+import type { Window } from "./window.ts"
+
+/**
+ * The windows of a cluster, one a node: calls that one of them does not answer hold up nobody who asks another. Which node
+ * it will be is the client's to decide, later; a slot that has moved meanwhile costs no more than a place in another row.
+ */
+export class Windows {
+  private readonly byNode = new Map<string, Window>()
+  private readonly make: () => Window
+  private readonly nodeOf: (key: string) => string
+  private isClosed = false
+
+  constructor(cluster: Cluster, library: Pick<typeof Library, "Command">, make: () => Window) {
+    this.make = make
+    this.nodeOf = (key) => cluster.slots[new library.Command("get", [key]).getSlot()]?.[0] ?? ""
+  }
+
+  readonly run: Port["run"] = (script, args, tally, limit) =>
+    Effect.suspend(() => {
+      const node = this.nodeOf(script.lockOf(args).lock)
+      let window = this.byNode.get(node)
+      if (window === undefined) {
+        this.byNode.set(node, window = this.make())
+        if (this.isClosed) window.close()
+      }
+      return window.run(script, args, tally, limit)
+    })
+
+  readonly heardAt: Port["heardAt"] = (key) => this.byNode.get(this.nodeOf(key))?.heardAt
+
+  open(): void {
+    for (const window of this.byNode.values()) window.open()
+  }
+
+  lose(): void {
+    for (const window of this.byNode.values()) window.lose()
+  }
+
+  /** Those of nodes that nobody has asked yet too. */
+  close(): void {
+    this.isClosed = true
+    for (const window of this.byNode.values()) window.close()
+  }
+}

@@ -1,0 +1,40 @@
+import type { Names } from "./keys.ts"
+import { Call, make, type Script } from "./script.ts"
+
+export interface StampArgs {
+  readonly names: Names
+  readonly id: string
+  readonly token: bigint
+  readonly capacity: number
+}
+
+/**
+ * Whether this server has this grant, said with a write behind it: a `WAIT` on the same connection then counts the
+ * replicas that have the grant too. A read would not do, since `WAIT` goes by the last write of its own connection.
+ *
+ * Keys: what holds the grant. Arguments: id, token, capacity. Writes the grant's value again as it is.
+ *
+ * Returns 1 or 0.
+ */
+export const stamp: Script<StampArgs, boolean> = make({
+  name: "stamp",
+  lua: `
+local key, id, token, value, prefix = KEYS[1], ARGV[1], ARGV[2], nil, nil
+if ARGV[3] == "1" then
+  value, prefix = redis.call("GET", key), id .. ":" .. token .. ":"
+else
+  value, prefix = redis.call("HGET", key, id), token .. "|"
+end
+if not value or string.sub(value, 1, #prefix) ~= prefix then return 0 end
+if ARGV[3] == "1" then
+  redis.call("SET", key, value, "KEEPTTL")
+else
+  redis.call("HSET", key, id, value)
+end
+return 1
+`,
+  lockOf: ({ names }) => names,
+  encode: ({ capacity, id, names, token }) =>
+    new Call(undefined, [capacity === 1 ? names.lock : names.values], [id, String(token), String(capacity)]),
+  decode: (raw) => raw === 1
+})

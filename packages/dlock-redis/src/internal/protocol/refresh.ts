@@ -1,0 +1,175 @@
+import type { Names } from "./keys.ts"
+import { changes, clock, state } from "./prelude.ts"
+import {
+  Call,
+  claimReply,
+  type Gone,
+  type Granted,
+  holderOf,
+  list,
+  lockKeys,
+  make,
+  type Progress,
+  type Queued,
+  type Script,
+  sharedKeys,
+  whole
+} from "./script.ts"
+
+export interface RefreshArgs {
+  readonly inbox: string
+  /** Locks that share one slot, or one node without slots. */
+  readonly locks: ReadonlyArray<{
+    readonly names: Names
+    /** Undefined where it is not known. */
+    readonly capacity: number | undefined
+    /** Claims of one process on this lock. With none the call only moves the queue on. */
+    readonly claims: ReadonlyArray<{ readonly id: string; readonly ttl: number; readonly guard: number }>
+  }>
+}
+
+/** How the claims on a lock stand. */
+export interface Refreshed extends Progress {
+  readonly _tag: "Refreshed"
+  readonly claims: ReadonlyArray<Granted | Queued | Gone>
+}
+
+/** A key of this lock is not a lock's any more. */
+export interface Failed {
+  readonly _tag: "Failed"
+  readonly message: string
+}
+
+export type RefreshReply = ReadonlyArray<Refreshed | Failed>
+
+/**
+ * Says that these claims still wait, and asks how they stand. Never creates an entry. Who was passed over is back in its
+ * place.
+ *
+ * Keys: each lock's six, and above capacity 1 its two of shared holders. Arguments: inbox, then of each lock 1 at
+ * capacity 1, the number of its claims and their id, ttl, guard.
+ *
+ * Returns for each lock a list with { "granted", token }, { "queued", floor, place, length, kind, label, remaining } or
+ * { "gone" } for each claim and then more. A key of a wrong type is the answer of that lock alone, { "failed", message }.
+ *
+ * Most claims that ask are where they were, behind a holder of ours: `stay` is the short way for those, and its answer
+ * { "stayed", floor, length, label, remaining } and then each place. The token of such a holder is the last that was
+ * granted, so it is the floor.
+ */
+export const refresh: Script<RefreshArgs, RefreshReply> = make({
+  name: "refresh",
+  lua: `
+${clock}${state}${changes}
+local inbox = ARGV[1]
+local listening = (#ARGV > 3 and subscribers(inbox) or 0) > 0
+
+local function stay(first, last)
+  local value = redis.call("GET", lock)
+  local holding = value and parse(value)
+  if first > last or not holding or holding.foreign then return nil end
+  local stayed, scores, px = { "stayed", holding.token, 0, holding.label, 0 }, {}, 0
+  for i = first, last, 3 do
+    local id, ttl, guard = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+    local place, fields = redis.call("ZRANK", queue, id), redis.call("HGET", waiters, id)
+    local want = fields and wantOf(fields)
+    local same = want and want.inbox == inbox and want.ttl == ttl and want.guard == guard and want.listening == listening
+    if not (place and same) or tonumber(redis.call("ZSCORE", deadlines, id) or 0) <= now then return nil end
+    stayed[#stayed + 1] = place
+    scores[#scores + 1] = now + ttl
+    scores[#scores + 1] = id
+    px = math.max(px, ttl + guard)
+  end
+  local length = redis.call("ZCARD", queue)
+  local alone = length == #stayed - 5
+  if not alone and redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, 1)[1] then return nil end
+  redis.call("ZADD", deadlines, unpack(scores))
+  if redis.call("PTTL", deadlines) < px then keep(px) end
+  stayed[3], stayed[5] = length, redis.call("PTTL", lock)
+  return stayed
+end
+
+local asking = {}
+
+local function ask(first, last)
+  local replies = {}
+  for i = first, last, 3 do
+    local id, ttl, guard = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local token = extend(id, ttl, guard)
+    if token then
+      replies[id] = { "granted", token }
+    else
+      local mine = read(id)
+      if mine then
+        if mine.parkedAt then unpark(mine) end
+        enter(id, inbox, ttl, guard, mine.want.permits, mine.want.capacity, listening, mine.want.label)
+        asking[id] = true
+      else
+        drop({ id })
+        replies[id] = { "gone" }
+      end
+    end
+  end
+  promote(asking)
+  local list = {}
+  for i = first, last, 3 do list[#list + 1] = replies[ARGV[i]] or answer(ARGV[i]) end
+  return withMore(list)
+end
+
+local function refresh(at, sharedAt, first, last)
+  choose(at, sharedAt)
+  local list = stay(first, last)
+  if list then return list end
+  look()
+  sweep()
+  return ask(first, last)
+end
+
+local replies, at, first = {}, 1, 4
+while at <= #KEYS do
+  local sharedAt, last = ARGV[first - 2] ~= "1" and at + 6, first + 3 * ARGV[first - 1] - 1
+  local isDone, reply = pcall(refresh, at, sharedAt, first, last)
+  if not isDone then
+    local message = type(reply) == "table" and reply.err or reply
+    if not string.find(message, "WRONGTYPE", 1, true) then error(reply) end
+    reply = { "failed", message }
+  end
+  replies[#replies + 1] = reply
+  at, first = at + (sharedAt and 8 or 6), last + 3
+end
+publish(asking)
+return replies
+`,
+  lockOf: ({ locks }) => locks[0]!.names,
+  encode: ({ inbox, locks }) =>
+    new Call(
+      undefined,
+      locks.flatMap(({ capacity, names }) =>
+        capacity === 1 ? lockKeys(names) : [...lockKeys(names), ...sharedKeys(names)]
+      ),
+      [
+        inbox,
+        ...locks.flatMap(({ capacity, claims }) => [
+          capacity === 1 ? "1" : "0",
+          String(claims.length),
+          ...claims.flatMap(({ guard, id, ttl }) => [id, whole(ttl), whole(guard)])
+        ])
+      ]
+    ),
+  decode: (raw) =>
+    list(raw).map((reply) => {
+      const parts = list(reply)
+      switch (parts[0]) {
+        case "failed":
+          return { _tag: "Failed", message: String(parts[1]) }
+        case "stayed":
+          return { _tag: "Refreshed", claims: stayed(parts), more: false }
+        default:
+          return { _tag: "Refreshed", claims: parts.slice(0, -1).map(claimReply), more: parts.at(-1) === 1 }
+      }
+    })
+})
+
+const stayed = ([, token, count, label, remaining, ...places]: ReadonlyArray<unknown>): ReadonlyArray<Queued> => {
+  const [floor, length, holder] = [BigInt(String(token)), Number(count), holderOf("held", label, remaining)]
+  return places.map((place) => ({ _tag: "Queued", floor, place: Number(place), length, holder }))
+}

@@ -1,0 +1,137 @@
+import type { Names } from "./keys.ts"
+import { changes, clock, day, state, waiter } from "./prelude.ts"
+import {
+  Call,
+  type Holder,
+  holderOf,
+  list,
+  make,
+  type Progress,
+  type Script,
+  sharedKeys,
+  unexpected
+} from "./script.ts"
+
+export interface LeaveArgs {
+  readonly names: Names
+  readonly id: string
+  /** Undefined where it is not known. */
+  readonly capacity: number | undefined
+  /** Set while a request of this claim may still arrive: it will find the claim cancelled. */
+  readonly mark: boolean
+  /** Frees the lock for everybody instead of handing it to the next in line. */
+  readonly interop: boolean
+}
+
+export type LeaveReply =
+  | Progress & { readonly _tag: "Released" }
+  | Progress & {
+    /** `Cancelled`: it was queued, or a mark was set. `NotHeld`: nothing of it was there. */
+    readonly _tag: "Cancelled" | "NotHeld"
+    /** Claims that still wait. */
+    readonly length: number
+    readonly holder: Holder | undefined
+  }
+
+/** How long a mark stands: longer than a system keeps sending a request again (924 s on Linux). */
+export const markTtl = 16 * 60 * 1_000
+
+/**
+ * Ends a claim, held, queued or never arrived, and moves the queue on. It compares the id, not the token: whatever this
+ * claim has been granted goes.
+ *
+ * Keys: the lock's six, the mark of the claim, and above capacity 1 the two of shared holders. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
+ *
+ * Returns "released" alone, { "released", more }, or { "cancelled" or "notHeld", length, kind, label, remaining, more }
+ * with the queue without this claim.
+ *
+ * The release of a mutex that nobody waits for, or whose next in line is there to take it, takes the first lines and
+ * nothing else. They are `nextUp` and `grant` for that case, written out: what is changed here is changed there.
+ *
+ * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a leave that
+ * is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1 there
+ * is no other client to make room for.
+ */
+export const leave: Script<LeaveArgs, LeaveReply> = make({
+  name: "leave",
+  lua: `
+local call, own = redis.call, ARGV[1] .. ":"
+local value = call("GET", KEYS[1])
+if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
+  local head = call("ZRANGE", KEYS[3], 0, 0)[1]
+  if not head then
+    call("DEL", KEYS[1])
+    return "released"
+  end
+  local deadline = ARGV[3] == "0" and call("ZSCORE", KEYS[4], head)
+  local fields = deadline and call("HGET", KEYS[5], head)
+  local inbox, ttl, guard, permits, capacity, listening, label = string.match(fields or "", "${waiter}")
+  if capacity == "1" and (listening == "0" or redis.pcall("PUBSUB", "NUMSUB", inbox)[2] ~= 0) then
+    local time = call("TIME")
+    local us = time[1] * 1000000 + time[2]
+    local left = deadline - math.floor(us / 1000)
+    if left > 0 then
+      local last = math.max(tonumber(call("GET", KEYS[2]) or 0) or 0, string.match(value, "^%d+", #own + 1))
+      local token = string.format("%.0f", math.max(last + 1, us))
+      call("ZREM", KEYS[3], head)
+      call("ZREM", KEYS[4], head)
+      call("HDEL", KEYS[5], head)
+      call("SET", KEYS[1], head .. ":" .. token .. ":" .. label, "PX", left + guard)
+      call("SET", KEYS[2], token, "PX", ${day} + ttl)
+      redis.pcall("PUBLISH", inbox, "g:" .. head .. ":" .. token .. ":" .. KEYS[1])
+      return "released"
+    end
+  end
+end
+${clock}${state}${changes}
+choose(1, KEYS[8] and 8)
+look()
+local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
+sweep()
+if mark ~= "0" then redis.call("SET", KEYS[7], "1", "PX", mark) end
+
+local held, waited = true, nil
+if holder and holder.id == id then
+  redis.call("DEL", lock)
+  holder = nil
+elseif shared[id] then
+  dropShared({ id })
+else
+  held, waited = false, read(id)
+  drop({ id })
+end
+
+local woken = interop == "1" and nextUp({})
+if woken and woken.want.capacity == "1" then
+  pushes[1] = { woken.id, woken.want.inbox, "w:" .. lock }
+else
+  promote({})
+end
+local reply = { "released" }
+if not held then
+  reply = { (waited or mark ~= "0") and "cancelled" or "notHeld", redis.call("ZCARD", queue), situation() }
+end
+publish({})
+return withMore(reply)
+`,
+  lockOf: ({ names }) => names,
+  encode: ({ capacity, id, interop, mark, names }) =>
+    new Call(names, [names.mark(id), ...(capacity === 1 ? [] : sharedKeys(names))], [
+      id,
+      mark ? String(markTtl) : "0",
+      interop ? "1" : "0"
+    ]),
+  decode: (raw) => {
+    if (raw === "released") return { _tag: "Released", more: false }
+    const [tag, ...rest] = list(raw)
+    const more = rest.at(-1) === 1
+    if (tag === "released") return { _tag: "Released", more }
+    if (tag !== "cancelled" && tag !== "notHeld") throw unexpected(raw)
+    return {
+      _tag: tag === "cancelled" ? "Cancelled" : "NotHeld",
+      length: Number(rest[0]),
+      holder: holderOf(rest[1], rest[2], rest[3]),
+      more
+    }
+  }
+})

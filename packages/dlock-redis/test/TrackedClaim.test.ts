@@ -1,0 +1,67 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration } from "effect"
+import { names } from "../src/internal/protocol/keys.ts"
+import { Entry } from "../src/internal/store/trackedClaim.ts"
+
+const seconds = (count: number): bigint => BigInt(count) * 1_000_000_000n
+
+const entry = (): Entry =>
+  new Entry(
+    {
+      id: "b".repeat(22),
+      key: "k",
+      prefix: "",
+      permits: 1,
+      capacity: 1,
+      ttl: Duration.seconds(2),
+      guardGap: Duration.zero,
+      holder: "b"
+    },
+    names("k")!
+  )
+
+describe("a pushed grant", () => {
+  it("that overtakes the answer to its own request counts from that request", () => {
+    const claim = entry()
+    claim.sent(seconds(10))
+    assert.strictEqual(claim.baseOf(7n, seconds(11)), seconds(10))
+  })
+
+  it("counts from the latest request that was answered with a place", () => {
+    const claim = entry()
+    claim.sent(seconds(10))
+    claim.queue(seconds(10), 6n)
+    claim.queue(seconds(12), 6n)
+    assert.strictEqual(claim.baseOf(7n, seconds(13)), seconds(12))
+  })
+
+  it("counts neither from an answer that came late nor from a request that has none", () => {
+    const claim = entry()
+    claim.sent(seconds(10))
+    claim.queue(seconds(12), 6n)
+    claim.queue(seconds(11), 9n)
+    assert.strictEqual(claim.baseOf(7n, seconds(13)), seconds(12))
+    // A refresh sent at 13 is still under way: nothing tells the entry, so nothing counts from it.
+    assert.isUndefined(claim.baseOf(7n, seconds(14)))
+  })
+
+  it("from before the place that the claim has now is an old one: it is not believed", () => {
+    const claim = entry()
+    // Queued, granted token 2 and expired unheard; the repeated acquire is answered with a new place and floor 3.
+    claim.sent(seconds(0))
+    claim.sent(seconds(4))
+    claim.queue(seconds(4), 3n)
+    assert.isUndefined(claim.baseOf(2n, seconds(5)), "two holders otherwise")
+    assert.strictEqual(claim.baseOf(4n, seconds(5)), seconds(4))
+  })
+})
+
+describe("an answer of a place", () => {
+  it("to a claim that is held by now is old and changes nothing", () => {
+    const claim = entry()
+    claim.sent(seconds(10))
+    claim.grant(7n, seconds(10))
+    assert.isFalse(claim.queue(seconds(10), 6n))
+    assert.strictEqual(claim.state, "held")
+  })
+})
