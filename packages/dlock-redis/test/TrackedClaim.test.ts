@@ -23,13 +23,13 @@ const entry = (): Entry =>
 describe("a pushed grant", () => {
   it("that overtakes the answer to its own request counts from that request", () => {
     const claim = entry()
-    claim.sent(seconds(10))
+    claim.noteSent(seconds(10))
     assert.strictEqual(claim.baseOf(7n, seconds(11)), seconds(10))
   })
 
   it("counts from the latest request that was answered with a place", () => {
     const claim = entry()
-    claim.sent(seconds(10))
+    claim.noteSent(seconds(10))
     claim.queue(seconds(10), 6n)
     claim.queue(seconds(12), 6n)
     assert.strictEqual(claim.baseOf(7n, seconds(13)), seconds(12))
@@ -37,7 +37,7 @@ describe("a pushed grant", () => {
 
   it("counts neither from an answer that came late nor from a request that has none", () => {
     const claim = entry()
-    claim.sent(seconds(10))
+    claim.noteSent(seconds(10))
     claim.queue(seconds(12), 6n)
     claim.queue(seconds(11), 9n)
     assert.strictEqual(claim.baseOf(7n, seconds(13)), seconds(12))
@@ -48,8 +48,8 @@ describe("a pushed grant", () => {
   it("from before the place that the claim has now is an old one: it is not believed", () => {
     const claim = entry()
     // Queued, granted token 2 and expired unheard; the repeated acquire is answered with a new place and floor 3.
-    claim.sent(seconds(0))
-    claim.sent(seconds(4))
+    claim.noteSent(seconds(0))
+    claim.noteSent(seconds(4))
     claim.queue(seconds(4), 3n)
     assert.isUndefined(claim.baseOf(2n, seconds(5)), "two holders otherwise")
     assert.strictEqual(claim.baseOf(4n, seconds(5)), seconds(4))
@@ -59,7 +59,7 @@ describe("a pushed grant", () => {
 describe("an answer of a place", () => {
   it("to a claim that is held by now is old and changes nothing", () => {
     const claim = entry()
-    claim.sent(seconds(10))
+    claim.noteSent(seconds(10))
     claim.grant(7n, seconds(10))
     assert.isFalse(claim.queue(seconds(10), 6n))
     assert.strictEqual(claim.state, "held")

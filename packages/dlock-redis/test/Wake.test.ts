@@ -68,10 +68,10 @@ const answering = Effect.gen(function*() {
     run: (script, args, tally) =>
       Effect.callback((resume) => {
         const sentAt = clock.monotonicTimeNanosUnsafe()
-        tally?.sent(sentAt)
+        tally?.noteSent(sentAt)
         const answer = (value: unknown) => {
-          tally?.answered(true)
-          tally?.ended()
+          tally?.noteAnswered(true)
+          tally?.noteEnded()
           resume(Effect.succeed({ sentAt, value: value as never }))
         }
         calls.push({ name: script.name, args, answer })

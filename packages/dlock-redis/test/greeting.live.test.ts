@@ -45,9 +45,9 @@ const withUser = (admin: Redis, ...rules: ReadonlyArray<string>) =>
 
 const killed = (admin: Redis) => Effect.promise(() => admin.call("CLIENT", "KILL", "USER", "locker"))
 
-const isDown = (error: { readonly _tag: string }) => assert.strictEqual(error._tag, "LockBackendError")
+const expectDown = (error: { readonly _tag: string }) => assert.strictEqual(error._tag, "LockBackendError")
 
-const isBack = (section: Effect.Effect<unknown, unknown>) =>
+const untilBack = (section: Effect.Effect<unknown, unknown>) =>
   eventually("it is back", () => Effect.runPromise(Effect.isSuccess(section)))
 
 /** The lock's database is refused to the connections that `locker` makes anew; then it is given back. */
@@ -65,10 +65,10 @@ const staysOutOfOtherDatabases = (admin: Redis, url: string, locker: Locker["Ser
     yield* withUser(admin, "-select")
     yield* killed(admin)
     yield* Effect.sleep("300 millis")
-    isDown(yield* Effect.flip(locker.withLock("k", Effect.void, { ttl: "1 second" })))
+    expectDown(yield* Effect.flip(locker.withLock("k", Effect.void, { ttl: "1 second" })))
     assert.deepStrictEqual(commands, [])
     yield* withUser(admin)
-    yield* isBack(section)
+    yield* untilBack(section)
     assert.notInclude(String(yield* Effect.promise(() => admin.info("keyspace"))), "db0:")
   })
 
@@ -157,10 +157,10 @@ describe("credentials that the server refuses", () => {
         const commands = yield* asked(redis.url)
         yield* Effect.promise(() => admin.acl("DELUSER", "locker"))
         yield* Effect.sleep("300 millis")
-        isDown(yield* Effect.flip(withLock("k", Effect.void, { ttl: "1 second" })))
+        expectDown(yield* Effect.flip(withLock("k", Effect.void, { ttl: "1 second" })))
         assert.deepStrictEqual(commands, [])
         yield* withUser(admin)
-        yield* isBack(section)
+        yield* untilBack(section)
       }
     }).pipe(Effect.scoped))
 
@@ -184,7 +184,7 @@ describe("credentials that the server refuses", () => {
       assert.include(error.message, "WRONGPASS")
       assert.deepStrictEqual(commands.flat(), [])
       yield* onAll((admin) => withUser(admin))
-      yield* isBack(section)
+      yield* untilBack(section)
     }).pipe(Effect.scoped))
 
   it.live("fail the layer, be it that the server asks for none", () =>

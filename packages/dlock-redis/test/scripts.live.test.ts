@@ -92,7 +92,7 @@ const holders = async (names: Names): Promise<Array<string>> => {
 }
 
 /** Nobody holds and nobody waits. */
-const isFree = async (names: Names): Promise<boolean> =>
+const findsFree = async (names: Names): Promise<boolean> =>
   (await holders(names)).length + await redis.zcard(names.queue) === 0
 
 const tokenOf = (reply: { readonly _tag: string }): bigint =>
@@ -233,7 +233,7 @@ describe("traces", () => {
     await leave(names, a)
     await outlive()
     assert.strictEqual((await refresh(names, b, short))._tag, "Gone")
-    assert.isTrue(await isFree(names))
+    assert.isTrue(await findsFree(names))
   })
 
   it("a late leave of an old id does not touch the hold of a fresh one", async () => {
@@ -253,7 +253,7 @@ describe("traces", () => {
     assert.strictEqual((await leave(names, a, { mark: true }))._tag, "Released")
     assert.strictEqual((await acquire(names, a))._tag, "Cancelled")
     assert.strictEqual((await refresh(names, a))._tag, "Gone")
-    assert.isTrue(await isFree(names))
+    assert.isTrue(await findsFree(names))
     assert.approximately(await redis.pttl(names.mark(a)), Scripts.markTtl, 5_000)
   })
 
@@ -778,7 +778,7 @@ describe("who was passed over", () => {
       assert.deepStrictEqual(await holders(names), [id])
       await leave(names, id)
     }
-    assert.isTrue(await isFree(names))
+    assert.isTrue(await findsFree(names))
   })
 
   it("does not stand in the way of a try, and is there when it asks", async () => {

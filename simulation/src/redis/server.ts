@@ -198,7 +198,8 @@ export class RedisServer {
 
   /** What the server keeps of locks, or of those of one process. Marks of cancelled claims are meant to stay for a while. */
   leftovers(process?: number): ReadonlyArray<string> {
-    const isMeant = ({ id }: { readonly id: string }) => process === undefined || this.owners.get(id) === process
+    const isMeant = ({ id }: { readonly id: string }): boolean =>
+      process === undefined || this.owners.get(id) === process
     return Array.from(this.locks.keys()).flatMap((key) => {
       const { holders, queue } = this.lock(key)
       return [

@@ -20,9 +20,9 @@ export const silentPort: Port = {
 /** A reply, with what becomes of the request told as a port tells it. */
 export const replied = <A>(clock: Clock.Clock, tally: Tally | undefined, value: A): Reply<A> => {
   const sentAt = clock.monotonicTimeNanosUnsafe()
-  tally?.sent(sentAt)
-  tally?.answered(true)
-  tally?.ended()
+  tally?.noteSent(sentAt)
+  tally?.noteAnswered(true)
+  tally?.noteEnded()
   return { sentAt, value }
 }
 

@@ -24,11 +24,11 @@ export interface Tally {
   /** The claim is being left, or has been: nothing more of it may be sent. */
   readonly isOver: boolean
   /** One is given to the socket, at this monotonic time. */
-  sent(at: bigint): void
+  noteSent(at: bigint): void
   /** Its reply has come, in time or not. What was refused has not run. */
-  answered(hasRun: boolean): void
+  noteAnswered(hasRun: boolean): void
   /** Its reply has come, or is not waited for any more. */
-  ended(): void
+  noteEnded(): void
 }
 
 /** Runs a command on a server outside any script. */

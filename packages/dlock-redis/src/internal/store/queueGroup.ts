@@ -122,7 +122,7 @@ export class Group implements Item {
   }
 
   /** What a look that was sent at `sentAt` brought: it was found, or there is reason to ask. */
-  peeked(token: string, isFound: boolean, sentAt: number, now: number): void {
+  notePeek(token: string, isFound: boolean, sentAt: number, now: number): void {
     const { foremost } = this
     // An answer has come meanwhile.
     if (token !== this.seen || foremost === undefined) return

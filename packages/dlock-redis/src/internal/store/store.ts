@@ -57,8 +57,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   let isClosing = false
   const waiting = yield* Waiting.make(port, options.retryInterval, {
-    granted: (entry, token, sentAt) => grant(entry, token, sentAt),
-    gone: (entry) => lose(entry)
+    onGranted: (entry, token, sentAt) => grant(entry, token, sentAt),
+    onGone: (entry) => lose(entry)
   })
 
   const request = (
@@ -97,7 +97,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
             if (now() + reserve < end) return request(claim, mode, end)
           }
           return waitReplicas === 0 || value._tag !== "Granted"
-            ? Effect.succeed(answer(entry, sentAt, value))
+            ? Effect.succeed(takeAnswer(entry, sentAt, value))
             : confirm(entry, value.token, sentAt, reserve)
         }
       })
@@ -116,7 +116,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     inside: claim.inside
   })
 
-  const answer = (entry: Entry, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
+  const takeAnswer = (entry: Entry, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
     if ("more" in reply && reply.more) waiting.moveOn(entry.names, entry.claim.capacity)
     switch (reply._tag) {
       case "Granted":
@@ -320,7 +320,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     )
   }
 
-  const hear = (message: string): void => {
+  const takeNotification = (message: string): void => {
     const push = Scripts.decodePush(message)
     const lock = push && names(push.lock)
     if (push === undefined || lock === undefined) return
@@ -349,7 +349,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     )
   })
 
-  port.onMessage(hear)
+  port.onMessage(takeNotification)
   port.onLeft(() => {
     for (const entry of claims.all()) entry.isKnownElsewhere = true
   })

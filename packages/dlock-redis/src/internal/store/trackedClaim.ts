@@ -74,19 +74,19 @@ export class Entry implements Tally {
     return this.base !== undefined || this.given === undefined
   }
 
-  sent(at: bigint): void {
+  noteSent(at: bigint): void {
     // What a grant counts from that overtakes the answer to the first.
     this.firstSentAt ??= at
     this.unanswered++
     this.underWay++
   }
 
-  answered(hasRun: boolean): void {
+  noteAnswered(hasRun: boolean): void {
     this.unanswered--
     if (hasRun) this.hasRun = true
   }
 
-  ended(): void {
+  noteEnded(): void {
     if (--this.underWay > 0) return
     const waiting = this.whenNoneIsUnderWay
     this.whenNoneIsUnderWay = undefined

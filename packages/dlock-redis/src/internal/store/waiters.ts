@@ -13,8 +13,8 @@ import { type Entry, toMillis } from "./trackedClaim.ts"
 
 /** What is to be done when a waiting claim asked how it stands, and is no longer queued. */
 export interface Outcomes {
-  readonly granted: (entry: Entry, token: bigint, sentAt: bigint) => void
-  readonly gone: (entry: Entry) => void
+  readonly onGranted: (entry: Entry, token: bigint, sentAt: bigint) => void
+  readonly onGone: (entry: Entry) => void
 }
 
 /** Claims of one lock that ask in one call. */
@@ -122,7 +122,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     const hear = (others: ReadonlySet<number>, sentAt: number) => {
       const now = heap.now()
       locks.forEach(({ group, token }, index) => {
-        group.peeked(token, !others.has(index + 1), sentAt, now)
+        group.notePeek(token, !others.has(index + 1), sentAt, now)
         schedule(group)
       })
     }
@@ -164,11 +164,11 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       const answer = reply.claims[index]!
       switch (answer._tag) {
         case "Granted":
-          return outcomes.granted(entry, answer.token, sentAt)
+          return outcomes.onGranted(entry, answer.token, sentAt)
         case "Queued":
           return place(entry, sentAt, answer)
         case "Gone":
-          return outcomes.gone(entry)
+          return outcomes.onGone(entry)
       }
     })
     if (reply.more) moveOn(part.group.names, part.entries[0]!.claim.capacity)

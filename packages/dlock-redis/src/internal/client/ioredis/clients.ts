@@ -133,7 +133,7 @@ export const connect = Effect.fnUntraced(function*(
   const options = { ...target.options, ...safe(limits.operationTimeout, limitsItself) }
   return yield* ready(
     (reasons) => {
-      const client = followSentinels(exacting(heard(new ioredis.Redis(options)), reasons.refused), common.fresh)
+      const client = followSentinels(exacting(heard(new ioredis.Redis(options)), reasons.tellRefusal), common.fresh)
       if (common.fresh !== undefined) before(client, common.fresh, reasons.tell)
       return limitsItself ? greeted(client, 2 * limits.operationTimeout) : client
     },
@@ -186,7 +186,7 @@ export const connectSubscriber = Effect.fnUntraced(function*(
     (reasons) => {
       const client = new ioredis.Redis({ ...target.options, ...safe(limits.operationTimeout) })
       const find = async (): Promise<RedisOptions> => ({ ...somewhere(), ...await common.fresh?.() })
-      return before(exacting(heard(client), reasons.refused), find, reasons.tell)
+      return before(exacting(heard(client), reasons.tellRefusal), find, reasons.tell)
     },
     limits,
     common
@@ -204,7 +204,7 @@ export const isCluster = (client: Redis | Cluster): client is Cluster => client.
  * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a rejection
  * that nobody handles ends the process.
  */
-const follow = (cluster: Cluster, { refused, tell }: Reasons, { fresh }: Common): Cluster => {
+const follow = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh }: Common): Cluster => {
   let latest: RedisOptions = {}
   const find = fresh && (async () => (latest = await fresh()))
   if (find !== undefined) {
@@ -218,7 +218,7 @@ const follow = (cluster: Cluster, { refused, tell }: Reasons, { fresh }: Common)
   }
   return cluster.on("+node", (node: Redis) => {
     const asking = node.asking.bind(node)
-    Object.assign(exacting(heard(node), refused), {
+    Object.assign(exacting(heard(node), tellRefusal), {
       asking: () => {
         const asked = asking()
         asked.catch(() => {})
@@ -269,7 +269,7 @@ const ready = <Client extends Redis | Cluster>(
     const over = Deferred.makeUnsafe<never, LockBackendError>()
     const reasons = new Reasons((reasons) => {
       if (reasons.final) Deferred.doneUnsafe(over, failed())
-      outage.met(reasons)
+      outage.noteReason(reasons)
     })
     const failed = () =>
       Effect.fail(notConnected(explained(reasons.last ?? new Error("no answer"), secure), !reasons.final))
@@ -315,11 +315,11 @@ const ready = <Client extends Redis | Cluster>(
     isUp = true
     reasons.clear()
     on("close", () => {
-      if (!closed) outage.lost(reasons)
+      if (!closed) outage.noteLost(reasons)
     })
     on("ready", () => {
       reasons.clear()
-      outage.back(reasons)
+      outage.noteBack(reasons)
     })
     return { client, whyNot: reasons.whyNot }
   })

@@ -31,7 +31,7 @@ export class Reasons {
   }
 
   /** The same of a step of the greeting that was refused. */
-  readonly refused = (error: unknown): void => {
+  readonly tellRefusal = (error: unknown): void => {
     const told = sanitized(error)
     this.set(told, isFinal(told))
   }
@@ -67,11 +67,11 @@ export class Outage {
     this.log = log
   }
 
-  lost(of: Reasons): void {
+  noteLost(of: Reasons): void {
     this.away.add(of)
   }
 
-  met(of: Reasons): void {
+  noteReason(of: Reasons): void {
     if (!this.away.has(of)) return
     if (this.told === "no") this.log(Effect.logWarning(`The connection to Redis was lost: ${of.last?.message}`))
     else if (this.told === "lost" && of.final) {
@@ -81,7 +81,7 @@ export class Outage {
     else if (this.told === "no") this.told = "lost"
   }
 
-  back(of: Reasons): void {
+  noteBack(of: Reasons): void {
     if (!this.away.delete(of) || this.away.size > 0) return
     if (this.told === "no") this.log(Effect.logWarning("The connection to Redis was lost"))
     this.told = "no"

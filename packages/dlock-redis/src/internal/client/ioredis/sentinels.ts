@@ -104,7 +104,7 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
     return primary.address
   }
 
-  const isStillThere = async (endpoint: Partial<Address>): Promise<void> => {
+  const leaveReplaced = async (endpoint: Partial<Address>): Promise<void> => {
     const primary = await primaryBy(endpoint)
     if (primary === undefined || primary.epoch < epoch) return
     epoch = primary.epoch
@@ -127,7 +127,7 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
         const subscribed = subscribe(...channels)
         subscribed.then(() => {
           client.emit("sentinelListening")
-          return isStillThere(endpoint)
+          return leaveReplaced(endpoint)
         }).catch((error: unknown) => failed(endpoint, error))
         return subscribed
       }

@@ -137,7 +137,7 @@ export class Window {
     const all = this.underWay.splice(0)
     for (const request of all) request.slot = -1
     for (const request of all) {
-      request.tally?.ended()
+      request.tally?.noteEnded()
       request.fail(failure)
     }
   }
@@ -181,7 +181,7 @@ export class Window {
     const onError = (error: unknown) => this.hearError(request, call, error)
     request.slot = this.underWay.push(request) - 1
     const sent = this.transmit(request, "evalsha", script.sha, call)
-    tally?.sent(request.sentAt)
+    tally?.noteSent(request.sentAt)
     sent.then(onReply, (error: unknown) => {
       // What is of no use any more has not run, and is not to run late.
       if (!isUnknownScript(error) || tally?.isOver === true) return onError(error)
@@ -203,7 +203,7 @@ export class Window {
   }
 
   private hear(request: Request, raw: unknown): void {
-    request.tally?.answered(true)
+    request.tally?.noteAnswered(true)
     this.hearSomething(request)
     const { script, sentAt } = request
     request.end(decoded(script, raw, (value) => ({ sentAt, value })) as Exit.Exit<Reply<never>, CallFailure>)
@@ -211,7 +211,7 @@ export class Window {
 
   private hearError(request: Request, call: Call, error: unknown): void {
     const failure = fromClient(error)
-    if (failure.notDone) request.tally?.answered(false)
+    if (failure.notDone) request.tally?.noteAnswered(false)
     if (isReply(failure.cause)) this.hearSomething(request)
     else this.take(request)
     // One that was taken out of a cluster, or is cut off from it, says that all of it is down.
@@ -235,7 +235,7 @@ export class Window {
       this.underWay[request.slot] = last
     }
     request.slot = -1
-    request.tally?.ended()
+    request.tally?.noteEnded()
     this.sendNext()
   }
 
@@ -264,7 +264,7 @@ export class Window {
   }
 
   private look(now: number): void {
-    const isOver = ({ endsAt }: Request) => endsAt <= now
+    const isOver = ({ endsAt }: Request): boolean => endsAt <= now
     const waitsForConnection = this.client.isReady() ? [] : this.lanes
     for (const request of this.underWay.filter(isOver)) {
       this.take(request)
