@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { startRedis } from "dlock-testing"
 import { Redis } from "ioredis"
 import * as Scripts from "../../packages/dlock-redis/src/internal/protocol/index.ts"
-import { names as namesOf } from "../../packages/dlock-redis/src/internal/protocol/keys.ts"
+import { keysOf } from "../../packages/dlock-redis/src/internal/protocol/keys.ts"
 import { Judge } from "../src/judge.ts"
 import { Ledger } from "../src/ledger.ts"
 import * as Plans from "../src/plan.ts"
@@ -29,7 +29,7 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
   const timeline = new Timeline()
   const ledger = new Ledger(timeline, Plans.make(1, "redis"), new Judge(timeline, new Set()))
   const server = new RedisServer(timeline, ledger, {})
-  const names = namesOf(`wire-${seed}`)!
+  const keys = keysOf(`wire-${seed}`)!
   /** Tokens of both sides, which grow alike and are not the same. */
   const tokens = new Map<string, string>()
   let born = 0
@@ -91,13 +91,13 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
     // Nobody is forgotten about: the queue would never move on.
     const left = ids.length > 4 ? ids.pop() : undefined
     if (left !== undefined) {
-      const args = { names, id: left, capacity: undefined, mark: false, interop: false }
-      await both(Scripts.leave, args, args)
+      const args = { keys, id: left, capacity: undefined, tombstone: false, interop: false }
+      await both(Scripts.release, args, args)
     }
     const dice = random.between(0, 99)
     if (dice < 45) {
       const args: Scripts.AcquireArgs = {
-        names,
+        keys,
         id,
         inbox: "nobody",
         ttl,
@@ -114,23 +114,23 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
         : [id, random.pick(ids)].filter((one, index, all) => all.indexOf(one) === index)
       const args = {
         inbox: "nobody",
-        locks: [{ names, capacity: undefined, claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }]
+        locks: [{ keys, capacity: undefined, claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }]
       }
       await both(Scripts.refresh, args, args)
     } else if (dice < 64) {
       const [our, their] = held.get(id) ?? ["1", "1"]
-      await both(Scripts.peek, { locks: [{ names, token: our }] }, { locks: [{ names, token: their }] })
+      await both(Scripts.peek, { locks: [{ keys, token: our }] }, { locks: [{ keys, token: their }] })
     } else if (dice < 74) {
       const [our, their] = held.get(id) ?? ["1", "1"]
-      const claim = { names, id, ttl, guard: ttl / 10, capacity: 1 }
+      const claim = { keys, id, ttl, guard: ttl / 10, capacity: 1 }
       await both(
         Scripts.renew,
         { claims: [{ ...claim, token: BigInt(our) }] },
         { claims: [{ ...claim, token: BigInt(their) }] }
       )
     } else {
-      const args = { names, id, capacity: undefined, mark: random.chance(0.3), interop: random.chance(0.1) }
-      await both(Scripts.leave, args, args)
+      const args = { keys, id, capacity: undefined, tombstone: random.chance(0.3), interop: random.chance(0.1) }
+      await both(Scripts.release, args, args)
     }
   }
   const grown = Array.from(tokens).sort(([a], [b]) => a < b ? -1 : 1).map(([, their]) => their)

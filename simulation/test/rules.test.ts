@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scripts from "../../packages/dlock-redis/src/internal/protocol/index.ts"
-import { names as namesOf } from "../../packages/dlock-redis/src/internal/protocol/keys.ts"
+import { keysOf } from "../../packages/dlock-redis/src/internal/protocol/keys.ts"
 import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { Dimension } from "../src/dimensions.ts"
 import { hunt } from "../src/hunt.ts"
@@ -238,16 +238,16 @@ describe("S4: nothing is left at the server", () => {
   it("nor a mark of a claim that is not in doubt", () => {
     const { judge, ledger, timeline } = world("marks")
     const server = new RedisServer(timeline, ledger, {})
-    const names = namesOf("dlock:k0")!
-    const { args, keys } = Scripts.leave.encode({ names, id: "mine", capacity: 1, mark: true, interop: false })
-    server.execute("eval", Scripts.leave.lua, keys, args)
-    assert.deepStrictEqual(server.needlessMarks(), ["a mark of mine on dlock:k0"])
+    const keys = keysOf("dlock:k0")!
+    const call = Scripts.release.encode({ keys, id: "mine", capacity: 1, tombstone: true, interop: false })
+    server.execute("eval", Scripts.release.lua, call.keys, call.args)
+    assert.deepStrictEqual(server.needlessTombstones(), ["a mark of mine on dlock:k0"])
     ledger.doubts("mine")
-    assert.isEmpty(server.needlessMarks())
+    assert.isEmpty(server.needlessTombstones())
     ledger.answered("mine", 51)
-    assert.isEmpty(server.needlessMarks())
+    assert.isEmpty(server.needlessTombstones())
     ledger.answered("mine", 49)
-    assert.isNotEmpty(server.needlessMarks())
+    assert.isNotEmpty(server.needlessTombstones())
     assert.isUndefined(ruleOf(judge))
   })
 })

@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Redis as EffectRedis } from "effect/persistence/Redis"
 import type { Cluster, Redis } from "ioredis"
-import * as Target from "./internal/client/address.ts"
+import * as Address from "./internal/client/address.ts"
 import * as Connection from "./internal/client/connection.ts"
 import * as EffectConnection from "./internal/client/effectRedis.ts"
 import { notConnected, silent } from "./internal/client/failure.ts"
@@ -29,7 +29,7 @@ import * as Store from "./internal/store/store.ts"
  * @category options
  * @since 0.1.0
  */
-export interface RedisLockStoreOptions extends Options.Options, Target.Address {}
+export interface RedisLockStoreOptions extends Options.Options, Address.Address {}
 
 /**
  * A store on the Redis at `url`, at the primary that `sentinels` name, or on a `cluster`.
@@ -40,8 +40,8 @@ export interface RedisLockStoreOptions extends Options.Options, Target.Address {
 export const layer = (
   options: RedisLockStoreOptions
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> => {
-  const [address, rest] = StoreOptions.split(Target.fields, options)
-  return at(Target.parse(address), StoreOptions.parse(Options.fields, rest))
+  const [address, rest] = StoreOptions.split(Address.fields, options)
+  return at(Address.parse(address), StoreOptions.parse(Options.fields, rest))
 }
 
 /**
@@ -51,7 +51,7 @@ export const layer = (
  * @since 0.1.0
  */
 export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendError> = Layer.suspend(
-  () => at(Target.fromEnvironment, StoreOptions.environment(Options.fields))
+  () => at(Address.fromEnvironment, StoreOptions.environment(Options.fields))
 )
 
 /**
@@ -67,7 +67,7 @@ export const layerClient = (
   Layer.effect(
     LockStore,
     Effect.gen(function*() {
-      const { keyPrefix, target } = Target.ofClient(client)
+      const { keyPrefix, target } = Address.ofClient(client)
       const settings = yield* StoreOptions.parse(Options.fields, { ...options, keyPrefix })
       return yield* over(Connection.open(target, settings), settings)
     })
@@ -89,7 +89,7 @@ export const layerEffectRedis = (
   )
 
 const at = (
-  target: Effect.Effect<Target.Target, Config.ConfigError>,
+  target: Effect.Effect<Address.Target, Config.ConfigError>,
   settings: Effect.Effect<Options.Settings, Config.ConfigError>
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
   Layer.effect(

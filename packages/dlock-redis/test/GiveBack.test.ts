@@ -12,35 +12,35 @@ const refused = notConnectedNow(new Error("WRONGPASS invalid username-password p
 /** A server that grants everything, and replicas of which none has anything for a while. */
 const setting = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
-  const left = yield* Deferred.make<void>()
-  const replicas = { present: 0, stamped: true }
+  const released = yield* Deferred.make<void>()
+  const replicas = { present: 0, isPresent: true }
   const isRefused = { now: false }
-  const ids: { readonly acquire: Array<string>; readonly leave: Array<string> } = { acquire: [], leave: [] }
+  const ids: { readonly acquire: Array<string>; readonly release: Array<string> } = { acquire: [], release: [] }
   const port: Port = {
     ...silentPort,
     run: (script, args, tally) =>
       Effect.suspend(() => {
         const { id } = args as { readonly id: string }
         if (script.name === "acquire") ids.acquire.push(id)
-        if (script.name === "leave") ids.leave.push(id)
-        if (script.name === "leave" && isRefused.now) return Effect.fail(refused)
-        const value = script.name === "leave" ? { _tag: "Released", more: false } : { _tag: "Granted", token: 7n }
-        // A leave that is stuck in the network: it may run at any later time.
+        if (script.name === "release") ids.release.push(id)
+        if (script.name === "release" && isRefused.now) return Effect.fail(refused)
+        const value = script.name === "release" ? { _tag: "Released", more: false } : { _tag: "Granted", token: 7n }
+        // A release that is stuck in the network: it may run at any later time.
         return Effect.as(
-          script.name === "leave" ? Deferred.await(left) : Effect.void,
+          script.name === "release" ? Deferred.await(released) : Effect.void,
           replied(clock, tally, value as never)
         )
       }),
-    replicated: () => Effect.sync(() => ({ value: replicas.stamped as never, replicas: replicas.present }))
+    replicated: () => Effect.sync(() => ({ value: replicas.isPresent as never, replicas: replicas.present }))
   }
   const store = yield* Store.make(port, { ...plainSettings, waitReplicas: 1 })
-  return { store, ids, isRefused, left, replicas }
+  return { store, ids, isRefused, released, replicas }
 })
 
 describe("a grant that too few replicas have", () => {
-  it.effect("is asked for again under a fresh id, since its leave may run late", () =>
+  it.effect("is asked for again under a fresh id, since its release may run late", () =>
     Effect.gen(function*() {
-      const { ids, left, replicas, store } = yield* setting
+      const { ids, released, replicas, store } = yield* setting
       const locker = Locker.layer().pipe(Layer.provide(Layer.succeed(LockStore, store)))
       const taking = yield* Effect.forkChild(
         Locker.use((locker) => locker.withLock("k", Effect.succeed("in"))).pipe(Effect.provide(locker)),
@@ -49,48 +49,48 @@ describe("a grant that too few replicas have", () => {
       yield* TestClock.adjust("150 millis")
       replicas.present = 1
       yield* TestClock.adjust("1 second")
-      assert.isAtLeast(ids.leave.length, 2)
-      yield* Deferred.succeed(left, undefined)
+      assert.isAtLeast(ids.release.length, 2)
+      yield* Deferred.succeed(released, undefined)
       assert.strictEqual(yield* Fiber.join(taking), "in")
       assert.strictEqual(new Set(ids.acquire).size, ids.acquire.length)
       // The last was held, and released.
-      assert.deepStrictEqual(ids.leave, ids.acquire)
+      assert.deepStrictEqual(ids.release, ids.acquire)
     }).pipe(Effect.scoped))
 
-  it.effect("is not asked for again under its id before its leave has been answered, nor granted by it", () =>
+  it.effect("is not asked for again under its id before its release has been answered, nor granted by it", () =>
     Effect.gen(function*() {
-      const { ids, left, replicas, store } = yield* setting
+      const { ids, released, replicas, store } = yield* setting
       const first = yield* store.request(plainClaim, "queue")
       assert(first._tag === "Gone")
       assert.include(first.error?.message, "fewer than 1 replicas")
       replicas.present = 1
       assert.deepStrictEqual(yield* store.request(plainClaim, "queue"), { _tag: "Gone" })
-      assert.deepStrictEqual(ids, { acquire: [plainClaim.id], leave: [plainClaim.id] })
-      yield* Deferred.succeed(left, undefined)
+      assert.deepStrictEqual(ids, { acquire: [plainClaim.id], release: [plainClaim.id] })
+      yield* Deferred.succeed(released, undefined)
     }).pipe(Effect.scoped))
 
   it.effect("is no failure of theirs where it had ended by then", () =>
     Effect.gen(function*() {
       const { ids, replicas, store } = yield* setting
-      replicas.stamped = false
+      replicas.isPresent = false
       assert.deepStrictEqual(yield* store.request(plainClaim, "queue"), { _tag: "Gone" })
-      assert.deepStrictEqual(ids.leave, [])
+      assert.deepStrictEqual(ids.release, [])
     }).pipe(Effect.scoped))
 
   it.effect("is given back when the credentials are accepted again that were refused meanwhile", () =>
     Effect.gen(function*() {
-      const { ids, isRefused, left, store } = yield* setting
+      const { ids, isRefused, released, store } = yield* setting
       isRefused.now = true
-      yield* Deferred.succeed(left, undefined)
+      yield* Deferred.succeed(released, undefined)
       const first = yield* store.request(plainClaim, "queue")
       assert(first._tag === "Gone")
       yield* TestClock.adjust("1 second")
-      assert.isAtLeast(ids.leave.length, 2)
-      assert.isAtMost(ids.leave.length, 12)
+      assert.isAtLeast(ids.release.length, 2)
+      assert.isAtMost(ids.release.length, 12)
       isRefused.now = false
       yield* TestClock.adjust("1 second")
-      const asked = ids.leave.length
+      const asked = ids.release.length
       yield* TestClock.adjust("1 minute")
-      assert.strictEqual(ids.leave.length, asked)
+      assert.strictEqual(ids.release.length, asked)
     }).pipe(Effect.scoped))
 })

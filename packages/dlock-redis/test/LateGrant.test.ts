@@ -17,7 +17,7 @@ describe("a grant that is read too late to be believed", () => {
       const sent: Array<string> = []
       const replies = (name: string): unknown => {
         if (name === "refresh") return [{ _tag: "Refreshed", claims: [queued], more: false }]
-        if (name === "leave") return { _tag: "Cancelled", length: 0, holder }
+        if (name === "release") return { _tag: "Cancelled", length: 0, holder }
         return sent.length === 1 ? { _tag: "Granted", token: 7n } : queued
       }
       const port: Port = {

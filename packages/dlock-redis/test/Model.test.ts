@@ -45,7 +45,7 @@ const passedOver: Omit<World.Config, "name"> = {
   interrupts: false,
   cut: true,
   after: `a0 asks; run acquire a0; a0 hears acquire; b0 asks; run acquire b0; b0 hears acquire; c0 asks; run acquire c0;
-    c0 hears acquire; process 1 cut off; a0 releases; run leave a0; a0 hears leave; c0 hears push`
+    c0 hears acquire; process 1 cut off; a0 releases; run release a0; a0 hears release; c0 hears notification`
 }
 
 /** Too large to finish: searched as far as the number of states allows. */
@@ -112,7 +112,7 @@ describe("every interleaving", () => {
 describe("a rule taken out is found", () => {
   const flaws: ReadonlyArray<World.Config & { readonly breaks: string }> = [
     {
-      name: "F1, a push counts whatever the floor",
+      name: "F1, a notification counts whatever the floor",
       breaks: "S2",
       claims: two,
       acquires: 2,
@@ -151,12 +151,18 @@ describe("a rule taken out is found", () => {
     },
     {
       ...passedOver,
-      name: "R3, a leave does not find what was passed over",
+      name: "R3, a release does not find what was passed over",
       breaks: "S4",
       interrupts: true,
-      flaws: { leavesParked: true }
+      flaws: { missesParked: true }
     },
-    { name: "F7, a release sets no mark", breaks: "S4", claims: two, acquires: 2, flaws: { releasesUnmarked: true } },
+    {
+      name: "F7, a release sets no tombstone",
+      breaks: "S4",
+      claims: two,
+      acquires: 2,
+      flaws: { releasesWithoutTombstone: true }
+    },
     {
       name: "R1, what too few replicas have is given back and keeps its id",
       breaks: "S2",
@@ -193,10 +199,10 @@ const holders = (state: World.State): ReadonlyArray<string> => state.server.hold
 const queue = (state: World.State): ReadonlyArray<string> => state.server.queue.map((one) => one.id)
 
 describe("regression traces", () => {
-  it("1: an old push is not believed after a later answer", () => {
+  it("1: an old notification is not believed after a later answer", () => {
     const trace = `
       a0 asks; run acquire a0; lost: acquire a0; tick; b0 asks; run acquire b0; lost: acquire b0; tick;
-      a0 asks again; run acquire a0; tick; b0 asks again; run acquire b0; b0 hears acquire; b0 hears push`
+      a0 asks again; run acquire a0; tick; b0 asks again; run acquire b0; b0 hears acquire; b0 hears notification`
     const state = play({ loss: true }, trace)
     assert.deepStrictEqual(believes(state), [false, false])
     assert.deepStrictEqual(holders(state), ["a0"])
@@ -213,10 +219,10 @@ describe("regression traces", () => {
     assert.throws(() => play({ loss: true, flaws: { keepsExpiry: true } }, trace), /S2/)
   })
 
-  it("3: a push does not count from a refresh in flight", () => {
+  it("3: a notification does not count from a refresh in flight", () => {
     const trace = `
       a0 asks; run acquire a0; a0 hears acquire; b0 asks; run acquire b0; b0 hears acquire; a0 releases;
-      run leave a0; tick; tick; b0 refreshes; b0 hears push`
+      run release a0; tick; tick; b0 refreshes; b0 hears notification`
     assert.deepStrictEqual(believes(play({}, trace)), [false, false])
     assert.throws(() => play({ flaws: { countsUnanswered: true } }, trace), /S2/)
   })
@@ -224,28 +230,28 @@ describe("regression traces", () => {
   it("4: a grant heard too late is not given back under its id", () => {
     const late = `
       a0 asks; run acquire a0; a0 hears acquire; b0 asks; run acquire b0; b0 hears acquire; a0 releases;
-      run leave a0; tick; tick; b0 hears push; `
-    const sound = `${late}run refresh b0; b0 hears refresh; run leave b0; b0 hears leave; b1 asks; run acquire b1;
+      run release a0; tick; tick; b0 hears notification; `
+    const sound = `${late}run refresh b0; b0 hears refresh; run release b0; b0 hears release; b1 asks; run acquire b1;
       b1 hears acquire`
     assert.deepStrictEqual(believes(play({ generations: 2 }, sound)), [false, true])
-    const flawed = `${late}b0 asks; run acquire b0; b0 hears acquire; run leave b0`
+    const flawed = `${late}b0 asks; run acquire b0; b0 hears acquire; run release b0`
     assert.throws(() => play({ flaws: { givesBack: true } }, flawed), /S2/)
   })
 
   it("5: a second acquire that runs after the release leaves nothing", () => {
     const trace = `
-      a0 asks; a0 asks again; run acquire a0; a0 hears acquire; a0 releases; run leave a0; run acquire a0;
-      a0 hears leave`
+      a0 asks; a0 asks again; run acquire a0; a0 hears acquire; a0 releases; run release a0; run acquire a0;
+      a0 hears release`
     const state = play({ acquires: 2 }, trace)
     assert.deepStrictEqual([holders(state), queue(state)], [[], []])
-    assert.throws(() => play({ acquires: 2, flaws: { releasesUnmarked: true } }, trace), /S4/)
+    assert.throws(() => play({ acquires: 2, flaws: { releasesWithoutTombstone: true } }, trace), /S4/)
   })
 
   it("6: a waiter whose subscriber is away is passed over and stays ahead of later ones", () => {
     const state = play(
       { claims: [...three, { process: 0 }], cut: true },
       `a0 asks; run acquire a0; a0 hears acquire; b0 asks; run acquire b0; c0 asks; run acquire c0;
-      process 1 cut off; a0 releases; run leave a0; d0 asks; run acquire d0`
+      process 1 cut off; a0 releases; run release a0; d0 asks; run acquire d0`
     )
     assert.deepStrictEqual(holders(state), ["c0"])
     assert.deepStrictEqual(queue(state), ["b0", "d0"])

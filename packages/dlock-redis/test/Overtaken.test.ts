@@ -4,16 +4,16 @@ import type { Port } from "../src/internal/client/port.ts"
 import * as Store from "../src/internal/store/store.ts"
 import { plainClaim, plainSettings, replied, silentPort } from "./model/port.ts"
 
-describe("an answer that a push has overtaken", () => {
+describe("an answer that a notification has overtaken", () => {
   it.effect("still says what stood before the claim, while replicas are asked about its grant", () =>
     Effect.gen(function*() {
       const clock = yield* Clock.clockWith(Effect.succeed)
       const answered = yield* Deferred.make<void>()
-      let push = (_message: string) => {}
+      let notify = (_message: string) => {}
       const holder = { label: "somebody", remaining: 60_000, foreign: false }
       const port: Port = {
         ...silentPort,
-        onMessage: (listener) => void (push = listener),
+        onMessage: (listener) => void (notify = listener),
         replicated: () => Effect.never,
         run: (script, _args, tally) =>
           script.name === "acquire"
@@ -26,7 +26,7 @@ describe("an answer that a push has overtaken", () => {
       }
       const store = yield* Store.make(port, { ...plainSettings, waitReplicas: 1 })
       const asking = yield* Effect.forkChild(store.request(plainClaim, "queue"), { startImmediately: true })
-      push(`g:${plainClaim.id}:9:k`)
+      notify(`g:${plainClaim.id}:9:k`)
       yield* Deferred.succeed(answered, undefined)
       const queued = yield* Fiber.join(asking)
       assert(queued._tag === "Queued")

@@ -1,14 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { names } from "../src/internal/protocol/keys.ts"
-import { Group } from "../src/internal/store/queueGroup.ts"
-import { Entry } from "../src/internal/store/trackedClaim.ts"
+import { keysOf } from "../src/internal/protocol/keys.ts"
+import { QueueGroup } from "../src/internal/store/queueGroup.ts"
+import { TrackedClaim } from "../src/internal/store/trackedClaim.ts"
 import { plainClaim } from "./model/port.ts"
 
 const setting = () => {
-  const lock = names("k")!
-  const group = new Group(lock, 100)
-  const place = (entry: Entry, at: number, place: number, { label = "somebody", token = 0n } = {}) =>
-    group.place(entry, at, {
+  const lock = keysOf("k")!
+  const group = new QueueGroup(lock, 100)
+  const place = (tracked: TrackedClaim, at: number, place: number, { label = "somebody", token = 0n } = {}) =>
+    group.notePlace(tracked, at, {
       _tag: "Queued",
       floor: token,
       place,
@@ -19,9 +19,9 @@ const setting = () => {
     group,
     place,
     come: (at: number, behind: number) => {
-      const entry = new Entry({ ...plainClaim, id: `${at}`.padStart(22, "a") }, lock)
-      place(entry, at, behind)
-      return entry
+      const tracked = new TrackedClaim({ ...plainClaim, id: `${at}`.padStart(22, "a") }, lock)
+      place(tracked, at, behind)
+      return tracked
     }
   }
 }
@@ -31,7 +31,7 @@ describe("a group", () => {
     const { come, group } = setting()
     come(0, 0)
     for (let at = 1; at <= 10_000; at++) group.remove(come(at, 1), at)
-    assert.isBelow(group["entries"].length, 2_000)
+    assert.isBelow(group["waiters"].length, 2_000)
   })
 
   it("asks by the first that waits, also when one from before it waits again", () => {
@@ -50,8 +50,8 @@ describe("a group", () => {
     const [early, second, third] = [come(0, 0), come(1, 1), come(2, 2)]
     place(early, 10, 0, { token: 8n, label: plainClaim.holder })
     assert.deepStrictEqual(group.takeDue(10), [early, second, third])
-    for (const [index, entry] of [early, second, third].entries()) {
-      place(entry, 20, index, { token: 8n, label: plainClaim.holder })
+    for (const [index, tracked] of [early, second, third].entries()) {
+      place(tracked, 20, index, { token: 8n, label: plainClaim.holder })
     }
     assert.deepStrictEqual(group.takeDue(20), [])
     group.remove(early, 30, 9n)

@@ -69,7 +69,7 @@ describe("RedisLocker", () => {
             "app:lock:k",
             "{app:lock:k}:\0f"
           ])
-          // Another process with the same client: it is handed the lock by a push, not by a poll.
+          // Another process with the same client: it is handed the lock by a notification, not by a poll.
           const waiter = yield* Effect.forkDetach(
             asStranger(withLock("k", Effect.sync(() => performance.now())).pipe(Effect.provide(fresh()))),
             { startImmediately: true }

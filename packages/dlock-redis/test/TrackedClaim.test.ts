@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration } from "effect"
-import { names } from "../src/internal/protocol/keys.ts"
-import { Entry } from "../src/internal/store/trackedClaim.ts"
+import { keysOf } from "../src/internal/protocol/keys.ts"
+import { TrackedClaim } from "../src/internal/store/trackedClaim.ts"
 
 const seconds = (count: number): bigint => BigInt(count) * 1_000_000_000n
 
-const entry = (): Entry =>
-  new Entry(
+const newClaim = (): TrackedClaim =>
+  new TrackedClaim(
     {
       id: "b".repeat(22),
       key: "k",
@@ -17,40 +17,40 @@ const entry = (): Entry =>
       guardGap: Duration.zero,
       holder: "b"
     },
-    names("k")!
+    keysOf("k")!
   )
 
-describe("a pushed grant", () => {
+describe("a grant that a notification tells", () => {
   it("that overtakes the answer to its own request counts from that request", () => {
-    const claim = entry()
+    const claim = newClaim()
     claim.noteSent(seconds(10))
     assert.strictEqual(claim.baseOf(7n, seconds(11)), seconds(10))
   })
 
   it("counts from the latest request that was answered with a place", () => {
-    const claim = entry()
+    const claim = newClaim()
     claim.noteSent(seconds(10))
-    claim.queue(seconds(10), 6n)
-    claim.queue(seconds(12), 6n)
+    claim.notePlace(seconds(10), 6n)
+    claim.notePlace(seconds(12), 6n)
     assert.strictEqual(claim.baseOf(7n, seconds(13)), seconds(12))
   })
 
   it("counts neither from an answer that came late nor from a request that has none", () => {
-    const claim = entry()
+    const claim = newClaim()
     claim.noteSent(seconds(10))
-    claim.queue(seconds(12), 6n)
-    claim.queue(seconds(11), 9n)
+    claim.notePlace(seconds(12), 6n)
+    claim.notePlace(seconds(11), 9n)
     assert.strictEqual(claim.baseOf(7n, seconds(13)), seconds(12))
-    // A refresh sent at 13 is still under way: nothing tells the entry, so nothing counts from it.
+    // A refresh sent at 13 is still under way: nothing tells the claim, so nothing counts from it.
     assert.isUndefined(claim.baseOf(7n, seconds(14)))
   })
 
   it("from before the place that the claim has now is an old one: it is not believed", () => {
-    const claim = entry()
+    const claim = newClaim()
     // Queued, granted token 2 and expired unheard; the repeated acquire is answered with a new place and floor 3.
     claim.noteSent(seconds(0))
     claim.noteSent(seconds(4))
-    claim.queue(seconds(4), 3n)
+    claim.notePlace(seconds(4), 3n)
     assert.isUndefined(claim.baseOf(2n, seconds(5)), "two holders otherwise")
     assert.strictEqual(claim.baseOf(4n, seconds(5)), seconds(4))
   })
@@ -58,10 +58,10 @@ describe("a pushed grant", () => {
 
 describe("an answer of a place", () => {
   it("to a claim that is held by now is old and changes nothing", () => {
-    const claim = entry()
+    const claim = newClaim()
     claim.noteSent(seconds(10))
     claim.grant(7n, seconds(10))
-    assert.isFalse(claim.queue(seconds(10), 6n))
+    assert.isFalse(claim.notePlace(seconds(10), 6n))
     assert.strictEqual(claim.state, "held")
   })
 })

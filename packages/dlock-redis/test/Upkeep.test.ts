@@ -19,7 +19,7 @@ describe("the connection that listens", () => {
         run: (script) =>
           Effect.sync(() => ({
             sentAt: clock.monotonicTimeNanosUnsafe(),
-            value: (script.name === "leave" ? { _tag: "Cancelled", length: 0 } : queued) as never
+            value: (script.name === "release" ? { _tag: "Cancelled", length: 0 } : queued) as never
           }))
       }
       const store = yield* Store.make(port, plainSettings)
@@ -47,7 +47,7 @@ describe("who waits behind a holder of ours", () => {
         acquire: () => Effect.succeed(queued),
         peek: peeked,
         refresh: () => Effect.succeed([{ _tag: "Refreshed", claims: [queued], more: false }]),
-        leave: () => Effect.succeed({ _tag: "Cancelled", length: 0 })
+        release: () => Effect.succeed({ _tag: "Cancelled", length: 0 })
       }
       const port: Port = {
         ...silentPort,

@@ -55,16 +55,16 @@ describe("a call to ask at once", () => {
   it.effect("is not settled by the answer to the request that was sent before", () => wokenDuring("acquire"))
 })
 
-/** A store whose calls the test answers, but for leaves, in the order in which they came. */
+/** A store whose calls the test answers, but for releases, in the order in which they came. */
 const answering = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const calls: Array<{ readonly name: string; readonly args: unknown; readonly answer: (value: unknown) => void }> = []
   let hear: (message: string) => void = () => {}
-  let leaves: () => void = () => {}
+  let leaveServer: () => void = () => {}
   const port: Port = {
     ...silentPort,
     onMessage: (listener) => void (hear = listener),
-    onLeft: (listener) => void (leaves = listener),
+    onServerLeft: (listener) => void (leaveServer = listener),
     run: (script, args, tally) =>
       Effect.callback((resume) => {
         const sentAt = clock.monotonicTimeNanosUnsafe()
@@ -75,36 +75,36 @@ const answering = Effect.gen(function*() {
           resume(Effect.succeed({ sentAt, value: value as never }))
         }
         calls.push({ name: script.name, args, answer })
-        if (script.name === "leave") answer({ _tag: "Released", more: false })
+        if (script.name === "release") answer({ _tag: "Released", more: false })
       })
   }
   const store = yield* Store.make(port, plainSettings)
-  return { store, calls, hear: (message: string) => hear(message), leaves: () => leaves() }
+  return { store, calls, hear: (message: string) => hear(message), leaveServer: () => leaveServer() }
 })
 
 // Both found by the simulation.
-describe("a push", () => {
-  it.effect("that comes for a claim which was given up before its answer is no ghost: no mark is left for it", () =>
+describe("a notification", () => {
+  it.effect("that comes for a claim which was given up before its answer is no late grant: no tombstone is left for it", () =>
     Effect.gen(function*() {
       const { calls, hear, store } = yield* answering
       const asking = yield* Effect.forkChild(store.request(plainClaim, "queue"), { startImmediately: true })
       asking.interruptUnsafe()
-      const leaving = yield* Effect.forkChild(store.withdraw(plainClaim), { startImmediately: true })
+      const withdrawing = yield* Effect.forkChild(store.withdraw(plainClaim), { startImmediately: true })
       calls[0]!.answer(queued)
-      yield* Fiber.join(leaving)
+      yield* Fiber.join(withdrawing)
       hear(`g:${plainClaim.id}:8:k`)
-      assert.deepStrictEqual(calls.map(({ name }) => name), ["acquire", "leave"])
+      assert.deepStrictEqual(calls.map(({ name }) => name), ["acquire", "release"])
     }).pipe(Effect.scoped))
 
   it.effect("that may not be believed has its claim ask, whoever of the process is before it", () =>
     Effect.gen(function*() {
-      const { calls, hear, leaves, store } = yield* answering
+      const { calls, hear, leaveServer, store } = yield* answering
       const ids = ["a", "b"].map((letter) => letter.repeat(22))
       for (const id of ids) {
         yield* Effect.forkChild(store.request({ ...plainClaim, id }, "queue"), { startImmediately: true })
       }
       calls[0]!.answer({ ...queued, place: 1, length: 2 })
-      leaves()
+      leaveServer()
       hear(`g:${ids[1]}:8:k`)
       calls[1]!.answer(queued)
       yield* TestClock.adjust("2 millis")

@@ -4,8 +4,8 @@ import { closed, connectionLost, notSent, silent } from "../src/internal/client/
 import type { CallFailure, Reply } from "../src/internal/client/port.ts"
 import { Window } from "../src/internal/client/window/window.ts"
 import * as Scripts from "../src/internal/protocol/index.ts"
-import { names } from "../src/internal/protocol/keys.ts"
-import { Entry } from "../src/internal/store/trackedClaim.ts"
+import { keysOf } from "../src/internal/protocol/keys.ts"
+import { TrackedClaim } from "../src/internal/store/trackedClaim.ts"
 import { plainClaim } from "./model/port.ts"
 
 interface Sent {
@@ -21,7 +21,7 @@ const setting = (kind: "server" | "cluster" = "server") => {
   const timers = new Set<{ readonly at: number; readonly run: () => void }>()
   const sent: Array<Sent> = []
   const nameOf = (program: string) =>
-    [Scripts.renew, Scripts.leave, Scripts.acquire].find(({ lua, sha }) => sha === program || lua === program)!.name
+    [Scripts.renew, Scripts.release, Scripts.acquire].find(({ lua, sha }) => sha === program || lua === program)!.name
   const clock = { monotonicTimeNanosUnsafe: () => BigInt(now) * 1_000_000n } as Clock.Clock
   const window = new Window({
     isReady: () => state.ready,
@@ -49,22 +49,22 @@ const setting = (kind: "server" | "cluster" = "server") => {
       }
     }
   })
-  const lock = names("k")!
-  const run = (name: "acquire" | "leave" | "renew", id: string, limit?: number) => {
+  const lock = keysOf("k")!
+  const run = (name: "acquire" | "release" | "renew", id: string, limit?: number) => {
     const call: Effect.Effect<Reply<unknown>, CallFailure> = name === "renew"
       ? window.run(
         Scripts.renew,
         {
-          claims: [{ names: lock, id, token: 1n, ttl: 1, guard: 1, capacity: 1 }]
+          claims: [{ keys: lock, id, token: 1n, ttl: 1, guard: 1, capacity: 1 }]
         },
         undefined,
         limit
       )
-      : name === "leave"
-      ? window.run(Scripts.leave, { names: lock, id, capacity: 1, mark: false, interop: false }, undefined, limit)
+      : name === "release"
+      ? window.run(Scripts.release, { keys: lock, id, capacity: 1, tombstone: false, interop: false }, undefined, limit)
       : window.run(
         Scripts.acquire,
-        { names: lock, id, inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, mode: "queue", label: "" },
+        { keys: lock, id, inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, mode: "queue", label: "" },
         undefined,
         limit
       )
@@ -104,11 +104,11 @@ const failureOf = (fiber: Fiber.Fiber<unknown, CallFailure>): CallFailure | unde
 }
 
 describe("a window", () => {
-  it("lets renewals pass a crowd, and what leaves before what comes", async () => {
+  it("lets renewals pass a crowd, and releases before acquires", async () => {
     const { crowd, run, sent } = setting()
     crowd(1_000)
     assert.strictEqual(sent.length, 256)
-    run("leave", "left")
+    run("release", "released")
     run("renew", "renewed")
     assert.strictEqual(sent.length, 257)
     assert.strictEqual(sent.at(-1)!.name, "renew")
@@ -116,7 +116,7 @@ describe("a window", () => {
     sent[0]!.reply("1")
     sent[1]!.reply("1")
     await settled()
-    assert.deepStrictEqual(sent.slice(257).map(({ id }) => id), ["left"])
+    assert.deepStrictEqual(sent.slice(257).map(({ id }) => id), ["released"])
     sent[2]!.reply("1")
     await settled()
     assert.strictEqual(sent.at(-1)!.id, "a256")
@@ -161,18 +161,18 @@ describe("a window", () => {
     assert.deepStrictEqual(sent.slice(256).map(({ id }) => id), ["a299"])
   })
 
-  it("never sends what is of a claim that is being left", async () => {
+  it("never sends what is of a claim that is being withdrawn", async () => {
     const { crowd, lock, sent, window } = setting()
     crowd(256)
-    const entry = new Entry({ ...plainClaim, id: "late" }, lock)
-    const args = { names: lock, id: "late", inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, label: "" } as const
-    const late = Effect.runFork(window.run(Scripts.acquire, { ...args, mode: "queue" }, entry))
-    entry.state = "leaving"
+    const tracked = new TrackedClaim({ ...plainClaim, id: "late" }, lock)
+    const args = { keys: lock, id: "late", inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, label: "" } as const
+    const late = Effect.runFork(window.run(Scripts.acquire, { ...args, mode: "queue" }, tracked))
+    tracked.state = "withdrawing"
     for (const { reply } of sent.slice()) reply("1")
     await settled()
     assert.strictEqual(sent.length, 256)
     assert.strictEqual(failureOf(late), notSent)
-    assert.isTrue(entry.isUnheardOf)
+    assert.isTrue(tracked.isUnheardOf)
   })
 
   it("calls nothing silent before its socket was read", async () => {
@@ -286,9 +286,9 @@ describe("a window", () => {
     const { run, sent, state, window } = setting()
     const underWay = run("acquire", "a")
     state.ready = false
-    const waiting = run("leave", "b")
+    const waiting = run("release", "b")
     window.close()
-    const later = run("leave", "c")
+    const later = run("release", "c")
     await settled()
     for (const call of [underWay, waiting, later]) assert.strictEqual(failureOf(call), closed)
     assert.strictEqual(sent.length, 1)

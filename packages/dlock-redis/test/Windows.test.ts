@@ -5,7 +5,7 @@ import { closed, notSent } from "../src/internal/client/failure.ts"
 import { Window } from "../src/internal/client/window/window.ts"
 import { Windows } from "../src/internal/client/window/windows.ts"
 import * as Scripts from "../src/internal/protocol/index.ts"
-import { names } from "../src/internal/protocol/keys.ts"
+import { keysOf } from "../src/internal/protocol/keys.ts"
 
 /** The windows of a cluster whose slots are all on one node, which never answers. */
 const setting = Effect.gen(function*() {
@@ -21,16 +21,22 @@ const setting = Effect.gen(function*() {
         return new Promise(() => {})
       }
     }, { clock, longest: 60_000 }))
-  const leave = windows.run(Scripts.leave, { names: names("k")!, id: "", capacity: 1, mark: false, interop: false })
-  return { leave, sent, windows }
+  const release = windows.run(Scripts.release, {
+    keys: keysOf("k")!,
+    id: "",
+    capacity: 1,
+    tombstone: false,
+    interop: false
+  })
+  return { release, sent, windows }
 })
 
 describe("the windows of a cluster", () => {
   it.live("once closed fail what comes for a node that nobody has asked before, and send nothing", () =>
     Effect.gen(function*() {
-      const { leave, sent, windows } = yield* setting
+      const { release, sent, windows } = yield* setting
       windows.close()
-      assert.deepStrictEqual(yield* Effect.flip(leave).pipe(Effect.timeout("2 seconds")), closed)
+      assert.deepStrictEqual(yield* Effect.flip(release).pipe(Effect.timeout("2 seconds")), closed)
       assert.deepStrictEqual(sent, [])
     }))
 })

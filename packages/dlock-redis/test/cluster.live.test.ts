@@ -100,7 +100,7 @@ describe("a layer on a cluster that loses nodes while it comes up", () => {
 })
 
 describe("a locker on a cluster", () => {
-  it.live("hands locks over on every shard by a push, with two commands a section", () =>
+  it.live("hands locks over on every shard by a notification, with two commands a section", () =>
     Effect.gen(function*() {
       const { servers } = yield* cluster
       const [one, other] = [

@@ -4,7 +4,7 @@ import { Cause, Duration, Effect, Exit, Fiber, Result, Scope } from "effect"
 import type { AcquireError } from "effect-dlock"
 import { eventually, locker, plainClient, proxyTo, server } from "./support.ts"
 
-const marks = (client: { readonly keys: (pattern: string) => Promise<ReadonlyArray<string>> }) =>
+const tombstones = (client: { readonly keys: (pattern: string) => Promise<ReadonlyArray<string>> }) =>
   Effect.promise(async () => (await client.keys("*\0x*")).length)
 
 const scriptsRun = (client: { readonly info: (section: string) => Promise<string> }) =>
@@ -37,7 +37,7 @@ describe("a crowd of one process", () => {
         const { failure } = held
         if (failure._tag !== "OwnershipLost" || failure.reason !== "Stalled" || recorded.max() < 2_000) throw failure
       }
-      assert.strictEqual(yield* marks(admin), 0)
+      assert.strictEqual(yield* tombstones(admin), 0)
       yield* Scope.close(scope, Exit.void)
     }).pipe(Effect.scoped), 120_000)
 
@@ -72,7 +72,7 @@ describe("a crowd of one process", () => {
   )
 
   it.live(
-    "that gives up leaves no mark where no answer was lost, and asks twice for each",
+    "that gives up leaves no tombstone where no answer was lost, and asks twice for each",
     () =>
       Effect.gen(function*() {
         const redis = yield* server
@@ -93,7 +93,7 @@ describe("a crowd of one process", () => {
           yield* Fiber.interruptAll(fibers)
         }
         yield* eventually("nobody waits", async () => (await admin.exists("dlock:k", "{dlock:k}:\0q")) === 0)
-        assert.strictEqual(yield* marks(admin), 0)
+        assert.strictEqual(yield* tombstones(admin), 0)
         assert.isAtMost((yield* scriptsRun(admin)) - before, 2 * 99 * rounds)
       }).pipe(Effect.scoped),
     60_000

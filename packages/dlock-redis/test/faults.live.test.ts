@@ -190,7 +190,7 @@ describe("waiters", () => {
       yield* eventually("both have released", async () => (await admin.exists("dlock:k")) === 0)
     }).pipe(Effect.scoped))
 
-  it.live("are handed the lock although the push is lost", () =>
+  it.live("are handed the lock although the notification is lost", () =>
     Effect.gen(function*() {
       const redis = yield* server
       const admin = yield* plainClient(redis.url)
@@ -457,7 +457,7 @@ describe("an acquire", () => {
           yield* Effect.sleep("300 millis")
           const keys = yield* Effect.promise(() => admin.keys("*"))
           for (const key of keys) {
-            assert.match(key, /\0[fx]/, "only counters and marks are left")
+            assert.match(key, /\0[fx]/, "only counters and tombstones are left")
             assert.isAbove(yield* Effect.promise(() => admin.pttl(key)), 0, key)
           }
           const timers = (all: ReadonlyArray<string>) => all.filter((resource) => resource === "Timeout").length

@@ -4,7 +4,7 @@ import { Redis } from "ioredis"
 import { randomBytes } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
 import * as Scripts from "../src/internal/protocol/index.ts"
-import { type Names, names as namesOf } from "../src/internal/protocol/keys.ts"
+import { type Keys, keysOf } from "../src/internal/protocol/keys.ts"
 import { readState, run } from "./model/real.ts"
 import { walk } from "./model/walk.ts"
 
@@ -27,10 +27,10 @@ afterAll(async () => {
 
 const newId = (): string => randomBytes(17).toString("base64url").slice(0, 22)
 
-const lockOf = (name: string): Names => namesOf(name) ?? assert.fail(`no common slot: ${name}`)
+const lockOf = (name: string): Keys => keysOf(name) ?? assert.fail(`no common slot: ${name}`)
 
 let count = 0
-const newLock = (): Names => lockOf(`lock-${++count}`)
+const newLock = (): Keys => lockOf(`lock-${++count}`)
 
 interface Wanted {
   readonly inbox?: string
@@ -43,9 +43,9 @@ interface Wanted {
   readonly inside?: ReadonlyArray<string>
 }
 
-const acquire = (names: Names, id: string, wanted: Wanted = {}, client = redis) =>
+const acquire = (keys: Keys, id: string, wanted: Wanted = {}, client = redis) =>
   run(client, Scripts.acquire, {
-    names,
+    keys,
     id,
     inbox: "nobody",
     ttl: 10_000,
@@ -57,43 +57,43 @@ const acquire = (names: Names, id: string, wanted: Wanted = {}, client = redis) 
     ...wanted
   })
 
-const refresh = async (names: Names, id: string, wanted: Wanted = {}) => {
+const refresh = async (keys: Keys, id: string, wanted: Wanted = {}) => {
   const { capacity = 1, guard = 1_000, inbox = "nobody", ttl = 10_000 } = wanted
   const [reply] = await run(redis, Scripts.refresh, {
     inbox,
-    locks: [{ names, capacity, claims: [{ id, ttl, guard }] }]
+    locks: [{ keys, capacity, claims: [{ id, ttl, guard }] }]
   })
   if (reply?._tag !== "Refreshed") throw new Error(reply?.message)
   return reply.claims[0] ?? assert.fail("no reply")
 }
 
 /** Moves the queue on; whether there is more to do. */
-const moveOn = async (names: Names): Promise<boolean> => {
-  const [reply] = await run(redis, Scripts.refresh, { inbox: "nobody", locks: [{ names, capacity: 1, claims: [] }] })
+const moveOn = async (keys: Keys): Promise<boolean> => {
+  const [reply] = await run(redis, Scripts.refresh, { inbox: "nobody", locks: [{ keys, capacity: 1, claims: [] }] })
   return reply?._tag === "Refreshed" ? reply.more : assert.fail(reply?.message)
 }
 
-const leave = (
-  names: Names,
+const release = (
+  keys: Keys,
   id: string,
-  options: { readonly mark?: boolean; readonly interop?: boolean; readonly capacity?: number } = {}
-) => run(redis, Scripts.leave, { names, id, capacity: 1, mark: false, interop: false, ...options })
+  options: { readonly tombstone?: boolean; readonly interop?: boolean; readonly capacity?: number } = {}
+) => run(redis, Scripts.release, { keys, id, capacity: 1, tombstone: false, interop: false, ...options })
 
-const renew = async (names: Names, id: string, token: bigint) => {
-  const claims = [{ names, id, token, ttl: 10_000, guard: 1_000, capacity: 1 }]
+const renew = async (keys: Keys, id: string, token: bigint) => {
+  const claims = [{ keys, id, token, ttl: 10_000, guard: 1_000, capacity: 1 }]
   return (await run(redis, Scripts.renew, { claims }))[0]
 }
 
 /** The claims that hold, in the order in which they expire. */
-const holders = async (names: Names): Promise<Array<string>> => {
-  const value = await redis.get(names.lock)
-  if (value === null) return redis.zrangebyscore(names.holders, Date.now(), "+inf")
+const holders = async (keys: Keys): Promise<Array<string>> => {
+  const value = await redis.get(keys.lock)
+  if (value === null) return redis.zrangebyscore(keys.holders, Date.now(), "+inf")
   return [value.slice(0, value.indexOf(":"))]
 }
 
 /** Nobody holds and nobody waits. */
-const findsFree = async (names: Names): Promise<boolean> =>
-  (await holders(names)).length + await redis.zcard(names.queue) === 0
+const findsFree = async (keys: Keys): Promise<boolean> =>
+  (await holders(keys)).length + await redis.zcard(keys.queue) === 0
 
 const tokenOf = (reply: { readonly _tag: string }): bigint =>
   reply._tag === "Granted" ? (reply as Scripts.Granted).token : assert.fail(`not granted: ${JSON.stringify(reply)}`)
@@ -112,34 +112,34 @@ const listen = async (inbox: string) => {
     next: async () => {
       const deadline = Date.now() + 5_000
       while (messages.length === 0 && Date.now() < deadline) await sleep(1)
-      return Scripts.decodePush(messages.shift() ?? assert.fail("no push came"))
+      return Scripts.decodeNotification(messages.shift() ?? assert.fail("no notification came"))
     },
     stop: () => subscriber.unsubscribe(inbox)
   }
 }
 
-describe("names", () => {
+describe("keys", () => {
   const tagOf = (key: string): string => /^[^{]*\{([^}]+)\}/s.exec(key)?.[1] ?? key
 
   it("puts all keys of a lock into one slot", () => {
     for (const name of ["a", "a:b", "{a}", "x{a}y", "{a", "{{a}", "a{b}c{d}", "a{}b{c", "{a}{}", "a}{b}"]) {
-      const names = namesOf(name)
-      if (names === undefined) {
+      const keys = keysOf(name)
+      if (keys === undefined) {
         assert.strictEqual(name, "a{}b{c")
         continue
       }
-      const { counter, deadlines, holders, lock, parked, queue, values, waiters } = names
-      const slots = [counter, deadlines, holders, lock, parked, queue, values, waiters, names.mark("id")].map(tagOf)
+      const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
+      const slots = [counter, deadlines, holders, lock, parked, queue, values, waiters, keys.tombstone("id")].map(tagOf)
       assert.deepStrictEqual(new Set(slots), new Set([tagOf(name)]), name)
     }
   })
 
   it("refuses a lock whose companions have no common slot", () => {
-    for (const name of ["a}b", "{}a", "a{}", "}", "a}{b"]) assert.isUndefined(namesOf(name), name)
+    for (const name of ["a}b", "{}a", "a{}", "}", "a}{b"]) assert.isUndefined(keysOf(name), name)
   })
 
   it("never gives two locks one companion", () => {
-    const all = ["a", "{a}", "{a}:", "{a}::", "a:", "a::", "{{a}", "{{a}:"].map(lockOf).map((names) => names.queue)
+    const all = ["a", "{a}", "{a}:", "{a}::", "a:", "a::", "{{a}", "{{a}:"].map(lockOf).map((keys) => keys.queue)
     assert.strictEqual(new Set(all).size, all.length)
   })
 
@@ -159,18 +159,18 @@ describe("names", () => {
   })
 })
 
-describe("pushes", () => {
+describe("notifications", () => {
   it("are read whatever the lock is called", () => {
     const id = newId()
     for (const lock of ["a", "g:b:1:c", "w:", "line\nbreak", "{x}|é"]) {
-      assert.deepStrictEqual(Scripts.decodePush(`g:${id}:7:${lock}`), { _tag: "Granted", id, token: 7n, lock })
-      assert.deepStrictEqual(Scripts.decodePush(`w:${lock}`), { _tag: "Wake", lock })
+      assert.deepStrictEqual(Scripts.decodeNotification(`g:${id}:7:${lock}`), { _tag: "Granted", id, token: 7n, lock })
+      assert.deepStrictEqual(Scripts.decodeNotification(`w:${lock}`), { _tag: "Wake", lock })
     }
   })
 
   it("of strangers are nothing", () => {
     for (const message of ["", "g:", "g:short:1:a", `g:${newId()}:x:a`, "hello"]) {
-      assert.isUndefined(Scripts.decodePush(message))
+      assert.isUndefined(Scripts.decodeNotification(message))
     }
   })
 })
@@ -197,191 +197,191 @@ describe("traces", () => {
   const short = { ttl: 150, guard: 0 }
   const outlive = () => sleep(170)
 
-  it("an old push is below the floor of a later answer", async () => {
-    const names = newLock()
+  it("an old notification is below the floor of a later answer", async () => {
+    const keys = newLock()
     const inbox = await listen("trace-1")
     const [a, b] = [newId(), newId()]
-    await acquire(names, a, short)
+    await acquire(keys, a, short)
     await sleep(60)
-    assert.strictEqual((await acquire(names, b, { ...short, inbox: "trace-1" }))._tag, "Queued")
+    assert.strictEqual((await acquire(keys, b, { ...short, inbox: "trace-1" }))._tag, "Queued")
     await sleep(100)
-    assert.strictEqual((await acquire(names, a, short))._tag, "Queued")
-    const push = await inbox.next()
+    assert.strictEqual((await acquire(keys, a, short))._tag, "Queued")
+    const notification = await inbox.next()
     await outlive()
-    await acquire(names, a, short)
-    const { floor } = queuedOf(await acquire(names, b, { ...short, inbox: "trace-1" }))
-    assert.isTrue(push?._tag === "Granted" && push.id === b && push.token <= floor)
+    await acquire(keys, a, short)
+    const { floor } = queuedOf(await acquire(keys, b, { ...short, inbox: "trace-1" }))
+    assert.isTrue(notification?._tag === "Granted" && notification.id === b && notification.token <= floor)
     await inbox.stop()
   })
 
   it("a repeat on the own lock extends it", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b] = [newId(), newId()]
-    const token = tokenOf(await acquire(names, a, short))
+    const token = tokenOf(await acquire(keys, a, short))
     await sleep(90)
-    assert.strictEqual(tokenOf(await acquire(names, a, short)), token)
+    assert.strictEqual(tokenOf(await acquire(keys, a, short)), token)
     await sleep(90)
-    assert.strictEqual((await acquire(names, b, short))._tag, "Queued")
-    assert.strictEqual((await holders(names))[0], a)
+    assert.strictEqual((await acquire(keys, b, short))._tag, "Queued")
+    assert.strictEqual((await holders(keys))[0], a)
   })
 
   it("a refresh after the grant has expired finds nothing", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b] = [newId(), newId()]
-    await acquire(names, a)
-    await acquire(names, b, short)
-    await leave(names, a)
+    await acquire(keys, a)
+    await acquire(keys, b, short)
+    await release(keys, a)
     await outlive()
-    assert.strictEqual((await refresh(names, b, short))._tag, "Gone")
-    assert.isTrue(await findsFree(names))
+    assert.strictEqual((await refresh(keys, b, short))._tag, "Gone")
+    assert.isTrue(await findsFree(keys))
   })
 
-  it("a late leave of an old id does not touch the hold of a fresh one", async () => {
-    const names = newLock()
+  it("a late release of an old id does not touch the hold of a fresh one", async () => {
+    const keys = newLock()
     const [old, fresh] = [newId(), newId()]
-    await acquire(names, old, short)
+    await acquire(keys, old, short)
     await outlive()
-    const token = tokenOf(await acquire(names, fresh))
-    assert.strictEqual((await leave(names, old, { mark: true }))._tag, "Cancelled")
-    assert.strictEqual(await renew(names, fresh, token), "ok")
+    const token = tokenOf(await acquire(keys, fresh))
+    assert.strictEqual((await release(keys, old, { tombstone: true }))._tag, "Cancelled")
+    assert.strictEqual(await renew(keys, fresh, token), "ok")
   })
 
-  it("a second acquire that arrives after the release makes no ghost", async () => {
-    const names = newLock()
+  it("a second acquire that arrives after the release gets no grant", async () => {
+    const keys = newLock()
     const a = newId()
-    await acquire(names, a)
-    assert.strictEqual((await leave(names, a, { mark: true }))._tag, "Released")
-    assert.strictEqual((await acquire(names, a))._tag, "Cancelled")
-    assert.strictEqual((await refresh(names, a))._tag, "Gone")
-    assert.isTrue(await findsFree(names))
-    assert.approximately(await redis.pttl(names.mark(a)), Scripts.markTtl, 5_000)
+    await acquire(keys, a)
+    assert.strictEqual((await release(keys, a, { tombstone: true }))._tag, "Released")
+    assert.strictEqual((await acquire(keys, a))._tag, "Cancelled")
+    assert.strictEqual((await refresh(keys, a))._tag, "Gone")
+    assert.isTrue(await findsFree(keys))
+    assert.approximately(await redis.pttl(keys.tombstone(a)), Scripts.tombstoneTtl, 5_000)
   })
 
   it("stays cancelled while others come and go", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b] = [newId(), newId()]
-    await acquire(names, a)
-    await leave(names, b, { mark: true })
-    await leave(names, a)
+    await acquire(keys, a)
+    await release(keys, b, { tombstone: true })
+    await release(keys, a)
     for (let round = 0; round < 3; round++) {
       const other = newId()
-      assert.strictEqual((await acquire(names, other))._tag, "Granted")
-      assert.strictEqual((await acquire(names, b))._tag, "Cancelled")
-      assert.strictEqual((await leave(names, other))._tag, "Released")
-      assert.strictEqual((await acquire(names, b))._tag, "Cancelled")
+      assert.strictEqual((await acquire(keys, other))._tag, "Granted")
+      assert.strictEqual((await acquire(keys, b))._tag, "Cancelled")
+      assert.strictEqual((await release(keys, other))._tag, "Released")
+      assert.strictEqual((await acquire(keys, b))._tag, "Cancelled")
     }
   })
 
   it("a waiter whose subscriber reconnects keeps its place", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b, c, d] = [newId(), newId(), newId(), newId()]
     const first = await listen("trace-6-b")
     const second = await listen("trace-6-c")
-    const tokenA = tokenOf(await acquire(names, a))
-    await acquire(names, b, { inbox: "trace-6-b" })
-    await acquire(names, c, { inbox: "trace-6-c" })
+    const tokenA = tokenOf(await acquire(keys, a))
+    await acquire(keys, b, { inbox: "trace-6-b" })
+    await acquire(keys, c, { inbox: "trace-6-c" })
     await first.stop()
-    await leave(names, a)
-    const push = await second.next()
-    assert.isTrue(push?._tag === "Granted" && push.id === c && push.token > tokenA)
-    await acquire(names, d)
-    assert.deepInclude(queuedOf(await refresh(names, b, { inbox: "trace-6-b" })), { place: 0, length: 2 })
-    await leave(names, c)
-    assert.strictEqual((await holders(names))[0], b)
+    await release(keys, a)
+    const notification = await second.next()
+    assert.isTrue(notification?._tag === "Granted" && notification.id === c && notification.token > tokenA)
+    await acquire(keys, d)
+    assert.deepInclude(queuedOf(await refresh(keys, b, { inbox: "trace-6-b" })), { place: 0, length: 2 })
+    await release(keys, c)
+    assert.strictEqual((await holders(keys))[0], b)
     await second.stop()
   })
 })
 
 describe("fencing tokens", () => {
   it("grow over release, expiry, a lost counter and FLUSHALL", async () => {
-    const names = newLock()
+    const keys = newLock()
     let last = 0n
     const grows = async (ttl?: number) => {
       const id = newId()
-      const token = tokenOf(await acquire(names, id, ttl === undefined ? {} : { ttl, guard: 0 }))
+      const token = tokenOf(await acquire(keys, id, ttl === undefined ? {} : { ttl, guard: 0 }))
       assert.isTrue(token > last)
       last = token
       return id
     }
     for (let round = 0; round < 5; round++) {
-      await leave(names, await grows())
+      await release(keys, await grows())
       await grows(20)
       await sleep(40)
-      await leave(names, await grows())
-      await redis.del(names.counter)
+      await release(keys, await grows())
+      await redis.del(keys.counter)
       await grows()
       await redis.flushall()
     }
   })
 
   it("are the same for a repeat when the counter was lost while held", async () => {
-    const names = newLock()
+    const keys = newLock()
     const id = newId()
-    const token = tokenOf(await acquire(names, id))
-    await redis.del(names.counter)
-    assert.strictEqual(tokenOf(await acquire(names, id)), token)
-    const { floor } = queuedOf(await acquire(names, newId()))
+    const token = tokenOf(await acquire(keys, id))
+    await redis.del(keys.counter)
+    assert.strictEqual(tokenOf(await acquire(keys, id)), token)
+    const { floor } = queuedOf(await acquire(keys, newId()))
     assert.isTrue(floor >= token)
   })
 
   it("go on from a counter that is ahead of the clock, and from the holder's where it is lost", async () => {
-    const names = newLock()
-    await redis.set(names.counter, "8000000000000000")
+    const keys = newLock()
+    await redis.set(keys.counter, "8000000000000000")
     const a = newId()
-    assert.strictEqual(tokenOf(await acquire(names, a)), 8000000000000001n)
+    assert.strictEqual(tokenOf(await acquire(keys, a)), 8000000000000001n)
     const b = newId()
-    await acquire(names, b)
-    await redis.del(names.counter)
-    assert.strictEqual(queuedOf(await refresh(names, b)).floor, 8000000000000001n)
-    await leave(names, a)
-    assert.strictEqual(tokenOf(await refresh(names, b)), 8000000000000002n)
+    await acquire(keys, b)
+    await redis.del(keys.counter)
+    assert.strictEqual(queuedOf(await refresh(keys, b)).floor, 8000000000000001n)
+    await release(keys, a)
+    assert.strictEqual(tokenOf(await refresh(keys, b)), 8000000000000002n)
   })
 
   it("go on from such a counter section after section", async () => {
-    const names = newLock()
-    await redis.set(names.counter, "8000000000000000")
+    const keys = newLock()
+    await redis.set(keys.counter, "8000000000000000")
     for (const token of [8000000000000001n, 8000000000000002n, 8000000000000003n]) {
       const id = newId()
-      assert.strictEqual(tokenOf(await acquire(names, id)), token)
-      await leave(names, id)
+      assert.strictEqual(tokenOf(await acquire(keys, id)), token)
+      await release(keys, id)
     }
   })
 })
 
 describe("other clients", () => {
   it("that hold by the common pattern keep us out and are named foreign", async () => {
-    const names = newLock()
-    await redis.set(names.lock, "their-secret", "PX", 5_000, "NX")
-    const { holder } = queuedOf(await acquire(names, newId()))
+    const keys = newLock()
+    await redis.set(keys.lock, "their-secret", "PX", 5_000, "NX")
+    const { holder } = queuedOf(await acquire(keys, newId()))
     assert.isTrue(holder?.foreign)
     assert.strictEqual(holder?.label, "")
     assert.isAtMost(holder?.remaining ?? 0, 5_000)
-    assert.strictEqual((await acquire(names, newId(), { mode: "try" }))._tag, "Busy")
+    assert.strictEqual((await acquire(keys, newId(), { mode: "try" }))._tag, "Busy")
   })
 
   it("that set no expiry are shown with none", async () => {
-    const names = newLock()
-    await redis.set(names.lock, "their-secret")
-    assert.strictEqual(queuedOf(await acquire(names, newId())).holder?.remaining, -1)
+    const keys = newLock()
+    await redis.set(keys.lock, "their-secret")
+    assert.strictEqual(queuedOf(await acquire(keys, newId())).holder?.remaining, -1)
   })
 
   it("cannot take what we hold", async () => {
-    const names = newLock()
-    await acquire(names, newId())
-    assert.isNull(await redis.set(names.lock, "theirs", "PX", 1_000, "NX"))
+    const keys = newLock()
+    await acquire(keys, newId())
+    assert.isNull(await redis.set(keys.lock, "theirs", "PX", 1_000, "NX"))
   })
 
   it("get a chance at a release with interop, and the head is woken", async () => {
-    const names = newLock()
+    const keys = newLock()
     const inbox = await listen("interop")
     const [a, b] = [newId(), newId()]
-    await acquire(names, a)
-    await acquire(names, b, { inbox: "interop" })
-    await leave(names, a, { interop: true })
-    assert.deepStrictEqual(await inbox.next(), { _tag: "Wake", lock: names.lock })
-    assert.strictEqual(await redis.exists(names.lock), 0)
-    assert.strictEqual((await refresh(names, b, { inbox: "interop" }))._tag, "Granted")
-    await redis.publish("interop", "nothing was pushed for what the answer said")
+    await acquire(keys, a)
+    await acquire(keys, b, { inbox: "interop" })
+    await release(keys, a, { interop: true })
+    assert.deepStrictEqual(await inbox.next(), { _tag: "Wake", lock: keys.lock })
+    assert.strictEqual(await redis.exists(keys.lock), 0)
+    assert.strictEqual((await refresh(keys, b, { inbox: "interop" }))._tag, "Granted")
+    await redis.publish("interop", "nothing was published for what the answer said")
     assert.isUndefined(await inbox.next())
     await inbox.stop()
   })
@@ -395,8 +395,8 @@ describe("a refresh", () => {
     const ids = Array.from({ length: 6 }, newId) as [string, string, string, string, string, string]
     const [a, b, c, d, e, f] = ids
     const tokens: Array<bigint> = []
-    for (const names of [held, passed, broken, free]) {
-      tokens.push(tokenOf(await acquire(names, newId(), { label: "x" })))
+    for (const keys of [held, passed, broken, free]) {
+      tokens.push(tokenOf(await acquire(keys, newId(), { label: "x" })))
     }
     await acquire(held, a, mine)
     await acquire(held, b, mine)
@@ -413,11 +413,11 @@ describe("a refresh", () => {
     const replies = await run(redis, Scripts.refresh, {
       ...mine,
       locks: [
-        { names: held, capacity: 1, claims: claims(b, a) },
-        { names: broken, capacity: 1, claims: claims(d) },
-        { names: passed, capacity: 1, claims: claims(c) },
-        { names: free, capacity: 1, claims: [] },
-        { names: gone, capacity: 1, claims: claims(f) }
+        { keys: held, capacity: 1, claims: claims(b, a) },
+        { keys: broken, capacity: 1, claims: claims(d) },
+        { keys: passed, capacity: 1, claims: claims(c) },
+        { keys: free, capacity: 1, claims: [] },
+        { keys: gone, capacity: 1, claims: claims(f) }
       ]
     })
     const [first, second, third, fourth, fifth] = replies.map((reply) => reply._tag === "Failed" ? reply : reply.claims)
@@ -437,17 +437,17 @@ describe("a refresh", () => {
   })
 
   it("that finds all in its place keeps the place as long as any other", async () => {
-    const names = newLock()
+    const keys = newLock()
     const short = { ttl: 1_000, guard: 0 }
     const [holder, id] = [newId(), newId()]
-    await acquire(names, holder, { ttl: 60_000 })
-    await acquire(names, id, short)
+    await acquire(keys, holder, { ttl: 60_000 })
+    await acquire(keys, id, short)
     for (let time = 0; time < 4; time++) {
       await sleep(400)
-      assert.strictEqual((await refresh(names, id, short))._tag, "Queued")
+      assert.strictEqual((await refresh(keys, id, short))._tag, "Queued")
     }
     await sleep(1_100)
-    assert.strictEqual((await refresh(names, id, short))._tag, "Gone")
+    assert.strictEqual((await refresh(keys, id, short))._tag, "Gone")
   })
 })
 
@@ -461,8 +461,8 @@ describe("renewal", () => {
     }
     await acquire(replaced, newId())
     await redis.lpush(broken.lock, "a list")
-    const claim = (names: Names, token: bigint, capacity = 1) => ({
-      names,
+    const claim = (keys: Keys, token: bigint, capacity = 1) => ({
+      keys,
       id,
       token,
       ttl: 10_000,
@@ -487,22 +487,22 @@ describe("renewal", () => {
   })
 
   it("does not revive a shared holder that expired beside another", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [short, long] = [newId(), newId()]
-    const token = tokenOf(await acquire(names, short, { capacity: 2, ttl: 50, guard: 0 }))
-    await acquire(names, long, { capacity: 2 })
+    const token = tokenOf(await acquire(keys, short, { capacity: 2, ttl: 50, guard: 0 }))
+    await acquire(keys, long, { capacity: 2 })
     await sleep(70)
-    const claims = [{ names, id: short, token, ttl: 10_000, guard: 1_000, capacity: 2 }]
+    const claims = [{ keys, id: short, token, ttl: 10_000, guard: 1_000, capacity: 2 }]
     assert.deepStrictEqual(await run(redis, Scripts.renew, { claims }), ["expired"])
-    assert.deepStrictEqual(await holders(names), [long])
+    assert.deepStrictEqual(await holders(keys), [long])
   })
 
   it("does not shorten", async () => {
-    const names = newLock()
+    const keys = newLock()
     const id = newId()
-    const token = tokenOf(await acquire(names, id, { ttl: 60_000 }))
-    assert.strictEqual(await renew(names, id, token), "ok")
-    assert.isAbove(await redis.pttl(names.lock), 50_000)
+    const token = tokenOf(await acquire(keys, id, { ttl: 60_000 }))
+    assert.strictEqual(await renew(keys, id, token), "ok")
+    assert.isAbove(await redis.pttl(keys.lock), 50_000)
   })
 })
 
@@ -511,19 +511,19 @@ describe("errors", () => {
     await redis.call("ACL", "SETUSER", "mute", "on", "nopass", "~*", "resetchannels", "+@all")
     const client = new Redis(server.port, { username: "mute", password: "x" })
     try {
-      const names = newLock()
+      const keys = newLock()
       const [a, b] = [newId(), newId()]
-      await acquire(names, a, {}, client)
-      assert.strictEqual((await acquire(names, b, { inbox: "anywhere" }, client))._tag, "Queued")
+      await acquire(keys, a, {}, client)
+      assert.strictEqual((await acquire(keys, b, { inbox: "anywhere" }, client))._tag, "Queued")
       assert.strictEqual(
         await client.publish("anywhere", "x").catch((error: Error) => error.message.slice(0, 6)),
         "NOPERM"
       )
       assert.deepStrictEqual(
-        await run(client, Scripts.leave, { names, id: a, capacity: 1, mark: false, interop: false }),
+        await run(client, Scripts.release, { keys, id: a, capacity: 1, tombstone: false, interop: false }),
         { _tag: "Released", more: false }
       )
-      assert.strictEqual((await holders(names))[0], b)
+      assert.strictEqual((await holders(keys))[0], b)
     } finally {
       client.disconnect()
     }
@@ -533,12 +533,12 @@ describe("errors", () => {
     await redis.call("ACL", "SETUSER", "blind", "on", "nopass", "~*", "&*", "+@all", "-pubsub")
     const client = new Redis(server.port, { username: "blind", password: "x" })
     try {
-      const names = newLock()
+      const keys = newLock()
       const [a, b] = [newId(), newId()]
-      await acquire(names, a, {}, client)
-      assert.strictEqual((await acquire(names, b, {}, client))._tag, "Queued")
-      await run(client, Scripts.leave, { names, id: a, capacity: 1, mark: false, interop: false })
-      assert.strictEqual((await holders(names))[0], b)
+      await acquire(keys, a, {}, client)
+      assert.strictEqual((await acquire(keys, b, {}, client))._tag, "Queued")
+      await run(client, Scripts.release, { keys, id: a, capacity: 1, tombstone: false, interop: false })
+      assert.strictEqual((await holders(keys))[0], b)
     } finally {
       client.disconnect()
     }
@@ -548,67 +548,67 @@ describe("errors", () => {
   const inUseWithWrong = async (
     key: "lock" | "counter" | "queue" | "deadlines" | "waiters" | "parked" | "holders" | "values"
   ) => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b] = [newId(), newId()]
     const capacity = key === "holders" || key === "values" ? 3 : 1
-    await acquire(names, a, { capacity, permits: capacity })
-    await acquire(names, b, { capacity })
-    await redis.del(names[key])
-    await redis.xadd(names[key], "*", "field", "value")
-    return { a, b, capacity, names }
+    await acquire(keys, a, { capacity, permits: capacity })
+    await acquire(keys, b, { capacity })
+    await redis.del(keys[key])
+    await redis.xadd(keys[key], "*", "field", "value")
+    return { a, b, capacity, keys }
   }
 
   it("a key of a wrong type stops a script before its first write", async () => {
-    const dumpAll = async (names: Names, mark: string) => {
-      const { counter, deadlines, holders, lock, parked, queue, values, waiters } = names
-      const keys = [counter, deadlines, holders, lock, parked, queue, values, waiters, mark]
-      return Promise.all(keys.map(async (key) => (await redis.dumpBuffer(key))?.toString("hex")))
+    const dumpAll = async (keys: Keys, tombstone: string) => {
+      const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
+      const all = [counter, deadlines, holders, lock, parked, queue, values, waiters, tombstone]
+      return Promise.all(all.map(async (key) => (await redis.dumpBuffer(key))?.toString("hex")))
     }
     for (const key of ["lock", "counter", "queue", "deadlines", "waiters", "parked", "holders", "values"] as const) {
-      const { b, capacity, names } = await inUseWithWrong(key)
-      const before = await dumpAll(names, names.mark(b))
+      const { b, capacity, keys } = await inUseWithWrong(key)
+      const before = await dumpAll(keys, keys.tombstone(b))
       const calls = {
-        acquire: () => acquire(names, newId(), { capacity }),
-        try: () => acquire(names, newId(), { capacity, mode: "try" }),
+        acquire: () => acquire(keys, newId(), { capacity }),
+        try: () => acquire(keys, newId(), { capacity, mode: "try" }),
         // With another time to live: where nothing changes it reads no more than what says so.
-        refresh: () => refresh(names, b, { capacity, ttl: 20_000 }),
-        leave: () => leave(names, b, { capacity, mark: true })
+        refresh: () => refresh(keys, b, { capacity, ttl: 20_000 }),
+        release: () => release(keys, b, { capacity, tombstone: true })
       }
       for (const [name, call] of Object.entries(calls)) {
         const error = await call().then(() => "no error", (cause: Error) => cause.message)
         assert.match(error, /^WRONGTYPE/, `${name} with a wrong ${key}`)
-        assert.deepStrictEqual(await dumpAll(names, names.mark(b)), before, `${name} with a wrong ${key}`)
+        assert.deepStrictEqual(await dumpAll(keys, keys.tombstone(b)), before, `${name} with a wrong ${key}`)
       }
     }
   })
 
   it("a wrong type among what a release hands over by stops it before its first write", async () => {
     for (const key of ["counter", "queue", "deadlines", "waiters"] as const) {
-      const { a, names } = await inUseWithWrong(key)
-      const error = await leave(names, a).then(() => "no error", (cause: Error) => cause.message)
+      const { a, keys } = await inUseWithWrong(key)
+      const error = await release(keys, a).then(() => "no error", (cause: Error) => cause.message)
       assert.match(error, /^WRONGTYPE/, key)
-      assert.include(await redis.get(names.lock), a, key)
+      assert.include(await redis.get(keys.lock), a, key)
     }
   })
 
   it("a counter that is no number keeps nobody from handing over", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b] = [newId(), newId()]
-    const token = tokenOf(await acquire(names, a))
-    await acquire(names, b)
-    await redis.set(names.counter, "no number")
-    assert.strictEqual((await leave(names, a))._tag, "Released")
-    assert.isTrue(tokenOf(await refresh(names, b)) > token)
+    const token = tokenOf(await acquire(keys, a))
+    await acquire(keys, b)
+    await redis.set(keys.counter, "no number")
+    assert.strictEqual((await release(keys, a))._tag, "Released")
+    assert.isTrue(tokenOf(await refresh(keys, b)) > token)
   })
 
   it("a lock that is held is found to be by a server that may not write any more", async () => {
-    const names = newLock()
+    const keys = newLock()
     const a = newId()
-    await acquire(names, a)
+    await acquire(keys, a)
     await redis.config("SET", "maxmemory", "1")
     try {
-      assert.strictEqual((await acquire(names, newId(), { mode: "try" }))._tag, "Busy")
-      assert.strictEqual((await leave(names, a))._tag, "Released")
+      assert.strictEqual((await acquire(keys, newId(), { mode: "try" }))._tag, "Busy")
+      assert.strictEqual((await release(keys, a))._tag, "Released")
     } finally {
       await redis.config("SET", "maxmemory", "0")
     }
@@ -616,136 +616,136 @@ describe("errors", () => {
 
   it("a free lock with a wrong type in its place is not taken", async () => {
     for (const key of ["lock", "counter", "queue", "holders"] as const) {
-      const names = newLock()
-      await redis.hset(names[key], "field", "value")
-      const error = await acquire(names, newId()).then(() => "no error", (cause: Error) => cause.message)
+      const keys = newLock()
+      await redis.hset(keys[key], "field", "value")
+      const error = await acquire(keys, newId()).then(() => "no error", (cause: Error) => cause.message)
       assert.match(error, /^WRONGTYPE/, key)
-      assert.strictEqual(await redis.exists(names.lock), key === "lock" ? 1 : 0)
-      assert.strictEqual(await redis.type(names[key]), "hash")
+      assert.strictEqual(await redis.exists(keys.lock), key === "lock" ? 1 : 0)
+      assert.strictEqual(await redis.type(keys[key]), "hash")
     }
   })
 
   it("scripts flushed between all calls lose nothing", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b] = [newId(), newId()]
     for (
-      const call of [() => acquire(names, a), () => acquire(names, b), () => refresh(names, b), () => leave(names, a)]
+      const call of [() => acquire(keys, a), () => acquire(keys, b), () => refresh(keys, b), () => release(keys, a)]
     ) {
       await redis.script("FLUSH")
       await call()
     }
-    assert.strictEqual((await holders(names))[0], b)
+    assert.strictEqual((await holders(keys))[0], b)
   })
 })
 
 describe("capacity above one", () => {
   it("lets a large claim pass before later small ones, and a release grants several", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b, large, c, d] = [newId(), newId(), newId(), newId(), newId()]
     const of = (permits: number) => ({ capacity: 3, permits })
-    tokenOf(await acquire(names, a, of(1)))
-    tokenOf(await acquire(names, b, of(1)))
-    await acquire(names, large, of(3))
-    assert.strictEqual(queuedOf(await acquire(names, c, of(1))).place, 1)
-    await acquire(names, d, of(2))
-    await leave(names, a, { capacity: 3 })
-    assert.deepStrictEqual(await holders(names), [b])
-    await leave(names, b, { capacity: 3 })
-    assert.deepStrictEqual(await holders(names), [large])
-    await leave(names, large, { capacity: 3 })
-    assert.sameMembers(await holders(names), [c, d])
+    tokenOf(await acquire(keys, a, of(1)))
+    tokenOf(await acquire(keys, b, of(1)))
+    await acquire(keys, large, of(3))
+    assert.strictEqual(queuedOf(await acquire(keys, c, of(1))).place, 1)
+    await acquire(keys, d, of(2))
+    await release(keys, a, { capacity: 3 })
+    assert.deepStrictEqual(await holders(keys), [b])
+    await release(keys, b, { capacity: 3 })
+    assert.deepStrictEqual(await holders(keys), [large])
+    await release(keys, large, { capacity: 3 })
+    assert.sameMembers(await holders(keys), [c, d])
   })
 
   it("gives back the permits of a holder that is lost, and forgets it", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [lost, next] = [newId(), newId()]
-    await acquire(names, lost, { capacity: 2, permits: 2, ttl: 100, guard: 0 })
-    await acquire(names, newId(), { capacity: 2, permits: 1, ttl: 100, guard: 5_000, mode: "try" })
+    await acquire(keys, lost, { capacity: 2, permits: 2, ttl: 100, guard: 0 })
+    await acquire(keys, newId(), { capacity: 2, permits: 1, ttl: 100, guard: 5_000, mode: "try" })
     await sleep(120)
-    tokenOf(await acquire(names, next, { capacity: 2, permits: 2 }))
-    assert.deepStrictEqual(await redis.zrange(names.holders, "0", "-1"), [next])
-    assert.deepStrictEqual(await redis.hkeys(names.values), [next])
+    tokenOf(await acquire(keys, next, { capacity: 2, permits: 2 }))
+    assert.deepStrictEqual(await redis.zrange(keys.holders, "0", "-1"), [next])
+    assert.deepStrictEqual(await redis.hkeys(keys.values), [next])
   })
 
   it("refuses another capacity in use, whoever waits or holds", async () => {
-    const names = newLock()
+    const keys = newLock()
     const id = newId()
-    await acquire(names, id, { capacity: 3 })
-    assert.deepStrictEqual(await acquire(names, newId()), { _tag: "Mismatch" })
-    assert.deepStrictEqual(await acquire(names, newId(), { capacity: 2 }), { _tag: "Mismatch" })
-    await leave(names, id, { capacity: 3 })
-    await acquire(names, newId())
-    assert.deepStrictEqual(await acquire(names, newId(), { capacity: 3 }), { _tag: "Mismatch" })
+    await acquire(keys, id, { capacity: 3 })
+    assert.deepStrictEqual(await acquire(keys, newId()), { _tag: "Mismatch" })
+    assert.deepStrictEqual(await acquire(keys, newId(), { capacity: 2 }), { _tag: "Mismatch" })
+    await release(keys, id, { capacity: 3 })
+    await acquire(keys, newId())
+    assert.deepStrictEqual(await acquire(keys, newId(), { capacity: 3 }), { _tag: "Mismatch" })
   })
 })
 
 describe("a mutex", () => {
   it("is found to be one by those who want permits, and finds them, without naming their keys once it waits or holds", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [id, other] = [newId(), newId()]
     const claims = [{ id, ttl: 1, guard: 1 }]
-    const keys = [
-      Scripts.leave.encode({ names, id, capacity: 1, mark: true, interop: false }).keys,
-      Scripts.refresh.encode({ inbox: "", locks: [{ names, capacity: 1, claims }] }).keys
+    const sent = [
+      Scripts.release.encode({ keys, id, capacity: 1, tombstone: true, interop: false }).keys,
+      Scripts.refresh.encode({ inbox: "", locks: [{ keys, capacity: 1, claims }] }).keys
     ].flat()
-    assert.notInclude(keys, names.holders)
-    assert.notInclude(keys, names.values)
-    await acquire(names, id, { capacity: 2, ttl: 200, guard: 0 })
-    assert.strictEqual((await acquire(names, other))._tag, "Mismatch")
+    assert.notInclude(sent, keys.holders)
+    assert.notInclude(sent, keys.values)
+    await acquire(keys, id, { capacity: 2, ttl: 200, guard: 0 })
+    assert.strictEqual((await acquire(keys, other))._tag, "Mismatch")
     await sleep(220)
-    assert.strictEqual((await acquire(names, other))._tag, "Granted")
-    assert.strictEqual((await acquire(names, id, { capacity: 2 }))._tag, "Mismatch")
+    assert.strictEqual((await acquire(keys, other))._tag, "Granted")
+    assert.strictEqual((await acquire(keys, id, { capacity: 2 }))._tag, "Mismatch")
   })
 })
 
 describe("an acquire inside sections", () => {
   it("waits for none of them, and leaves nothing", async () => {
     for (const capacity of [1, 3]) {
-      const names = newLock()
+      const keys = newLock()
       const [outer, other, asked] = [newId(), newId(), newId()]
-      const held = await acquire(names, outer, { capacity, permits: capacity })
+      const held = await acquire(keys, outer, { capacity, permits: capacity })
       const nested = (inside: ReadonlyArray<string>, mode: "queue" | "try" = "queue") =>
-        acquire(names, asked, { capacity, inside, mode })
+        acquire(keys, asked, { capacity, inside, mode })
       const token = held._tag === "Granted" ? held.token : assert.fail(held._tag)
       for (const mode of ["queue", "try"] as const) {
         assert.deepStrictEqual(await nested([newId(), outer], mode), { _tag: "AlreadyHeld", token })
       }
-      assert.strictEqual(await redis.exists(names.queue, names.deadlines, names.waiters, names.parked), 0)
-      assert.strictEqual((await acquire(names, other, { capacity, permits: capacity }))._tag, "Queued")
+      assert.strictEqual(await redis.exists(keys.queue, keys.deadlines, keys.waiters, keys.parked), 0)
+      assert.strictEqual((await acquire(keys, other, { capacity, permits: capacity }))._tag, "Queued")
       assert.strictEqual((await nested([outer]))._tag, "AlreadyHeld")
       // What they hold on other keys is in nobody's way.
       assert.strictEqual((await nested([newId()]))._tag, "Queued")
-      await leave(names, outer, { capacity })
-      await leave(names, other, { capacity })
+      await release(keys, outer, { capacity })
+      await release(keys, other, { capacity })
       assert.strictEqual((await nested([outer]))._tag, "Granted")
     }
   })
 
   it("is granted what there is room for", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [outer, nested] = [newId(), newId()]
-    await acquire(names, outer, { capacity: 3 })
-    assert.strictEqual((await acquire(names, nested, { capacity: 3, inside: [outer] }))._tag, "Granted")
+    await acquire(keys, outer, { capacity: 3 })
+    assert.strictEqual((await acquire(keys, nested, { capacity: 3, inside: [outer] }))._tag, "Granted")
     const behindLarge = { capacity: 3, inside: [outer, nested] }
-    await acquire(names, newId(), { capacity: 3, permits: 3 })
-    assert.strictEqual((await acquire(names, newId(), behindLarge))._tag, "AlreadyHeld")
+    await acquire(keys, newId(), { capacity: 3, permits: 3 })
+    assert.strictEqual((await acquire(keys, newId(), behindLarge))._tag, "AlreadyHeld")
   })
 })
 
 describe("an evicted companion key", () => {
   for (const key of ["queue", "deadlines", "waiters"] as const) {
     it(`costs the waiters their place and nothing else: ${key}`, async () => {
-      const names = newLock()
+      const keys = newLock()
       const [a, b, c] = [newId(), newId(), newId()]
-      for (const id of [a, b, c]) await acquire(names, id)
-      await redis.del(names[key])
-      assert.strictEqual((await refresh(names, b))._tag, "Gone")
-      assert.strictEqual((await acquire(names, b))._tag, "Queued")
-      await leave(names, a)
-      assert.deepStrictEqual(await holders(names), [b])
-      assert.strictEqual((await refresh(names, c))._tag, "Gone")
-      await leave(names, b)
-      assert.strictEqual(await redis.exists(names.lock, names.queue, names.deadlines, names.waiters), 0)
+      for (const id of [a, b, c]) await acquire(keys, id)
+      await redis.del(keys[key])
+      assert.strictEqual((await refresh(keys, b))._tag, "Gone")
+      assert.strictEqual((await acquire(keys, b))._tag, "Queued")
+      await release(keys, a)
+      assert.deepStrictEqual(await holders(keys), [b])
+      assert.strictEqual((await refresh(keys, c))._tag, "Gone")
+      await release(keys, b)
+      assert.strictEqual(await redis.exists(keys.lock, keys.queue, keys.deadlines, keys.waiters), 0)
     })
   }
 })
@@ -753,134 +753,134 @@ describe("an evicted companion key", () => {
 describe("who was passed over", () => {
   /** Held by one, and then three wait, of whom the second and the third do not listen any more. */
   const two = async () => {
-    const names = newLock()
+    const keys = newLock()
     const [holder, live, b, c, away] = [newId(), newId(), newId(), newId(), `away-${newId()}`]
     const inbox = await listen(away)
-    await acquire(names, holder)
-    await acquire(names, b, { inbox: away })
-    await acquire(names, c, { inbox: away })
-    await acquire(names, live)
+    await acquire(keys, holder)
+    await acquire(keys, b, { inbox: away })
+    await acquire(keys, c, { inbox: away })
+    await acquire(keys, live)
     await inbox.stop()
-    await leave(names, holder)
-    assert.deepStrictEqual(await holders(names), [live])
-    assert.deepStrictEqual(await redis.zrange(names.parked, "0", "-1"), [b, c])
-    return { names, live, b, c, away }
+    await release(keys, holder)
+    assert.deepStrictEqual(await holders(keys), [live])
+    assert.deepStrictEqual(await redis.zrange(keys.parked, "0", "-1"), [b, c])
+    return { keys, live, b, c, away }
   }
 
   it("is put back in the order of arrival, in front of who came later, whoever asks first", async () => {
-    const { away, b, c, live, names } = await two()
+    const { away, b, c, live, keys } = await two()
     const late = newId()
-    await acquire(names, late)
-    assert.deepInclude(queuedOf(await refresh(names, c, { inbox: away })), { place: 0, length: 2 })
-    assert.deepInclude(queuedOf(await acquire(names, b, { inbox: away })), { place: 0, length: 3 })
-    assert.strictEqual(await redis.exists(names.parked), 0)
+    await acquire(keys, late)
+    assert.deepInclude(queuedOf(await refresh(keys, c, { inbox: away })), { place: 0, length: 2 })
+    assert.deepInclude(queuedOf(await acquire(keys, b, { inbox: away })), { place: 0, length: 3 })
+    assert.strictEqual(await redis.exists(keys.parked), 0)
     for (const id of [live, b, c, late]) {
-      assert.deepStrictEqual(await holders(names), [id])
-      await leave(names, id)
+      assert.deepStrictEqual(await holders(keys), [id])
+      await release(keys, id)
     }
-    assert.isTrue(await findsFree(names))
+    assert.isTrue(await findsFree(keys))
   })
 
   it("does not stand in the way of a try, and is there when it asks", async () => {
-    const { b, c, live, names } = await two()
-    await leave(names, live)
+    const { b, c, live, keys } = await two()
+    await release(keys, live)
     const [one, other] = [newId(), newId()]
-    assert.strictEqual((await acquire(names, one, { mode: "try" }))._tag, "Granted")
-    await leave(names, one)
-    assert.strictEqual((await acquire(names, c, { mode: "try" }))._tag, "Granted")
-    assert.strictEqual((await acquire(names, other, { mode: "try" }))._tag, "Busy")
-    assert.deepStrictEqual(await redis.zrange(names.parked, "0", "-1"), [b])
-    await leave(names, c)
-    assert.strictEqual((await leave(names, b))._tag, "Cancelled")
-    assert.strictEqual(await redis.exists(names.queue, names.parked, names.deadlines, names.waiters), 0)
+    assert.strictEqual((await acquire(keys, one, { mode: "try" }))._tag, "Granted")
+    await release(keys, one)
+    assert.strictEqual((await acquire(keys, c, { mode: "try" }))._tag, "Granted")
+    assert.strictEqual((await acquire(keys, other, { mode: "try" }))._tag, "Busy")
+    assert.deepStrictEqual(await redis.zrange(keys.parked, "0", "-1"), [b])
+    await release(keys, c)
+    assert.strictEqual((await release(keys, b))._tag, "Cancelled")
+    assert.strictEqual(await redis.exists(keys.queue, keys.parked, keys.deadlines, keys.waiters), 0)
   })
 
   it("is dead at its deadline", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [holder, b, away] = [newId(), newId(), `away-${newId()}`]
     const inbox = await listen(away)
-    await acquire(names, holder)
-    await acquire(names, b, { inbox: away, ttl: 100, guard: 5_000 })
+    await acquire(keys, holder)
+    await acquire(keys, b, { inbox: away, ttl: 100, guard: 5_000 })
     await inbox.stop()
-    await leave(names, holder)
+    await release(keys, holder)
     await sleep(120)
-    assert.strictEqual((await refresh(names, b, { inbox: away }))._tag, "Gone")
-    assert.strictEqual(await redis.exists(names.queue, names.parked, names.deadlines, names.waiters), 0)
+    assert.strictEqual((await refresh(keys, b, { inbox: away }))._tag, "Gone")
+    assert.strictEqual(await redis.exists(keys.queue, keys.parked, keys.deadlines, keys.waiters), 0)
   })
 
   it("still wants the capacity that it wanted", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [holder, b, away] = [newId(), newId(), `away-${newId()}`]
     const inbox = await listen(away)
-    await acquire(names, holder, { capacity: 3, permits: 3 })
-    await acquire(names, b, { inbox: away, capacity: 3 })
+    await acquire(keys, holder, { capacity: 3, permits: 3 })
+    await acquire(keys, b, { inbox: away, capacity: 3 })
     await inbox.stop()
-    await leave(names, holder, { capacity: 3 })
-    assert.strictEqual(await redis.zcard(names.parked), 1)
-    assert.strictEqual((await acquire(names, newId()))._tag, "Mismatch")
-    assert.strictEqual((await refresh(names, b, { inbox: away, capacity: 3 }))._tag, "Granted")
+    await release(keys, holder, { capacity: 3 })
+    assert.strictEqual(await redis.zcard(keys.parked), 1)
+    assert.strictEqual((await acquire(keys, newId()))._tag, "Mismatch")
+    assert.strictEqual((await refresh(keys, b, { inbox: away, capacity: 3 }))._tag, "Granted")
   })
 
   it("is many, and who waits behind them is found by asking on", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [holder, live, away] = [newId(), newId(), `away-${newId()}`]
     const inbox = await listen(away)
-    await acquire(names, holder)
-    await Promise.all(Array.from({ length: 1_500 }, () => acquire(names, newId(), { inbox: away })))
-    await acquire(names, live)
+    await acquire(keys, holder)
+    await Promise.all(Array.from({ length: 1_500 }, () => acquire(keys, newId(), { inbox: away })))
+    await acquire(keys, live)
     await inbox.stop()
-    let { more } = await leave(names, holder)
+    let { more } = await release(keys, holder)
     let asked = 0
     while (more) {
-      assert.strictEqual(await redis.exists(names.lock), 0)
-      more = await moveOn(names)
+      assert.strictEqual(await redis.exists(keys.lock), 0)
+      more = await moveOn(keys)
       asked++
     }
     assert.isAbove(asked, 1)
-    assert.deepStrictEqual(await holders(names), [live])
-    assert.strictEqual(await redis.zcard(names.parked), 1_500)
+    assert.deepStrictEqual(await holders(keys), [live])
+    assert.strictEqual(await redis.zcard(keys.parked), 1_500)
   })
 
   it("is gone where the key that keeps it is evicted, and nobody else", async () => {
-    const { away, b, c, live, names } = await two()
+    const { away, b, c, live, keys } = await two()
     const late = newId()
-    await acquire(names, late)
-    await redis.del(names.parked)
-    for (const id of [b, c]) assert.strictEqual((await refresh(names, id, { inbox: away }))._tag, "Gone")
-    assert.strictEqual((await acquire(names, b))._tag, "Queued")
-    await leave(names, live)
-    assert.deepStrictEqual(await holders(names), [late])
-    await leave(names, late)
-    await leave(names, b)
-    assert.strictEqual(await redis.exists(names.lock, names.queue, names.deadlines, names.waiters), 0)
+    await acquire(keys, late)
+    await redis.del(keys.parked)
+    for (const id of [b, c]) assert.strictEqual((await refresh(keys, id, { inbox: away }))._tag, "Gone")
+    assert.strictEqual((await acquire(keys, b))._tag, "Queued")
+    await release(keys, live)
+    assert.deepStrictEqual(await holders(keys), [late])
+    await release(keys, late)
+    await release(keys, b)
+    assert.strictEqual(await redis.exists(keys.lock, keys.queue, keys.deadlines, keys.waiters), 0)
   })
 })
 
 describe("many waiters", () => {
   it("more dead ones than a sweep takes are passed and not revived", async () => {
-    const names = newLock()
+    const keys = newLock()
     const ids = Array.from({ length: 230 }, newId)
-    await acquire(names, newId(), { ttl: 60_000 })
-    for (const id of ids) await acquire(names, id, { ttl: 400, guard: 60_000 })
+    await acquire(keys, newId(), { ttl: 60_000 })
+    for (const id of ids) await acquire(keys, id, { ttl: 400, guard: 60_000 })
     const live = newId()
-    await acquire(names, live, { ttl: 60_000 })
+    await acquire(keys, live, { ttl: 60_000 })
     await sleep(500)
-    assert.strictEqual((await refresh(names, ids[200] as string))._tag, "Gone")
-    await leave(names, (await holders(names))[0] as string)
-    assert.deepStrictEqual(await holders(names), [live])
-    assert.strictEqual(await redis.zcard(names.queue), 0)
+    assert.strictEqual((await refresh(keys, ids[200] as string))._tag, "Gone")
+    await release(keys, (await holders(keys))[0] as string)
+    assert.deepStrictEqual(await holders(keys), [live])
+    assert.strictEqual(await redis.zcard(keys.queue), 0)
   })
 
   it("keep their order", async () => {
-    const names = newLock()
+    const keys = newLock()
     const ids = Array.from({ length: 50 }, newId)
-    for (const id of ids) await acquire(names, id)
+    for (const id of ids) await acquire(keys, id)
     for (const id of ids) {
-      assert.strictEqual((await holders(names))[0], id)
-      await acquire(names, ids.at(-1) as string)
-      await leave(names, id)
+      assert.strictEqual((await holders(keys))[0], id)
+      await acquire(keys, ids.at(-1) as string)
+      await release(keys, id)
     }
-    assert.deepInclude((await readState(redis, names, ids)).server, { holders: [], queue: [] })
+    assert.deepInclude((await readState(redis, keys, ids)).server, { holders: [], queue: [] })
   })
 })
 
@@ -899,27 +899,27 @@ describe("cost", () => {
   }
 
   it("an acquire that queues behind a holder makes twenty-one", async () => {
-    const names = newLock()
-    await acquire(names, newId())
-    await acquire(names, newId())
-    assert.strictEqual(sum(Object.values(await callsOf(() => acquire(names, newId())))), 21)
+    const keys = newLock()
+    await acquire(keys, newId())
+    await acquire(keys, newId())
+    assert.strictEqual(sum(Object.values(await callsOf(() => acquire(keys, newId())))), 21)
   })
 
   it("a refresh of one that is where it was makes eight, and two for the call", async () => {
-    const names = newLock()
+    const keys = newLock()
     const id = newId()
-    await acquire(names, newId())
-    await acquire(names, id)
-    assert.strictEqual(sum(Object.values(await callsOf(() => refresh(names, id)))), 10)
+    await acquire(keys, newId())
+    await acquire(keys, id)
+    assert.strictEqual(sum(Object.values(await callsOf(() => refresh(keys, id)))), 10)
   })
 
   it("a free acquire makes four calls inside the script, its release three", async () => {
-    const names = newLock()
+    const keys = newLock()
     const id = newId()
-    await leave(names, (await acquire(names, id), id))
+    await release(keys, (await acquire(keys, id), id))
     const fresh = newId()
-    assert.deepStrictEqual(await callsOf(() => acquire(names, fresh)), { exists: 1, time: 1, set: 2 })
-    assert.deepStrictEqual(await callsOf(() => leave(names, fresh)), { get: 1, zrange: 1, del: 1 })
+    assert.deepStrictEqual(await callsOf(() => acquire(keys, fresh)), { exists: 1, time: 1, set: 2 })
+    assert.deepStrictEqual(await callsOf(() => release(keys, fresh)), { get: 1, zrange: 1, del: 1 })
   })
 
   /** The server's own time for each call of a script, in microseconds. */
@@ -937,37 +937,37 @@ describe("cost", () => {
 
   /** A lock that many wait for in a process which does not listen any more, and its holder. */
   const withDead = async (number: number) => {
-    const [names, holder, inbox] = [newLock(), newId(), `dead-${newId()}`]
+    const [keys, holder, inbox] = [newLock(), newId(), `dead-${newId()}`]
     const { stop } = await listen(inbox)
-    await acquire(names, holder)
+    await acquire(keys, holder)
     for (let left = number; left > 0; left -= 1_000) {
       const ids = Array.from({ length: 1_000 }, newId)
-      await Promise.all(ids.map((id) => acquire(names, id, { inbox, ttl: 600_000 })))
+      await Promise.all(ids.map((id) => acquire(keys, id, { inbox, ttl: 600_000 })))
     }
     await stop()
-    return { names, holder }
+    return { keys, holder }
   }
 
   /** The first release and the first section since they died: each of its scripts. */
-  const meet = async ({ holder, names }: { readonly names: Names; readonly holder: string }) => {
+  const meet = async ({ holder, keys }: { readonly keys: Keys; readonly holder: string }) => {
     const id = newId()
-    const times = [...await timesOf([() => leave(names, holder)])]
+    const times = [...await timesOf([() => release(keys, holder)])]
     let granted = false
     const ask = async () => {
-      granted = (await acquire(names, id))._tag === "Granted"
+      granted = (await acquire(keys, id))._tag === "Granted"
     }
     while (!granted) times.push(...await timesOf([ask]))
-    return [...times, ...await timesOf([() => leave(names, id)])]
+    return [...times, ...await timesOf([() => release(keys, id)])]
   }
 
-  const section = (names: Names): Promise<ReadonlyArray<number>> => {
+  const section = (keys: Keys): Promise<ReadonlyArray<number>> => {
     const id = newId()
-    return timesOf([() => acquire(names, id), () => leave(names, id)])
+    return timesOf([() => acquire(keys, id), () => release(keys, id)])
   }
 
-  const handOver = (names: Names): Promise<ReadonlyArray<number>> => {
+  const handOver = (keys: Keys): Promise<ReadonlyArray<number>> => {
     const [a, b] = [newId(), newId()]
-    return timesOf([() => acquire(names, a), () => acquire(names, b), () => leave(names, a), () => leave(names, b)])
+    return timesOf([() => acquire(keys, a), () => acquire(keys, b), () => release(keys, a), () => release(keys, b)])
   }
 
   for (const dead of [1_000, 10_000]) {
@@ -980,7 +980,7 @@ describe("cost", () => {
       for (let time = 0; time < 3; time++) {
         const made = await withDead(dead)
         meetings.push(await meet(made))
-        crowded = made.names
+        crowded = made.keys
       }
       const scripts = (meetings[0] as ReadonlyArray<number>).map((_, script) =>
         Math.min(...meetings.map((times) => times[script] as number))
@@ -1006,11 +1006,11 @@ describe("cost", () => {
   }
 
   it("a release that hands over makes twelve", async () => {
-    const names = newLock()
+    const keys = newLock()
     const [a, b] = [newId(), newId()]
-    await acquire(names, a)
-    await acquire(names, b)
-    assert.deepStrictEqual(await callsOf(() => leave(names, a)), {
+    await acquire(keys, a)
+    await acquire(keys, b)
+    assert.deepStrictEqual(await callsOf(() => release(keys, a)), {
       get: 2,
       zrange: 1,
       zscore: 1,

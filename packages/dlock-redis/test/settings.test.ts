@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect } from "effect"
 import * as StoreOptions from "effect-dlock/StoreOptions"
-import * as Target from "../src/internal/client/address.ts"
+import * as Address from "../src/internal/client/address.ts"
 import { notLoaded } from "../src/internal/client/ioredis/clients.ts"
 import * as Options from "../src/internal/options.ts"
 
@@ -48,7 +48,7 @@ describe("what the environment says of Redis", () => {
   it.effect("is one place, or names those that are two", () =>
     Effect.gen(function*() {
       const variables = { DLOCK_REDIS_URL: "redis://127.0.0.1", DLOCK_REDIS_CLUSTER: "127.0.0.1:1" }
-      const { message } = yield* Effect.flip(within(Target.fromEnvironment, variables))
+      const { message } = yield* Effect.flip(within(Address.fromEnvironment, variables))
       assert.include(message, "DLOCK_REDIS_URL and DLOCK_REDIS_CLUSTER are set")
     }))
 })
@@ -58,14 +58,14 @@ describe("the URL of a socket", () => {
     "%s",
     ([url, db]) =>
       Effect.gen(function*() {
-        const target = yield* Target.parse({ url, username: "u", password: "p" })
+        const target = yield* Address.parse({ url, username: "u", password: "p" })
         assert.deepStrictEqual(target.options, { path: "/run/redis.sock", db, username: "u", password: "p" })
       })
   )
 
   it.effect.each(["unix://host/run", "unix:///", "unix:///run?db=x", "unix:///run?x=1"])(
     "is not %s",
-    (url) => Effect.flip(Target.parse({ url }))
+    (url) => Effect.flip(Address.parse({ url }))
   )
 })
 

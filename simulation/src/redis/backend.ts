@@ -82,10 +82,10 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
             afterReading: (run) => process.afterReading(run)
           }
         })
-        let left: () => void = () => {}
+        let tellServerLeft: () => void = () => {}
         connection.onClose = () => {
           window.lose()
-          left()
+          tellServerLeft()
         }
         const port: Port = {
           run: flaws.countsFromWritten === true ? whenWritten(window.run, process) : window.run,
@@ -100,7 +100,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
               listener()
             }
           },
-          onLeft: (listener) => void (left = listener),
+          onServerLeft: (listener) => void (tellServerLeft = listener),
           probe: Effect.callback((resume) => {
             const stop = inbox.probe(() => resume(Effect.void))
             return Effect.sync(stop)
@@ -180,7 +180,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     heal: () => {
       for (const inbox of inboxes) inbox.heal()
     },
-    leftovers: () => [...server.leftovers(), ...(plan.has.has("marks") ? server.needlessMarks() : [])],
+    leftovers: () => [...server.leftovers(), ...(plan.has.has("marks") ? server.needlessTombstones() : [])],
     longestLife: 0,
     lateness: () => server.setBack / 1_000 + Math.max(0, foreignUntil - timeline.now) / 1_000
   }

@@ -239,7 +239,7 @@ export class Connection {
     const took = (this.process.monotonic() - sentAt) / 1_000
     for (const { id } of Wire.claimsIn(request)) ledger.answered(id, took)
     if (reply instanceof Error) return
-    if (request.name === "leave") ledger.leftForGood(request.args.id)
+    if (request.name === "release") ledger.leftForGood(request.args.id)
     if (request.name !== "renew") return
     const patience = Math.min(...request.claims.map(({ args }) => args.ttl)) / 8
     if (this.process.monotonic() - beganAt > millis(patience) - 2_000) return

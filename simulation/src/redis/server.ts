@@ -8,7 +8,7 @@ import * as Wire from "./wire.ts"
 
 /** Rules taken out on purpose, to see whether the ledger finds what they prevent. */
 export interface RedisFlaws {
-  /** A leave deletes the lock whoever holds it. */
+  /** A release deletes the lock whoever holds it. */
   readonly deletesBlindly?: boolean
   /** A renewal makes the lock where it is gone. */
   readonly renewalCreates?: boolean
@@ -78,7 +78,11 @@ export class RedisServer {
         const reply = this.change(
           request.lock,
           (server) =>
-            Model.acquire(ignoresMarks === true ? { ...server, marks: [] } : server, request.args, this.subscribers)
+            Model.acquire(
+              ignoresMarks === true ? { ...server, tombstones: [] } : server,
+              request.args,
+              this.subscribers
+            )
         )
         return Wire.acquireReply(reply, this.labels)
       }
@@ -91,18 +95,18 @@ export class RedisServer {
         return request.locks.flatMap(({ lock, token }, index) =>
           this.flaws.findsAlways === true || Model.hasHolder(this.lock(lock), token) ? [] : [index + 1]
         )
-      case "leave": {
+      case "release": {
         const { args } = request
         const reply = this.change(request.lock, (server) => {
           if (this.flaws.deletesBlindly === true) server = { ...server, holders: server.holders.slice(1) }
           const before = server.queue.length
-          const step = Model.leave(server, args, Scripts.markTtl, this.subscribers)
+          const step = Model.release(server, args, Scripts.tombstoneTtl, this.subscribers)
           if (step.reply._tag === "Released" && before > 0) this.ledger.handedOn(request.lock)
           return step
         }, args.id)
-        return Wire.leaveReply(reply, this.labels)
+        return Wire.releaseReply(reply, this.labels)
       }
-      case "stamp": {
+      case "confirm": {
         const { holders } = this.lock(request.lock)
         return holders.some(({ id, token }) => id === request.id && token === request.token) ? 1 : 0
       }
@@ -133,28 +137,28 @@ export class RedisServer {
     return server
   }
 
-  private change<Reply>(key: string, run: (server: Model.Server) => Model.Step<Reply>, leaving?: string): Reply {
+  private change<Reply>(key: string, run: (server: Model.Server) => Model.Step<Reply>, withdrawn?: string): Reply {
     const before = this.lock(key)
-    const { pushes, reply, server } = run(before)
+    const { notifications, reply, server } = run(before)
     this.locks.set(key, server)
-    this.compare(key, before, server, leaving)
-    for (const push of pushes) this.publish(key, push)
+    this.compare(key, before, server, withdrawn)
+    for (const one of notifications) this.publish(key, one)
     return reply
   }
 
-  private publish(key: string, { id, inbox, token }: Model.Push): void {
+  private publish(key: string, { id, inbox, token }: Model.Notification): void {
     if (this.flaws.neverPushes === true) return
     const message = token === undefined ? `w:${key}` : `g:${id}:${token}:${key}`
     for (const listener of this.listeners.get(inbox) ?? []) listener.hear(message)
   }
 
   /** Tells the ledger what has changed about the claims of a lock. */
-  private compare(key: string, before: Model.Server, after: Model.Server, leaving: string | undefined): void {
+  private compare(key: string, before: Model.Server, after: Model.Server, withdrawn: string | undefined): void {
     if (before.holders === after.holders && before.queue === after.queue) return
     const has = (server: Model.Server, id: string) =>
       server.holders.some((one) => one.id === id) || server.queue.some((one) => one.id === id)
     for (const { id } of [...before.holders, ...before.queue]) {
-      if (!has(after, id)) this.ledger.gone(key, id, id !== leaving)
+      if (!has(after, id)) this.ledger.gone(key, id, id !== withdrawn)
     }
     // Whoever is granted at once has been in the queue for that moment.
     const granted = after.holders.filter((one) => before.holders.every((other) => other.id !== one.id))
@@ -196,7 +200,7 @@ export class RedisServer {
     return holders.some((one) => one.id === id) || queue.some((one) => one.id === id)
   }
 
-  /** What the server keeps of locks, or of those of one process. Marks of cancelled claims are meant to stay for a while. */
+  /** What the server keeps of locks, or of those of one process. Tombstones of withdrawn claims are meant to stay for a while. */
   leftovers(process?: number): ReadonlyArray<string> {
     const isMeant = ({ id }: { readonly id: string }): boolean =>
       process === undefined || this.owners.get(id) === process
@@ -209,10 +213,12 @@ export class RedisServer {
     })
   }
 
-  /** Marks of claims that are not in doubt. */
-  needlessMarks(): ReadonlyArray<string> {
+  /** Tombstones of claims that are not in doubt. */
+  needlessTombstones(): ReadonlyArray<string> {
     return Array.from(this.locks.keys()).flatMap((key) =>
-      this.lock(key).marks.filter(({ id }) => !this.ledger.isInDoubt(id)).map(({ id }) => `a mark of ${id} on ${key}`)
+      this.lock(key).tombstones.filter(({ id }) => !this.ledger.isInDoubt(id)).map(({ id }) =>
+        `a mark of ${id} on ${key}`
+      )
     )
   }
 

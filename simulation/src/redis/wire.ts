@@ -10,14 +10,16 @@ export const error = (message: string): Error => {
   return reply
 }
 
-type Name = "acquire" | "refresh" | "peek" | "renew" | "leave" | "stamp"
+type Name = "acquire" | "refresh" | "peek" | "renew" | "release" | "confirm"
 
 /** Scripts by their digest and by their text. */
 export const scripts: ReadonlyMap<string, { readonly name: Name; readonly sha: string }> = new Map(
-  [Scripts.acquire, Scripts.refresh, Scripts.peek, Scripts.renew, Scripts.leave, Scripts.stamp].flatMap((script) => {
-    const known = { name: script.name as Name, sha: script.sha }
-    return [[script.sha, known], [script.lua, known]] as const
-  })
+  [Scripts.acquire, Scripts.refresh, Scripts.peek, Scripts.renew, Scripts.release, Scripts.confirm].flatMap(
+    (script) => {
+      const known = { name: script.name as Name, sha: script.sha }
+      return [[script.sha, known], [script.lua, known]] as const
+    }
+  )
 )
 
 /** A script's keys and arguments, read back as the model takes them. */
@@ -32,8 +34,8 @@ export type Request =
     readonly name: "renew"
     readonly claims: ReadonlyArray<{ readonly lock: string; readonly args: Model.RenewArgs }>
   }
-  | { readonly name: "leave"; readonly lock: string; readonly args: Model.LeaveArgs }
-  | { readonly name: "stamp"; readonly lock: string; readonly id: string; readonly token: number }
+  | { readonly name: "release"; readonly lock: string; readonly args: Model.ReleaseArgs }
+  | { readonly name: "confirm"; readonly lock: string; readonly id: string; readonly token: number }
 
 /** The lock that a key is of: itself, or one of its companions. */
 const lockOf = (key: string): string => {
@@ -88,10 +90,10 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
       }
       return { name, claims }
     }
-    case "stamp":
+    case "confirm":
       return { name, lock: lockOf(lock), id: text(0), token: number(1) }
-    case "leave":
-      return { name, lock, args: { id: text(0), mark: text(1) !== "0", interop: text(2) === "1" } }
+    case "release":
+      return { name, lock, args: { id: text(0), tombstone: text(1) !== "0", interop: text(2) === "1" } }
   }
 }
 
@@ -129,7 +131,7 @@ export const acquireReply = (reply: Model.AcquireReply, labels: Labels): Raw => 
   return reply._tag === "Mismatch" || reply._tag === "Cancelled" ? raw : done(raw)
 }
 
-export const leaveReply = (reply: Model.LeaveReply, labels: Labels): Raw =>
+export const releaseReply = (reply: Model.ReleaseReply, labels: Labels): Raw =>
   reply._tag === "Released"
     ? done(["released"])
     : done([reply._tag === "Cancelled" ? "cancelled" : "notHeld", reply.length, ...situation(reply, labels)])
@@ -141,11 +143,11 @@ export const claimsIn = (request: Request): ReadonlyArray<{ readonly id: string;
       return [request.args]
     case "refresh":
       return request.locks.flatMap(({ args }) => args.claims)
-    case "leave":
+    case "release":
       return [{ id: request.args.id }]
     case "peek":
     case "renew":
-    case "stamp":
+    case "confirm":
       return []
   }
 }
@@ -165,9 +167,9 @@ export const vouchers = (request: Request, reply: Raw): ReadonlyArray<readonly [
       )
     case "renew":
       return request.claims.flatMap(({ args }, index) => reply[index] === "ok" ? [[args.id, args.ttl] as const] : [])
-    case "leave":
+    case "release":
     case "peek":
-    case "stamp":
+    case "confirm":
       return []
   }
 }

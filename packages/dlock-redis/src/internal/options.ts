@@ -1,7 +1,8 @@
+// The options of a Redis store: their parsers, defaults and environment variables.
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
-import { names } from "./protocol/keys.ts"
+import { keysOf } from "./protocol/keys.ts"
 
 /** How a Redis store works, as it was given. */
 export interface Options extends StoreOptions.Limits {
@@ -27,7 +28,7 @@ export interface Options extends StoreOptions.Limits {
 }
 
 const keyPrefix: StoreOptions.Parser<string> = (value) =>
-  typeof value === "string" && !value.includes("\0") && value.isWellFormed() && names(`${value}k`) !== undefined
+  typeof value === "string" && !value.includes("\0") && value.isWellFormed() && keysOf(`${value}k`) !== undefined
     ? Result.succeed(value)
     : Result.fail("is not a string whose braces leave a hash slot to every key")
 

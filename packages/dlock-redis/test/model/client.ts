@@ -9,7 +9,7 @@ export interface Claim {
    * Idle: nothing asked. Confirming: granted, which counts when the replicas have it. Over: left, and the server said so.
    * Dead: its process is.
    */
-  readonly phase: "idle" | "asking" | "queued" | "confirming" | "held" | "leaving" | "over" | "dead"
+  readonly phase: "idle" | "asking" | "queued" | "confirming" | "held" | "withdrawing" | "over" | "dead"
   /** Counts the ids of this claim: each is used for one try. */
   readonly generation: number
   /** Acquires sent under this id, and those of them that no answer came to. */
@@ -22,14 +22,14 @@ export interface Claim {
   readonly token: number
   /** Held until then, once the replicas have it. */
   readonly deadline: number
-  /** Of the leave: whether an acquire may still arrive. */
-  readonly mark: boolean
-  /** After the leave: ask again, under a fresh id. */
+  /** Of the release: whether an acquire may still arrive. */
+  readonly tombstone: boolean
+  /** After the release: ask again, under a fresh id. */
   readonly again: boolean
 }
 
 export interface ClientFlaws {
-  /** F1: a pushed grant counts from the last answered request, whatever its floor. */
+  /** F1: a notified grant counts from the last answered request, whatever its floor. */
   readonly ignoresFloor?: boolean
   /** F3: a request counts as soon as it is sent. */
   readonly countsUnanswered?: boolean
@@ -37,10 +37,10 @@ export interface ClientFlaws {
   readonly givesBack?: boolean
   /** R1: a grant that too few replicas have is given back, and asked for again under the same id. */
   readonly keepsId?: boolean
-  /** `gone` ends a claim without a leave where every acquire was answered. */
+  /** `gone` ends a claim without a release where every acquire was answered. */
   readonly believesGone?: boolean
-  /** F7: a release sets no mark. */
-  readonly releasesUnmarked?: boolean
+  /** F7: a release sets no tombstone. */
+  readonly releasesWithoutTombstone?: boolean
 }
 
 const blank: Omit<Claim, "phase" | "generation"> = {
@@ -50,7 +50,7 @@ const blank: Omit<Claim, "phase" | "generation"> = {
   base: undefined,
   token: 0,
   deadline: 0,
-  mark: false,
+  tombstone: false,
   again: false
 }
 
@@ -76,12 +76,12 @@ export const refreshed = (claim: Claim, now: number, flaws: ClientFlaws): Claim 
     ? { ...claim, base: { at: now, floor: claim.base.floor } }
     : claim
 
-/** Belief ends here, before the leave is sent. */
-export const leaving = (claim: Claim, again: boolean, flaws: ClientFlaws): Claim => ({
+/** Belief ends here, before the release is sent. */
+export const withdrawing = (claim: Claim, again: boolean, flaws: ClientFlaws): Claim => ({
   ...blank,
-  phase: "leaving",
+  phase: "withdrawing",
   generation: claim.generation,
-  mark: claim.unanswered > 0 && !(flaws.releasesUnmarked === true && claim.phase === "held"),
+  tombstone: claim.unanswered > 0 && !(flaws.releasesWithoutTombstone === true && claim.phase === "held"),
   again
 })
 
@@ -118,19 +118,19 @@ export const answered = (
     }
     case "Busy":
     case "Mismatch":
-      return heard.unanswered > 0 ? leaving(heard, false, flaws) : over(heard.generation)
+      return heard.unanswered > 0 ? withdrawing(heard, false, flaws) : over(heard.generation)
     case "Cancelled":
     case "Gone":
       if (!waits(heard)) return heard
       // The refresh may have run before an acquire whose answer came first, so what is gone is left all the same.
       return flaws.believesGone === true && heard.unanswered === 0
         ? over(heard.generation)
-        : leaving(heard, true, flaws)
+        : withdrawing(heard, true, flaws)
   }
 }
 
 /** A grant that arrives by itself counts from the latest base below its token; the first acquire always qualifies. */
-export const pushed = (claim: Claim, token: number, ttl: number, now: number, flaws: ClientFlaws): Claim => {
+export const notified = (claim: Claim, token: number, ttl: number, now: number, flaws: ClientFlaws): Claim => {
   if (!waits(claim)) return claim
   const qualifies = claim.base !== undefined && (flaws.ignoresFloor === true || token > claim.base.floor)
   const at = qualifies && claim.base !== undefined ? claim.base.at : claim.first
@@ -153,11 +153,11 @@ export const renewed = (
   flaws: ClientFlaws
 ): Claim => {
   if (claim.phase !== "held" || claim.token !== token) return claim
-  if (reply !== "ok") return leaving(claim, false, flaws)
+  if (reply !== "ok") return withdrawing(claim, false, flaws)
   return believes(claim, now) ? { ...claim, deadline: Math.max(claim.deadline, at + ttl) } : claim
 }
 
-export const left = (claim: Claim, generations: number): Claim =>
+export const withdrawn = (claim: Claim, generations: number): Claim =>
   claim.again && claim.generation + 1 < generations ? idle(claim.generation + 1) : over(claim.generation)
 
 export type { ClaimReply }

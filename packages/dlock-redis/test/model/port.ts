@@ -8,7 +8,7 @@ export const silentPort: Port = {
   inbox: "inbox",
   onMessage: () => {},
   onReconnect: () => {},
-  onLeft: () => {},
+  onServerLeft: () => {},
   probe: Effect.void,
   heardAt: () => undefined,
   slotted: false,

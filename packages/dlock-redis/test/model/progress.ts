@@ -1,5 +1,5 @@
 /**
- * L1: from here faults stop and one fair schedule runs. What is in flight is dropped, or delivered, or only the pushes
+ * L1: from here faults stop and one fair schedule runs. What is in flight is dropped, or delivered, or only the notifications
  * are lost. Each live waiter is granted and nothing is left over, within eight ticks.
  */
 import * as Client from "./client.ts"
@@ -15,13 +15,13 @@ const pump = (world: World.World, state: World.State, wanted: Set<number>): Worl
     })
     const message = next.net[0]
     if (message !== undefined) {
-      next = message.kind === "push" || message.reply !== undefined
+      next = message.kind === "notification" || message.reply !== undefined
         ? World.deliver(world, next, message)
         : World.execute(world, next, message).state
       continue
     }
     const act = World.moves(world, next).find(({ name }) =>
-      name.endsWith(" is confirmed") || name.endsWith(" releases") || name.endsWith(" leaves again") ||
+      name.endsWith(" is confirmed") || name.endsWith(" releases") || name.endsWith(" withdraws again") ||
       name.endsWith(" asks again") ||
       name.endsWith(" asks")
     )
@@ -62,7 +62,7 @@ const run = (world: World.World, state: World.State): string | undefined => {
 
 /** What stands in the way of progress from this state, if anything does. */
 export const progress = (world: World.World, state: World.State): string | undefined => {
-  // The schedule may ask as often as it likes, and a claim whose entry died may ask under a fresh id.
+  // The schedule may ask as often as it likes, and a claim whose waiter died may ask under a fresh id.
   const free: World.World = {
     ...world,
     sends: Infinity,
@@ -72,6 +72,6 @@ export const progress = (world: World.World, state: World.State): string | undef
     crash: false,
     foreign: false
   }
-  const pushesLost = { ...state, net: state.net.filter((message) => message.kind !== "push") }
-  return run(free, state) ?? run(free, pushesLost) ?? run(free, { ...state, net: [] })
+  const notificationsLost = { ...state, net: state.net.filter((message) => message.kind !== "notification") }
+  return run(free, state) ?? run(free, notificationsLost) ?? run(free, { ...state, net: [] })
 }

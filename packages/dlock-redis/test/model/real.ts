@@ -2,7 +2,7 @@
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
 import type { Script } from "../../src/internal/protocol/index.ts"
-import type { Names } from "../../src/internal/protocol/keys.ts"
+import type { Keys } from "../../src/internal/protocol/keys.ts"
 import type * as Model from "./server.ts"
 
 /** One tick in milliseconds: so long that the time a walk takes rounds away. */
@@ -24,7 +24,7 @@ const ticksOf = (ms: number): number => ms === -1 ? Infinity : Math.ceil(ms / ti
 
 /** What the model cannot say: the tokens themselves, and whether the counter is there. */
 export interface Real {
-  readonly server: Pick<Model.Server, "foreign" | "holders" | "queue" | "marks">
+  readonly server: Pick<Model.Server, "foreign" | "holders" | "queue" | "tombstones">
   readonly tokens: ReadonlyMap<string, bigint>
   readonly counter: bigint | undefined
 }
@@ -33,8 +33,8 @@ const pairs = (flat: ReadonlyArray<string>): ReadonlyArray<readonly [string, str
   Array.from({ length: flat.length / 2 }, (_, index) => [flat[index * 2] as string, flat[index * 2 + 1] as string])
 
 /** Reads every key of the lock; times are ticks from now. Also asserts what holds of the keys by themselves. */
-export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<string>): Promise<Real> => {
-  const { counter, deadlines, holders, lock, parked, queue, values, waiters } = names
+export const readState = async (redis: Redis, keys: Keys, ids: ReadonlyArray<string>): Promise<Real> => {
+  const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
   const results = await redis.multi()
     .time()
     .get(lock)
@@ -75,9 +75,11 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
       ...Array<number>
     ]
   const now = Number(time[0]) * 1_000 + Number(time[1]) / 1_000
-  const marks = await Promise.all(ids.map(async (id) => ({ id, until: ticksOf(await redis.pttl(names.mark(id))) })))
+  const tombstones = await Promise.all(
+    ids.map(async (id) => ({ id, until: ticksOf(await redis.pttl(keys.tombstone(id))) }))
+  )
   const tokens = new Map<string, bigint>()
-  const held: Array<Model.Holding> = []
+  const held: Array<Model.Holder> = []
   const own = value === null ? null : /^([\w-]{22}):(\d+):(.*)$/s.exec(value)
   if (own !== null) {
     const [, id, token, label] = own as unknown as [string, string, string, string]
@@ -111,7 +113,7 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
   const waiting = order.flatMap(({ id, parked, score }) => {
     const left = deadline.get(id)
     const fields = wanted[id]
-    if (left === undefined || fields === undefined) return assert.fail(`half an entry: ${id}`)
+    if (left === undefined || fields === undefined) return assert.fail(`half an waiter: ${id}`)
     if (left <= 0) return []
     const [inbox, , guard, permits, capacity, listening] = fields.split("|") as Array<string>
     return [{
@@ -129,7 +131,7 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
   assert.deepStrictEqual(
     Array.from(deadline).filter(([, left]) => left > 0).map(([id]) => id).sort(),
     waiting.map(({ id }) => id).sort(),
-    "half an entry"
+    "half an waiter"
   )
   assert.sameMembers(Object.keys(wanted), Array.from(deadline.keys()))
 
@@ -147,7 +149,7 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
       foreign: value !== null && own === null ? ticksOf(pttl) : undefined,
       holders: held,
       queue: waiting,
-      marks: marks.filter(({ until }) => until > 0)
+      tombstones: tombstones.filter(({ until }) => until > 0)
     },
     tokens,
     counter: last === null ? undefined : BigInt(last)
@@ -155,9 +157,9 @@ export const readState = async (redis: Redis, names: Names, ids: ReadonlyArray<s
 }
 
 /** Lets `ticks` pass on the server by moving everything that it keeps for this lock so far towards its end. */
-export const advance = async (redis: Redis, names: Names, ids: ReadonlyArray<string>, ticks: number): Promise<void> => {
+export const advance = async (redis: Redis, keys: Keys, ids: ReadonlyArray<string>, ticks: number): Promise<void> => {
   const by = ticks * tick
-  const { counter, deadlines, holders, lock, parked, queue, values, waiters } = names
+  const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
   for (const key of [deadlines, holders]) {
     for (const id of await redis.zrange(key, "0", "-1")) await redis.zincrby(key, -by, id)
   }
@@ -171,7 +173,7 @@ export const advance = async (redis: Redis, names: Names, ids: ReadonlyArray<str
       parked,
       holders,
       values,
-      ...ids.map((id) => names.mark(id))
+      ...ids.map((id) => keys.tombstone(id))
     ]
   ) {
     const life = await redis.pttl(key)

@@ -5,7 +5,7 @@
  * `Flaws` take a rule out on purpose, to show that the explorer finds what the rule prevents.
  */
 
-export interface Entry {
+export interface Waiter {
   readonly id: string
   readonly inbox: string
   readonly deadline: number
@@ -19,7 +19,7 @@ export interface Entry {
   readonly parked: boolean
 }
 
-export interface Holding {
+export interface Holder {
   readonly id: string
   readonly token: number
   readonly permits: number
@@ -38,13 +38,13 @@ export interface Server {
   readonly micros: number
   /** When the key of a client that is not ours expires. */
   readonly foreign: number | undefined
-  readonly holders: ReadonlyArray<Holding>
+  readonly holders: ReadonlyArray<Holder>
   /** By arrival, those that are parked too. */
-  readonly queue: ReadonlyArray<Entry>
-  readonly marks: ReadonlyArray<{ readonly id: string; readonly until: number }>
+  readonly queue: ReadonlyArray<Waiter>
+  readonly tombstones: ReadonlyArray<{ readonly id: string; readonly until: number }>
 }
 
-export interface Push {
+export interface Notification {
   readonly inbox: string
   readonly id: string
   /** Undefined: a wake-up. */
@@ -54,7 +54,7 @@ export interface Push {
 export interface Step<Reply> {
   readonly server: Server
   readonly reply: Reply
-  readonly pushes: ReadonlyArray<Push>
+  readonly notifications: ReadonlyArray<Notification>
   readonly grants: ReadonlyArray<string>
 }
 
@@ -68,14 +68,14 @@ export interface Flaws {
   readonly appendsTwice?: boolean
   /** F6: who does not listen loses its place. */
   readonly skipsForGood?: boolean
-  /** F7: a refresh makes an entry where there is none. */
+  /** F7: a refresh makes an waiter where there is none. */
   readonly refreshCreates?: boolean
-  /** R3: a parked entry that is asked for comes back behind all others. */
+  /** R3: a parked waiter that is asked for comes back behind all others. */
   readonly returnsToEnd?: boolean
-  /** R3: a parked entry that is asked for stays parked. */
+  /** R3: a parked waiter that is asked for stays parked. */
   readonly staysParked?: boolean
-  /** R3: a leave does not find what is parked. */
-  readonly leavesParked?: boolean
+  /** R3: a release does not find what is parked. */
+  readonly missesParked?: boolean
 }
 
 export interface Situation {
@@ -97,9 +97,9 @@ export type AcquireReply =
 
 export type RenewReply = "ok" | "expired" | "replaced"
 
-export type LeaveReply = { readonly _tag: "Released" } | Situation & { readonly _tag: "Cancelled" | "NotHeld" }
+export type ReleaseReply = { readonly _tag: "Released" } | Situation & { readonly _tag: "Cancelled" | "NotHeld" }
 
-export const empty: Server = { now: 0, micros: 0, last: 0, foreign: undefined, holders: [], queue: [], marks: [] }
+export const empty: Server = { now: 0, micros: 0, last: 0, foreign: undefined, holders: [], queue: [], tombstones: [] }
 
 /** A lock while one script runs on it. */
 interface Draft {
@@ -107,10 +107,10 @@ interface Draft {
   readonly micros: number
   last: number
   readonly foreign: number | undefined
-  holders: Array<Holding>
-  queue: Array<Entry>
-  marks: ReadonlyArray<{ readonly id: string; readonly until: number }>
-  readonly pushes: Array<Push>
+  holders: Array<Holder>
+  queue: Array<Waiter>
+  tombstones: ReadonlyArray<{ readonly id: string; readonly until: number }>
+  readonly notifications: Array<Notification>
   readonly grants: Array<string>
 }
 
@@ -121,8 +121,8 @@ const state = (server: Server): Draft => ({
   foreign: server.foreign,
   holders: [...server.holders],
   queue: [...server.queue],
-  marks: server.marks,
-  pushes: [],
+  tombstones: server.tombstones,
+  notifications: [],
   grants: []
 })
 
@@ -134,38 +134,38 @@ const done = <Reply>(draft: Draft, reply: Reply): Step<Reply> => ({
     foreign: draft.foreign,
     holders: draft.holders,
     queue: draft.queue,
-    marks: draft.marks
+    tombstones: draft.tombstones
   },
   reply,
-  pushes: draft.pushes,
+  notifications: draft.notifications,
   grants: draft.grants
 })
 
 const drop = (draft: Draft, id: string): void => {
-  const index = draft.queue.findIndex((entry) => entry.id === id)
+  const index = draft.queue.findIndex((waiter) => waiter.id === id)
   if (index >= 0) draft.queue.splice(index, 1)
 }
 
-const held = (draft: Draft, id: string): Holding | undefined => draft.holders.find((one) => one.id === id)
+const held = (draft: Draft, id: string): Holder | undefined => draft.holders.find((one) => one.id === id)
 
-const read = (draft: Draft, id: string): Entry | undefined => draft.queue.find((entry) => entry.id === id)
+const findWaiter = (draft: Draft, id: string): Waiter | undefined => draft.queue.find((waiter) => waiter.id === id)
 
-const inQueue = (draft: Draft): ReadonlyArray<Entry> => draft.queue.filter(({ parked }) => !parked)
+const inQueue = (draft: Draft): ReadonlyArray<Waiter> => draft.queue.filter(({ parked }) => !parked)
 
-/** Puts an entry that was asked for into its place, back from where it was parked. */
-const enter = (draft: Draft, before: Entry, now: Omit<Entry, "arrival" | "parked">, flaws: Flaws): void => {
-  const entry = { ...now, arrival: before.arrival, parked: before.parked && flaws.staysParked === true }
+/** Puts an waiter that was asked for into its place, back from where it was parked. */
+const saveWaiter = (draft: Draft, before: Waiter, now: Omit<Waiter, "arrival" | "parked">, flaws: Flaws): void => {
+  const waiter = { ...now, arrival: before.arrival, parked: before.parked && flaws.staysParked === true }
   const index = draft.queue.indexOf(before)
   draft.queue.splice(index, 1)
-  draft.queue.splice(before.parked && flaws.returnsToEnd === true ? draft.queue.length : index, 0, entry)
+  draft.queue.splice(before.parked && flaws.returnsToEnd === true ? draft.queue.length : index, 0, waiter)
 }
 
-const append = (draft: Draft, entry: Omit<Entry, "arrival" | "parked">): void => {
+const append = (draft: Draft, waiter: Omit<Waiter, "arrival" | "parked">): void => {
   const arrival = Math.max(0, ...draft.queue.map((other) => other.arrival)) + 1
-  draft.queue.push({ ...entry, arrival, parked: false })
+  draft.queue.push({ ...waiter, arrival, parked: false })
 }
 
-const situation = (draft: Draft): Situation => {
+const currentHolder = (draft: Draft): Situation => {
   const { length } = inQueue(draft)
   if (draft.foreign !== undefined) {
     return { length, holder: "foreign", remaining: draft.foreign - draft.now }
@@ -187,48 +187,48 @@ const extend = (draft: Draft, id: string, time: number): number | undefined => {
   return one.token
 }
 
-/** The lock expires at the entry's deadline and its guard: a grant does not lengthen what the waiter was promised. */
-const grant = (draft: Draft, entry: Entry, asking: ReadonlyArray<string>): void => {
-  const { capacity, deadline, guard, id, inbox, permits } = entry
+/** The lock expires at the waiter's deadline and its guard: a grant does not lengthen what the waiter was promised. */
+const grant = (draft: Draft, waiter: Waiter, asking: ReadonlyArray<string>): void => {
+  const { capacity, deadline, guard, id, inbox, permits } = waiter
   draft.last = Math.max(draft.last + 1, draft.micros)
   drop(draft, id)
   draft.holders.push({ id, token: draft.last, permits, capacity, expiry: deadline + guard })
   draft.grants.push(id)
-  if (!asking.includes(id)) draft.pushes.push({ inbox, id, token: draft.last })
+  if (!asking.includes(id)) draft.notifications.push({ inbox, id, token: draft.last })
 }
 
-const fits = (draft: Draft, entry: Entry): boolean =>
+const fits = (draft: Draft, waiter: Waiter): boolean =>
   draft.foreign === undefined &&
-  draft.holders.reduce((sum, one) => sum + one.permits, 0) + entry.permits <= entry.capacity
+  draft.holders.reduce((sum, one) => sum + one.permits, 0) + waiter.permits <= waiter.capacity
 
 const nextUp = (
   draft: Draft,
   subscribers: Subscribers,
   asking: ReadonlyArray<string>,
   flaws: Flaws
-): Entry | undefined => {
-  for (const entry of inQueue(draft)) {
-    if (!fits(draft, entry)) return undefined
-    if (asking.includes(entry.id) || !entry.listening || subscribers(entry.inbox) !== 0) return entry
-    if (flaws.skipsForGood === true) drop(draft, entry.id)
-    else draft.queue[draft.queue.indexOf(entry)] = { ...entry, parked: true }
+): Waiter | undefined => {
+  for (const waiter of inQueue(draft)) {
+    if (!fits(draft, waiter)) return undefined
+    if (asking.includes(waiter.id) || !waiter.listening || subscribers(waiter.inbox) !== 0) return waiter
+    if (flaws.skipsForGood === true) drop(draft, waiter.id)
+    else draft.queue[draft.queue.indexOf(waiter)] = { ...waiter, parked: true }
   }
   return undefined
 }
 
 const promote = (draft: Draft, subscribers: Subscribers, asking: ReadonlyArray<string>, flaws: Flaws): void => {
   for (
-    let entry = nextUp(draft, subscribers, asking, flaws);
-    entry !== undefined;
-    entry = nextUp(draft, subscribers, asking, flaws)
-  ) grant(draft, entry, asking)
+    let waiter = nextUp(draft, subscribers, asking, flaws);
+    waiter !== undefined;
+    waiter = nextUp(draft, subscribers, asking, flaws)
+  ) grant(draft, waiter, asking)
 }
 
 const answer = (draft: Draft, id: string): ClaimReply => {
   const mine = held(draft, id)
   if (mine !== undefined) return { _tag: "Granted", token: mine.token }
-  const place = inQueue(draft).findIndex((entry) => entry.id === id)
-  return { _tag: "Queued", floor: draft.last || Math.max(0, draft.micros - 1), place, ...situation(draft) }
+  const place = inQueue(draft).findIndex((waiter) => waiter.id === id)
+  return { _tag: "Queued", floor: draft.last || Math.max(0, draft.micros - 1), place, ...currentHolder(draft) }
 }
 
 const capacityInUse = (draft: Draft): number | undefined =>
@@ -251,7 +251,7 @@ export const acquire = (
   flaws: Flaws = {}
 ): Step<AcquireReply> => {
   const draft = state(server)
-  if (draft.marks.some((mark) => mark.id === id)) return done(draft, { _tag: "Cancelled" })
+  if (draft.tombstones.some((tombstone) => tombstone.id === id)) return done(draft, { _tag: "Cancelled" })
   const inUse = capacityInUse(draft)
   if (inUse !== undefined && inUse !== capacity) return done(draft, { _tag: "Mismatch" })
 
@@ -259,15 +259,15 @@ export const acquire = (
   if (token !== undefined) return done(draft, { _tag: "Granted", token })
 
   const listening = (subscribers(inbox) ?? 0) > 0
-  const entry = { id, inbox, deadline: draft.now + ttl, guard, permits, capacity, listening }
-  const mine = read(draft, id)
-  if (mine !== undefined && flaws.appendsTwice !== true) enter(draft, mine, entry, flaws)
-  else append(draft, entry)
+  const waiter = { id, inbox, deadline: draft.now + ttl, guard, permits, capacity, listening }
+  const mine = findWaiter(draft, id)
+  if (mine !== undefined && flaws.appendsTwice !== true) saveWaiter(draft, mine, waiter, flaws)
+  else append(draft, waiter)
   promote(draft, subscribers, [id], flaws)
   const reply = answer(draft, id)
   if (reply._tag !== "Queued" || mode === "queue") return done(draft, reply)
   drop(draft, id)
-  return done(draft, { _tag: "Busy", ...situation(draft) })
+  return done(draft, { _tag: "Busy", ...currentHolder(draft) })
 }
 
 export interface RefreshArgs {
@@ -287,11 +287,11 @@ export const refresh = (
   const asking: Array<string> = []
   for (const { guard, id, ttl } of claims) {
     const token = extend(draft, id, ttl + guard)
-    const mine = read(draft, id)
+    const mine = findWaiter(draft, id)
     if (token !== undefined) {
       replies.set(id, { _tag: "Granted", token })
     } else if (mine !== undefined) {
-      enter(draft, mine, { ...mine, inbox, deadline: draft.now + ttl, guard, listening }, flaws)
+      saveWaiter(draft, mine, { ...mine, inbox, deadline: draft.now + ttl, guard, listening }, flaws)
       asking.push(id)
     } else if (flaws.refreshCreates === true) {
       append(draft, { id, inbox, deadline: draft.now + ttl, guard, permits: 1, capacity: 1, listening })
@@ -327,36 +327,38 @@ export const renew = (server: Server, { capacity, guard, id, token, ttl }: Renew
   return done(draft, other || held(draft, id) !== undefined ? "replaced" : "expired")
 }
 
-export interface LeaveArgs {
+export interface ReleaseArgs {
   readonly id: string
-  readonly mark: boolean
+  readonly tombstone: boolean
   readonly interop: boolean
 }
 
-export const leave = (
+export const release = (
   server: Server,
-  { id, interop, mark }: LeaveArgs,
-  markTtl: number,
+  { id, interop, tombstone }: ReleaseArgs,
+  tombstoneTtl: number,
   subscribers: Subscribers,
   flaws: Flaws = {}
-): Step<LeaveReply> => {
+): Step<ReleaseReply> => {
   const draft = state(server)
-  const mine = read(draft, id)
-  if (mark) draft.marks = [...draft.marks.filter((one) => one.id !== id), { id, until: draft.now + markTtl }]
-  if (mine?.parked !== true || flaws.leavesParked !== true) drop(draft, id)
+  const mine = findWaiter(draft, id)
+  if (tombstone) {
+    draft.tombstones = [...draft.tombstones.filter((one) => one.id !== id), { id, until: draft.now + tombstoneTtl }]
+  }
+  if (mine?.parked !== true || flaws.missesParked !== true) drop(draft, id)
   const released = held(draft, id) !== undefined
   draft.holders = draft.holders.filter((one) => one.id !== id)
   const next = nextUp(draft, subscribers, [], flaws)
   if (interop && next?.capacity === 1) {
-    draft.pushes.push({ inbox: next.inbox, id: next.id, token: undefined })
+    draft.notifications.push({ inbox: next.inbox, id: next.id, token: undefined })
   } else {
     promote(draft, subscribers, [], flaws)
   }
   if (released) return done(draft, { _tag: "Released" })
-  return done(draft, { _tag: mine !== undefined || mark ? "Cancelled" : "NotHeld", ...situation(draft) })
+  return done(draft, { _tag: mine !== undefined || tombstone ? "Cancelled" : "NotHeld", ...currentHolder(draft) })
 }
 
-/** Time passes: holders, dead entries and marks go by themselves. */
+/** Time passes: holders, dead waiters and tombstones go by themselves. */
 export const advance = (server: Server, ticks: number): Server => {
   const now = server.now + ticks
   return {
@@ -365,8 +367,8 @@ export const advance = (server: Server, ticks: number): Server => {
     last: server.last,
     foreign: server.foreign !== undefined && server.foreign > now ? server.foreign : undefined,
     holders: server.holders.filter((one) => one.expiry > now),
-    queue: server.queue.filter((entry) => entry.deadline > now),
-    marks: server.marks.filter((mark) => mark.until > now)
+    queue: server.queue.filter((waiter) => waiter.deadline > now),
+    tombstones: server.tombstones.filter((tombstone) => tombstone.until > now)
   }
 }
 

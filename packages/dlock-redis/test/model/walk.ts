@@ -2,12 +2,12 @@
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
 import * as Scripts from "../../src/internal/protocol/index.ts"
-import { names as namesOf } from "../../src/internal/protocol/keys.ts"
+import { keysOf } from "../../src/internal/protocol/keys.ts"
 import { random } from "./random.ts"
 import * as Real from "./real.ts"
 import * as Model from "./server.ts"
 
-const markTtl = Scripts.markTtl / Real.tick
+const tombstoneTtl = Scripts.tombstoneTtl / Real.tick
 const lockNames = ["plain", "a:b|c", "{tag}x", "{open", "x{y}z}", "ä€😀 \n"]
 const foreignValues = ["7c0e3b1e-9f5a-4a39-8d1e-0a4c8d2f6b11", "A".repeat(22), "not:ours:1", "worker:42:job", ""]
 
@@ -19,13 +19,13 @@ export interface Walk {
 export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps: number): Promise<Walk> => {
   const { below, chance, pick } = random(seed)
   const capacity = chance(0.6) ? 1 : 3
-  const names = namesOf(`${pick(lockNames)}${seed}`)
-  if (names === undefined) return assert.fail("no common slot")
+  const keys = keysOf(`${pick(lockNames)}${seed}`)
+  if (keys === undefined) return assert.fail("no common slot")
   const inboxes = [`inbox:${seed}:0`, `inbox:${seed}:1`] as const
   const subscribed = new Set<string>()
   const heard: Array<string> = []
   const hear = (_channel: string, message: string) => {
-    if (message.endsWith(names.lock)) heard.push(message)
+    if (message.endsWith(keys.lock)) heard.push(message)
   }
   subscriber.on("message", hear)
 
@@ -37,7 +37,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
   let greatestFloor = 0n
   let scripts = 0
   /** Who held lately, whatever became of it. */
-  let held: Array<Model.Holding> = []
+  let held: Array<Model.Holder> = []
   const log: Array<string> = []
 
   const fresh = (): string => {
@@ -95,7 +95,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
   }
 
   const sameState = async (): Promise<void> => {
-    const real = await Real.readState(redis, names, ids)
+    const real = await Real.readState(redis, keys, ids)
     const now = model.now
     const byToken = [...model.holders].sort((a, b) => a.token - b.token)
     for (const one of byToken) learn(one.token, real.tokens.get(one.id) ?? assert.fail(`not held: ${one.id}`))
@@ -103,33 +103,35 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     assert.deepStrictEqual({
       foreign: real.server.foreign,
       holders: [...real.server.holders].sort(byId),
-      queue: real.server.queue.map((entry) => ({ ...entry, arrival: 0 })),
-      marks: [...real.server.marks].sort(byId)
+      queue: real.server.queue.map((waiter) => ({ ...waiter, arrival: 0 })),
+      tombstones: [...real.server.tombstones].sort(byId)
     }, {
       foreign: model.foreign === undefined ? undefined : model.foreign - now,
       holders: model.holders.map((one) => ({ ...one, token: 0, expiry: one.expiry - now })).sort(byId),
-      queue: model.queue.map((entry) => ({ ...entry, arrival: 0, deadline: entry.deadline - now })),
-      marks: model.marks.filter((mark) => ids.includes(mark.id))
-        .map((mark) => ({ id: mark.id, until: Math.ceil(mark.until - now) })).sort(byId)
+      queue: model.queue.map((waiter) => ({ ...waiter, arrival: 0, deadline: waiter.deadline - now })),
+      tombstones: model.tombstones.filter((tombstone) => ids.includes(tombstone.id))
+        .map((tombstone) => ({ id: tombstone.id, until: Math.ceil(tombstone.until - now) })).sort(byId)
     })
     assert.strictEqual(real.counter, counter ? tokens.at(-1) : undefined)
   }
 
-  const samePushes = async (pushes: ReadonlyArray<Model.Push>): Promise<void> => {
-    const expected = pushes.filter((push) => subscribed.has(push.inbox)).map((push) =>
-      push.token === undefined ? `w:${names.lock}` : `g:${push.id}:${token(push.token)}:${names.lock}`
+  const sameNotifications = async (notifications: ReadonlyArray<Model.Notification>): Promise<void> => {
+    const expected = notifications.filter((notification) => subscribed.has(notification.inbox)).map((notification) =>
+      notification.token === undefined
+        ? `w:${keys.lock}`
+        : `g:${notification.id}:${token(notification.token)}:${keys.lock}`
     )
     const deadline = Date.now() + 2_000
     while (heard.length < expected.length && Date.now() < deadline) await new Promise((go) => setImmediate(go))
     assert.deepStrictEqual(heard.splice(0), expected)
-    for (const push of pushes) {
-      if (push.token === undefined) continue
-      const text = `g:${push.id}:${token(push.token)}:${names.lock}`
-      assert.deepStrictEqual(Scripts.decodePush(text), {
+    for (const notification of notifications) {
+      if (notification.token === undefined) continue
+      const text = `g:${notification.id}:${token(notification.token)}:${keys.lock}`
+      assert.deepStrictEqual(Scripts.decodeNotification(text), {
         _tag: "Granted",
-        id: push.id,
-        token: token(push.token),
-        lock: names.lock
+        id: notification.id,
+        token: token(notification.token),
+        lock: keys.lock
       })
     }
   }
@@ -153,7 +155,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       scripts++
       await sameState()
       same(reply, step.reply)
-      await samePushes(step.pushes)
+      await sameNotifications(step.notifications)
       if (time === 1) assert.deepStrictEqual(model, { ...before })
     }
   }
@@ -173,7 +175,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       await both(
         `acquire ${JSON.stringify(args)}`,
         () => Model.acquire(model, args, subscribers),
-        () => Real.run(redis, Scripts.acquire, { ...args, ...real, names, label: Real.labelOf(id) }),
+        () => Real.run(redis, Scripts.acquire, { ...args, ...real, keys, label: Real.labelOf(id) }),
         sameReply
       )
     } else if (dice < 46) {
@@ -186,7 +188,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
         () =>
           Real.run(redis, Scripts.refresh, {
             inbox,
-            locks: [{ names, capacity: said, claims: claims.map((id) => ({ id, ...real })) }]
+            locks: [{ keys, capacity: said, claims: claims.map((id) => ({ id, ...real })) }]
           }),
         ([reply], ours) => {
           if (reply?._tag !== "Refreshed") return assert.fail(reply?.message)
@@ -206,20 +208,19 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       await both(
         `renew ${JSON.stringify(args)}`,
         () => Model.renew(model, args),
-        () =>
-          Real.run(redis, Scripts.renew, { claims: [{ names, id, token: token(number), ...real, capacity: size }] }),
+        () => Real.run(redis, Scripts.renew, { claims: [{ keys, id, token: token(number), ...real, capacity: size }] }),
         (replies, ours) => assert.deepStrictEqual(replies, [ours])
       )
     } else if (dice < 74) {
       const id = model.holders.length > 0 && chance(0.6) ? pick(model.holders).id : someId()
-      const args = { id, mark: chance(0.3), interop: chance(0.15) }
+      const args = { id, tombstone: chance(0.3), interop: chance(0.15) }
       const said = known()
       await both(
-        `leave ${JSON.stringify(args)}`,
-        () => Model.leave(model, args, markTtl, subscribers),
-        () => Real.run(redis, Scripts.leave, { names, capacity: said, ...args }),
+        `release ${JSON.stringify(args)}`,
+        () => Model.release(model, args, tombstoneTtl, subscribers),
+        () => Real.run(redis, Scripts.release, { keys, capacity: said, ...args }),
         (reply, ours) => {
-          // A second leave finds nothing to release, so only the first reply of a pair is the same by itself.
+          // A second release finds nothing to release, so only the first reply of a pair is the same by itself.
           assert.strictEqual(reply._tag, ours._tag)
           if (reply._tag !== "Released" && ours._tag !== "Released") sameSituation(reply, ours)
         }
@@ -228,7 +229,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       const ticks = 1 + below(2)
       log.push(`advance ${ticks}`)
       model = Model.advance(model, ticks)
-      await Real.advance(redis, names, ids, ticks)
+      await Real.advance(redis, keys, ids, ticks)
       await sameState()
     } else if (dice < 89) {
       const inbox = pick(inboxes)
@@ -244,19 +245,19 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       const value = pick(foreignValues)
       log.push(`foreign SET NX ${value} ${forever ? "" : "PX"}`)
       model = Model.foreignSet(model, forever ? Infinity : model.now + 2)
-      if (forever) await redis.set(names.lock, value, "NX")
-      else await redis.set(names.lock, value, "PX", 2 * Real.tick, "NX")
+      if (forever) await redis.set(keys.lock, value, "NX")
+      else await redis.set(keys.lock, value, "PX", 2 * Real.tick, "NX")
       await sameState()
     } else if (dice < 96) {
       if (model.foreign === undefined) return
       log.push("foreign DEL")
       model = Model.foreignDel(model)
-      await redis.del(names.lock)
+      await redis.del(keys.lock)
       await sameState()
     } else if (dice < 98) {
       log.push("the counter is lost")
       counter = false
-      await redis.del(names.counter)
+      await redis.del(keys.counter)
     } else if (dice < 99) {
       log.push("SCRIPT FLUSH")
       await redis.script("FLUSH")
@@ -264,9 +265,9 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       log.push("everything is lost")
       counter = false
       model = Model.flush(model)
-      const { deadlines, holders, lock, parked, queue, values, waiters } = names
+      const { deadlines, holders, lock, parked, queue, values, waiters } = keys
       await redis.del(
-        names.counter,
+        keys.counter,
         deadlines,
         holders,
         lock,
@@ -274,7 +275,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
         queue,
         values,
         waiters,
-        ...ids.map((id) => names.mark(id))
+        ...ids.map((id) => keys.tombstone(id))
       )
       ids = []
       await sameState()
@@ -284,7 +285,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
   /** Looks for a holder who may be another's by now, or a token that was never given. */
   const peek = async (): Promise<void> => {
     const number = model.holders.length > 0 && chance(0.5) ? pick(model.holders).token : below(tokens.length)
-    const others = await Real.run(redis, Scripts.peek, { locks: [{ names, token: String(token(number)) }] })
+    const others = await Real.run(redis, Scripts.peek, { locks: [{ keys, token: String(token(number)) }] })
     assert.deepStrictEqual(others, Model.hasHolder(model, number) ? [] : [1], `peek ${number}`)
   }
 

@@ -13,10 +13,10 @@ export interface Config {
   readonly ttl?: number
   readonly guard?: number
   readonly capacity?: number
-  /** Acquires, refreshes and pushes in flight of one claim; leaves and renewals: one. */
+  /** Acquires, refreshes and notifications in flight of one claim; releases and renewals: one. */
   readonly acquires?: number
   readonly refreshes?: number
-  readonly pushes?: number
+  readonly notifications?: number
   /** How often an acquire is sent under one id. */
   readonly sends?: number
   /** Ids of one claim. */
@@ -36,7 +36,7 @@ export interface Config {
   readonly interop?: boolean
   /** A grant counts when the replicas have it; at any moment they may not. */
   readonly replicas?: boolean
-  /** Requests may run more than a ttl after they were sent, later than any mark stands: ghosts are not checked. */
+  /** Requests may run more than a ttl after they were sent, later than any tombstone stands: late grants are not checked. */
   readonly endless?: boolean
   readonly flaws?: Server.Flaws & Client.ClientFlaws
   /** The moves before the search begins. */
@@ -51,7 +51,7 @@ export const world = (config: Config): World => ({
   capacity: 1,
   acquires: 1,
   refreshes: 1,
-  pushes: 2,
+  notifications: 2,
   sends: 2,
   generations: 1,
   renewals: false,
@@ -70,12 +70,12 @@ export const world = (config: Config): World => ({
 
 /** The limits of a world in words. */
 export const limits = (config: Config): string => {
-  const { acquires, claims, cut, guard, interrupts, pushes, refreshes, sends, ttl } = world(config)
+  const { acquires, claims, cut, guard, interrupts, notifications, refreshes, sends, ttl } = world(config)
   const processes = new Set(claims.map((claim) => claim.process)).size
   return [
     `${claims.length} claims in ${processes} processes`,
     `ttl ${ttl} guard ${guard}`,
-    `in flight of each: acquires ${acquires}, refreshes ${refreshes}, pushes ${pushes}`,
+    `in flight of each: acquires ${acquires}, refreshes ${refreshes}, notifications ${notifications}`,
     `acquires of an id: ${sends}`,
     ...interrupts ? [] : ["nobody gives up waiting"],
     ...cut ? ["subscriptions cut"] : []
@@ -91,8 +91,8 @@ interface Sent {
 export type Message =
   | Sent & { readonly kind: "acquire" | "refresh"; readonly reply: Server.AcquireReply | undefined }
   | Sent & { readonly kind: "renew"; readonly token: number; readonly reply: Server.RenewReply | undefined }
-  | Sent & { readonly kind: "leave"; readonly mark: boolean; readonly reply: Server.LeaveReply | undefined }
-  | Sent & { readonly kind: "push"; readonly token: number | undefined }
+  | Sent & { readonly kind: "release"; readonly tombstone: boolean; readonly reply: Server.ReleaseReply | undefined }
+  | Sent & { readonly kind: "notification"; readonly token: number | undefined }
 
 export interface State {
   readonly server: Server.Server
@@ -142,7 +142,7 @@ const subscribersOf = (world: World, state: State): Server.Subscribers => (inbox
 /** Nobody alive and connected is passed by a claim that came later, and nobody alive loses a place not yet expired. */
 const overtaken = (world: World, before: State, step: Server.Step<unknown>, asking: string): string | undefined => {
   for (const granted of step.grants) {
-    const order = before.server.queue.toSorted((a, b) => a.arrival - b.arrival).map((entry) => entry.id)
+    const order = before.server.queue.toSorted((a, b) => a.arrival - b.arrival).map((waiter) => waiter.id)
     if (!order.includes(granted)) order.push(granted)
     for (const id of order.slice(0, order.indexOf(granted))) {
       const index = claimOf(id)
@@ -157,7 +157,7 @@ const overtaken = (world: World, before: State, step: Server.Step<unknown>, aski
   for (const { id } of before.server.queue) {
     const index = claimOf(id)
     const alive = before.processes[(world.claims[index] as Config["claims"][number]).process]?.alive === true
-    const gone = id !== asking && !step.grants.includes(id) && !step.server.queue.some((entry) => entry.id === id)
+    const gone = id !== asking && !step.grants.includes(id) && !step.server.queue.some((waiter) => waiter.id === id)
     if (gone && alive) return `F6: ${id} lost its place`
   }
   return undefined
@@ -171,9 +171,9 @@ const excusedAfter = (world: World, before: State, step: Server.Step<unknown>, a
     return parked && still && id !== asking ? [id] : []
   })
 
-/** The server runs a request; its answer and the pushes go out. */
+/** The server runs a request; its answer and the notifications go out. */
 export const execute = (world: World, state: State, message: Message): Move => {
-  if (message.kind === "push") throw new Error("a push is not a request")
+  if (message.kind === "notification") throw new Error("a notification is not a request")
   const { capacity, flaws, guard, ttl } = world
   const { mode = "queue", permits = 1, process } = world.claims[message.claim] as Config["claims"][number]
   const { id } = message
@@ -187,12 +187,12 @@ export const execute = (world: World, state: State, message: Message): Move => {
       excused: excusedAfter(world, state, step, id)
     }
     if (state.processes[process]?.alive === true) next = send(next, answer)
-    for (const push of step.pushes) {
-      const claim = claimOf(push.id)
-      const reached = state.processes[Number(push.inbox)]?.subscribed === true
-      const flying = next.net.filter((other) => other.kind === "push" && other.claim === claim).length
-      if (reached && flying < world.pushes) {
-        next = send(next, { kind: "push", claim, id: push.id, token: push.token, at: 0 })
+    for (const notification of step.notifications) {
+      const claim = claimOf(notification.id)
+      const reached = state.processes[Number(notification.inbox)]?.subscribed === true
+      const flying = next.net.filter((other) => other.kind === "notification" && other.claim === claim).length
+      if (reached && flying < world.notifications) {
+        next = send(next, { kind: "notification", claim, id: notification.id, token: notification.token, at: 0 })
       }
     }
     const broken = overtaken(world, state, step, id)
@@ -212,15 +212,15 @@ export const execute = (world: World, state: State, message: Message): Move => {
       const step = Server.renew(state.server, { id, token: message.token, ttl, guard, capacity })
       return finish(step, { ...message, reply: step.reply })
     }
-    case "leave": {
-      const args = { id, mark: message.mark, interop: world.interop }
-      const step = Server.leave(state.server, args, Infinity, subscribers, flaws)
+    case "release": {
+      const args = { id, tombstone: message.tombstone, interop: world.interop }
+      const step = Server.release(state.server, args, Infinity, subscribers, flaws)
       return finish(step, { ...message, reply: step.reply })
     }
   }
 }
 
-/** The client hears an answer or a push. */
+/** The client hears an answer or a notification. */
 export const deliver = (world: World, state: State, message: Message): State => {
   const next = without(state, message)
   const { claim: index, id } = message
@@ -228,43 +228,45 @@ export const deliver = (world: World, state: State, message: Message): State => 
   const { now } = state.server
   const { flaws, ttl } = world
   if (id !== presentId(state, index)) return next
-  if (message.kind === "push") {
+  if (message.kind === "notification") {
     if (message.token === undefined) return Client.waits(claim) ? ask(world, next, index, "refresh") ?? next : next
     if (!Client.waits(claim)) return next
-    return heardGrant(world, next, index, Client.pushed(claim, message.token, ttl, now, flaws))
+    return heardGrant(world, next, index, Client.notified(claim, message.token, ttl, now, flaws))
   }
   if (message.reply === undefined) throw new Error("not an answer")
   switch (message.kind) {
     case "acquire":
     case "refresh": {
       const heard = Client.answered(claim, message.kind, message.reply, message.at, ttl, now, flaws)
-      const next2 = claim.phase !== "leaving" && heard.phase === "leaving" ? leave(next, index, heard) : undefined
+      const next2 = claim.phase !== "withdrawing" && heard.phase === "withdrawing"
+        ? withdraw(next, index, heard)
+        : undefined
       return next2 ?? (message.reply._tag === "Granted"
         ? heardGrant(world, next, index, heard)
         : setClaim(next, index, heard))
     }
     case "renew": {
       const heard = Client.renewed(claim, message.reply, message.token, message.at, ttl, now, flaws)
-      return heard.phase === "leaving" ? leave(next, index, heard) : setClaim(next, index, heard)
+      return heard.phase === "withdrawing" ? withdraw(next, index, heard) : setClaim(next, index, heard)
     }
-    case "leave":
-      return claim.phase === "leaving" ? setClaim(next, index, Client.left(claim, world.generations)) : next
+    case "release":
+      return claim.phase === "withdrawing" ? setClaim(next, index, Client.withdrawn(claim, world.generations)) : next
   }
 }
 
 const flying = (state: State, index: number, kind: Message["kind"]): number =>
   state.net.filter((message) => message.claim === index && message.kind === kind).length
 
-const leave = (state: State, index: number, claim: Client.Claim): State => {
+const withdraw = (state: State, index: number, claim: Client.Claim): State => {
   const next = setClaim(state, index, claim)
-  if (flying(next, index, "leave") > 0) return next
-  const { mark } = claim
+  if (flying(next, index, "release") > 0) return next
+  const { tombstone } = claim
   return send(next, {
-    kind: "leave",
+    kind: "release",
     claim: index,
     id: idOf(index, claim.generation),
     at: state.server.now,
-    mark,
+    tombstone,
     reply: undefined
   })
 }
@@ -275,9 +277,9 @@ const heardGrant = (world: World, state: State, index: number, heard: Client.Cla
     ? setClaim(state, index, Client.confirming(heard))
     : lateness(world, state, index, heard)
 
-/** Too few replicas have the grant: it is left, and asked for again under a fresh id. With flaw R1: under the same. */
+/** Too few replicas have the grant: it is withdrawn, and asked for again under a fresh id. With flaw R1: under the same. */
 const tooFew = (world: World, state: State, index: number, claim: Client.Claim): State => {
-  const next = leave(state, index, Client.leaving(claim, true, world.flaws))
+  const next = withdraw(state, index, Client.withdrawing(claim, true, world.flaws))
   return world.flaws.keepsId === true ? setClaim(next, index, Client.idle(claim.generation)) : next
 }
 
@@ -288,7 +290,7 @@ const lateness = (world: World, state: State, index: number, heard: Client.Claim
     const next = setClaim(state, index, heard)
     return ask(world, next, index, "refresh") ?? next
   }
-  const given = leave(state, index, { ...heard, mark: false })
+  const given = withdraw(state, index, { ...heard, tombstone: false })
   return setClaim(given, index, Client.idle(heard.generation))
 }
 
@@ -332,7 +334,7 @@ export const tick = (world: World, state: State): State => {
   const net = world.endless
     ? state.net
     : state.net.filter((message) =>
-      message.kind === "push" || message.reply !== undefined || server.now - message.at <= world.ttl
+      message.kind === "notification" || message.reply !== undefined || server.now - message.at <= world.ttl
     )
   return { ...state, server, net }
 }
@@ -355,28 +357,34 @@ export const moves = (world: World, state: State): ReadonlyArray<Move> => {
       case "asking":
         add(`${id} asks again`, ask(world, state, index, "acquire"))
         if (mode === "queue") add(`${id} refreshes`, ask(world, state, index, "refresh"))
-        if (world.interrupts) add(`${id} gives up`, leave(state, index, Client.leaving(claim, false, world.flaws)))
+        if (world.interrupts) {
+          add(`${id} gives up`, withdraw(state, index, Client.withdrawing(claim, false, world.flaws)))
+        }
         break
       case "queued":
         add(`${id} refreshes`, ask(world, state, index, "refresh"))
-        if (world.interrupts) add(`${id} gives up`, leave(state, index, Client.leaving(claim, false, world.flaws)))
+        if (world.interrupts) {
+          add(`${id} gives up`, withdraw(state, index, Client.withdrawing(claim, false, world.flaws)))
+        }
         break
       case "confirming":
         add(`${id} is confirmed`, lateness(world, state, index, Client.confirmed(claim, now)))
         add(`${id} has too few replicas`, tooFew(world, state, index, claim))
-        if (world.interrupts) add(`${id} gives up`, leave(state, index, Client.leaving(claim, false, world.flaws)))
+        if (world.interrupts) {
+          add(`${id} gives up`, withdraw(state, index, Client.withdrawing(claim, false, world.flaws)))
+        }
         break
       case "held":
         if (world.renewals) add(`${id} renews`, ask(world, state, index, "renew"))
-        add(`${id} releases`, leave(state, index, Client.leaving(claim, false, world.flaws)))
+        add(`${id} releases`, withdraw(state, index, Client.withdrawing(claim, false, world.flaws)))
         break
-      case "leaving":
-        if (flying(state, index, "leave") === 0) add(`${id} leaves again`, leave(state, index, claim))
+      case "withdrawing":
+        if (flying(state, index, "release") === 0) add(`${id} withdraws again`, withdraw(state, index, claim))
         break
     }
   })
   for (const message of net) {
-    if (message.kind === "push" || message.reply !== undefined) {
+    if (message.kind === "notification" || message.reply !== undefined) {
       add(`${message.id} hears ${message.kind}`, deliver(world, state, message))
     } else {
       out.push(execute(world, state, message))
@@ -419,7 +427,7 @@ export const broken = (world: World, state: State): string | undefined => {
     const id = idOf(index, claim.generation)
     const holds = server.holders.some((one) => one.id === id)
     if (Client.believes(claim, server.now) && !holds) return `S2: ${id} believes and the server has no such holder`
-    if (claim.phase === "over" && !world.endless && (holds || server.queue.some((entry) => entry.id === id))) {
+    if (claim.phase === "over" && !world.endless && (holds || server.queue.some((waiter) => waiter.id === id))) {
       return `S4: ${id} is over and still there`
     }
   }
@@ -438,12 +446,12 @@ export const play = (world: World, trace: string): State =>
     return move.state
   }, initial(world))
 
-/** Drops what nobody will read any more: answers to claims that do not wait for them, marks that nothing can meet. */
+/** Drops what nobody will read any more: answers to claims that do not wait for them, tombstones that nothing can meet. */
 export const settle = (state: State): State => {
   const { claims, net, server } = state
   const kept = net.filter((message) => {
     const claim = claims[message.claim] as Client.Claim
-    if (message.kind !== "push" && message.reply === undefined) return true
+    if (message.kind !== "notification" && message.reply === undefined) return true
     if (message.id !== presentId(state, message.claim)) return false
     switch (message.kind) {
       case "acquire":
@@ -452,17 +460,17 @@ export const settle = (state: State): State => {
         return Client.waits(claim) || (claim.phase === "held" && message.reply?._tag === "Granted")
       case "renew":
         return claim.phase === "held"
-      case "leave":
-        return claim.phase === "leaving"
-      case "push":
+      case "release":
+        return claim.phase === "withdrawing"
+      case "notification":
         return Client.waits(claim)
     }
   })
   const meets = (id: string) =>
     kept.some((message) => message.kind === "acquire" && message.reply === undefined && message.id === id)
-  const marks = server.marks.filter((mark) => meets(mark.id))
-  if (kept.length === net.length && marks.length === server.marks.length) return state
-  return { ...state, net: kept, server: { ...server, marks } }
+  const tombstones = server.tombstones.filter((tombstone) => meets(tombstone.id))
+  if (kept.length === net.length && tombstones.length === server.tombstones.length) return state
+  return { ...state, net: kept, server: { ...server, tombstones } }
 }
 
 /** States that differ in nothing that matters have one key: times relative to now, tokens by their order. */
@@ -476,7 +484,9 @@ export const key = (world: World, state: State): string => {
     if (claim.phase === "held" || claim.phase === "confirming") tokens.add(claim.token)
   }
   for (const message of net) {
-    if ((message.kind === "push" || message.kind === "renew") && message.token !== undefined) tokens.add(message.token)
+    if ((message.kind === "notification" || message.kind === "renew") && message.token !== undefined) {
+      tokens.add(message.token)
+    }
     if ((message.kind === "acquire" || message.kind === "refresh") && message.reply !== undefined) {
       if (message.reply._tag === "Granted") tokens.add(message.reply.token)
       if (message.reply._tag === "Queued") tokens.add(message.reply.floor)
@@ -494,7 +504,7 @@ export const key = (world: World, state: State): string => {
     if (parked) out += state.excused.includes(id) ? "p" : "P"
   }
   out += "/"
-  for (const mark of server.marks) out += mark.id
+  for (const tombstone of server.tombstones) out += tombstone.id
   for (const process of processes) out += process.alive ? process.subscribed ? "s" : "u" : "x"
   for (const claim of claims) {
     out += `|${claim.phase.slice(0, 2)}${claim.generation}`
@@ -508,18 +518,18 @@ export const key = (world: World, state: State): string => {
       case "held":
         out += `${claim.unanswered}${rank(claim.token)}${Math.max(0, claim.deadline - now)}`
         break
-      case "leaving":
-        out += `${claim.mark ? "m" : ""}${claim.again ? "a" : ""}`
+      case "withdrawing":
+        out += `${claim.tombstone ? "m" : ""}${claim.again ? "a" : ""}`
         break
     }
   }
   const messages = net.map((message) => {
     const head = message.kind.slice(0, 3) + message.id
-    if (message.kind === "push") return `${head}${message.token === undefined ? "" : rank(message.token)}`
+    if (message.kind === "notification") return `${head}${message.token === undefined ? "" : rank(message.token)}`
     const sent = `${head}${past(message.at)}`
     const { reply } = message
     if (message.kind === "renew") return `${sent}${rank(message.token)}${message.reply ?? "?"}`
-    if (message.kind === "leave") return `${sent}${message.mark ? "m" : ""}${reply === undefined ? "?" : "!"}`
+    if (message.kind === "release") return `${sent}${message.tombstone ? "m" : ""}${reply === undefined ? "?" : "!"}`
     if (reply === undefined) return `${sent}?`
     const { _tag } = message.reply as Server.AcquireReply
     const number = message.reply?._tag === "Granted"

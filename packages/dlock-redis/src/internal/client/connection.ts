@@ -1,3 +1,4 @@
+// A port over connections that this package opens with ioredis.
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
@@ -9,7 +10,7 @@ import type { Cluster, Redis } from "ioredis"
 import type { Target } from "./address.ts"
 import { fromClient, isReply, notConnected, notSent, sanitized, silent } from "./failure.ts"
 import { listenOnEach, newInbox } from "./inbox.ts"
-import { sendTogether } from "./ioredis/batching.ts"
+import { sendInBatches } from "./ioredis/batching.ts"
 import { type Common, connect, connectSubscriber, isCluster, library, type Limits } from "./ioredis/clients.ts"
 import * as Command from "./ioredis/command.ts"
 import { Outage } from "./ioredis/reasons.ts"
@@ -52,9 +53,9 @@ export const open: (
     const inbox = newInbox()
     const messageListeners: Array<(message: string) => void> = []
     const reconnectListeners: Array<() => void> = []
-    const leftListeners: Array<() => void> = []
-    const left = () => leftListeners.forEach((listener) => listener())
-    const missed = () => reconnectListeners.forEach((listener) => listener())
+    const serverLeftListeners: Array<() => void> = []
+    const tellServerLeft = () => serverLeftListeners.forEach((listener) => listener())
+    const tellReconnect = () => reconnectListeners.forEach((listener) => listener())
 
     // All at once: each may have to ask several sentinels before one answers, within one time limit.
     const [{ client: commands, whyNot }, confirming, listening] = yield* Effect.all([
@@ -76,14 +77,14 @@ export const open: (
       Effect.catchIf((error) => !isReply(error), () => Effect.sync(() => subscriber.disconnect(true))),
       Effect.mapError((error) => notConnected(lacking(["+subscribe", "&dlock:inbox:*"], error), false))
     )
-    listenOnEach(subscriber, inbox, missed, log)
+    listenOnEach(subscriber, inbox, tellReconnect, log)
     const send: Client["send"] = isCluster(commands)
       // It may be of another copy of the client's package than ours, with commands of another kind.
       ? (name, program, call) => commands[name](program, call.keys.length, ...call.keys, ...call.args)
-      : sendTogether(commands, () => (window as Window).isBusy, commandOf)
+      : sendInBatches(commands, () => (window as Window).isBusy, commandOf)
     // A node that does not answer may have been replaced, and one that is silent sends nobody elsewhere: so the client is
     // made to look. What it finds to have left the cluster it disconnects, and no answer that comes late from there counts.
-    const lookAround = (client: Redis | Cluster) => {
+    const refreshTopology = (client: Redis | Cluster) => {
       if (isCluster(client)) client.refreshSlotsCache()
     }
     const newWindow = () =>
@@ -95,7 +96,7 @@ export const open: (
         clock,
         longest: options.operationTimeout,
         ...(isCluster(commands)
-          ? { onDoubt: () => lookAround(commands) }
+          ? { onDoubt: () => refreshTopology(commands) }
           : { onSilence: () => commands.disconnect(true) })
       })
     const window = isCluster(commands) ? new Windows(commands, ioredis, newWindow) : newWindow()
@@ -103,10 +104,10 @@ export const open: (
     commands.on("ready", () => window.open()).on("close", () => window.lose())
     if (isCluster(commands)) {
       // One that is promoted has long been a node, and is connected to only then.
-      const watch = (node: Redis) => void node.on("ready", missed)
+      const watch = (node: Redis) => void node.on("ready", tellReconnect)
       commands.nodes().forEach(watch)
-      commands.on("+node", watch).on("-node", left)
-    } else commands.on("ready", missed).on("close", left)
+      commands.on("+node", watch).on("-node", tellServerLeft)
+    } else commands.on("ready", tellReconnect).on("close", tellServerLeft)
 
     return {
       run: window.run,
@@ -115,7 +116,7 @@ export const open: (
       inbox,
       onMessage: (listener) => void messageListeners.push(listener),
       onReconnect: (listener) => void reconnectListeners.push(listener),
-      onLeft: (listener) => void leftListeners.push(listener),
+      onServerLeft: (listener) => void serverLeftListeners.push(listener),
       probe: Effect.promise(() => {
         // A node that was taken out of the cluster goes on answering its listeners, who hear nothing more.
         if (isCluster(commands)) commands.refreshSlotsCache()
@@ -127,7 +128,7 @@ export const open: (
           : Promise.resolve()
       }),
       servers: () =>
-        (isCluster(commands) ? commands.nodes("master") : [commands]).map(described(options.operationTimeout)),
+        (isCluster(commands) ? commands.nodes("master") : [commands]).map(describe(options.operationTimeout)),
       replicated: (script, args, replicas, limit) =>
         Effect.gen(function*() {
           if (confirming?.client.status !== "ready") return yield* Effect.fail(confirming?.whyNot() ?? notSent)
@@ -144,14 +145,16 @@ export const open: (
                 })
               ),
             catch: fromClient
-          }).pipe(Effect.onExit((exit) => Effect.sync(() => Exit.isFailure(exit) && lookAround(confirming.client))))
+          }).pipe(
+            Effect.onExit((exit) => Effect.sync(() => Exit.isFailure(exit) && refreshTopology(confirming.client)))
+          )
           return yield* decoded(script, wrote, (value) => ({ value, replicas: Number(waited) }))
         })
     }
   }
 )
 
-const described = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
+const describe = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
   name: server.options.sentinels
     ? server.options.name!
     : server.options.path ?? `${server.options.host}:${server.options.port}`,

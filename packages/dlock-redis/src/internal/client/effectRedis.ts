@@ -1,3 +1,4 @@
+// A port over Effect's service of Redis.
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -8,7 +9,7 @@ import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { fromClient, notConnected, silent } from "./failure.ts"
-import { newInbox, refused, refusedAgainAfter } from "./inbox.ts"
+import { listenAgainAfter, logRefusal, newInbox } from "./inbox.ts"
 import type { Limits } from "./ioredis/clients.ts"
 import type { Ask, Port } from "./port.ts"
 import { decoded } from "./reply.ts"
@@ -16,7 +17,7 @@ import { Window } from "./window/window.ts"
 
 /**
  * A port over the Redis that a program already has as an Effect service. How its connections behave is that client's:
- * what it queues or sends again it may execute late, which the marks of cancelled claims are there for.
+ * what it queues or sends again it may execute late, which the tombstones of withdrawn claims are there for.
  */
 export const open: (
   limits: Limits
@@ -57,7 +58,7 @@ export const open: (
       told.openUnsafe()
       const said = isRefused
       isRefused = true
-      return Effect.andThen(said ? Effect.void : refused(error), Effect.sleep(refusedAgainAfter))
+      return Effect.andThen(said ? Effect.void : logRefusal(error), Effect.sleep(listenAgainAfter))
     }),
     Effect.annotateLogs({ component: "dlock" }),
     Effect.forever
@@ -94,7 +95,7 @@ export const open: (
     onMessage: (listener) => void messageListeners.push(listener),
     onReconnect: (listener) => void reconnectListeners.push(listener),
     // It does not tell of that either.
-    onLeft: () => {},
+    onServerLeft: () => {},
     probe: Effect.gen(function*() {
       if (!hears) deaf.openUnsafe()
       hears = false

@@ -1,3 +1,4 @@
+// The channel on which a process receives its notifications, and the subscription to it.
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
@@ -8,17 +9,17 @@ import { isReply, sanitized } from "./failure.ts"
 export const newInbox = (): string => `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
 
 /** That it is refused is said once, until it is granted. */
-export const refused = (cause: unknown): Effect.Effect<void> =>
+export const logRefusal = (cause: unknown): Effect.Effect<void> =>
   Effect.logWarning("Redis does not let us listen: waiters will poll", cause)
 
 /** Milliseconds until it is tried again: by itself a connection never hears that it may listen by now. */
-export const refusedAgainAfter = 1_000
+export const listenAgainAfter = 1_000
 
 /** Listens on each connection anew. Where that is refused it goes on trying, as waiters ask now and then meanwhile. */
 export const listenOnEach = (
   subscriber: Redis,
   inbox: string,
-  missed: () => void,
+  onListening: () => void,
   log: (effect: Effect.Effect<void>) => void
 ): void => {
   let isRefused = false
@@ -28,14 +29,14 @@ export const listenOnEach = (
     if (subscriber.status !== "ready") return
     subscriber.subscribe(inbox).then(() => {
       isRefused = false
-      missed()
+      onListening()
     }, (error: unknown) => {
       const cause = sanitized(error)
       if (!isReply(cause)) return subscriber.disconnect(true)
-      if (!isRefused) log(refused(cause))
+      if (!isRefused) log(logRefusal(cause))
       isRefused = true
       clearTimeout(again)
-      again = setTimeout(listen, refusedAgainAfter).unref()
+      again = setTimeout(listen, listenAgainAfter).unref()
     })
   }
   subscriber.on("ready", listen)

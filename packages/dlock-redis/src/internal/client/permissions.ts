@@ -1,3 +1,4 @@
+// Checks that the user may call what the scripts call.
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Effect from "effect/Effect"
 import { notConnected } from "./failure.ts"

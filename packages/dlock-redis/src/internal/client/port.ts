@@ -1,3 +1,4 @@
+// The interface between the store and a client of Redis.
 import type * as Effect from "effect/Effect"
 import type { Script } from "../protocol/index.ts"
 
@@ -19,10 +20,10 @@ export interface CallFailure {
   readonly cause: Error
 }
 
-/** What becomes of the requests of one claim, told as it happens. */
+/** Is told what becomes of the requests of one claim, as it happens. */
 export interface Tally {
-  /** The claim is being left, or has been: nothing more of it may be sent. */
-  readonly isOver: boolean
+  /** The claim is being withdrawn, or has been: nothing more of it may be sent. */
+  readonly isWithdrawn: boolean
   /** One is given to the socket, at this monotonic time. */
   noteSent(at: bigint): void
   /** Its reply has come, in time or not. What was refused has not run. */
@@ -57,9 +58,9 @@ export interface Port {
   readonly onMessage: (listener: (message: string) => void) => void
   /** Calls back when messages or replies may have been missed: a connection was made anew. */
   readonly onReconnect: (listener: () => void) => void
-  /** Calls back when a server is left. If another takes its place, it may not know, and go on granting. */
-  readonly onLeft: (listener: () => void) => void
-  /** Asks whether the inbox still hears, and makes its connection anew if not. */
+  /** Calls back when we leave a server. If another takes its place, it may not know, and go on granting. */
+  readonly onServerLeft: (listener: () => void) => void
+  /** Asks whether the inbox is still subscribed, and reconnects it if not. */
   readonly probe: Effect.Effect<void>
   /** The servers that hold locks now: one, or each primary of a cluster. */
   readonly servers: () => ReadonlyArray<{ readonly name: string; readonly ask: Ask }>

@@ -1,3 +1,4 @@
+// Reads the replies to scripts.
 import * as Exit from "effect/Exit"
 import type { Script } from "../protocol/index.ts"
 import { fromClient, unusable } from "./failure.ts"

@@ -1,4 +1,5 @@
-import type { Names } from "./keys.ts"
+// The script that takes a lock, or a place in its queue.
+import type { Keys } from "./keys.ts"
 import { changes, clock, day, state, waiter } from "./prelude.ts"
 import {
   type AlreadyHeld,
@@ -20,7 +21,7 @@ import {
 } from "./script.ts"
 
 export interface AcquireArgs {
-  readonly names: Names
+  readonly keys: Keys
   readonly id: string
   readonly inbox: string
   readonly ttl: number
@@ -38,7 +39,7 @@ export type AcquireReply = (Granted | Queued | Busy) & Progress | AlreadyHeld | 
 /**
  * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
  *
- * Keys: the lock's six, the mark of the claim, those of shared holders: at capacity 1 the first, which says whether there
+ * Keys: the lock's six, the tombstone of the claim, those of shared holders: at capacity 1 the first, which says whether there
  * are any. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode, and the ids of the claims that it is asked inside.
  *
  * Returns the token alone where it was granted at once; else { "granted", token, more },
@@ -81,11 +82,11 @@ if ARGV[7] == "1" and free() then
   return token
 end
 ${state}${changes}
-local mark = KEYS[7]
+local tombstone = KEYS[7]
 local id, label, inbox, ttl, guard, permits, capacity, mode = unpack(ARGV)
 choose(1, 8)
-look()
-if redis.call("EXISTS", mark) == 1 then return { "cancelled" } end
+readState()
+if redis.call("EXISTS", tombstone) == 1 then return { "cancelled" } end
 
 local function capacityInUse()
   local _, one = next(shared)
@@ -102,7 +103,7 @@ sweep()
 local token = extend(id, ttl, guard)
 if token then return withMore({ "granted", token }) end
 
-local mine = read(id)
+local mine = findWaiter(id)
 local function isRoom() return not holder and used + permits <= tonumber(capacity) and redis.call("ZCARD", queue) == 0 end
 if ARGV[9] and not mine and not isRoom() then
   for i = 9, #ARGV do
@@ -110,7 +111,7 @@ if ARGV[9] and not mine and not isRoom() then
     if outer then return { "alreadyHeld", outer.token } end
   end
 end
-local function busy() return withMore({ "busy", redis.call("ZCARD", queue), situation() }) end
+local function busy() return withMore({ "busy", redis.call("ZCARD", queue), currentHolder() }) end
 if mode == "try" and not mine and holder then return busy() end
 if not mine then
   if resting > 0 then redis.call("ZREM", parked, id) end
@@ -120,7 +121,7 @@ elseif mine.parkedAt then
   unpark(mine)
 end
 local listening = (subscribers(inbox) or 0) > 0
-enter(id, inbox, ttl, guard, permits, capacity, listening, label)
+saveWaiter(id, inbox, ttl, guard, permits, capacity, listening, label)
 local asking = { [id] = true }
 promote(asking)
 local reply = answer(id)
@@ -133,11 +134,11 @@ end
 publish(asking)
 return reply
 `,
-  lockOf: ({ names }) => names,
-  encode: ({ capacity, guard, id, inbox, inside, label, mode, names, permits, ttl }) => {
-    const keys = [names.mark(id), ...(capacity === 1 ? [names.holders] : sharedKeys(names))]
+  lockOf: ({ keys }) => keys,
+  encode: ({ capacity, guard, id, inbox, inside, label, mode, keys, permits, ttl }) => {
+    const moreKeys = [keys.tombstone(id), ...(capacity === 1 ? [keys.holders] : sharedKeys(keys))]
     const args = [id, label, inbox, whole(ttl), whole(guard), String(permits), String(capacity), mode]
-    return new Call(names, keys, inside === undefined ? args : [...args, ...inside])
+    return new Call(keys, moreKeys, inside === undefined ? args : [...args, ...inside])
   },
   decode: (raw) => {
     if (typeof raw === "string") return { _tag: "Granted", token: BigInt(raw), more: false }

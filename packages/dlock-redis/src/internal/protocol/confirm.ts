@@ -1,8 +1,9 @@
-import type { Names } from "./keys.ts"
+// The script that writes a grant once more, so that the replicas that have it can be counted.
+import type { Keys } from "./keys.ts"
 import { Call, make, type Script } from "./script.ts"
 
-export interface StampArgs {
-  readonly names: Names
+export interface ConfirmArgs {
+  readonly keys: Keys
   readonly id: string
   readonly token: bigint
   readonly capacity: number
@@ -16,8 +17,8 @@ export interface StampArgs {
  *
  * Returns 1 or 0.
  */
-export const stamp: Script<StampArgs, boolean> = make({
-  name: "stamp",
+export const confirm: Script<ConfirmArgs, boolean> = make({
+  name: "confirm",
   lua: `
 local key, id, token, value, prefix = KEYS[1], ARGV[1], ARGV[2], nil, nil
 if ARGV[3] == "1" then
@@ -33,8 +34,8 @@ else
 end
 return 1
 `,
-  lockOf: ({ names }) => names,
-  encode: ({ capacity, id, names, token }) =>
-    new Call(undefined, [capacity === 1 ? names.lock : names.values], [id, String(token), String(capacity)]),
+  lockOf: ({ keys }) => keys,
+  encode: ({ capacity, id, keys, token }) =>
+    new Call(undefined, [capacity === 1 ? keys.lock : keys.values], [id, String(token), String(capacity)]),
   decode: (raw) => raw === 1
 })

@@ -1,8 +1,9 @@
+// The names of a lock's keys in the server.
 /**
- * The keys of one lock. All hash to one slot. Companions are put together when they are asked for: a name is kept for as
- * long as a lock is held, its companions are needed twice.
+ * The keys of one lock. All hash to one slot. The names of its companions are put together when they are asked for: the
+ * lock's own is kept for as long as the lock is held, the others are needed twice.
  */
-export class Names {
+export class Keys {
   /** The lock itself, `prefix + key`: a plain string, so that other clients exclude us and are excluded. */
   readonly lock: string
   /** What is hashed of all of them. Locks that have it in common are in one slot. */
@@ -50,28 +51,28 @@ export class Names {
     return `${this.before}\0v`
   }
 
-  /** The mark that a claim is cancelled. */
-  mark(id: string): string {
+  /** What is left for a late request of a withdrawn claim to meet. */
+  tombstone(id: string): string {
     return `${this.before}\0x${id}`
   }
 }
 
 /**
- * What a cluster hashes of a lock's name, and the part of a companion key before its suffix, which hashes alike;
+ * What a cluster hashes of a lock's key, and the part of a companion key before its suffix, which hashes alike;
  * `undefined` where no companion would share the lock's slot.
  *
- * A lock's name never holds NUL and each suffix begins with it, so no lock is named like a companion. `}:` and `::`
- * end the two forms differently: `{a}:` for both would give the locks `a` and `{a}` one queue.
+ * A lock's key never holds NUL and each suffix begins with it, so no lock has the key of a companion. `}:` and `::` end
+ * the two forms differently: `{a}:` for both would give the locks `a` and `{a}` one queue.
  */
-const stem = (name: string): { readonly hashed: string; readonly before: string } | undefined => {
-  if (!name.includes("}")) return { hashed: name, before: `{${name}}:` }
-  const open = name.indexOf("{")
-  const close = name.indexOf("}", open + 1)
-  return open >= 0 && close > open + 1 ? { hashed: name.slice(open + 1, close), before: `${name}::` } : undefined
+const stem = (lock: string): { readonly hashed: string; readonly before: string } | undefined => {
+  if (!lock.includes("}")) return { hashed: lock, before: `{${lock}}:` }
+  const open = lock.indexOf("{")
+  const close = lock.indexOf("}", open + 1)
+  return open >= 0 && close > open + 1 ? { hashed: lock.slice(open + 1, close), before: `${lock}::` } : undefined
 }
 
-/** The keys of the lock `name` (`prefix + key`), or `undefined` where they have no common slot: `a}b`, `{}a`. */
-export const names = (name: string): Names | undefined => {
-  const found = stem(name)
-  return found && new Names(name, found.hashed, found.before)
+/** The keys of a lock by its own (`prefix + key`), or `undefined` where they have no common slot: `a}b`, `{}a`. */
+export const keysOf = (lock: string): Keys | undefined => {
+  const found = stem(lock)
+  return found && new Keys(lock, found.hashed, found.before)
 }

@@ -1,10 +1,11 @@
+// The messages that scripts publish to the inbox of a process.
 /** What a process hears on its inbox: a grant, or that the lock is free and its claims should ask. */
-export type Push =
+export type Notification =
   | { readonly _tag: "Granted"; readonly id: string; readonly token: bigint; readonly lock: string }
   | { readonly _tag: "Wake"; readonly lock: string }
 
 /** Reads `g:id:token:lock` and `w:lock`; `undefined` for anything else, since anyone may publish. */
-export const decodePush = (message: string): Push | undefined => {
+export const decodeNotification = (message: string): Notification | undefined => {
   const grant = /^g:([\w-]{22}):(\d+):(.*)$/s.exec(message)
   if (grant !== null) {
     const [, id, token, lock] = grant as unknown as [string, string, string, string]

@@ -1,9 +1,10 @@
-import type { Names } from "./keys.ts"
+// The script that asks whether locks still have the same holders.
+import type { Keys } from "./keys.ts"
 import { Call, list, make, type Script, unexpected } from "./script.ts"
 
 export interface PeekArgs {
   /** Locks of capacity 1 that share one slot, or one node without slots, with the token of the holder as last heard. */
-  readonly locks: ReadonlyArray<{ readonly names: Names; readonly token: string }>
+  readonly locks: ReadonlyArray<{ readonly keys: Keys; readonly token: string }>
 }
 
 /**
@@ -24,8 +25,8 @@ for i, lock in ipairs(KEYS) do
 end
 return others
 `,
-  lockOf: ({ locks }) => locks[0]!.names,
-  encode: ({ locks }) => new Call(undefined, locks.map(({ names }) => names.lock), locks.map(({ token }) => token)),
+  lockOf: ({ locks }) => locks[0]!.keys,
+  encode: ({ locks }) => new Call(undefined, locks.map(({ keys }) => keys.lock), locks.map(({ token }) => token)),
   decode: (raw) =>
     list(raw).map((number) => {
       if (typeof number === "number") return number

@@ -1,5 +1,5 @@
 /**
- * What the scripts share. A script's text is `clock`, `state`, then the parts that it uses, then its own steps.
+ * The Lua that the scripts share. A script's text is `clock`, `state`, then the parts that it uses, then its own steps.
  *
  * Order within a script: all reads that can find a key of a wrong type, then writes, then publications. Redis does not
  * roll a script back, so an error may only come before the first write; a publication that is refused is no error.
@@ -19,12 +19,12 @@ local now = math.floor(us / 1000)
 `
 
 /**
- * `choose` names the keys of a lock, which begin at `at`, and those of its shared holders where it may have any; `look`
- * reads it: `holder` of the string key, `shared` holders with the permits in
+ * `choose` names the keys of a lock, which begin at `at`, and those of its shared holders where it may have any;
+ * `readState` reads it: `holder` of the string key, `shared` holders with the permits in
  * `used`, and `last`, a number that no token granted so far exceeds and every later one does. Where the counter is lost
  * the clock stands in for it. Our values are `id:token:label`; whatever else stands in the key is another client's.
  *
- * A script drops and passes over as many entries as its `budget` allows, so that it stays short whatever is there. Where
+ * A script drops and passes over as many waiters as its `budget` allows, so that it stays short whatever is there. Where
  * that ends the search for the next in line, there is `more` to do.
  */
 export const state = `
@@ -40,7 +40,7 @@ local function parse(value)
   return { label = "", foreign = true }
 end
 
-local function lookAtShared()
+local function readShared()
   local expiries = redis.call("ZRANGE", holders, 0, -1, "WITHSCORES")
   local details = redis.call("HGETALL", values)
   for i = 1, #details, 2 do
@@ -71,7 +71,7 @@ local function choose(at, sharedAt)
   if sharedAt then holders, values = KEYS[sharedAt], KEYS[sharedAt + 1] end
 end
 
-local function look()
+local function readState()
   local value = redis.call("GET", lock)
   holder = value and parse(value)
   last = tonumber(redis.call("GET", counter) or "") or us - 1
@@ -81,7 +81,7 @@ local function look()
   resting = redis.call("ZCARD", parked)
   dead = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, math.max(0, math.min(100, budget)))
   shared, used, expired, more = {}, 0, {}, false
-  if values then lookAtShared() end
+  if values then readShared() end
 end
 
 local wants = {}
@@ -100,17 +100,17 @@ local function wantOf(fields)
   return want
 end
 
-local function read(id)
+local function findWaiter(id)
   local deadline = tonumber(redis.call("ZSCORE", deadlines, id) or 0)
   local fields = deadline > now and redis.call("HGET", waiters, id)
   if not fields then return nil end
-  local entry = { id = id, deadline = deadline, want = wantOf(fields) }
-  if redis.call("ZSCORE", queue, id) then return entry end
-  entry.parkedAt = resting > 0 and redis.call("ZSCORE", parked, id)
-  return entry.parkedAt and entry
+  local found = { id = id, deadline = deadline, want = wantOf(fields) }
+  if redis.call("ZSCORE", queue, id) then return found end
+  found.parkedAt = resting > 0 and redis.call("ZSCORE", parked, id)
+  return found.parkedAt and found
 end
 
-local function situation()
+local function currentHolder()
   if holder then return holder.foreign and "foreign" or "held", holder.label, redis.call("PTTL", lock) end
   local first
   for _, one in pairs(shared) do
@@ -123,12 +123,12 @@ end
 
 /**
  * Changes of the queue and the grant. The queue's keys are kept half as long again as they must be, so that not every
- * refresh has to lengthen them, and none goes before the deadlines, so that one look at those is enough. A dead entry is dropped, never revived. A grant keeps the deadline of the entry:
- * what the waiter may believe and what the server keeps stay the same sum.
+ * refresh has to lengthen them, and none goes before the deadlines, so that a read of those is enough. A dead waiter is dropped, never
+ * revived. A grant keeps the deadline of the waiter: what it may believe and what the server keeps stay the same sum.
  *
- * An entry whose process listened when it last asked and does not now is passed over. It is parked with its place in
+ * A waiter whose process listened when it last asked and does not now is passed over. It is parked with its place in
  * the order of arrival, so that it is met once, and back in that place when its process asks again; its deadline and
- * its leave end it as before. Where the count is unknown (`listening` 0, or refused now) it is granted blind.
+ * its withdrawal end it as before. Where the count is unknown (`listening` 0, or refused now) it is granted blind.
  */
 export const changes = `
 local function drop(ids)
@@ -183,12 +183,12 @@ local function park(scores, px)
   resting = resting + #scores / 2
 end
 
-local function unpark(entry)
-  redis.call("ZREM", parked, entry.id)
-  redis.call("ZADD", queue, entry.parkedAt, entry.id)
+local function unpark(waiter)
+  redis.call("ZREM", parked, waiter.id)
+  redis.call("ZADD", queue, waiter.parkedAt, waiter.id)
 end
 
-local function enter(id, inbox, ttl, guard, permits, capacity, listening, label)
+local function saveWaiter(id, inbox, ttl, guard, permits, capacity, listening, label)
   redis.call("ZADD", deadlines, now + ttl, id)
   local fields = { inbox, ttl, guard, permits, capacity, listening and 1 or 0, label }
   redis.call("HSET", waiters, id, table.concat(fields, "|"))
@@ -209,11 +209,11 @@ local function extend(id, ttl, guard)
   return one.token
 end
 
-local pushes = {}
+local notifications = {}
 
-local function grant(entry)
-  local id, want = entry.id, entry.want
-  local px = entry.deadline - now + want.guard
+local function grant(waiter)
+  local id, want = waiter.id, waiter.want
+  local px = waiter.deadline - now + want.guard
   last = math.max(last + 1, us)
   local token = string.format("%.0f", last)
   drop({ id })
@@ -231,7 +231,7 @@ local function grant(entry)
     used = used + want.permits
   end
   redis.call("SET", counter, token, "PX", ${day} + want.ttl)
-  pushes[#pushes + 1] = { id, want.inbox, "g:" .. id .. ":" .. token .. ":" .. lock }
+  notifications[#notifications + 1] = { id, want.inbox, "g:" .. id .. ":" .. token .. ":" .. lock }
   budget = budget - 4
 end
 
@@ -278,16 +278,16 @@ local function nextUp(asking)
 end
 
 local function promote(asking)
-  local entry = nextUp(asking)
-  while entry do
-    grant(entry)
-    entry = nextUp(asking)
+  local waiter = nextUp(asking)
+  while waiter do
+    grant(waiter)
+    waiter = nextUp(asking)
   end
 end
 
 local function publish(asking)
-  for _, push in ipairs(pushes) do
-    if not asking[push[1]] then redis.pcall("PUBLISH", push[2], push[3]) end
+  for _, notification in ipairs(notifications) do
+    if not asking[notification[1]] then redis.pcall("PUBLISH", notification[2], notification[3]) end
   end
 end
 
@@ -295,7 +295,7 @@ local function answer(id)
   local mine = shared[id] or (holder and holder.id == id and holder)
   if mine then return { "granted", mine.token } end
   return {
-    "queued", string.format("%.0f", last), redis.call("ZRANK", queue, id), redis.call("ZCARD", queue), situation()
+    "queued", string.format("%.0f", last), redis.call("ZRANK", queue, id), redis.call("ZCARD", queue), currentHolder()
   }
 end
 

@@ -1,4 +1,5 @@
-import type { Names } from "./keys.ts"
+// The script that keeps the places of waiters alive and says how they stand.
+import type { Keys } from "./keys.ts"
 import { changes, clock, state } from "./prelude.ts"
 import {
   Call,
@@ -20,7 +21,7 @@ export interface RefreshArgs {
   readonly inbox: string
   /** Locks that share one slot, or one node without slots. */
   readonly locks: ReadonlyArray<{
-    readonly names: Names
+    readonly keys: Keys
     /** Undefined where it is not known. */
     readonly capacity: number | undefined
     /** Claims of one process on this lock. With none the call only moves the queue on. */
@@ -43,8 +44,8 @@ export interface Failed {
 export type RefreshReply = ReadonlyArray<Refreshed | Failed>
 
 /**
- * Says that these claims still wait, and asks how they stand. Never creates an entry. Who was passed over is back in its
- * place.
+ * Says that these claims still wait, and asks how they stand. Never creates a waiter. One that was passed over is
+ * back in its place.
  *
  * Keys: each lock's six, and above capacity 1 its two of shared holders. Arguments: inbox, then of each lock 1 at
  * capacity 1, the number of its claims and their id, ttl, guard.
@@ -98,10 +99,10 @@ local function ask(first, last)
     if token then
       replies[id] = { "granted", token }
     else
-      local mine = read(id)
+      local mine = findWaiter(id)
       if mine then
         if mine.parkedAt then unpark(mine) end
-        enter(id, inbox, ttl, guard, mine.want.permits, mine.want.capacity, listening, mine.want.label)
+        saveWaiter(id, inbox, ttl, guard, mine.want.permits, mine.want.capacity, listening, mine.want.label)
         asking[id] = true
       else
         drop({ id })
@@ -119,7 +120,7 @@ local function refresh(at, sharedAt, first, last)
   choose(at, sharedAt)
   local list = stay(first, last)
   if list then return list end
-  look()
+  readState()
   sweep()
   return ask(first, last)
 end
@@ -139,13 +140,11 @@ end
 publish(asking)
 return replies
 `,
-  lockOf: ({ locks }) => locks[0]!.names,
+  lockOf: ({ locks }) => locks[0]!.keys,
   encode: ({ inbox, locks }) =>
     new Call(
       undefined,
-      locks.flatMap(({ capacity, names }) =>
-        capacity === 1 ? lockKeys(names) : [...lockKeys(names), ...sharedKeys(names)]
-      ),
+      locks.flatMap(({ capacity, keys }) => capacity === 1 ? lockKeys(keys) : [...lockKeys(keys), ...sharedKeys(keys)]),
       [
         inbox,
         ...locks.flatMap(({ capacity, claims }) => [

@@ -1,4 +1,5 @@
-import type { Names } from "./keys.ts"
+// The script that ends a claim and hands the lock over.
+import type { Keys } from "./keys.ts"
 import { changes, clock, day, state, waiter } from "./prelude.ts"
 import {
   Call,
@@ -12,35 +13,35 @@ import {
   unexpected
 } from "./script.ts"
 
-export interface LeaveArgs {
-  readonly names: Names
+export interface ReleaseArgs {
+  readonly keys: Keys
   readonly id: string
   /** Undefined where it is not known. */
   readonly capacity: number | undefined
   /** Set while a request of this claim may still arrive: it will find the claim cancelled. */
-  readonly mark: boolean
+  readonly tombstone: boolean
   /** Frees the lock for everybody instead of handing it to the next in line. */
   readonly interop: boolean
 }
 
-export type LeaveReply =
+export type ReleaseReply =
   | Progress & { readonly _tag: "Released" }
   | Progress & {
-    /** `Cancelled`: it was queued, or a mark was set. `NotHeld`: nothing of it was there. */
+    /** `Cancelled`: it was queued, or a tombstone was set. `NotHeld`: nothing of it was there. */
     readonly _tag: "Cancelled" | "NotHeld"
     /** Claims that still wait. */
     readonly length: number
     readonly holder: Holder | undefined
   }
 
-/** How long a mark stands: longer than a system keeps sending a request again (924 s on Linux). */
-export const markTtl = 16 * 60 * 1_000
+/** How long a tombstone stands: longer than a system keeps sending a request again (924 s on Linux). */
+export const tombstoneTtl = 16 * 60 * 1_000
 
 /**
  * Ends a claim, held, queued or never arrived, and moves the queue on. It compares the id, not the token: whatever this
  * claim has been granted goes.
  *
- * Keys: the lock's six, the mark of the claim, and above capacity 1 the two of shared holders. Arguments: id, mark (ms, or 0 for none), interop (0 or 1).
+ * Keys: the lock's six, the tombstone of the claim, and above capacity 1 the two of shared holders. Arguments: id, tombstone (ms, or 0 for none), interop (0 or 1).
  *
  * Returns "released" alone, { "released", more }, or { "cancelled" or "notHeld", length, kind, label, remaining, more }
  * with the queue without this claim.
@@ -48,12 +49,12 @@ export const markTtl = 16 * 60 * 1_000
  * The release of a mutex that nobody waits for, or whose next in line is there to take it, takes the first lines and
  * nothing else. They are `nextUp` and `grant` for that case, written out: what is changed here is changed there.
  *
- * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a leave that
+ * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a release that
  * is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1 there
  * is no other client to make room for.
  */
-export const leave: Script<LeaveArgs, LeaveReply> = make({
-  name: "leave",
+export const release: Script<ReleaseArgs, ReleaseReply> = make({
+  name: "release",
   lua: `
 local call, own = redis.call, ARGV[1] .. ":"
 local value = call("GET", KEYS[1])
@@ -85,10 +86,10 @@ if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
 end
 ${clock}${state}${changes}
 choose(1, KEYS[8] and 8)
-look()
-local id, mark, interop = ARGV[1], ARGV[2], ARGV[3]
+readState()
+local id, tombstone, interop = ARGV[1], ARGV[2], ARGV[3]
 sweep()
-if mark ~= "0" then redis.call("SET", KEYS[7], "1", "PX", mark) end
+if tombstone ~= "0" then redis.call("SET", KEYS[7], "1", "PX", tombstone) end
 
 local held, waited = true, nil
 if holder and holder.id == id then
@@ -97,28 +98,28 @@ if holder and holder.id == id then
 elseif shared[id] then
   dropShared({ id })
 else
-  held, waited = false, read(id)
+  held, waited = false, findWaiter(id)
   drop({ id })
 end
 
 local woken = interop == "1" and nextUp({})
 if woken and woken.want.capacity == "1" then
-  pushes[1] = { woken.id, woken.want.inbox, "w:" .. lock }
+  notifications[1] = { woken.id, woken.want.inbox, "w:" .. lock }
 else
   promote({})
 end
 local reply = { "released" }
 if not held then
-  reply = { (waited or mark ~= "0") and "cancelled" or "notHeld", redis.call("ZCARD", queue), situation() }
+  reply = { (waited or tombstone ~= "0") and "cancelled" or "notHeld", redis.call("ZCARD", queue), currentHolder() }
 end
 publish({})
 return withMore(reply)
 `,
-  lockOf: ({ names }) => names,
-  encode: ({ capacity, id, interop, mark, names }) =>
-    new Call(names, [names.mark(id), ...(capacity === 1 ? [] : sharedKeys(names))], [
+  lockOf: ({ keys }) => keys,
+  encode: ({ capacity, id, interop, keys, tombstone }) =>
+    new Call(keys, [keys.tombstone(id), ...(capacity === 1 ? [] : sharedKeys(keys))], [
       id,
-      mark ? String(markTtl) : "0",
+      tombstone ? String(tombstoneTtl) : "0",
       interop ? "1" : "0"
     ]),
   decode: (raw) => {

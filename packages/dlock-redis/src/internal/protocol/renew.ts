@@ -1,10 +1,11 @@
-import type { Names } from "./keys.ts"
+// The script that extends the leases of holders.
+import type { Keys } from "./keys.ts"
 import { Call, list, make, type Script, unexpected, whole } from "./script.ts"
 
 export interface RenewArgs {
   /** Holders of locks that share one slot, or one node without slots. */
   readonly claims: ReadonlyArray<{
-    readonly names: Names
+    readonly keys: Keys
     readonly id: string
     readonly token: bigint
     readonly ttl: number
@@ -71,11 +72,11 @@ for i = 1, #ARGV, 5 do
 end
 return replies
 `,
-  lockOf: ({ claims }) => claims[0]!.names,
+  lockOf: ({ claims }) => claims[0]!.keys,
   encode: ({ claims }) =>
     new Call(
       undefined,
-      claims.flatMap(({ capacity, names }) => capacity === 1 ? [names.lock] : [names.holders, names.values]),
+      claims.flatMap(({ capacity, keys }) => capacity === 1 ? [keys.lock] : [keys.holders, keys.values]),
       claims.flatMap(({ capacity, guard, id, token, ttl }) => [
         id,
         String(token),

@@ -1,14 +1,15 @@
+// What all scripts have in common: how their calls are encoded and their replies decoded.
 import { createHash } from "node:crypto"
-import type { Names } from "./keys.ts"
+import type { Keys } from "./keys.ts"
 
 /** What `EVALSHA sha numberOfKeys` takes after those: the keys, then the arguments. */
 export class Call {
   /** The lock whose keys come first, where the script is about one. */
-  readonly lock: Names | undefined
+  readonly lock: Keys | undefined
   readonly moreKeys: ReadonlyArray<string>
   readonly args: ReadonlyArray<string>
 
-  constructor(lock: Names | undefined, moreKeys: ReadonlyArray<string>, args: ReadonlyArray<string>) {
+  constructor(lock: Keys | undefined, moreKeys: ReadonlyArray<string>, args: ReadonlyArray<string>) {
     this.lock = lock
     this.moreKeys = moreKeys
     this.args = args
@@ -25,7 +26,7 @@ export interface Script<Args, Reply> {
   readonly sha: string
   readonly encode: (args: Args) => Call
   /** A lock of the call: where it goes, the call goes. */
-  readonly lockOf: (args: Args) => Names
+  readonly lockOf: (args: Args) => Keys
   /** Throws where the reply is not one of this script's. */
   readonly decode: (raw: unknown) => Reply
 }
@@ -75,7 +76,7 @@ export interface AlreadyHeld {
   readonly token: bigint
 }
 
-/** The claim was left before this request ran. */
+/** The claim was withdrawn before this request ran. */
 export interface Cancelled {
   readonly _tag: "Cancelled"
 }
@@ -128,14 +129,14 @@ export const make = <Args, Reply>(script: Omit<Script<Args, Reply>, "sha">): Scr
 })
 
 /** The keys that every capacity has. */
-export const lockKeys = (names: Names): ReadonlyArray<string> => [
-  names.lock,
-  names.counter,
-  names.queue,
-  names.deadlines,
-  names.waiters,
-  names.parked
+export const lockKeys = (keys: Keys): ReadonlyArray<string> => [
+  keys.lock,
+  keys.counter,
+  keys.queue,
+  keys.deadlines,
+  keys.waiters,
+  keys.parked
 ]
 
 /** The keys that serve capacity above 1 alone. */
-export const sharedKeys = (names: Names): ReadonlyArray<string> => [names.holders, names.values]
+export const sharedKeys = (keys: Keys): ReadonlyArray<string> => [keys.holders, keys.values]

@@ -1,17 +1,18 @@
+// The claims that wait for one lock.
 import type { Item } from "effect-dlock/DeadlineHeap"
 import type { Ahead } from "effect-dlock/LockStore"
 import type { Holder, Queued } from "../protocol/index.ts"
-import type { Names } from "../protocol/keys.ts"
+import type { Keys } from "../protocol/keys.ts"
 import * as Timing from "./timing.ts"
-import type { Entry } from "./trackedClaim.ts"
+import type { TrackedClaim } from "./trackedClaim.ts"
 
 /**
  * The claims of this process that wait for one lock, in the order in which they wait. The foremost asks how things stand,
  * whatever its place, so that a message which got lost, or a holder or waiters in front which died, cost the same at any
  * place. The others only have their places kept alive.
  */
-export class Group implements Item {
-  readonly names: Names
+export class QueueGroup implements Item {
+  readonly keys: Keys
   // The heap's.
   dueAt = Infinity
   index = -1
@@ -19,12 +20,12 @@ export class Group implements Item {
   asking = 0
 
   private readonly retryInterval: number
-  private entries: Array<Entry> = []
+  private waiters: Array<TrackedClaim> = []
   private first = 0
   private count = 0
   /** The token of the holder, where that is one of ours and holds alone: while it stands there, nothing has changed. */
   private seen: string | undefined
-  /** When to look whether it does. */
+  /** When to peek whether it does. */
   private peekAt = Infinity
   /** The token of the latest grant to one of these that this process knows of. */
   private granted: string | undefined
@@ -32,15 +33,15 @@ export class Group implements Item {
   private askAt = Infinity
   /** When the first of the places must be kept alive, or earlier. */
   private keepAt = Infinity
-  /** When there was last reason to ask at once: an answer to what was sent before does not settle it. */
+  /** When there was last reason to ask at once: an answer to what was sent before does not answer that. */
   private hurriedAt = -Infinity
   private holder: string | undefined
   private length = 0
   /** By how many places the queue has moved on since the first of them came, as far as the foremost was told. */
   private movedOn = 0
 
-  constructor(names: Names, retryInterval: number) {
-    this.names = names
+  constructor(keys: Keys, retryInterval: number) {
+    this.keys = keys
     this.retryInterval = retryInterval
   }
 
@@ -52,51 +53,51 @@ export class Group implements Item {
     return Math.min(this.askAt, this.keepAt, this.peekAt)
   }
 
-  private get foremost(): Entry | undefined {
-    while (this.first < this.entries.length && this.entries[this.first]!.place === undefined) this.first++
-    return this.entries[this.first]
+  private get foremost(): TrackedClaim | undefined {
+    while (this.first < this.waiters.length && this.waiters[this.first]!.place === undefined) this.first++
+    return this.waiters[this.first]
   }
 
-  /** An answer to what was sent at `sentAt` gave a claim its place. */
-  place(entry: Entry, sentAt: number, { floor, holder, length, place }: Queued): void {
-    if (entry.place === undefined) {
+  /** Notes the place that an answer to what was sent at `sentAt` gave to a claim. */
+  notePlace(tracked: TrackedClaim, sentAt: number, { floor, holder, length, place }: Queued): void {
+    if (tracked.place === undefined) {
       // One that was granted too late may be queued again, behind where it was.
-      if (entry.last !== undefined) this.forget((other) => other === entry)
-      this.entries.push(entry)
+      if (tracked.lastAhead !== undefined) this.forget((other) => other === tracked)
+      this.waiters.push(tracked)
       this.count++
     }
-    const before = entry.place
-    entry.place = place + this.movedOn
+    const before = tracked.place
+    tracked.place = place + this.movedOn
     const isHurried = this.hurriedAt > sentAt
-    const isForemost = entry === this.foremost
+    const isForemost = tracked === this.foremost
     if (isForemost && before !== undefined) {
-      this.movedOn += Math.max(0, before - entry.place)
-      entry.place = place + this.movedOn
+      this.movedOn += Math.max(0, before - tracked.place)
+      tracked.place = place + this.movedOn
     }
     this.holder = labelOf(holder)
     this.length = length
-    this.keep(entry, isHurried ? this.hurriedAt : soonBefore(sentAt, Timing.refreshAfter(entry.ttl)))
+    this.keep(tracked, isHurried ? this.hurriedAt : soonBefore(sentAt, Timing.refreshAfter(tracked.ttl)))
     if (!isForemost) return
     const seenBefore = this.seen
-    this.seen = holder === undefined || holder.foreign || entry.claim.capacity > 1 ? undefined : String(floor)
-    if (seenBefore !== undefined && this.seen !== seenBefore && holder?.label === entry.claim.holder) {
-      this.lookForHolder(sentAt)
+    this.seen = holder === undefined || holder.foreign || tracked.claim.capacity > 1 ? undefined : String(floor)
+    if (seenBefore !== undefined && this.seen !== seenBefore && holder?.label === tracked.claim.holder) {
+      this.askAllNear(sentAt)
     }
-    this.peekAt = this.seen === undefined ? Infinity : soonBefore(sentAt, periodOf(entry))
-    this.askAt = isHurried ? this.hurriedAt : this.nextQuestion(entry, sentAt, place, holder)
+    this.peekAt = this.seen === undefined ? Infinity : soonBefore(sentAt, periodOf(tracked))
+    this.askAt = isHurried ? this.hurriedAt : this.nextQuestion(tracked, sentAt, place, holder)
   }
 
   /**
    * The holder has changed, and goes by our name: it may be one of these, who has not heard of it. Answers that came out of
    * their order let another of them be the foremost, but only one that is near the front.
    */
-  private lookForHolder(now: number): void {
+  private askAllNear(now: number): void {
     if (this.seen === this.granted) return
     let left = claimsPerCall
-    for (let index = this.first; index < this.entries.length && left > 0; index++) {
-      const entry = this.entries[index]!
-      if (entry.place === undefined) continue
-      this.keep(entry, now)
+    for (let index = this.first; index < this.waiters.length && left > 0; index++) {
+      const tracked = this.waiters[index]!
+      if (tracked.place === undefined) continue
+      this.keep(tracked, now)
       left--
     }
   }
@@ -106,10 +107,10 @@ export class Group implements Item {
    * and often behind another library's client, which tells nobody of its release. The further from the head the less
    * often then, so that those who wait in many processes do not ask as one.
    */
-  private nextQuestion(entry: Entry, sentAt: number, place: number, holder: Queued["holder"]): number {
-    const period = this.seen === undefined ? periodOf(entry) : Timing.refreshAfter(entry.ttl)
+  private nextQuestion(tracked: TrackedClaim, sentAt: number, place: number, holder: Queued["holder"]): number {
+    const period = this.seen === undefined ? periodOf(tracked) : Timing.refreshAfter(tracked.ttl)
     const often = holder?.foreign === true ? Math.min(period, (place + 1) * this.retryInterval) : period
-    const jitter = (1 + hash(entry.claim.id)) / 2 * this.retryInterval / 2
+    const jitter = (1 + hash(tracked.claim.id)) / 2 * this.retryInterval / 2
     const holdersEnd = holder !== undefined && holder.remaining >= 0 ? holder.remaining + jitter : Infinity
     return Math.min(often, holdersEnd) === period ? soonBefore(sentAt, period) : sentAt + Math.min(often, holdersEnd)
   }
@@ -121,7 +122,7 @@ export class Group implements Item {
     return this.seen
   }
 
-  /** What a look that was sent at `sentAt` brought: it was found, or there is reason to ask. */
+  /** Notes what a peek that was sent at `sentAt` found: the same holder, or reason to ask. */
   notePeek(token: string, isFound: boolean, sentAt: number, now: number): void {
     const { foremost } = this
     // An answer has come meanwhile.
@@ -130,50 +131,50 @@ export class Group implements Item {
     else this.hurry(now)
   }
 
-  /** A claim does not wait any more; it was granted, where there is a token. */
-  remove(entry: Entry, now: number, token?: bigint): void {
+  /** Removes a claim that waits no more; it was granted, where there is a token. */
+  remove(tracked: TrackedClaim, now: number, token?: bigint): void {
     if (token !== undefined) this.granted = String(token)
-    entry.last = this.aheadOf(entry)
-    entry.place = undefined
+    tracked.lastAhead = this.aheadOf(tracked)
+    tracked.place = undefined
     this.count--
     const { foremost } = this
     // It may know of a holder that is not the present one.
     if (foremost !== undefined) this.askAt = Math.min(this.askAt, now + periodOf(foremost))
     // Those who give up behind one that stays go from the middle.
-    if (this.entries.length > 2 * this.count + mostPast) this.forget(({ place }) => place === undefined)
+    if (this.waiters.length > 2 * this.count + mostPast) this.forget(({ place }) => place === undefined)
   }
 
-  private forget(isToGo: (entry: Entry) => boolean): void {
-    this.entries = this.entries.filter((entry) => !isToGo(entry))
+  private forget(isToGo: (tracked: TrackedClaim) => boolean): void {
+    this.waiters = this.waiters.filter((tracked) => !isToGo(tracked))
     this.first = 0
   }
 
-  /** There is reason to ask at once. */
+  /** Has the foremost ask at once. */
   hurry(now: number): void {
     this.hurriedAt = now
     this.askAt = now
   }
 
-  /** There is reason for each of them to tell that it is still there. */
+  /** Has each of them tell at once that it is still there. */
   hurryAll(now: number): void {
     this.hurry(now)
     this.keepAt = now
-    for (const entry of this.entries) entry.keepAt = now
+    for (const tracked of this.waiters) tracked.keepAt = now
   }
 
-  /** A question about a claim brought no answer. */
-  postpone(entry: Entry, at: number): void {
-    this.keep(entry, at)
-    if (entry === this.foremost) this.askAt = at
+  /** Asks again at `at`: a question about this claim brought no answer. */
+  postpone(tracked: TrackedClaim, at: number): void {
+    this.keep(tracked, at)
+    if (tracked === this.foremost) this.askAt = at
   }
 
-  private keep(entry: Entry, at: number): void {
-    entry.keepAt = at
+  private keep(tracked: TrackedClaim, at: number): void {
+    tracked.keepAt = at
     this.keepAt = Math.min(this.keepAt, at)
   }
 
   /** Those that must ask or be kept alive now, and those that soon must: one call for all of them. The foremost first. */
-  takeDue(now: number): ReadonlyArray<Entry> {
+  takeDue(now: number): ReadonlyArray<TrackedClaim> {
     const asking = this.askAt <= now ? this.foremost : undefined
     const isKeeping = this.keepAt <= now
     if (asking === undefined && !isKeeping) return none
@@ -185,22 +186,22 @@ export class Group implements Item {
     }
     if (!isKeeping) return due
     this.keepAt = Infinity
-    for (const entry of this.entries) {
-      if (entry.place === undefined || entry === asking) continue
-      if (entry.keepAt <= now + Timing.refreshTogether(entry.ttl)) {
-        entry.keepAt = Infinity
-        due.push(entry)
-      } else this.keepAt = Math.min(this.keepAt, entry.keepAt)
+    for (const tracked of this.waiters) {
+      if (tracked.place === undefined || tracked === asking) continue
+      if (tracked.keepAt <= now + Timing.refreshTogether(tracked.ttl)) {
+        tracked.keepAt = Infinity
+        due.push(tracked)
+      } else this.keepAt = Math.min(this.keepAt, tracked.keepAt)
     }
     return due
   }
 
-  aheadOf({ place = 0 }: Entry): Ahead {
+  aheadOf({ place = 0 }: TrackedClaim): Ahead {
     return { holder: this.holder, place: Math.max(0, place - this.movedOn), waiting: this.length }
   }
 }
 
-const periodOf = ({ ttl }: Entry): number => Timing.questionPeriod(ttl)
+const periodOf = ({ ttl }: TrackedClaim): number => Timing.questionPeriod(ttl)
 
 /** About `period` later, and a little earlier rather than later: at one of ten moments of it, which locks have in common. */
 const soonBefore = (from: number, period: number): number => {
@@ -216,7 +217,7 @@ const mostPast = 1_000
 /** How many claims are asked about in one call at most. */
 export const claimsPerCall = 100
 
-const none: ReadonlyArray<Entry> = []
+const none: ReadonlyArray<TrackedClaim> = []
 
 /** What stands before a claim that has no group yet. */
 export const aheadIn = ({ holder, length, place }: Queued): Ahead => ({

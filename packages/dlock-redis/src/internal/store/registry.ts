@@ -1,77 +1,85 @@
+// The claims that this process knows, by their ids.
 import type { Claim } from "effect-dlock/LockStore"
-import { type Names, names } from "../protocol/keys.ts"
-import { Entry } from "./trackedClaim.ts"
+import { type Keys, keysOf } from "../protocol/keys.ts"
+import { TrackedClaim } from "./trackedClaim.ts"
 
-/** The claims of this process, from the first request of each until the server has answered its leave. */
-export class Claims {
+/** The claims of this process, from the first request of each until the server has answered its withdrawal. */
+export class Registry {
   // No `Map`: entries that were deleted from one stay reachable from its older tables, so that the short-lived are promoted
   // to the old generation. At a high rate of sections that is most of the garbage collector's work.
-  private readonly entries: Record<string, Entry> = Object.create(null)
+  private readonly claims: Record<string, TrackedClaim> = Object.create(null)
   private readonly keyPrefix: string
-  /** Claims whose leave was not answered, and until when they are known. */
-  private readonly unanswered = new Map<Entry, number>()
-  /** Claims that were left lately, and of which more may come. */
-  private left = new Set<string>()
-  private leftBefore = new Set<string>()
+  /** Claims whose withdrawal was not answered, and until when they are known. */
+  private readonly unanswered = new Map<TrackedClaim, number>()
+  /** Claims that were withdrawn lately, and of which more may come. */
+  private withdrawn = new Set<string>()
+  private withdrawnBefore = new Set<string>()
   private turnsAt = 0
 
   constructor(keyPrefix: string) {
     this.keyPrefix = keyPrefix
   }
 
-  find(id: string): Entry | undefined {
-    return this.entries[id]
+  find(id: string): TrackedClaim | undefined {
+    return this.claims[id]
   }
 
-  all(): ReadonlyArray<Entry> {
-    return Object.values(this.entries)
+  all(): ReadonlyArray<TrackedClaim> {
+    return Object.values(this.claims)
   }
 
-  namesOf(claim: Claim): Names {
-    return this.find(claim.id)?.names ?? names(this.keyPrefix + claim.key)!
+  keysOf(claim: Claim): Keys {
+    return this.find(claim.id)?.keys ?? keysOf(this.keyPrefix + claim.key)!
   }
 
-  /** The entry of a claim that is to be asked for for the first time. */
-  open(claim: Claim): Entry {
-    return this.entries[claim.id] = new Entry(claim, names(this.keyPrefix + claim.key)!)
+  /** Tracks a claim that is to be asked for for the first time. */
+  track(claim: Claim): TrackedClaim {
+    return this.claims[claim.id] = new TrackedClaim(claim, keysOf(this.keyPrefix + claim.key)!)
   }
 
-  /** It has been left, at `now`. What may still come for it within a moment, such as a push, is known for a late one. */
-  end(entry: Entry, now: number, isExpectingMore = entry.mayBePushed): void {
-    entry.state = "leaving"
-    delete this.entries[entry.claim.id]
-    if (this.unanswered.size > 0) this.unanswered.delete(entry)
-    if (isExpectingMore) this.remember(entry.claim.id, now)
+  /**
+   * Removes a claim that was withdrawn at `now`. What may still come for it within a moment, such as a notification, is
+   * known for a late one.
+   */
+  remove(tracked: TrackedClaim, now: number, isExpectingMore = tracked.mayBeNotified): void {
+    tracked.state = "withdrawing"
+    delete this.claims[tracked.claim.id]
+    if (this.unanswered.size > 0) this.unanswered.delete(tracked)
+    if (isExpectingMore) this.remember(tracked.claim.id, now)
   }
 
-  /** One that is not asked for, with nothing of it at a server. It may be withdrawn all the same. */
+  /** Notes a claim that is not asked for, with nothing of it at a server. It may be withdrawn all the same. */
   refuse(claim: Claim, now: number): void {
     if (this.find(claim.id) === undefined) this.remember(claim.id, now)
   }
 
   private remember(id: string, now: number): void {
     if (now >= this.turnsAt) {
-      this.leftBefore = now < this.turnsAt + rememberedFor ? this.left : new Set()
-      this.left = new Set()
+      this.withdrawnBefore = now < this.turnsAt + rememberedFor ? this.withdrawn : new Set()
+      this.withdrawn = new Set()
       this.turnsAt = now + rememberedFor
     }
-    this.left.add(id)
+    this.withdrawn.add(id)
   }
 
-  hasLeft(id: string): boolean {
-    return this.left.has(id) || this.leftBefore.has(id)
+  /** Whether this claim was withdrawn lately. */
+  isWithdrawn(id: string): boolean {
+    return this.withdrawn.has(id) || this.withdrawnBefore.has(id)
   }
 
-  /** Its leave was not answered, and may not be asked again: it is known until the server has forgotten it too. */
-  endLater(entry: Entry, until: number, now: number): void {
-    this.unanswered.set(entry, until)
+  /**
+   * Removes a claim whose withdrawal was not answered, and may not be asked again: it is known until the server has
+   * forgotten it too.
+   */
+  removeLater(tracked: TrackedClaim, until: number, now: number): void {
+    this.unanswered.set(tracked, until)
     for (const [oldest, over] of this.unanswered) {
       if (over > now) break
       this.unanswered.delete(oldest)
-      this.end(oldest, now)
+      this.remove(oldest, now)
     }
   }
 }
 
-/** Milliseconds for which a push may be under way to a claim that has been left, at least. */
+/** Milliseconds for which a notification may be under way to a claim that was withdrawn, at least. */
 const rememberedFor = 5_000

@@ -1,3 +1,4 @@
+// Waits until enough replicas have a grant.
 import { LockBackendError } from "effect-dlock/LockError"
 import { callBack, type Claim, type Gone } from "effect-dlock/LockStore"
 import type * as Context from "effect/Context"
@@ -8,36 +9,37 @@ import * as Option from "effect/Option"
 import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
 import * as Timing from "./timing.ts"
-import type { Entry } from "./trackedClaim.ts"
+import type { TrackedClaim } from "./trackedClaim.ts"
 
 /** Whether enough replicas have a grant, or it has ended meanwhile. An answer that does not come in time is a no. */
 export const confirm = (
   port: Port,
   replicas: number,
-  entry: Entry,
+  tracked: TrackedClaim,
   token: bigint,
   limit: number
 ): Effect.Effect<"enough" | "tooFew" | "ended"> => {
-  const { claim, names } = entry
+  const { claim, keys } = tracked
   // A timer that is late runs before what came in time is read.
-  const over = Effect.as(Effect.andThen(Effect.sleep(limit), Effect.yieldNow), Option.none())
-  return port.replicated(Scripts.stamp, { names, id: claim.id, token, capacity: claim.capacity }, replicas, limit).pipe(
-    Effect.asSome,
-    Effect.raceFirst(over),
-    apart,
-    Effect.match({
-      onFailure: () => "tooFew",
-      onSuccess: (reply) => {
-        if (Option.isNone(reply)) return "tooFew"
-        if (!reply.value.value) return "ended"
-        return reply.value.replicas >= replicas ? "enough" : "tooFew"
-      }
-    })
-  )
+  const timeUp = Effect.as(Effect.andThen(Effect.sleep(limit), Effect.yieldNow), Option.none())
+  return port.replicated(Scripts.confirm, { keys, id: claim.id, token, capacity: claim.capacity }, replicas, limit)
+    .pipe(
+      Effect.asSome,
+      Effect.raceFirst(timeUp),
+      inOwnFiber,
+      Effect.match({
+        onFailure: () => "tooFew",
+        onSuccess: (reply) => {
+          if (Option.isNone(reply)) return "tooFew"
+          if (!reply.value.value) return "ended"
+          return reply.value.replicas >= replicas ? "enough" : "tooFew"
+        }
+      })
+    )
 }
 
 /** Who waits runs on within its end, and what an observer of theirs throws is not to reach the client that answered. */
-const apart = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+const inOwnFiber = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Effect.callback((resume) => {
       const fiber = Effect.runForkWith(context)(effect)

@@ -1,3 +1,4 @@
+// The lock store over a port.
 import { LockBackendError } from "effect-dlock/LockError"
 import {
   type Answer,
@@ -23,17 +24,17 @@ import * as Stream from "effect/Stream"
 import { backendError } from "../client/failure.ts"
 import type { CallFailure, Port, Reply } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
-import { type Names, names } from "../protocol/keys.ts"
+import { type Keys, keysOf } from "../protocol/keys.ts"
 import { chunks } from "./chunks.ts"
 import { labelOf } from "./queueGroup.ts"
-import { Claims } from "./registry.ts"
+import { Registry } from "./registry.ts"
 import * as Replicas from "./replicas.ts"
 import * as Timing from "./timing.ts"
-import { type Entry, toMillis } from "./trackedClaim.ts"
-import * as Waiting from "./waiters.ts"
+import { toMillis, type TrackedClaim } from "./trackedClaim.ts"
+import * as Waiters from "./waiters.ts"
 
 export interface StoreOptions {
-  /** Stands before every name, as the client's own `keyPrefix` would. */
+  /** Stands before every key, as the client's own `keyPrefix` would. */
   readonly keyPrefix: string
   /** Milliseconds. */
   readonly retryInterval: number
@@ -47,18 +48,18 @@ export interface StoreOptions {
 
 /**
  * The store over a port: the client's half of the protocol. The scripts decide; this keeps what may be believed, asks
- * again where a message may be missing, and ends every claim that was ever asked for.
+ * again where a message may be missing, and withdraws every claim that was ever asked for.
  */
 export const make = Effect.fnUntraced(function*(port: Port, options: StoreOptions) {
   const { interop, waitReplicas } = options
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
-  const claims = new Claims(options.keyPrefix)
+  const registry = new Registry(options.keyPrefix)
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   let isClosing = false
-  const waiting = yield* Waiting.make(port, options.retryInterval, {
-    onGranted: (entry, token, sentAt) => grant(entry, token, sentAt),
-    onGone: (entry) => lose(entry)
+  const waiters = yield* Waiters.make(port, options.retryInterval, {
+    onGranted: (tracked, token, sentAt) => grant(tracked, token, sentAt),
+    onGone: (tracked) => lose(tracked)
   })
 
   const request = (
@@ -67,44 +68,44 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     until = Infinity
   ): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
-      // What is granted from now on nobody would leave.
+      // What is granted from now on nobody would withdraw.
       if (isClosing) {
-        claims.refuse(claim, now())
+        registry.refuse(claim, now())
         return closed
       }
-      const known = claims.find(claim.id)
-      // Its leave may run at any time, and would end what this grants.
-      if (known?.isOver === true) return Effect.succeed<Answer>({ _tag: "Gone" })
-      const entry = known ?? claims.open(claim)
-      known?.ask()
+      const known = registry.find(claim.id)
+      // Its withdrawal may run at any time, and would end what this grants.
+      if (known?.isWithdrawn === true) return Effect.succeed<Answer>({ _tag: "Gone" })
+      const tracked = known ?? registry.track(claim)
+      known?.askAgain()
       const refusal = refusalOf(claim)
       if (refusal !== undefined) {
         // Nor does its withdrawal have anything to end.
-        giveUp(entry, true)
+        giveUp(tracked, true)
         return Effect.fail(refusal)
       }
       const longest = mode === "try" ? Math.min(callLimit(claim), tryLimit) : callLimit(claim)
       const reserve = waitReplicas === 0 ? 0 : Replicas.limitOf(claim, longest)
       const limit = (until === Infinity ? longest : until - now()) - reserve
-      return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(entry, mode), entry, limit), {
+      return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(tracked, mode), tracked, limit), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
         onSuccess: ({ sentAt, value }) => {
-          // Who asked has left it meanwhile; its leave comes behind this, and ends what it was given.
-          if (entry.isOver) return Effect.succeed<Answer>({ _tag: "Gone" })
+          // It was withdrawn meanwhile; its release comes behind this request, and ends what it was given.
+          if (tracked.isWithdrawn) return Effect.succeed<Answer>({ _tag: "Gone" })
           if (value._tag === "Busy" && value.more && value.holder === undefined) {
             // Nobody has it: more dead ones wait there than one call gets through with, and the next goes on.
             const end = Math.min(until, toMillis(sentAt) + longest)
             if (now() + reserve < end) return request(claim, mode, end)
           }
           return waitReplicas === 0 || value._tag !== "Granted"
-            ? Effect.succeed(takeAnswer(entry, sentAt, value))
-            : confirm(entry, value.token, sentAt, reserve)
+            ? Effect.succeed(takeReply(tracked, sentAt, value))
+            : confirm(tracked, value.token, sentAt, reserve)
         }
       })
     })
 
-  const acquireArgs = ({ claim, guard, names, ttl }: Entry, mode: "queue" | "try"): Scripts.AcquireArgs => ({
-    names,
+  const acquireArgs = ({ claim, guard, keys, ttl }: TrackedClaim, mode: "queue" | "try"): Scripts.AcquireArgs => ({
+    keys,
     id: claim.id,
     inbox: port.inbox,
     ttl,
@@ -116,143 +117,152 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     inside: claim.inside
   })
 
-  const takeAnswer = (entry: Entry, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
-    if ("more" in reply && reply.more) waiting.moveOn(entry.names, entry.claim.capacity)
+  const takeReply = (tracked: TrackedClaim, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
+    if ("more" in reply && reply.more) waiters.moveQueueOn(tracked.keys, tracked.claim.capacity)
     switch (reply._tag) {
       case "Granted":
-        return entry.grant(reply.token, sentAt)
+        return tracked.grant(reply.token, sentAt)
       case "Queued":
-        waiting.place(entry, sentAt, reply)
+        waiters.notePlace(tracked, sentAt, reply)
         return {
           _tag: "Queued",
           place: reply.place,
-          ahead: () => waiting.aheadOf(entry),
-          granted: Deferred.await(entry.granted)
+          ahead: () => waiters.aheadOf(tracked),
+          granted: Deferred.await(tracked.granted)
         }
       case "Busy":
-        giveUp(entry)
+        giveUp(tracked)
         return { _tag: "Busy" }
       case "AlreadyHeld":
-        giveUp(entry)
+        giveUp(tracked)
         return { _tag: "AlreadyHeld", fencingToken: reply.token }
       case "Mismatch":
-        giveUp(entry)
+        giveUp(tracked)
         return { _tag: "CapacityMismatch" }
       case "Cancelled":
-        giveUp(entry)
+        giveUp(tracked)
         return { _tag: "Gone" }
     }
   }
 
   /** A grant counts when enough replicas have it; else it is given back. */
-  const confirm = (entry: Entry, token: bigint, sentAt: bigint, limit: number): Effect.Effect<Granted | Gone> => {
-    entry.state = "confirming"
-    return Effect.map(Replicas.confirm(port, waitReplicas, entry, token, limit), (confirmed): Granted | Gone => {
-      // Whoever asked may have given up, and left it.
-      if (entry.state !== "confirming") return { _tag: "Gone" }
-      if (confirmed === "enough") return entry.grant(token, sentAt)
+  const confirm = (
+    tracked: TrackedClaim,
+    token: bigint,
+    sentAt: bigint,
+    limit: number
+  ): Effect.Effect<Granted | Gone> => {
+    tracked.state = "confirming"
+    return Effect.map(Replicas.confirm(port, waitReplicas, tracked, token, limit), (confirmed): Granted | Gone => {
+      // Whoever asked may have given up, and withdrawn it.
+      if (tracked.state !== "confirming") return { _tag: "Gone" }
+      if (confirmed === "enough") return tracked.grant(token, sentAt)
       if (confirmed === "tooFew") {
-        leaveBehind(entry)
+        withdrawInBackground(tracked)
         return Replicas.tooFew(waitReplicas)
       }
-      giveUp(entry)
+      giveUp(tracked)
       return { _tag: "Gone" }
     })
   }
 
   /** A waiting claim was granted. */
-  const grant = (entry: Entry, token: bigint, sentAt: bigint): void => {
-    waiting.remove(entry, token)
-    if (waitReplicas === 0) return void entry.grant(token, sentAt)
-    const limit = Replicas.limitOf(entry.claim, callLimit(entry.claim))
-    fork(Effect.map(confirm(entry, token, sentAt, limit), (answer) => {
-      if (answer._tag === "Gone") entry.end(Effect.succeed(answer))
+  const grant = (tracked: TrackedClaim, token: bigint, sentAt: bigint): void => {
+    waiters.remove(tracked, token)
+    if (waitReplicas === 0) return void tracked.grant(token, sentAt)
+    const limit = Replicas.limitOf(tracked.claim, callLimit(tracked.claim))
+    fork(Effect.map(confirm(tracked, token, sentAt, limit), (answer) => {
+      if (answer._tag === "Gone") tracked.endWait(Effect.succeed(answer))
     }))
   }
 
   /** Neither held nor queued. A request that may yet run must find it cancelled. */
-  const giveUp = (entry: Entry, isExpectingMore?: boolean): void => {
-    if (entry.isInDoubt) leaveBehind(entry)
-    else claims.end(entry, now(), isExpectingMore)
+  const giveUp = (tracked: TrackedClaim, isExpectingMore?: boolean): void => {
+    if (tracked.isInDoubt) withdrawInBackground(tracked)
+    else registry.remove(tracked, now(), isExpectingMore)
   }
 
-  const lose = (entry: Entry): void => {
-    waiting.remove(entry)
-    giveUp(entry)
-    entry.end(Effect.succeed({ _tag: "Gone" }))
+  const lose = (tracked: TrackedClaim): void => {
+    waiters.remove(tracked)
+    giveUp(tracked)
+    tracked.endWait(Effect.succeed({ _tag: "Gone" }))
   }
 
   /**
-   * The one way in which a claim ends that a server may know. From here on it is leaving: it is not asked for again, and
-   * what still comes for it is not for us. It is left behind its own request, whose answer tells that no other comes
-   * after; where that answer is lost, with a mark.
+   * Withdraws a claim that a server may know; no such claim ends in another way. From here on it is not asked for again,
+   * and what still comes for it is not for us. The release is sent behind the claim's own request, whose answer tells that
+   * no other comes after; where that answer is lost, it leaves a tombstone.
    */
-  const leave = <A, E>(
-    entry: Entry,
+  const withdrawTracked = <A, E>(
+    tracked: TrackedClaim,
     limit: number | undefined,
-    told: (reply: Scripts.LeaveReply) => A,
+    onReply: (reply: Scripts.ReleaseReply) => A,
     failed: (failure: CallFailure) => E
   ): Effect.Effect<A, E> => {
-    const { claim, names } = entry
-    entry.state = "leaving"
-    waiting.remove(entry)
+    const { claim, keys } = tracked
+    tracked.state = "withdrawing"
+    waiters.remove(tracked)
     const send = () =>
-      entry.isUnheardOf ? unheardOf : port.run(
-        Scripts.leave,
-        { names, id: claim.id, capacity: claim.capacity, mark: entry.isInDoubt, interop },
+      tracked.isUnheardOf ? unheardOf : port.run(
+        Scripts.release,
+        { keys, id: claim.id, capacity: claim.capacity, tombstone: tracked.isInDoubt, interop },
         undefined,
         limit
       )
-    return Effect.matchEffect(entry.isSettled ? send() : Effect.flatMap(entry.settled, send), {
+    return Effect.matchEffect(tracked.isIdle ? send() : Effect.flatMap(tracked.idle, send), {
       onFailure: (failure) => {
-        claims.endLater(entry, now() + entry.ttl + entry.guard, now())
+        registry.removeLater(tracked, now() + tracked.ttl + tracked.guard, now())
         return Effect.fail(failed(failure))
       },
       onSuccess: ({ value }) => {
-        claims.end(entry, now())
-        if (value.more) waiting.moveOn(names, claim.capacity)
-        return Effect.succeed(told(value))
+        registry.remove(tracked, now())
+        if (value.more) waiters.moveQueueOn(keys, claim.capacity)
+        return Effect.succeed(onReply(value))
       }
     })
   }
 
-  /** The same where nobody asks what the server said. */
-  const leaveSilently = (entry: Entry): Effect.Effect<void, CallFailure> =>
-    Effect.suspend(() => leave(entry, undefined, Function.constVoid, Function.identity))
+  /** Withdraws a claim where nobody asks what the server said. */
+  const withdrawSilently = (tracked: TrackedClaim): Effect.Effect<void, CallFailure> =>
+    Effect.suspend(() => withdrawTracked(tracked, undefined, Function.constVoid, Function.identity))
 
-  /** The same for a claim that nobody waits for: whatever refuses it, credentials too, may be over in time. */
-  const leaveBehind = (entry: Entry): void => {
-    const { claim } = entry
+  /** Withdraws a claim that nobody waits for: whatever refuses it, credentials too, may be over in time. */
+  const withdrawInBackground = (tracked: TrackedClaim): void => {
+    const { claim } = tracked
     fork(
-      leaveSilently(entry).pipe(
-        Effect.retry(Schedule.exponential(leaveAgainAfter, 1.2)),
+      withdrawSilently(tracked).pipe(
+        Effect.retry(Schedule.exponential(withdrawAgainAfter, 1.2)),
         Effect.timeoutOption(Duration.sum(claim.ttl, claim.guardGap)),
         Effect.ignore
       )
     )
   }
 
-  /** The same where nothing is known of it but its id. */
-  const leaveUnknown = (id: string, names: Names) =>
-    port.run(Scripts.leave, { names, id, capacity: undefined, mark: true, interop })
+  /** Withdraws a claim of which nothing is known but its id. */
+  const withdrawUnknown = (id: string, keys: Keys) =>
+    port.run(Scripts.release, { keys, id, capacity: undefined, tombstone: true, interop })
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
-      const entry = claims.find(claim.id)
-      if (entry === undefined && claims.hasLeft(claim.id)) return Effect.succeed("notHeld")
-      const told = (reply: Scripts.LeaveReply): Withdrawn => {
+      const tracked = registry.find(claim.id)
+      if (tracked === undefined && registry.isWithdrawn(claim.id)) return Effect.succeed("notHeld")
+      const onReply = (reply: Scripts.ReleaseReply): Withdrawn => {
         if (reply._tag === "Released") return "released"
         if (reply === nothing) return "notSent"
-        if (entry?.last !== undefined) {
-          entry.last = { holder: labelOf(reply.holder), place: entry.last.place, waiting: reply.length + 1 }
+        if (tracked?.lastAhead !== undefined) {
+          tracked.lastAhead = {
+            holder: labelOf(reply.holder),
+            place: tracked.lastAhead.place,
+            waiting: reply.length + 1
+          }
         }
         return reply._tag === "Cancelled" ? "cancelled" : "notHeld"
       }
       const failed = backendError("release")
-      if (entry !== undefined) return leave(entry, callLimit(claim), told, failed)
-      // It is not known any more, and may have been asked for; better a mark too many.
-      const left = leaveUnknown(claim.id, claims.namesOf(claim))
-      return Effect.mapBoth(left, { onFailure: failed, onSuccess: ({ value }) => told(value) })
+      if (tracked !== undefined) return withdrawTracked(tracked, callLimit(claim), onReply, failed)
+      // It is not known any more, and may have been asked for; better a tombstone too many.
+      const withdrawn = withdrawUnknown(claim.id, registry.keysOf(claim))
+      return Effect.mapBoth(withdrawn, { onFailure: failed, onSuccess: ({ value }) => onReply(value) })
     })
 
   /**
@@ -265,7 +275,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       const ttl = Duration.toMillis(claim.ttl)
       limit = Math.min(limit, Timing.renewalTimeout(ttl))
       return {
-        names: claims.namesOf(claim),
+        keys: registry.keysOf(claim),
         id: claim.id,
         token: fencingToken,
         ttl,
@@ -278,9 +288,9 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       ({ sentAt, value }) =>
         value.map((reply, index): Renewal => {
           if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
-          const entry = claims.find(held[index]!.claim.id)
+          const tracked = registry.find(held[index]!.claim.id)
           // Its release may have been decided before this was heard.
-          if (entry !== undefined) giveUp(entry, true)
+          if (tracked !== undefined) giveUp(tracked, true)
           return { _tag: reply === "expired" ? "Gone" : "Replaced" }
         })
     )
@@ -305,7 +315,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewTogetherOrApart(held)
     const indexes = Array.from(held.keys())
     const slots = port.slotted
-      ? Array.from(Map.groupBy(indexes, (index) => claims.namesOf(held[index]!.claim).hashed).values())
+      ? Array.from(Map.groupBy(indexes, (index) => registry.keysOf(held[index]!.claim).hashed).values())
       : [indexes]
     const calls = slots.flatMap((slot) => chunks(slot, renewalsPerCall))
     return Effect.map(
@@ -321,46 +331,51 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   }
 
   const takeNotification = (message: string): void => {
-    const push = Scripts.decodePush(message)
-    const lock = push && names(push.lock)
-    if (push === undefined || lock === undefined) return
-    if (push._tag === "Wake") return waiting.hurry(lock)
-    const entry = claims.find(push.id)
-    if (entry === undefined) {
-      // A late ghost, or somebody else's joke: either way nobody here will ever release it.
-      if (!claims.hasLeft(push.id)) fork(Effect.ignore(leaveUnknown(push.id, lock)))
+    const notification = Scripts.decodeNotification(message)
+    const lock = notification && keysOf(notification.lock)
+    if (notification === undefined || lock === undefined) return
+    if (notification._tag === "Wake") return waiters.hurry(lock)
+    const tracked = registry.find(notification.id)
+    if (tracked === undefined) {
+      // A late grant, or somebody else's joke: either way nobody here will ever release it.
+      if (!registry.isWithdrawn(notification.id)) fork(Effect.ignore(withdrawUnknown(notification.id, lock)))
       return
     }
-    if (entry.state !== "asking" && entry.state !== "queued") return
-    const sentAt = entry.isKnownElsewhere ? undefined : entry.baseOf(push.token, clock.monotonicTimeNanosUnsafe())
-    if (sentAt !== undefined) grant(entry, push.token, sentAt)
-    else waiting.hurryOne(entry)
+    if (tracked.state !== "asking" && tracked.state !== "queued") return
+    const sentAt = tracked.isKnownElsewhere
+      ? undefined
+      : tracked.baseOf(notification.token, clock.monotonicTimeNanosUnsafe())
+    if (sentAt !== undefined) grant(tracked, notification.token, sentAt)
+    else waiters.hurryOne(tracked)
   }
 
   // Those who still wait when the store goes would never hear of it. They withdraw by themselves; the same once more,
   // behind them on the one connection, tells when that is done.
   yield* Effect.addFinalizer(() => {
     isClosing = true
-    const left = claims.all().filter(({ state }) => state !== "held")
-    for (const entry of left) entry.end(closed)
+    const waiting = registry.all().filter(({ state }) => state !== "held")
+    for (const tracked of waiting) tracked.endWait(closed)
     return Effect.timeoutOption(
-      Effect.forEach(left, (entry) => Effect.ignore(leaveSilently(entry)), { concurrency: "unbounded", discard: true }),
+      Effect.forEach(waiting, (tracked) => Effect.ignore(withdrawSilently(tracked)), {
+        concurrency: "unbounded",
+        discard: true
+      }),
       options.operationTimeout
     )
   })
 
   port.onMessage(takeNotification)
-  port.onLeft(() => {
-    for (const entry of claims.all()) entry.isKnownElsewhere = true
+  port.onServerLeft(() => {
+    for (const tracked of registry.all()) tracked.isKnownElsewhere = true
   })
-  port.onReconnect(waiting.hurryAll)
+  port.onReconnect(waiters.hurryAll)
 
   return LockStore.of({
     request,
     renew,
     withdraw,
     bounded: true,
-    heardAt: (claim) => port.heardAt(claims.namesOf(claim).lock),
+    heardAt: (claim) => port.heardAt(registry.keysOf(claim).lock),
     losses: Stream.empty
   })
 })
@@ -372,14 +387,14 @@ const closed = Effect.fail(
 const renewalsPerCall = 256
 
 /** Milliseconds, and a little more each time. Like the next. */
-const leaveAgainAfter = 100
+const withdrawAgainAfter = 100
 
 /** A try ends within a second, whatever becomes of it. */
 const tryLimit = 900
 
-/** What leaving a claim finds that no server has heard of. */
-const nothing: Scripts.LeaveReply = { _tag: "NotHeld", length: 0, holder: undefined, more: false }
-const unheardOf = Effect.succeed<Pick<Reply<Scripts.LeaveReply>, "value">>({ value: nothing })
+/** What the withdrawal of a claim finds that no server has heard of. */
+const nothing: Scripts.ReleaseReply = { _tag: "NotHeld", length: 0, holder: undefined, more: false }
+const unheardOf = Effect.succeed<Pick<Reply<Scripts.ReleaseReply>, "value">>({ value: nothing })
 
 const unknown = (held: ReadonlyArray<Held>, failure: CallFailure): ReadonlyArray<Renewal> => {
   const error = backendError("renew")(failure)

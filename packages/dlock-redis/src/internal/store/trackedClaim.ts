@@ -1,40 +1,44 @@
+// What this process knows of one claim.
 import type { LockBackendError } from "effect-dlock/LockError"
 import { type Ahead, callBack, type Claim, type Gone, type Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Tally } from "../client/port.ts"
-import type { Names } from "../protocol/keys.ts"
+import type { Keys } from "../protocol/keys.ts"
 
 /**
  * What this process knows of a claim, from its first request to its end.
  *
- * A pushed grant proves nothing by its arrival: it may have been under way for long. It counts from a request whose
- * answer said "still queued", the latest of those, and only if its token is above the `floor` that this answer named:
- * then the grant came after that request ran, which had set the claim's time to live. The first request of a claim
- * always qualifies, since the claim did not exist before it.
+ * A grant that is told by a notification proves nothing by its arrival: it may have been under way for long. It counts
+ * from a request whose answer said "still queued", the latest of those, and only if its token is above the `floor` that
+ * this answer named: then the grant came after that request ran, which had set the claim's time to live. The first
+ * request of a claim always qualifies, since the claim did not exist before it.
  */
-export class Entry implements Tally {
+export class TrackedClaim implements Tally {
   readonly claim: Claim
-  readonly names: Names
+  readonly keys: Keys
   /** Milliseconds, like the next. */
   readonly ttl: number
   readonly guard: number
   /**
-   * `confirming`: granted, which counts when enough replicas have it. `leaving`: to be left, from the decision to the
-   * server's answer; whatever comes for it meanwhile is not for us, and it is not asked for again.
+   * `confirming`: granted, which counts when enough replicas have it. `withdrawing`: from the decision to withdraw it
+   * to the server's answer; whatever comes for it meanwhile is not for us, and it is not asked for again.
    */
-  state: "asking" | "queued" | "confirming" | "held" | "leaving" = "asking"
-  /** Known to a server that was left since. What that one grants must not be believed, and a push does not say by whom. */
+  state: "asking" | "queued" | "confirming" | "held" | "withdrawing" = "asking"
+  /**
+   * Known to a server that we have left since. What that one grants must not be believed, and a notification does not say
+   * by whom.
+   */
   isKnownElsewhere = false
-  /** Its place in the queue, counted as its group counts; absent while it has none. */
+  /** Its place in the queue, counted as its `QueueGroup` counts; absent while it has none. */
   place: number | undefined
   /** There is reason to ask how it stands as soon as it has a place. */
   isHurried = false
   /** Milliseconds of monotonic time at which its place must be kept alive. */
   keepAt = Infinity
   /** What stood before it when it ceased to wait. */
-  last: Ahead | undefined
+  lastAhead: Ahead | undefined
   /** When the last request was sent that the server answered with a place. */
   confirmedAt = 0n
 
@@ -48,18 +52,18 @@ export class Entry implements Tally {
   private firstSentAt: bigint | undefined
   private base: { readonly sentAt: bigint; readonly floor: bigint } | undefined
 
-  constructor(claim: Claim, names: Names) {
+  constructor(claim: Claim, keys: Keys) {
     this.claim = claim
-    this.names = names
+    this.keys = keys
     this.ttl = Duration.toMillis(claim.ttl)
     this.guard = Duration.toMillis(claim.guardGap)
   }
 
-  get isOver(): boolean {
-    return this.state === "leaving"
+  get isWithdrawn(): boolean {
+    return this.state === "withdrawing"
   }
 
-  /** A server may yet come to know of it, after it was left: it must find the claim cancelled. */
+  /** A server may yet come to know of it, after it was withdrawn: it must find the claim cancelled. */
   get isInDoubt(): boolean {
     return this.unanswered > 0
   }
@@ -69,8 +73,8 @@ export class Entry implements Tally {
     return this.unanswered === 0 && !this.hasRun
   }
 
-  /** A push for it may be under way: it has had a place, for all that is known, and not only a grant at once. */
-  get mayBePushed(): boolean {
+  /** A notification for it may be under way: it has had a place, for all that is known, and not only a grant at once. */
+  get mayBeNotified(): boolean {
     return this.base !== undefined || this.given === undefined
   }
 
@@ -94,11 +98,12 @@ export class Entry implements Tally {
   }
 
   /** Whether every request has its answer, or will have none. */
-  get isSettled(): boolean {
+  get isIdle(): boolean {
     return this.underWay === 0
   }
 
-  get settled(): Effect.Effect<void> {
+  /** Waits until that is so. */
+  get idle(): Effect.Effect<void> {
     return Effect.callback((resume) => {
       const before = this.whenNoneIsUnderWay
       this.whenNoneIsUnderWay = () => {
@@ -108,8 +113,8 @@ export class Entry implements Tally {
     })
   }
 
-  /** Asked for again after a grant: that one came too late to be believed, and must not answer for the next. */
-  ask(): void {
+  /** Forgets a grant that came too late to be believed, before it is asked for again: it must not answer for the next. */
+  askAgain(): void {
     if (this.state !== "held") return
     this.state = "asking"
     this.outcome = undefined
@@ -126,7 +131,7 @@ export class Entry implements Tally {
   }
 
   /** Takes in an answer that said "still queued". False for an old one, or about a claim that is held by now. */
-  queue(sentAt: bigint, floor: bigint): boolean {
+  notePlace(sentAt: bigint, floor: bigint): boolean {
     if (this.state !== "asking" && this.state !== "queued") return false
     this.state = "queued"
     if (this.base !== undefined && this.base.sentAt > sentAt) return false
@@ -135,7 +140,7 @@ export class Entry implements Tally {
     return true
   }
 
-  /** From when a pushed grant counts; `undefined` where it is too old to be believed. */
+  /** From when a grant counts that a notification tells; `undefined` where it is too old to be believed. */
   baseOf(token: bigint, now: bigint): bigint | undefined {
     const sentAt = this.base !== undefined && token > this.base.floor ? this.base.sentAt : this.firstSentAt
     if (sentAt === undefined) return undefined
@@ -152,8 +157,8 @@ export class Entry implements Tally {
     return given
   }
 
-  /** Its wait ends without a grant. */
-  end(outcome: Effect.Effect<Gone, LockBackendError>): void {
+  /** Ends its wait without a grant. */
+  endWait(outcome: Effect.Effect<Gone, LockBackendError>): void {
     callBack(() => Deferred.doneUnsafe(this.granted, outcome), this.claim.key)
   }
 }

@@ -1,3 +1,4 @@
+// The claims that wait, and when the server is asked about them.
 import * as DeadlineHeap from "effect-dlock/DeadlineHeap"
 import { LockBackendError } from "effect-dlock/LockError"
 import type { Ahead } from "effect-dlock/LockStore"
@@ -5,72 +6,72 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
-import type { Names } from "../protocol/keys.ts"
+import type { Keys } from "../protocol/keys.ts"
 import { chunks } from "./chunks.ts"
-import { aheadIn, claimsPerCall, Group } from "./queueGroup.ts"
+import { aheadIn, claimsPerCall, QueueGroup } from "./queueGroup.ts"
 import * as Timing from "./timing.ts"
-import { type Entry, toMillis } from "./trackedClaim.ts"
+import { toMillis, type TrackedClaim } from "./trackedClaim.ts"
 
-/** What is to be done when a waiting claim asked how it stands, and is no longer queued. */
+/** What to do when a waiter asked how it stands, and is no longer queued. */
 export interface Outcomes {
-  readonly onGranted: (entry: Entry, token: bigint, sentAt: bigint) => void
-  readonly onGone: (entry: Entry) => void
+  readonly onGranted: (tracked: TrackedClaim, token: bigint, sentAt: bigint) => void
+  readonly onGone: (tracked: TrackedClaim) => void
 }
 
 /** Claims of one lock that ask in one call. */
 interface Part {
-  readonly group: Group
-  readonly entries: ReadonlyArray<Entry>
+  readonly group: QueueGroup
+  readonly waiters: ReadonlyArray<TrackedClaim>
 }
 
-/** A lock to be looked at, and the token of the holder that was heard of. */
+/** A lock to be asked about, and the token of the holder that was heard of. */
 interface Peek {
-  readonly group: Group
-  readonly names: Names
+  readonly group: QueueGroup
+  readonly keys: Keys
   readonly token: string
 }
 
-/** Who waits for what, asked about in time: all locks behind one timer, many of them in one call. */
-export interface Waiting {
-  /** An answer to what was sent at `sentAt` gave a claim its place. */
-  readonly place: (entry: Entry, sentAt: bigint, reply: Scripts.Queued) => void
-  /** A claim that had a place waits no more; it was granted, where there is a token. */
-  readonly remove: (entry: Entry, token?: bigint) => void
+/** Who waits for which lock. Asks the server about them in time: all locks share one timer, and many go in one call. */
+export interface Waiters {
+  /** Notes the place that an answer to what was sent at `sentAt` gave to a claim. */
+  readonly notePlace: (tracked: TrackedClaim, sentAt: bigint, reply: Scripts.Queued) => void
+  /** Removes a claim that had a place and waits no more; it was granted, where there is a token. */
+  readonly remove: (tracked: TrackedClaim, token?: bigint) => void
   /** Has the foremost of a lock ask at once; one that has just asked, once it has its answer. */
-  readonly hurry: (names: Names) => void
+  readonly hurry: (keys: Keys) => void
   /** Has this claim ask at once. */
-  readonly hurryOne: (entry: Entry) => void
+  readonly hurryOne: (tracked: TrackedClaim) => void
   /** Has every claim tell at once that it is still there. */
   readonly hurryAll: () => void
   /** Has the server pass over those who do not listen, where one call did not get through with it. */
-  readonly moveOn: (names: Names, capacity: number | undefined) => void
+  readonly moveQueueOn: (keys: Keys, capacity: number | undefined) => void
   /** What stands before a claim, or stood when it ceased to wait. */
-  readonly aheadOf: (entry: Entry) => Ahead
+  readonly aheadOf: (tracked: TrackedClaim) => Ahead
 }
 
 export const make = Effect.fnUntraced(function*(port: Port, retryInterval: number, outcomes: Outcomes) {
   const fork = yield* FiberSet.makeRuntime<never>()
-  const groups = new Map<string, Group>()
-  const heap = yield* DeadlineHeap.make<Group>((now) => askDue(now))
+  const groups = new Map<string, QueueGroup>()
+  const heap = yield* DeadlineHeap.make<QueueGroup>((now) => askDue(now))
   let probeAt = heap.now() + probePeriod
 
-  /** However short each wait is: the first one after the period looks whether the inbox still hears. */
+  /** Asks whether the inbox still hears: the first wait after the period does it, however short each is. */
   const probe = (now: number): void => {
     if (now < probeAt) return
     probeAt = now + probePeriod
     fork(port.probe)
   }
 
-  const groupOf = (names: Names): Group => {
-    let group = groups.get(names.lock)
+  const groupOf = (keys: Keys): QueueGroup => {
+    let group = groups.get(keys.lock)
     if (group === undefined) {
-      group = new Group(names, retryInterval)
-      groups.set(names.lock, group)
+      group = new QueueGroup(keys, retryInterval)
+      groups.set(keys.lock, group)
     }
     return group
   }
 
-  const schedule = (group: Group): void => {
+  const schedule = (group: QueueGroup): void => {
     if (group.asking > 0) return
     if (group.isEmpty) heap.remove(group)
     else heap.schedule(group, group.nextAt)
@@ -83,12 +84,12 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     for (let group = heap.peek(); group !== undefined && group.dueAt <= now; group = heap.peek()) {
       const [first, ...rest] = group.takeDue(now)
       const token = group.takePeek(now)
-      if (token !== undefined) peeks.push({ group, names: group.names, token })
+      if (token !== undefined) peeks.push({ group, keys: group.keys, token })
       if (first === undefined) heap.schedule(group, group.nextAt)
       else {
         heap.remove(group)
-        foremost.push({ group, entries: [first] })
-        for (const entries of chunks(rest, claimsPerCall)) others.push({ group: group!, entries })
+        foremost.push({ group, waiters: [first] })
+        for (const waiters of chunks(rest, claimsPerCall)) others.push({ group: group!, waiters })
       }
     }
     for (const parts of [...callsOf(foremost), ...callsOf(others)]) ask(parts)
@@ -97,8 +98,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
   }
 
   /** Those that may go in one call: on a cluster the ones of one slot. */
-  const bySlot = <A extends { readonly group: Group }>(all: ReadonlyArray<A>): Iterable<ReadonlyArray<A>> =>
-    port.slotted ? Map.groupBy(all, ({ group }) => group.names.hashed).values() : [all]
+  const bySlot = <A extends { readonly group: QueueGroup }>(all: ReadonlyArray<A>): Iterable<ReadonlyArray<A>> =>
+    port.slotted ? Map.groupBy(all, ({ group }) => group.keys.hashed).values() : [all]
 
   /** As many claims a call as the server takes. */
   const callsOf = (parts: ReadonlyArray<Part>): ReadonlyArray<ReadonlyArray<Part>> => {
@@ -106,10 +107,10 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     for (const slot of bySlot(parts)) {
       let left = 0
       for (const part of slot) {
-        left -= part.entries.length
+        left -= part.waiters.length
         if (left < 0) {
           calls.push([])
-          left = claimsPerCall - part.entries.length
+          left = claimsPerCall - part.waiters.length
         }
         calls.at(-1)!.push(part)
       }
@@ -117,9 +118,9 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     return calls
   }
 
-  /** Looks whether the holders are who they were. Without an answer too there is reason to ask. */
+  /** Asks whether the holders are who they were. Without an answer too there is reason to ask. */
   const peek = (locks: ReadonlyArray<Peek>): void => {
-    const hear = (others: ReadonlySet<number>, sentAt: number) => {
+    const takeAnswer = (others: ReadonlySet<number>, sentAt: number) => {
       const now = heap.now()
       locks.forEach(({ group, token }, index) => {
         group.notePeek(token, !others.has(index + 1), sentAt, now)
@@ -127,18 +128,18 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       })
     }
     fork(Effect.matchEager(port.run(Scripts.peek, { locks }, undefined, peekLimit), {
-      onFailure: () => hear(new Set(locks.map((_, index) => index + 1)), heap.now()),
-      onSuccess: ({ sentAt, value }) => hear(new Set(value), toMillis(sentAt))
+      onFailure: () => takeAnswer(new Set(locks.map((_, index) => index + 1)), heap.now()),
+      onSuccess: ({ sentAt, value }) => takeAnswer(new Set(value), toMillis(sentAt))
     }))
   }
 
   /** Tells the server that these claims still wait, and takes in how they stand. */
   const ask = (parts: ReadonlyArray<Part>): void => {
     let limit = Infinity
-    const locks = parts.map(({ entries, group }) => ({
-      names: group.names,
-      capacity: entries[0]!.claim.capacity,
-      claims: entries.map(({ claim, guard, ttl }) => {
+    const locks = parts.map(({ waiters, group }) => ({
+      keys: group.keys,
+      capacity: waiters[0]!.claim.capacity,
+      claims: waiters.map(({ claim, guard, ttl }) => {
         limit = Math.min(limit, Timing.refreshTimeout(ttl))
         return { id: claim.id, ttl, guard }
       })
@@ -147,7 +148,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     fork(
       Effect.matchEager(port.run(Scripts.refresh, { inbox: port.inbox, locks }, undefined, limit), {
         onFailure: ({ cause }) => parts.forEach((part) => postpone(part, cause)),
-        onSuccess: ({ sentAt, value }) => parts.forEach((part, index) => hear(part, sentAt, value[index]!))
+        onSuccess: ({ sentAt, value }) => parts.forEach((part, index) => takeReply(part, sentAt, value[index]!))
       }).pipe(Effect.ensuring(Effect.sync(() => {
         for (const { group } of parts) {
           group.asking--
@@ -157,81 +158,81 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     )
   }
 
-  const hear = (part: Part, sentAt: bigint, reply: Scripts.RefreshReply[number]): void => {
+  const takeReply = (part: Part, sentAt: bigint, reply: Scripts.RefreshReply[number]): void => {
     if (reply._tag === "Failed") return postpone(part, new Error(reply.message))
-    part.entries.forEach((entry, index) => {
-      if (entry.state !== "queued") return
+    part.waiters.forEach((tracked, index) => {
+      if (tracked.state !== "queued") return
       const answer = reply.claims[index]!
       switch (answer._tag) {
         case "Granted":
-          return outcomes.onGranted(entry, answer.token, sentAt)
+          return outcomes.onGranted(tracked, answer.token, sentAt)
         case "Queued":
-          return place(entry, sentAt, answer)
+          return notePlace(tracked, sentAt, answer)
         case "Gone":
-          return outcomes.onGone(entry)
+          return outcomes.onGone(tracked)
       }
     })
-    if (reply.more) moveOn(part.group.names, part.entries[0]!.claim.capacity)
+    if (reply.more) moveQueueOn(part.group.keys, part.waiters[0]!.claim.capacity)
   }
 
   /** No answer: again soon, until the places can no longer be alive. */
-  const postpone = ({ entries, group }: Part, cause: Error): void => {
+  const postpone = ({ waiters, group }: Part, cause: Error): void => {
     const now = heap.now()
-    for (const entry of entries) {
-      if (entry.state !== "queued") continue
-      if (now < toMillis(entry.confirmedAt) + entry.ttl) {
-        group.postpone(entry, now + Timing.refreshRetryAfter(entry.ttl))
-      } else entry.end(Effect.fail(new LockBackendError({ operation: "wait", retryable: true, cause })))
+    for (const tracked of waiters) {
+      if (tracked.state !== "queued") continue
+      if (now < toMillis(tracked.confirmedAt) + tracked.ttl) {
+        group.postpone(tracked, now + Timing.refreshRetryAfter(tracked.ttl))
+      } else tracked.endWait(Effect.fail(new LockBackendError({ operation: "wait", retryable: true, cause })))
     }
   }
 
-  const place = (entry: Entry, sentAt: bigint, reply: Scripts.Queued): void => {
+  const notePlace = (tracked: TrackedClaim, sentAt: bigint, reply: Scripts.Queued): void => {
     const at = toMillis(sentAt)
-    if (!entry.queue(sentAt, reply.floor)) {
-      // A push was faster than its first answer.
-      if (entry.place === undefined) entry.last ??= aheadIn(reply)
+    if (!tracked.notePlace(sentAt, reply.floor)) {
+      // A notification was faster than its first answer.
+      if (tracked.place === undefined) tracked.lastAhead ??= aheadIn(reply)
       return
     }
-    const group = groupOf(entry.names)
-    group.place(entry, at, reply)
-    if (entry.isHurried) hurryOne(entry)
+    const group = groupOf(tracked.keys)
+    group.notePlace(tracked, at, reply)
+    if (tracked.isHurried) hurryOne(tracked)
     schedule(group)
     probe(at)
   }
 
-  const hurryOne = (entry: Entry): void => {
-    const group = entry.place === undefined ? undefined : groups.get(entry.names.lock)
-    entry.isHurried = group === undefined
+  const hurryOne = (tracked: TrackedClaim): void => {
+    const group = tracked.place === undefined ? undefined : groups.get(tracked.keys.lock)
+    tracked.isHurried = group === undefined
     if (group === undefined) return
     group.hurry(heap.now())
-    group.postpone(entry, heap.now())
+    group.postpone(tracked, heap.now())
     schedule(group)
   }
 
-  const moveOn = (names: Names, capacity: number | undefined): void => {
-    const locks = [{ names, capacity, claims: [] }]
+  const moveQueueOn = (keys: Keys, capacity: number | undefined): void => {
+    const locks = [{ keys, capacity, claims: [] }]
     fork(Effect.matchEager(port.run(Scripts.refresh, { inbox: port.inbox, locks }), {
       onFailure: () => {},
       onSuccess: ({ value: [reply] }) => {
-        if (reply?._tag === "Refreshed" && reply.more) moveOn(names, capacity)
+        if (reply?._tag === "Refreshed" && reply.more) moveQueueOn(keys, capacity)
       }
     }))
   }
 
-  const waiting: Waiting = {
-    place,
-    moveOn,
-    remove: (entry, token) => {
-      const group = groups.get(entry.names.lock)
-      if (group === undefined || entry.place === undefined) return
-      group.remove(entry, heap.now(), token)
-      if (group.isEmpty) groups.delete(entry.names.lock)
+  const calls: Waiters = {
+    notePlace,
+    moveQueueOn,
+    remove: (tracked, token) => {
+      const group = groups.get(tracked.keys.lock)
+      if (group === undefined || tracked.place === undefined) return
+      group.remove(tracked, heap.now(), token)
+      if (group.isEmpty) groups.delete(tracked.keys.lock)
       schedule(group)
     },
-    hurry: (names) => {
-      const group = groups.get(names.lock)
+    hurry: (keys) => {
+      const group = groups.get(keys.lock)
       // Its place is known there and not yet here: then the server is to see who is next.
-      if (group === undefined) return moveOn(names, undefined)
+      if (group === undefined) return moveQueueOn(keys, undefined)
       group.hurry(heap.now())
       schedule(group)
     },
@@ -242,9 +243,10 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
         schedule(group)
       }
     },
-    aheadOf: (entry) => entry.place === undefined ? entry.last! : groups.get(entry.names.lock)!.aheadOf(entry)
+    aheadOf: (tracked) =>
+      tracked.place === undefined ? tracked.lastAhead! : groups.get(tracked.keys.lock)!.aheadOf(tracked)
   }
-  return waiting
+  return calls
 })
 
 const peeksPerCall = 250

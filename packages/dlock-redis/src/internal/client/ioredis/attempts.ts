@@ -1,3 +1,4 @@
+// Fetches fresh options before each attempt to connect.
 import type { Redis, RedisOptions } from "ioredis"
 import { setTimeout as sleep } from "node:timers/promises"
 
@@ -14,7 +15,7 @@ interface Private {
  * Finds out anew, before each connection of a client, where it goes or as whom. Where that fails there is no connection:
  * it is told, and tried again.
  */
-export const before = <Client extends Redis>(
+export const beforeConnecting = <Client extends Redis>(
   client: Client,
   find: () => Promise<RedisOptions>,
   failed: (error: unknown) => void

@@ -1,36 +1,37 @@
+// Sends requests to the socket in batches.
 import type { Redis } from "ioredis"
 import type { Client } from "../window/window.ts"
 import type { commands } from "./command.ts"
 
 /**
- * Sends requests so that those of one turn of the event loop go to the socket together, since with many sections at once
- * the writes are most of what a request costs. Not too many: the server is to begin while the next are made. One that is
+ * Sends the requests of one turn of the event loop to the socket in batches, since with many sections at once the writes
+ * are most of what a request costs. A batch is small, so that the server begins while the next is made. A request that is
  * alone on its way goes at once.
  */
-export const sendTogether = (
+export const sendInBatches = (
   client: Redis,
   isBusy: () => boolean,
   commandOf: ReturnType<typeof commands>
 ): Client["send"] => {
   let corked: Redis["stream"] | undefined
-  let gathered = 0
+  let inBatch = 0
   const flush = () => {
     corked?.uncork()
     corked = undefined
   }
-  const gather = () => {
+  const addToBatch = () => {
     const { stream } = client
-    if (stream === corked && ++gathered < requestsPerWrite) return
+    if (stream === corked && ++inBatch < requestsPerBatch) return
     if (corked === undefined) process.nextTick(flush)
     else corked.uncork()
     stream.cork()
     corked = stream
-    gathered = 0
+    inBatch = 0
   }
   return (name, program, call) => {
-    if (corked !== undefined || isBusy()) gather()
+    if (corked !== undefined || isBusy()) addToBatch()
     return client.sendCommand(commandOf(name, program, call)) as Promise<unknown>
   }
 }
 
-const requestsPerWrite = 16
+const requestsPerBatch = 16

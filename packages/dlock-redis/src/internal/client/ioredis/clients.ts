@@ -1,3 +1,4 @@
+// Makes clients of ioredis with settings that suit a lock.
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
@@ -9,11 +10,11 @@ import type { ClusterSettings, Target } from "../address.ts"
 import { explained, notConnected, sanitized } from "../failure.ts"
 import type { CallFailure } from "../port.ts"
 import { silenceOf } from "../window/window.ts"
-import { backOff, before } from "./attempts.ts"
-import { exacting } from "./greeting.ts"
+import { backOff, beforeConnecting } from "./attempts.ts"
+import { strictGreeting } from "./greeting.ts"
 import { type Outage, Reasons } from "./reasons.ts"
 import { followSentinels, throughSentinels } from "./sentinels.ts"
-import { heard } from "./streams.ts"
+import { ignoreSocketErrors } from "./streams.ts"
 
 export interface Limits {
   /** Milliseconds until the layer gives up. */
@@ -65,7 +66,7 @@ const disconnectTimeout = 100
  * is no connection, nothing is sent again behind our back, nothing is waited for without a limit, and a connection that
  * has gone silent, or has come to a replica, is made anew soon.
  */
-const safe = (operationTimeout: number, limitsItself = false) => ({
+const lockSafe = (operationTimeout: number, limitsItself = false) => ({
   lazyConnect: true,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
@@ -99,10 +100,10 @@ const safe = (operationTimeout: number, limitsItself = false) => ({
 })
 
 /** A cluster's client sends again by itself what a lost connection left in doubt, unless each of its delays is 0. */
-const safeCluster = (options: RedisOptions, operationTimeout: number): ClusterSettings => ({
+const lockSafeCluster = (options: RedisOptions, operationTimeout: number): ClusterSettings => ({
   lazyConnect: true,
   enableOfflineQueue: false,
-  // The client asks any node, connected or not, and begins anew when that fails: the more nodes, the longer. See `whole`.
+  // The client asks any node, connected or not, and begins anew when that fails: the more nodes, the longer. See `untilWhole`.
   enableReadyCheck: false,
   enableAutoPipelining: false,
   scaleReads: "master",
@@ -115,7 +116,7 @@ const safeCluster = (options: RedisOptions, operationTimeout: number): ClusterSe
   clusterRetryStrategy: backOff,
   slotsRefreshTimeout: Math.min(operationTimeout, 1_000),
   keyPrefix: "",
-  redisOptions: { ...options, ...safe(operationTimeout) }
+  redisOptions: { ...options, ...lockSafe(operationTimeout) }
 })
 
 /** A client of a whole target: of its one server, or of all primaries of a cluster. */
@@ -127,23 +128,30 @@ export const connect = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Connected<Redis | Cluster>, LockBackendError | Config.ConfigError, Scope.Scope> {
   const ioredis = yield* library
   if (target._tag === "Cluster") {
-    const settings = safeCluster(target.options, limits.operationTimeout)
-    return yield* ready((reasons) => follow(target.make(ioredis.Cluster, settings), reasons, common), limits, common)
+    const settings = lockSafeCluster(target.options, limits.operationTimeout)
+    return yield* connectClient(
+      (reasons) => followCluster(target.make(ioredis.Cluster, settings), reasons, common),
+      limits,
+      common
+    )
   }
-  const options = { ...target.options, ...safe(limits.operationTimeout, limitsItself) }
-  return yield* ready(
+  const options = { ...target.options, ...lockSafe(limits.operationTimeout, limitsItself) }
+  return yield* connectClient(
     (reasons) => {
-      const client = followSentinels(exacting(heard(new ioredis.Redis(options)), reasons.tellRefusal), common.fresh)
-      if (common.fresh !== undefined) before(client, common.fresh, reasons.tell)
-      return limitsItself ? greeted(client, 2 * limits.operationTimeout) : client
+      const client = followSentinels(
+        strictGreeting(ignoreSocketErrors(new ioredis.Redis(options)), reasons.tellRefusal),
+        common.fresh
+      )
+      if (common.fresh !== undefined) beforeConnecting(client, common.fresh, reasons.tell)
+      return limitsItself ? limitGreeting(client, 2 * limits.operationTimeout) : client
     },
     limits,
     common
   )
 })
 
-/** Leaves a server that takes a connection and then does not greet it: nothing can be sent there, so nothing is missed. */
-const greeted = (client: Redis, limit: number): Redis => {
+/** Reconnects when a server takes a connection and then does not greet it: nothing can be sent there, so nothing is missed. */
+const limitGreeting = (client: Redis, limit: number): Redis => {
   let timer: NodeJS.Timeout | undefined
   const stop = () => clearTimeout(timer)
   return client
@@ -182,11 +190,11 @@ export const connectSubscriber = Effect.fnUntraced(function*(
     // The client would go to this machine.
     throw new Error("No node of the cluster is known")
   }
-  const { client: subscriber } = yield* ready(
+  const { client: subscriber } = yield* connectClient(
     (reasons) => {
-      const client = new ioredis.Redis({ ...target.options, ...safe(limits.operationTimeout) })
+      const client = new ioredis.Redis({ ...target.options, ...lockSafe(limits.operationTimeout) })
       const find = async (): Promise<RedisOptions> => ({ ...somewhere(), ...await common.fresh?.() })
-      return before(exacting(heard(client), reasons.tellRefusal), find, reasons.tell)
+      return beforeConnecting(strictGreeting(ignoreSocketErrors(client), reasons.tellRefusal), find, reasons.tell)
     },
     limits,
     common
@@ -204,7 +212,7 @@ export const isCluster = (client: Redis | Cluster): client is Cluster => client.
  * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a rejection
  * that nobody handles ends the process.
  */
-const follow = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh }: Common): Cluster => {
+const followCluster = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh }: Common): Cluster => {
   let latest: RedisOptions = {}
   const find = fresh && (async () => (latest = await fresh()))
   if (find !== undefined) {
@@ -218,7 +226,7 @@ const follow = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh }: Com
   }
   return cluster.on("+node", (node: Redis) => {
     const asking = node.asking.bind(node)
-    Object.assign(exacting(heard(node), tellRefusal), {
+    Object.assign(strictGreeting(ignoreSocketErrors(node), tellRefusal), {
       asking: () => {
         const asked = asking()
         asked.catch(() => {})
@@ -227,7 +235,7 @@ const follow = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh }: Com
     })
     if (find !== undefined) {
       Object.assign(node.options, latest)
-      before(node, find, tell)
+      beforeConnecting(node, find, tell)
     }
     if (node.options.readOnly !== true && node.status === "wait") node.connect().catch(() => {})
   })
@@ -237,7 +245,7 @@ const follow = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh }: Com
  * Waits until the cluster serves all its slots and each primary is connected; one that does not answer is waited for no
  * longer than a moment, since the others have their locks too. Tells why not, for as long as it does not.
  */
-const whole = (cluster: Cluster, tell: (error: Error) => void) =>
+const untilWhole = (cluster: Cluster, tell: (error: Error) => void) =>
   Effect.gen(function*() {
     const since = performance.now()
     while (true) {
@@ -259,7 +267,7 @@ const whole = (cluster: Cluster, tell: (error: Error) => void) =>
 const patience = 1_000
 
 /** A client that is ready, or the reason why there is none. It goes on trying when it is lost later. */
-const ready = <Client extends Redis | Cluster>(
+const connectClient = <Client extends Redis | Cluster>(
   make: (reasons: Reasons) => Client,
   limits: Limits,
   { outage, secure }: Common
@@ -308,7 +316,7 @@ const ready = <Client extends Redis | Cluster>(
       on("end", () => void setTimeout(connect, backOff(1)))
       connect()
     })
-    yield* Effect.andThen(connected, isCluster(client) ? whole(client, reasons.tell) : Effect.void).pipe(
+    yield* Effect.andThen(connected, isCluster(client) ? untilWhole(client, reasons.tell) : Effect.void).pipe(
       Effect.raceFirst(Deferred.await(over)),
       Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => Effect.suspend(failed) })
     )

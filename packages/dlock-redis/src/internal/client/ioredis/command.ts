@@ -1,5 +1,6 @@
+// Makes ioredis commands of script calls.
 import type * as Library from "ioredis"
-import type { Names } from "../../protocol/keys.ts"
+import type { Keys } from "../../protocol/keys.ts"
 import { type Call, lockKeys } from "../../protocol/script.ts"
 
 /**
@@ -27,7 +28,7 @@ export const commands = (library: Pick<typeof Library, "Command">) => {
 const utf8 = { replyEncoding: "utf8" } as const
 
 const textOf = (name: string, program: string, { args, lock, moreKeys }: Call): string => {
-  const ofLock = lock === undefined ? none : keysOf(lock)
+  const ofLock = lock === undefined ? none : encodedKeys(lock)
   const keys = ofLock.count + moreKeys.length
   let text = `*${3 + keys + args.length}\r\n${headOf(name, program)}`
   text += moreKeys.length === 0 ? ofLock.counted : bulk(String(keys)) + ofLock.text
@@ -50,28 +51,28 @@ const headOf = (name: string, program: string): string => {
   return head
 }
 
-interface Keys {
+interface Encoded {
   readonly count: number
   readonly text: string
   /** The same behind its count, where these are all keys of a call. */
   readonly counted: string
 }
 
-const none: Keys = { count: 0, text: "", counted: bulk("0") }
+const none: Encoded = { count: 0, text: "", counted: bulk("0") }
 
 /** Of the locks that were in use lately. */
-const known = new Map<string, Keys>()
+const known = new Map<string, Encoded>()
 
-const keysOf = (names: Names): Keys => {
-  let keys = known.get(names.lock)
-  if (keys === undefined) {
+const encodedKeys = (lock: Keys): Encoded => {
+  let encoded = known.get(lock.lock)
+  if (encoded === undefined) {
     if (known.size === mostKnown) known.clear()
-    const all = lockKeys(names)
+    const all = lockKeys(lock)
     const text = all.map(bulk).join("")
-    keys = { count: all.length, text, counted: bulk(String(all.length)) + text }
-    known.set(names.lock, keys)
+    encoded = { count: all.length, text, counted: bulk(String(all.length)) + text }
+    known.set(lock.lock, encoded)
   }
-  return keys
+  return encoded
 }
 
 const mostKnown = 1_000

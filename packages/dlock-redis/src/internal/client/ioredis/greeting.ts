@@ -1,3 +1,4 @@
+// Closes a connection on which AUTH or SELECT was refused.
 import type { Redis } from "ioredis"
 
 /**
@@ -6,7 +7,7 @@ import type { Redis } from "ioredis"
  * Nothing of ours has been sent by then, since that waits for the ready check, and nothing is after. What is a refusal of
  * HELLO ends a connection in the client; of CLIENT it is of no account.
  */
-export const exacting = <Client extends Redis>(client: Client, refused: (error: unknown) => void): Client => {
+export const strictGreeting = <Client extends Redis>(client: Client, refused: (error: unknown) => void): Client => {
   const watched = (step: "auth" | "select") => {
     const send = client[step].bind(client) as (...args: ReadonlyArray<unknown>) => Promise<unknown>
     return (...args: ReadonlyArray<unknown>) => {

@@ -1,8 +1,9 @@
+// Keeps a client on the primary that the newest failover chose.
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { sanitized } from "../failure.ts"
-import { before } from "./attempts.ts"
-import { exacting } from "./greeting.ts"
-import { heard } from "./streams.ts"
+import { beforeConnecting } from "./attempts.ts"
+import { strictGreeting } from "./greeting.ts"
+import { ignoreSocketErrors } from "./streams.ts"
 
 interface Address {
   readonly host: string
@@ -62,7 +63,10 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
   }
   const connect = (endpoint: Partial<Address>, options?: object) => {
     const tell = (error: unknown) => failed(endpoint, error)
-    return exacting(heard(connectToSentinel(endpoint, { ...options, disconnectTimeout })), tell).on("error", tell)
+    return strictGreeting(ignoreSocketErrors(connectToSentinel(endpoint, { ...options, disconnectTimeout })), tell).on(
+      "error",
+      tell
+    )
   }
 
   const primaryBy = async (endpoint: Partial<Address>): Promise<Primary | undefined> => {
@@ -119,7 +123,7 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
         const { sentinelPassword, sentinelTLS } = Object.assign(client.options, await fresh())
         return { password: sentinelPassword ?? null, tls: sentinelTLS } as RedisOptions
       }
-      before(sentinel, find, (error) => failed(endpoint, error))
+      beforeConnecting(sentinel, find, (error) => failed(endpoint, error))
     }
     const subscribe = sentinel.subscribe.bind(sentinel) as (...channels: ReadonlyArray<string>) => Promise<unknown>
     return Object.assign(sentinel, {

@@ -1,3 +1,4 @@
+// One call of a script, and the queue in which calls wait.
 import { callBack } from "effect-dlock/LockStore"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

@@ -1,3 +1,4 @@
+// Limits how many calls are under way to a server, and how long each of them may take.
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -49,7 +50,8 @@ export interface WindowOptions {
 }
 
 /**
- * What is under way to a server, and behind it what waits: leaves before refreshes before acquires, each kind in its order.
+ * What is under way to a server, and behind it what waits: releases before refreshes before acquires, each kind in its
+ * order.
  * Renewals wait for nothing but what is under way, so a crowd of acquires costs time, and no lock that is held.
  *
  * A limit counts from the sending; what waits does not fail, as long as there is a connection and its caller waits.
@@ -70,18 +72,18 @@ export class Window {
   private isCrowded = false
   private isLost = false
   private isClosed = false
-  private repliesHeard = 0
-  private looksAt = Infinity
+  private replyCount = 0
+  private checksAt = Infinity
   private stopTimer = () => {}
-  /** Milliseconds after which something under way is looked at, whatever its limit. */
-  private readonly firstLook: number
+  /** Milliseconds after which something under way is checked, whatever its limit. */
+  private readonly firstCheck: number
 
   constructor(client: Client, options: WindowOptions) {
     const { longest, onDoubt, onSilence, timers } = options
     this.client = client
     this.options = options
     this.timers = timers ?? realTimers
-    this.firstLook = onSilence ? silenceOf(longest) : onDoubt ? doubt : Infinity
+    this.firstCheck = onSilence ? silenceOf(longest) : onDoubt ? doubt : Infinity
   }
 
   get isBusy(): boolean {
@@ -102,7 +104,7 @@ export class Window {
       return request.slot === -1 ? Effect.sync(() => request.abandon()) : undefined
     })
 
-  /** There is a connection. */
+  /** Takes note that there is a connection. */
   open(): void {
     this.isLost = false
     this.sendNext()
@@ -110,7 +112,7 @@ export class Window {
     for (const request of this.lanes.flatMap((lane) => lane.all())) request.limitedAt = Infinity
   }
 
-  /** There is none, or another reason why: what was under way will not be answered. */
+  /** Takes note that there is none, or another reason why: what was under way will not be answered. */
   lose(): void {
     const wasLost = this.isLost
     this.isLost = true
@@ -127,12 +129,12 @@ export class Window {
   close(): void {
     this.isClosed = true
     this.stopTimer()
-    this.looksAt = -Infinity
+    this.checksAt = -Infinity
     this.failUnderWay(closed)
     for (const request of this.lanes.flatMap((lane) => lane.remove(() => true))) request.fail(closed)
   }
 
-  /** None of it will be answered. */
+  /** Fails what is under way: none of it will be answered. */
   private failUnderWay(failure: CallFailure): void {
     const all = this.underWay.splice(0)
     for (const request of all) request.slot = -1
@@ -160,14 +162,14 @@ export class Window {
     this.isCrowded = true
   }
 
-  /** Whatever there is room for, so that nobody who asks later comes before those who wait. */
+  /** Sends what there is room for, so that nobody who asks later comes before those who wait. */
   private sendNext(): void {
     if (!this.isCrowded || !this.client.isReady()) return
     for (let lane = 0; lane < this.lanes.length; lane++) {
       while (lane === atOnce || this.underWay.length < width) {
         const next = this.lanes[lane]!.shift()
         if (next === undefined) break
-        if (next.tally?.isOver === true) next.fail(notSent)
+        if (next.tally?.isWithdrawn === true) next.fail(notSent)
         else this.send(next)
       }
     }
@@ -177,14 +179,14 @@ export class Window {
   private send(request: Request): void {
     const { script, tally } = request
     const call = script.encode(request.args)
-    const onReply = (raw: unknown) => this.hear(request, raw)
-    const onError = (error: unknown) => this.hearError(request, call, error)
+    const onReply = (raw: unknown) => this.takeReply(request, raw)
+    const onError = (error: unknown) => this.takeError(request, call, error)
     request.slot = this.underWay.push(request) - 1
     const sent = this.transmit(request, "evalsha", script.sha, call)
     tally?.noteSent(request.sentAt)
     sent.then(onReply, (error: unknown) => {
       // What is of no use any more has not run, and is not to run late.
-      if (!isUnknownScript(error) || tally?.isOver === true) return onError(error)
+      if (!isUnknownScript(error) || tally?.isWithdrawn === true) return onError(error)
       this.transmit(request, "eval", script.lua, call).then(onReply, onError)
     })
   }
@@ -196,38 +198,38 @@ export class Window {
     else if (request.endsAt < now + leastLeft) {
       request.limitedAt = now + Math.min(leastLeft, request.limit) - request.limit
     }
-    this.lookAt(request.endsAt, now)
+    this.checkBy(request.endsAt, now)
     this.quietSince = Math.min(this.quietSince, now)
     request.sentAt = this.options.clock.monotonicTimeNanosUnsafe()
     return this.client.send(command, program, call)
   }
 
-  private hear(request: Request, raw: unknown): void {
+  private takeReply(request: Request, raw: unknown): void {
     request.tally?.noteAnswered(true)
-    this.hearSomething(request)
+    this.noteReply(request)
     const { script, sentAt } = request
     request.end(decoded(script, raw, (value) => ({ sentAt, value })) as Exit.Exit<Reply<never>, CallFailure>)
   }
 
-  private hearError(request: Request, call: Call, error: unknown): void {
+  private takeError(request: Request, call: Call, error: unknown): void {
     const failure = fromClient(error)
     if (failure.notDone) request.tally?.noteAnswered(false)
-    if (isReply(failure.cause)) this.hearSomething(request)
-    else this.take(request)
+    if (isReply(failure.cause)) this.noteReply(request)
+    else this.remove(request)
     // One that was taken out of a cluster, or is cut off from it, says that all of it is down.
     if (!isReply(failure.cause) || failure.cause.message.startsWith("CLUSTERDOWN")) this.options.onDoubt?.()
     request.fail(withKeys(failure, call.keys))
   }
 
-  private hearSomething(request: Request): void {
-    this.repliesHeard++
-    this.take(request)
+  private noteReply(request: Request): void {
+    this.replyCount++
+    this.remove(request)
     this.heardAt = this.options.clock.monotonicTimeNanosUnsafe()
     this.quietSince = this.underWay.length === 0 ? Infinity : this.timers.now()
   }
 
-  /** It is not under way any more. */
-  private take(request: Request): void {
+  /** Removes a request that is not under way any more. */
+  private remove(request: Request): void {
     if (request.slot === -1) return
     const last = this.underWay.pop()!
     if (last !== request) {
@@ -241,33 +243,33 @@ export class Window {
 
   private limit(request: Request): void {
     request.limitedAt = this.timers.now()
-    this.lookAt(request.limitedAt + Math.min(request.limit, this.firstLook), request.limitedAt)
+    this.checkBy(request.limitedAt + Math.min(request.limit, this.firstCheck), request.limitedAt)
   }
 
-  private lookAt(at: number, now: number): void {
-    if (at >= this.looksAt) return
+  private checkBy(at: number, now: number): void {
+    if (at >= this.checksAt) return
     this.stopTimer()
-    this.looksAt = at
-    this.stopTimer = this.timers.after(Math.max(1, Math.ceil(at - now)), () => this.lookAfterReading(mostReadings))
+    this.checksAt = at
+    this.stopTimer = this.timers.after(Math.max(1, Math.ceil(at - now)), () => this.checkAfterReading(mostReadings))
   }
 
   /** Nothing is called silent before its socket has been read; while replies come in, there may be more. */
-  private lookAfterReading(readings: number): void {
-    const { repliesHeard } = this
+  private checkAfterReading(readings: number): void {
+    const { replyCount } = this
     // What comes to be over while the thread is busy has not been read either.
     const now = this.timers.now()
     this.stopTimer = this.timers.afterReading(() => {
-      if (readings > 1 && this.repliesHeard !== repliesHeard) return this.lookAfterReading(readings - 1)
-      this.looksAt = Infinity
-      this.look(now)
+      if (readings > 1 && this.replyCount !== replyCount) return this.checkAfterReading(readings - 1)
+      this.checksAt = Infinity
+      this.check(now)
     })
   }
 
-  private look(now: number): void {
+  private check(now: number): void {
     const isOver = ({ endsAt }: Request): boolean => endsAt <= now
     const waitsForConnection = this.client.isReady() ? [] : this.lanes
     for (const request of this.underWay.filter(isOver)) {
-      this.take(request)
+      this.remove(request)
       request.fail(silent)
     }
     for (const request of waitsForConnection.flatMap((lane) => lane.remove(isOver))) {
@@ -291,12 +293,12 @@ export class Window {
         onSilence()
       }
     }
-    this.lookAt(next, this.timers.now())
+    this.checkBy(next, this.timers.now())
   }
 }
 
 /** The kinds of calls, the most urgent first; any other goes as the last. */
-const byUrgency = ["renew", "leave", "refresh", "peek", "acquire"]
+const byUrgency = ["renew", "release", "refresh", "peek", "acquire"]
 const atOnce = 0
 
 const laneOf = ({ script }: Request): number => {
