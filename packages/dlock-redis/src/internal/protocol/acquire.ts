@@ -1,6 +1,7 @@
 // The script that takes a lock, or a place in its queue.
+import { K, lockValue, sharedAt, sharedKeys, waiterValue } from "./format.ts"
 import type { Keys } from "./keys.ts"
-import { changes, clock, day, state, waiter } from "./prelude.ts"
+import { changes, clock, day, state } from "./prelude.ts"
 import {
   type AlreadyHeld,
   type Busy,
@@ -15,7 +16,6 @@ import {
   type Progress,
   type Queued,
   type Script,
-  sharedKeys,
   unexpected,
   whole
 } from "./script.ts"
@@ -59,32 +59,32 @@ ${clock}
 local call = redis.call
 
 local function capacityOfWaiters()
-  local id = call("ZRANGEBYSCORE", KEYS[4], "(" .. string.format("%.0f", now), "+inf", "LIMIT", 0, 1)[1]
-  local fields = id and call("HGET", KEYS[5], id)
-  return fields and (select(5, string.match(fields, "${waiter}")))
+  local id = call("ZRANGEBYSCORE", ${K.deadlines}, "(" .. string.format("%.0f", now), "+inf", "LIMIT", 0, 1)[1]
+  local fields = id and call("HGET", ${K.waiters}, id)
+  return fields and (select(${waiterValue.capacity}, string.match(fields, ${waiterValue.pattern})))
 end
 
 local function free()
-  local inTheWay = call("EXISTS", KEYS[1], KEYS[3], KEYS[6], KEYS[7], KEYS[8])
+  local inTheWay = call("EXISTS", ${K.lock}, ${K.queue}, ${K.parked}, ${K.tombstone}, ${K.holders})
   if inTheWay == 0 then return true end
-  local onlyParked = inTheWay == 1 and call("EXISTS", KEYS[6]) == 1
-  return onlyParked and not call("ZSCORE", KEYS[6], ARGV[1]) and (capacityOfWaiters() or "1") == "1"
+  local onlyParked = inTheWay == 1 and call("EXISTS", ${K.parked}) == 1
+  return onlyParked and not call("ZSCORE", ${K.parked}, ARGV[1]) and (capacityOfWaiters() or "1") == "1"
 end
 
 if ARGV[7] == "1" and free() then
   local token = time[1] .. string.format("%06d", time[2])
-  local last = tonumber(call("SET", KEYS[2], token, "PX", ${day} + ARGV[4], "GET") or "")
+  local last = tonumber(call("SET", ${K.counter}, token, "PX", ${day} + ARGV[4], "GET") or "")
   if last and last >= tonumber(token) then
     token = string.format("%.0f", last + 1)
-    call("SET", KEYS[2], token, "PX", ${day} + ARGV[4])
+    call("SET", ${K.counter}, token, "PX", ${day} + ARGV[4])
   end
-  call("SET", KEYS[1], ARGV[1] .. ":" .. token .. ":" .. ARGV[2], "PX", ARGV[4] + ARGV[5])
+  call("SET", ${K.lock}, ${lockValue.write("ARGV[1]", "token", "ARGV[2]")}, "PX", ARGV[4] + ARGV[5])
   return token
 end
 ${state}${changes}
-local tombstone = KEYS[7]
+local tombstone = ${K.tombstone}
 local id, label, inbox, ttl, guard, permits, capacity, mode = unpack(ARGV)
-choose(1, 8)
+choose(1, ${sharedAt})
 readState()
 if redis.call("EXISTS", tombstone) == 1 then return { "cancelled" } end
 

@@ -1,4 +1,5 @@
 // The script that writes a grant once more, so that the replicas that have it can be counted.
+import { lockValue, sharedValue } from "./format.ts"
 import type { Keys } from "./keys.ts"
 import { Call, make, type Script } from "./script.ts"
 
@@ -22,9 +23,9 @@ export const confirm: Script<ConfirmArgs, boolean> = make({
   lua: `
 local key, id, token, value, prefix = KEYS[1], ARGV[1], ARGV[2], nil, nil
 if ARGV[3] == "1" then
-  value, prefix = redis.call("GET", key), id .. ":" .. token .. ":"
+  value, prefix = redis.call("GET", key), ${lockValue.startOfGrant("id", "token")}
 else
-  value, prefix = redis.call("HGET", key, id), token .. "|"
+  value, prefix = redis.call("HGET", key, id), ${sharedValue.startOfGrant("token")}
 end
 if not value or string.sub(value, 1, #prefix) ~= prefix then return 0 end
 if ARGV[3] == "1" then

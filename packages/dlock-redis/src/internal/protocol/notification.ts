@@ -4,6 +4,11 @@ export type Notification =
   | { readonly _tag: "Granted"; readonly id: string; readonly token: bigint; readonly lock: string }
   | { readonly _tag: "Wake"; readonly lock: string }
 
+/** Lua expressions that make these messages of others. */
+export const grantMessage = (id: string, token: string, lock: string): string =>
+  `"g:" .. ${id} .. ":" .. ${token} .. ":" .. ${lock}`
+export const wakeMessage = (lock: string): string => `"w:" .. ${lock}`
+
 /** Reads `g:id:token:lock` and `w:lock`; `undefined` for anything else, since anyone may publish. */
 export const decodeNotification = (message: string): Notification | undefined => {
   const grant = /^g:([\w-]{22}):(\d+):(.*)$/s.exec(message)

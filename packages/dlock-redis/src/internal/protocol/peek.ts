@@ -1,4 +1,5 @@
 // The script that asks whether locks still have the same holders.
+import { lockValue } from "./format.ts"
 import type { Keys } from "./keys.ts"
 import { Call, list, make, type Script, unexpected } from "./script.ts"
 
@@ -21,7 +22,7 @@ export const peek: Script<PeekArgs, ReadonlyArray<number>> = make({
 local others = {}
 for i, lock in ipairs(KEYS) do
   local value = redis.pcall("GET", lock)
-  if type(value) ~= "string" or string.match(value, "^[%w_-]+:(%d+):") ~= ARGV[i] then others[#others + 1] = i end
+  if type(value) ~= "string" or string.match(value, ${lockValue.token}) ~= ARGV[i] then others[#others + 1] = i end
 end
 return others
 `,

@@ -5,11 +5,11 @@
  * roll a script back, so an error may only come before the first write; a publication that is refused is no error.
  */
 
+import { lockKeyCount, lockValue, lockVariables, sharedValue, waiterValue } from "./format.ts"
+import { grantMessage } from "./notification.ts"
+
 /** Milliseconds that a token is remembered beyond the `ttl` of its grant. */
 export const day = 24 * 60 * 60 * 1_000
-
-/** What is kept of a waiter, behind its id: its inbox, ttl, guard, permits, capacity, whether it listens, its label. */
-export const waiter = "^(.-)|(%d+)|(%d+)|(%d+)|(%d+)|([01])|(.*)$"
 
 /** Reads the server's clock, once a script: `us` (µs) and `now` (ms). */
 export const clock = `
@@ -22,17 +22,17 @@ local now = math.floor(us / 1000)
  * `choose` names the keys of a lock, which begin at `at`, and those of its shared holders where it may have any;
  * `readState` reads it: `holder` of the string key, `shared` holders with the permits in
  * `used`, and `last`, a number that no token granted so far exceeds and every later one does. Where the counter is lost
- * the clock stands in for it. Our values are `id:token:label`; whatever else stands in the key is another client's.
+ * the clock stands in for it. A value that is not a `lockValue` is another client's.
  *
  * A script drops and passes over as many waiters as its `budget` allows, so that it stays short whatever is there. Where
  * that ends the search for the next in line, there is `more` to do.
  */
 export const state = `
-local lock, counter, queue, deadlines, waiters, parked, holders, values
+local ${lockVariables}, holders, values
 local holder, last, dead, resting, shared, used, expired, more
 local budget = 250
 
-local ours = "^(" .. string.rep("[%w_-]", 22) .. "):(%d+):(.*)$"
+local ours = ${lockValue.pattern}
 
 local function parse(value)
   local id, token, label = string.match(value, ours)
@@ -44,7 +44,7 @@ local function readShared()
   local expiries = redis.call("ZRANGE", holders, 0, -1, "WITHSCORES")
   local details = redis.call("HGETALL", values)
   for i = 1, #details, 2 do
-    local token, permits, capacity, label = string.match(details[i + 1], "^(%d+)|(%d+)|(%d+)|(.*)$")
+    local token, permits, capacity, label = string.match(details[i + 1], ${sharedValue.pattern})
     last = math.max(last, tonumber(token))
     shared[details[i]] = { id = details[i], token = token, permits = tonumber(permits), capacity = capacity, label = label }
   end
@@ -66,7 +66,7 @@ local function readShared()
 end
 
 local function choose(at, sharedAt)
-  lock, counter, queue, deadlines, waiters, parked = unpack(KEYS, at, at + 5)
+  ${lockVariables} = unpack(KEYS, at, at + ${lockKeyCount - 1})
   holders, values = nil, nil
   if sharedAt then holders, values = KEYS[sharedAt], KEYS[sharedAt + 1] end
 end
@@ -90,7 +90,7 @@ local function wantOf(fields)
   local want = wants[fields]
   if not want then
     local inbox, ttl, guard, permits, capacity, listening, label =
-      string.match(fields, "${waiter}")
+      string.match(fields, ${waiterValue.pattern})
     want = {
       inbox = inbox, ttl = tonumber(ttl), guard = tonumber(guard), permits = tonumber(permits), capacity = capacity,
       listening = listening == "1", label = label
@@ -191,7 +191,7 @@ end
 local function saveWaiter(id, inbox, ttl, guard, permits, capacity, listening, label)
   redis.call("ZADD", deadlines, now + ttl, id)
   local fields = { inbox, ttl, guard, permits, capacity, listening and 1 or 0, label }
-  redis.call("HSET", waiters, id, table.concat(fields, "|"))
+  redis.call("HSET", waiters, id, ${waiterValue.write("fields")})
   keep(ttl + guard)
 end
 
@@ -218,11 +218,11 @@ local function grant(waiter)
   local token = string.format("%.0f", last)
   drop({ id })
   if want.capacity == "1" then
-    redis.call("SET", lock, id .. ":" .. token .. ":" .. want.label, "PX", px)
+    redis.call("SET", lock, ${lockValue.write("id", "token", "want.label")}, "PX", px)
     holder = { id = id, token = token, label = want.label }
   else
     redis.call("ZADD", holders, now + px, id)
-    redis.call("HSET", values, id, table.concat({ token, want.permits, want.capacity, want.label }, "|"))
+    redis.call("HSET", values, id, ${sharedValue.write("token", "want.permits", "want.capacity", "want.label")})
     lengthen(holders, px)
     lengthen(values, px)
     shared[id] = {
@@ -231,7 +231,7 @@ local function grant(waiter)
     used = used + want.permits
   end
   redis.call("SET", counter, token, "PX", ${day} + want.ttl)
-  notifications[#notifications + 1] = { id, want.inbox, "g:" .. id .. ":" .. token .. ":" .. lock }
+  notifications[#notifications + 1] = { id, want.inbox, ${grantMessage("id", "token", "lock")} }
   budget = budget - 4
 end
 

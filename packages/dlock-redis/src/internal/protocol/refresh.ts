@@ -1,4 +1,5 @@
 // The script that keeps the places of waiters alive and says how they stand.
+import { lockKeyCount, lockKeys, sharedKeyCount, sharedKeys } from "./format.ts"
 import type { Keys } from "./keys.ts"
 import { changes, clock, state } from "./prelude.ts"
 import {
@@ -8,12 +9,10 @@ import {
   type Granted,
   holderOf,
   list,
-  lockKeys,
   make,
   type Progress,
   type Queued,
   type Script,
-  sharedKeys,
   whole
 } from "./script.ts"
 
@@ -127,7 +126,7 @@ end
 
 local replies, at, first = {}, 1, 4
 while at <= #KEYS do
-  local sharedAt, last = ARGV[first - 2] ~= "1" and at + 6, first + 3 * ARGV[first - 1] - 1
+  local sharedAt, last = ARGV[first - 2] ~= "1" and at + ${lockKeyCount}, first + 3 * ARGV[first - 1] - 1
   local isDone, reply = pcall(refresh, at, sharedAt, first, last)
   if not isDone then
     local message = type(reply) == "table" and reply.err or reply
@@ -135,7 +134,7 @@ while at <= #KEYS do
     reply = { "failed", message }
   end
   replies[#replies + 1] = reply
-  at, first = at + (sharedAt and 8 or 6), last + 3
+  at, first = at + (sharedAt and ${lockKeyCount + sharedKeyCount} or ${lockKeyCount}), last + 3
 end
 publish(asking)
 return replies

@@ -1,17 +1,9 @@
 // The script that ends a claim and hands the lock over.
+import { K, lockValue, sharedAt, sharedKeys, waiterValue } from "./format.ts"
 import type { Keys } from "./keys.ts"
-import { changes, clock, day, state, waiter } from "./prelude.ts"
-import {
-  Call,
-  type Holder,
-  holderOf,
-  list,
-  make,
-  type Progress,
-  type Script,
-  sharedKeys,
-  unexpected
-} from "./script.ts"
+import { grantMessage, wakeMessage } from "./notification.ts"
+import { changes, clock, day, state } from "./prelude.ts"
+import { Call, type Holder, holderOf, list, make, type Progress, type Script, unexpected } from "./script.ts"
 
 export interface ReleaseArgs {
   readonly keys: Keys
@@ -56,40 +48,40 @@ export const tombstoneTtl = 16 * 60 * 1_000
 export const release: Script<ReleaseArgs, ReleaseReply> = make({
   name: "release",
   lua: `
-local call, own = redis.call, ARGV[1] .. ":"
-local value = call("GET", KEYS[1])
+local call, own = redis.call, ${lockValue.startOfClaim("ARGV[1]")}
+local value = call("GET", ${K.lock})
 if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
-  local head = call("ZRANGE", KEYS[3], 0, 0)[1]
+  local head = call("ZRANGE", ${K.queue}, 0, 0)[1]
   if not head then
-    call("DEL", KEYS[1])
+    call("DEL", ${K.lock})
     return "released"
   end
-  local deadline = ARGV[3] == "0" and call("ZSCORE", KEYS[4], head)
-  local fields = deadline and call("HGET", KEYS[5], head)
-  local inbox, ttl, guard, permits, capacity, listening, label = string.match(fields or "", "${waiter}")
+  local deadline = ARGV[3] == "0" and call("ZSCORE", ${K.deadlines}, head)
+  local fields = deadline and call("HGET", ${K.waiters}, head)
+  local inbox, ttl, guard, permits, capacity, listening, label = string.match(fields or "", ${waiterValue.pattern})
   if capacity == "1" and (listening == "0" or redis.pcall("PUBSUB", "NUMSUB", inbox)[2] ~= 0) then
     local time = call("TIME")
     local us = time[1] * 1000000 + time[2]
     local left = deadline - math.floor(us / 1000)
     if left > 0 then
-      local last = math.max(tonumber(call("GET", KEYS[2]) or 0) or 0, string.match(value, "^%d+", #own + 1))
+      local last = math.max(tonumber(call("GET", ${K.counter}) or 0) or 0, ${lockValue.tokenBehind("value", "own")})
       local token = string.format("%.0f", math.max(last + 1, us))
-      call("ZREM", KEYS[3], head)
-      call("ZREM", KEYS[4], head)
-      call("HDEL", KEYS[5], head)
-      call("SET", KEYS[1], head .. ":" .. token .. ":" .. label, "PX", left + guard)
-      call("SET", KEYS[2], token, "PX", ${day} + ttl)
-      redis.pcall("PUBLISH", inbox, "g:" .. head .. ":" .. token .. ":" .. KEYS[1])
+      call("ZREM", ${K.queue}, head)
+      call("ZREM", ${K.deadlines}, head)
+      call("HDEL", ${K.waiters}, head)
+      call("SET", ${K.lock}, ${lockValue.write("head", "token", "label")}, "PX", left + guard)
+      call("SET", ${K.counter}, token, "PX", ${day} + ttl)
+      redis.pcall("PUBLISH", inbox, ${grantMessage("head", "token", K.lock)})
       return "released"
     end
   end
 end
 ${clock}${state}${changes}
-choose(1, KEYS[8] and 8)
+choose(1, ${K.holders} and ${sharedAt})
 readState()
 local id, tombstone, interop = ARGV[1], ARGV[2], ARGV[3]
 sweep()
-if tombstone ~= "0" then redis.call("SET", KEYS[7], "1", "PX", tombstone) end
+if tombstone ~= "0" then redis.call("SET", ${K.tombstone}, "1", "PX", tombstone) end
 
 local held, waited = true, nil
 if holder and holder.id == id then
@@ -104,7 +96,7 @@ end
 
 local woken = interop == "1" and nextUp({})
 if woken and woken.want.capacity == "1" then
-  notifications[1] = { woken.id, woken.want.inbox, "w:" .. lock }
+  notifications[1] = { woken.id, woken.want.inbox, ${wakeMessage("lock")} }
 else
   promote({})
 end

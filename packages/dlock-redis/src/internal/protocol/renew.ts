@@ -1,4 +1,5 @@
 // The script that extends the leases of holders.
+import { lockValue, sharedValue } from "./format.ts"
 import type { Keys } from "./keys.ts"
 import { Call, list, make, type Script, unexpected, whole } from "./script.ts"
 
@@ -42,7 +43,7 @@ end
 local function exclusive(lock, id, token, px)
   local value = get("GET", lock)
   if not value then return "expired" end
-  local prefix = id .. ":" .. token .. ":"
+  local prefix = ${lockValue.startOfGrant("id", "token")}
   if type(value) == "table" or string.sub(value, 1, #prefix) ~= prefix then return "replaced" end
   lengthen(lock, px)
   return "ok"
@@ -52,7 +53,7 @@ local function shared(holders, values, id, token, px)
   local expiry, value = get("ZSCORE", holders, id), get("HGET", values, id)
   if type(expiry) == "table" or type(value) == "table" then return "replaced" end
   if not (expiry and value) or tonumber(expiry) <= now then return "expired" end
-  if string.sub(value, 1, #token + 1) ~= token .. "|" then return "replaced" end
+  if string.sub(value, 1, #token + 1) ~= ${sharedValue.startOfGrant("token")} then return "replaced" end
   redis.call("ZADD", holders, math.max(tonumber(expiry), now + px), id)
   lengthen(holders, px)
   lengthen(values, px)

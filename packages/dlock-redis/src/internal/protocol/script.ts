@@ -1,5 +1,6 @@
 // What all scripts have in common: how their calls are encoded and their replies decoded.
 import { createHash } from "node:crypto"
+import { lockKeys } from "./format.ts"
 import type { Keys } from "./keys.ts"
 
 /** What `EVALSHA sha numberOfKeys` takes after those: the keys, then the arguments. */
@@ -127,16 +128,3 @@ export const make = <Args, Reply>(script: Omit<Script<Args, Reply>, "sha">): Scr
   ...script,
   sha: createHash("sha1").update(script.lua).digest("hex")
 })
-
-/** The keys that every capacity has. */
-export const lockKeys = (keys: Keys): ReadonlyArray<string> => [
-  keys.lock,
-  keys.counter,
-  keys.queue,
-  keys.deadlines,
-  keys.waiters,
-  keys.parked
-]
-
-/** The keys that serve capacity above 1 alone. */
-export const sharedKeys = (keys: Keys): ReadonlyArray<string> => [keys.holders, keys.values]

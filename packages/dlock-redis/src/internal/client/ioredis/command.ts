@@ -1,7 +1,8 @@
 // Makes ioredis commands of script calls.
 import type * as Library from "ioredis"
+import { lockKeys } from "../../protocol/format.ts"
 import type { Keys } from "../../protocol/keys.ts"
-import { type Call, lockKeys } from "../../protocol/script.ts"
+import type { Call } from "../../protocol/script.ts"
 
 /**
  * Makes the client's commands for script calls, with their text in the protocol of Redis. The client makes that text of
