@@ -14,7 +14,7 @@ const setting = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const released = yield* Deferred.make<void>()
   const replicas = { present: 0, isPresent: true }
-  const isRefused = { now: false }
+  const credentials = { refused: false }
   const ids: { readonly acquire: Array<string>; readonly release: Array<string> } = { acquire: [], release: [] }
   const port: Port = {
     ...silentPort,
@@ -23,7 +23,7 @@ const setting = Effect.gen(function*() {
         const { id } = args as { readonly id: string }
         if (script.name === "acquire") ids.acquire.push(id)
         if (script.name === "release") ids.release.push(id)
-        if (script.name === "release" && isRefused.now) return Effect.fail(refused)
+        if (script.name === "release" && credentials.refused) return Effect.fail(refused)
         const value = script.name === "release" ? { _tag: "Released", more: false } : { _tag: "Granted", token: 7n }
         // A release that is stuck in the network: it may run at any later time.
         return Effect.as(
@@ -34,7 +34,7 @@ const setting = Effect.gen(function*() {
     replicated: () => Effect.sync(() => ({ value: replicas.isPresent as never, replicas: replicas.present }))
   }
   const store = yield* Store.make(port, { ...plainSettings, waitReplicas: 1 })
-  return { store, ids, isRefused, released, replicas }
+  return { store, ids, credentials, released, replicas }
 })
 
 describe("a grant that too few replicas have", () => {
@@ -79,15 +79,15 @@ describe("a grant that too few replicas have", () => {
 
   it.effect("is given back when the credentials are accepted again that were refused meanwhile", () =>
     Effect.gen(function*() {
-      const { ids, isRefused, released, store } = yield* setting
-      isRefused.now = true
+      const { ids, credentials, released, store } = yield* setting
+      credentials.refused = true
       yield* Deferred.succeed(released, undefined)
       const first = yield* store.request(plainClaim, "queue")
       assert(first._tag === "Gone")
       yield* TestClock.adjust("1 second")
       assert.isAtLeast(ids.release.length, 2)
       assert.isAtMost(ids.release.length, 12)
-      isRefused.now = false
+      credentials.refused = false
       yield* TestClock.adjust("1 second")
       const asked = ids.release.length
       yield* TestClock.adjust("1 minute")

@@ -59,7 +59,7 @@ export const open: (
 
     // All at once: each may have to ask several sentinels before one answers, within one time limit.
     const [{ client: commands, whyNot }, confirming, listening] = yield* Effect.all([
-      // Whoever runs scripts limits them too, and leaves a connection that has fallen silent.
+      // The window limits the scripts, and replaces a connection that has fallen silent.
       connect(target, options, common, { limitsItself: true }),
       options.waitReplicas === 0
         ? Effect.undefined
@@ -82,8 +82,9 @@ export const open: (
       // It may be of another copy of the client's package than ours, with commands of another kind.
       ? (name, program, call) => commands[name](program, call.keys.length, ...call.keys, ...call.args)
       : sendInBatches(commands, () => (window as Window).isBusy, commandOf)
-    // A node that does not answer may have been replaced, and one that is silent sends nobody elsewhere: so the client is
-    // made to look. What it finds to have left the cluster it disconnects, and no answer that comes late from there counts.
+    // A node that does not answer may have been replaced, and one that is silent redirects nobody: so the client is
+    // made to ask for the nodes. What it finds to have left the cluster it disconnects, and no answer that comes late
+    // from there counts.
     const refreshTopology = (client: Redis | Cluster) => {
       if (isCluster(client)) client.refreshSlotsCache()
     }

@@ -8,14 +8,14 @@ import { isReply, sanitized } from "./failure.ts"
 /** A channel of this process alone. */
 export const newInbox = (): string => `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
 
-/** That it is refused is said once, until it is granted. */
+/** Logs that the subscription is refused: once, until it is granted. */
 export const logRefusal = (cause: unknown): Effect.Effect<void> =>
   Effect.logWarning("Redis does not let us listen: waiters will poll", cause)
 
-/** Milliseconds until it is tried again: by itself a connection never hears that it may listen by now. */
+/** Milliseconds until it is tried again: nothing tells a connection that it may listen by now. */
 export const listenAgainAfter = 1_000
 
-/** Listens on each connection anew. Where that is refused it goes on trying, as waiters ask now and then meanwhile. */
+/** Subscribes on each new connection. Where that is refused it goes on trying; waiters ask now and then meanwhile. */
 export const listenOnEach = (
   subscriber: Redis,
   inbox: string,

@@ -52,11 +52,11 @@ export interface Port {
   readonly heardAt: (key: string) => bigint | undefined
   /** Whether the keys of one call must all be in one hash slot, as on a cluster. */
   readonly slotted: boolean
-  /** The channel on which this process hears of its grants. */
+  /** The channel on which this process receives its notifications. */
   readonly inbox: string
   /** Calls back for each message on the inbox. */
   readonly onMessage: (listener: (message: string) => void) => void
-  /** Calls back when messages or replies may have been missed: a connection was made anew. */
+  /** Calls back when messages or replies may have been missed: a connection was replaced. */
   readonly onReconnect: (listener: () => void) => void
   /** Calls back when we leave a server. If another takes its place, it may not know, and go on granting. */
   readonly onServerLeft: (listener: () => void) => void

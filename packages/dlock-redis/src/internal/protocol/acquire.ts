@@ -39,8 +39,9 @@ export type AcquireReply = (Granted | Queued | Busy) & Progress | AlreadyHeld | 
 /**
  * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
  *
- * Keys: the lock's six, the tombstone of the claim, those of shared holders: at capacity 1 the first, which says whether there
- * are any. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode, and the ids of the claims that it is asked inside.
+ * Keys: the lock's six, the tombstone of the claim, those of shared holders: at capacity 1 the first, which says
+ * whether there are any. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode, and the ids of the claims
+ * that it is asked inside.
  *
  * Returns the token alone where it was granted at once; else { "granted", token, more },
  * { "queued", floor, place, length, kind, label, remaining, more }, { "busy", length, kind, label, remaining, more },

@@ -1,10 +1,10 @@
 // The messages that scripts publish to the inbox of a process.
-/** What a process hears on its inbox: a grant, or that the lock is free and its claims should ask. */
+/** What a process receives on its inbox: a grant, or that the lock is free and its claims should ask. */
 export type Notification =
   | { readonly _tag: "Granted"; readonly id: string; readonly token: bigint; readonly lock: string }
   | { readonly _tag: "Wake"; readonly lock: string }
 
-/** Lua expressions that make these messages of others. */
+/** Lua expressions that make these messages of other expressions. */
 export const grantMessage = (id: string, token: string, lock: string): string =>
   `"g:" .. ${id} .. ":" .. ${token} .. ":" .. ${lock}`
 export const wakeMessage = (lock: string): string => `"w:" .. ${lock}`

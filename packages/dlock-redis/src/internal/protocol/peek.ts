@@ -9,7 +9,7 @@ export interface PeekArgs {
 }
 
 /**
- * Whether the holder of a lock is still the one who was heard of. A token is given once, so while it stands there nobody
+ * Whether the holder of a lock is still the one last heard of. A token is given once, so while it stands there nobody
  * else was granted the lock, and those who wait have nothing to learn: it spares them a refresh.
  *
  * Keys: of each lock its first. Arguments: of each the token.

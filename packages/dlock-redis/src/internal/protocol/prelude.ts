@@ -20,12 +20,12 @@ local now = math.floor(us / 1000)
 
 /**
  * `choose` names the keys of a lock, which begin at `at`, and those of its shared holders where it may have any;
- * `readState` reads it: `holder` of the string key, `shared` holders with the permits in
- * `used`, and `last`, a number that no token granted so far exceeds and every later one does. Where the counter is lost
- * the clock stands in for it. A value that is not a `lockValue` is another client's.
+ * `readState` reads it: `holder` of the string key, `shared` holders with the permits in `used`, and `last`, a number
+ * that no token granted so far exceeds and every later one does. Where the counter is lost the clock stands in for it.
+ * A value that is not a `lockValue` is another client's.
  *
- * A script drops and passes over as many waiters as its `budget` allows, so that it stays short whatever is there. Where
- * that ends the search for the next in line, there is `more` to do.
+ * A script drops and passes over as many waiters as its `budget` allows, so that it stays short whatever is there.
+ * Where that ends the search for the next in line, there is `more` to do.
  */
 export const state = `
 local ${lockVariables}, holders, values
@@ -123,8 +123,9 @@ end
 
 /**
  * Changes of the queue and the grant. The queue's keys are kept half as long again as they must be, so that not every
- * refresh has to lengthen them, and none goes before the deadlines, so that a read of those is enough. A dead waiter is dropped, never
- * revived. A grant keeps the deadline of the waiter: what it may believe and what the server keeps stay the same sum.
+ * refresh has to lengthen them, and none goes before the deadlines, so that a read of those is enough. A dead waiter is
+ * dropped, never revived. A grant keeps the deadline of the waiter: what it may believe and what the server keeps stay
+ * the same sum.
  *
  * A waiter whose process listened when it last asked and does not now is passed over. It is parked with its place in
  * the order of arrival, so that it is met once, and back in that place when its process asks again; its deadline and

@@ -33,7 +33,8 @@ export const tombstoneTtl = 16 * 60 * 1_000
  * Ends a claim, held, queued or never arrived, and moves the queue on. It compares the id, not the token: whatever this
  * claim has been granted goes.
  *
- * Keys: the lock's six, the tombstone of the claim, and above capacity 1 the two of shared holders. Arguments: id, tombstone (ms, or 0 for none), interop (0 or 1).
+ * Keys: the lock's six, the tombstone of the claim, and above capacity 1 the two of shared holders. Arguments: id,
+ * tombstone (ms, or 0 for none), interop (0 or 1).
  *
  * Returns "released" alone, { "released", more }, or { "cancelled" or "notHeld", length, kind, label, remaining, more }
  * with the queue without this claim.
@@ -41,9 +42,9 @@ export const tombstoneTtl = 16 * 60 * 1_000
  * The release of a mutex that nobody waits for, or whose next in line is there to take it, takes the first lines and
  * nothing else. They are `nextUp` and `grant` for that case, written out: what is changed here is changed there.
  *
- * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a release that
- * is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1 there
- * is no other client to make room for.
+ * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a release
+ * that is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1
+ * there is no other client to make room for.
  */
 export const release: Script<ReleaseArgs, ReleaseReply> = make({
   name: "release",

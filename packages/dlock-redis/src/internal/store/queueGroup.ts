@@ -7,9 +7,9 @@ import * as Timing from "./timing.ts"
 import type { TrackedClaim } from "./trackedClaim.ts"
 
 /**
- * The claims of this process that wait for one lock, in the order in which they wait. The foremost asks how things stand,
- * whatever its place, so that a message which got lost, or a holder or waiters in front which died, cost the same at any
- * place. The others only have their places kept alive.
+ * The claims of this process that wait for one lock, in the order in which they wait. The foremost asks how things
+ * stand, whatever its place, so that a message which got lost, or a holder or waiters in front which died, cost the
+ * same at any place. The others only have their places kept alive.
  */
 export class QueueGroup implements Item {
   readonly keys: Keys
@@ -81,17 +81,17 @@ export class QueueGroup implements Item {
     const seenBefore = this.seen
     this.seen = holder === undefined || holder.foreign || tracked.claim.capacity > 1 ? undefined : String(floor)
     if (seenBefore !== undefined && this.seen !== seenBefore && holder?.label === tracked.claim.holder) {
-      this.askAllNear(sentAt)
+      this.askThoseNear(sentAt)
     }
     this.peekAt = this.seen === undefined ? Infinity : soonBefore(sentAt, periodOf(tracked))
     this.askAt = isHurried ? this.hurriedAt : this.nextQuestion(tracked, sentAt, place, holder)
   }
 
   /**
-   * The holder has changed, and goes by our name: it may be one of these, who has not heard of it. Answers that came out of
-   * their order let another of them be the foremost, but only one that is near the front.
+   * Has those near the front asked about. The holder has changed and has our label: it may be one of these, whose
+   * notification was lost. Where answers came out of order another than the foremost may be it, but only one near the front.
    */
-  private askAllNear(now: number): void {
+  private askThoseNear(now: number): void {
     if (this.seen === this.granted) return
     let left = claimsPerCall
     for (let index = this.first; index < this.waiters.length && left > 0; index++) {
@@ -103,9 +103,9 @@ export class QueueGroup implements Item {
   }
 
   /**
-   * When the foremost asks next: now and then in any case; when the holder's time is over, whose death is told to nobody;
-   * and often behind another library's client, which tells nobody of its release. The further from the head the less
-   * often then, so that those who wait in many processes do not ask as one.
+   * When the foremost asks next: now and then in any case; when the holder's lease expires, since nothing tells of its
+   * death; and often behind another library's client, which tells nobody of its release: the less often the further
+   * from the head, so that waiters in many processes do not ask as one.
    */
   private nextQuestion(tracked: TrackedClaim, sentAt: number, place: number, holder: Queued["holder"]): number {
     const period = this.seen === undefined ? periodOf(tracked) : Timing.refreshAfter(tracked.ttl)

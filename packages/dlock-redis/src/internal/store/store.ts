@@ -145,7 +145,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     }
   }
 
-  /** A grant counts when enough replicas have it; else it is given back. */
+  /** Waits for replicas: a grant counts when enough of them have it, and is given back otherwise. */
   const confirm = (
     tracked: TrackedClaim,
     token: bigint,
@@ -154,7 +154,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   ): Effect.Effect<Granted | Gone> => {
     tracked.state = "confirming"
     return Effect.map(Replicas.confirm(port, waitReplicas, tracked, token, limit), (confirmed): Granted | Gone => {
-      // Whoever asked may have given up, and withdrawn it.
+      // The caller may have given up and withdrawn it.
       if (tracked.state !== "confirming") return { _tag: "Gone" }
       if (confirmed === "enough") return tracked.grant(token, sentAt)
       if (confirmed === "tooFew") {
@@ -166,7 +166,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     })
   }
 
-  /** A waiting claim was granted. */
+  /** Takes in that a waiting claim was granted. */
   const grant = (tracked: TrackedClaim, token: bigint, sentAt: bigint): void => {
     waiters.remove(tracked, token)
     if (waitReplicas === 0) return void tracked.grant(token, sentAt)
@@ -176,12 +176,13 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     }))
   }
 
-  /** Neither held nor queued. A request that may yet run must find it cancelled. */
+  /** Ends a claim that is neither held nor queued. A request that may yet run must find it cancelled. */
   const giveUp = (tracked: TrackedClaim, isExpectingMore?: boolean): void => {
     if (tracked.isInDoubt) withdrawInBackground(tracked)
     else registry.remove(tracked, now(), isExpectingMore)
   }
 
+  /** Ends a waiting claim that the server does not know any more. */
   const lose = (tracked: TrackedClaim): void => {
     waiters.remove(tracked)
     giveUp(tracked)
@@ -189,9 +190,9 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   }
 
   /**
-   * Withdraws a claim that a server may know; no such claim ends in another way. From here on it is not asked for again,
-   * and what still comes for it is not for us. The release is sent behind the claim's own request, whose answer tells that
-   * no other comes after; where that answer is lost, it leaves a tombstone.
+   * Withdraws a claim that a server may know; no such claim ends in another way. From here on it is not asked for
+   * again, and what still comes for it is not for us. The release is sent behind the claim's own request, whose answer
+   * tells that no other comes after; where that answer is lost, it leaves a tombstone.
    */
   const withdrawTracked = <A, E>(
     tracked: TrackedClaim,
@@ -266,8 +267,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     })
 
   /**
-   * A call ends before the limit of the core is over for all of them: what one node of a cluster does not answer costs
-   * the locks on the others nothing. The port knows what has been read by then.
+   * Renews these in one call. It ends before the core's own limit for all of them does: what one node of a cluster does
+   * not answer costs the locks on the others nothing. The port knows what has been read by then.
    */
   const renewSome = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>, CallFailure> => {
     let limit = Infinity
@@ -289,14 +290,14 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         value.map((reply, index): Renewal => {
           if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
           const tracked = registry.find(held[index]!.claim.id)
-          // Its release may have been decided before this was heard.
+          // Its withdrawal may have been decided before this was known.
           if (tracked !== undefined) giveUp(tracked, true)
           return { _tag: reply === "expired" ? "Gone" : "Replaced" }
         })
     )
   }
 
-  /** While their slot moves, locks that are not all on one side of the move are refused together and served apart. */
+  /** Renews these together, or apart: while their slot moves, locks on both sides of the move are refused together. */
   const renewTogetherOrApart = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
     renewSome(held).pipe(
       Effect.catchIf(
@@ -310,7 +311,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       Effect.catch((failure) => Effect.succeed(unknown(held, failure)))
     )
 
-  /** As many claims a call as the server takes: on a cluster those of one slot. */
+  /** Renews as many claims in a call as the server takes: on a cluster those of one slot. */
   const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> => {
     if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewTogetherOrApart(held)
     const indexes = Array.from(held.keys())
@@ -349,8 +350,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     else waiters.hurryOne(tracked)
   }
 
-  // Those who still wait when the store goes would never hear of it. They withdraw by themselves; the same once more,
-  // behind them on the one connection, tells when that is done.
+  // The claims that still wait when the store closes end here. Their callers withdraw them; a second withdrawal, behind
+  // the first on the one connection, tells when that is done.
   yield* Effect.addFinalizer(() => {
     isClosing = true
     const waiting = registry.all().filter(({ state }) => state !== "held")

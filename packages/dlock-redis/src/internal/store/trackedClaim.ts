@@ -27,8 +27,8 @@ export class TrackedClaim implements Tally {
    */
   state: "asking" | "queued" | "confirming" | "held" | "withdrawing" = "asking"
   /**
-   * Known to a server that we have left since. What that one grants must not be believed, and a notification does not say
-   * by whom.
+   * Known to a server that we have left since. What that one grants must not be believed, and a notification does not
+   * say by whom.
    */
   isKnownElsewhere = false
   /** Its place in the queue, counted as its `QueueGroup` counts; absent while it has none. */

@@ -12,8 +12,8 @@ interface Private {
 }
 
 /**
- * Finds out anew, before each connection of a client, where it goes or as whom. Where that fails there is no connection:
- * it is told, and tried again.
+ * Fetches a client's options before each of its connections: where it goes, or as whom. Where that fails there is no
+ * connection: the error is told, and it is tried again.
  */
 export const beforeConnecting = <Client extends Redis>(
   client: Client,

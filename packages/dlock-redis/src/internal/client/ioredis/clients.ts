@@ -64,7 +64,7 @@ const disconnectTimeout = 100
 /**
  * The client's defaults suit a cache. A lock needs to know what became of each request: nothing is queued while there
  * is no connection, nothing is sent again behind our back, nothing is waited for without a limit, and a connection that
- * has gone silent, or has come to a replica, is made anew soon.
+ * has gone silent, or has come to a replica, is replaced soon.
  */
 const lockSafe = (operationTimeout: number, limitsItself = false) => ({
   lazyConnect: true,
@@ -72,7 +72,7 @@ const lockSafe = (operationTimeout: number, limitsItself = false) => ({
   autoResendUnfulfilledCommands: false,
   autoResubscribe: false,
   maxRetriesPerRequest: 0,
-  // The client sets its timers anew with each command: for those who send many they are too dear.
+  // The client resets its timers with each command: that costs too much where many are sent.
   ...(!limitsItself && { commandTimeout: operationTimeout, socketTimeout: silenceOf(operationTimeout) }),
   connectTimeout: 2_000,
   disconnectTimeout,
@@ -90,8 +90,8 @@ const lockSafe = (operationTimeout: number, limitsItself = false) => ({
   // Ours to prepend: the client would rewrite keys and leave alone what scripts and channels carry.
   keyPrefix: "",
   replyMapping: "legacy" as const,
-  // Only behind sentinels. Without the detector, a primary that was cut off and replaced would go on confirming renewals
-  // to those who can still reach it.
+  // Only behind sentinels. Without the detector, a primary that was cut off and replaced would go on confirming
+  // renewals to those who can still reach it.
   role: "master" as const,
   failoverDetector: true,
   sentinelCommandTimeout: operationTimeout,
@@ -103,7 +103,8 @@ const lockSafe = (operationTimeout: number, limitsItself = false) => ({
 const lockSafeCluster = (options: RedisOptions, operationTimeout: number): ClusterSettings => ({
   lazyConnect: true,
   enableOfflineQueue: false,
-  // The client asks any node, connected or not, and begins anew when that fails: the more nodes, the longer. See `untilWhole`.
+  // The client asks any node, connected or not, and begins anew when that fails: the more nodes, the longer (see
+  // `untilWhole`).
   enableReadyCheck: false,
   enableAutoPipelining: false,
   scaleReads: "master",
@@ -150,7 +151,7 @@ export const connect = Effect.fnUntraced(function*(
   )
 })
 
-/** Reconnects when a server takes a connection and then does not greet it: nothing can be sent there, so nothing is missed. */
+/** Reconnects when a server takes a connection and does not greet it: nothing is sent there, so nothing is missed. */
 const limitGreeting = (client: Redis, limit: number): Redis => {
   let timer: NodeJS.Timeout | undefined
   const stop = () => clearTimeout(timer)
@@ -164,8 +165,8 @@ const limitGreeting = (client: Redis, limit: number): Redis => {
 }
 
 /**
- * A client that listens to a cluster. What is published on one node reaches the subscribers of every other, so it listens
- * on any of them: at each attempt another, and elsewhere as soon as its own leaves the cluster.
+ * A client that listens to a cluster. What is published on one node reaches the subscribers of every other, so it
+ * listens on any of them: at each attempt another, and elsewhere as soon as its own leaves the cluster.
  */
 export const connectSubscriber = Effect.fnUntraced(function*(
   target: Target,
@@ -209,8 +210,8 @@ export const isCluster = (client: Redis | Cluster): client is Cluster => client.
 
 /**
  * Connects to each primary as soon as it is known, so that no request waits in a queue for its connection. And looks at
- * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a rejection
- * that nobody handles ends the process.
+ * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a
+ * rejection that nobody handles ends the process.
  */
 const followCluster = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh }: Common): Cluster => {
   let latest: RedisOptions = {}

@@ -2,10 +2,10 @@
 import type { Redis } from "ioredis"
 
 /**
- * Leaves a connection whose greeting did not say where and as whom we speak: on which AUTH or SELECT was refused, or had
- * no answer in time. The client itself prints the one or tells the other, and goes on as whoever and wherever it is.
- * Nothing of ours has been sent by then, since that waits for the ready check, and nothing is after. What is a refusal of
- * HELLO ends a connection in the client; of CLIENT it is of no account.
+ * Closes a connection whose greeting did not say where and as whom we speak: AUTH or SELECT was refused on it, or had
+ * no answer in time. The client itself prints the one or tells the other, and goes on as another user or in another
+ * database. Nothing of ours has been sent by then, since that waits for the ready check, and nothing is after. A
+ * refusal of HELLO ends a connection in the client; one of CLIENT does not matter.
  */
 export const strictGreeting = <Client extends Redis>(client: Client, refused: (error: unknown) => void): Client => {
   const watched = (step: "auth" | "select") => {

@@ -2,8 +2,8 @@
 import type { Redis } from "ioredis"
 
 /**
- * Listens to whatever befalls a client's sockets. The client hears one error of each, and a handshake that is broken off
- * may bring a second: an error that nobody listens to ends the process.
+ * Ignores the errors of a client's sockets. The client listens to one error of each, and a handshake that is broken off
+ * may bring a second: an error without a listener ends the process.
  */
 export const ignoreSocketErrors = <Client extends Redis>(client: Client): Client => {
   let stream: Redis["stream"] | undefined

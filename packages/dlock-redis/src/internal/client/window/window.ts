@@ -50,9 +50,9 @@ export interface WindowOptions {
 }
 
 /**
- * What is under way to a server, and behind it what waits: releases before refreshes before acquires, each kind in its
- * order.
- * Renewals wait for nothing but what is under way, so a crowd of acquires costs time, and no lock that is held.
+ * The calls that are under way to a server, and behind them those that wait: releases before refreshes before acquires,
+ * each kind in its order. Renewals wait for nothing but what is under way, so a crowd of acquires costs time, and no
+ * lock that is held.
  *
  * A limit counts from the sending; what waits does not fail, as long as there is a connection and its caller waits.
  * Without a connection it waits for one, and that counts too; but there are always some milliseconds for the answer.
@@ -149,7 +149,7 @@ export class Window {
     if (this.isClosed) request.fail(closed)
     else if (!this.client.isReady()) {
       const why = this.client.whyNotReady()
-      // A renewal is asked for anew by whoever keeps the lease, more often than there would be time to wait.
+      // The holder renews again, more often than there would be time to wait.
       if (!why.retryable || lane === atOnce) return request.fail(why)
       this.limit(request)
       this.queue(request, lane)
@@ -309,7 +309,7 @@ const laneOf = ({ script }: Request): number => {
 /** How many calls are under way at most: enough to keep a server busy, and few enough for a renewal behind them. */
 const width = 256
 
-/** Milliseconds of silence after which a connection is made anew, so that there is time for its callers to ask there. */
+/** Milliseconds of silence after which a connection is replaced, so that there is time to ask on the new one. */
 export const silenceOf = (longest: number): number => Math.max(longest / 2, longest - 500)
 
 /** Milliseconds after which a server that does not answer may have been replaced. */
