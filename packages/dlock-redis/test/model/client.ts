@@ -29,7 +29,7 @@ export interface Claim {
 }
 
 export interface ClientFlaws {
-  /** F1: a notified grant counts from the last answered request, whatever its floor. */
+  /** F1: a grant that a notification tells counts from the last answered request, whatever its floor. */
   readonly ignoresFloor?: boolean
   /** F3: a request counts as soon as it is sent. */
   readonly countsUnanswered?: boolean

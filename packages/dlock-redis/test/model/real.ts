@@ -113,7 +113,7 @@ export const readState = async (redis: Redis, keys: Keys, ids: ReadonlyArray<str
   const waiting = order.flatMap(({ id, parked, score }) => {
     const left = deadline.get(id)
     const fields = wanted[id]
-    if (left === undefined || fields === undefined) return assert.fail(`half an waiter: ${id}`)
+    if (left === undefined || fields === undefined) return assert.fail(`half a waiter: ${id}`)
     if (left <= 0) return []
     const [inbox, , guard, permits, capacity, listening] = fields.split("|") as Array<string>
     return [{
@@ -131,7 +131,7 @@ export const readState = async (redis: Redis, keys: Keys, ids: ReadonlyArray<str
   assert.deepStrictEqual(
     Array.from(deadline).filter(([, left]) => left > 0).map(([id]) => id).sort(),
     waiting.map(({ id }) => id).sort(),
-    "half an waiter"
+    "half a waiter"
   )
   assert.sameMembers(Object.keys(wanted), Array.from(deadline.keys()))
 

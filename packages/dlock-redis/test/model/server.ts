@@ -68,7 +68,7 @@ export interface Flaws {
   readonly appendsTwice?: boolean
   /** F6: who does not listen loses its place. */
   readonly skipsForGood?: boolean
-  /** F7: a refresh makes an waiter where there is none. */
+  /** F7: a refresh makes a waiter where there is none. */
   readonly refreshCreates?: boolean
   /** R3: a parked waiter that is asked for comes back behind all others. */
   readonly returnsToEnd?: boolean
@@ -152,7 +152,7 @@ const findWaiter = (draft: Draft, id: string): Waiter | undefined => draft.queue
 
 const inQueue = (draft: Draft): ReadonlyArray<Waiter> => draft.queue.filter(({ parked }) => !parked)
 
-/** Puts an waiter that was asked for into its place, back from where it was parked. */
+/** Puts a waiter that was asked for into its place, back from where it was parked. */
 const saveWaiter = (draft: Draft, before: Waiter, now: Omit<Waiter, "arrival" | "parked">, flaws: Flaws): void => {
   const waiter = { ...now, arrival: before.arrival, parked: before.parked && flaws.staysParked === true }
   const index = draft.queue.indexOf(before)
