@@ -4,7 +4,7 @@ import { Redis } from "ioredis"
 import { randomBytes } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
 import * as Scripts from "../src/internal/protocol/index.ts"
-import { type Keys, keysOf } from "../src/internal/protocol/keys.ts"
+import { keysOf, type LockKeys } from "../src/internal/protocol/keys.ts"
 import { readState, run } from "./model/real.ts"
 import { walk } from "./model/walk.ts"
 
@@ -27,10 +27,10 @@ afterAll(async () => {
 
 const newId = (): string => randomBytes(17).toString("base64url").slice(0, 22)
 
-const lockOf = (name: string): Keys => keysOf(name) ?? assert.fail(`no common slot: ${name}`)
+const lockOf = (name: string): LockKeys => keysOf(name) ?? assert.fail(`no common slot: ${name}`)
 
 let count = 0
-const newLock = (): Keys => lockOf(`lock-${++count}`)
+const newLock = (): LockKeys => lockOf(`lock-${++count}`)
 
 interface Wanted {
   readonly inbox?: string
@@ -43,7 +43,7 @@ interface Wanted {
   readonly inside?: ReadonlyArray<string>
 }
 
-const acquire = (keys: Keys, id: string, wanted: Wanted = {}, client = redis) =>
+const acquire = (keys: LockKeys, id: string, wanted: Wanted = {}, client = redis) =>
   run(client, Scripts.acquire, {
     keys,
     id,
@@ -57,7 +57,7 @@ const acquire = (keys: Keys, id: string, wanted: Wanted = {}, client = redis) =>
     ...wanted
   })
 
-const refresh = async (keys: Keys, id: string, wanted: Wanted = {}) => {
+const refresh = async (keys: LockKeys, id: string, wanted: Wanted = {}) => {
   const { capacity = 1, guard = 1_000, inbox = "nobody", ttl = 10_000 } = wanted
   const [reply] = await run(redis, Scripts.refresh, {
     inbox,
@@ -68,31 +68,31 @@ const refresh = async (keys: Keys, id: string, wanted: Wanted = {}) => {
 }
 
 /** Moves the queue on; whether there is more to do. */
-const moveOn = async (keys: Keys): Promise<boolean> => {
+const moveOn = async (keys: LockKeys): Promise<boolean> => {
   const [reply] = await run(redis, Scripts.refresh, { inbox: "nobody", locks: [{ keys, capacity: 1, claims: [] }] })
   return reply?._tag === "Refreshed" ? reply.more : assert.fail(reply?.message)
 }
 
 const release = (
-  keys: Keys,
+  keys: LockKeys,
   id: string,
   options: { readonly tombstone?: boolean; readonly interop?: boolean; readonly capacity?: number } = {}
 ) => run(redis, Scripts.release, { keys, id, capacity: 1, tombstone: false, interop: false, ...options })
 
-const renew = async (keys: Keys, id: string, token: bigint) => {
+const renew = async (keys: LockKeys, id: string, token: bigint) => {
   const claims = [{ keys, id, token, ttl: 10_000, guard: 1_000, capacity: 1 }]
   return (await run(redis, Scripts.renew, { claims }))[0]
 }
 
 /** The claims that hold, in the order in which they expire. */
-const holders = async (keys: Keys): Promise<Array<string>> => {
+const holders = async (keys: LockKeys): Promise<Array<string>> => {
   const value = await redis.get(keys.lock)
   if (value === null) return redis.zrangebyscore(keys.holders, Date.now(), "+inf")
   return [value.slice(0, value.indexOf(":"))]
 }
 
 /** Nobody holds and nobody waits. */
-const findsFree = async (keys: Keys): Promise<boolean> =>
+const findsFree = async (keys: LockKeys): Promise<boolean> =>
   (await holders(keys)).length + await redis.zcard(keys.queue) === 0
 
 const tokenOf = (reply: { readonly _tag: string }): bigint =>
@@ -461,7 +461,7 @@ describe("renewal", () => {
     }
     await acquire(replaced, newId())
     await redis.lpush(broken.lock, "a list")
-    const claim = (keys: Keys, token: bigint, capacity = 1) => ({
+    const claim = (keys: LockKeys, token: bigint, capacity = 1) => ({
       keys,
       id,
       token,
@@ -559,7 +559,7 @@ describe("errors", () => {
   }
 
   it("a key of a wrong type stops a script before its first write", async () => {
-    const dumpAll = async (keys: Keys, tombstone: string) => {
+    const dumpAll = async (keys: LockKeys, tombstone: string) => {
       const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
       const all = [counter, deadlines, holders, lock, parked, queue, values, waiters, tombstone]
       return Promise.all(all.map(async (key) => (await redis.dumpBuffer(key))?.toString("hex")))
@@ -949,7 +949,7 @@ describe("cost", () => {
   }
 
   /** The first release and the first section since they died: each of its scripts. */
-  const meet = async ({ holder, keys }: { readonly keys: Keys; readonly holder: string }) => {
+  const meet = async ({ holder, keys }: { readonly keys: LockKeys; readonly holder: string }) => {
     const id = newId()
     const times = [...await timesOf([() => release(keys, holder)])]
     let granted = false
@@ -960,12 +960,12 @@ describe("cost", () => {
     return [...times, ...await timesOf([() => release(keys, id)])]
   }
 
-  const section = (keys: Keys): Promise<ReadonlyArray<number>> => {
+  const section = (keys: LockKeys): Promise<ReadonlyArray<number>> => {
     const id = newId()
     return timesOf([() => acquire(keys, id), () => release(keys, id)])
   }
 
-  const handOver = (keys: Keys): Promise<ReadonlyArray<number>> => {
+  const handOver = (keys: LockKeys): Promise<ReadonlyArray<number>> => {
     const [a, b] = [newId(), newId()]
     return timesOf([() => acquire(keys, a), () => acquire(keys, b), () => release(keys, a), () => release(keys, b)])
   }

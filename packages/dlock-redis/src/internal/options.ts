@@ -1,4 +1,5 @@
-// The options of a Redis store: their parsers, defaults and environment variables.
+/** The options of a Redis store: their parsers, defaults and environment variables. */
+
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Duration from "effect/Duration"
 import * as Result from "effect/Result"

@@ -2,7 +2,7 @@
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
 import type { Script } from "../../src/internal/protocol/index.ts"
-import type { Keys } from "../../src/internal/protocol/keys.ts"
+import type { LockKeys } from "../../src/internal/protocol/keys.ts"
 import type * as Model from "./server.ts"
 
 /** One tick in milliseconds: so long that the time a walk takes rounds away. */
@@ -33,7 +33,7 @@ const pairs = (flat: ReadonlyArray<string>): ReadonlyArray<readonly [string, str
   Array.from({ length: flat.length / 2 }, (_, index) => [flat[index * 2] as string, flat[index * 2 + 1] as string])
 
 /** Reads every key of the lock; times are ticks from now. Also asserts what holds of the keys by themselves. */
-export const readState = async (redis: Redis, keys: Keys, ids: ReadonlyArray<string>): Promise<Real> => {
+export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray<string>): Promise<Real> => {
   const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
   const results = await redis.multi()
     .time()
@@ -157,7 +157,12 @@ export const readState = async (redis: Redis, keys: Keys, ids: ReadonlyArray<str
 }
 
 /** Lets `ticks` pass on the server by moving everything that it keeps for this lock so far towards its end. */
-export const advance = async (redis: Redis, keys: Keys, ids: ReadonlyArray<string>, ticks: number): Promise<void> => {
+export const advance = async (
+  redis: Redis,
+  keys: LockKeys,
+  ids: ReadonlyArray<string>,
+  ticks: number
+): Promise<void> => {
   const by = ticks * tick
   const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
   for (const key of [deadlines, holders]) {

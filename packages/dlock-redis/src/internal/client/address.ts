@@ -1,4 +1,5 @@
-// The options that say where the servers are and how to log in, and how they are parsed.
+/** The options that say where the servers are and how to log in, and how they are parsed. */
+
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"

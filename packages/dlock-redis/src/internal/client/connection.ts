@@ -1,4 +1,5 @@
-// A port over connections that this package opens with ioredis.
+/** A port over connections that this package opens with ioredis. */
+
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"

@@ -1,4 +1,5 @@
-// A port over Effect's service of Redis.
+/** A port over Effect's service of Redis. */
+
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,5 @@
-// The errors of calls, and whether a script may have run in spite of them.
+/** The errors of calls, and whether a script may have run in spite of them. */
+
 import { LockBackendError } from "effect-dlock/LockError"
 import type { CallFailure } from "./port.ts"
 

@@ -1,4 +1,5 @@
-// The channel on which a process receives its notifications, and the subscription to it.
+/** The channel on which a process receives its notifications, and the subscription to it. */
+
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"

@@ -1,4 +1,5 @@
-// Checks that the user may call what the scripts call.
+/** Checks that the user may call what the scripts call. */
+
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Effect from "effect/Effect"
 import { notConnected } from "./failure.ts"

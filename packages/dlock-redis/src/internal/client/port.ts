@@ -1,4 +1,5 @@
-// The interface between the store and a client of Redis.
+/** The interface between the store and a client of Redis. */
+
 import type * as Effect from "effect/Effect"
 import type { Script } from "../protocol/index.ts"
 

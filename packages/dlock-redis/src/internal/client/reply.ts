@@ -1,4 +1,5 @@
-// Reads the replies to scripts.
+/** Reads the replies to scripts. */
+
 import * as Exit from "effect/Exit"
 import type { Script } from "../protocol/index.ts"
 import { fromClient, unusable } from "./failure.ts"

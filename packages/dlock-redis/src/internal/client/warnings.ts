@@ -1,4 +1,5 @@
-// Warns about settings of the servers that can end a lock.
+/** Warns about settings of the servers that can end a lock. */
+
 import * as Effect from "effect/Effect"
 import type { Ask, Port } from "./port.ts"
 

@@ -1,6 +1,7 @@
-// The script that takes a lock, or a place in its queue.
+/** The script that takes a lock, or a place in its queue. */
+
 import { K, lockValue, sharedAt, sharedKeys, waiterValue } from "./format.ts"
-import type { Keys } from "./keys.ts"
+import type { LockKeys } from "./keys.ts"
 import { changes, clock, day, state } from "./prelude.ts"
 import {
   type AlreadyHeld,
@@ -21,7 +22,7 @@ import {
 } from "./script.ts"
 
 export interface AcquireArgs {
-  readonly keys: Keys
+  readonly keys: LockKeys
   readonly id: string
   readonly inbox: string
   readonly ttl: number

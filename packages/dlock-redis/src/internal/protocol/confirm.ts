@@ -1,10 +1,11 @@
-// The script that writes a grant once more, so that the replicas that have it can be counted.
+/** The script that writes a grant once more, so that the replicas that have it can be counted. */
+
 import { lockValue, sharedValue } from "./format.ts"
-import type { Keys } from "./keys.ts"
+import type { LockKeys } from "./keys.ts"
 import { Call, make, type Script } from "./script.ts"
 
 export interface ConfirmArgs {
-  readonly keys: Keys
+  readonly keys: LockKeys
   readonly id: string
   readonly token: bigint
   readonly capacity: number

@@ -1,6 +1,6 @@
-// How a lock is stored in the server: where its keys stand in a call, and what its values look like.
+/** How a lock is stored in the server: where its keys stand in a call, and what its values look like. */
 
-import type { Keys } from "./keys.ts"
+import type { LockKeys } from "./keys.ts"
 
 /** The keys that every capacity has, in the order in which a call names them. */
 const every = ["lock", "counter", "queue", "deadlines", "waiters", "parked"] as const
@@ -8,19 +8,19 @@ const every = ["lock", "counter", "queue", "deadlines", "waiters", "parked"] as 
 /** The keys that serve capacity above 1 alone. */
 const shared = ["holders", "values"] as const
 
-export const lockKeys = (keys: Keys): ReadonlyArray<string> => every.map((name) => keys[name])
+export const baseKeys = (keys: LockKeys): ReadonlyArray<string> => every.map((name) => keys[name])
 
-export const sharedKeys = (keys: Keys): ReadonlyArray<string> => shared.map((name) => keys[name])
+export const sharedKeys = (keys: LockKeys): ReadonlyArray<string> => shared.map((name) => keys[name])
 
 /** How many there are of each. */
-export const lockKeyCount = every.length
+export const baseKeyCount = every.length
 export const sharedKeyCount = shared.length
 
 /** The same keys as a list of Lua variables. */
-export const lockVariables = every.join(", ")
+export const baseVariables = every.join(", ")
 
 /** Where `holders` stands, and `values` behind it, in a script about one claim: behind the lock's keys and a tombstone. */
-export const sharedAt = lockKeyCount + 2
+export const sharedAt = baseKeyCount + 2
 
 /** The keys of a script about one claim, which may go without the last two. */
 export const K = {
@@ -30,7 +30,7 @@ export const K = {
   deadlines: "KEYS[4]",
   waiters: "KEYS[5]",
   parked: "KEYS[6]",
-  tombstone: `KEYS[${lockKeyCount + 1}]`,
+  tombstone: `KEYS[${baseKeyCount + 1}]`,
   holders: `KEYS[${sharedAt}]`
 } satisfies Record<typeof every[number] | "tombstone" | "holders", string>
 

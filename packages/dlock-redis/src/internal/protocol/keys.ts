@@ -1,9 +1,10 @@
-// The names of a lock's keys in the server.
+/** The names of a lock's keys in the server. */
+
 /**
  * The keys of one lock. All hash to one slot. The names of its companions are put together when they are asked for: the
  * lock's own is kept for as long as the lock is held, the others are needed twice.
  */
-export class Keys {
+export class LockKeys {
   /** The lock itself, `prefix + key`: a plain string, so that other clients exclude us and are excluded. */
   readonly lock: string
   /** What is hashed of all of them. Locks that have it in common are in one slot. */
@@ -72,7 +73,7 @@ const stem = (lock: string): { readonly hashed: string; readonly before: string 
 }
 
 /** The keys of a lock by its own (`prefix + key`), or `undefined` where they have no common slot: `a}b`, `{}a`. */
-export const keysOf = (lock: string): Keys | undefined => {
+export const keysOf = (lock: string): LockKeys | undefined => {
   const found = stem(lock)
-  return found && new Keys(lock, found.hashed, found.before)
+  return found && new LockKeys(lock, found.hashed, found.before)
 }

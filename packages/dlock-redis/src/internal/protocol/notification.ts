@@ -1,4 +1,5 @@
-// The messages that scripts publish to the inbox of a process.
+/** The messages that scripts publish to the inbox of a process. */
+
 /** What a process receives on its inbox: a grant, or that the lock is free and its claims should ask. */
 export type Notification =
   | { readonly _tag: "Granted"; readonly id: string; readonly token: bigint; readonly lock: string }

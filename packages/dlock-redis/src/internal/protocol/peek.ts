@@ -1,11 +1,12 @@
-// The script that asks whether locks still have the same holders.
+/** The script that asks whether locks still have the same holders. */
+
 import { lockValue } from "./format.ts"
-import type { Keys } from "./keys.ts"
+import type { LockKeys } from "./keys.ts"
 import { Call, list, make, type Script, unexpected } from "./script.ts"
 
 export interface PeekArgs {
   /** Locks of capacity 1 that share one slot, or one node without slots, with the token of the holder as last heard. */
-  readonly locks: ReadonlyArray<{ readonly keys: Keys; readonly token: string }>
+  readonly locks: ReadonlyArray<{ readonly keys: LockKeys; readonly token: string }>
 }
 
 /**

@@ -5,7 +5,7 @@
  * roll a script back, so an error may only come before the first write; a publication that is refused is no error.
  */
 
-import { lockKeyCount, lockValue, lockVariables, sharedValue, waiterValue } from "./format.ts"
+import { baseKeyCount, baseVariables, lockValue, sharedValue, waiterValue } from "./format.ts"
 import { grantMessage } from "./notification.ts"
 
 /** Milliseconds that a token is remembered beyond the `ttl` of its grant. */
@@ -28,7 +28,7 @@ local now = math.floor(us / 1000)
  * Where that ends the search for the next in line, there is `more` to do.
  */
 export const state = `
-local ${lockVariables}, holders, values
+local ${baseVariables}, holders, values
 local holder, last, dead, resting, shared, used, expired, more
 local budget = 250
 
@@ -66,7 +66,7 @@ local function readShared()
 end
 
 local function choose(at, sharedAt)
-  ${lockVariables} = unpack(KEYS, at, at + ${lockKeyCount - 1})
+  ${baseVariables} = unpack(KEYS, at, at + ${baseKeyCount - 1})
   holders, values = nil, nil
   if sharedAt then holders, values = KEYS[sharedAt], KEYS[sharedAt + 1] end
 end

@@ -1,6 +1,7 @@
-// The script that keeps the places of waiters alive and says how they stand.
-import { lockKeyCount, lockKeys, sharedKeyCount, sharedKeys } from "./format.ts"
-import type { Keys } from "./keys.ts"
+/** The script that keeps the places of waiters alive and says how they stand. */
+
+import { baseKeyCount, baseKeys, sharedKeyCount, sharedKeys } from "./format.ts"
+import type { LockKeys } from "./keys.ts"
 import { changes, clock, state } from "./prelude.ts"
 import {
   Call,
@@ -20,7 +21,7 @@ export interface RefreshArgs {
   readonly inbox: string
   /** Locks that share one slot, or one node without slots. */
   readonly locks: ReadonlyArray<{
-    readonly keys: Keys
+    readonly keys: LockKeys
     /** Undefined where it is not known. */
     readonly capacity: number | undefined
     /** Claims of one process on this lock. With none the call only moves the queue on. */
@@ -126,7 +127,7 @@ end
 
 local replies, at, first = {}, 1, 4
 while at <= #KEYS do
-  local sharedAt, last = ARGV[first - 2] ~= "1" and at + ${lockKeyCount}, first + 3 * ARGV[first - 1] - 1
+  local sharedAt, last = ARGV[first - 2] ~= "1" and at + ${baseKeyCount}, first + 3 * ARGV[first - 1] - 1
   local isDone, reply = pcall(refresh, at, sharedAt, first, last)
   if not isDone then
     local message = type(reply) == "table" and reply.err or reply
@@ -134,7 +135,7 @@ while at <= #KEYS do
     reply = { "failed", message }
   end
   replies[#replies + 1] = reply
-  at, first = at + (sharedAt and ${lockKeyCount + sharedKeyCount} or ${lockKeyCount}), last + 3
+  at, first = at + (sharedAt and ${baseKeyCount + sharedKeyCount} or ${baseKeyCount}), last + 3
 end
 publish(asking)
 return replies
@@ -143,7 +144,7 @@ return replies
   encode: ({ inbox, locks }) =>
     new Call(
       undefined,
-      locks.flatMap(({ capacity, keys }) => capacity === 1 ? lockKeys(keys) : [...lockKeys(keys), ...sharedKeys(keys)]),
+      locks.flatMap(({ capacity, keys }) => capacity === 1 ? baseKeys(keys) : [...baseKeys(keys), ...sharedKeys(keys)]),
       [
         inbox,
         ...locks.flatMap(({ capacity, claims }) => [

@@ -1,12 +1,13 @@
-// The script that ends a claim and hands the lock over.
+/** The script that ends a claim and hands the lock over. */
+
 import { K, lockValue, sharedAt, sharedKeys, waiterValue } from "./format.ts"
-import type { Keys } from "./keys.ts"
+import type { LockKeys } from "./keys.ts"
 import { grantMessage, wakeMessage } from "./notification.ts"
 import { changes, clock, day, state } from "./prelude.ts"
 import { Call, type Holder, holderOf, list, make, type Progress, type Script, unexpected } from "./script.ts"
 
 export interface ReleaseArgs {
-  readonly keys: Keys
+  readonly keys: LockKeys
   readonly id: string
   /** Undefined where it is not known. */
   readonly capacity: number | undefined

@@ -1,12 +1,13 @@
-// The script that extends the leases of holders.
+/** The script that extends the leases of holders. */
+
 import { lockValue, sharedValue } from "./format.ts"
-import type { Keys } from "./keys.ts"
+import type { LockKeys } from "./keys.ts"
 import { Call, list, make, type Script, unexpected, whole } from "./script.ts"
 
 export interface RenewArgs {
   /** Holders of locks that share one slot, or one node without slots. */
   readonly claims: ReadonlyArray<{
-    readonly keys: Keys
+    readonly keys: LockKeys
     readonly id: string
     readonly token: bigint
     readonly ttl: number

@@ -1,23 +1,24 @@
-// What all scripts have in common: how their calls are encoded and their replies decoded.
+/** What all scripts have in common: how their calls are encoded and their replies decoded. */
+
 import { createHash } from "node:crypto"
-import { lockKeys } from "./format.ts"
-import type { Keys } from "./keys.ts"
+import { baseKeys } from "./format.ts"
+import type { LockKeys } from "./keys.ts"
 
 /** What `EVALSHA sha numberOfKeys` takes after those: the keys, then the arguments. */
 export class Call {
   /** The lock whose keys come first, where the script is about one. */
-  readonly lock: Keys | undefined
+  readonly lock: LockKeys | undefined
   readonly moreKeys: ReadonlyArray<string>
   readonly args: ReadonlyArray<string>
 
-  constructor(lock: Keys | undefined, moreKeys: ReadonlyArray<string>, args: ReadonlyArray<string>) {
+  constructor(lock: LockKeys | undefined, moreKeys: ReadonlyArray<string>, args: ReadonlyArray<string>) {
     this.lock = lock
     this.moreKeys = moreKeys
     this.args = args
   }
 
   get keys(): ReadonlyArray<string> {
-    return this.lock === undefined ? this.moreKeys : [...lockKeys(this.lock), ...this.moreKeys]
+    return this.lock === undefined ? this.moreKeys : [...baseKeys(this.lock), ...this.moreKeys]
   }
 }
 
@@ -27,7 +28,7 @@ export interface Script<Args, Reply> {
   readonly sha: string
   readonly encode: (args: Args) => Call
   /** A lock of the call: where it goes, the call goes. */
-  readonly lockOf: (args: Args) => Keys
+  readonly lockOf: (args: Args) => LockKeys
   /** Throws where the reply is not one of this script's. */
   readonly decode: (raw: unknown) => Reply
 }

@@ -1,8 +1,9 @@
-// The claims that wait for one lock.
+/** The claims that wait for one lock. */
+
 import type { Item } from "effect-dlock/DeadlineHeap"
 import type { Ahead } from "effect-dlock/LockStore"
 import type { Holder, Queued } from "../protocol/index.ts"
-import type { Keys } from "../protocol/keys.ts"
+import type { LockKeys } from "../protocol/keys.ts"
 import * as Timing from "./timing.ts"
 import type { TrackedClaim } from "./trackedClaim.ts"
 
@@ -12,7 +13,7 @@ import type { TrackedClaim } from "./trackedClaim.ts"
  * same at any place. The others only have their places kept alive.
  */
 export class QueueGroup implements Item {
-  readonly keys: Keys
+  readonly keys: LockKeys
   // The heap's.
   dueAt = Infinity
   index = -1
@@ -40,7 +41,7 @@ export class QueueGroup implements Item {
   /** By how many places the queue has moved on since the first of them came, as far as the foremost was told. */
   private movedOn = 0
 
-  constructor(keys: Keys, retryInterval: number) {
+  constructor(keys: LockKeys, retryInterval: number) {
     this.keys = keys
     this.retryInterval = retryInterval
   }

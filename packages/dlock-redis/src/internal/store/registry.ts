@@ -1,6 +1,7 @@
-// The claims that this process knows, by their ids.
+/** The claims that this process knows, by their ids. */
+
 import type { Claim } from "effect-dlock/LockStore"
-import { type Keys, keysOf } from "../protocol/keys.ts"
+import { keysOf, type LockKeys } from "../protocol/keys.ts"
 import { TrackedClaim } from "./trackedClaim.ts"
 
 /** The claims of this process, from the first request of each until the server has answered its withdrawal. */
@@ -28,7 +29,7 @@ export class Registry {
     return Object.values(this.claims)
   }
 
-  keysOf(claim: Claim): Keys {
+  keysOf(claim: Claim): LockKeys {
     return this.find(claim.id)?.keys ?? keysOf(this.keyPrefix + claim.key)!
   }
 

@@ -1,4 +1,5 @@
-// Waits until enough replicas have a grant.
+/** Waits until enough replicas have a grant. */
+
 import { LockBackendError } from "effect-dlock/LockError"
 import { callBack, type Claim, type Gone } from "effect-dlock/LockStore"
 import type * as Context from "effect/Context"

@@ -1,4 +1,5 @@
-// The lock store over a port.
+/** The lock store over a port. */
+
 import { LockBackendError } from "effect-dlock/LockError"
 import {
   type Answer,
@@ -24,7 +25,7 @@ import * as Stream from "effect/Stream"
 import { backendError } from "../client/failure.ts"
 import type { CallFailure, Port, Reply } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
-import { type Keys, keysOf } from "../protocol/keys.ts"
+import { keysOf, type LockKeys } from "../protocol/keys.ts"
 import { chunks } from "./chunks.ts"
 import { labelOf } from "./queueGroup.ts"
 import { Registry } from "./registry.ts"
@@ -240,7 +241,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   }
 
   /** Withdraws a claim of which nothing is known but its id. */
-  const withdrawUnknown = (id: string, keys: Keys) =>
+  const withdrawUnknown = (id: string, keys: LockKeys) =>
     port.run(Scripts.release, { keys, id, capacity: undefined, tombstone: true, interop })
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>

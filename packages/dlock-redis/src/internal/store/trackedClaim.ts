@@ -1,11 +1,12 @@
-// What this process knows of one claim.
+/** What this process knows of one claim. */
+
 import type { LockBackendError } from "effect-dlock/LockError"
 import { type Ahead, callBack, type Claim, type Gone, type Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Tally } from "../client/port.ts"
-import type { Keys } from "../protocol/keys.ts"
+import type { LockKeys } from "../protocol/keys.ts"
 
 /**
  * What this process knows of a claim, from its first request to its end.
@@ -17,7 +18,7 @@ import type { Keys } from "../protocol/keys.ts"
  */
 export class TrackedClaim implements Tally {
   readonly claim: Claim
-  readonly keys: Keys
+  readonly keys: LockKeys
   /** Milliseconds, like the next. */
   readonly ttl: number
   readonly guard: number
@@ -52,7 +53,7 @@ export class TrackedClaim implements Tally {
   private firstSentAt: bigint | undefined
   private base: { readonly sentAt: bigint; readonly floor: bigint } | undefined
 
-  constructor(claim: Claim, keys: Keys) {
+  constructor(claim: Claim, keys: LockKeys) {
     this.claim = claim
     this.keys = keys
     this.ttl = Duration.toMillis(claim.ttl)

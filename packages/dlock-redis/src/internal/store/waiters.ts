@@ -1,4 +1,5 @@
-// The claims that wait, and when the server is asked about them.
+/** The claims that wait, and when the server is asked about them. */
+
 import * as DeadlineHeap from "effect-dlock/DeadlineHeap"
 import { LockBackendError } from "effect-dlock/LockError"
 import type { Ahead } from "effect-dlock/LockStore"
@@ -6,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
-import type { Keys } from "../protocol/keys.ts"
+import type { LockKeys } from "../protocol/keys.ts"
 import { chunks } from "./chunks.ts"
 import { aheadIn, claimsPerCall, QueueGroup } from "./queueGroup.ts"
 import * as Timing from "./timing.ts"
@@ -27,7 +28,7 @@ interface Part {
 /** A lock to be asked about, and the token of the holder that was heard of. */
 interface Peek {
   readonly group: QueueGroup
-  readonly keys: Keys
+  readonly keys: LockKeys
   readonly token: string
 }
 
@@ -38,13 +39,13 @@ export interface Waiters {
   /** Removes a claim that had a place and waits no more; it was granted, where there is a token. */
   readonly remove: (tracked: TrackedClaim, token?: bigint) => void
   /** Has the foremost of a lock ask at once; one that has just asked, once it has its answer. */
-  readonly hurry: (keys: Keys) => void
+  readonly hurry: (keys: LockKeys) => void
   /** Has this claim ask at once. */
   readonly hurryOne: (tracked: TrackedClaim) => void
   /** Has every claim tell at once that it is still there. */
   readonly hurryAll: () => void
   /** Has the server pass over those who do not listen, where one call did not get through with it. */
-  readonly moveQueueOn: (keys: Keys, capacity: number | undefined) => void
+  readonly moveQueueOn: (keys: LockKeys, capacity: number | undefined) => void
   /** What stands before a claim, or stood when it ceased to wait. */
   readonly aheadOf: (tracked: TrackedClaim) => Ahead
 }
@@ -62,7 +63,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     fork(port.probe)
   }
 
-  const groupOf = (keys: Keys): QueueGroup => {
+  const groupOf = (keys: LockKeys): QueueGroup => {
     let group = groups.get(keys.lock)
     if (group === undefined) {
       group = new QueueGroup(keys, retryInterval)
@@ -209,7 +210,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     schedule(group)
   }
 
-  const moveQueueOn = (keys: Keys, capacity: number | undefined): void => {
+  const moveQueueOn = (keys: LockKeys, capacity: number | undefined): void => {
     const locks = [{ keys, capacity, claims: [] }]
     fork(Effect.matchEager(port.run(Scripts.refresh, { inbox: port.inbox, locks }), {
       onFailure: () => {},

@@ -1,4 +1,5 @@
-// Fetches fresh options before each attempt to connect.
+/** Fetches fresh options before each attempt to connect. */
+
 import type { Redis, RedisOptions } from "ioredis"
 import { setTimeout as sleep } from "node:timers/promises"
 

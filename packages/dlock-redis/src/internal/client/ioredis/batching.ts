@@ -1,4 +1,5 @@
-// Sends requests to the socket in batches.
+/** Sends requests to the socket in batches. */
+
 import type { Redis } from "ioredis"
 import type { Client } from "../window/window.ts"
 import type { commands } from "./command.ts"

@@ -1,4 +1,5 @@
-// Makes clients of ioredis with settings that suit a lock.
+/** Makes clients of ioredis with settings that suit a lock. */
+
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"

@@ -1,7 +1,8 @@
-// Makes ioredis commands of script calls.
+/** Makes ioredis commands of script calls. */
+
 import type * as Library from "ioredis"
-import { lockKeys } from "../../protocol/format.ts"
-import type { Keys } from "../../protocol/keys.ts"
+import { baseKeys } from "../../protocol/format.ts"
+import type { LockKeys } from "../../protocol/keys.ts"
 import type { Call } from "../../protocol/script.ts"
 
 /**
@@ -64,11 +65,11 @@ const none: Encoded = { count: 0, text: "", counted: bulk("0") }
 /** Of the locks that were in use lately. */
 const known = new Map<string, Encoded>()
 
-const encodedKeys = (lock: Keys): Encoded => {
+const encodedKeys = (lock: LockKeys): Encoded => {
   let encoded = known.get(lock.lock)
   if (encoded === undefined) {
     if (known.size === mostKnown) known.clear()
-    const all = lockKeys(lock)
+    const all = baseKeys(lock)
     const text = all.map(bulk).join("")
     encoded = { count: all.length, text, counted: bulk(String(all.length)) + text }
     known.set(lock.lock, encoded)

@@ -1,4 +1,5 @@
-// Closes a connection on which AUTH or SELECT was refused.
+/** Closes a connection on which AUTH or SELECT was refused. */
+
 import type { Redis } from "ioredis"
 
 /**

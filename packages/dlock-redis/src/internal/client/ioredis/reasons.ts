@@ -1,4 +1,5 @@
-// Why there is no connection, and what is logged about that.
+/** Why there is no connection, and what is logged about that. */
+
 import * as Effect from "effect/Effect"
 import { isFinal, isRefusedCredentials, notConnectedNow, sanitized } from "../failure.ts"
 import type { CallFailure } from "../port.ts"

@@ -1,4 +1,5 @@
-// Keeps a client on the primary that the newest failover chose.
+/** Keeps a client on the primary that the newest failover chose. */
+
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { sanitized } from "../failure.ts"
 import { beforeConnecting } from "./attempts.ts"

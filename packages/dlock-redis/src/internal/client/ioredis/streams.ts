@@ -1,4 +1,5 @@
-// Handles every error of a client's sockets.
+/** Handles every error of a client's sockets. */
+
 import type { Redis } from "ioredis"
 
 /**

@@ -1,4 +1,5 @@
-// One call of a script, and the queue in which calls wait.
+/** One call of a script, and the queue in which calls wait. */
+
 import { callBack } from "effect-dlock/LockStore"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

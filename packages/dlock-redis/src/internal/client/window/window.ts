@@ -1,4 +1,5 @@
-// Limits how many calls are under way to a server, and how long each of them may take.
+/** Limits how many calls are under way to a server, and how long each of them may take. */
+
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"

@@ -1,4 +1,5 @@
-// One window for each node of a cluster.
+/** One window for each node of a cluster. */
+
 import * as Effect from "effect/Effect"
 import type { Cluster } from "ioredis"
 import type * as Library from "ioredis"
