@@ -5,23 +5,11 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { withPermits } from "./permits.ts"
-import { guarded, type Process, Thrown } from "./process.ts"
+import { guarded, Thrown } from "./process.ts"
 import * as Program from "./program.ts"
-import type { Scene } from "./scene.ts"
+import type { Client, Scene } from "./scene.ts"
 import { prefix, type Section } from "./section.ts"
 import type { Variant } from "./variants.ts"
-
-/** A process while its programs run. */
-export interface Client {
-  readonly process: Process
-  readonly sections: ReadonlyArray<ReadonlyArray<Section>>
-  readonly closing: Deferred.Deferred<void>
-  /** Programs that run now, by the number of their section. */
-  readonly running: Map<number, Fiber.Fiber<void>>
-  /** What waits for a message, and for how many more. */
-  readonly armed: Array<{ left: number; readonly strike: () => void }>
-  done: boolean
-}
 
 /** Starts a process: its layer, and its programs over it. */
 export const start = (

@@ -1,4 +1,4 @@
-import type { BackendName } from "./plan.ts"
+import type { BackendName } from "./backendName.ts"
 import { Random } from "./random.ts"
 
 /** What may be in a world besides what is in all of them: something that happens there, or a rule that holds there. */

@@ -1,6 +1,6 @@
+import type { BackendName } from "./backendName.ts"
 import { type Dimension, dimensions } from "./dimensions.ts"
 import { type Rule, rules } from "./judge.ts"
-import type { BackendName } from "./plan.ts"
 import { type Variant, variants } from "./variants.ts"
 
 export interface Flags {

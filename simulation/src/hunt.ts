@@ -1,6 +1,6 @@
+import type { BackendName } from "./backendName.ts"
 import type { Dimension } from "./dimensions.ts"
 import type { Rule } from "./judge.ts"
-import type { BackendName } from "./plan.ts"
 import type { Variant } from "./variants.ts"
 import { run } from "./world.ts"
 

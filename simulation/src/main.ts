@@ -1,9 +1,9 @@
 // The simulation from the command line: many seeds, or one of them in full, or the variants that must be caught.
+import type { BackendName } from "./backendName.ts"
 import { campaign } from "./campaign.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { hunt } from "./hunt.ts"
 import type { Rule } from "./judge.ts"
-import type { BackendName } from "./plan.ts"
 import { shrink } from "./shrink.ts"
 import * as Tally from "./tally.ts"
 import { runsOn, type Variant, variants } from "./variants.ts"

@@ -1,12 +1,27 @@
+import type * as Deferred from "effect/Deferred"
+import type * as Fiber from "effect/Fiber"
 import type { Backend } from "./backend.ts"
-import type { Client } from "./client.ts"
 import type { Faults } from "./faults.ts"
 import type { Judge } from "./judge.ts"
 import type { Ledger } from "./ledger.ts"
 import type { Log } from "./log.ts"
 import type { Plan } from "./plan.ts"
+import type { Process } from "./process.ts"
+import type { Section } from "./section.ts"
 import type { Timeline } from "./timeline.ts"
 import type { Witness } from "./witness.ts"
+
+/** A process while its programs run. */
+export interface Client {
+  readonly process: Process
+  readonly sections: ReadonlyArray<ReadonlyArray<Section>>
+  readonly closing: Deferred.Deferred<void>
+  /** Programs that run now, by the number of their section. */
+  readonly running: Map<number, Fiber.Fiber<void>>
+  /** What waits for a message, and for how many more. */
+  readonly armed: Array<{ left: number; readonly strike: () => void }>
+  done: boolean
+}
 
 /** All that a world is made of. */
 export interface Scene {

@@ -1,4 +1,4 @@
-import { type Incident, refusalWeights } from "./faults.ts"
+import { type Incident, refusalWeights } from "./faultKinds.ts"
 import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
 import type { Random } from "./random.ts"
 import { millis } from "./timeline.ts"

@@ -1,6 +1,7 @@
 import * as Duration from "effect/Duration"
 import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
-import type { BackendName, SectionPlan } from "./plan.ts"
+import type { BackendName } from "./backendName.ts"
+import type { SectionPlan } from "./plan.ts"
 import type { Process } from "./process.ts"
 
 /** How a section ended. */

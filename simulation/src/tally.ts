@@ -1,5 +1,6 @@
+import type { BackendName } from "./backendName.ts"
 import { type Dimension, none } from "./dimensions.ts"
-import { type BackendName, kindsOf } from "./plan.ts"
+import { kindsOf } from "./planning.ts"
 import type { Result } from "./world.ts"
 
 /** What many worlds have seen, together. Plain data: it crosses from thread to thread. */

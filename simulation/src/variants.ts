@@ -15,10 +15,10 @@ import { WaitingPlaces } from "../../packages/dlock-etcd/src/internal/store/queu
 import { Registry } from "../../packages/dlock-etcd/src/internal/store/registry.ts"
 import { TrackedClaim } from "../../packages/dlock-etcd/src/internal/store/trackedClaim.ts"
 import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
+import type { BackendName } from "./backendName.ts"
 import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
 import type { Rule } from "./judge.ts"
-import type { BackendName } from "./plan.ts"
 import type { Process } from "./process.ts"
 import type { RedisFlaws } from "./redis/server.ts"
 

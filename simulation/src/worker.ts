@@ -1,8 +1,8 @@
 // One thread's share of the seeds: every `step`-th from `from`, told of now and then.
 import { parentPort, workerData } from "node:worker_threads"
+import type { BackendName } from "./backendName.ts"
 import type { Dimension } from "./dimensions.ts"
 import type { Rule } from "./judge.ts"
-import type { BackendName } from "./plan.ts"
 import * as Tally from "./tally.ts"
 import { run } from "./world.ts"
 

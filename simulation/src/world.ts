@@ -1,19 +1,21 @@
 import * as Deferred from "effect/Deferred"
 import type { Backend } from "./backend.ts"
-import { type Client, start } from "./client.ts"
+import type { BackendName } from "./backendName.ts"
+import { start } from "./client.ts"
 import { type Dimension, none } from "./dimensions.ts"
 import { inspect, progressWithin } from "./ending.ts"
 import * as Etcd from "./etcd/backend.ts"
-import { type Fault, Faults } from "./faults.ts"
+import type { Fault } from "./faultKinds.ts"
+import { Faults } from "./faults.ts"
 import * as Ids from "./ids.ts"
 import { strike } from "./incidents.ts"
 import { type Counts, Judge, type Rule, type Violation } from "./judge.ts"
 import { Ledger } from "./ledger.ts"
 import { Log } from "./log.ts"
-import * as Plans from "./plan.ts"
+import * as Plans from "./planning.ts"
 import { Process } from "./process.ts"
 import * as Redis from "./redis/backend.ts"
-import type { Scene } from "./scene.ts"
+import type { Client, Scene } from "./scene.ts"
 import { Section } from "./section.ts"
 import { millis, Timeline } from "./timeline.ts"
 import type { Variant } from "./variants.ts"
@@ -21,7 +23,7 @@ import { Witness } from "./witness.ts"
 
 export interface Settings {
   readonly seed: number
-  readonly backend: Plans.BackendName
+  readonly backend: BackendName
   readonly variant?: Variant | undefined
   /** What may be in it besides the usual. */
   readonly besides?: ReadonlySet<Dimension> | undefined

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import type { BackendName } from "../src/backendName.ts"
 import { dimensions, drawn } from "../src/dimensions.ts"
 import { parse } from "../src/flags.ts"
-import type { BackendName } from "../src/plan.ts"
 import { run } from "../src/world.ts"
 
 const backends: ReadonlyArray<BackendName> = ["redis", "etcd"]

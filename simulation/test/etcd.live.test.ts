@@ -14,7 +14,7 @@ import { EtcdServer } from "../src/etcd/server.ts"
 import type { Watcher } from "../src/etcd/watching.ts"
 import { Judge } from "../src/judge.ts"
 import { Ledger } from "../src/ledger.ts"
-import * as Plans from "../src/plan.ts"
+import * as Plans from "../src/planning.ts"
 import { Random } from "../src/random.ts"
 import { millis, Timeline } from "../src/timeline.ts"
 

@@ -6,7 +6,7 @@ import * as Scripts from "../../packages/dlock-redis/src/internal/protocol/index
 import { keysOf } from "../../packages/dlock-redis/src/internal/protocol/keys.ts"
 import { Judge } from "../src/judge.ts"
 import { Ledger } from "../src/ledger.ts"
-import * as Plans from "../src/plan.ts"
+import * as Plans from "../src/planning.ts"
 import { Random } from "../src/random.ts"
 import { RedisServer } from "../src/redis/server.ts"
 import { Timeline } from "../src/timeline.ts"

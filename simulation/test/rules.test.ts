@@ -10,7 +10,8 @@ import { hunt } from "../src/hunt.ts"
 import { Judge } from "../src/judge.ts"
 import { Ledger } from "../src/ledger.ts"
 import { Log } from "../src/log.ts"
-import * as Plans from "../src/plan.ts"
+import type { Plan, SectionPlan } from "../src/plan.ts"
+import * as Plans from "../src/planning.ts"
 import { Process } from "../src/process.ts"
 import { RedisServer } from "../src/redis/server.ts"
 import { Section } from "../src/section.ts"
@@ -18,8 +19,8 @@ import { millis, Timeline } from "../src/timeline.ts"
 import type { Variant } from "../src/variants.ts"
 import { type Stand, Witness } from "../src/witness.ts"
 
-const world = (dimension: Dimension, some: Partial<Plans.Plan> = {}) => {
-  const plan: Plans.Plan = {
+const world = (dimension: Dimension, some: Partial<Plan> = {}) => {
+  const plan: Plan = {
     ...Plans.make(1, "redis"),
     has: new Set([dimension]),
     capacity: 1,
@@ -33,7 +34,7 @@ const world = (dimension: Dimension, some: Partial<Plans.Plan> = {}) => {
   const ledger = new Ledger(timeline, plan, judge)
   const witness = new Witness(timeline, new Log(timeline, false), plan, judge, ledger)
   const process = new Process(timeline, 1, 0, false)
-  const section = (some: Partial<Plans.SectionPlan> = {}) =>
+  const section = (some: Partial<SectionPlan> = {}) =>
     new Section(process, { ...plan.processes[0]![0]![0]!, key: "k0", form: "section", timeout: undefined, ...some })
   const pass = (ms: number) => {
     timeline.pass(timeline.now + millis(ms))
@@ -185,7 +186,7 @@ describe("S12: whoever loses a lock has the guard gap to end before the next is 
 })
 
 describe("S13: whoever asks is answered within the time that it gave", () => {
-  const ends = (some: Partial<Plans.SectionPlan>, ms: number, interruptedAt?: number) => {
+  const ends = (some: Partial<SectionPlan>, ms: number, interruptedAt?: number) => {
     const { judge, pass, section, witness } = world("callers")
     const one = section({ ttl: 60_000, ...some })
     witness.asks(one)

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import type { BackendName } from "../src/backendName.ts"
 import { parse } from "../src/flags.ts"
 import { hunt } from "../src/hunt.ts"
-import type { BackendName } from "../src/plan.ts"
 import { shrink } from "../src/shrink.ts"
 import * as Tally from "../src/tally.ts"
 import { runsOn, variants } from "../src/variants.ts"

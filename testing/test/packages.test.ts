@@ -110,6 +110,31 @@ describe.each(packages)("$manifest.name", ({ dir, manifest }) => {
   })
 })
 
+test("no file imports itself by way of others, be it for its types", () => {
+  const files = Fs.globSync("{packages,testing,examples,bench,torture,simulation,scripts}/**/*.ts", {
+    cwd: root,
+    exclude: (path) => /(^|\/)(node_modules|dist)$/.test(path)
+  })
+  const importsOf = new Map(files.map((file) => {
+    const specifiers = Array.from(read(file).matchAll(/from "(\.{1,2}\/[^"]+)"/g), ([, specifier]) => specifier!)
+    return [file, specifiers.map((specifier) => Path.join(Path.dirname(file), specifier))] as const
+  }))
+  const done = new Set<string>()
+  /** The files of a cycle that can be come to, if there is one. */
+  const cycleFrom = (file: string, path: ReadonlyArray<string>): ReadonlyArray<string> | undefined => {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file]
+    if (done.has(file)) return undefined
+    for (const next of importsOf.get(file) ?? []) {
+      const cycle = cycleFrom(next, [...path, file])
+      if (cycle !== undefined) return cycle
+    }
+    done.add(file)
+    return undefined
+  }
+  expect(files.length).toBeGreaterThan(300)
+  expect(files.flatMap((file) => cycleFrom(file, []) ?? [])).toEqual([])
+})
+
 test("no link in the documents leads nowhere", () => {
   const documents = Fs.globSync("{*,{docs,examples,bench,torture,simulation,packages/*}/**/*}.md", {
     cwd: root,

@@ -1,0 +1,144 @@
+import type { BackendName } from "./backendName.ts"
+import { type Dimension, drawn, isIn, none } from "./dimensions.ts"
+import { type Incident, type Kind, messageWeights, pushWeights, refusalWeights, replicaWeights } from "./faultKinds.ts"
+import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
+import { Random } from "./random.ts"
+import { scenes } from "./scenes.ts"
+import { millis } from "./timeline.ts"
+
+const ttls: Readonly<Record<BackendName, ReadonlyArray<number>>> = {
+  redis: [150, 300, 600, 1_000, 2_000, 5_000, 12_000],
+  etcd: [400, 800, 1_500, 2_500, 4_000]
+}
+
+const incidentsOf: Readonly<Record<BackendName, Readonly<Partial<Record<Incident, number>>>>> = {
+  redis: {
+    "server paused": 4,
+    "server restarted": 2,
+    "data lost": 1,
+    "key deleted": 1,
+    "queue deleted": 1,
+    "early expiry": 1,
+    "clock back": 1,
+    "scripts forgotten": 1,
+    "connections cut": 2,
+    "cut off": 4,
+    "listener silent": 2,
+    "foreign lock": 2,
+    "client paused": 6,
+    "client crashed": 1,
+    "wall clock set": 1,
+    "locker closed": 1,
+    "interrupt": 8
+  },
+  etcd: {
+    "server paused": 4,
+    "server restarted": 2,
+    "data lost": 1,
+    "key deleted": 1,
+    "early expiry": 1,
+    "connections cut": 2,
+    "cut off": 4,
+    "listener silent": 2,
+    "lease revoked": 1,
+    "history compacted": 1,
+    "epoch raised": 1,
+    "foreign lock": 1,
+    "client paused": 6,
+    "client crashed": 1,
+    "wall clock set": 1,
+    "locker closed": 1,
+    "interrupt": 8
+  }
+}
+
+/** All that can go wrong on a backend. */
+export const kindsOf = (backend: BackendName, besides: ReadonlySet<Dimension> = none): ReadonlyArray<Kind> =>
+  [
+    messageWeights,
+    pushWeights,
+    incidentsOf[backend],
+    ...(isIn(backend, "replicas", besides) ? [replicaWeights] : []),
+    ...(isIn(backend, "refusals", besides) ? [refusalWeights] : [])
+  ].flatMap((weights) => Object.keys(weights) as Array<Kind>)
+
+/** What a seed decides. */
+export const make = (
+  seed: number,
+  backend: BackendName,
+  besides: ReadonlySet<Dimension> = none
+): Plan => {
+  const has = drawn(seed, backend, besides)
+  const random = Random.of(seed, 10, backend === "redis" ? 0 : 1)
+  const quiet = random.chance(0.15)
+  const keys = ["k0", "k1", "k2"].slice(0, random.pick([1, 1, 1, 2, 3]))
+  // One or two lengths a world, so that locks are contended by like and unlike.
+  const lengths = [random.pick(ttls[backend]), random.pick(ttls[backend])]
+  const mostTtl = Math.max(...lengths)
+  const window = Math.max(1_500, Math.min(9_000, random.between(2, 5) * mostTtl))
+  let number = 0
+  const section = (): SectionPlan => {
+    const ttl = random.pick(lengths)
+    const steps = random.between(1, 8)
+    const long = random.chance(0.4)
+    return {
+      number: number++,
+      key: random.pick(keys),
+      form: random.weighted({ section: 6, scope: 3, trySection: 1, tryScope: 1 }),
+      ttl,
+      timeout: random.chance(0.2) ? random.spread(20, 3 * ttl) : undefined,
+      delay: random.chance(0.15) ? 0 : random.spread(1, window / 3),
+      steps,
+      pause: Math.max(1, Math.round((long ? 3 : 0.3) * ttl * random.next() / steps)),
+      careful: random.chance(0.3),
+      releasesEarly: random.chance(0.3),
+      windDown: 0
+    }
+  }
+  const list = <A>(count: number, make: () => A): ReadonlyArray<A> => Array.from({ length: count }, make)
+  const processes = list(
+    random.between(2, 4),
+    () => list(random.between(1, 3), () => list(random.between(1, 3), section))
+  )
+  const incident = (_: unknown, index: number): IncidentPlan => ({
+    name: `e${index}`,
+    kind: random.weighted(incidentsOf[backend] as Readonly<Record<Incident, number>>),
+    at: millis(random.between(1, window)),
+    duration: millis(random.spread(10, 4 * mostTtl)),
+    process: random.between(0, processes.length - 1),
+    key: random.pick(keys),
+    section: random.between(0, number - 1),
+    afterMessages: random.pick([0, 1, 1, 2, 3, 5]),
+    aimed: random.chance(0.6),
+    choice: random.between(0, 1_000_000)
+  })
+  const often = quiet ? 0 : random.pick([0, 0.01, 0.03, 0.1, 0.25])
+  const plan: Plan = {
+    seed,
+    backend,
+    has,
+    quiet,
+    isWhole: quiet,
+    drifts: random.chance(0.5),
+    interop: backend === "redis" && random.chance(0.15),
+    members: has.has("refusals") ? Random.of(seed, 23).pick([1, 2, 2, 3]) : 1,
+    replicas: has.has("replicas") ? Random.of(seed, 22).between(1, 2) : 0,
+    deaf: !quiet && random.chance(0.1),
+    capacity: random.pick([1, 1, 1, 3]),
+    keys,
+    processes,
+    incidents: quiet ? [] : Array.from({ length: random.between(0, 8) }, incident),
+    often,
+    messages: messageWeights,
+    mostDelay: millis(8_000),
+    oftenPushes: often,
+    pushes: pushWeights,
+    healedAt: quiet ? 0 : millis(window),
+    mostTtl,
+    mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
+  }
+  for (const [name, scene] of Object.entries(scenes)) {
+    if (has.has(name as Dimension)) return scene(plan, Random.of(seed, 30))
+  }
+  return plan
+}
