@@ -260,7 +260,7 @@ export class LockStore extends Context.Service<LockStore, {
    * yet execute. Afterwards it is not held and never will be.
    *
    * Where a request of the claim is still under way, the order of the two is the store's to keep: behind that request's
-   * answer, or at once, with a mark that the request meets, where the answer is lost. What never left the process needs
+   * answer, or at once, with a tombstone that the request meets, where the answer is lost. What never left the process needs
    * nothing, and is answered at once.
    */
   readonly withdraw: (claim: Claim) => Effect.Effect<Withdrawn, LockBackendError>
