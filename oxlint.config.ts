@@ -1,5 +1,6 @@
 // The rules of the code, and who may import whom: CONTRIBUTING.md says why. An override replaces a rule's list, so that each of
 // them is put together from its parts here.
+import * as Fs from "node:fs"
 import { defineConfig } from "oxlint"
 
 interface Pattern {
@@ -15,9 +16,18 @@ const noRunner = {
   message: "What ships needs no test runner."
 }
 
+/** What the backends need of their users: Effect, the core, and their clients. */
+const peers = Fs.readdirSync(`${import.meta.dirname}/packages`).flatMap((name) => {
+  const manifest: { readonly peerDependencies?: object } = JSON.parse(
+    Fs.readFileSync(`${import.meta.dirname}/packages/${name}/package.json`, "utf8")
+  )
+  return Object.keys(manifest.peerDependencies ?? {})
+})
+const clients = Array.from(new Set(peers)).filter((name) => !name.startsWith("effect"))
+
 const core: ReadonlyArray<Pattern> = [
   { group: ["node:*"], message: "The core runs anywhere: no node:*." },
-  { group: ["ioredis", "ioredis/*", "etcd3", "etcd3/*"], message: "The core knows no client library." },
+  { group: clients.flatMap((name) => [name, `${name}/*`]), message: "The core knows no client library." },
   {
     group: ["effect-dlock", "effect-dlock/*", "effect-dlock-*"],
     message: "The core imports its own files, and no backend."
@@ -65,7 +75,7 @@ export default defineConfig({
   overrides: [
     imports("packages/dlock/src/**", [barrel], core),
     imports("packages/dlock/src/internal/**", [barrel], [...core, {
-      group: ["**/Locker.ts", "**/index.ts"],
+      group: ["**/Locker.ts", "**/withLock.ts", "**/index.ts"],
       caseSensitive: true,
       message: "A step does not know the front that calls it."
     }]),

@@ -110,6 +110,36 @@ describe.each(packages)("$manifest.name", ({ dir, manifest }) => {
   })
 })
 
+/** Where options are declared, and the documents that name them. */
+const declared: ReadonlyArray<readonly [file: string, documents: ReadonlyArray<string>]> = [
+  ["packages/dlock/src/internal/options/settings.ts", [
+    "README.md",
+    "packages/dlock-redis/src/RedisLocker.ts",
+    "packages/dlock-etcd/src/EtcdLocker.ts"
+  ]],
+  ["packages/dlock-redis/src/internal/options.ts", ["README.md", "packages/dlock-redis/src/RedisLocker.ts"]],
+  ["packages/dlock-redis/src/internal/client/address.ts", ["README.md", "packages/dlock-redis/src/RedisLocker.ts"]],
+  ["packages/dlock-etcd/src/internal/options.ts", ["README.md", "packages/dlock-etcd/src/EtcdLocker.ts"]]
+]
+
+test.each(declared)("what is declared in %s is documented, variables too", async (file, documents) => {
+  const { fields }: { readonly fields: Readonly<Record<string, { readonly variables: ReadonlyArray<string> }>> } =
+    await import(Url.pathToFileURL(Path.join(root, file)).href)
+  const readme = read("README.md")
+  expect(Object.keys(fields).filter((option) => !readme.includes(`\`${option}`))).toEqual([])
+  const variables = Object.values(fields).flatMap((field) => field.variables)
+  for (const document of documents) {
+    const text = read(document)
+    // Some are said by their ends: `_CERT`, `…_PASSWORD`.
+    const isSaid = (variable: string): boolean => {
+      const parts = variable.split("_")
+      const ends = parts.map((_, index) => `_${parts.slice(index).join("_")}\``)
+      return text.includes(variable) || ends.some((end) => text.includes(`\`${end}`) || text.includes(`…${end}`))
+    }
+    expect(variables.filter((variable) => !isSaid(variable)), document).toEqual([])
+  }
+})
+
 test("no file imports itself by way of others, be it for its types", () => {
   const files = Fs.globSync("{packages,testing,examples,bench,torture,simulation,scripts}/**/*.ts", {
     cwd: root,

@@ -53,6 +53,8 @@ export type Parser<A> = (value: unknown) => Result.Result<A, string>
 export interface Field<A> {
   readonly parse: Parser<A>
   readonly environment: Effect.Effect<A, Config.ConfigError>
+  /** The variables that the environment is asked for. */
+  readonly variables: ReadonlyArray<string>
 }
 
 /**
@@ -112,7 +114,8 @@ export const optional = <A>(
   fromText?: (text: string) => unknown
 ): Field<A | undefined> => ({
   parse: (value) => value === undefined ? Result.succeed(undefined) : parser(value),
-  environment: name === undefined ? Effect.undefined : variable(name, parser, fromText)
+  environment: name === undefined ? Effect.undefined : variable(name, parser, fromText),
+  variables: name === undefined ? [] : [name]
 })
 
 /**
@@ -127,8 +130,9 @@ export const withDefault = <A>(
   name?: string,
   fromText?: (text: string) => unknown
 ): Field<A> => {
-  const { environment, parse } = optional(parser, name, fromText)
+  const { environment, parse, variables } = optional(parser, name, fromText)
   return {
+    variables,
     parse: (value) => Result.map(parse(value), (parsed) => parsed ?? fallback),
     environment: Effect.map(environment, (parsed) => parsed ?? fallback)
   }
@@ -141,6 +145,7 @@ export const withDefault = <A>(
  * @since 0.1.0
  */
 export const required = <A>(parser: Parser<A>, name?: string, example?: string): Field<A> => ({
+  variables: name === undefined ? [] : [name],
   parse: (value) => value === undefined ? Result.fail("is missing") : parser(value),
   environment: name === undefined
     ? Effect.fail(problem("An option that is required has no variable"))
@@ -426,7 +431,8 @@ export const tls = (
   readFile: (path: string) => Promise<string>
 ): Field<Certificates | undefined> => ({
   parse: optional(certificates).parse,
-  environment: tlsFromPaths(prefix, readFile)
+  environment: tlsFromPaths(prefix, readFile),
+  variables: [`${prefix}_CA`, `${prefix}_CERT`, `${prefix}_KEY`]
 })
 
 const tlsFromPaths = (

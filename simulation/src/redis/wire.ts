@@ -1,3 +1,4 @@
+import { baseKeyCount, sharedKeyCount } from "../../../packages/dlock-redis/src/internal/protocol/format.ts"
 import * as Scripts from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import type * as Model from "../../../packages/dlock-redis/test/model/server.ts"
 
@@ -70,7 +71,7 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
       for (let key = 0, at = 1; key < keys.length;) {
         const claims: Array<Model.RefreshArgs["claims"][number]> = []
         const end = at + 2 + 3 * number(at + 1)
-        const stride = text(at) === "1" ? 6 : 8
+        const stride = text(at) === "1" ? baseKeyCount : baseKeyCount + sharedKeyCount
         for (at += 2; at < end; at += 3) claims.push({ id: text(at), ttl: number(at + 1), guard: number(at + 2) })
         locks.push({ lock: keys[key]!, args: { inbox: text(0), claims } })
         key += stride

@@ -41,7 +41,7 @@ const hosts: StoreOptions.Parser<ReadonlyArray<string>> = (value) => {
 }
 
 /** The options, and their variables. One that is forgotten here does not compile. */
-const fields = {
+export const fields = {
   hosts: StoreOptions.required(hosts, "DLOCK_ETCD_HOSTS", "http://127.0.0.1:2379"),
   username: StoreOptions.optional(StoreOptions.text, "DLOCK_ETCD_USERNAME"),
   password: StoreOptions.optional(StoreOptions.text, "DLOCK_ETCD_PASSWORD"),
@@ -71,21 +71,27 @@ const isHost = (host: string): boolean => {
 
 const hasPort = (host: string): boolean => /:\d+\/?$/.test(host)
 
-const settingsOf = ({ hosts, password, tls, username, ...limits }: Parsed): Settings => ({
-  target: {
-    // The client takes no list that may not be written to.
-    hosts: Array.from(hosts),
-    ...(username !== undefined && password !== undefined && { auth: { username, password } }),
-    ...(tls?.ca !== undefined && {
-      credentials: {
-        rootCertificate: Buffer.from(tls.ca),
-        ...(tls.key !== undefined && { privateKey: Buffer.from(tls.key) }),
-        ...(tls.cert !== undefined && { certChain: Buffer.from(tls.cert) })
-      }
-    })
-  },
-  ...limits
-})
+const settingsOf = (parsed: Parsed): Settings => {
+  const { connectTimeout, hosts, operationTimeout, password, tls, username, ...unused } = parsed
+  // One that nobody takes does not compile.
+  unused satisfies Record<string, never>
+  return {
+    target: {
+      // The client takes no list that may not be written to.
+      hosts: Array.from(hosts),
+      ...(username !== undefined && password !== undefined && { auth: { username, password } }),
+      ...(tls?.ca !== undefined && {
+        credentials: {
+          rootCertificate: Buffer.from(tls.ca),
+          ...(tls.key !== undefined && { privateKey: Buffer.from(tls.key) }),
+          ...(tls.cert !== undefined && { certChain: Buffer.from(tls.cert) })
+        }
+      })
+    },
+    connectTimeout,
+    operationTimeout
+  }
+}
 
 /** Bad options are the same typed error as bad configuration, and one that does not exist is bad. */
 export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigError> =>

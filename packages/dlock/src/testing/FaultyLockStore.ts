@@ -246,6 +246,8 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
         request,
         renew,
         withdraw,
+        // Not `bounded`, whatever is behind: a call that hangs here is for the core to limit.
+        heardAt: (claim) => behind.heardAt?.(claim),
         losses: Stream.merge(behind.losses, Stream.fromQueue(hints))
       }),
       calls,

@@ -106,7 +106,7 @@ export const fields = {
   password: StoreOptions.optional(orAsked(StoreOptions.text), "DLOCK_REDIS_PASSWORD"),
   sentinelUsername: StoreOptions.optional(StoreOptions.text, "DLOCK_REDIS_SENTINEL_USERNAME"),
   sentinelPassword: StoreOptions.optional(orAsked(StoreOptions.text), "DLOCK_REDIS_SENTINEL_PASSWORD"),
-  tls: { parse: orAsked(certificates.parse), environment: certificates.environment }
+  tls: { ...certificates, parse: orAsked(certificates.parse) }
 } satisfies StoreOptions.Fields<Address>
 
 type Parsed = StoreOptions.Parsed<typeof fields>
@@ -204,7 +204,10 @@ const secretsOf = (
 }
 
 const targetOf = (parsed: Parsed): Target => {
-  const { cluster, master, sentinels, sentinelUsername, url, username } = parsed
+  const { cluster, master, sentinels, sentinelUsername, url, username, ...rest } = parsed
+  const { password: _password, sentinelPassword: _sentinelPassword, tls: _tls, ...unused } = rest
+  // One that nobody takes does not compile; the secrets go through `secretsOf`.
+  unused satisfies Record<string, never>
   const secure = isSecure(parsed)
   const { asked, known } = secretsOf(parsed)
   const { secure: _, ...server } = url ?? { secure }

@@ -24,15 +24,13 @@ export const sharedAt = baseKeyCount + 2
 
 /** The keys of a script about one claim, which may go without the last two. */
 export const K = {
-  lock: "KEYS[1]",
-  counter: "KEYS[2]",
-  queue: "KEYS[3]",
-  deadlines: "KEYS[4]",
-  waiters: "KEYS[5]",
-  parked: "KEYS[6]",
+  ...Object.fromEntries(every.map((name, index) => [name, `KEYS[${index + 1}]`])) as Record<
+    typeof every[number],
+    string
+  >,
   tombstone: `KEYS[${baseKeyCount + 1}]`,
   holders: `KEYS[${sharedAt}]`
-} satisfies Record<typeof every[number] | "tombstone" | "holders", string>
+}
 
 // What follows makes Lua of Lua: arguments and results are expressions.
 

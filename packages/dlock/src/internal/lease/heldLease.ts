@@ -25,6 +25,16 @@ export interface LeaseHost {
   readonly releaseLease: (lease: HeldLease) => Effect.Effect<void>
 }
 
+/** Whether the backend may still keep a claim whose lease was lost for that reason. */
+const mayStillStandAfter: { readonly [Reason in LossReason]: boolean } = {
+  Expired: false,
+  Replaced: false,
+  Unreachable: true,
+  Stalled: true,
+  Revoked: false,
+  MaxHold: true
+}
+
 /**
  * A lease from the grant to its end: the state behind the `Lease` that users see, and the one place that decides
  * whether it is still held.
@@ -160,11 +170,7 @@ export class HeldLease implements Item, Held {
   }
 
   /** `mayStillStand` where the backend may still keep the claim. */
-  lose(
-    reason: LossReason,
-    now: number,
-    mayStillStand: boolean | undefined = reason === "Unreachable" || reason === "Stalled"
-  ): void {
+  lose(reason: LossReason, now: number, mayStillStand: boolean | undefined = mayStillStandAfter[reason]): void {
     if (this.state !== "held") return
     this.state = "lost"
     this.mayStillStand = mayStillStand

@@ -160,6 +160,9 @@ export class Renewals {
         return lease.lose(answer._tag, now)
       case "Unknown":
         return this.heap.schedule(lease, Math.min(now + pause(lease, firstDeadline - now), lease.deadline))
+      default:
+        // An answer that is forgotten here does not compile.
+        answer satisfies never
     }
   }
 }

@@ -4,7 +4,7 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import * as Inspectable from "effect/Inspectable"
 import * as Result from "effect/Result"
 import { InvalidLockRequest, LockBackendError } from "../../LockError.ts"
-import type { LockOptions } from "../../LockOptions.ts"
+import type { LockOptions, TryLockOptions } from "../../LockOptions.ts"
 import type { Claim } from "../../LockStore.ts"
 import type { Parser } from "../../StoreOptions.ts"
 import * as Timing from "../timing.ts"
@@ -40,6 +40,9 @@ const parsers = {
   readonly [Name in keyof LockOptions]-?: Parser<unknown>
 }
 
+/** Those that a call which does not wait has no use for. */
+const ofThoseWhoWait = { timeout: true } satisfies Record<Exclude<keyof LockOptions, keyof TryLockOptions>, true>
+
 /** The options that are given, read. */
 type Read = { -readonly [Name in keyof typeof parsers]?: Result.Result.Success<ReturnType<(typeof parsers)[Name]>> }
 
@@ -61,7 +64,7 @@ export const parse = (
   for (const option of Object.getOwnPropertySymbols(options)) return invalid(String(option), "is not an option here")
   const read: Record<string, unknown> = {}
   for (const option in options) {
-    if (!Object.hasOwn(parsers, option) || (option === "timeout" && !waits)) {
+    if (!Object.hasOwn(parsers, option) || (!waits && Object.hasOwn(ofThoseWhoWait, option))) {
       return invalid(option, "is not an option here")
     }
     const name = option as keyof typeof parsers
@@ -71,14 +74,16 @@ export const parse = (
     if (Result.isFailure(parsed)) return invalid(option, parsed.failure)
     read[option] = parsed.success
   }
-  const given = read as Read
-  const ttl = given.ttl === undefined ? usual.ttl : Duration.millis(given.ttl)
-  const guardGap = given.guardGap === undefined ? settings.guardGap : Duration.millis(given.guardGap)
+  const { guardGap, metadata, timeout, ttl, ...unused } = read as Read
+  // One that nobody takes does not compile.
+  unused satisfies Record<string, never>
+  const granted = ttl === undefined ? usual.ttl : Duration.millis(ttl)
+  const gap = guardGap === undefined ? settings.guardGap : Duration.millis(guardGap)
   return {
-    ttl,
-    guardGap: guardGap ?? usualGuardGap(ttl),
-    holder: given.metadata === undefined ? usual.holder : Owner.encode(usual.holder, given.metadata),
-    timeout: given.timeout ?? usual.timeout
+    ttl: granted,
+    guardGap: gap ?? usualGuardGap(granted),
+    holder: metadata === undefined ? usual.holder : Owner.encode(usual.holder, metadata),
+    timeout: timeout ?? usual.timeout
   }
 }
 

@@ -29,12 +29,17 @@ export const fields = {
   holder: StoreOptions.optional(holder, "DLOCK_HOLDER")
 } satisfies StoreOptions.Fields<LockerOptions>
 
-const settingsOf = ({ defaultTtl, guardGap, holder, prefix }: StoreOptions.Parsed<typeof fields>): Settings => ({
-  prefix,
-  ttl: Duration.millis(defaultTtl),
-  guardGap: guardGap === undefined ? undefined : Duration.millis(guardGap),
-  holder: holder ?? Owner.ofThisProcess()
-})
+const settingsOf = (parsed: StoreOptions.Parsed<typeof fields>): Settings => {
+  const { defaultTtl, guardGap, holder, prefix, ...unused } = parsed
+  // One that nobody takes does not compile.
+  unused satisfies Record<string, never>
+  return {
+    prefix,
+    ttl: Duration.millis(defaultTtl),
+    guardGap: guardGap === undefined ? undefined : Duration.millis(guardGap),
+    holder: holder ?? Owner.ofThisProcess()
+  }
+}
 
 /** What an old runtime lacks, whose absence would be met no earlier than at the first renewal. */
 const absent = (): string | undefined =>
