@@ -1001,7 +1001,8 @@ describe("cost", () => {
       )
       assert.isBelow(median(besides.section), 2 * median(times.section))
       assert.isBelow(median(besides.handOver), 2 * median(times.handOver))
-      assert.isBelow(Math.max(...scripts), 20 * median(times.handOver))
+      // Or what is promised of any script, where the machine has other work.
+      assert.isBelow(Math.max(...scripts), Math.max(5_000, 20 * median(times.handOver)))
     })
   }
 

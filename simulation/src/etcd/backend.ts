@@ -104,7 +104,7 @@ export const make = (
           if (ttl > 0) vouch(id, sentAt + millis(ttl * 1_000))
           return ttl
         }
-      }, limit)
+      }, { limit, isPressing: true })
 
     const countUnheard = (id: string, more: number): void => void unheard.set(id, (unheard.get(id) ?? 0) + more)
 
@@ -177,7 +177,7 @@ export const make = (
           begins: () => entering.forEach((id) => ledger.doubts(id)),
           known: (took) => entering.forEach((id) => ledger.answered(id, took))
         }
-        return mine.call(call, limit, onUnsent)
+        return mine.call(call, { limit, onUnsent })
       },
       grant: (id, seconds) =>
         mine.call({
@@ -192,13 +192,19 @@ export const make = (
         }).pipe(
           Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
         ),
-      revoke: (id) => mine.call({ words: `revoke ${id}`, matter: "revoke", execute: () => server.revoke(id) }),
+      revoke: (id) =>
+        mine.call({ words: `revoke ${id}`, matter: "revoke", execute: () => server.revoke(id) }, {
+          isPressing: true
+        }),
       heardAt: () => mine.failover.heardAt(),
       isAway: (): boolean => mine.failover.isAway(),
       abandon: () => mine.abandon(),
       keepAlive,
       inspect: (id, limit) =>
-        mine.call({ words: `inspect ${id}`, matter: "inspect", execute: () => server.inspect(id) }, limit),
+        mine.call({ words: `inspect ${id}`, matter: "inspect", execute: () => server.inspect(id) }, {
+          limit,
+          isPressing: true
+        }),
       watch: connect
     }
   }

@@ -122,8 +122,8 @@ export class Calls {
     })
   }
 
-  call<A>(call: Call<A>, limit?: number, onUnsent?: () => void): Effect.Effect<Reply<A>, CallFailure> {
-    return this.failover.call((host, limit) => this.attempt(host, limit, call), limit, onUnsent)
+  call<A>(call: Call<A>, options?: Failover.CallOptions): Effect.Effect<Reply<A>, CallFailure> {
+    return this.failover.call((host, limit) => this.attempt(host, limit, call), options)
   }
 
   private attempt<A>(host: Host, limit: number, call: Call<A>): Effect.Effect<Reply<A>, CallFailure> {

@@ -77,8 +77,8 @@ export const open: (
     probe: (host, limit) => attempt(host, limit, (host, deadline) => host.call("KV", "txn", {}, { deadline }), false)
   })
 
-  const call = <A>(make: Make<A>, limit?: number, isKept = false, onUnsent?: () => void) =>
-    failover.call((host, limit) => attempt(host, limit, make, isKept), limit, onUnsent)
+  const call = <A>(make: Make<A>, options: Failover.CallOptions = {}, isKept = false) =>
+    failover.call((host, limit) => attempt(host, limit, make, isKept), options)
 
   const keepAlive = (id: string, limit?: number) =>
     call(
@@ -90,7 +90,7 @@ export const open: (
             stream.on("end", () => reject(new Error("the stream ended without an answer")))
             stream.write({ ID: id })
           })),
-      limit
+      { limit, isPressing: true }
     )
 
   const port: Port = {
@@ -98,15 +98,13 @@ export const open: (
     txn: (request, limit, onUnsent) =>
       call(
         (host, deadline) => host.call<ITxnResponse>("KV", "txn", request, { deadline }),
-        limit,
-        false,
-        onUnsent
+        { limit, onUnsent }
       ),
     grant: (id, seconds) =>
       call(
         (host, deadline) =>
           host.call<ILeaseGrantResponse>("Lease", "leaseGrant", { ID: id, TTL: seconds }, { deadline }),
-        Infinity,
+        {},
         true
       ).pipe(
         Effect.map((reply) => ({ ...reply, value: Number(reply.value.TTL) })),
@@ -120,14 +118,17 @@ export const open: (
     },
     revoke: (id) =>
       Effect.map(
-        call((host, deadline) => host.call("Lease", "leaseRevoke", { ID: id }, { deadline })),
+        call((host, deadline) => host.call("Lease", "leaseRevoke", { ID: id }, { deadline }), { isPressing: true }),
         (reply) => ({ ...reply, value: undefined })
       ),
     keepAlive,
     inspect: (id, limit) =>
       Effect.map(
         call((host, deadline) =>
-          host.call<ILeaseTimeToLiveResponse>("Lease", "leaseTimeToLive", { ID: id, keys: true }, { deadline }), limit),
+          host.call<ILeaseTimeToLiveResponse>("Lease", "leaseTimeToLive", { ID: id, keys: true }, { deadline }), {
+          limit,
+          isPressing: true
+        }),
         (reply) => ({
           ...reply,
           value: {

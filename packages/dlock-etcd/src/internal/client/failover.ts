@@ -22,12 +22,25 @@ export interface FailoverOptions<Host> {
   readonly probe: Ask<Host, unknown>
 }
 
+export interface CallOptions {
+  /** Milliseconds. */
+  readonly limit?: number | undefined
+  /** As in `Port`. */
+  readonly onUnsent?: (() => void) | undefined
+  /**
+   * A lock that is held depends on it: of one host, it is sent once more at half its time, in case its connection is dead.
+   * Anything else has all its time for one sending. A crowd of processes that come at once, and whose server is slow for that,
+   * would ask it for everything twice, and it would never catch up.
+   */
+  readonly isPressing?: boolean | undefined
+}
+
 /** Which host is asked, and which one next. */
 export interface Failover<Host> {
   /** The one that is asked now. */
   readonly host: () => Host
-  /** Within `limit` milliseconds, or `operationTimeout` where that is less. `onUnsent` as in `Port`. */
-  readonly call: <A>(ask: Ask<Host, A>, limit?: number, onUnsent?: () => void) => Effect.Effect<Reply<A>, CallFailure>
+  /** Within its limit, or `operationTimeout` where that is less. */
+  readonly call: <A>(ask: Ask<Host, A>, options?: CallOptions) => Effect.Effect<Reply<A>, CallFailure>
   /** `Clock.monotonicTimeNanos` of when one of them last answered. */
   readonly heardAt: () => bigint | undefined
   /** Can none be reached? Then calls wait for one. */
@@ -82,8 +95,7 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: Fail
    */
   const call = <A>(
     ask: Ask<Host, A>,
-    limit = Infinity,
-    onUnsent: () => void = () => {}
+    { isPressing, limit = Infinity, onUnsent = () => {} }: CallOptions = {}
   ): Effect.Effect<Reply<A>, CallFailure> =>
     Effect.suspend(() => {
       const within = Math.max(leastLimit, Math.min(limit, operationTimeout))
@@ -94,11 +106,12 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: Fail
         const back = Effect.timeoutOrElse(found.await, { duration: within, orElse: () => Effect.fail(why) })
         return Effect.flatMap(
           Effect.onInterrupt(back, () => Effect.sync(onUnsent)),
-          () => call(ask, leftUntil(until), onUnsent)
+          () => call(ask, { isPressing, limit: leftUntil(until), onUnsent })
         )
       }
       const asked = current
-      return Effect.matchEffect(ask(host(), Math.max(20, within / mostTries)), {
+      const tries = hosts.length === 1 && isPressing !== true ? 1 : mostTries
+      return Effect.matchEffect(ask(host(), Math.max(leastTry, within / tries)), {
         onFailure: (failure) => retry(ask, until, noteRefusal(failure), asked),
         onSuccess: (reply) => Effect.succeed(noteAnswer(reply))
       })
@@ -117,7 +130,8 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: Fail
       for (let tries = 2;; tries++) {
         unknown ||= !failure.notDone
         const isRefused = failure.notDone && !isOfMember(failure.cause) && !isUnsent(failure.cause)
-        if (failure === closedFailure || isRefused || tries > mostTries) {
+        const left = leftUntil(until)
+        if (failure === closedFailure || isRefused || tries > mostTries || left < leastTry) {
           // What one member refuses, or leaves unanswered, is not to be asked of it next.
           if (!isRefused && failure !== closedFailure && asked === current) current++
           if (isUnsent(failure.cause)) beginSearch(failure)
@@ -125,8 +139,7 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: Fail
         }
         if (asked === current) current++
         asked = current
-        const left = leftUntil(until)
-        const result = yield* Effect.result(ask(host(), Math.max(20, left / (mostTries - tries + 1))))
+        const result = yield* Effect.result(ask(host(), Math.max(leastTry, left / (mostTries - tries + 1))))
         if (result._tag === "Success") return { ...noteAnswer(result.success), doubled: unknown }
         failure = noteRefusal(result.failure)
       }
@@ -148,5 +161,6 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: Fail
 const probePause = 100
 const probeLimit = 500
 
-/** Below this a call is hopeless, whatever the time to live. */
+/** Below this a call is hopeless, whatever the time to live; the same for one try of several. */
 const leastLimit = 50
+const leastTry = 20
