@@ -95,7 +95,7 @@ export const make = (
     /** The claim for which a name was last asked. */
     const standsAt = new Map<string, string>()
 
-    const keepAlive = (id: string, limit?: number) =>
+    const keepAlive = (id: string, limit?: number, isPressing = true) =>
       mine.call({
         words: `keepAlive ${id}`,
         matter: "keepAlive",
@@ -104,7 +104,7 @@ export const make = (
           if (ttl > 0) vouch(id, sentAt + millis(ttl * 1_000))
           return ttl
         }
-      }, { limit, isPressing: true })
+      }, { limit, isPressing })
 
     const countUnheard = (id: string, more: number): void => void unheard.set(id, (unheard.get(id) ?? 0) + more)
 

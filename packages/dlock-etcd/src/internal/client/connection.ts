@@ -80,7 +80,7 @@ export const open: (
   const call = <A>(make: Make<A>, options: Failover.CallOptions = {}, isKept = false) =>
     failover.call((host, limit) => attempt(host, limit, make, isKept), options)
 
-  const keepAlive = (id: string, limit?: number) =>
+  const keepAlive = (id: string, limit?: number, isPressing = true) =>
     call(
       (host, deadline) =>
         host.exchange("Lease", "leaseKeepAlive", { deadline }, (stream) =>
@@ -90,7 +90,7 @@ export const open: (
             stream.on("end", () => reject(new Error("the stream ended without an answer")))
             stream.write({ ID: id })
           })),
-      { limit, isPressing: true }
+      { limit, isPressing }
     )
 
   const port: Port = {

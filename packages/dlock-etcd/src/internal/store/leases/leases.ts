@@ -207,8 +207,8 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   }
 
   /** Only keeps the lease alive. */
-  keepAlive(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
-    return Effect.matchEffect(this.port.keepAlive(lease.id, Timing.leaseTimeout(lease.ttl)), {
+  keepAlive(lease: Lease<Claim>, isPressing = true): Effect.Effect<void, CallFailure> {
+    return Effect.matchEffect(this.port.keepAlive(lease.id, Timing.leaseTimeout(lease.ttl), isPressing), {
       onFailure: (failure) => {
         lease.isUnconfirmed = true
         lease.failedAt = this.now()

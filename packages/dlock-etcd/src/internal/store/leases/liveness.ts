@@ -137,7 +137,8 @@ export class Liveness {
     return Effect.gen({ self: this }, function*() {
       for (let neededUntil = this.now() + lingering; !lease.gone && this.now() < neededUntil;) {
         yield* Effect.sleep(Math.max(1, Math.ceil(this.leases.dueAt(lease) - this.now())))
-        if (!lease.gone) yield* Effect.ignore(this.leases.keepAlive(lease))
+        // No held lock depends on it: sent once, however slow the server is for a crowd.
+        if (!lease.gone) yield* Effect.ignore(this.leases.keepAlive(lease, false))
         // Asked after the answer: a claim may have come meanwhile, and found the key there.
         if (this.hasWaiters()) neededUntil = this.now() + lingering
       }
