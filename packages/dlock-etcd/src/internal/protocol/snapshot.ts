@@ -94,10 +94,6 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
   if (only?.response_put && another?.response_range && response.responses.length === 2) {
     return { ...placed, isWhole: false, isBlind: true }
   }
-  if (only?.response_range && response.responses.length === 1) {
-    const isUnsigned = Number(only.response_range.count) === 0
-    return { ...placed, own: undefined, base: 0n, isWhole: false, isUnsigned }
-  }
   const [mine, around, sign] = response.responses.filter((one) => one.response_range)
   const stands = ownIn(mine!, claim)
   const created = stands.own

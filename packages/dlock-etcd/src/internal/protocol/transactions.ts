@@ -130,17 +130,13 @@ const enteringIn = (epoch: Epoch, at: PlaceInQueue, request: ITxnRequest): Opera
 
 const taking = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => {
   const around = [own(at.keyBytes), neighbours(at.keys, at.claim)]
-  // To read the claims before it costs the server as much as there are: not for one that is not given a place.
-  const withoutPlace = sign === undefined
-    ? around
-    : [within({ compare: [absent(at.keyBytes)], success: [count(sign.key)], failure: [...around, count(sign.key)] })]
   return {
     compare: [empty(at.keys)],
     success: [put(at, lease, epoch, sign)],
     failure: [within({
       compare: [absent(at.keyBytes), ...(sign === undefined ? [] : [present(sign.key)])],
       success: [put(at, lease, epoch, sign), ...around],
-      failure: withoutPlace
+      failure: sign === undefined ? around : [...around, count(sign.key)]
     })]
   }
 }
