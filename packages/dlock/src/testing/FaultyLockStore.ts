@@ -246,8 +246,7 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
         request,
         renew,
         withdraw,
-        // Not `bounded`, whatever is behind: a call that hangs here is for the core to limit.
-        heardAt: (claim) => behind.heardAt?.(claim),
+        // Neither `bounded` nor `heardAt`, whatever is behind: a call that hangs here is for the core to limit, and is silence.
         losses: Stream.merge(behind.losses, Stream.fromQueue(hints))
       }),
       calls,
