@@ -8,7 +8,7 @@ import { withLock } from "effect-dlock"
 import { EtcdLocker } from "effect-dlock-etcd"
 
 const [hosts, name] = process.argv.slice(2) as [string, string]
-const now = () => performance.timeOrigin + performance.now()
+const now = () => Number(process.hrtime.bigint()) / 1_000_000
 
 const section = (key: string) =>
   withLock(

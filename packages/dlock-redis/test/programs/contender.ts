@@ -8,7 +8,7 @@ import { withLock } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 
 const [options, keys] = process.argv.slice(2) as [string, string]
-const now = () => performance.timeOrigin + performance.now()
+const now = () => Number(process.hrtime.bigint()) / 1_000_000
 
 const section = (key: string) =>
   withLock(
