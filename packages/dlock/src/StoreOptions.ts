@@ -149,10 +149,13 @@ export const required = <A>(parser: Parser<A>, name?: string, example?: string):
   parse: (value) => value === undefined ? Result.fail("is missing") : parser(value),
   environment: name === undefined
     ? Effect.fail(problem("An option that is required has no variable"))
-    : Effect.flatMap(Config.option(Config.String(name)), (value) =>
-      Option.isNone(value) || value.value === ""
-        ? Effect.fail(problem(`${name} is not set: it would be something like ${example ?? "a text"}`))
-        : Effect.map(variable(name, parser), (parsed) => parsed!))
+    : Effect.flatMap(
+      variable(name, (text) => text === "" ? Result.succeed(undefined) : parser(text)),
+      (parsed) =>
+        parsed === undefined
+          ? Effect.fail(problem(`${name} is not set: it would be something like ${example ?? "a text"}`))
+          : Effect.succeed(parsed)
+    )
 })
 
 /**

@@ -90,8 +90,8 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: Fail
   }
 
   /**
-   * The same, on the next host when this one fails or hangs; of one host, on a new connection. What was unknown before
-   * stays unknown.
+   * The same, on the next host when this one fails or hangs; of one host, on a new connection, where there is time left. What
+   * was unknown before stays unknown.
    */
   const call = <A>(
     ask: Ask<Host, A>,

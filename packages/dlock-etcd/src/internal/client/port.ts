@@ -29,8 +29,8 @@ export interface WatchStream {
 
 /**
  * The calls that the store makes to an etcd. Each call goes to the host that answered last; one that fails or hangs is left for
- * the next (of one host, its connection for a new one) within the call's limit: `limit` milliseconds, or the layer's
- * own where that is less. All that is asked through here may be done twice without harm.
+ * the next within the call's limit: `limit` milliseconds, or the layer's own where that is less. Of one host, what a held lock
+ * depends on is sent once more by a new connection; anything else has all its time for one sending. All that is asked through here may be done twice without harm.
  */
 export interface Port {
   /** Milliseconds that a call may take, whatever its own limit. */

@@ -126,7 +126,7 @@ export class HeldLease implements Item, Held {
   /** It will have no answer. */
   abandonRenewal(): void {
     this.underWay?.openUnsafe()
-    this.underWay = undefined
+    this.endRenewal()
   }
 
   /** Waits for the renewal that is under way; absent where none is. */
