@@ -33,13 +33,26 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "bursts"
   /** Members of a cluster refuse what they are asked, or all of them do, for a while. */
   | "refusals"
+  /** A process soon counts as far from the head of a queue: where claims of two or three other processes are before its own. */
+  | "distance"
   /** Programs have put observers on their fibers that throw: what runs on within a call back must harm nobody else. */
   | "observers"
 
 /** Those that every run has: what the library lives up to on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
   redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
-  etcd: new Set(["closing", "observers", "proxies", "tokens", "refusals", "deaths", "bursts", "heirs", "pushes"])
+  etcd: new Set([
+    "closing",
+    "observers",
+    "proxies",
+    "tokens",
+    "refusals",
+    "deaths",
+    "bursts",
+    "heirs",
+    "pushes",
+    "distance"
+  ])
 }
 
 interface Kind {
@@ -66,7 +79,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   refusals: { backends: ["etcd"], share: 0.2, alone: true },
   deaths: { backends: ["etcd"], share: 0.1, alone: true },
   bursts: { backends: ["etcd"], share: 0.1, alone: true },
-  heirs: { backends: ["etcd"], share: 0.1, alone: true }
+  heirs: { backends: ["etcd"], share: 0.1, alone: true },
+  distance: { backends: ["etcd"], share: 0.4 }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

@@ -219,6 +219,13 @@ const believesStrays = (): () => void =>
       return own.call(this, target, after, (deletions: unknown) => onDelete(deletions, false), ...others)
     })
 
+/** Who is far from the head takes the end of the claim that it watches for its turn, without a look. */
+const takesFarForNear = (): () => void =>
+  replace(LocalQueue.prototype, "approach", () =>
+    function() {
+      if (this.waiting.first !== undefined) this.takeTurn(this.waiting.first)
+    })
+
 /** Those of one process are let in as the server took them in. */
 const queuesAsTaken = (): () => void => replace(WaitingPlaces.prototype, "order", () => () => {})
 
@@ -269,5 +276,6 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "stray-in-order", on: "etcd", isRare: true, install: believesStrays },
   { name: "queue-as-taken", on: "etcd", from: 1_448, install: queuesAsTaken },
   { name: "queue-as-heard", on: "etcd", from: 2_016, install: queuesAsHeard },
+  { name: "far-for-near", on: "etcd", install: takesFarForNear },
   { name: "seat-in-doubt", on: "etcd", install: exchangesUnsettled }
 ]

@@ -124,7 +124,9 @@ export class Witness {
     }
     this.ledger.cameIn.add(id)
     const free = this.ledger.taken(key)
-    if (free !== undefined && free > promptness + (this.plan.has.has("tokens") ? logIn : 0)) {
+    const { has } = this.plan
+    const allowed = promptness + (has.has("tokens") ? logIn : 0) + (has.has("distance") ? catchingUp : 0)
+    if (free !== undefined && free > allowed) {
       this.broken("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
     }
     this.progressed(key)
@@ -305,7 +307,10 @@ export class Witness {
       const isDead = (index: number | undefined): boolean =>
         index !== undefined && this.timeline.now - Math.max(heldUntil, this.dead.get(index) ?? Infinity) > deadAfter
       const waiting = this.server.queueOf?.(lock).slice(1) ?? []
-      const isBlocked = waiting.some((one, place) => isAwake(one) && isDead(waiting[place - 1]))
+      // Far from the head a process goes by its foremost claim.
+      const isSeen = (one: number | undefined, place: number): boolean =>
+        !this.plan.has.has("distance") || waiting.indexOf(one) === place
+      const isBlocked = waiting.some((one, place) => isAwake(one) && isSeen(one, place) && isDead(waiting[place - 1]))
       if (!isBlocked) this.blockedSince.delete(lock)
       else if (!this.blockedSince.has(lock)) this.blockedSince.set(lock, this.timeline.now)
       // Who is cut off can do nothing about it.
@@ -387,10 +392,12 @@ export class Witness {
 
 /**
  * Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong; and how much
- * later where the next one has to be given a new token first.
+ * later where the next one has to be given a new token first, or is far from the head as far as it knows: its watch began in the
+ * past, and the server lets such watches catch up at its own pace.
  */
 const promptness = 30_000
 const logIn = 100_000
+const catchingUp = 100_000
 
 /** Microseconds until a process that died is known to be dead: the lease by which it lives, and how late that may end. */
 const deadAfter = 6_000_000

@@ -24,6 +24,7 @@ describe("a lease that was over before its owner heard of it", () => {
         grant: (id) => Effect.suspend(() => reply(granted.push(id) === 1 ? 0 : 5)),
         revoke: () => reply(undefined),
         keepAlive: () => reply(5),
+        keepAliveOnStream: () => reply(5),
         inspect: () => reply({ ttl: 5, keys: [] }),
         watch: () => Effect.never,
         longest: 2_000,

@@ -41,6 +41,7 @@ const setting = Effect.gen(function*() {
     grant: () => reply(2),
     revoke: () => reply(undefined),
     keepAlive: () => Effect.tap(reply(2), kept.await),
+    keepAliveOnStream: () => reply(2),
     inspect: () => reply({ ttl: 2, keys: sent.slice(0, 1).map(placeIn) }),
     watch: () => Effect.never,
     longest: 2_000,

@@ -43,6 +43,7 @@ describe("a claim that is asked for again while it is held", () => {
         grant: () => reply(5),
         revoke: () => reply(undefined),
         keepAlive: () => reply(5),
+        keepAliveOnStream: () => reply(5),
         inspect: () => reply({ ttl: 5, keys: sent.slice(0, 1).map(placeIn) }),
         watch: () => Effect.never,
         longest: 2_000,

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { startWorker, type Worker } from "dlock-testing"
 import { Deferred, Effect, Fiber } from "effect"
 import * as Path from "node:path"
-import { claims, keys, lag, leases, locker, plainClient, queued, server } from "./support.ts"
+import { claims, keys, lag, leases, locker, plainClient, queued, requests, server, since } from "./support.ts"
 
 /** Seconds after which a process that died is known to be dead, and what the server takes to get round to it. */
 const dead = 5_000
@@ -116,8 +116,12 @@ describe.concurrent("a process that dies while it waits", () => {
         waiters.push(yield* ask(third, "third"))
         yield* queued(url, 3)
         const before = yield* Effect.promise(() => claims(admin, "dlock:k"))
+        const asked = yield* Effect.promise(() => requests(url))
         yield* Effect.sleep(dead + 2 * belated)
         assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), before)
+        // Each has one stream for its keep-alives, of which it has sent three by now.
+        const { LeaseKeepAlive = 0 } = since(asked, yield* Effect.promise(() => requests(url)))
+        assert.isAtMost(LeaseKeepAlive, 2)
         yield* Deferred.succeed(released, undefined)
         yield* Effect.forEach(waiters, Fiber.join)
         assert.deepStrictEqual(order, ["second", "third"])

@@ -56,6 +56,7 @@ export const make = (
   const odd = Random.of(world.seed, 8)
   const tokenLife = odd.between(millis(300), millis(3_000))
   const tokens = plan.has.has("tokens") ? { life: tokenLife, refusal: odd.pick(ofTokens) } : undefined
+  const mostListeners = plan.has.has("distance") ? Random.of(world.seed, 24).between(1, 2) : undefined
   const between = plan.has.has("proxies") ? { mixesUp: () => odd.chance(0.3) } : undefined
   const server = new EtcdServer(timeline, ledger, flaws, lateness, leastTtl, between)
   const refusals = new Refusals(timeline, plan.members)
@@ -200,6 +201,7 @@ export const make = (
       isAway: (): boolean => mine.failover.isAway(),
       abandon: () => mine.abandon(),
       keepAlive,
+      keepAliveOnStream: (id, limit) => keepAlive(id, limit, false),
       inspect: (id, limit) =>
         mine.call({ words: `inspect ${id}`, matter: "inspect", execute: () => server.inspect(id) }, {
           limit,
@@ -225,7 +227,7 @@ export const make = (
         mine.onMessage = onMessage
         calls.set(process.index, mine)
         yield* Effect.addFinalizer(() => Effect.sync(() => mine.cut()))
-        return yield* Store.make(changed(portOf(process, mine)))
+        return yield* Store.make(changed(portOf(process, mine)), mostListeners)
       }),
     strike: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key

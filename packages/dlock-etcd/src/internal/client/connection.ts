@@ -12,6 +12,8 @@ import type {
   ILeaseKeepAliveResponse,
   ILeaseTimeToLiveResponse,
   IOptions,
+  IRequestOp,
+  ITxnRequest,
   ITxnResponse
 } from "etcd3"
 import * as Failover from "./failover.ts"
@@ -80,7 +82,10 @@ export const open: (
   const call = <A>(make: Make<A>, options: Failover.CallOptions = {}, isKept = false) =>
     failover.call((host, limit) => attempt(host, limit, make, isKept), options)
 
-  const keepAlive = (id: string, limit?: number, isPressing = true) =>
+  const keepAliveOnStream = (id: string, limit: number) =>
+    call((host, deadline) => host.keepAlive(id, deadline - clock.currentTimeMillisUnsafe()), { limit })
+
+  const keepAlive = (id: string, limit?: number) =>
     call(
       (host, deadline) =>
         host.exchange("Lease", "leaseKeepAlive", { deadline }, (stream) =>
@@ -90,7 +95,7 @@ export const open: (
             stream.on("end", () => reject(new Error("the stream ended without an answer")))
             stream.write({ ID: id })
           })),
-      { limit, isPressing }
+      { limit, isPressing: true }
     )
 
   const port: Port = {
@@ -122,6 +127,7 @@ export const open: (
         (reply) => ({ ...reply, value: undefined })
       ),
     keepAlive,
+    keepAliveOnStream,
     inspect: (id, limit) =>
       Effect.map(
         call((host, deadline) =>
@@ -173,8 +179,20 @@ export const open: (
   return port
 })
 
-/** Reads one key: unlike a request for nothing, a server with authentication does not answer that to everybody. */
-const probe = { success: [{ request_range: { key: Buffer.from("dlock"), keys_only: true } }] }
+const read = { request_range: { key: Buffer.from("dlock"), keys_only: true } }
+const isAbsent = { key: Buffer.from("dlock"), target: "Create", result: "Equal", create_revision: 0 } as const
+const within = (request: ITxnRequest) => ({ request_txn: request }) as IRequestOp
+
+const inner = within({ compare: [isAbsent], success: [read], failure: [read, read, read] })
+/**
+ * Reads one key: unlike a request for nothing, a server with authentication does not answer that to everybody. It has as many
+ * operations as an acquire of a lock that others hold, so that a server which takes fewer (`--max-txn-ops`) says so now.
+ */
+const probe: ITxnRequest = {
+  compare: [isAbsent, isAbsent],
+  success: [within({ compare: [isAbsent], success: [inner], failure: [inner] })],
+  failure: [read]
+}
 
 /** Waits until the server answers. That we may not read that key is an answer too: it knows us. */
 const reachable = (port: Port, options: ConnectionOptions): Effect.Effect<void, LockBackendError> => {

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { castGrpcError, Etcd3, type IOptions } from "etcd3"
 import { fromClient, isAboutToken, isWithoutAuth } from "./failure.ts"
+import { KeepAlives } from "./keepAlives.ts"
 
 /** A stream of the transport, as far as we go with one. */
 export interface Duplex {
@@ -78,6 +79,7 @@ export class Host {
   /** Absent until the first call asks for one; empty where the cluster wants none. */
   private token: string | undefined
   private asking: Promise<void> | undefined
+  private keepAlives: KeepAlives | undefined
 
   constructor(client: Etcd3, auth: IOptions["auth"]) {
     this.connections = (client as unknown as { readonly pool: Connections }).pool
@@ -109,6 +111,16 @@ export class Host {
   /** A stream that stays, with the token of this moment: what is asked on it later is asked with that too. */
   async open(service: string, method: string): Promise<Duplex> {
     return await this.withToken((token) => this.openAs(token, service, method, {}))
+  }
+
+  /** One keep-alive on the stream that stays for those. Milliseconds: how long an answer is waited for. */
+  async keepAlive(id: string, limit: number): Promise<number> {
+    return await this.withToken(async (token) => {
+      if (this.keepAlives?.isOver !== false) {
+        this.keepAlives = new KeepAlives(await this.openAs(token, "Lease", "leaseKeepAlive", {}))
+      }
+      return await this.keepAlives.send(id, limit)
+    })
   }
 
   private async withToken<A>(use: (token: string) => Promise<A>): Promise<A> {

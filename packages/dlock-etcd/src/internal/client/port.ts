@@ -46,11 +46,13 @@ export interface Port {
   readonly isAway: () => boolean
   /** Fails all calls that are under way, on closing. */
   readonly abandon: () => void
+  /** Keeps a lease alive once, on a stream that ends with the answer. Zero where there is no such lease. */
+  readonly keepAlive: (id: string, limit?: number) => Call<number>
   /**
-   * Keeps a lease alive once, on a stream that ends with the answer. Zero where there is no such lease. A held lock depends on
-   * it, unless it is not `isPressing`: see `CallOptions` of the failover.
+   * The same on a stream that stays open for the next ones, sent once: for a lease on which no held lock depends. Many processes
+   * that wait at one server send hundreds a second.
    */
-  readonly keepAlive: (id: string, limit?: number, isPressing?: boolean) => Call<number>
+  readonly keepAliveOnStream: (id: string, limit: number) => Call<number>
   readonly inspect: (id: string, limit?: number) => Call<LeaseState>
   readonly watch: (listeners: {
     readonly onResponse: (response: IWatchResponse) => void

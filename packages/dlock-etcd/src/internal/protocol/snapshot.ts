@@ -94,6 +94,10 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
   if (only?.response_put && another?.response_range && response.responses.length === 2) {
     return { ...placed, isWhole: false, isBlind: true }
   }
+  // The queue was not empty, and nothing else was asked.
+  if (only?.response_range && response.responses.length === 1) {
+    return { ...placed, ...ownIn(only, claim), isWhole: false, isUnsigned: true }
+  }
   const [mine, around, sign] = response.responses.filter((one) => one.response_range)
   const stands = ownIn(mine!, claim)
   const created = stands.own

@@ -128,16 +128,18 @@ const enteringIn = (epoch: Epoch, at: PlaceInQueue, request: ITxnRequest): Opera
     failure: [own(epoch.key), own(at.keyBytes)]
   })
 
-const taking = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => {
+const taking = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => ({
+  compare: [empty(at.keys)],
+  success: [put(at, lease, epoch, sign)],
+  failure: [within(takingBehind(at, lease, epoch, sign))]
+})
+
+const takingBehind = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => {
   const around = [own(at.keyBytes), neighbours(at.keys, at.claim)]
   return {
-    compare: [empty(at.keys)],
-    success: [put(at, lease, epoch, sign)],
-    failure: [within({
-      compare: [absent(at.keyBytes), ...(sign === undefined ? [] : [present(sign.key)])],
-      success: [put(at, lease, epoch, sign), ...around],
-      failure: sign === undefined ? around : [...around, count(sign.key)]
-    })]
+    compare: [absent(at.keyBytes), ...(sign === undefined ? [] : [present(sign.key)])],
+    success: [put(at, lease, epoch, sign), ...around],
+    failure: sign === undefined ? around : [...around, count(sign.key)]
   }
 }
 
@@ -148,6 +150,24 @@ const taking = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | 
  */
 export const enter = (at: PlaceInQueue, lease: string, epoch: Epoch, sign?: LifeSign): Operation =>
   enteringIn(epoch, at, taking(at, lease, epoch, sign))
+
+/**
+ * Takes a place only if the queue is empty, and reads nothing: for the first claim of a process that has no sign of life yet, and
+ * may need none.
+ */
+export const enterIfFree = (at: PlaceInQueue, lease: string, epoch: Epoch): Operation =>
+  enteringIn(epoch, at, {
+    compare: [empty(at.keys)],
+    success: [put(at, lease, epoch)],
+    failure: [own(at.keyBytes)]
+  })
+
+/**
+ * The same as `enter` where others most likely wait: it does not ask whether the queue is empty. To find that out a server reads
+ * every claim of the queue, as it does to find the claims before this one.
+ */
+export const enterToWait = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): Operation =>
+  enteringIn(epoch, at, takingBehind(at, lease, epoch, sign))
 
 /**
  * The same, behind another claim of this process that stands in the queue: then the others need not be read. Where that one
@@ -215,6 +235,10 @@ export const look = ({ claim, keys, keyBytes }: PlaceInQueue, created: bigint, m
       claim.capacity === 1 && created > 0n ? last(keys, most, created) : neighbours(keys, claim)
     ]
   })
+
+/** Asks whether a claim stands, and another one before it. A server answers that without a look at the rest of the queue. */
+export const verify = ({ claim, keyBytes }: PlaceInQueue, created: bigint, before: OtherClaim): Operation =>
+  looking(claim, { compare: [createdAt(keyBytes, created), createdAt(before.keyBytes, before.created)] })
 
 /** Reads the claims from a revision on, in the order in which they came. */
 export const lookOn = ({ claim, keys }: PlaceInQueue, from: bigint): Operation =>

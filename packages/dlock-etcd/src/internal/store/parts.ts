@@ -21,6 +21,8 @@ export interface StoreParts {
   readonly liveness: Liveness
   readonly askingOrder: AskingOrder
   readonly hasClosed: () => boolean
+  /** With claims of at most so many other processes before its own, a process hears of each deletion. */
+  readonly mostListeners: number
   /** Has the loop of the store run at that time, or earlier. */
   readonly wakeBy: (at: number) => void
 }

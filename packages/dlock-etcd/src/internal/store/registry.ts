@@ -89,6 +89,11 @@ export class Registry {
     return tracked
   }
 
+  /** A claim whose withdrawal has begun, and has not been answered. */
+  withdrawn({ id }: Claim): TrackedClaim | undefined {
+    return this.withdrawing.get(id)?.tracked
+  }
+
   /** It has been withdrawn. The name of its place is used again, where nothing of it can arrive any more. */
   noteWithdrawn(tracked: TrackedClaim): void {
     this.withdrawing.delete(tracked.claim.id)

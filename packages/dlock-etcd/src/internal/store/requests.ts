@@ -97,17 +97,24 @@ export const make = (
   }
 
   /** A claim that waits needs a sign of life of its process, for the sake of those behind it: the first one has it put. */
-  const enterSigned = (tracked: TrackedClaim, lease: Lease<Place>): Effect.Effect<Answer, CallFailure> => {
+  const enterSigned = (
+    tracked: TrackedClaim,
+    lease: Lease<Place>,
+    expectsOthers = false
+  ): Effect.Effect<Answer, CallFailure> => {
     const { claim: { capacity, key, prefix }, place } = tracked
     if (capacity > 1) return put(tracked, lease, "queue", (epoch) => Transactions.enter(place, lease.id, epoch))
     const queue = waiters.localQueues.get(key)
     const sign = liveness.signOf(prefix)
     const last = queue?.lastOfMany()
-    const operation = (epoch: Transactions.Epoch) =>
-      last === undefined
-        ? Transactions.enter(place, lease.id, epoch, sign)
-        : Transactions.enterBehind(place, lease.id, epoch, sign, last, last.created!)
-    place.lifeLease = sign === undefined ? undefined : liveness.lifeIn(prefix)
+    const life = sign === undefined ? undefined : liveness.lifeIn(prefix)
+    const operation = (epoch: Transactions.Epoch) => {
+      if (last !== undefined) return Transactions.enterBehind(place, lease.id, epoch, sign, last, last.created!)
+      if (expectsOthers || queue !== undefined) return Transactions.enterToWait(place, lease.id, epoch, sign)
+      if (sign !== undefined && life === undefined) return Transactions.enterIfFree(place, lease.id, epoch)
+      return Transactions.enter(place, lease.id, epoch, sign)
+    }
+    place.lifeLease = life
     if (queue !== undefined) tracked.askedSince = queue.noteAsked()
     const asked = put(
       tracked,
@@ -115,7 +122,7 @@ export const make = (
       "queue",
       operation,
       ({ isUnsigned }) =>
-        isUnsigned ? Effect.flatMap(liveness.show(prefix), () => enterSigned(tracked, lease)) : undefined
+        isUnsigned ? Effect.flatMap(liveness.show(prefix), () => enterSigned(tracked, lease, true)) : undefined
     )
     return queue === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => queue.noteAnswered()))
   }
@@ -274,7 +281,9 @@ export const make = (
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
       const standIn = standIns.get(claim.id)
-      if (standIn !== undefined) return Effect.as(endStandIn(claim.id, standIn), "released")
+      if (standIn !== undefined && registry.withdrawn(claim)?.isAwaitingSuccessor !== true) {
+        return Effect.as(endStandIn(claim.id, standIn), "released")
+      }
       const known = registry.find(claim.id)
       const state = known?.state
       if (state === "held" && known!.place.unanswered === 0) {
@@ -328,23 +337,31 @@ export const make = (
       if (isDeleted || !isThere) {
         waiters.localQueues.get(place.claim.key)?.noteWithdrawn(place.key, BigInt(value.header.revision))
       }
-      if (isDeleted) return true
-      if (isSuccessorThere || !isThere) {
-        if (!isSuccessorThere) registry.markGone(successor)
-        return false
+      // This claim had gone before, and one that was released earlier has kept the others out for it.
+      const earlier = standIns.get(tracked.claim.id)
+      const standIn = isThere ? tracked : earlier
+      if (isSuccessorThere) {
+        if (earlier !== undefined) fork(endStandIn(tracked.claim.id, earlier))
+      } else if (standIn === undefined) registry.markGone(successor)
+      else {
+        standIns.delete(tracked.claim.id)
+        beginStandIn(successor, standIn)
       }
-      standIns.set(successor.claim.id, tracked)
-      place.lease!.claims.set(place.key, place)
-      const isInside = successor.state === "held"
-      registry.markGone(successor, true)
-      fork(
-        Effect.delay(
-          endStandIn(successor.claim.id, tracked),
-          isInside ? Math.max(0, Math.ceil(successor.heldUntil - now())) : 0
-        )
-      )
-      return true
+      return isThere || isDeleted
     })
+  }
+
+  /** Has a claim that was to be released keep the others out for its successor, which has gone. */
+  const beginStandIn = (successor: TrackedClaim, standIn: TrackedClaim): void => {
+    const { key, lease } = standIn.place
+    standIns.set(successor.claim.id, standIn)
+    lease!.claims.set(key, standIn.place)
+    const isInside = successor.state === "held"
+    registry.markGone(successor, true)
+    // It may have been released meanwhile, and handed over to another: the answer to that tells whether that one stands.
+    const last = successor.isAwaitingSuccessor ? successor.successor!.tracked : successor
+    const most = isInside || last !== successor ? Math.min(last.heldUntil, now() + lease!.ttl) : 0
+    fork(Effect.delay(endStandIn(successor.claim.id, standIn), Math.max(0, Math.ceil(most - now()))))
   }
 
   /** Deletes the claim, and tells whether anything was deleted. It leaves a tombstone where a request may still arrive. */

@@ -29,7 +29,7 @@ import * as Waiters from "./waiters.ts"
  * the epoch. Waiting claims watch the deletions before them, claims that are held are watched themselves, and all of them live
  * on shared leases.
  */
-export const make = Effect.fnUntraced(function*(port: Port) {
+export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
   const losses = yield* PubSub.unbounded<Loss>()
@@ -67,6 +67,7 @@ export const make = Effect.fnUntraced(function*(port: Port) {
     leases,
     watches,
     liveness,
+    mostListeners,
     wakeBy,
     hasClosed: (): boolean => closed
   }

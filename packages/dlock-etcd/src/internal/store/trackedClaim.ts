@@ -61,6 +61,11 @@ export class TrackedClaim {
     return `${capacity} ${Duration.toMillis(ttl)} ${Duration.toMillis(guardGap)} ${holder}`
   }
 
+  /** It was handed over to a claim of which nothing is known yet but that it was to have the turn. */
+  get isAwaitingSuccessor(): boolean {
+    return this.successor !== undefined && !this.successor.tracked.isOver
+  }
+
   /** It waits, and nothing that may change its place is under way. */
   get isAtRest(): boolean {
     return this.state === "queued" && this.underWay === 0 && !this.isRepeated && !this.isBeingGranted

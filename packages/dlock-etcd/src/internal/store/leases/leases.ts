@@ -206,9 +206,11 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     })
   }
 
-  /** Only keeps the lease alive. */
+  /** Only keeps the lease alive. `isPressing`: a held lock depends on it. */
   keepAlive(lease: Lease<Claim>, isPressing = true): Effect.Effect<void, CallFailure> {
-    return Effect.matchEffect(this.port.keepAlive(lease.id, Timing.leaseTimeout(lease.ttl), isPressing), {
+    const limit = Timing.leaseTimeout(lease.ttl)
+    const call = isPressing ? this.port.keepAlive(lease.id, limit) : this.port.keepAliveOnStream(lease.id, limit)
+    return Effect.matchEffect(call, {
       onFailure: (failure) => {
         lease.isUnconfirmed = true
         lease.failedAt = this.now()

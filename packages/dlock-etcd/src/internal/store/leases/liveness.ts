@@ -13,6 +13,20 @@ import { lifeKeys } from "../../protocol/keys.ts"
 import * as Transactions from "../../protocol/transactions.ts"
 import { type Lease, Leases, toMillis } from "./leases.ts"
 
+/** Another process, as far as we go by whether it lives. */
+interface OtherProcess {
+  /** What to call when it is dead. */
+  readonly deathListeners: Set<() => void>
+  /** Milliseconds: it is known to live, and is not asked for again before this. */
+  trustedUntil: number
+  /** Milliseconds: when its key is, or was, looked for; `Infinity` where no look is under way. */
+  soughtAt: number
+  /** It was dead when last looked for. */
+  wasDead: boolean
+  /** Ends the watch on its key; absent where there is none. */
+  stopWatching: (() => void) | undefined
+}
+
 /** The signs of life under one prefix: our own, and those of other processes. */
 class Region {
   /** The lease of our own key. */
@@ -21,11 +35,10 @@ class Region {
   showing: SingleFlight<void, CallFailure> | undefined
   /** The server has refused our key: until then no claim of ours depends on it. */
   refusedUntil = 0
-  /** Other processes that live, and until when that is not asked again. */
-  readonly alive = new Map<string, number>()
-  /** What to call when one of them is dead. */
-  readonly deathListeners = new Map<string, Set<() => void>>()
-  isWatched = false
+  /** Other processes, by their names. */
+  readonly others = new Map<string, OtherProcess>()
+  /** Those of them of which nobody wants to hear for now, the longest first. */
+  readonly unwanted = new Map<string, OtherProcess>()
   readonly prefix: string
   readonly keys: ReturnType<typeof lifeKeys>
 
@@ -146,51 +159,95 @@ export class Liveness {
     })
   }
 
-  /** Calls back once a process is known to be dead; returns the way to stop. */
-  onDeath(prefix: string, process: string, onDead: () => void): () => void {
+  /**
+   * Calls back once a process is known to be dead; returns the way to stop. The first look is after so many milliseconds, if that
+   * is wanted then: of a claim that is far from its turn, those before it may have gone by themselves.
+   */
+  onDeath(prefix: string, process: string, onDead: () => void, after: number): () => void {
     const region = this.regionOf(prefix)
-    const others = region.deathListeners.get(process)
-    if (others === undefined) region.deathListeners.set(process, new Set([onDead]))
-    else others.add(onDead)
-    if (!(this.now() < (region.alive.get(process) ?? 0))) this.fork(this.find(region, process))
+    let other = region.others.get(process)
+    if (other === undefined) {
+      other = {
+        deathListeners: new Set(),
+        trustedUntil: 0,
+        soughtAt: Infinity,
+        wasDead: false,
+        stopWatching: undefined
+      }
+      region.others.set(process, other)
+    }
+    const { deathListeners } = other
+    deathListeners.add(onDead)
+    region.unwanted.delete(process)
+    if (this.now() >= other.trustedUntil) this.seek(region, process, other, after)
     return () => {
-      const listeners = region.deathListeners.get(process)
-      if (listeners?.delete(onDead) === true && listeners.size === 0) region.deathListeners.delete(process)
+      if (deathListeners.delete(onDead) && deathListeners.size === 0) this.keepSome(region, process, other)
     }
   }
 
-  private find(region: Region, process: string): Effect.Effect<void> {
-    return Effect.match(this.port.txn(Transactions.find(region.keys.of(process))), {
-      onFailure: ({ retryable }) => {
-        if (retryable && region.deathListeners.has(process)) {
-          this.fork(Effect.delay(this.find(region, process), foundAgainAfter))
-        }
-      },
-      onSuccess: ({ value }) => {
-        if (!Transactions.isThere(value)) return this.tellOfDeath(region, process)
-        region.alive.set(process, this.now() + trustedFor)
-        if (!region.isWatched) this.watchOver(region, BigInt(value.header.revision))
+  /** Looks whether a process lives. */
+  private seek(region: Region, process: string, other: OtherProcess, after: number): void {
+    const wait = other.wasDead ? 0 : after
+    const at = this.now() + wait
+    if (at >= other.soughtAt) return
+    other.soughtAt = at
+    const find = Effect.suspend(() =>
+      other.soughtAt === at && other.deathListeners.size > 0
+        ? Effect.exit(this.port.txn(Transactions.find(region.keys.of(process))))
+        : Effect.succeed(undefined)
+    )
+    // What the queue knows changes in several steps: a claim may be behind another one at the end of them.
+    const delayed = wait > 0 ? Effect.delay(find, wait) : Effect.andThen(Effect.yieldNow, find)
+    this.fork(Effect.map(delayed, (exit) => {
+      if (other.soughtAt === at) other.soughtAt = Infinity
+      if (exit === undefined) return
+      if (exit._tag === "Failure") {
+        const [reason] = exit.cause.reasons
+        const isLasting = reason?._tag === "Fail" && !reason.error.retryable
+        if (!isLasting && other.deathListeners.size > 0) this.seek(region, process, other, soughtAgainAfter)
+      } else if (Transactions.isThere(exit.value.value)) {
+        other.wasDead = false
+        other.trustedUntil = this.now() + trustedFor
+        this.watch(region, process, other, BigInt(exit.value.value.header.revision))
+      } else this.tellOfDeath(region, process, other)
+    }))
+  }
+
+  private watch(region: Region, process: string, other: OtherProcess, after: bigint): void {
+    if (other.stopWatching !== undefined || region.others.get(process) !== other) return
+    other.stopWatching = this.watches.add(
+      { key: region.keys.of(process) },
+      after,
+      () => this.tellOfDeath(region, process, other),
+      () => {
+        other.stopWatching = undefined
+        other.trustedUntil = 0
+        if (other.deathListeners.size > 0) this.seek(region, process, other, soughtAgainAfter)
       }
-    })
+    )
   }
 
-  private watchOver(region: Region, after: bigint): void {
-    region.isWatched = true
-    const { end, first, processIn } = region.keys
-    this.watches.add({ key: first, rangeEnd: end }, after, (gone) => {
-      for (const { key } of gone) this.tellOfDeath(region, processIn(key))
-    }, () => {
-      region.isWatched = false
-      region.alive.clear()
-      for (const process of region.deathListeners.keys()) this.fork(this.find(region, process))
-    })
+  private tellOfDeath(region: Region, process: string, other: OtherProcess): void {
+    other.wasDead = true
+    other.trustedUntil = 0
+    other.stopWatching?.()
+    other.stopWatching = undefined
+    const told = Array.from(other.deathListeners)
+    other.deathListeners.clear()
+    for (const onDead of told) onDead()
+    if (other.deathListeners.size === 0) this.keepSome(region, process, other)
   }
 
-  private tellOfDeath(region: Region, process: string): void {
-    region.alive.delete(process)
-    const listeners = region.deathListeners.get(process)
-    region.deathListeners.delete(process)
-    for (const onDead of listeners ?? []) onDead()
+  /** Nobody wants to hear of a process for now. Where few take turns, the same one will be before us again: some are kept. */
+  private keepSome({ others, unwanted }: Region, process: string, other: OtherProcess): void {
+    if (others.get(process) !== other) return
+    unwanted.set(process, other)
+    for (const [name, { stopWatching }] of unwanted) {
+      if (unwanted.size <= mostKept) return
+      stopWatching?.()
+      unwanted.delete(name)
+      others.delete(name)
+    }
   }
 
   private regionOf(prefix: string): Region {
@@ -216,6 +273,9 @@ const lifeSeconds = 5
 const lingering = 30_000
 
 /** Milliseconds. */
-const foundAgainAfter = 500
+const soughtAgainAfter = 500
 const refusedFor = 60_000
 const trustedFor = 10_000
+
+/** How many processes are watched although nobody waits behind them. */
+const mostKept = 16

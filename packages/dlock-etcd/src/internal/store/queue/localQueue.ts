@@ -57,7 +57,8 @@ export interface Outside extends StoreParts {
  * is left. One watch on the deletions of the whole queue tells that, without another look.
  *
  * Processes near the head watch the whole queue. A process with more than 16 claims, or those of more than 10 processes, before
- * its foremost one watches only the claim right before that, and looks when it goes: so a deletion is told to few.
+ * its foremost one watches only one of them, a few places before its own: so a deletion is told to few. When that goes, it
+ * begins to watch the whole queue, and looks, while those in between have their turns.
  *
  * Where the next claim is this process's own, a release hands over to it without waiting for the server, see `handOver`.
  */
@@ -92,6 +93,7 @@ export class LocalQueue {
   private mutedUntil = 0
   private askedForHolderAt = -Infinity
   private mustLook = false
+  private verified = 0
   private stopListening: (() => void) | undefined
   /** All deletions after this revision are heard, while there is a watch on them. */
   private heardFrom: bigint | undefined
@@ -100,9 +102,11 @@ export class LocalQueue {
    * that, or an event for another watch. A claim of ours may be among those that went before.
    */
   private foreseen = 0n
-  /** The key of the claim before the foremost one, while only that is watched. */
+  /** The key of a claim before the foremost one, while only that is watched. */
   private target: string | undefined
   private stopWatching: () => void = () => {}
+  /** That claim has gone, and the foremost one may be near the head by now: a look will tell. */
+  private isApproaching = false
   /** When to look although nothing was heard, or to stop listening where none of ours waits: milliseconds. */
   wakeAt = Infinity
   private readonly outside: Outside
@@ -198,7 +202,9 @@ export class LocalQueue {
     for (let index = snapshot.before.length - 1; index >= 0; index--) {
       const { key, value: { process = key } } = snapshot.before[index]!
       if (process !== this.outside.liveness.process) processes.add(process)
-      if (processes.size > mostListeners) return { ...snapshot, before: snapshot.before.slice(index), isWhole: false }
+      if (processes.size > this.outside.mostListeners) {
+        return { ...snapshot, before: snapshot.before.slice(index), isWhole: false }
+      }
     }
     return snapshot
   }
@@ -503,7 +509,7 @@ export class LocalQueue {
     if (this.stopListening !== undefined || this.outside.now() < this.mutedUntil) return
     const since = this.queuedAt(foremost)!.seenAt
     // A server lets a watch that begins in the past catch up at its own slow pace. There is time for that further back.
-    const isPatient = this.others > fewAhead
+    const isPatient = this.others > fewAhead && !this.isApproaching
     if (isPatient) this.heardFrom = since
     this.stopListening = this.outside.watches.add(
       { key: this.lock.folder, rangeEnd: this.lock.folderEnd },
@@ -520,7 +526,8 @@ export class LocalQueue {
       },
       isPatient ? undefined : (revision) => {
         this.heardFrom = revision
-        this.advance()
+        if (this.isApproaching) this.lookNow()
+        else this.advance()
       }
     )
   }
@@ -536,12 +543,15 @@ export class LocalQueue {
     this.stopListening?.()
     this.stopListening = undefined
     this.heardFrom = undefined
+    this.isApproaching = false
   }
 
-  /** Watches the claim before the foremost one of ours, which is far from the head. */
+  /** Watches a claim a few places before the foremost one of ours, which is far from the head. */
   private watch(foremost: Place): void {
-    const target = this.queuedAt(foremost)!.previous
+    if (this.isApproaching) return this.pollWithin(nearPoll)
+    let target = this.queuedAt(foremost)!.previous
     if (target === undefined) return this.look(foremost)
+    for (let places = 1; places < fewBefore && target.previous !== undefined; places++) target = target.previous
     if (this.target === target.key || this.outside.now() < this.mutedUntil) return
     this.stopWatching()
     this.stopHearing()
@@ -551,7 +561,7 @@ export class LocalQueue {
       target.seenAt,
       () => {
         this.stopWatching()
-        this.lookNow()
+        this.approach()
       },
       () => {
         this.target = undefined
@@ -566,6 +576,29 @@ export class LocalQueue {
     this.pollWithin(farPoll(foremost))
   }
 
+  /** The foremost claim may be near the head by now: watches the whole queue, and looks once that watch has begun. */
+  private approach(): void {
+    const { first } = this.waiting
+    if (first === undefined || this.queuedAt(first) === undefined || this.from === 0n) return this.lookNow()
+    this.isApproaching = true
+    this.listen(first)
+    // It may not watch for now, or has done so for some time.
+    if (this.stopListening === undefined || this.heardFrom !== undefined) return this.lookNow()
+    this.pollWithin(nearPoll)
+  }
+
+  /** Far from the head it is enough to know that the claim which is watched still stands; now and then it looks how far that is. */
+  private verifyOrLook(place: Place): void {
+    const watched = this.from > 0n && this.target !== undefined ? this.byKey.get(this.target) : undefined
+    if (watched === undefined || this.queuedAt(place) === undefined || ++this.verified % looksAmongPolls === 0) {
+      return this.look(place)
+    }
+    this.ask(place, Transactions.verify(place, place.created!, watched.other), ({ header, succeeded }, asked) => {
+      this.observeRevision(BigInt(header.revision), asked)
+      if (!succeeded) this.mustLook = true
+    })
+  }
+
   /** Asks who stands before a claim. One look at a time; what happens meanwhile is looked at again where it matters. */
   private look(place: Place): void {
     if (this.isLooking) return
@@ -573,6 +606,7 @@ export class LocalQueue {
     const most = this.seeksDead ? this.mostPassedOver + 1 : undefined
     this.seeksDead = false
     this.ask(place, Transactions.look(place, created!, most), (value, asked) => {
+      this.isApproaching = false
       const snapshot = Snapshot.readSnapshot(value, place.claim, 0n, most)
       this.observeRevision(snapshot.revision, asked)
       if (place.tracked.state !== "queued" || place.created !== created) return
@@ -652,7 +686,7 @@ export class LocalQueue {
     this.wakeAt = Infinity
     const { first } = this.waiting
     if (first?.tracked.isBeingGranted === true) return
-    if (first !== undefined) return this.look(first)
+    if (first !== undefined) return this.verifyOrLook(first)
     this.stopHearing()
     if (this.unanswered === 0) this.outside.onEmpty()
   }
@@ -683,7 +717,8 @@ export class LocalQueue {
     const { liveness } = this.outside
     // It may have been granted, unless others stand before it; a look tells.
     if (process === liveness.process || (previous.previous === undefined && this.from === 0n)) return
-    place.stopDeathWatch = liveness.onDeath(place.claim.prefix, process, () => this.passOver(one, place, process))
+    const onDead = () => this.passOver(one, place, process)
+    place.stopDeathWatch = liveness.onDeath(place.claim.prefix, process, onDead, this.from > 0n ? farDeathAfter : 0)
   }
 
   /** Deletes the claims of a dead process that stand right before one of ours. */
@@ -729,9 +764,6 @@ export class LocalQueue {
   }
 }
 
-/** With the claims of at most as many processes before its own, a process hears of each deletion. */
-const mostListeners = 10
-
 /** From as many waiting claims on, a process looks once for all of them, rather than for each. */
 const many = 8
 
@@ -741,7 +773,14 @@ const fewPlaced = 5
 /** With more claims of others before its own, a process has time to begin its watch in the past. */
 const fewAhead = 4
 
+/** How many places before its own the claim is that a process watches: it needs some time to watch all and look. */
+const fewBefore = 4
+
+/** One in so many polls far from the head is a look. */
+const looksAmongPolls = 4
+
 /** Milliseconds. */
+const farDeathAfter = 1_000
 const nearPoll = 2_000
 const longestPoll = 10_000
 /** The more claims stand before it, the less often it looks: all the others that wait do so too. */
