@@ -780,7 +780,7 @@ const fewBefore = 4
 const looksAmongPolls = 4
 
 /** Milliseconds. */
-const farDeathAfter = 1_000
+const farDeathAfter = 300
 const nearPoll = 2_000
 const longestPoll = 10_000
 /** The more claims stand before it, the less often it looks: all the others that wait do so too. */
