@@ -1,4 +1,4 @@
-/** Takes a few locks, waits for one in vain, says what keeps it alive, and ends by having nothing left to do. */
+/** Takes a few locks, waits for one in vain for so long that it has to show that it lives, says what keeps it alive, and ends by having nothing left to do. */
 import { report } from "dlock-testing/report"
 import { Effect } from "effect"
 import { withLock } from "effect-dlock"
@@ -10,7 +10,7 @@ await Effect.runPromise(
     yield* withLock("visited", Effect.sleep("100 millis"))
     yield* Effect.forEach(
       [1, 2, 3],
-      () => Effect.flip(withLock(busy, Effect.void, { timeout: "200 millis" })),
+      () => Effect.flip(withLock(busy, Effect.void, { timeout: "2500 millis" })),
       { concurrency: "unbounded" }
     )
   }).pipe(Effect.provide(EtcdLocker.layer({ hosts })))

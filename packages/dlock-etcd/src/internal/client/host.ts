@@ -74,14 +74,17 @@ const untraced = <A>(run: () => A): A => {
  * a new one is refused too, and for its streams not at all.
  */
 export class Host {
+  private readonly client: Etcd3
   private readonly connections: Connections
   private readonly user: { readonly name: string; readonly password: string } | undefined
   /** Absent until the first call asks for one; empty where the cluster wants none. */
   private token: string | undefined
   private asking: Promise<void> | undefined
   private keepAlives: KeepAlives | undefined
+  private hasClosed = false
 
   constructor(client: Etcd3, auth: IOptions["auth"]) {
+    this.client = client
     this.connections = (client as unknown as { readonly pool: Connections }).pool
     this.user = auth && { name: auth.username, password: auth.password }
   }
@@ -117,10 +120,19 @@ export class Host {
   async keepAlive(id: string, limit: number): Promise<number> {
     return await this.withToken(async (token) => {
       if (this.keepAlives?.isOver !== false) {
-        this.keepAlives = new KeepAlives(await this.openAs(token, "Lease", "leaseKeepAlive", {}))
+        const opened = new KeepAlives(await this.openAs(token, "Lease", "leaseKeepAlive", {}))
+        this.keepAlives = opened
+        if (this.hasClosed) opened.close()
       }
       return await this.keepAlives.send(id, limit)
     })
+  }
+
+  /** Closes the connections. A stream that stayed open would keep the process alive. */
+  close(): void {
+    this.hasClosed = true
+    this.keepAlives?.close()
+    this.client.close()
   }
 
   private async withToken<A>(use: (token: string) => Promise<A>): Promise<A> {
@@ -186,16 +198,12 @@ export const connect = (
   target: IOptions,
   address: string
 ): Effect.Effect<Host, LockBackendError, Scope.Scope> =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.try({
-        try: () => new Etcd3(safe(target, address)),
-        catch: (error) =>
-          new LockBackendError({ operation: "connect", retryable: false, cause: fromClient(error).cause })
-      }),
-      (client) => Effect.sync(() => client.close())
-    ),
-    (client) => new Host(client, target.auth)
+  Effect.acquireRelease(
+    Effect.try({
+      try: () => new Host(new Etcd3(safe(target, address)), target.auth),
+      catch: (error) => new LockBackendError({ operation: "connect", retryable: false, cause: fromClient(error).cause })
+    }),
+    (host) => Effect.sync(() => host.close())
   )
 
 const safe = (target: IOptions, host: string): IOptions => ({

@@ -34,6 +34,7 @@ export class KeepAlives {
   /** How many seconds the lease has now; zero where there is no such lease. */
   send(id: string, limit: number): Promise<number> {
     clearTimeout(this.idle)
+    if (this.isOver) return Promise.reject(new Error("the connection is closed"))
     return new Promise<number>((resolve, reject) => {
       this.waiting++
       const timer = setTimeout(() => this.end(new Error("no answer to a keep-alive in time")), limit)
@@ -58,10 +59,14 @@ export class KeepAlives {
     })
   }
 
+  close(): void {
+    this.end(new Error("the connection is closed"))
+  }
+
   /** Nothing is kept alive for now. */
   private rest(): void {
     this.pending.clear()
-    this.idle = setTimeout(() => this.end(new Error("unused")), idleFor)
+    this.idle = setTimeout(() => this.close(), idleFor)
     this.idle.unref()
   }
 
