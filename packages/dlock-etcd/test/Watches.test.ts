@@ -134,7 +134,35 @@ describe("a server that names watches itself", () => {
       answer(1, 12, 12, key)
       answer(0, 12, 9)
       answer(0, 12, 12)
-      assert.deepStrictEqual(told, ["12 astray", "9", "12"])
+      assert.deepStrictEqual(told, ["12 astray", "9 astray", "12 astray"])
+    }).pipe(Effect.scoped))
+
+  it.effect("is not believed to have told all that went before, even where an event fits its watch", () =>
+    Effect.gen(function*() {
+      const { answer, sent, told, watches } = yield* setting
+      watches.add({ key }, 7n, (deletions, areAstray) => {
+        for (const { revision } of deletions) told.push(`${revision}${areAstray ? " astray" : ""}`)
+      }, () => {})
+      yield* Effect.yieldNow
+      answer(0, 7)
+      answer(0, 12, 12)
+      assert.deepStrictEqual(told, ["12 astray"])
+      watches.add({ key: other }, 7n, (deletions, areAstray) => {
+        for (const { revision } of deletions) told.push(`${revision}${areAstray ? " astray" : ""}`)
+      }, () => {})
+      assert.strictEqual((sent.at(-1)!.create_request as { readonly watch_id?: string }).watch_id, "1000000002")
+    }).pipe(Effect.scoped))
+
+  it.effect("is believed where it takes the names that it is given", () =>
+    Effect.gen(function*() {
+      const { answer, told, watches } = yield* setting
+      watches.add({ key }, 7n, (deletions, areAstray) => {
+        for (const { revision } of deletions) told.push(`${revision}${areAstray ? " astray" : ""}`)
+      }, () => {})
+      yield* Effect.yieldNow
+      answer(1_000_000_001, 7)
+      answer(1_000_000_001, 12, 12)
+      assert.deepStrictEqual(told, ["12"])
     }).pipe(Effect.scoped))
 
   it.effect("has one given back that nobody wants any more when it is named", () =>

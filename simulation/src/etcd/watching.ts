@@ -52,13 +52,13 @@ export class Watching {
       readonly key: Buffer
       readonly range_end?: Buffer
       readonly start_revision?: string
-      readonly watch_id?: number
+      readonly watch_id?: string
     }
     const cancel_reason = watcher.refusal()
     if (cancel_reason !== undefined) {
       return watcher.tell({ header, watch_id: "-1", created: true, canceled: true, cancel_reason, events: [] })
     }
-    const id = this.between !== undefined || watch_id === undefined ? watcher.named++ : watch_id
+    const id = this.between !== undefined || watch_id === undefined ? watcher.named++ : Number(watch_id)
     const from = Number(start_revision ?? 0) || this.keys.revision + 1
     const answer = { header, watch_id: String(id), events: [] }
     watcher.tell({ ...answer, created: true, canceled: false })

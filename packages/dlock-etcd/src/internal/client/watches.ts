@@ -27,6 +27,8 @@ interface Watch extends Target {
   /** The same as text, to compare with. */
   readonly first: string
   readonly end: string | undefined
+  /** The name that we asked for on the present stream. */
+  asked: string
   /** The server's name for it on the present stream, once that has told. */
   id: string | undefined
   /** The stream before the present one refused it. */
@@ -51,9 +53,9 @@ interface Watch extends Target {
  * ends it is opened again after a pause, and each watch goes on from where it was: the server tells what happened
  * meanwhile, or refuses because it no longer knows.
  *
- * Servers name watches as they like; a proxy does not keep the names that its clients give. They answer in the order in
- * which they were asked, a proxy nearly so. So each event is
- * compared with its watch: it may be for another one, and is passed on.
+ * A server gives watches the names that we ask for. A proxy does not: it has names of its own, and answers only nearly in the
+ * order in which it was asked, so that one watch may be taken for another. So each event is compared with its watch: one that is
+ * for another is passed on. Even those that fit may be another's there, and are no proof that nothing came before them.
  */
 export class Watches {
   private readonly watches = new Set<Watch>()
@@ -65,6 +67,9 @@ export class Watches {
   private stream: WatchStream | undefined
   /** The present stream has sent an event to the wrong watch: its names cannot be relied on. */
   private isMixedUp = false
+  /** The present stream has not taken a name that we gave. */
+  private namesItself = false
+  private lastAsked = 0
   /** Watches that the server keeps although they are no longer wanted. */
   private unwanted = 0
   private opening = false
@@ -89,6 +94,7 @@ export class Watches {
       ...(rangeEnd && { rangeEnd }),
       first: key.toString(),
       end: rangeEnd?.toString(),
+      asked: "",
       id: undefined,
       isRefused: false,
       from: after + 1n,
@@ -114,8 +120,11 @@ export class Watches {
   private create(stream: WatchStream, watch: Watch): void {
     const { from, key, onBegin, rangeEnd } = watch
     this.unnamed.push(watch)
+    // Higher than the names that a proxy gives.
+    watch.asked = String(leastName + ++this.lastAsked)
     stream.send({
       create_request: {
+        watch_id: watch.asked,
         key,
         ...(rangeEnd && { range_end: rangeEnd }),
         ...(onBegin === undefined && { start_revision: String(from) }),
@@ -179,6 +188,7 @@ export class Watches {
     const { stream } = this
     this.stream = undefined
     this.isMixedUp = false
+    this.namesItself = false
     this.unwanted = 0
     this.unnamed = []
     this.byId.clear()
@@ -226,7 +236,7 @@ export class Watches {
       watch.from = revision + 1n
       if (isDeletion(event)) deletions.push({ key: event.kv.key.toString(), revision })
     }
-    if (deletions.length > 0) watch.onDelete(deletions, false)
+    if (deletions.length > 0) watch.onDelete(deletions, this.namesItself)
     this.passOnToOthers(strange)
   }
 
@@ -253,6 +263,7 @@ export class Watches {
     if (!response.canceled) {
       watch.isRefused = false
       watch.id = String(response.watch_id)
+      if (watch.id !== watch.asked) this.namesItself = true
       if (this.watches.has(watch)) this.byId.set(watch.id, watch)
       else this.cancel(watch.id)
     } else if (!watch.isRefused && this.watches.has(watch) && mayBeOfToken(response.cancel_reason)) {
@@ -279,6 +290,8 @@ const mayBeOfToken = (reason: string): boolean => /auth|user name is empty|permi
 type Response = Parameters<Parameters<Port["watch"]>[0]["onResponse"]>[0]
 
 const mostUnwanted = 1_000
+
+const leastName = 1_000_000_000
 
 const leastPause = 100
 const mostPause = 2_000

@@ -96,7 +96,8 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
   }
   // The queue was not empty, and nothing else was asked.
   if (only?.response_range && response.responses.length === 1) {
-    return { ...placed, ...ownIn(only, claim), isWhole: false, isUnsigned: true }
+    const stands = ownIn(only, claim)
+    return { ...placed, ...stands, isWhole: false, isUnsigned: stands.own === undefined }
   }
   const [mine, around, sign] = response.responses.filter((one) => one.response_range)
   const stands = ownIn(mine!, claim)
