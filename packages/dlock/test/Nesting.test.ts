@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect } from "effect"
-import { Lease, Locker, MemoryLockStore, withLock } from "effect-dlock"
+import { Deferred, Effect, Fiber } from "effect"
+import { Lease, LockAlreadyHeld, MemoryLockStore } from "effect-dlock"
 import { HeldLease } from "../src/internal/lease/heldLease.ts"
-import { lockerOver, setting } from "./support.ts"
+import { fork, lockerOver, setting } from "./support.ts"
 
 describe("the leases around a section", () => {
   it.effect("do not pile up where each section starts the next one, hand over hand", () =>
@@ -45,12 +45,75 @@ describe("the leases around a section", () => {
       assert.strictEqual((yield* Effect.flip(one.scoped("k", { timeout: 0 })))._tag, "LockAlreadyHeld")
       assert.strictEqual((yield* Effect.flip(two.scoped("k", { timeout: 0 })))._tag, "LockAlreadyHeld")
     }))
+})
 
-  it.effect("may be what a section is for: a service is an effect, though it is a function too", () =>
+describe("no self-deadlock in silence", () => {
+  it.effect("asking again inside a section fails at once, naming the token, and sends nothing", () =>
     Effect.gen(function*() {
-      assert.strictEqual((yield* withLock("k", Lease)).key, "k")
-      assert.strictEqual((yield* Lease.pipe(withLock("k"))).key, "k")
-    }).pipe(Effect.provide(Locker.layerMemory)))
+      const { locker, sent } = yield* setting()
+      const error = yield* locker.withLock("k", Effect.flip(locker.withLock("k", Effect.void)))
+      assert.deepStrictEqual(error, new LockAlreadyHeld({ key: "k", fencingToken: 1n }))
+      assert.strictEqual(sent("request").length, 1)
+    }))
+
+  it.effect("so does asking in a forked child, in the same scope, and through another key's section", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const again = Effect.map(Effect.flip(locker.withLock("k", Effect.void)), (error) => error._tag)
+      const inChild = yield* locker.withLock("k", Effect.flatMap(Effect.forkChild(again), Fiber.join))
+      const deeper = yield* locker.withLock("k", locker.withLock("other", again))
+      const inScope = yield* Effect.scoped(
+        Effect.andThen(locker.scoped("k"), Effect.map(Effect.flip(locker.scoped("k")), (error) => error._tag))
+      )
+      const scopeThenSection = yield* Effect.scoped(Effect.andThen(locker.scoped("k"), again))
+      assert.deepStrictEqual([inChild, deeper, inScope, scopeThenSection], Array(4).fill("LockAlreadyHeld"))
+    }))
+
+  it.effect("a daemon that outlives its section may ask again", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const over = yield* Deferred.make<void>()
+      const daemon = yield* locker.withLock(
+        "k",
+        fork(Effect.void).pipe(
+          Effect.andThen(
+            Effect.forkDetach(Effect.andThen(Deferred.await(over), locker.withLock("k", Effect.succeed("again"))))
+          )
+        )
+      )
+      yield* Deferred.succeed(over, undefined)
+      assert.strictEqual(yield* Fiber.join(daemon), "again")
+    }))
+
+  it.effect("another prefix, another locker's store and another key are other locks", () =>
+    Effect.gen(function*() {
+      const { locker, memory } = yield* setting()
+      const prefixed = yield* lockerOver(memory, { prefix: "else:" })
+      const elsewhere = yield* lockerOver(yield* MemoryLockStore.make)
+      const result = yield* locker.withLock(
+        "k",
+        prefixed.withLock("k", elsewhere.withLock("k", locker.withLock("j", Effect.succeed(42))))
+      )
+      assert.strictEqual(result, 42)
+    }))
+
+  it.effect("a lease that a test made up holds nothing", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const lease = yield* locker.withLock("k", (lease) => Effect.succeed({ ...lease, key: "k" }))
+      assert.strictEqual(
+        yield* Effect.provideService(locker.withLock("k", Effect.succeed(42)), Lease, Lease.of(lease as never)),
+        42
+      )
+    }))
+
+  it.effect("the innermost lease is the one that a program is given", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const key = Effect.map(Lease, (lease) => lease.key)
+      const keys = yield* locker.withLock("a", Effect.all([key, locker.withLock("b", key), key]))
+      assert.deepStrictEqual(keys, ["a", "b", "a"])
+    }))
 })
 
 describe("sections inside one another", () => {

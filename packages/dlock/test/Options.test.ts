@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Duration, Effect, Layer } from "effect"
-import { InvalidLockRequest, Locker, LockNotHeld, LockStore, MemoryLockStore } from "effect-dlock"
+import { InvalidLockRequest, Locker, LockNotHeld, LockStore, MemoryLockStore, withLock } from "effect-dlock"
 import { runInNewContext } from "node:vm"
 import * as Settings from "../src/internal/options/settings.ts"
-import { lockerOver, setting, withLogs } from "./support.ts"
+import { setting } from "./support.ts"
 
 describe("a request that no store could honour is refused, and nothing is sent", () => {
   const long = (bytes: number) => "k".repeat(bytes - "dlock:".length)
@@ -239,21 +239,79 @@ describe("Locker.layerConfig", () => {
   )
 })
 
-describe("logs", () => {
-  it.effect("a ttl below a second is warned of once a locker", () =>
-    withLogs((lines) =>
-      Effect.gen(function*() {
-        const { locker } = yield* setting()
-        yield* locker.withLock("a", Effect.void)
-        assert.strictEqual(lines.length, 0)
-        yield* locker.withLock("b", Effect.void, { ttl: 999 })
-        yield* locker.withLock("c", Effect.void, { ttl: 500 })
-        const other = yield* lockerOver(yield* MemoryLockStore.make)
-        yield* other.withLock("d", Effect.void, { ttl: 500 })
-        assert.deepStrictEqual(
-          lines.map(({ annotations, level }) => [level, annotations]),
-          [["Warn", { component: "dlock", key: "b" }], ["Warn", { component: "dlock", key: "d" }]]
+const withoutGroupBy = Effect.acquireRelease(
+  Effect.sync(() => {
+    const groupBy = Object.getOwnPropertyDescriptor(Map, "groupBy")!
+    Reflect.deleteProperty(Map, "groupBy")
+    return groupBy
+  }),
+  (groupBy) => Effect.sync(() => Object.defineProperty(Map, "groupBy", groupBy))
+)
+
+describe("a runtime that lacks what the library needs", () => {
+  it.effect("a runtime that lacks what is needed fails the layer by name", () =>
+    Effect.gen(function*() {
+      yield* withoutGroupBy
+      const error = yield* Effect.flip(Layer.build(Locker.layerOver(MemoryLockStore.layer)))
+      assert.strictEqual(error._tag, "ConfigError")
+      assert.include(error.message, "Map.groupBy")
+    }))
+})
+
+const withConfig = (config: Record<string, string>) =>
+  Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown(config))
+
+const secondsOfTtl = withLock("k", (lease) => Effect.succeed(Duration.toSeconds(lease.ttl)))
+
+const seven = Layer.provide(Locker.layer({ defaultTtl: "7 seconds" }), MemoryLockStore.layer)
+
+describe("Locker.layerDriver", () => {
+  it.effect("builds the driver that DLOCK_DRIVER names, a layer or a promised one, and memory without being told", () =>
+    Effect.gen(function*() {
+      const drivers = Locker.layerDriver({ given: seven, promised: () => Promise.resolve(seven) })
+      for (const [driver, seconds] of [["given", 7], ["promised", 7], ["memory", 12]] as const) {
+        const run = secondsOfTtl.pipe(
+          Effect.provide(Layer.fresh(drivers)),
+          withConfig({ DLOCK_DRIVER: driver, DLOCK_DEFAULT_TTL: "12 seconds" })
         )
+        assert.strictEqual(yield* run, seconds, driver)
+      }
+    }))
+
+  it.effect("does not load what it was not asked for", () =>
+    Effect.gen(function*() {
+      const drivers = Locker.layerDriver({
+        given: seven,
+        never: () => {
+          throw new Error("loaded")
+        }
       })
-    ))
+      assert.strictEqual(yield* secondsOfTtl.pipe(Effect.provide(drivers), withConfig({ DLOCK_DRIVER: "given" })), 7)
+    }))
+
+  for (
+    const [what, config, said] of [
+      ["unset", {}, "DLOCK_DRIVER is not set: set it to one of etcd, memory, redis"],
+      ["unknown", { DLOCK_DRIVER: "redsi" }, "DLOCK_DRIVER is \"redsi\": set it to one of etcd, memory, redis"],
+      ["a name that every object has", { DLOCK_DRIVER: "toString" }, "set it to one of etcd, memory, redis"],
+      ["empty", { DLOCK_DRIVER: "" }, "set it to one of etcd, memory, redis"],
+      [
+        "not installed",
+        { DLOCK_DRIVER: "etcd" },
+        "The driver \"etcd\" could not be loaded: are its packages installed?"
+      ]
+    ] as const
+  ) {
+    it.effect(`is a ConfigError that says what to do when the driver is ${what}`, () =>
+      Effect.gen(function*() {
+        const missing = "effect-dlock-missing"
+        const drivers = Locker.layerDriver({
+          redis: seven,
+          etcd: (): Promise<typeof seven> => import(missing).then((module) => module.layer)
+        })
+        const error = yield* Effect.flip(secondsOfTtl.pipe(Effect.provide(drivers), withConfig(config)))
+        assert.strictEqual(error._tag, "ConfigError")
+        assert.include(error.message, said)
+      }))
+  }
 })

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
-import { LockBackendError } from "effect-dlock"
+import { LockBackendError, MemoryLockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
-import { fork, setting, withLogs } from "./support.ts"
+import { fork, lockerOver, setting, withLogs } from "./support.ts"
 
 const refused = (operation: LockBackendError["operation"]) =>
   new LockBackendError({ operation, retryable: true, cause: new Error("connect ECONNREFUSED") })
@@ -82,6 +82,60 @@ describe("an outage is told in two lines, whatever fails meanwhile", () => {
         yield* faulty.fail("withdraw", no)
         for (let i = 0; i < 10; i++) yield* Effect.flip(locker.withLock("k", Effect.void))
         assert.deepStrictEqual(lines, [])
+      })
+    ))
+})
+
+describe("what is logged", () => {
+  it.effect("a backend that goes away and is back, a loss and a release that failed, each as component dlock with its key", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        yield* faulty.fail("renew", undefined, 1)
+        const fiber = yield* fork(Effect.flip(locker.withLock("a", Effect.never)))
+        yield* TestClock.adjust("4 seconds")
+        yield* faulty.answerRenewals({ _tag: "Gone" })
+        yield* TestClock.adjust("4 seconds")
+        assert.isDefined(fiber.pollUnsafe())
+        yield* faulty.fail("withdraw", new LockBackendError({ operation: "release", retryable: false, cause: "no" }))
+        yield* locker.withLock("b", Effect.void)
+        for (const [index, word] of ["(renew)", "1 renewal", "Expired", "release"].entries()) {
+          assert.include(lines[index]!.message, word)
+        }
+        assert.deepStrictEqual(
+          lines.map(({ annotations, level }) => [level, annotations]),
+          ([["Warn", "a"], ["Info", "a"], ["Warn", "a"], ["Warn", "b"]] as const).map(
+            ([level, key]) => [level, { component: "dlock", key }]
+          )
+        )
+      })
+    ))
+
+  it.effect("nothing, when all goes well", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        yield* locker.withLock("a", Effect.void)
+        yield* Effect.scoped(locker.scoped("a"))
+        yield* Effect.flip(locker.withLock("a", Effect.fail("own")))
+        assert.strictEqual(lines.length, 0)
+      })
+    ))
+
+  it.effect("a ttl below a second is warned of once a locker", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        yield* locker.withLock("a", Effect.void)
+        assert.strictEqual(lines.length, 0)
+        yield* locker.withLock("b", Effect.void, { ttl: 999 })
+        yield* locker.withLock("c", Effect.void, { ttl: 500 })
+        const other = yield* lockerOver(yield* MemoryLockStore.make)
+        yield* other.withLock("d", Effect.void, { ttl: 500 })
+        assert.deepStrictEqual(
+          lines.map(({ annotations, level }) => [level, annotations]),
+          [["Warn", { component: "dlock", key: "b" }], ["Warn", { component: "dlock", key: "d" }]]
+        )
       })
     ))
 })

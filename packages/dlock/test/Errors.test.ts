@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Schema } from "effect"
+import { Cause, Duration, Schema } from "effect"
 import {
   CapacityMismatch,
   InvalidLockRequest,
@@ -9,8 +9,6 @@ import {
   LockTimeout,
   OwnershipLost
 } from "effect-dlock"
-import { TestClock } from "effect/testing"
-import { fork, setting, withLogs } from "./support.ts"
 
 /** Beyond what a floating-point number can hold. */
 const token = 2n ** 64n + 1n
@@ -90,41 +88,4 @@ describe("every error", () => {
       if ("key" in error && error.key === "k") assert.include(error.message, "\"k\"")
     }
   })
-})
-
-describe("what is logged", () => {
-  it.effect("a backend that goes away and is back, a loss and a release that failed, each as component dlock with its key", () =>
-    withLogs((lines) =>
-      Effect.gen(function*() {
-        const { faulty, locker } = yield* setting()
-        yield* faulty.fail("renew", undefined, 1)
-        const fiber = yield* fork(Effect.flip(locker.withLock("a", Effect.never)))
-        yield* TestClock.adjust("4 seconds")
-        yield* faulty.answerRenewals({ _tag: "Gone" })
-        yield* TestClock.adjust("4 seconds")
-        assert.isDefined(fiber.pollUnsafe())
-        yield* faulty.fail("withdraw", new LockBackendError({ operation: "release", retryable: false, cause: "no" }))
-        yield* locker.withLock("b", Effect.void)
-        for (const [index, word] of ["(renew)", "1 renewal", "Expired", "release"].entries()) {
-          assert.include(lines[index]!.message, word)
-        }
-        assert.deepStrictEqual(
-          lines.map(({ annotations, level }) => [level, annotations]),
-          ([["Warn", "a"], ["Info", "a"], ["Warn", "a"], ["Warn", "b"]] as const).map(
-            ([level, key]) => [level, { component: "dlock", key }]
-          )
-        )
-      })
-    ))
-
-  it.effect("nothing, when all goes well", () =>
-    withLogs((lines) =>
-      Effect.gen(function*() {
-        const { locker } = yield* setting()
-        yield* locker.withLock("a", Effect.void)
-        yield* Effect.scoped(locker.scoped("a"))
-        yield* Effect.flip(locker.withLock("a", Effect.fail("own")))
-        assert.strictEqual(lines.length, 0)
-      })
-    ))
 })
