@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FiberSet } from "effect"
 import type { IWatchRequest, IWatchResponse } from "etcd3"
-import type { Port } from "../src/internal/client/port.ts"
-import { Watches } from "../src/internal/client/watches.ts"
+import type { Port } from "../../src/internal/client/port.ts"
+import { Watches } from "../../src/internal/client/watches.ts"
 
 const key = Buffer.from("k")
 const other = Buffer.from("other")

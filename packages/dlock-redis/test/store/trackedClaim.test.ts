@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration } from "effect"
-import { keysOf } from "../src/internal/protocol/keys.ts"
-import { TrackedClaim } from "../src/internal/store/trackedClaim.ts"
+import { keysOf } from "../../src/internal/protocol/keys.ts"
+import { TrackedClaim } from "../../src/internal/store/trackedClaim.ts"
 
 const seconds = (count: number): bigint => BigInt(count) * 1_000_000_000n
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { fromClient } from "../src/internal/client/failure.ts"
+import { fromClient } from "../../src/internal/client/failure.ts"
 
 const said = (message: string) => fromClient(Object.assign(new Error(message), { name: "ReplyError" }))
 

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration } from "effect"
 import { callLimit } from "effect-dlock/LockStore"
-import * as Timing from "../src/internal/store/timing.ts"
-import { plainClaim } from "./model/port.ts"
+import * as Timing from "../../src/internal/store/timing.ts"
+import { plainClaim } from "../model/port.ts"
 
 describe.each([100, 250, 1_000, 30_000, 600_000])("a place in the queue with a ttl of %d ms", (ttl) => {
   it("has time for a second question behind one that takes all it may", () => {

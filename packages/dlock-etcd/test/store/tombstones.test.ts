@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, FiberSet, Scope } from "effect"
-import type { Port } from "../src/internal/client/port.ts"
-import { Tombstones } from "../src/internal/store/tombstones.ts"
+import type { Port } from "../../src/internal/client/port.ts"
+import { Tombstones } from "../../src/internal/store/tombstones.ts"
 
 describe("the lease of tombstones", () => {
   it.effect("is waited for by nobody once the store has closed", () =>

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { PlaceNames } from "../src/internal/store/placeNames.ts"
-import { WaitingPlaces } from "../src/internal/store/queue/waitingPlaces.ts"
-import { TrackedClaim } from "../src/internal/store/trackedClaim.ts"
-import { claimOf } from "./claim.ts"
+import { PlaceNames } from "../../src/internal/store/placeNames.ts"
+import { WaitingPlaces } from "../../src/internal/store/queue/waitingPlaces.ts"
+import { TrackedClaim } from "../../src/internal/store/trackedClaim.ts"
+import { claimOf } from "../claim.ts"
 
 const placeNames = new PlaceNames()
 

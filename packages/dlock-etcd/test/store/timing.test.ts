@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Timing from "../src/internal/store/timing.ts"
+import * as Timing from "../../src/internal/store/timing.ts"
 
 describe.each([1_000, 2_000, 33_000, 660_000])("a lease of %d ms", (ttl) => {
   it("is looked after by the loop later than by the renewals of what is on it, and has time for another try", () => {

@@ -2,10 +2,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, FiberSet } from "effect"
 import { TestClock } from "effect/testing"
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
-import { type CallFailure, fromClient, silentFailure } from "../src/internal/client/failure.ts"
-import type { Port, Reply } from "../src/internal/client/port.ts"
-import { RequestBatcher, type Submission } from "../src/internal/client/requestBatcher.ts"
-import type { Urgency } from "../src/internal/protocol/operation.ts"
+import { type CallFailure, fromClient, silentFailure } from "../../src/internal/client/failure.ts"
+import type { Port, Reply } from "../../src/internal/client/port.ts"
+import { RequestBatcher, type Submission } from "../../src/internal/client/requestBatcher.ts"
+import type { Urgency } from "../../src/internal/protocol/operation.ts"
 
 type Answer = Deferred.Deferred<Reply<ITxnResponse>, CallFailure>
 

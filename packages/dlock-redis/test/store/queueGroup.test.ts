@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { keysOf } from "../src/internal/protocol/keys.ts"
-import { QueueGroup } from "../src/internal/store/queueGroup.ts"
-import { TrackedClaim } from "../src/internal/store/trackedClaim.ts"
-import { plainClaim } from "./model/port.ts"
+import { keysOf } from "../../src/internal/protocol/keys.ts"
+import { QueueGroup } from "../../src/internal/store/queueGroup.ts"
+import { TrackedClaim } from "../../src/internal/store/trackedClaim.ts"
+import { plainClaim } from "../model/port.ts"
 
 const setting = () => {
   const lock = keysOf("k")!

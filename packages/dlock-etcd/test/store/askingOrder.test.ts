@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Latch, Scheduler } from "effect"
-import { type CallFailure, closedFailure, silentFailure } from "../src/internal/client/failure.ts"
-import { PlaceNames } from "../src/internal/store/placeNames.ts"
-import { AskingOrder } from "../src/internal/store/queue/askingOrder.ts"
-import { TrackedClaim } from "../src/internal/store/trackedClaim.ts"
-import { claimOf } from "./claim.ts"
+import { type CallFailure, closedFailure, silentFailure } from "../../src/internal/client/failure.ts"
+import { PlaceNames } from "../../src/internal/store/placeNames.ts"
+import { AskingOrder } from "../../src/internal/store/queue/askingOrder.ts"
+import { TrackedClaim } from "../../src/internal/store/trackedClaim.ts"
+import { claimOf } from "../claim.ts"
 
 const nothing = () => {}
 const placeNames = new PlaceNames()

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { PlaceNames, textOf } from "../src/internal/store/placeNames.ts"
+import { PlaceNames, textOf } from "../../src/internal/store/placeNames.ts"
 
 describe("the names under which a process stands in queues", () => {
   it("are as few as claims at once", () => {

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Registry } from "../src/internal/store/registry.ts"
-import { plainClaim } from "./model/port.ts"
+import { Registry } from "../../src/internal/store/registry.ts"
+import { plainClaim } from "../model/port.ts"
 
 describe("a claim whose withdrawal was not answered", () => {
   it("is forgotten when a later one is", () => {
