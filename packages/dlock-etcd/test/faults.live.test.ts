@@ -18,9 +18,11 @@ import {
   lockerOver,
   members,
   plainClient,
+  proxiedSetting,
   proxyTo,
   requests,
   server,
+  setting,
   since,
   timed,
   within
@@ -31,8 +33,7 @@ const program = (name: string): string => Path.join(import.meta.dirname, "progra
 describe("a holder", () => {
   it.live("is out by its deadline when the server freezes for 14 s", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { etcd, withLock } = yield* setting()
       const recorded = yield* lag
       const inside = yield* Deferred.make<void>()
       const fiber = yield* Effect.forkChild(
@@ -62,9 +63,7 @@ describe("a holder", () => {
 
   it.live("is out at once when its key is deleted, and nothing re-creates it", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, withLock } = yield* setting()
       const recorded = yield* lag
       for (const early of [true, false]) {
         // A loss may be told before the deletion is answered.
@@ -94,9 +93,7 @@ describe("a holder", () => {
 
   it.live("is out at once when its lease is revoked", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, withLock } = yield* setting()
       const recorded = yield* lag
       let revokedAt = Infinity
       const error = yield* Effect.flip(
@@ -123,10 +120,7 @@ describe("a holder", () => {
 
   it.live("learns by a renewal that its key was deleted when its watch is deaf", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url })
+      const { admin, proxy, withLock } = yield* proxiedSetting()
       const error = yield* Effect.flip(
         withLock(
           "k",
@@ -149,8 +143,7 @@ describe("a holder", () => {
 
   it.live("keeps its lock through a third of its time without a server", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { etcd, withLock } = yield* setting()
       yield* withLock("k", (lease) =>
         Effect.gen(function*() {
           for (let freeze = 0; freeze < 3; freeze++) {
@@ -165,9 +158,7 @@ describe("a holder", () => {
 
   it.live("keeps its lock when one connection goes silent just before a renewal", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url })
+      const { proxy, withLock } = yield* proxiedSetting()
       yield* withLock("k", (lease) =>
         Effect.gen(function*() {
           // Of seven seconds a third has passed at the renewal, and a third more when it has given up.
@@ -183,9 +174,7 @@ describe("a holder", () => {
 
   it.live("that is killed lets the first waiter in when its lease is over", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, withLock } = yield* setting()
       const recorded = yield* lag
       const holder = startWorker<{ held: string }>(program("holder.ts"), { args: [etcd.url, "k", "2000"] })
       const { held } = yield* Effect.promise(() => holder.waitFor(() => true))
@@ -205,10 +194,7 @@ describe("a holder", () => {
 
   it.live("has the deadline of its lease, not one of its own", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "300 millis" })
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "300 millis" })
       yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
       const [id] = yield* Effect.promise(() => leases(admin))
       // Two thirds of the lease's six seconds without a keep-alive that gets through.
@@ -230,8 +216,7 @@ describe("a holder", () => {
 
   it.live("counts from the lease's last confirmation when its claim is new", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { withLock } = yield* setting()
       const grantedAt = performance.now()
       yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
       yield* Effect.sleep("1500 millis")
@@ -262,11 +247,8 @@ describe("waiters", () => {
 
   it.live("keep their places when one keep-alive fails", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
+      const { admin, etcd, proxy, ...waiting } = yield* proxiedSetting({ operationTimeout: "600 millis" })
       const holder = yield* locker({ hosts: etcd.url })
-      const waiting = yield* locker({ hosts: proxy.url, operationTimeout: "600 millis" })
       yield* holder.withLock(
         "k",
         Effect.gen(function*() {
@@ -290,11 +272,8 @@ describe("waiters", () => {
 
   it.live("are told when the connection that watches was cut and the past compacted meanwhile", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const holder = yield* locker({ hosts: etcd.url })
-      const waiting = yield* locker({ hosts: proxy.url })
+      const { admin, another, proxy, ...waiting } = yield* proxiedSetting()
+      const holder = yield* another
       const waiter = yield* holder.withLock(
         "k",
         Effect.gen(function*() {
@@ -322,11 +301,8 @@ describe("waiters", () => {
 
   it.live("go on by their poll when the connection falls silent", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const holder = yield* locker({ hosts: etcd.url })
-      const waiting = yield* locker({ hosts: proxy.url })
+      const { admin, another, proxy, ...waiting } = yield* proxiedSetting()
+      const holder = yield* another
       const waiter = yield* holder.withLock(
         "k",
         Effect.gen(function*() {
@@ -385,11 +361,9 @@ describe("waiters", () => {
 
   it.live("are woken one by one: a release costs the same however many wait", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const holder = yield* locker({ hosts: etcd.url })
-      const { withLock } = yield* locker({ hosts: etcd.url })
-      const other = yield* locker({ hosts: etcd.url })
+      const { admin, another, etcd, ...holder } = yield* setting()
+      const { withLock } = yield* another
+      const other = yield* another
       const lease = yield* holder.scoped("k", { ttl: "30 seconds" })
       const waiters = yield* Effect.forkChild(
         Effect.forEach(
@@ -413,9 +387,8 @@ describe("waiters", () => {
 
   it.live("hear of a claim that was deleted before their watch began", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
-      const other = yield* locker({ hosts: etcd.url })
+      const { another, withLock } = yield* setting()
+      const other = yield* another
       // Hand-over after hand-over with no pause: every watch begins while its claim is going.
       const recorded = yield* lag
       const entered: Array<number> = []
@@ -434,10 +407,7 @@ describe("waiters", () => {
 describe("a quiet process", () => {
   it.live("does not ask again and again for a past that was compacted", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url })
+      const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
       yield* withLock(
         "k",
         Effect.gen(function*() {
@@ -463,11 +433,8 @@ describe("a quiet process", () => {
 
   it.live("does not spin while there is no server", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { scoped } = yield* locker({ hosts: proxy.url })
-      const other = yield* locker({ hosts: etcd.url })
+      const { admin, another, proxy, scoped } = yield* proxiedSetting()
+      const other = yield* another
       yield* Effect.forEach(
         Array.from({ length: 200 }, (_, index) => index),
         (index) => scoped(`k${index}`, { ttl: "30 seconds" }),
@@ -490,9 +457,7 @@ describe("a quiet process", () => {
 
   it.live("keeps one connection a host, however many sections watch", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url })
+      const { proxy, withLock } = yield* proxiedSetting()
       for (let section = 0; section < 20; section++) yield* withLock("k", Effect.sleep(60))
       assert.isAtMost(proxy.accepted(), 2)
     }).pipe(Effect.scoped))
@@ -501,9 +466,7 @@ describe("a quiet process", () => {
 describe("an acquire", () => {
   it.live("that a frozen server executes after its caller gave up leaves no claim", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, withLock } = yield* setting()
       yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
       etcd.signal("SIGSTOP")
       const [took, error] = yield* timed(Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" })))
@@ -519,10 +482,7 @@ describe("an acquire", () => {
 
   it.live("whose request arrives after its caller gave up leaves no claim", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "500 millis" })
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "500 millis" })
       yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
       proxy.holdRequests()
       const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" }))
@@ -564,9 +524,7 @@ describe("an acquire", () => {
 
   it.live("leaves one lease of tombstones, however many give up at once", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url, operationTimeout: "400 millis" })
+      const { admin, etcd, withLock } = yield* setting({ operationTimeout: "400 millis" })
       yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
       etcd.signal("SIGSTOP")
       yield* Effect.forEach(
@@ -583,10 +541,7 @@ describe("an acquire", () => {
 
   it.live("is cancelled although the lease of the tombstones was revoked", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "200 millis" })
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "200 millis" })
       const giveUp = (key: string) =>
         Effect.gen(function*() {
           yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
@@ -662,8 +617,7 @@ describe("an acquire", () => {
 describe("a release", () => {
   it.live("is limited in time when the server freezes, and keeps the program's result", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { etcd, withLock } = yield* setting()
       const [took, exit] = yield* timed(Effect.exit(
         withLock("k", Effect.as(Effect.sync(() => etcd.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
       ))
@@ -674,8 +628,7 @@ describe("a release", () => {
 
   it.live("of the last watched section does not cut what others have under way", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { withLock } = yield* setting()
       yield* Effect.all([
         Effect.repeat(withLock("long", Effect.sleep(40)), { times: 30 }),
         Effect.repeat(withLock("short", Effect.void), { times: 500 })
@@ -686,9 +639,7 @@ describe("a release", () => {
 describe("a layer that closes", () => {
   it.live("lets its process end by itself, with nothing left at the server", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, withLock } = yield* setting()
       yield* withLock(
         "busy",
         Effect.gen(function*() {
@@ -708,9 +659,7 @@ describe("a layer that closes", () => {
 
   it.live("fails whoever still waits", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const holder = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, ...holder } = yield* setting()
       yield* holder.scoped("k")
       const waiter = yield* Effect.scoped(Effect.gen(function*() {
         const { withLock } = yield* locker({ hosts: etcd.url })
@@ -744,9 +693,7 @@ describe("a layer that closes while an answer is under way", () => {
 
   it.live("fails whoever is told of a place in the queue only then", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const holder = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, ...holder } = yield* setting()
       yield* holder.scoped("k")
       let slow = false
       const waiter = yield* Effect.scoped(Effect.gen(function*() {
@@ -862,10 +809,8 @@ describe("over a server that answers some calls only", () => {
 
   it.live("a watch that never says a word leaves a waiter to its poll", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
+      const { admin, etcd, ...holder } = yield* setting()
       const recorded = yield* lag
-      const holder = yield* locker({ hosts: etcd.url })
       const deaf = yield* lockerOver(etcd.url, (port) => ({
         ...port,
         watch: () => Effect.succeed({ send: () => {}, close: () => {} })
@@ -946,10 +891,8 @@ describe("over a server that answers some calls only", () => {
 
   it.live("who is told of another capacity does not spoil the key for others", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
-      const other = yield* locker({ hosts: etcd.url })
+      const { admin, another, withLock } = yield* setting()
+      const other = yield* another
       const waiter = yield* other.withLock(
         "k",
         Effect.gen(function*() {
