@@ -25,6 +25,7 @@ import {
   setting,
   since,
   timed,
+  watched,
   within
 } from "./support.ts"
 
@@ -63,7 +64,7 @@ describe("a holder", () => {
 
   it.live("is out at once when its key is deleted, and nothing re-creates it", () =>
     Effect.gen(function*() {
-      const { admin, withLock } = yield* setting()
+      const { admin, etcd, withLock } = yield* setting()
       const recorded = yield* lag
       for (const early of [true, false]) {
         // A loss may be told before the deletion is answered.
@@ -74,7 +75,7 @@ describe("a holder", () => {
             Effect.andThen(
               Effect.promise(async () => {
                 // Before its watch has begun, and after.
-                if (!early) await new Promise((resolve) => setTimeout(resolve, 300))
+                if (!early) await Effect.runPromise(watched(etcd.url, 1))
                 await admin.delete().prefix("dlock:k/")
                 deletedAt = performance.now()
               }),
@@ -93,7 +94,7 @@ describe("a holder", () => {
 
   it.live("is out at once when its lease is revoked", () =>
     Effect.gen(function*() {
-      const { admin, withLock } = yield* setting()
+      const { admin, etcd, withLock } = yield* setting()
       const recorded = yield* lag
       let revokedAt = Infinity
       const error = yield* Effect.flip(
@@ -101,7 +102,7 @@ describe("a holder", () => {
           "k",
           Effect.andThen(
             Effect.promise(async () => {
-              await new Promise((resolve) => setTimeout(resolve, 200))
+              await Effect.runPromise(watched(etcd.url, 1))
               const [ID] = await leases(admin)
               await admin.leaseClient.leaseRevoke({ ID: ID as string })
               revokedAt = performance.now()
@@ -120,12 +121,12 @@ describe("a holder", () => {
 
   it.live("learns by a renewal that its key was deleted when its watch is deaf", () =>
     Effect.gen(function*() {
-      const { admin, proxy, withLock } = yield* proxiedSetting()
+      const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
       const error = yield* Effect.flip(
         withLock(
           "k",
           Effect.gen(function*() {
-            yield* Effect.sleep("200 millis")
+            yield* watched(etcd.url, 1)
             proxy.hold()
             yield* Effect.promise(() => admin.delete().prefix("dlock:k/"))
             // The events of that connection are lost, and compacted before it is made anew.
@@ -272,7 +273,7 @@ describe("waiters", () => {
 
   it.live("are told when the connection that watches was cut and the past compacted meanwhile", () =>
     Effect.gen(function*() {
-      const { admin, another, proxy, ...waiting } = yield* proxiedSetting()
+      const { admin, another, etcd, proxy, ...waiting } = yield* proxiedSetting()
       const holder = yield* another
       const waiter = yield* holder.withLock(
         "k",
@@ -282,7 +283,7 @@ describe("waiters", () => {
             { startImmediately: true }
           )
           yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-          yield* Effect.sleep("100 millis")
+          yield* watched(etcd.url, 2)
           proxy.hold()
           return waiter
         })
@@ -301,7 +302,7 @@ describe("waiters", () => {
 
   it.live("go on by their poll when the connection falls silent", () =>
     Effect.gen(function*() {
-      const { admin, another, proxy, ...waiting } = yield* proxiedSetting()
+      const { admin, another, etcd, proxy, ...waiting } = yield* proxiedSetting()
       const holder = yield* another
       const waiter = yield* holder.withLock(
         "k",
@@ -311,7 +312,7 @@ describe("waiters", () => {
             { startImmediately: true }
           )
           yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-          yield* Effect.sleep("100 millis")
+          yield* watched(etcd.url, 2)
           proxy.holdReplies()
           return waiter
         })
@@ -327,7 +328,7 @@ describe("waiters", () => {
       assert.isAtMost(took, 5_000 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("and holders go on after the server was killed and started again", () =>
+  it.live("go on, and so do holders, after the server was killed and started again", () =>
     Effect.gen(function*() {
       const [etcd] = yield* members(1)
       const admin = yield* plainClient(etcd!.url)
@@ -411,7 +412,7 @@ describe("a quiet process", () => {
       yield* withLock(
         "k",
         Effect.gen(function*() {
-          yield* Effect.sleep("200 millis")
+          yield* watched(etcd.url, 1)
           for (let put = 0; put < 3; put++) yield* Effect.promise(() => admin.put("other").value(`${put}`))
           const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
           yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
@@ -433,7 +434,7 @@ describe("a quiet process", () => {
 
   it.live("does not spin while there is no server", () =>
     Effect.gen(function*() {
-      const { admin, another, proxy, scoped } = yield* proxiedSetting()
+      const { admin, another, etcd, proxy, scoped } = yield* proxiedSetting()
       const other = yield* another
       yield* Effect.forEach(
         Array.from({ length: 200 }, (_, index) => index),
@@ -443,7 +444,7 @@ describe("a quiet process", () => {
       yield* other.scoped("w", { ttl: "30 seconds" })
       yield* Effect.forkChild(scoped("w", { ttl: "30 seconds" }), { startImmediately: true })
       yield* eventually("it waits", async () => (await claims(admin, "dlock:w")).length === 2)
-      yield* Effect.sleep("500 millis")
+      yield* watched(etcd.url, 202)
       proxy.refuse()
       proxy.reset()
       yield* Effect.sleep("200 millis")
@@ -714,8 +715,8 @@ describe("a layer that closes while an answer is under way", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("over a server that answers some calls only", () => {
-  it.live("a lease whose keep-alives fail is not believed in because a transaction went through", () =>
+describe("a locker over a server that answers some calls only", () => {
+  it.live("does not believe in a lease whose keep-alives fail because a transaction went through", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let failing = false
@@ -741,7 +742,7 @@ describe("over a server that answers some calls only", () => {
       assert.isBelow(performance.now() - grantedAt, 6_000 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("a grant that was held up for long is confirmed before it counts", () =>
+  it.live("confirms a grant that was held up for long before it counts", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let slow = false
@@ -762,7 +763,7 @@ describe("over a server that answers some calls only", () => {
       assert.isAbove(kept, before)
     }).pipe(Effect.scoped))
 
-  it.live("one that refuses watches is asked at the pace of polls", () =>
+  it.live("asks a server that refuses watches at the pace of polls", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -807,7 +808,7 @@ describe("over a server that answers some calls only", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("a watch that never says a word leaves a waiter to its poll", () =>
+  it.live("serves a waiter by its poll where the watch never answers", () =>
     Effect.gen(function*() {
       const { admin, etcd, ...holder } = yield* setting()
       const recorded = yield* lag
@@ -833,7 +834,7 @@ describe("over a server that answers some calls only", () => {
       assert.isAtMost(took, 2_000 + 100 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("an answer to the second sending leaves the first to a tombstone", () =>
+  it.live("leaves a tombstone for the first sending where the second was answered", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -852,7 +853,7 @@ describe("over a server that answers some calls only", () => {
       yield* withLock("k", Effect.void, { timeout: "100 millis" })
     }).pipe(Effect.scoped))
 
-  it.live("an answer by the second host says that the first was asked", () =>
+  it.live("knows by an answer of the second host that the first was asked", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const silentHost = yield* proxyTo(etcd.port)
@@ -889,7 +890,7 @@ describe("over a server that answers some calls only", () => {
       }).pipe(Effect.scoped))
   }
 
-  it.live("who is told of another capacity does not spoil the key for others", () =>
+  it.live("keeps the key usable for others where an acquire asked with another capacity", () =>
     Effect.gen(function*() {
       const { admin, another, withLock } = yield* setting()
       const other = yield* another
@@ -908,7 +909,7 @@ describe("over a server that answers some calls only", () => {
       assert.strictEqual(yield* Fiber.join(waiter), "inside")
     }).pipe(Effect.scoped))
 
-  it.live("one that ends every watch with a refusal is asked at the pace of polls", () =>
+  it.live("asks a server that ends every watch with a refusal at the pace of polls", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -948,7 +949,7 @@ describe("over a server that answers some calls only", () => {
       yield* Effect.forEach(waiters, Fiber.join)
     }).pipe(Effect.scoped))
 
-  it.live("a claim whose lease is found lost before its answer comes is asked for again", () =>
+  it.live("asks again for a claim whose lease is found lost before its answer comes", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -981,7 +982,7 @@ describe("over a server that answers some calls only", () => {
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
     }).pipe(Effect.scoped))
 
-  it.live("a grant that failed is not served to who asks later", () =>
+  it.live("does not serve a grant that failed to a later acquire", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let failing = true
@@ -997,7 +998,7 @@ describe("over a server that answers some calls only", () => {
       yield* withLock("k", Effect.void, { ttl: "9 seconds" })
     }).pipe(Effect.scoped))
 
-  it.live("a list that lacks a claim, and nobody to ask, is no confirmation", () =>
+  it.live("takes no list that lacks a claim for a confirmation where nobody can be asked", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let failing = false
@@ -1018,7 +1019,7 @@ describe("over a server that answers some calls only", () => {
       assert.isAtMost(Duration.toMillis(lastConfirmedAgo), 1_820 + 100 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("seconds that have run down to nothing are no end of a lease", () =>
+  it.live("does not end a lease because its whole seconds have run down to zero", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const { withLock } = yield* lockerOver(etcd.url, (port) => ({
@@ -1029,7 +1030,7 @@ describe("over a server that answers some calls only", () => {
       yield* withLock("k", Effect.sleep("4 seconds"), { ttl: "1800 millis" })
     }).pipe(Effect.scoped))
 
-  it.live("a renewal finds another try before the deadline when a keep-alive hangs", () =>
+  it.live("has time for another renewal before the deadline when a keep-alive hangs", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let kept = 0

@@ -110,6 +110,13 @@ export const requests = async (url: string): Promise<Readonly<Record<string, num
   return counts
 }
 
+/** Waits until as many watches are open at the server. */
+export const watched = (url: string, count: number): Effect.Effect<void> =>
+  Live.eventually(`${count} watches are open`, async () => {
+    const text = await (await fetch(`${url}/metrics`)).text()
+    return Number(/^etcd_debugging_mvcc_watcher_total (\S+)$/m.exec(text)?.[1]) >= count
+  })
+
 /** What came in between two counts, kinds without any left out. */
 export const since = (
   before: Readonly<Record<string, number>>,

@@ -108,7 +108,7 @@ describe("a holder", () => {
         withLock("k", (lease) => Effect.succeed({ token: lease.fencingToken, at: performance.now() })),
         { startImmediately: true }
       )
-      yield* Effect.sleep("300 millis")
+      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
       yield* Effect.promise(() => holder.kill())
       // The server's own expiry: what is left of the ttl, guard gap included.
       const remaining = yield* Effect.promise(() => admin.pttl("dlock:k"))
@@ -527,7 +527,7 @@ describe("after a thaw that left its connections half open", () => {
       yield* Fiber.join(gone)
     }).pipe(Effect.scoped))
 
-  it.live("so is a release, at the end of a scope", () =>
+  it.live("a release at the end of a scope is served within 2.5 s", () =>
     Effect.gen(function*() {
       const { admin, freeze, thawed } = yield* halfOpen
       const scope = yield* Scope.make()

@@ -10,8 +10,8 @@ const within = <A, E, R>(effect: Effect.Effect<A, E, R>, variables: Record<strin
 
 const fromEnvironment = StoreOptions.environment(Options.fields)
 
-describe("what the environment says of Redis", () => {
-  it.effect("is every option", () =>
+describe("the configuration of Redis by the environment", () => {
+  it.effect("has a variable for every option", () =>
     Effect.gen(function*() {
       const variables = {
         DLOCK_CONNECT_TIMEOUT: "3 seconds",
@@ -45,7 +45,7 @@ describe("what the environment says of Redis", () => {
       assert.include(error.message, Object.keys(variables)[0]!)
     }))
 
-  it.effect("is one place, or names those that are two", () =>
+  it.effect("names one place to connect to, or the error names the two that it was given", () =>
     Effect.gen(function*() {
       const variables = { DLOCK_REDIS_URL: "redis://127.0.0.1", DLOCK_REDIS_CLUSTER: "127.0.0.1:1" }
       const { message } = yield* Effect.flip(within(Address.fromEnvironment, variables))
@@ -70,7 +70,7 @@ describe("the URL of a socket", () => {
 })
 
 describe("a client that cannot be loaded", () => {
-  it("is not installed only where it is not there", () => {
+  it("is reported as not installed only where it is not there", () => {
     const absent = Object.assign(new Error("Cannot find package 'ioredis' imported from /app/clients.js"), {
       code: "ERR_MODULE_NOT_FOUND"
     })

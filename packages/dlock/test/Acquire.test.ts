@@ -6,7 +6,7 @@ import { TestClock } from "effect/testing"
 import { fork, lockerOver, setting, shiftedClock, shiftedSetting } from "./support.ts"
 
 describe("an acquire", () => {
-  it.effect("a timeout names the holder, its metadata and the queue's length", () =>
+  it.effect("that times out names the holder, its metadata and the length of the queue", () =>
     Effect.gen(function*() {
       const { locker, memory } = yield* setting({ holder: "alpha" })
       const other = yield* lockerOver(memory, { holder: "beta" })
@@ -27,7 +27,7 @@ describe("an acquire", () => {
       assert.strictEqual(Duration.toMillis(error.waited), 4000)
     }))
 
-  it.effect("a timeout of zero asks once and does not wait", () =>
+  it.effect("with a timeout of zero asks once and does not wait", () =>
     Effect.gen(function*() {
       const { locker, sent } = yield* setting()
       yield* locker.scoped("k")
@@ -38,7 +38,7 @@ describe("an acquire", () => {
       assert.strictEqual(yield* locker.withLock("free", Effect.succeed(42), { timeout: 0 }), 42)
     }))
 
-  it.effect("an error that no repetition mends is told soon, and the claim is withdrawn", () =>
+  it.effect("tells an error that no repetition mends soon, and withdraws the claim", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()
       const cause = new Error("WRONGPASS")
@@ -51,7 +51,7 @@ describe("an acquire", () => {
       assert.strictEqual(sent("withdraw")[0]!.claims[0]!.id, sent("request")[0]!.claims[0]!.id)
     }))
 
-  it.effect("one that may pass is tried again under the same id", () =>
+  it.effect("repeats under the same id what failed with an error that may pass", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()
       yield* faulty.fail("request", undefined, 3)
@@ -62,7 +62,7 @@ describe("an acquire", () => {
       assert.strictEqual(new Set(sent("request").map((call) => call.claims[0]!.id)).size, 1)
     }))
 
-  it.effect("a grant that the store gives up is asked for under fresh ids for three seconds, then told", () =>
+  it.effect("asks under fresh ids for three seconds where the store gives each grant up, and then fails", () =>
     Effect.gen(function*() {
       const { memory } = yield* setting()
       const ids: Array<string> = []
@@ -83,7 +83,7 @@ describe("an acquire", () => {
       assert.strictEqual(new Set(ids).size, ids.length)
     }))
 
-  it.effect("a backend that stays silent is a LockBackendError within two thirds of the ttl", () =>
+  it.effect("fails with LockBackendError within two thirds of the ttl where the backend stays silent", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()
       yield* faulty.hang("request")
@@ -95,7 +95,7 @@ describe("an acquire", () => {
       assert.strictEqual(sent("withdraw").length, 1)
     }))
 
-  it.effect("a wait that fails is a LockBackendError, and the claim is withdrawn", () =>
+  it.effect("fails with LockBackendError where its wait fails, and withdraws the claim", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()
       yield* locker.scoped("k")
@@ -106,7 +106,7 @@ describe("an acquire", () => {
       assert.strictEqual(sent("withdraw").length, 1)
     }))
 
-  it.effect("a try that is none sends nothing after its request", () =>
+  it.effect("that does not wait and finds the lock held sends nothing after its request", () =>
     Effect.gen(function*() {
       const { faulty, locker } = yield* setting()
       yield* locker.scoped("k")
@@ -172,7 +172,7 @@ describe("a timeout", () => {
 })
 
 describe("a queue", () => {
-  it.effect("of 500 is drained in order, without a call but each one's own", () =>
+  it.effect("of 500 is served in order, and each waiter sends its own calls only", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting({ defaultTtl: "10 minutes" })
       const scope = yield* Scope.make()
@@ -191,7 +191,7 @@ describe("a queue", () => {
       assert.strictEqual(faulty.calls.length, 501 * 2 + 500)
     }))
 
-  it.effect("skips those who gave up, wherever they stood", () =>
+  it.effect("passes over waiters that gave up, at the front, in the middle and at the end", () =>
     Effect.gen(function*() {
       const { locker } = yield* setting()
       const scope = yield* Scope.make()
@@ -207,7 +207,7 @@ describe("a queue", () => {
       assert.deepStrictEqual(order, [1, 2, 3, 5, 6, 7])
     }))
 
-  it.effect("tokens grow over every hand-over", () =>
+  it.effect("gives each waiter a larger token than the holder before it had", () =>
     Effect.gen(function*() {
       const { locker } = yield* setting()
       const tokens = yield* Effect.forEach(
@@ -219,8 +219,8 @@ describe("a queue", () => {
     }))
 })
 
-describe("one that waits", () => {
-  it.effect("is granted a lease that stands, though the wall clock was set during the wait", () =>
+describe("a waiter", () => {
+  it.effect("is granted a lease that is still held, although the wall clock was set during its wait", () =>
     Effect.gen(function*() {
       const { locker, memory, shift } = yield* shiftedSetting
       const other = yield* lockerOver(memory)
@@ -232,7 +232,7 @@ describe("one that waits", () => {
       assert.strictEqual(yield* Fiber.join(waiting), "held")
     }))
 
-  it.effect("times out on a holder whose description is none of ours", () =>
+  it.effect("names a holder that is not one of this library as the backend describes it, when it times out", () =>
     Effect.gen(function*() {
       const { locker, memory } = yield* setting()
       yield* memory.request({
@@ -306,7 +306,7 @@ const failure = <A, E>(exit: Exit.Exit<A, E>): E => {
   return Option.getOrThrow(Cause.findErrorOption(exit.cause))
 }
 
-describe("the caller's time is the caller's", () => {
+describe("an acquire in its caller's time", () => {
   for (const [kind, made] of kinds) {
     for (const [name, disturb] of silences) {
       it.effect(`a timeout is kept where the backend ${name}${kind}`, () =>
@@ -390,7 +390,7 @@ describe("the caller's time is the caller's", () => {
       yield* settled(faulty)
     }))
 
-  it.effect("patience counts from the first failure: a call may have waited for its turn before", () =>
+  it.effect("is given up a fixed time after its first failure, however long it waited for its turn before", () =>
     Effect.gen(function*() {
       const memory = yield* MemoryLockStore.make
       let calls = 0
@@ -411,9 +411,9 @@ describe("the caller's time is the caller's", () => {
     }))
 })
 
-describe("what is in doubt is withdrawn behind the caller's back", () => {
+describe("an acquire whose answer is in doubt", () => {
   for (const [kind, made] of kinds) {
-    it.effect(`an interrupt does not wait for an answer, and a grant that comes late is given back${kind}`, () =>
+    it.effect(`is interrupted without waiting for an answer, and gives back a grant that comes late${kind}`, () =>
       Effect.gen(function*() {
         const { faulty, locker, memory, sent } = yield* made
         for (const hold of ["holdCalls", "holdReplies"] as const) {
@@ -434,7 +434,7 @@ describe("what is in doubt is withdrawn behind the caller's back", () => {
       }))
   }
 
-  it.effect("a later request of the key is sent behind the withdrawal, and one of another key is not", () =>
+  it.effect("sends a later request for the same key behind the withdrawal, and one for another key at once", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()
       const held = yield* faulty.holdReplies("request")
@@ -455,7 +455,7 @@ describe("what is in doubt is withdrawn behind the caller's back", () => {
       assert.isTrue(Option.isSome(yield* Fiber.join(attempt)))
     }))
 
-  it.effect("where the withdrawal is not answered, a try ends within its second, and has sent nothing", () =>
+  it.effect("fails an acquire of the same key in time where the withdrawal is not answered, and sends no request for it", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()
       yield* faulty.hang("request", 1)
@@ -477,7 +477,7 @@ describe("what is in doubt is withdrawn behind the caller's back", () => {
       yield* settled(faulty)
     }))
 
-  it.effect("where the withdrawal takes part of the time, the request has the rest of it", () =>
+  it.effect("leaves a later request the rest of its caller's time where the withdrawal takes part of it", () =>
     Effect.gen(function*() {
       for (
         const [most, take] of [
@@ -498,7 +498,7 @@ describe("what is in doubt is withdrawn behind the caller's back", () => {
       }
     }))
 
-  it.effect("a locker that closes waits for it, and for no longer than for a release", () =>
+  it.effect("is waited for by a locker that closes, for no longer than a release is", () =>
     Effect.gen(function*() {
       for (const [answers, least, most] of [[true, 1_000, 1_000], [false, 1_950, 2_100]] as const) {
         const { faulty } = yield* setting()
@@ -516,7 +516,7 @@ describe("what is in doubt is withdrawn behind the caller's back", () => {
       }
     }))
 
-  it.effect("an interrupt and at once a try, many times: never none by one's own leavings, and nothing is left", () =>
+  it.effect("leaves nothing that keeps the same fiber from the lock when it tries at once: 1,000 interrupts", () =>
     Effect.gen(function*() {
       const memory = yield* MemoryLockStore.make
       const slow = <A, E>(effect: Effect.Effect<A, E>) => Effect.andThen(Effect.yieldNow, effect)
@@ -536,7 +536,7 @@ describe("what is in doubt is withdrawn behind the caller's back", () => {
 
 // All found by the simulation: a process stands still past a caller's time, and nothing is wrong with the backend.
 describe("a process that stood still past its caller's time", () => {
-  it.effect("reads what came meanwhile before it says that there was no answer", () =>
+  it.effect("reads the answers that came meanwhile before it says that there was none", () =>
     Effect.gen(function*() {
       const { faulty, locker, shift } = yield* shiftedSetting
       const answer = yield* faulty.holdReplies("request")
@@ -549,7 +549,7 @@ describe("a process that stood still past its caller's time", () => {
       assert.strictEqual(yield* Fiber.join(taking), "in")
     }))
 
-  it.effect("asks once more where it was granted the lock too long ago", () =>
+  it.effect("asks once more where the lock was granted too long ago", () =>
     Effect.gen(function*() {
       for (const attempt of [false, true]) {
         const { clock, shift } = yield* shiftedClock
@@ -570,7 +570,7 @@ describe("a process that stood still past its caller's time", () => {
       }
     }))
 
-  it.effect("blames its timeout on the holder, and not on a backend that it had no time to ask", () =>
+  it.effect("times out with LockTimeout for the holder, not for a backend that it had no time to ask", () =>
     Effect.gen(function*() {
       const { faulty, locker, memory, shift } = yield* shiftedSetting
       const other = yield* lockerOver(memory)
@@ -584,7 +584,7 @@ describe("a process that stood still past its caller's time", () => {
       yield* TestClock.adjust("1 second")
     }))
 
-  it.effect("nor where the backend has answered, and had no more time for another answer", () =>
+  it.effect("times out with LockTimeout where the backend had answered, and had no time for another answer", () =>
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
       const shifted = Effect.provideService(Clock.Clock, clock)
@@ -606,7 +606,7 @@ describe("a process that stood still past its caller's time", () => {
     }))
 })
 
-describe("a grant that cannot be believed in", () => {
+describe("a grant that is too old to count", () => {
   it.effect("is given back where its caller has no time for another", () =>
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
@@ -633,7 +633,7 @@ describe("an observer that throws when its program ends", () => {
       throw new Error("on purpose")
     })
 
-  it.effect("costs those beside it in a crowd neither their turn nor their lock", () =>
+  it.effect("costs the other acquires of a crowd neither their turn nor their lock", () =>
     Effect.gen(function*() {
       const memory = yield* MemoryLockStore.make
       const open = yield* Deferred.make<void>()

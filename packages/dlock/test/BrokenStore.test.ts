@@ -18,7 +18,7 @@ const thrown = () => {
 }
 
 describe("a store with a bug", () => {
-  it.effect("that throws at requests keeps nobody else from asking", () =>
+  it.effect("that throws at requests keeps no other acquire from asking", () =>
     Effect.gen(function*() {
       let count = 0
       const { locker } = yield* broken((memory) => ({
@@ -45,7 +45,7 @@ describe("a store with a bug", () => {
       })
     ))
 
-  it.effect("that lets nobody wait is told of", () =>
+  it.effect("that lets nobody wait fails the acquire with LockBackendError", () =>
     Effect.gen(function*() {
       const { locker, other } = yield* broken((memory) => ({ request: (claim) => memory.request(claim, "try") }))
       yield* other.scoped("k")
@@ -66,7 +66,7 @@ describe("a store with a bug", () => {
       assert.strictEqual(yield* other.withLock("k", Effect.succeed(42), { timeout: 0 }), 42)
     }))
 
-  it.effect("that keeps no place is asked now and then, and not for ever", () =>
+  it.effect("that keeps no place in its queue is asked at a bounded rate, and for a bounded time", () =>
     Effect.gen(function*() {
       let count = 0
       const { locker } = yield* broken(() => ({

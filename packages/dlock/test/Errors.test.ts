@@ -68,11 +68,11 @@ describe("every error", () => {
     assert.strictEqual(Schema.decodeUnknownSync(LockAlreadyHeld)(json).fencingToken, token)
   })
 
-  it("can be told in a log line of JSON inside a cause", () => {
+  it("can be written as a log line of JSON inside a cause", () => {
     for (const [, error] of errors) assert.include(JSON.stringify(Cause.fail(error)), error._tag)
   })
 
-  it("has words for whatever a store failed with", () => {
+  it("has a message for whatever a store failed with", () => {
     const circular: Record<string, unknown> = Object.create(null)
     circular.itself = circular
     for (const cause of [circular, Object.create(null), undefined, 7n, Symbol("odd"), { message: 1 }, { code: "E" }]) {

@@ -67,7 +67,7 @@ describe("a lease", () => {
       assert.strictEqual(sent("withdraw").length, 1)
     }))
 
-  it.effect("is its name, its token, its holder and how it stands, and nothing of the program around it", () =>
+  it.effect("is logged as its key, its token, its holder and its state, without the program around it", () =>
     Effect.gen(function*() {
       const { locker, sent } = yield* setting({ holder: "me" })
       const lease = yield* locker.scoped("k")

@@ -8,7 +8,7 @@ const refused = (operation: LockBackendError["operation"]) =>
   new LockBackendError({ operation, retryable: true, cause: new Error("connect ECONNREFUSED") })
 
 describe("an outage is told in two lines, whatever fails meanwhile", () => {
-  it.effect("one when the backend goes away, with the reason, and one when it answers again, with the counts", () =>
+  it.effect("the first line has the reason when the backend goes away, and the second the counts when it answers again", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         const { faulty, locker } = yield* setting({ defaultTtl: "1 hour" })
@@ -42,7 +42,7 @@ describe("an outage is told in two lines, whatever fails meanwhile", () => {
       })
     ))
 
-  it.effect("a caller who has no time does not speak of one, nor does an answer that is a refusal", () =>
+  it.effect("neither a caller whose time is over nor a refusal by the backend is told as an outage", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         const { faulty, locker } = yield* setting()
@@ -58,7 +58,7 @@ describe("an outage is told in two lines, whatever fails meanwhile", () => {
       })
     ))
 
-  it.effect("a backend that comes and goes with every call is told of now and then", () =>
+  it.effect("a backend that comes and goes with every call is told of a few times, not with every call", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         const { faulty, locker } = yield* setting()
@@ -87,7 +87,7 @@ describe("an outage is told in two lines, whatever fails meanwhile", () => {
 })
 
 describe("what is logged", () => {
-  it.effect("a backend that goes away and is back, a loss and a release that failed, each as component dlock with its key", () =>
+  it.effect("has the component dlock and the key: an outage and its end, a loss, a release that failed", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         const { faulty, locker } = yield* setting()
@@ -111,7 +111,7 @@ describe("what is logged", () => {
       })
     ))
 
-  it.effect("nothing, when all goes well", () =>
+  it.effect("is nothing when all goes well", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         const { locker } = yield* setting()

@@ -12,7 +12,7 @@ const lostBy = (error: { readonly _tag: string }): OwnershipLost => {
 
 const finalizers = (scope: Scope.Scope): number => scope.state._tag === "Open" ? scope.state.finalizers?.size ?? 1 : 0
 
-describe("out before in", () => {
+describe("a holder is out before the next one is in", () => {
   it.effect("a grant counts from when its request was sent, not from its reply", () =>
     Effect.gen(function*() {
       const { faulty, locker } = yield* setting()
@@ -103,7 +103,7 @@ describe("out before in", () => {
       assert.isDefined(waiting.pollUnsafe())
     }))
 
-  it.effect("a yes that is read after the deadline is a no", () =>
+  it.effect("a confirmation that is read after the deadline does not count", () =>
     Effect.gen(function*() {
       const { faulty, locker, shift } = yield* shiftedSetting
       const lease = yield* locker.scoped("k")
@@ -153,7 +153,7 @@ describe("out before in", () => {
       assert.strictEqual(Duration.toMillis(lost.lastConfirmedAgo), 9000)
     }))
 
-  it.effect("a success that was reached right before the deadline is one", () =>
+  it.effect("a success that was reached right before the deadline stays a success", () =>
     Effect.gen(function*() {
       const { locker, shift } = yield* shiftedSetting
       const result = yield* locker.withLock(
@@ -246,7 +246,7 @@ describe("out before in", () => {
       assert.strictEqual(lostBy(yield* Effect.flip(lease.ensureHeld)).reason, "Stalled")
     }))
 
-  it.effect("where nobody asked since the last confirmation, it is Stalled; where the answer was awaited, Unreachable", () =>
+  it.effect("the reason is Stalled where no renewal was sent since the last confirmation, and Unreachable where one was not answered", () =>
     Effect.gen(function*() {
       const { faulty, locker, shift } = yield* shiftedSetting
       const reason = (lease: Lease["Service"]) =>
@@ -267,7 +267,7 @@ describe("out before in", () => {
       shift.monotonic = 0
     }))
 
-  it.effect("a timer that finds the deadline long passed tells Stalled, and does not blame the backend", () =>
+  it.effect("the reason is Stalled where the timer itself comes long after the deadline", () =>
     Effect.gen(function*() {
       const { locker, shift } = yield* shiftedSetting
       const lease = yield* locker.scoped("k")
@@ -306,7 +306,7 @@ describe("a lock whose backend has gone is lost when its ttl has passed on the t
   }
 })
 
-describe("the guard gap", () => {
+describe("a holder winds down within the guard gap", () => {
   const lossIn = Effect.gen(function*() {
     const { faulty, locker, memory, sent } = yield* setting()
     yield* faulty.hang("renew")
@@ -344,7 +344,7 @@ describe("the guard gap", () => {
     }))
 })
 
-describe("typed loss with a reason", () => {
+describe("a loss has a type and a reason", () => {
   it.effect.each([["Gone", "Expired"], ["Replaced", "Replaced"], ["Revoked", "Revoked"]] as const)(
     "a renewal that is answered by %s is a loss as %s, at once",
     ([answer, reason]) =>
@@ -375,7 +375,7 @@ describe("typed loss with a reason", () => {
       assert.strictEqual(sent("withdraw").length, 0)
     }))
 
-  it.effect("one that is lost for want of an answer is withdrawn once, so that others need not wait for its expiry", () =>
+  it.effect("a lease that is lost for want of an answer is withdrawn once, so that others need not wait for its expiry", () =>
     Effect.gen(function*() {
       const { faulty, locker, memory, sent } = yield* setting()
       yield* faulty.hang("renew")
@@ -463,7 +463,7 @@ describe("an observer of a lease's fiber that throws", () => {
       })
     })
 
-  it.effect("stops neither the loss of its lease nor the deadlines of others", () =>
+  it.effect("stops neither the loss of its own lease nor the deadlines of other leases", () =>
     Effect.gen(function*() {
       const { faulty, locker } = yield* setting()
       yield* faulty.hang("renew")
@@ -478,7 +478,7 @@ describe("an observer of a lease's fiber that throws", () => {
 
 describe("a lease that is lost", () => {
   for (const answer of ["Gone", "Unknown"] as const) {
-    it.effect(`keeps nothing of a lease that was lost: ${answer}`, () =>
+    it.effect(`leaves no finalizer in a scope that stays open: ${answer}`, () =>
       Effect.gen(function*() {
         const faulty = yield* FaultyLockStore.make(yield* LockStore)
         const context = yield* Layer.build(
@@ -494,7 +494,7 @@ describe("a lease that is lost", () => {
       }).pipe(Effect.provide(MemoryLockStore.layer)))
   }
 
-  it.effect("a defect in what tells of losses is logged, and leases are renewed as before", () =>
+  it.effect("is found by renewals as before where the stream of losses dies, and the defect is logged", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         const memory = yield* MemoryLockStore.make

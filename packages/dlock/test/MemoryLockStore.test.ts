@@ -28,7 +28,7 @@ describe("the memory store", () => {
     holder: "me"
   }
 
-  it.effect("has ended what has run out for whoever looks, even where its own timer is late", () =>
+  it.effect("ends a lease that has run out for every caller, even where its own timer is late", () =>
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
       const store = yield* Effect.provideService(MemoryLockStore.make, Clock.Clock, clock)
@@ -57,7 +57,7 @@ describe("the memory store", () => {
 })
 
 describe("a waiter of the memory store runs on within the call that granted it", () => {
-  it.effect("and is still alone when it comes back for the key at once", () =>
+  it.effect("and holds the lock alone when it asks for the same key again at once", () =>
     Effect.gen(function*() {
       let inside = 0
       let most = 0
@@ -86,7 +86,7 @@ describe("a waiter of the memory store runs on within the call that granted it",
       assert.strictEqual(most, 1)
     }).pipe(Effect.provide(Locker.layerMemory)))
 
-  it.effect("and two thousand of them do not nest", () =>
+  it.effect("and two thousand of them in a row do not overflow the stack", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       let count = 0

@@ -28,7 +28,7 @@ describe("the leases around a section", () => {
       assert.isAtMost(yield* Deferred.await(length), 3)
     }))
 
-  it.effect("are seen through one that has ended", () =>
+  it.effect("are found around a section whose lease has ended", () =>
     Effect.gen(function*() {
       const locker = yield* lockerOver(yield* MemoryLockStore.make)
       const again = Effect.flip(locker.withLock("outer", Effect.void))
@@ -36,7 +36,7 @@ describe("the leases around a section", () => {
       assert.strictEqual((yield* locker.withLock("outer", inner))._tag, "LockAlreadyHeld")
     }))
 
-  it.effect("are told apart by their store where one scope holds two of a name", () =>
+  it.effect("are told apart by their stores where one scope holds two locks of one name", () =>
     Effect.gen(function*() {
       const one = yield* lockerOver(yield* MemoryLockStore.make)
       const two = yield* lockerOver(yield* MemoryLockStore.make)
@@ -56,7 +56,7 @@ describe("no self-deadlock in silence", () => {
       assert.strictEqual(sent("request").length, 1)
     }))
 
-  it.effect("so does asking in a forked child, in the same scope, and through another key's section", () =>
+  it.effect("asking again in a forked child, in the same scope or through another key's section fails at once too", () =>
     Effect.gen(function*() {
       const { locker } = yield* setting()
       const again = Effect.map(Effect.flip(locker.withLock("k", Effect.void)), (error) => error._tag)
@@ -117,7 +117,7 @@ describe("no self-deadlock in silence", () => {
 })
 
 describe("sections inside one another", () => {
-  it.live("do not overflow the stack where nothing is waited for, and end as they should", () =>
+  it.live("do not overflow the stack where none of them waits, and keep their result", () =>
     Effect.gen(function*() {
       const { locker } = yield* setting()
       const nested = (depth: number): Effect.Effect<number, unknown> =>
@@ -130,7 +130,7 @@ describe("sections inside one another", () => {
 })
 
 describe("a request inside a section", () => {
-  it.effect("names what is held through other stores, and nothing where there is none", () =>
+  it.effect("names the claims that are held through other stores, and none where there are none", () =>
     Effect.gen(function*() {
       const [one, two] = yield* Effect.all([setting(), setting()])
       yield* one.locker.withLock(

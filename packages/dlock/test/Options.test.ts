@@ -97,7 +97,7 @@ describe("a request that no store could honour is refused, and nothing is sent",
       guardGap: undefined,
       metadata: undefined
     }]
-  ])("$0 is fine", ([, key, options]) =>
+  ])("$0 is taken", ([, key, options]) =>
     Effect.gen(function*() {
       const { faulty, locker } = yield* setting()
       assert.strictEqual(yield* locker.withLock(key, Effect.succeed(42), options), 42)
@@ -158,7 +158,7 @@ describe("options of a locker that make no sense are a ConfigError", () => {
       assert.include(String(error.message), Object.keys(options as {})[0]!)
     }))
 
-  it.effect("all of them are told together", () =>
+  it.effect("all that is wrong with them is told together", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(build({ prefix: 42, defaultTtl: "soon", nonsense: true }))
       for (const word of ["prefix", "defaultTtl", "nonsense"]) assert.include(error.message, word)
@@ -249,7 +249,7 @@ const withoutGroupBy = Effect.acquireRelease(
 )
 
 describe("a runtime that lacks what the library needs", () => {
-  it.effect("a runtime that lacks what is needed fails the layer by name", () =>
+  it.effect("fails the layer, and its name is in the error", () =>
     Effect.gen(function*() {
       yield* withoutGroupBy
       const error = yield* Effect.flip(Layer.build(Locker.layerOver(MemoryLockStore.layer)))

@@ -38,14 +38,14 @@ describe("the finalizer does its duty", () => {
       assert.deepStrictEqual(events, order)
     }))
 
-  it.effect("and in Effect.scoped(withLock(key, program))", () =>
+  it.effect("what the program opens is closed before the release, in Effect.scoped(withLock(key, program))", () =>
     Effect.gen(function*() {
       const { events, locker, program } = yield* recorded
       yield* Effect.provideService(Effect.scoped(withLock("k", program)), Locker, locker)
       assert.deepStrictEqual(events, order)
     }))
 
-  it.effect("and in program.pipe(withLock(key)), when it fails, and when it is interrupted", () =>
+  it.effect("what the program opens is closed before the release, in program.pipe(withLock(key)), also where it fails or is interrupted", () =>
     Effect.gen(function*() {
       const { events, locker, program } = yield* recorded
       yield* Effect.exit(
@@ -82,7 +82,7 @@ describe("the finalizer does its duty", () => {
       assert.strictEqual(sent("renew").length, 1)
     }))
 
-  it.effect("but not for longer than its own limit", () =>
+  it.effect("a release waits for a renewal no longer than for the release itself", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()
       const scope = yield* Scope.make()
@@ -125,7 +125,7 @@ describe("the finalizer does its duty", () => {
       })
     ))
 
-  it.effect("with a long ttl it is given up after two seconds, and not before", () =>
+  it.effect("a release with a long ttl is given up after two seconds, and not before", () =>
     withLogs(() =>
       Effect.gen(function*() {
         const { faulty, locker } = yield* setting({ defaultTtl: "10 minutes" })
@@ -157,7 +157,7 @@ describe("the finalizer does its duty", () => {
       })
     ))
 
-  it.effect("and ends with the time to live of its claim", () =>
+  it.effect("a release that goes on behind the program ends with the time to live of its claim", () =>
     withLogs(() =>
       Effect.gen(function*() {
         const { faulty, locker, sent } = yield* setting()
@@ -262,7 +262,7 @@ describe("one patience a locker for its releases", () => {
       })
     ))
 
-  it.effect("is not had again for what a store answers by itself, of a claim that was never sent", () =>
+  it.effect("is not granted again for an answer that the store gives by itself, about a claim that was never sent", () =>
     withLogs(() =>
       Effect.gen(function*() {
         const { faulty } = yield* setting()
@@ -307,7 +307,7 @@ describe("one patience a locker for its releases", () => {
 })
 
 describe("a lease that has been released", () => {
-  it.effect("keeps nothing of a lease that was released early", () =>
+  it.effect("leaves no finalizer in a scope that stays open", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       for (let turn = 0; turn < 10; turn++) {
@@ -324,7 +324,7 @@ describe("a lease that has been released", () => {
       })
     })
 
-  it.effect("does not keep the claim from being given back", () =>
+  it.effect("is withdrawn although an observer of its fiber throws", () =>
     Effect.gen(function*() {
       const { locker, sent } = yield* setting()
       assert.strictEqual(yield* locker.withLock("k", (lease) => Effect.as(observed(lease), 42)), 42)
@@ -336,7 +336,7 @@ describe("a lease that has been released", () => {
       throw new Error("on purpose")
     })
 
-  it.effect("costs those that are released with it no lock", () =>
+  it.effect("costs no lease that is renewed in the call it waited for, although an observer of its program throws", () =>
     Effect.gen(function*() {
       const { faulty, locker } = yield* setting()
       const kept = yield* locker.scoped("kept")
@@ -420,7 +420,7 @@ describe("a locker that has been closed", () => {
     return { memory, locker, close: Scope.close(scope, Exit.void) }
   })
 
-  it.effect("grants nothing: its timers have gone, and nobody would notice that a lease has ended", () =>
+  it.effect("grants nothing, since without its timers nobody would notice that a lease has ended", () =>
     Effect.gen(function*() {
       const { close, locker } = yield* closing
       yield* close
@@ -429,7 +429,7 @@ describe("a locker that has been closed", () => {
       assert.deepStrictEqual([error.operation, error.key, error.retryable], ["acquire", "k", false])
     }))
 
-  it.effect("gives back what had been lost just before, and which the backend may still keep", () =>
+  it.effect("gives back a lease that had been lost just before, which the backend may still keep", () =>
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
       const memory = yield* MemoryLockStore.make
@@ -445,7 +445,7 @@ describe("a locker that has been closed", () => {
       assert.isDefined(next.pollUnsafe())
     }))
 
-  it.effect("gives back what is granted to those who waited when it went", () =>
+  it.effect("gives back a lock that is granted to a waiter after the locker has closed", () =>
     Effect.gen(function*() {
       const { close, locker, memory } = yield* closing
       const other = yield* lockerOver(memory)

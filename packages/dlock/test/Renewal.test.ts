@@ -49,7 +49,7 @@ describe("one scheduler a locker", () => {
       assert.isAtLeast(times("short").length, 59)
     }))
 
-  it.effect("a short lease's haste is not that of a long one which is due with it", () =>
+  it.effect("keeps the deadline of a short lease away from a long one that is due at the same time", () =>
     Effect.gen(function*() {
       const memory = yield* MemoryLockStore.make
       // Slower than a sixth of the short ttl, and faster than one of the long.
@@ -65,7 +65,7 @@ describe("one scheduler a locker", () => {
       yield* TestClock.adjust("2 seconds")
     }))
 
-  it.effect("leases whose renewal failed together go together again, up to the end", () =>
+  it.effect("renews leases whose renewal failed together in one call again, up to the end", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting({ defaultTtl: "30 seconds" })
       for (let i = 0; i < 100; i++) {
@@ -168,7 +168,7 @@ describe("a good lock is not thrown away", () => {
 })
 
 describe("a renewal that is confirmed by something older", () => {
-  it.effect("moves nothing back, and is not asked for again without a pause", () =>
+  it.effect("moves no deadline back, and the next renewal is sent after a pause", () =>
     Effect.gen(function*() {
       const memory = yield* MemoryLockStore.make
       let renewals = 0
@@ -190,7 +190,7 @@ describe("a renewal that is confirmed by something older", () => {
 })
 
 describe("leases that are renewed in one call", () => {
-  it.effect("are told before those who wait for that call to release another one, and may keep the thread busy", () =>
+  it.effect("are all confirmed before a release that waited for the same call goes on and keeps the thread busy", () =>
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
       const memory = yield* MemoryLockStore.make
@@ -212,7 +212,7 @@ describe("leases that are renewed in one call", () => {
 })
 
 describe("a defect of a renewal", () => {
-  it.effect("a defect before a renewal is logged once, and ends its leases at once", () =>
+  it.effect("before a renewal is sent is logged once, and ends its leases at once", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         const { locker, sent } = yield* setting()
@@ -234,7 +234,7 @@ describe("a defect of a renewal", () => {
       })
     ))
 
-  it.effect("a renewal that throws, or does not heed its interruption, is one that failed: a good lock is kept", () =>
+  it.effect("of the store is a renewal that failed, and the lock is kept, also where the store cannot be interrupted", () =>
     Effect.gen(function*() {
       const failures: ReadonlyArray<() => ReturnType<LockStore["Service"]["renew"]>> = [
         () => {
@@ -258,7 +258,7 @@ describe("a defect of a renewal", () => {
       }
     }))
 
-  it.effect("so is one about the answer to a renewal", () =>
+  it.effect("in the answer to a renewal is logged, and ends the lease at once", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         const memory = yield* MemoryLockStore.make

@@ -5,7 +5,7 @@ import { TestClock } from "effect/testing"
 import { fork, setting } from "./support.ts"
 
 describe("withLock and withLockIfAvailable", () => {
-  it.effect("take an effect or a function of the lease, first or piped in", () =>
+  it.effect("take an effect or a function of the lease, as the second argument or piped in", () =>
     Effect.gen(function*() {
       const token = (lease: Lease["Service"]) => Effect.succeed(lease.fencingToken)
       const read = Effect.map(Lease, (lease) => lease.fencingToken)
@@ -73,7 +73,7 @@ describe("withLock and withLockIfAvailable", () => {
 })
 
 describe("a section", () => {
-  it.effect("may be what a section is for: a service is an effect, though it is a function too", () =>
+  it.effect("runs the Lease service itself as its program: a service is an effect, although it is a function too", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* withLock("k", Lease)).key, "k")
       assert.strictEqual((yield* Lease.pipe(withLock("k"))).key, "k")

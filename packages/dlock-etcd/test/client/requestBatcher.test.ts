@@ -72,7 +72,7 @@ const turns = Effect.gen(function*() {
 
 const refusal = fromClient(new Error("7 PERMISSION_DENIED: etcdserver: permission denied"))
 
-describe("what goes out", () => {
+describe("an operation", () => {
   it.effect("goes at once where nothing is under way, two at a time, and the rest together", () =>
     Effect.gen(function*() {
       const { ask, names, sent } = yield* setting
@@ -143,7 +143,7 @@ describe("what goes out", () => {
       assert.strictEqual((yield* Fiber.join(bad))._tag, "Failure")
     }).pipe(Effect.scoped))
 
-  it.effect("never goes where its caller has gone before, and says so", () =>
+  it.effect("never goes where its caller has gone before, and its end is told", () =>
     Effect.gen(function*() {
       const { answerFirst, ask, names } = yield* busy
       const told: Array<string> = []
@@ -208,7 +208,7 @@ describe("what goes out", () => {
       assert.strictEqual((yield* Fiber.join(yield* ask("enter", "c")))._tag, "Failure")
     }).pipe(Effect.scoped))
 
-  it.effect("has who is patient wait a millisecond for others to go with, and not for ever where that fails", () =>
+  it.effect("has a patient operation wait a millisecond for others to go with, and not for ever where that fails", () =>
     Effect.gen(function*() {
       const { ask, names, sent } = yield* setting
       const patient = { folder: "k", isPatient: true }
@@ -238,7 +238,7 @@ describe("what goes out", () => {
       assert.deepStrictEqual(names(), [["patient"], ["next"]])
     }).pipe(Effect.scoped))
 
-  it.effect("sends who could not go with others for its queue beside them, where those are on their way", () =>
+  it.effect("sends an operation that could not go with others of its queue beside them, where those were sent", () =>
     Effect.gen(function*() {
       const { ask, names, sent } = yield* setting
       for (let index = 0; index < 20; index++) yield* ask("enter", `k${index}`, { key: "k" })

@@ -89,7 +89,7 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["other deleted", "k deleted"])
     }).pipe(Effect.scoped))
 
-  it.effect("and is not believed where it tells a watch of what is another's", () =>
+  it.effect("is not believed where it tells a watch about a key of another watch", () =>
     Effect.gen(function*() {
       const { answer, tell, told, watches } = yield* setting
       watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))
@@ -101,7 +101,7 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["k deleted"])
     }).pipe(Effect.scoped))
 
-  it.effect("and has it told to whom it concerns, since a proxy may answer out of order", () =>
+  it.effect("has an event told to the watch that it concerns, since a proxy may answer out of order", () =>
     Effect.gen(function*() {
       const { answer, sent, tell, told, watches } = yield* setting
       const stop = watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))
@@ -120,7 +120,7 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["other deleted", "other deleted"])
     }).pipe(Effect.scoped))
 
-  it.effect("and what went before that is told all the same", () =>
+  it.effect("has an event told that came before the watch was named", () =>
     Effect.gen(function*() {
       const { answer, told, watches } = yield* setting
       watches.add({ key }, 7n, (deletions, areAstray) => {
@@ -137,7 +137,7 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["12 astray", "9", "12"])
     }).pipe(Effect.scoped))
 
-  it.effect("has one given back that nobody wants any more when it is named", () =>
+  it.effect("has a watch cancelled that nobody wants any more when it is named", () =>
     Effect.gen(function*() {
       const { answer, sent, tell, watches } = yield* setting
       const stop = watches.add({ key }, 7n, tell("deleted"), tell("doubt"))
@@ -177,7 +177,7 @@ describe("a watch that is refused", () => {
       assert.strictEqual(streams(), 1)
     }).pipe(Effect.scoped))
 
-  it.effect("and is given up where that one is refused too", () =>
+  it.effect("is given up where the second stream is refused too", () =>
     Effect.gen(function*() {
       const { refuse, streams, tell, told, watches } = yield* setting
       watches.add({ key }, 7n, tell("deleted"), tell("doubt"))

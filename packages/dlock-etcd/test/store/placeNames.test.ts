@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { PlaceNames, textOf } from "../../src/internal/store/placeNames.ts"
 
 describe("the names under which a process stands in queues", () => {
-  it("are as few as claims at once", () => {
+  it("are as few as the claims that stood at once", () => {
     const placeNames = new PlaceNames()
     const names = new Set<string>()
     for (let section = 0; section < 100; section++) {

@@ -12,7 +12,7 @@ const put = { response_put: {} }
 
 describe("a lease that was over before its owner heard of it", () => {
   // Found by the simulation: the first answer to a grant was late, and the second found it there with no time left.
-  it.effect("carries nothing: another is granted", () =>
+  it.effect("carries no claim: another lease is granted", () =>
     Effect.gen(function*() {
       const clock = yield* Clock.clockWith(Effect.succeed)
       const granted: Array<string> = []
@@ -159,7 +159,7 @@ const turnDuringKeepAlive = Effect.gen(function*() {
 })
 
 describe("a turn that comes while the lease is being asked for", () => {
-  it.effect("is looked at once more when the answer was long in coming, and is sure of its lease", () =>
+  it.effect("is looked at once more when the answer came late, and its lease is confirmed", () =>
     Effect.gen(function*() {
       const { clock, kept, queued, sent, store } = yield* turnDuringKeepAlive
       yield* kept.open
@@ -173,7 +173,7 @@ describe("a turn that comes while the lease is being asked for", () => {
     }).pipe(Effect.scoped))
 
   // Found by the torture run: it was let in by what had been seen before.
-  it.effect("is none where somebody has deleted the claim meanwhile", () =>
+  it.effect("ends the claim where somebody has deleted it meanwhile", () =>
     Effect.gen(function*() {
       const { deleteClaim, kept, queued } = yield* turnDuringKeepAlive
       deleteClaim()

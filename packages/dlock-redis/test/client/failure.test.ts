@@ -8,14 +8,14 @@ describe("a user who lacks a permission", () => {
     "NOPERM User default has no permissions to run the 'evalsha' command",
     "NOPERM this user has no permissions to access one of the keys used as arguments",
     "NOPERM No permissions to access a key"
-  ])("was refused before the script began: %s", (message) => {
+  ])("is refused before the script began: %s", (message) => {
     assert.deepInclude(said(message), { notDone: true, retryable: false })
   })
 
   it.each([
     "NOPERM User default has no permissions to run the 'publish' command script: 8c0f, on @user_script:4.",
     "ERR The user executing the script can't run this command or subcommand script: 8c0f, on @user_script:4."
-  ])("may have been refused in its midst: %s", (message) => {
+  ])("may have been refused in the midst of the script: %s", (message) => {
     assert.deepInclude(said(message), { notDone: false, retryable: false })
   })
 })

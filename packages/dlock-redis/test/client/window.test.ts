@@ -191,7 +191,7 @@ describe("a window", () => {
     assert.strictEqual(state.silences, 0)
   })
 
-  it("nor what comes to be over between the timer and the reading", async () => {
+  it("calls nothing silent whose limit passes between the timer and the reading", async () => {
     const { jumpTo, run, sent, state, turnTo } = setting("cluster")
     const first = run("acquire", "a", 300)
     await turnTo(10)
@@ -232,7 +232,7 @@ describe("a window", () => {
     assert.isUndefined(later.pollUnsafe())
   })
 
-  it("but renewals, which are tried again by whoever keeps the lease", async () => {
+  it("without a connection fails renewals at once, which the core tries again", async () => {
     const { run, sent, state } = setting()
     state.ready = false
     const renewal = run("renew", "a", 300)
@@ -316,7 +316,7 @@ describe("a connection", () => {
     assert.strictEqual(state.silences, 1)
   })
 
-  it("is not where any reply has come meanwhile, were it one that is too late", async () => {
+  it("is not called silent where any reply has come meanwhile, even one that is too late", async () => {
     const { run, sent, state, turnTo } = setting()
     run("acquire", "a", 300)
     await turnTo(400)
@@ -363,7 +363,7 @@ const clusterOfOneNode = Effect.gen(function*() {
 })
 
 describe("the windows of a cluster", () => {
-  it.live("once closed fail what comes for a node that nobody has asked before, and send nothing", () =>
+  it.live("fail, once they are closed, a call to a node that was never asked before, and send nothing", () =>
     Effect.gen(function*() {
       const { release, sent, windows } = yield* clusterOfOneNode
       windows.close()

@@ -26,7 +26,7 @@ const setting = () => {
   }
 }
 
-describe("a group", () => {
+describe("a group of the claims of one process", () => {
   it("forgets those who give up behind one that stays", () => {
     const { come, group } = setting()
     come(0, 0)

@@ -70,7 +70,7 @@ describe("a grant that too few replicas have", () => {
       yield* Deferred.succeed(released, undefined)
     }).pipe(Effect.scoped))
 
-  it.effect("is no failure of theirs where it had ended by then", () =>
+  it.effect("is no failure of the replicas where the grant had ended by then", () =>
     Effect.gen(function*() {
       const { ids, replicas, store } = yield* withoutReplicas
       replicas.isPresent = false

@@ -21,7 +21,7 @@ const newClaim = (): TrackedClaim =>
   )
 
 describe("a grant that a notification tells", () => {
-  it("that overtakes the answer to its own request counts from that request", () => {
+  it("counts from its own request where it overtakes the answer to that", () => {
     const claim = newClaim()
     claim.noteSent(seconds(10))
     assert.strictEqual(claim.baseOf(7n, seconds(11)), seconds(10))
@@ -45,7 +45,7 @@ describe("a grant that a notification tells", () => {
     assert.isUndefined(claim.baseOf(7n, seconds(14)))
   })
 
-  it("from before the place that the claim has now is an old one: it is not believed", () => {
+  it("is not believed where it is older than the place that the claim has now", () => {
     const claim = newClaim()
     // Queued, granted token 2 and expired unheard; the repeated acquire is answered with a new place and floor 3.
     claim.noteSent(seconds(0))
@@ -57,7 +57,7 @@ describe("a grant that a notification tells", () => {
 })
 
 describe("an answer of a place", () => {
-  it("to a claim that is held by now is old and changes nothing", () => {
+  it("changes nothing for a claim that is held by now", () => {
     const claim = newClaim()
     claim.noteSent(seconds(10))
     claim.grant(7n, seconds(10))

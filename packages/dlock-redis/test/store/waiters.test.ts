@@ -13,7 +13,7 @@ const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: 
 const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
 
 // Found by the simulation: a lock that was handed on without a queue stood free until the next refresh.
-describe("a call to ask at once", () => {
+describe("a notification to ask at once", () => {
   const wokenDuring = (name: "acquire" | "refresh") =>
     Effect.gen(function*() {
       const clock = yield* Clock.clockWith(Effect.succeed)
@@ -87,7 +87,7 @@ const answering = Effect.gen(function*() {
 
 // Both found by the simulation.
 describe("a notification", () => {
-  it.effect("that comes for a claim which was given up before its answer is no late grant: no tombstone is left for it", () =>
+  it.effect("for a claim that was given up before its answer is no late grant: no tombstone is left for it", () =>
     Effect.gen(function*() {
       const { calls, hear, store } = yield* answering
       const asking = yield* Effect.forkChild(store.request(plainClaim, "queue"), { startImmediately: true })
@@ -99,7 +99,7 @@ describe("a notification", () => {
       assert.deepStrictEqual(calls.map(({ name }) => name), ["acquire", "release"])
     }).pipe(Effect.scoped))
 
-  it.effect("that may not be believed has its claim ask, whoever of the process is before it", () =>
+  it.effect("that may not be believed has its claim ask, whichever claims of the process are before it", () =>
     Effect.gen(function*() {
       const { calls, hear, leaveServer, store } = yield* answering
       const ids = ["a", "b"].map((letter) => letter.repeat(22))
@@ -117,7 +117,7 @@ describe("a notification", () => {
 })
 
 describe("an observer that throws where its claim is granted by an answer", () => {
-  it.effect("keeps nobody else of the process from asking on", () =>
+  it.effect("keeps no other claim of the process from asking", () =>
     Effect.gen(function*() {
       const { calls, hear, store } = yield* answering
       const ids = ["a", "b"].map((letter) => letter.repeat(22))
@@ -174,7 +174,7 @@ describe("the connection that listens", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("who waits behind a holder of ours", () => {
+describe("a claim that waits behind a holder of ours", () => {
   const holder = { label: "somebody", remaining: 60_000, foreign: false }
   const queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
   const waiting = (peeked: () => Effect.Effect<unknown, CallFailure>, claim: Partial<Claim> = {}) =>
@@ -203,7 +203,7 @@ describe("who waits behind a holder of ours", () => {
       return sent
     })
 
-  it.effect("looks every two seconds whether he is still there, and asks at a third of its ttl", () =>
+  it.effect("looks every two seconds whether the holder is still there, and asks at a third of its ttl", () =>
     Effect.gen(function*() {
       const sent = yield* waiting(() => Effect.succeed([]))
       yield* TestClock.adjust("12 seconds")
@@ -213,7 +213,7 @@ describe("who waits behind a holder of ours", () => {
       )
     }).pipe(Effect.scoped))
 
-  it.effect("asks at once where he is not, or nothing is known of him", () =>
+  it.effect("asks at once where the holder is gone, or nothing is known about it", () =>
     Effect.gen(function*() {
       const failures = [Effect.succeed([1]), Effect.fail(silent)]
       for (const failure of failures) {
