@@ -1,11 +1,16 @@
-import { defineConfig } from "vitest/config"
+import * as Os from "node:os"
+import { configDefaults, defineConfig } from "vitest/config"
 
-const shared = {
-  globalSetup: ["testing/src/globalSetup.ts"],
+const limits = {
   // Against what hangs; whoever promises a time counts it, less what the machine was late by.
   testTimeout: 120_000,
   hookTimeout: 30_000
 }
+
+const ours = ["packages/*/test", "{testing,examples,bench,torture,simulation}/test"]
+
+/** These meet servers, and spend nearly all of their time waiting: more of them run at once than there are processors. */
+const waiting = { ...limits, maxWorkers: 5, sequence: { groupOrder: 1 } }
 
 /** The live tests that the older line of the Redis client runs too; with DLOCK_LINES=all, every one. */
 const bothLines = process.env.DLOCK_LINES === "all"
@@ -16,15 +21,19 @@ const bothLines = process.env.DLOCK_LINES === "all"
 
 export default defineConfig({
   test: {
-    maxWorkers: 3,
-    reporters: ["default", "./testing/src/tally.ts"],
+    globalSetup: ["testing/src/globalSetup.ts"],
+    // `npm test` has one line for each file; by hand, vitest shows all.
+    reporters: [process.env.DLOCK_TALLY === undefined ? "default" : "./testing/src/quiet.ts", "./testing/src/tally.ts"],
     projects: [
       {
         test: {
-          ...shared,
-          name: "main",
-          include: ["packages/*/test/**/*.test.ts", "{testing,examples,bench,torture,simulation}/test/**/*.test.ts"],
-          provide: { ioredisLine: "6" },
+          ...limits,
+          name: "unit",
+          // These compute: a live test beside them would measure them, not itself.
+          maxWorkers: Math.max(2, Os.availableParallelism()),
+          sequence: { groupOrder: 0 },
+          include: ours.map((folder) => `${folder}/**/*.test.ts`),
+          exclude: [...configDefaults.exclude, "**/*.live.test.ts"],
           typecheck: {
             enabled: true,
             include: ["packages/*/test/**/*.test-d.ts"],
@@ -33,8 +42,16 @@ export default defineConfig({
         }
       },
       {
+        test: {
+          ...waiting,
+          name: "live",
+          include: ours.map((folder) => `${folder}/**/*.live.test.ts`),
+          provide: { ioredisLine: "6" }
+        }
+      },
+      {
         resolve: { alias: [{ find: /^ioredis$/, replacement: "ioredis-5" }] },
-        test: { ...shared, name: "ioredis 5", include: bothLines, provide: { ioredisLine: "5" } }
+        test: { ...waiting, name: "ioredis 5", include: bothLines, provide: { ioredisLine: "5" } }
       }
     ]
   }

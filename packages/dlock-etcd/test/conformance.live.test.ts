@@ -19,5 +19,5 @@ describe("the etcd store", () => {
     rounds: 200
   })
   for (const { name, run } of cases) it.live(name, () => Effect.scoped(run), 60_000)
-  it("is told what to do", () => assert.isAbove(cases.length, 10))
+  it("runs more than ten cases of the suite", () => assert.isAbove(cases.length, 10))
 })

@@ -305,7 +305,7 @@ describe("an epoch that makes no sense", () => {
       assert.strictEqual(error._tag, "LockBackendError")
     }))
 
-  it.live("is told whoever asks for a lock, and nobody is given one", () =>
+  it.live("fails each acquire, and nobody gets a lock", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)

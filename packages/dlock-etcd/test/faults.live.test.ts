@@ -18,11 +18,14 @@ import {
   lockerOver,
   members,
   plainClient,
+  proxiedSetting,
   proxyTo,
   requests,
   server,
+  setting,
   since,
   timed,
+  watched,
   within
 } from "./support.ts"
 
@@ -31,8 +34,7 @@ const program = (name: string): string => Path.join(import.meta.dirname, "progra
 describe("a holder", () => {
   it.live("is out by its deadline when the server freezes for 14 s", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { etcd, withLock } = yield* setting()
       const recorded = yield* lag
       const inside = yield* Deferred.make<void>()
       const fiber = yield* Effect.forkChild(
@@ -62,9 +64,7 @@ describe("a holder", () => {
 
   it.live("is out at once when its key is deleted, and nothing re-creates it", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, withLock } = yield* setting()
       const recorded = yield* lag
       for (const early of [true, false]) {
         // A loss may be told before the deletion is answered.
@@ -75,7 +75,7 @@ describe("a holder", () => {
             Effect.andThen(
               Effect.promise(async () => {
                 // Before its watch has begun, and after.
-                if (!early) await new Promise((resolve) => setTimeout(resolve, 300))
+                if (!early) await Effect.runPromise(watched(etcd.url, 1))
                 await admin.delete().prefix("dlock:k/")
                 deletedAt = performance.now()
               }),
@@ -94,9 +94,7 @@ describe("a holder", () => {
 
   it.live("is out at once when its lease is revoked", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, withLock } = yield* setting()
       const recorded = yield* lag
       let revokedAt = Infinity
       const error = yield* Effect.flip(
@@ -104,7 +102,7 @@ describe("a holder", () => {
           "k",
           Effect.andThen(
             Effect.promise(async () => {
-              await new Promise((resolve) => setTimeout(resolve, 200))
+              await Effect.runPromise(watched(etcd.url, 1))
               const [ID] = await leases(admin)
               await admin.leaseClient.leaseRevoke({ ID: ID as string })
               revokedAt = performance.now()
@@ -123,15 +121,12 @@ describe("a holder", () => {
 
   it.live("learns by a renewal that its key was deleted when its watch is deaf", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url })
+      const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
       const error = yield* Effect.flip(
         withLock(
           "k",
           Effect.gen(function*() {
-            yield* Effect.sleep("200 millis")
+            yield* watched(etcd.url, 1)
             proxy.hold()
             yield* Effect.promise(() => admin.delete().prefix("dlock:k/"))
             // The events of that connection are lost, and compacted before it is made anew.
@@ -149,8 +144,7 @@ describe("a holder", () => {
 
   it.live("keeps its lock through a third of its time without a server", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { etcd, withLock } = yield* setting()
       yield* withLock("k", (lease) =>
         Effect.gen(function*() {
           for (let freeze = 0; freeze < 3; freeze++) {
@@ -165,9 +159,7 @@ describe("a holder", () => {
 
   it.live("keeps its lock when one connection goes silent just before a renewal", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url })
+      const { proxy, withLock } = yield* proxiedSetting()
       yield* withLock("k", (lease) =>
         Effect.gen(function*() {
           // Of seven seconds a third has passed at the renewal, and a third more when it has given up.
@@ -183,9 +175,7 @@ describe("a holder", () => {
 
   it.live("that is killed lets the first waiter in when its lease is over", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, withLock } = yield* setting()
       const recorded = yield* lag
       const holder = startWorker<{ held: string }>(program("holder.ts"), { args: [etcd.url, "k", "2000"] })
       const { held } = yield* Effect.promise(() => holder.waitFor(() => true))
@@ -205,10 +195,7 @@ describe("a holder", () => {
 
   it.live("has the deadline of its lease, not one of its own", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "300 millis" })
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "300 millis" })
       yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
       const [id] = yield* Effect.promise(() => leases(admin))
       // Two thirds of the lease's six seconds without a keep-alive that gets through.
@@ -230,8 +217,7 @@ describe("a holder", () => {
 
   it.live("counts from the lease's last confirmation when its claim is new", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { withLock } = yield* setting()
       const grantedAt = performance.now()
       yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
       yield* Effect.sleep("1500 millis")
@@ -262,11 +248,8 @@ describe("waiters", () => {
 
   it.live("keep their places when one keep-alive fails", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
+      const { admin, etcd, proxy, ...waiting } = yield* proxiedSetting({ operationTimeout: "600 millis" })
       const holder = yield* locker({ hosts: etcd.url })
-      const waiting = yield* locker({ hosts: proxy.url, operationTimeout: "600 millis" })
       yield* holder.withLock(
         "k",
         Effect.gen(function*() {
@@ -290,11 +273,8 @@ describe("waiters", () => {
 
   it.live("are told when the connection that watches was cut and the past compacted meanwhile", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const holder = yield* locker({ hosts: etcd.url })
-      const waiting = yield* locker({ hosts: proxy.url })
+      const { admin, another, etcd, proxy, ...waiting } = yield* proxiedSetting()
+      const holder = yield* another
       const waiter = yield* holder.withLock(
         "k",
         Effect.gen(function*() {
@@ -303,7 +283,7 @@ describe("waiters", () => {
             { startImmediately: true }
           )
           yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-          yield* Effect.sleep("100 millis")
+          yield* watched(etcd.url, 2)
           proxy.hold()
           return waiter
         })
@@ -322,11 +302,8 @@ describe("waiters", () => {
 
   it.live("go on by their poll when the connection falls silent", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const holder = yield* locker({ hosts: etcd.url })
-      const waiting = yield* locker({ hosts: proxy.url })
+      const { admin, another, etcd, proxy, ...waiting } = yield* proxiedSetting()
+      const holder = yield* another
       const waiter = yield* holder.withLock(
         "k",
         Effect.gen(function*() {
@@ -335,7 +312,7 @@ describe("waiters", () => {
             { startImmediately: true }
           )
           yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-          yield* Effect.sleep("100 millis")
+          yield* watched(etcd.url, 2)
           proxy.holdReplies()
           return waiter
         })
@@ -351,7 +328,7 @@ describe("waiters", () => {
       assert.isAtMost(took, 5_000 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("and holders go on after the server was killed and started again", () =>
+  it.live("go on, and so do holders, after the server was killed and started again", () =>
     Effect.gen(function*() {
       const [etcd] = yield* members(1)
       const admin = yield* plainClient(etcd!.url)
@@ -385,11 +362,9 @@ describe("waiters", () => {
 
   it.live("are woken one by one: a release costs the same however many wait", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const holder = yield* locker({ hosts: etcd.url })
-      const { withLock } = yield* locker({ hosts: etcd.url })
-      const other = yield* locker({ hosts: etcd.url })
+      const { admin, another, etcd, ...holder } = yield* setting()
+      const { withLock } = yield* another
+      const other = yield* another
       const lease = yield* holder.scoped("k", { ttl: "30 seconds" })
       const waiters = yield* Effect.forkChild(
         Effect.forEach(
@@ -413,9 +388,8 @@ describe("waiters", () => {
 
   it.live("hear of a claim that was deleted before their watch began", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
-      const other = yield* locker({ hosts: etcd.url })
+      const { another, withLock } = yield* setting()
+      const other = yield* another
       // Hand-over after hand-over with no pause: every watch begins while its claim is going.
       const recorded = yield* lag
       const entered: Array<number> = []
@@ -434,14 +408,11 @@ describe("waiters", () => {
 describe("a quiet process", () => {
   it.live("does not ask again and again for a past that was compacted", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url })
+      const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
       yield* withLock(
         "k",
         Effect.gen(function*() {
-          yield* Effect.sleep("200 millis")
+          yield* watched(etcd.url, 1)
           for (let put = 0; put < 3; put++) yield* Effect.promise(() => admin.put("other").value(`${put}`))
           const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
           yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
@@ -463,11 +434,8 @@ describe("a quiet process", () => {
 
   it.live("does not spin while there is no server", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { scoped } = yield* locker({ hosts: proxy.url })
-      const other = yield* locker({ hosts: etcd.url })
+      const { admin, another, etcd, proxy, scoped } = yield* proxiedSetting()
+      const other = yield* another
       yield* Effect.forEach(
         Array.from({ length: 200 }, (_, index) => index),
         (index) => scoped(`k${index}`, { ttl: "30 seconds" }),
@@ -476,7 +444,7 @@ describe("a quiet process", () => {
       yield* other.scoped("w", { ttl: "30 seconds" })
       yield* Effect.forkChild(scoped("w", { ttl: "30 seconds" }), { startImmediately: true })
       yield* eventually("it waits", async () => (await claims(admin, "dlock:w")).length === 2)
-      yield* Effect.sleep("500 millis")
+      yield* watched(etcd.url, 202)
       proxy.refuse()
       proxy.reset()
       yield* Effect.sleep("200 millis")
@@ -490,9 +458,7 @@ describe("a quiet process", () => {
 
   it.live("keeps one connection a host, however many sections watch", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url })
+      const { proxy, withLock } = yield* proxiedSetting()
       for (let section = 0; section < 20; section++) yield* withLock("k", Effect.sleep(60))
       assert.isAtMost(proxy.accepted(), 2)
     }).pipe(Effect.scoped))
@@ -501,9 +467,7 @@ describe("a quiet process", () => {
 describe("an acquire", () => {
   it.live("that a frozen server executes after its caller gave up leaves no claim", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, withLock } = yield* setting()
       yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
       etcd.signal("SIGSTOP")
       const [took, error] = yield* timed(Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" })))
@@ -519,10 +483,7 @@ describe("an acquire", () => {
 
   it.live("whose request arrives after its caller gave up leaves no claim", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "500 millis" })
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "500 millis" })
       yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
       proxy.holdRequests()
       const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" }))
@@ -564,9 +525,7 @@ describe("an acquire", () => {
 
   it.live("leaves one lease of tombstones, however many give up at once", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url, operationTimeout: "400 millis" })
+      const { admin, etcd, withLock } = yield* setting({ operationTimeout: "400 millis" })
       yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
       etcd.signal("SIGSTOP")
       yield* Effect.forEach(
@@ -583,10 +542,7 @@ describe("an acquire", () => {
 
   it.live("is cancelled although the lease of the tombstones was revoked", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      const { withLock } = yield* locker({ hosts: proxy.url, operationTimeout: "200 millis" })
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "200 millis" })
       const giveUp = (key: string) =>
         Effect.gen(function*() {
           yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
@@ -662,8 +618,7 @@ describe("an acquire", () => {
 describe("a release", () => {
   it.live("is limited in time when the server freezes, and keeps the program's result", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { etcd, withLock } = yield* setting()
       const [took, exit] = yield* timed(Effect.exit(
         withLock("k", Effect.as(Effect.sync(() => etcd.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
       ))
@@ -674,8 +629,7 @@ describe("a release", () => {
 
   it.live("of the last watched section does not cut what others have under way", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { withLock } = yield* setting()
       yield* Effect.all([
         Effect.repeat(withLock("long", Effect.sleep(40)), { times: 30 }),
         Effect.repeat(withLock("short", Effect.void), { times: 500 })
@@ -686,9 +640,7 @@ describe("a release", () => {
 describe("a layer that closes", () => {
   it.live("lets its process end by itself, with nothing left at the server", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, withLock } = yield* setting()
       yield* withLock(
         "busy",
         Effect.gen(function*() {
@@ -708,9 +660,7 @@ describe("a layer that closes", () => {
 
   it.live("fails whoever still waits", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const holder = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, ...holder } = yield* setting()
       yield* holder.scoped("k")
       const waiter = yield* Effect.scoped(Effect.gen(function*() {
         const { withLock } = yield* locker({ hosts: etcd.url })
@@ -744,9 +694,7 @@ describe("a layer that closes while an answer is under way", () => {
 
   it.live("fails whoever is told of a place in the queue only then", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const holder = yield* locker({ hosts: etcd.url })
+      const { admin, etcd, ...holder } = yield* setting()
       yield* holder.scoped("k")
       let slow = false
       const waiter = yield* Effect.scoped(Effect.gen(function*() {
@@ -767,8 +715,8 @@ describe("a layer that closes while an answer is under way", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("over a server that answers some calls only", () => {
-  it.live("a lease whose keep-alives fail is not believed in because a transaction went through", () =>
+describe("a locker over a server that answers some calls only", () => {
+  it.live("does not believe in a lease whose keep-alives fail because a transaction went through", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let failing = false
@@ -794,7 +742,7 @@ describe("over a server that answers some calls only", () => {
       assert.isBelow(performance.now() - grantedAt, 6_000 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("a grant that was held up for long is confirmed before it counts", () =>
+  it.live("confirms a grant that was held up for long before it counts", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let slow = false
@@ -815,7 +763,7 @@ describe("over a server that answers some calls only", () => {
       assert.isAbove(kept, before)
     }).pipe(Effect.scoped))
 
-  it.live("one that refuses watches is asked at the pace of polls", () =>
+  it.live("asks a server that refuses watches at the pace of polls", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -860,12 +808,10 @@ describe("over a server that answers some calls only", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("a watch that never says a word leaves a waiter to its poll", () =>
+  it.live("serves a waiter by its poll where the watch never answers", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
+      const { admin, etcd, ...holder } = yield* setting()
       const recorded = yield* lag
-      const holder = yield* locker({ hosts: etcd.url })
       const deaf = yield* lockerOver(etcd.url, (port) => ({
         ...port,
         watch: () => Effect.succeed({ send: () => {}, close: () => {} })
@@ -888,7 +834,7 @@ describe("over a server that answers some calls only", () => {
       assert.isAtMost(took, 2_000 + 100 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("an answer to the second sending leaves the first to a tombstone", () =>
+  it.live("leaves a tombstone for the first sending where the second was answered", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -907,7 +853,7 @@ describe("over a server that answers some calls only", () => {
       yield* withLock("k", Effect.void, { timeout: "100 millis" })
     }).pipe(Effect.scoped))
 
-  it.live("an answer by the second host says that the first was asked", () =>
+  it.live("knows by an answer of the second host that the first was asked", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const silentHost = yield* proxyTo(etcd.port)
@@ -944,12 +890,10 @@ describe("over a server that answers some calls only", () => {
       }).pipe(Effect.scoped))
   }
 
-  it.live("who is told of another capacity does not spoil the key for others", () =>
+  it.live("keeps the key usable for others where an acquire asked with another capacity", () =>
     Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const { withLock } = yield* locker({ hosts: etcd.url })
-      const other = yield* locker({ hosts: etcd.url })
+      const { admin, another, withLock } = yield* setting()
+      const other = yield* another
       const waiter = yield* other.withLock(
         "k",
         Effect.gen(function*() {
@@ -965,7 +909,7 @@ describe("over a server that answers some calls only", () => {
       assert.strictEqual(yield* Fiber.join(waiter), "inside")
     }).pipe(Effect.scoped))
 
-  it.live("one that ends every watch with a refusal is asked at the pace of polls", () =>
+  it.live("asks a server that ends every watch with a refusal at the pace of polls", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -1005,7 +949,7 @@ describe("over a server that answers some calls only", () => {
       yield* Effect.forEach(waiters, Fiber.join)
     }).pipe(Effect.scoped))
 
-  it.live("a claim whose lease is found lost before its answer comes is asked for again", () =>
+  it.live("asks again for a claim whose lease is found lost before its answer comes", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const admin = yield* plainClient(etcd.url)
@@ -1038,7 +982,7 @@ describe("over a server that answers some calls only", () => {
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
     }).pipe(Effect.scoped))
 
-  it.live("a grant that failed is not served to who asks later", () =>
+  it.live("does not serve a grant that failed to a later acquire", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let failing = true
@@ -1054,7 +998,7 @@ describe("over a server that answers some calls only", () => {
       yield* withLock("k", Effect.void, { ttl: "9 seconds" })
     }).pipe(Effect.scoped))
 
-  it.live("a list that lacks a claim, and nobody to ask, is no confirmation", () =>
+  it.live("takes no list that lacks a claim for a confirmation where nobody can be asked", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let failing = false
@@ -1075,7 +1019,7 @@ describe("over a server that answers some calls only", () => {
       assert.isAtMost(Duration.toMillis(lastConfirmedAgo), 1_820 + 100 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("seconds that have run down to nothing are no end of a lease", () =>
+  it.live("does not end a lease because its whole seconds have run down to zero", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const { withLock } = yield* lockerOver(etcd.url, (port) => ({
@@ -1086,7 +1030,7 @@ describe("over a server that answers some calls only", () => {
       yield* withLock("k", Effect.sleep("4 seconds"), { ttl: "1800 millis" })
     }).pipe(Effect.scoped))
 
-  it.live("a renewal finds another try before the deadline when a keep-alive hangs", () =>
+  it.live("has time for another renewal before the deadline when a keep-alive hangs", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       let kept = 0

@@ -109,7 +109,7 @@ describe.concurrent("a release before a claim of the same process", () => {
     30_000
   )
 
-  it.live("and before another library's keeps the order of the queue", () =>
+  it.live("keeps the order of the queue where a claim of another library stands between", () =>
     Effect.gen(function*() {
       const { url } = yield* server()
       const { withLock } = yield* locker({ hosts: url })

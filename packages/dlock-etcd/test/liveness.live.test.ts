@@ -49,7 +49,11 @@ describe.concurrent("a process that dies while it waits", () => {
 
   it.live("takes no longer with a thousand waiters", () => endsSoon(1_000), 60_000)
 
-  it.live("nor where the server takes few operations at once", () => endsSoon(100, "--max-txn-ops=20"), 60_000)
+  it.live(
+    "takes no longer where the server takes few operations at once",
+    () => endsSoon(100, "--max-txn-ops=20"),
+    60_000
+  )
 
   it.live("is passed over by one that comes when it has long been dead", () =>
     Effect.gen(function*() {
@@ -95,7 +99,7 @@ describe.concurrent("a process that dies while it waits", () => {
       assert.isAtLeast(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - frozenAt)), 8_000)
     }).pipe(Effect.scoped), 60_000)
 
-  it.live("is not thought of one that waits and lives, nor is anything left of it", () =>
+  it.live("is not taken for dead while it waits and lives, and leaves nothing", () =>
     Effect.gen(function*() {
       const { url } = yield* server()
       const admin = yield* plainClient(url)

@@ -6,7 +6,7 @@ import { EtcdLockStore } from "effect-dlock-etcd"
 import type { ITxnRequest } from "etcd3"
 import { silentFailure } from "../src/internal/client/failure.ts"
 import { claimOf } from "./claim.ts"
-import { claims, eventually, locker, lockerOver, plainClient, queued, server } from "./support.ts"
+import { claims, eventually, locker, lockerOver, plainClient, queued, server, watched } from "./support.ts"
 
 type Locker = Effect.Success<ReturnType<typeof locker>>
 
@@ -62,7 +62,7 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
       yield* queued(url, 2)
       const crowd = yield* Effect.forEach(Array.from({ length: 9 }), () => ask(mine, "crowd", Effect.void))
       yield* queued(url, 11)
-      yield* Effect.sleep(300)
+      yield* watched(url, 3)
       isLate = true
       yield* Deferred.succeed(first, undefined)
       yield* Fiber.join(holder)
@@ -80,7 +80,7 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
 
   // It took what it had not looked at for what was not there.
   it.live(
-    "hands over to none that others stand before, where the answer about an earlier one was lost",
+    "hands over to no claim that others stand before, where the answer about an earlier one was lost",
     () =>
       Effect.gen(function*() {
         const { url } = yield* server()

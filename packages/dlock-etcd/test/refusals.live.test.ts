@@ -119,7 +119,7 @@ describe("sections that one process starts together", () => {
       for (const order of orders) assert.deepStrictEqual(order, [0, 1, 2, 3, 4, 5, 6, 7])
     }).pipe(Effect.scoped))
 
-  it.live("and one that gives up before its turn holds up nobody", () =>
+  it.live("go on where one of them gives up before its turn", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const { withLock } = yield* locker({ hosts: etcd.url })
@@ -134,7 +134,7 @@ describe("sections that one process starts together", () => {
 
 describe("a crowd of one process for one lock", () => {
   it.live(
-    "is all served; who has no time for that is told that its time is over, and tries are answered",
+    "is served whole; a caller whose time ends before gets LockTimeout, and tries are answered",
     () =>
       Effect.gen(function*() {
         const etcd = yield* server()
@@ -154,7 +154,7 @@ describe("a crowd of one process for one lock", () => {
 })
 
 describe("a try for permits that does not fit", () => {
-  it.live("makes none that fits fail", () =>
+  it.live("does not fail another that fits", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const open = Effect.map(

@@ -1,16 +1,6 @@
-import { assert } from "@effect/vitest"
-import {
-  etcdctl,
-  etcdctlProgram,
-  find,
-  freePorts,
-  type Proxy,
-  recordLag,
-  type Server,
-  startEtcd,
-  startProxy
-} from "dlock-testing"
-import { Context, Duration, Effect, Layer, type Scope } from "effect"
+import { etcdctl, etcdctlProgram, find, freePorts, type Proxy, type Server, startEtcd } from "dlock-testing"
+import * as Live from "dlock-testing/live"
+import { Context, Effect, Layer, type Scope } from "effect"
 import { type LockBackendError, Locker, LockStore } from "effect-dlock"
 import { EtcdLocker, type EtcdLockerOptions } from "effect-dlock-etcd"
 import type { ConfigError } from "effect/Config"
@@ -26,10 +16,9 @@ import * as Store from "../src/internal/store/store.ts"
 
 /** An etcd of a test's own, which it may stop, freeze and kill. */
 export const server = (...args: ReadonlyArray<string>): Effect.Effect<Server, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.promise(() => startEtcd(args)),
-    (server) => Effect.promise(() => server.stop())
-  )
+  Live.started(() => startEtcd(args))
+
+export { eventually, lag, timed, within } from "dlock-testing/live"
 
 /** A plain client, for a test to look and meddle with. */
 export const plainClient = (url: string): Effect.Effect<Etcd3, never, Scope.Scope> =>
@@ -38,17 +27,46 @@ export const plainClient = (url: string): Effect.Effect<Etcd3, never, Scope.Scop
     (client) => Effect.sync(() => client.close())
   )
 
-export const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.promise(() => startProxy(port, "http")),
-    (proxy) => Effect.promise(() => proxy.stop())
-  )
+export const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> => Live.proxyTo(port, "http")
 
 /** A locker with connections of its own: another process, as far as the server can tell. */
 export const locker = (
   options: EtcdLockerOptions
 ): Effect.Effect<Locker["Service"], ConfigError | LockBackendError, Scope.Scope> =>
   Effect.map(Layer.build(Layer.fresh(EtcdLocker.layer(options))), (context) => Context.get(context, Locker))
+
+/** What a test about one server begins with, and the methods of a locker. */
+export interface Setting extends Readonly<Locker["Service"]> {
+  readonly etcd: Server
+  readonly admin: Etcd3
+  /** One more locker, straight at the server: another process. */
+  readonly another: Effect.Effect<Locker["Service"], ConfigError | LockBackendError, Scope.Scope>
+}
+
+/** A server of the test's own, and a locker that talks to it. */
+export const setting = (
+  options?: Partial<EtcdLockerOptions>
+): Effect.Effect<Setting, ConfigError | LockBackendError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const etcd = yield* server()
+    const admin = yield* plainClient(etcd.url)
+    const another = locker({ hosts: etcd.url, ...options })
+    return { etcd, admin, another, ...yield* another }
+  })
+
+/** The same, but the locker talks to the server through a proxy. */
+export const proxiedSetting = (options?: Partial<EtcdLockerOptions>): Effect.Effect<
+  Setting & { readonly proxy: Proxy },
+  ConfigError | LockBackendError,
+  Scope.Scope
+> =>
+  Effect.gen(function*() {
+    const etcd = yield* server()
+    const admin = yield* plainClient(etcd.url)
+    const proxy = yield* proxyTo(etcd.port)
+    const another = locker({ hosts: etcd.url, ...options })
+    return { etcd, admin, proxy, another, ...yield* locker({ hosts: proxy.url, ...options }) }
+  })
 
 /** A locker over a port that a test may make misbehave, call by call. */
 export const lockerOver = (hosts: string, meddle: (port: Port) => Port): Effect.Effect<
@@ -60,38 +78,6 @@ export const lockerOver = (hosts: string, meddle: (port: Port) => Port): Effect.
     const settings = yield* parse({ hosts })
     const store = Layer.effect(LockStore, Effect.flatMap(open(settings), (port) => Store.make(meddle(port))))
     return Context.get(yield* Layer.build(Layer.fresh(Layer.provide(Locker.layer(), store))), Locker)
-  })
-
-/** How late this process's own timers were: what a deadline's assertion allows for. */
-export const lag = Effect.acquireRelease(Effect.sync(recordLag), (lag) => Effect.sync(lag.stop))
-
-/** The milliseconds that it took, less those by which this process itself was late meanwhile, and what came of it. */
-export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
-  Effect.suspend(() => {
-    const recorded = recordLag()
-    return Effect.timed(effect).pipe(
-      Effect.map(([took, value]) => [Duration.toMillis(took) - recorded.max(), value] as const),
-      Effect.ensuring(Effect.sync(recorded.stop))
-    )
-  })
-
-/** What came of it, which must be within so many milliseconds and the lag recorded meanwhile. */
-export const within = <A, E, R>(effect: Effect.Effect<A, E, R>, limitMs: number): Effect.Effect<A, E, R> =>
-  Effect.map(timed(effect), ([took, value]) => {
-    assert.isBelow(took, limitMs)
-    return value
-  })
-
-/** Polls until it holds; fails after the limit, and the lag that was recorded until then. */
-export const eventually = (what: string, check: () => Promise<boolean>, limitMs = 5_000) =>
-  Effect.promise(async () => {
-    const recorded = recordLag()
-    const until = performance.now() + limitMs
-    while (!await check()) {
-      if (performance.now() > until + recorded.max()) throw new Error(`not within ${limitMs} ms: ${what}`)
-      await new Promise((resolve) => setTimeout(resolve, 5))
-    }
-    recorded.stop()
   })
 
 /** The keys of the server, tombstones included. */
@@ -124,6 +110,13 @@ export const requests = async (url: string): Promise<Readonly<Record<string, num
   return counts
 }
 
+/** Waits until as many watches are open at the server. */
+export const watched = (url: string, count: number): Effect.Effect<void> =>
+  Live.eventually(`${count} watches are open`, async () => {
+    const text = await (await fetch(`${url}/metrics`)).text()
+    return Number(/^etcd_debugging_mvcc_watcher_total (\S+)$/m.exec(text)?.[1]) >= count
+  })
+
 /** What came in between two counts, kinds without any left out. */
 export const since = (
   before: Readonly<Record<string, number>>,
@@ -146,13 +139,14 @@ export const ctlLock = (url: string, name: string): Effect.Effect<Foreign, never
   Effect.acquireRelease(
     Effect.sync(() => {
       const child = spawn(etcdctlProgram(), [`--endpoints=${url}`, "lock", "--ttl=20", name], {
-        stdio: ["ignore", "pipe", "inherit"],
+        stdio: ["ignore", "pipe", "pipe"],
         env: { ETCDCTL_API: "3" }
       })
       let output = ""
       child.stdout.setEncoding("utf8").on("data", (text: string) => {
         output += text
       })
+      child.stderr.setEncoding("utf8").on("data", (text: string) => console.error(text))
       const unlock = Effect.promise(() =>
         new Promise<void>((resolve) => {
           if (child.exitCode !== null || child.signalCode !== null) return resolve()
@@ -264,5 +258,5 @@ export const queued = (hosts: string, count: number) =>
     const admin = yield* plainClient(hosts)
     const standing = () => admin.getAll().prefix("dlock:k/").count()
     // A crowd takes its time to come.
-    yield* eventually(`${count} stand there`, async () => await standing() === count, 5_000 + 20 * count)
+    yield* Live.eventually(`${count} stand there`, async () => await standing() === count, 5_000 + 20 * count)
   })

@@ -44,7 +44,7 @@ const promptly = 300
 describe("a token that has run out", () => {
   const life = 3
 
-  it.live("is noticed by nobody: neither calls, nor hand-overs, nor who holds", () =>
+  it.live("disturbs neither calls, nor hand-overs, nor holders", () =>
     Effect.gen(function*() {
       const etcd = yield* guarded(...simpleTokens(life))
       const options = { hosts: etcd.url, ...credentials }
@@ -64,7 +64,7 @@ describe("a token that has run out", () => {
       assert.isBelow(took, 1_000, "a deleted key is told at once")
     }).pipe(Effect.scoped), 60_000)
 
-  it.live("is asked for once, however many need another", () =>
+  it.live("is replaced by one request, however many calls need another", () =>
     Effect.gen(function*() {
       const etcd = yield* guarded(...simpleTokens(life))
       const { withLock } = yield* locker({ hosts: etcd.url, ...credentials })
@@ -101,7 +101,7 @@ describe("a signed token", () => {
 })
 
 describe("a user that is removed", () => {
-  it.live("is told so, and served again when it is back", () =>
+  it.live("fails by name, and is served again when it is back", () =>
     Effect.gen(function*() {
       const etcd = yield* guarded(...simpleTokens(300))
       const { withLock } = yield* locker({ hosts: etcd.url, ...credentials })
@@ -116,7 +116,7 @@ describe("a user that is removed", () => {
 })
 
 describe("credentials that nobody asks for", () => {
-  it.live("are not used, and used from the moment at which they are", () =>
+  it.live("are not used, and are used from the moment at which the server asks for them", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const { withLock } = yield* locker({ hosts: etcd.url, ...credentials })
@@ -126,8 +126,8 @@ describe("credentials that nobody asks for", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("behind a proxy that names watches itself", () => {
-  it.live("no lock is lost for another's end, and hand-overs are prompt", () =>
+describe("a proxy that names watches itself", () => {
+  it.live("keeps a lock when another one ends, and hands locks over promptly", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const proxy = yield* Effect.acquireRelease(

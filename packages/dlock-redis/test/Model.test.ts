@@ -109,7 +109,7 @@ describe("every interleaving", () => {
   })
 })
 
-describe("a rule taken out is found", () => {
+describe("the search finds a rule that was taken out", () => {
   const flaws: ReadonlyArray<World.Config & { readonly breaks: string }> = [
     {
       name: "F1, a notification counts whatever the floor",

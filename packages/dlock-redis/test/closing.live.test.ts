@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Logger, Scope } from "effect"
-import { locker, plainClient, proxyTo, server, within } from "./support.ts"
+import { eventually, locker, plainClient, proxyTo, server, within } from "./support.ts"
 
 describe("a locker that is closed", () => {
   it.live("tells those who wait, and takes them out of the queue", () =>
@@ -12,7 +12,7 @@ describe("a locker that is closed", () => {
       const other = yield* locker({ url: redis.url })
       yield* other.scoped("k")
       const waiting = yield* Effect.forkChild(Effect.flip(closing.withLock("k", Effect.die("it ran"))))
-      yield* Effect.sleep(100)
+      yield* eventually("it waits", async () => (await client.zcard("{dlock:k}:\0q")) === 1)
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual((yield* within(Fiber.join(waiting), 1_000))._tag, "LockBackendError")
       assert.sameMembers(yield* Effect.promise(() => client.keys("*")), ["dlock:k", "{dlock:k}:\0f"])

@@ -42,7 +42,7 @@ describe("a crowd of one process", () => {
     }).pipe(Effect.scoped), 120_000)
 
   it.live(
-    "is told that its time is over, not that a server which is well is away, also where it is far",
+    "fails with a timeout, and does not blame a server that is well, also where it is far",
     () =>
       Effect.gen(function*() {
         const redis = yield* server

@@ -208,10 +208,11 @@ describe("a locker over Effect's own service of Redis", () => {
         Effect.provide(services),
         Scope.provide(scope)
       )
+      const admin = yield* plainClient(redis.url)
       yield* Effect.forkChild(withLock("k", Effect.never, { ttl: "2 minutes" }))
-      yield* Effect.sleep("200 millis")
+      yield* eventually("it is held", async () => (await admin.exists("dlock:k")) === 1)
       yield* Effect.forkChild(withLock("k", Effect.void, { ttl: "2 minutes" }))
-      yield* Effect.sleep("300 millis")
+      yield* eventually("one waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
       const before = way.accepted()
       way.hold()
       yield* Effect.sleep("16 seconds")

@@ -1,19 +1,29 @@
 import { assert, describe, it } from "@effect/vitest"
-import { recordLag, startRedis, startWorker } from "dlock-testing"
+import { startRedis, startWorker } from "dlock-testing"
 import { Deferred, Duration, Effect, Exit, Fiber, Option, Scope } from "effect"
 import type { LockBackendError, OwnershipLost } from "effect-dlock"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { asStranger, commandsSent, eventually, locker, plainClient, proxyTo, server, timed, within } from "./support.ts"
-
-const lag = Effect.acquireRelease(Effect.sync(recordLag), (lag) => Effect.sync(lag.stop))
+import {
+  asStranger,
+  commandsSent,
+  eventually,
+  lag,
+  locker,
+  plainClient,
+  proxiedSetting,
+  proxyTo,
+  server,
+  setting,
+  timed,
+  within
+} from "./support.ts"
 
 describe("a holder", () => {
   it.live("is out by its deadline when the server freezes for 9 s", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const { withLock } = yield* locker({ url: redis.url })
+      const { redis, withLock } = yield* setting()
       const recorded = yield* lag
       const inside = yield* Deferred.make<void>()
       const fiber = yield* Effect.forkChild(
@@ -40,9 +50,7 @@ describe("a holder", () => {
 
   it.live("does not notice one second of refused writes", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
+      const { admin, withLock } = yield* setting()
       const token = yield* withLock("k", (lease) =>
         Effect.gen(function*() {
           yield* Effect.sleep("900 millis")
@@ -58,9 +66,7 @@ describe("a holder", () => {
 
   it.live("learns within a renewal that its key was deleted, and nothing re-creates it", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
+      const { admin, withLock } = yield* setting()
       const error = yield* Effect.flip(
         withLock("k", Effect.andThen(Effect.promise(() => admin.flushall()), Effect.never), { ttl: "600 millis" })
       )
@@ -70,9 +76,7 @@ describe("a holder", () => {
 
   it.live("learns that another client took its key", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
+      const { admin, withLock } = yield* setting()
       const error = yield* Effect.flip(
         withLock("k", Effect.andThen(Effect.promise(() => admin.set("dlock:k", "another")), Effect.never), {
           ttl: "600 millis"
@@ -85,9 +89,7 @@ describe("a holder", () => {
 
   it.live("loses its lock with a server that forgets, and the token still grows", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
+      const { admin, withLock } = yield* setting()
       const before = yield* withLock("k", (lease) => Effect.succeed(lease.fencingToken))
       yield* Effect.promise(() => admin.flushall())
       const after = yield* withLock("k", (lease) => Effect.succeed(lease.fencingToken))
@@ -96,9 +98,7 @@ describe("a holder", () => {
 
   it.live("that is killed lets the first waiter in when its time is over", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url, retryInterval: "100 millis" })
+      const { admin, redis, withLock } = yield* setting({ retryInterval: "100 millis" })
       const recorded = yield* lag
       const holder = startWorker<{ held: string }>(Path.join(import.meta.dirname, "programs/holder.ts"), {
         args: [redis.url, "k", "2000"]
@@ -108,7 +108,7 @@ describe("a holder", () => {
         withLock("k", (lease) => Effect.succeed({ token: lease.fencingToken, at: performance.now() })),
         { startImmediately: true }
       )
-      yield* Effect.sleep("300 millis")
+      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
       yield* Effect.promise(() => holder.kill())
       // The server's own expiry: what is left of the ttl, guard gap included.
       const remaining = yield* Effect.promise(() => admin.pttl("dlock:k"))
@@ -125,9 +125,7 @@ describe("waiters", () => {
     "cost next to nothing while they wait, and are served in a row: 500 on one key",
     () =>
       Effect.gen(function*() {
-        const redis = yield* server
-        const admin = yield* plainClient(redis.url)
-        const { scoped, withLock } = yield* locker({ url: redis.url })
+        const { admin, scoped, withLock } = yield* setting()
         const scope = yield* Scope.make()
         const lease = yield* Scope.provide(scoped("k", { ttl: "30 seconds" }), scope)
         const order: Array<number> = []
@@ -163,12 +161,9 @@ describe("waiters", () => {
 
   it.live("go on when the connection that listens is cut, and keep their places", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const proxy = yield* proxyTo(redis.port)
-      const holder = yield* locker({ url: redis.url })
-      const cut = yield* locker({ url: proxy.url })
-      const other = yield* locker({ url: redis.url })
+      const { admin, another, proxy, ...cut } = yield* proxiedSetting()
+      const holder = yield* another
+      const other = yield* another
       const order: Array<string> = []
       yield* holder.withLock(
         "k",
@@ -192,11 +187,8 @@ describe("waiters", () => {
 
   it.live("are handed the lock although the notification is lost", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const proxy = yield* proxyTo(redis.port)
-      const holder = yield* locker({ url: redis.url })
-      const deaf = yield* locker({ url: proxy.url })
+      const { admin, another, proxy, ...deaf } = yield* proxiedSetting()
+      const holder = yield* another
       const waiter = yield* holder.withLock(
         "k",
         Effect.gen(function*() {
@@ -221,9 +213,7 @@ describe("waiters", () => {
 describe("a waiter", () => {
   it.live("fails when the server has been silent for its ttl, and not before", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
+      const { admin, redis, withLock } = yield* setting()
       yield* Effect.promise(() => admin.set("dlock:k", "somebody", "PX", 600_000))
       const waiting = yield* Effect.forkChild(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
       yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
@@ -289,9 +279,7 @@ describe("a waiter", () => {
 describe("a caller's time", () => {
   it.live("is kept by a server that is silent: a timeout, a try, an interrupt", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock, withLockIfAvailable } = yield* locker({ url: redis.url })
+      const { admin, redis, withLock, withLockIfAvailable } = yield* setting()
       yield* Effect.promise(() => admin.set("dlock:held", "somebody", "PX", 600_000))
       const recorded = yield* lag
       const askedAt = performance.now()
@@ -327,9 +315,7 @@ describe("a caller's time", () => {
 describe("a try", () => {
   it.live("finds a lock that is free behind more dead waiters than one call gets through with", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock, withLockIfAvailable } = yield* locker({ url: redis.url })
+      const { admin, withLock, withLockIfAvailable } = yield* setting()
       yield* withLock("k", Effect.void)
       const leaveDead = Effect.promise(async () => {
         const dead = Array.from({ length: 3_000 }, (_, index) => `dead${index}`.padEnd(22, "-"))
@@ -355,10 +341,7 @@ describe("a try", () => {
 describe("an acquire", () => {
   it.live("whose reply is lost is recognised as its own when it is asked again", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const proxy = yield* proxyTo(redis.port)
-      const { withLock } = yield* locker({ url: proxy.url })
+      const { admin, proxy, withLock } = yield* proxiedSetting()
       const stop = proxy.onRequest((chunk) => {
         if (!chunk.includes("evalsha") && !chunk.includes("eval")) return
         stop()
@@ -375,9 +358,7 @@ describe("an acquire", () => {
 
   it.live("that is not answered has its connection left for a new one, whether or not another follows", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const proxy = yield* proxyTo(redis.port)
-      const { withLock } = yield* locker({ url: proxy.url })
+      const { proxy, withLock } = yield* proxiedSetting()
       yield* withLock("silent", Effect.void)
       const before = proxy.accepted()
       proxy.hold()
@@ -400,9 +381,7 @@ describe("an acquire", () => {
 
   it.live("that a frozen server executes after its caller gave up leaves no lock", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
+      const { admin, redis, withLock } = yield* setting()
       yield* withLock("warm", Effect.void)
       redis.signal("SIGSTOP")
       const [took, error] = yield* timed(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
@@ -417,9 +396,7 @@ describe("an acquire", () => {
 
   it.live("survives a server that forgets its scripts at every step", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
+      const { admin, withLock } = yield* setting()
       for (let turn = 0; turn < 20; turn++) {
         yield* Effect.promise(() => admin.script("FLUSH"))
         yield* withLock("k", Effect.promise(() => admin.script("FLUSH")))
@@ -487,9 +464,7 @@ describe("an acquire", () => {
 describe("beside a plain client", () => {
   it.live("its SET NX PX excludes us, and we are in soon after it has gone", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { scopedIfAvailable, withLock } = yield* locker({ url: redis.url })
+      const { admin, scopedIfAvailable, withLock } = yield* setting()
       const recorded = yield* lag
       assert.strictEqual(yield* Effect.promise(() => admin.set("dlock:k", "token", "PX", 60_000, "NX")), "OK")
       assert.isTrue(Option.isNone(yield* Effect.scoped(scopedIfAvailable("k"))))
@@ -507,9 +482,7 @@ describe("beside a plain client", () => {
 
   it.live("ours excludes its SET NX PX, as a plain string that expires", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
+      const { admin, withLock } = yield* setting()
       yield* withLock(
         "k",
         Effect.gen(function*() {
@@ -525,8 +498,7 @@ describe("beside a plain client", () => {
 describe("a release", () => {
   it.live("is limited in time when the server freezes, and keeps the program's result", () =>
     Effect.gen(function*() {
-      const redis = yield* server
-      const { withLock } = yield* locker({ url: redis.url })
+      const { redis, withLock } = yield* setting()
       const exit = yield* timed(Effect.exit(
         withLock("k", Effect.as(Effect.sync(() => redis.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
       ))
@@ -555,7 +527,7 @@ describe("after a thaw that left its connections half open", () => {
       yield* Fiber.join(gone)
     }).pipe(Effect.scoped))
 
-  it.live("so is a release, at the end of a scope", () =>
+  it.live("a release at the end of a scope is served within 2.5 s", () =>
     Effect.gen(function*() {
       const { admin, freeze, thawed } = yield* halfOpen
       const scope = yield* Scope.make()

@@ -95,7 +95,7 @@ describe("a database that the server refuses", () => {
       yield* staysOutOfOtherDatabases(admin, redis.url, yield* locker({ url }))
     }).pipe(Effect.scoped))
 
-  it.live("nor by a locker that waits for replicas", () =>
+  it.live("is not exchanged for another at a reconnect of a locker that waits for replicas", () =>
     Effect.gen(function*() {
       const { servers } = yield* group(() => startReplicated())
       const [primary] = servers
@@ -105,7 +105,7 @@ describe("a database that the server refuses", () => {
       yield* staysOutOfOtherDatabases(admin, primary!.url, yield* locker({ url, waitReplicas: 1 }))
     }).pipe(Effect.scoped))
 
-  it.live("nor behind sentinels", () =>
+  it.live("is not exchanged for another at a reconnect behind sentinels", () =>
     Effect.gen(function*() {
       const { natMap, sentinels, servers } = yield* group(() => startSentinel())
       const [primary] = servers
@@ -164,7 +164,7 @@ describe("credentials that the server refuses", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("nor on a cluster", () =>
+  it.live("are not exchanged for the default user's at a reconnect on a cluster", () =>
     Effect.gen(function*() {
       const { servers } = yield* group(() => startCluster())
       const admins = yield* Effect.forEach(servers, ({ url }) => plainClient(url))
@@ -206,8 +206,8 @@ describe("credentials that the server refuses", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("a courtesy that the server refuses", () => {
-  it.live("is of no account", () =>
+describe("a command of the greeting that the server refuses", () => {
+  it.live("does not keep the locker from its work", () =>
     Effect.gen(function*() {
       const redis = yield* server
       const admin = yield* plainClient(redis.url)

@@ -82,21 +82,21 @@ const contest = (interop: boolean) =>
   }).pipe(Effect.scoped)
 
 describe("beside a client of another library that polls for the same key", () => {
-  it.live("with interop it gets its turns, and so do ours", () =>
+  it.live("both get their turns with interop", () =>
     Effect.gen(function*() {
       const { ours, theirs } = yield* contest(true)
       assert.isAbove(theirs, 20)
       assert.isAbove(ours, 20)
     }))
 
-  it.live("without, it waits until our queue is empty", () =>
+  it.live("the other library waits without interop until our queue is empty", () =>
     Effect.gen(function*() {
       const { ours, theirs } = yield* contest(false)
       assert.isAtMost(theirs, 3)
       assert.isAbove(ours, 100)
     }))
 
-  it.live("one of ours that was woken and finds the key taken waits on, and gets in soon after", () =>
+  it.live("a waiter of ours that was woken and finds the key taken waits on, and gets in soon after", () =>
     Effect.gen(function*() {
       const redis = yield* server
       const admin = yield* plainClient(redis.url)
@@ -121,7 +121,7 @@ describe("beside a client of another library that polls for the same key", () =>
       assert.isAtMost((yield* Fiber.join(waiter)) - deletedAt, 100 + 100 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("one that was woken and gives up passes the call on", () =>
+  it.live("a waiter of ours that was woken and gives up wakes the next", () =>
     Effect.gen(function*() {
       const redis = yield* server
       const admin = yield* plainClient(redis.url)

@@ -55,7 +55,7 @@ describe("a user with the documented permissions and no more", () => {
       )
     }).pipe(Effect.scoped))
 
-  it.live("is told again soon after it may listen again, where a connection of its was made meanwhile", () =>
+  it.live("hears of hand-overs again soon after it may listen again, where a connection was made meanwhile", () =>
     Effect.gen(function*() {
       const { admin, may, url } = yield* restricted
       yield* may(...commands, ...keys, ...channels)
@@ -88,7 +88,7 @@ describe("a user with the documented permissions and no more", () => {
       yield* doesWhatEveryStoreDoes(RedisLockStore.layer({ url }))
     }).pipe(Effect.scoped), 60_000)
 
-  it.live("and two more on a cluster, locks there", () =>
+  it.live("locks on a cluster with two permissions more", () =>
     Effect.gen(function*() {
       const { servers } = yield* group(() => startCluster())
       const rules = [...commands, ...keys, ...channels, "+cluster|slots", "+cluster|info"]

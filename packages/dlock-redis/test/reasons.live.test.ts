@@ -21,7 +21,7 @@ const overheard = (options: RedisLockerOptions) =>
   })
 
 describe("why there is no connection", () => {
-  it.live("is in the error of whoever asks, and in one line of the log, as is that it is back", () =>
+  it.live("is in the error of each acquire and in one line of the log, and so is that the server is back", () =>
     Effect.gen(function*() {
       const redis = yield* server
       const { lines, withLock } = yield* overheard({ url: redis.url })
@@ -42,7 +42,7 @@ describe("why there is no connection", () => {
       assert.strictEqual(lines[1], "Info: The connection to Redis is back")
     }).pipe(Effect.scoped))
 
-  it.live("ends acquires where it is who we are, while renewals and attempts go on", () =>
+  it.live("ends acquires where the credentials are refused, while renewals and attempts go on", () =>
     Effect.gen(function*() {
       const redis = yield* server
       const admin = yield* plainClient(redis.url)

@@ -179,7 +179,7 @@ describe("random walks over the scripts and the model", () => {
   const given = process.env.DLOCK_SEED
   const seeds = given === undefined ? Array.from({ length: 40 }, (_, index) => index + 1) : [Number(given)]
 
-  it("say and keep the same", { timeout: 240_000 }, async () => {
+  it("give the same answers and keep the same state", { timeout: 240_000 }, async () => {
     let steps = 0
     let scripts = 0
     const started = performance.now()
@@ -750,7 +750,7 @@ describe("an evicted companion key", () => {
   }
 })
 
-describe("who was passed over", () => {
+describe("a waiter that was passed over", () => {
   /** Held by one, and then three wait, of whom the second and the third do not listen any more. */
   const two = async () => {
     const keys = newLock()
@@ -795,7 +795,7 @@ describe("who was passed over", () => {
     assert.strictEqual(await redis.exists(keys.queue, keys.parked, keys.deadlines, keys.waiters), 0)
   })
 
-  it("is dead at its deadline", async () => {
+  it("is taken for dead at its deadline", async () => {
     const keys = newLock()
     const [holder, b, away] = [newId(), newId(), `away-${newId()}`]
     const inbox = await listen(away)
@@ -821,7 +821,7 @@ describe("who was passed over", () => {
     assert.strictEqual((await refresh(keys, b, { inbox: away, capacity: 3 }))._tag, "Granted")
   })
 
-  it("is many, and who waits behind them is found by asking on", async () => {
+  it("is one of many, and a waiter behind them is found by further calls", async () => {
     const keys = newLock()
     const [holder, live, away] = [newId(), newId(), `away-${newId()}`]
     const inbox = await listen(away)
@@ -841,7 +841,7 @@ describe("who was passed over", () => {
     assert.strictEqual(await redis.zcard(keys.parked), 1_500)
   })
 
-  it("is gone where the key that keeps it is evicted, and nobody else", async () => {
+  it("loses its place where the key that keeps it is evicted, and no other waiter does", async () => {
     const { away, b, c, live, keys } = await two()
     const late = newId()
     await acquire(keys, late)
@@ -856,8 +856,8 @@ describe("who was passed over", () => {
   })
 })
 
-describe("many waiters", () => {
-  it("more dead ones than a sweep takes are passed and not revived", async () => {
+describe("waiters in a long queue", () => {
+  it("are passed over where they are dead, also more than one sweep takes, and not revived", async () => {
     const keys = newLock()
     const ids = Array.from({ length: 230 }, newId)
     await acquire(keys, newId(), { ttl: 60_000 })
@@ -884,7 +884,7 @@ describe("many waiters", () => {
   })
 })
 
-describe("cost", () => {
+describe("the cost of a script", () => {
   const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((all, number) => all + number, 0)
 
   const callsOf = async (section: () => Promise<unknown>): Promise<Record<string, number>> => {
@@ -898,14 +898,14 @@ describe("cost", () => {
     )
   }
 
-  it("an acquire that queues behind a holder makes twenty-one", async () => {
+  it("is twenty-one calls in the script for an acquire that queues behind a holder", async () => {
     const keys = newLock()
     await acquire(keys, newId())
     await acquire(keys, newId())
     assert.strictEqual(sum(Object.values(await callsOf(() => acquire(keys, newId())))), 21)
   })
 
-  it("a refresh of one that is where it was makes eight, and two for the call", async () => {
+  it("is eight calls in the script for a refresh of a waiter that keeps its place, and two for each call", async () => {
     const keys = newLock()
     const id = newId()
     await acquire(keys, newId())
@@ -913,7 +913,7 @@ describe("cost", () => {
     assert.strictEqual(sum(Object.values(await callsOf(() => refresh(keys, id)))), 10)
   })
 
-  it("a free acquire makes four calls inside the script, its release three", async () => {
+  it("is four calls in the script for an acquire of a free lock, and three for its release", async () => {
     const keys = newLock()
     const id = newId()
     await release(keys, (await acquire(keys, id), id))
@@ -1006,7 +1006,7 @@ describe("cost", () => {
     })
   }
 
-  it("a release that hands over makes twelve", async () => {
+  it("is twelve calls in the script for a release that hands over", async () => {
     const keys = newLock()
     const [a, b] = [newId(), newId()]
     await acquire(keys, a)

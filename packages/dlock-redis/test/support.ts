@@ -1,28 +1,21 @@
-import { assert } from "@effect/vitest"
-import { type Proxy, recordLag, type Server, startProxy, startRedis } from "dlock-testing"
-import { type Config, Context, Duration, Effect, Layer, References, type Scope } from "effect"
+import { type Proxy, type Server, startRedis } from "dlock-testing"
+import { proxyTo, started } from "dlock-testing/live"
+import { type Config, Context, Effect, Layer, References, type Scope } from "effect"
 import { Lease, type LockBackendError, Locker, LockStore } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import { Conformance } from "effect-dlock/testing"
 import { Redis } from "ioredis"
 
 /** A Redis of a test's own, which it may stop, freeze and kill. */
-export const server: Effect.Effect<Server, never, Scope.Scope> = Effect.acquireRelease(
-  Effect.promise(() => startRedis()),
-  (server) => Effect.promise(() => server.stop())
-)
+export const server: Effect.Effect<Server, never, Scope.Scope> = started(() => startRedis())
+
+export { eventually, lag, proxyTo, started as group, timed, within } from "dlock-testing/live"
 
 /** A plain client, for a test to look and meddle with. */
 export const plainClient = (url: string): Effect.Effect<Redis, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => new Redis(url, { maxRetriesPerRequest: 1 }).on("error", () => {})),
     (client) => Effect.sync(() => client.disconnect())
-  )
-
-export const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.promise(() => startProxy(port)),
-    (proxy) => Effect.promise(() => proxy.stop())
   )
 
 /**
@@ -34,6 +27,39 @@ export const locker = (options: RedisLockerOptions): Effect.Effect<
   Config.ConfigError | LockBackendError,
   Scope.Scope
 > => built(RedisLocker.layer(options))
+
+/** What a test about one server begins with, and the methods of a locker. */
+export interface Setting extends Readonly<Locker["Service"]> {
+  readonly redis: Server
+  readonly admin: Redis
+  /** One more locker, straight at the server: another process. */
+  readonly another: Effect.Effect<Locker["Service"], Config.ConfigError | LockBackendError, Scope.Scope>
+}
+
+/** A server of the test's own, and a locker that talks to it. */
+export const setting = (
+  options?: Partial<RedisLockerOptions>
+): Effect.Effect<Setting, Config.ConfigError | LockBackendError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const redis = yield* server
+    const admin = yield* plainClient(redis.url)
+    const another = locker({ url: redis.url, ...options })
+    return { redis, admin, another, ...yield* another }
+  })
+
+/** The same, but the locker talks to the server through a proxy. */
+export const proxiedSetting = (options?: Partial<RedisLockerOptions>): Effect.Effect<
+  Setting & { readonly proxy: Proxy },
+  Config.ConfigError | LockBackendError,
+  Scope.Scope
+> =>
+  Effect.gen(function*() {
+    const redis = yield* server
+    const admin = yield* plainClient(redis.url)
+    const proxy = yield* proxyTo(redis.port)
+    const another = locker({ url: redis.url, ...options })
+    return { redis, admin, proxy, another, ...yield* locker({ url: proxy.url, ...options }) }
+  })
 
 /** The locker of any layer. */
 export const built = <E, R>(layer: Layer.Layer<Locker, E, R>): Effect.Effect<Locker["Service"], E, R | Scope.Scope> =>
@@ -49,12 +75,6 @@ export const asStranger = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, 
 /** How a layer fails. */
 export const fails = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
   Effect.flip(Effect.scoped(Layer.build(Layer.fresh(layer))))
-
-/** A group of servers of a test's own. */
-export const group = <A extends { readonly stop: () => Promise<void> }>(
-  start: () => Promise<A>
-): Effect.Effect<A, never, Scope.Scope> =>
-  Effect.acquireRelease(Effect.promise(start), (group) => Effect.promise(() => group.stop()))
 
 /** What every store does, of a store in a setting of its own: eight cases at a time. */
 export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore, E>) => {
@@ -105,35 +125,6 @@ export const violations = (
   }
   return found
 }
-
-/** The milliseconds that it took, less those by which this process itself was late meanwhile, and what came of it. */
-export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
-  Effect.suspend(() => {
-    const recorded = recordLag()
-    return Effect.timed(effect).pipe(
-      Effect.map(([took, value]) => [Duration.toMillis(took) - recorded.max(), value] as const),
-      Effect.ensuring(Effect.sync(recorded.stop))
-    )
-  })
-
-/** What came of it, which must be within so many milliseconds and the lag recorded meanwhile. */
-export const within = <A, E, R>(effect: Effect.Effect<A, E, R>, limitMs: number): Effect.Effect<A, E, R> =>
-  Effect.map(timed(effect), ([took, value]) => {
-    assert.isBelow(took, limitMs)
-    return value
-  })
-
-/** Polls until it holds; fails after the limit, and the lag that was recorded until then. */
-export const eventually = (what: string, check: () => Promise<boolean>, limitMs = 5_000) =>
-  Effect.promise(async () => {
-    const recorded = recordLag()
-    const until = performance.now() + limitMs
-    while (!await check()) {
-      if (performance.now() > until + recorded.max()) throw new Error(`not within ${limitMs} ms: ${what}`)
-      await new Promise((resolve) => setTimeout(resolve, 5))
-    }
-    recorded.stop()
-  })
 
 /** Commands that clients sent so far, those inside scripts not counted. */
 export const commandsSent = async (client: Redis): Promise<number> => {

@@ -28,13 +28,13 @@ const warning = (warning: string, servers: ReadonlyArray<{ readonly port: number
 const durable = ["--appendonly", "yes"]
 
 describe("a layer over Redis", () => {
-  it.live("says nothing of a server that keeps its locks", () =>
+  it.live("warns of nothing where the server keeps its locks", () =>
     Effect.gen(function*() {
       const redis = yield* group(() => startRedis({ args: durable }))
       assert.deepStrictEqual(yield* logged({ url: redis.url }), [])
     }).pipe(Effect.scoped))
 
-  it.live("nor where snapshots are taken, or it is not told", () =>
+  it.live("says nothing where snapshots are taken, or the server does not tell", () =>
     Effect.gen(function*() {
       const snapshots = yield* group(() => startRedis({ args: ["--save", "60", "1"] }))
       assert.deepStrictEqual(yield* logged({ url: snapshots.url }), [])

@@ -86,7 +86,7 @@ describe("a crowd that comes at once", () => {
       yield* Deferred.succeed(open, undefined)
     }))
 
-  it.effect("may leave before its turn, and then never asks", () =>
+  it.effect("may leave before its turn, and then sends no request", () =>
     Effect.gen(function*() {
       const { asked, crowd, open } = yield* mute
       const fibers = yield* crowd(2_500)
@@ -96,7 +96,7 @@ describe("a crowd that comes at once", () => {
       assert.deepStrictEqual(asked.slice(2_000), ["k2499"])
     }))
 
-  it.effect("is outside for no longer than its callers' time", () =>
+  it.effect("waits for admission no longer than its callers' time", () =>
     Effect.gen(function*() {
       const { asked, crowd, locker, open } = yield* mute
       yield* crowd(2_000)
@@ -111,7 +111,7 @@ describe("a crowd that comes at once", () => {
       yield* Deferred.succeed(open, undefined)
     }))
 
-  it.effect("is not told so for a time in which this process itself was late", () =>
+  it.effect("is not told that the backend is silent for a time in which this process itself was late", () =>
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
       const { crowd, open } = yield* Effect.provideService(mute, Clock.Clock, clock)
@@ -124,7 +124,7 @@ describe("a crowd that comes at once", () => {
       yield* Fiber.join(fibers[11_999]!)
     }))
 
-  it.effect("does not hold up what needs no backend: a bad request, or a lock that is held already", () =>
+  it.effect("does not hold up an answer that needs no backend: a bad request, or a lock that is held already", () =>
     Effect.gen(function*() {
       const { crowd, locker } = yield* mute
       yield* locker.scoped("free")
@@ -194,7 +194,7 @@ describe("a crowd that comes at once", () => {
       assert.deepStrictEqual(backend.heard, ["held", "c", "renewal", "a", "b"])
     }))
 
-  it.effect("does not wait for those who were turned away before it, and do something else now", () =>
+  it.effect("does not wait for acquires that were turned away before it", () =>
     Effect.gen(function*() {
       const { crowd, locker, open } = yield* mute
       yield* crowd(12_000)
@@ -207,7 +207,7 @@ describe("a crowd that comes at once", () => {
       yield* Fiber.join(last)
     }))
 
-  it.effect("is turned away once by a look, though those who are ask again at once", () =>
+  it.effect("is turned away once by one look at the backend, although the acquires that were turned away ask again at once", () =>
     Effect.gen(function*() {
       const { crowd, locker, open } = yield* mute
       yield* crowd(30_000)
@@ -226,7 +226,7 @@ describe("a crowd that comes at once", () => {
       yield* Effect.forEach(fibers, Fiber.join)
     }))
 
-  it.effect("does not keep the thread, though each who comes out asks again at once", () =>
+  it.effect("does not block the thread, although each acquire that ends is repeated at once", () =>
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
       const { locker } = yield* Effect.provideService(listening, Clock.Clock, clock)
@@ -289,7 +289,7 @@ describe("a crowd that comes at once", () => {
       }))
   }
 
-  it.effect("that does not wait is told so by no timeout, also behind its own leavings", () =>
+  it.effect("that does not wait never gets a LockTimeout, also behind withdrawals of its own", () =>
     Effect.gen(function*() {
       const left = yield* Deferred.make<void>()
       const locker = yield* stuck(1_000, Deferred.await(left))
@@ -341,7 +341,7 @@ describe("a crowd that comes at once", () => {
       }))
   }
 
-  it.effect("is not held up by those who were interrupted and have not ended", () =>
+  it.effect("is not held up by acquires that were interrupted and have not ended", () =>
     Effect.gen(function*() {
       const { crowd, locker, open } = yield* mute
       yield* crowd(2_000)

@@ -43,7 +43,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
     return { holder, waiting, open }
   })
 
-  it.effect("that waits for one key in memory and is let in", () =>
+  it.effect("of waiters for one key in memory, which are let in", () =>
     expectLinear(8_000, (count) =>
       Effect.scoped(Effect.gen(function*() {
         const start = cpu()
@@ -60,7 +60,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
       <A>(all: Array<A>) => all.toReversed()
     ]] as const
   ) {
-    it.effect(`that waits for one key in memory and is interrupted, the ${order} one first`, () =>
+    it.effect(`of waiters for one key in memory, which are interrupted, the ${order} one first`, () =>
       expectLinear(8_000, (count) =>
         Effect.scoped(Effect.gen(function*() {
           const start = cpu()
@@ -72,7 +72,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
         }))))
   }
 
-  it.effect("that holds many permits of one key in memory", () =>
+  it.effect("of holders of permits of one key in memory", () =>
     expectLinear(8_000, (count) =>
       Effect.scoped(Effect.gen(function*() {
         const memory = yield* MemoryLockStore.make
@@ -86,7 +86,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
         ))
       }))))
 
-  it.effect("of locks of which hints say that they are lost, the last one first", () =>
+  it.effect("of locks whose loss is told by hints, the last one first", () =>
     expectLinear(5_000, (count) =>
       Effect.scoped(Effect.gen(function*() {
         const faulty = yield* FaultyLockStore.make(yield* MemoryLockStore.make)

@@ -26,7 +26,7 @@ const heapOf = Effect.fnUntraced(function*(onDue: (heap: DeadlineHeap<Item>, now
 
 describe("the heap", () => {
   it.effect.each(Array.from({ length: 20 }, (_, index) => index + 1))(
-    "agrees with a list, misses nothing and has one timer at most: seed %i",
+    "agrees with a sorted list, misses no deadline and has one timer at most: seed %i",
     (seed) =>
       Effect.gen(function*() {
         const next = numbers(seed)
@@ -67,7 +67,7 @@ describe("the heap", () => {
       })
   )
 
-  it.effect("goes on when what it calls throws, and says so", () =>
+  it.effect("goes on when a callback throws, and logs it", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
         let calls = 0

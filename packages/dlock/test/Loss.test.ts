@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Duration, Effect, Exit, Fiber, Option } from "effect"
-import { type Lease, LockBackendError, type LockStore, MemoryLockStore, type OwnershipLost } from "effect-dlock"
-import type { Renewal } from "effect-dlock/LockStore"
+import { Cause, Clock, Duration, Effect, Exit, Fiber, Layer, Option, Scope, Stream } from "effect"
+import { type Lease, Locker, LockStore, MemoryLockStore, type OwnershipLost } from "effect-dlock"
+import { FaultyLockStore } from "effect-dlock/testing"
 import { TestClock } from "effect/testing"
 import { fork, lockerOver, millis, setting, shiftedSetting, withLogs } from "./support.ts"
 
@@ -10,7 +10,9 @@ const lostBy = (error: { readonly _tag: string }): OwnershipLost => {
   return error as OwnershipLost
 }
 
-describe("out before in", () => {
+const finalizers = (scope: Scope.Scope): number => scope.state._tag === "Open" ? scope.state.finalizers?.size ?? 1 : 0
+
+describe("a holder is out before the next one is in", () => {
   it.effect("a grant counts from when its request was sent, not from its reply", () =>
     Effect.gen(function*() {
       const { faulty, locker } = yield* setting()
@@ -101,7 +103,7 @@ describe("out before in", () => {
       assert.isDefined(waiting.pollUnsafe())
     }))
 
-  it.effect("a yes that is read after the deadline is a no", () =>
+  it.effect("a confirmation that is read after the deadline does not count", () =>
     Effect.gen(function*() {
       const { faulty, locker, shift } = yield* shiftedSetting
       const lease = yield* locker.scoped("k")
@@ -151,7 +153,7 @@ describe("out before in", () => {
       assert.strictEqual(Duration.toMillis(lost.lastConfirmedAgo), 9000)
     }))
 
-  it.effect("a success that was reached right before the deadline is one", () =>
+  it.effect("a success that was reached right before the deadline stays a success", () =>
     Effect.gen(function*() {
       const { locker, shift } = yield* shiftedSetting
       const result = yield* locker.withLock(
@@ -244,7 +246,7 @@ describe("out before in", () => {
       assert.strictEqual(lostBy(yield* Effect.flip(lease.ensureHeld)).reason, "Stalled")
     }))
 
-  it.effect("where nobody asked since the last confirmation, it is Stalled; where the answer was awaited, Unreachable", () =>
+  it.effect("the reason is Stalled where no renewal was sent since the last confirmation, and Unreachable where one was not answered", () =>
     Effect.gen(function*() {
       const { faulty, locker, shift } = yield* shiftedSetting
       const reason = (lease: Lease["Service"]) =>
@@ -265,7 +267,7 @@ describe("out before in", () => {
       shift.monotonic = 0
     }))
 
-  it.effect("a timer that finds the deadline long passed tells Stalled, and does not blame the backend", () =>
+  it.effect("the reason is Stalled where the timer itself comes long after the deadline", () =>
     Effect.gen(function*() {
       const { locker, shift } = yield* shiftedSetting
       const lease = yield* locker.scoped("k")
@@ -275,97 +277,74 @@ describe("out before in", () => {
     }))
 })
 
-describe("a good lock is not thrown away", () => {
-  it.effect.each([1, 2, 3])("%s failed renewals cost nothing", (times) =>
+describe("a lock whose backend has gone is lost when its ttl has passed on the test clock, and not before", () => {
+  const lengths = [
+    ...Array.from({ length: 60 }, (_, index) => (index + 1) * 1_000),
+    // The same for each run, half of them with a fraction.
+    ...Array.from(
+      { length: 100 },
+      (_, index) => 100 + (index * 7_919) % 59_900 + (index % 2) * ((index * 37) % 1_000) / 1_000
+    )
+  ]
+
+  for (const silence of ["hang", "fail", "dropReplies"] as const) {
+    it.effect(`where renewals ${silence}`, () =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting()
+        yield* faulty[silence]("renew")
+        for (const ttl of lengths) {
+          const section = yield* fork(Effect.flip(locker.withLock("k", Effect.never, { ttl })))
+          yield* TestClock.adjust(ttl - 1)
+          assert.isUndefined(section.pollUnsafe(), `held until ${ttl} ms`)
+          yield* TestClock.adjust(1)
+          assert.isDefined(section.pollUnsafe(), `lost after ${ttl} ms`)
+          assert.strictEqual((yield* Fiber.join(section))._tag, "OwnershipLost")
+          // Until it has been paid back.
+          yield* TestClock.adjust(ttl)
+        }
+      }))
+  }
+})
+
+describe("a holder winds down within the guard gap", () => {
+  const lossIn = Effect.gen(function*() {
+    const { faulty, locker, memory, sent } = yield* setting()
+    yield* faulty.hang("renew")
+    const other = yield* lockerOver(memory)
+    const events: Array<string> = []
+    const note = (event: string) => Effect.sync(() => void events.push(event))
+    return { locker, other, events, note, sent }
+  })
+
+  it.effect("nobody is let in while an interrupted program closes what it opened, and somebody is right after", () =>
     Effect.gen(function*() {
-      const { faulty, locker, sent } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      yield* faulty.fail("renew", undefined, times)
-      yield* TestClock.adjust("45 seconds")
-      yield* lease.ensureHeld
-      assert.isAbove(sent("renew").length, 10)
-      assert.isAbove(yield* millis(lease.remaining), 5999)
+      const { events, locker, note, other } = yield* lossIn
+      const windingDown = Effect.onExit(Effect.never, () => Effect.andThen(Effect.sleep(500), note("out")))
+      yield* fork(Effect.exit(locker.withLock("k", windingDown)))
+      const next = yield* fork(other.withLock("k", note("in")))
+      yield* TestClock.adjust(9_499)
+      assert.deepStrictEqual(events, [])
+      yield* TestClock.adjust(1)
+      yield* Fiber.join(next)
+      assert.deepStrictEqual(events, ["out", "in"])
     }))
 
-  it.effect("renewals that are refused for a second cost nothing", () =>
+  it.effect("a lost lease of a scope is withdrawn when the scope closes, or when the gap is over", () =>
     Effect.gen(function*() {
-      const { faulty, locker } = yield* setting({ defaultTtl: "3 seconds" })
-      const lease = yield* locker.scoped("k")
-      const refused = new LockBackendError({ operation: "renew", retryable: false, cause: new Error("ECONNREFUSED") })
-      yield* faulty.fail("renew", refused)
-      yield* TestClock.adjust("2 seconds")
-      yield* faulty.heal()
-      yield* TestClock.adjust("30 seconds")
-      yield* lease.ensureHeld
-    }))
-
-  it.effect("a renewal that hangs is given up within a third of the ttl and tried again", () =>
-    Effect.gen(function*() {
-      const { faulty, locker, sent } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      yield* faulty.hang("renew", 1)
-      yield* TestClock.adjust("7 seconds")
-      assert.deepStrictEqual(sent("renew").map((call) => call.answer), [undefined, "Confirmed"])
-      yield* TestClock.adjust("30 seconds")
-      yield* lease.ensureHeld
-    }))
-
-  it.effect("a backend that is silent, and back when a twelfth of the ttl is left, costs nothing", () =>
-    Effect.gen(function*() {
-      const memory = yield* MemoryLockStore.make
-      const clock = yield* Clock.clockWith(Effect.succeed)
-      const error = new LockBackendError({ operation: "renew", retryable: true, cause: new Error("no answer") })
-      const silent: Renewal = { _tag: "Unknown", error }
-      const renew: LockStore["Service"]["renew"] = (held) =>
-        clock.currentTimeMillisUnsafe() < 8_250
-          // The limit of a call of the Redis store: an eighth.
-          ? Effect.delay(Effect.succeed(held.map(() => silent)), 9_000 / 8)
-          : memory.renew(held)
-      const locker = yield* lockerOver({ ...memory, renew })
-      const lease = yield* locker.scoped("k", { ttl: "9 seconds" })
+      const { locker, sent } = yield* lossIn
+      const scope = yield* Scope.make()
+      yield* Scope.provide(locker.scoped("one"), scope)
+      yield* locker.scoped("two")
+      yield* TestClock.adjust(9_100)
+      assert.strictEqual(sent("withdraw").length, 0)
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(sent("withdraw").map(({ claims }) => claims[0]!.key), ["dlock:one"])
       yield* TestClock.adjust("1 minute")
-      yield* lease.ensureHeld
-    }))
-
-  it.effect.each(
-    [
-      ["dies", () => Effect.die("a bug in the store")],
-      ["answers for too few", () => Effect.succeed([])]
-    ] as const
-  )("a store whose renewal %s once is one that failed once", ([, renew]) =>
-    Effect.gen(function*() {
-      const memory = yield* MemoryLockStore.make
-      let times = 0
-      const locker = yield* lockerOver({ ...memory, renew: (held) => times++ === 0 ? renew() : memory.renew(held) })
-      const lease = yield* locker.scoped("k", { ttl: "9 seconds" })
-      yield* TestClock.adjust("1 minute")
-      yield* lease.ensureHeld
+      assert.deepStrictEqual(sent("withdraw").map(({ claims }) => claims[0]!.key), ["dlock:one", "dlock:two"])
     }))
 })
 
-describe("a renewal that is confirmed by something older", () => {
-  it.effect("moves nothing back, and is not asked for again without a pause", () =>
-    Effect.gen(function*() {
-      const memory = yield* MemoryLockStore.make
-      let renewals = 0
-      const locker = yield* lockerOver({
-        ...memory,
-        renew: (held) =>
-          Effect.sync(() => {
-            renewals++
-            return held.map(() => ({ _tag: "Confirmed" as const, confirmedAt: -1_000_000_000n }))
-          })
-      })
-      const lease = yield* locker.scoped("k", { ttl: "9 seconds" })
-      yield* TestClock.adjust("8 seconds")
-      assert.strictEqual(yield* millis(lease.remaining), 1000)
-      assert.isAtMost(renewals, 8)
-      yield* TestClock.adjust("1 seconds")
-      assert.strictEqual((yield* Effect.flip(lease.ensureHeld))._tag, "OwnershipLost")
-    }))
-})
-
-describe("typed loss with a reason", () => {
+describe("a loss has a type and a reason", () => {
   it.effect.each([["Gone", "Expired"], ["Replaced", "Replaced"], ["Revoked", "Revoked"]] as const)(
     "a renewal that is answered by %s is a loss as %s, at once",
     ([answer, reason]) =>
@@ -396,7 +375,7 @@ describe("typed loss with a reason", () => {
       assert.strictEqual(sent("withdraw").length, 0)
     }))
 
-  it.effect("one that is lost for want of an answer is withdrawn once, so that others need not wait for its expiry", () =>
+  it.effect("a lease that is lost for want of an answer is withdrawn once, so that others need not wait for its expiry", () =>
     Effect.gen(function*() {
       const { faulty, locker, memory, sent } = yield* setting()
       yield* faulty.hang("renew")
@@ -473,5 +452,57 @@ describe("the loss of many locks", () => {
           for (const key of ["a", "b"]) assert.include(told, `"${key}"`)
         }))
       )
+    ))
+})
+
+describe("an observer of a lease's fiber that throws", () => {
+  const observed = (lease: Lease["Service"]) =>
+    Effect.sync(() => {
+      lease.renewal.addObserver(() => {
+        throw new Error("on purpose")
+      })
+    })
+
+  it.effect("stops neither the loss of its own lease nor the deadlines of other leases", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* setting()
+      yield* faulty.hang("renew")
+      const one = yield* fork(
+        Effect.flip(locker.withLock("one", (lease) => Effect.andThen(observed(lease), Effect.never)))
+      )
+      const two = yield* fork(Effect.flip(locker.withLock("two", Effect.never)))
+      yield* TestClock.adjust("9 seconds")
+      for (const fiber of [one, two]) assert.strictEqual((yield* Fiber.join(fiber))._tag, "OwnershipLost")
+    }))
+})
+
+describe("a lease that is lost", () => {
+  for (const answer of ["Gone", "Unknown"] as const) {
+    it.effect(`leaves no finalizer in a scope that stays open: ${answer}`, () =>
+      Effect.gen(function*() {
+        const faulty = yield* FaultyLockStore.make(yield* LockStore)
+        const context = yield* Layer.build(
+          Locker.layer({ defaultTtl: "3 seconds" }).pipe(Layer.provide(Layer.succeed(LockStore, faulty.store)))
+        )
+        const scope = yield* Scope.make()
+        const lease = yield* Locker.scoped("k").pipe(Scope.provide(scope), Effect.provideContext(context))
+        if (answer === "Gone") yield* faulty.answerRenewals({ _tag: "Gone" })
+        else yield* faulty.hang("renew")
+        yield* TestClock.adjust("4 seconds")
+        assert.strictEqual((yield* Effect.flip(lease.ensureHeld))._tag, "OwnershipLost")
+        assert.strictEqual(finalizers(scope), 0)
+      }).pipe(Effect.provide(MemoryLockStore.layer)))
+  }
+
+  it.effect("is found by renewals as before where the stream of losses dies, and the defect is logged", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const memory = yield* MemoryLockStore.make
+        const locker = yield* lockerOver({ ...memory, losses: Stream.die(new Error("a bug in the store")) })
+        const lease = yield* locker.scoped("k", { ttl: "9 seconds" })
+        yield* TestClock.adjust("1 minute")
+        yield* lease.ensureHeld
+        assert.deepStrictEqual(lines.map((line) => line.level), ["Error"])
+      })
     ))
 })

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect } from "effect"
-import { LockStore, MemoryLockStore } from "effect-dlock"
+import { Clock, Deferred, Duration, Effect, Fiber } from "effect"
+import { Locker, LockStore, MemoryLockStore, withLock } from "effect-dlock"
 import { Conformance } from "effect-dlock/testing"
 import { TestClock } from "effect/testing"
 import { fork, shiftedClock } from "./support.ts"
@@ -28,7 +28,7 @@ describe("the memory store", () => {
     holder: "me"
   }
 
-  it.effect("has ended what has run out for whoever looks, even where its own timer is late", () =>
+  it.effect("ends a lease that has run out for every caller, even where its own timer is late", () =>
     Effect.gen(function*() {
       const { clock, shift } = yield* shiftedClock
       const store = yield* Effect.provideService(MemoryLockStore.make, Clock.Clock, clock)
@@ -54,4 +54,51 @@ describe("the memory store", () => {
       const two = yield* Effect.provide(request, MemoryLockStore.layer, { local: true })
       assert.deepStrictEqual([one._tag, two._tag], ["Granted", "Granted"])
     }))
+})
+
+describe("a waiter of the memory store runs on within the call that granted it", () => {
+  it.effect("and holds the lock alone when it asks for the same key again at once", () =>
+    Effect.gen(function*() {
+      let inside = 0
+      let most = 0
+      const hold = (until: Effect.Effect<void>) =>
+        withLock(
+          "k",
+          Effect.acquireUseRelease(
+            Effect.sync(() => {
+              most = Math.max(most, ++inside)
+            }),
+            () => until,
+            () => Effect.sync(() => inside--)
+          )
+        )
+      const first = yield* Deferred.make<void>()
+      const second = yield* Deferred.make<void>()
+      const one = yield* fork(hold(Deferred.await(first)))
+      const two = yield* fork(Effect.andThen(hold(Effect.void), hold(Deferred.await(second))))
+      yield* Deferred.succeed(first, undefined)
+      yield* Fiber.join(one)
+      const three = yield* fork(hold(Effect.void))
+      yield* Effect.yieldNow
+      assert.isUndefined(three.pollUnsafe())
+      yield* Deferred.succeed(second, undefined)
+      yield* Fiber.joinAll([two, three])
+      assert.strictEqual(most, 1)
+    }).pipe(Effect.provide(Locker.layerMemory)))
+
+  it.effect("and two thousand of them in a row do not overflow the stack", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      let count = 0
+      const first = yield* fork(withLock("k", Deferred.await(gate)))
+      const waiting = yield* Effect.forEach(
+        Array.from({ length: 2000 }),
+        () => fork(withLock("k", Effect.sync(() => void count++)))
+      )
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(first)
+      yield* Fiber.joinAll(waiting)
+      assert.strictEqual(count, 2000)
+      assert.strictEqual(yield* withLock("k", Effect.succeed("free"), { timeout: 0 }), "free")
+    }).pipe(Effect.provide(Locker.layerMemory)))
 })

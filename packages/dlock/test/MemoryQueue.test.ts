@@ -17,7 +17,7 @@ const drained = (queue: Queue<string>) => {
 }
 
 describe("a queue", () => {
-  it("gives the first that came, then the next", () =>
+  it("gives entries in the order in which they came", () =>
     assert.deepStrictEqual(drained(queueOf("a", "b", "c")), ["A", "B", "C"]))
 
   for (const [who, left] of [["a", ["B", "C"]], ["b", ["A", "C"]], ["c", ["A", "B"]]] as const) {
@@ -30,7 +30,7 @@ describe("a queue", () => {
     })
   }
 
-  it("is used anew after its last one left", () => {
+  it("can be used again after its last entry left", () => {
     const queue = queueOf("a")
     queue.remove("a")
     assert.deepStrictEqual([queue.size, queue.first], [0, undefined])
@@ -38,7 +38,7 @@ describe("a queue", () => {
     assert.deepStrictEqual(drained(queue), ["B"])
   })
 
-  it("does nothing for one that is not in it", () => {
+  it("does nothing for an entry that it does not have", () => {
     const queue = queueOf("a", "b")
     queue.remove("c")
     assert.deepStrictEqual([queue.size, queue.placeOf("b"), queue.placeOf("c")], [2, 1, 2])

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect } from "effect"
-import { Lease, Locker, MemoryLockStore, withLock } from "effect-dlock"
+import { Deferred, Effect, Fiber } from "effect"
+import { Lease, LockAlreadyHeld, MemoryLockStore } from "effect-dlock"
 import { HeldLease } from "../src/internal/lease/heldLease.ts"
-import { lockerOver, setting } from "./support.ts"
+import { fork, lockerOver, setting } from "./support.ts"
 
 describe("the leases around a section", () => {
   it.effect("do not pile up where each section starts the next one, hand over hand", () =>
@@ -28,7 +28,7 @@ describe("the leases around a section", () => {
       assert.isAtMost(yield* Deferred.await(length), 3)
     }))
 
-  it.effect("are seen through one that has ended", () =>
+  it.effect("are found around a section whose lease has ended", () =>
     Effect.gen(function*() {
       const locker = yield* lockerOver(yield* MemoryLockStore.make)
       const again = Effect.flip(locker.withLock("outer", Effect.void))
@@ -36,7 +36,7 @@ describe("the leases around a section", () => {
       assert.strictEqual((yield* locker.withLock("outer", inner))._tag, "LockAlreadyHeld")
     }))
 
-  it.effect("are told apart by their store where one scope holds two of a name", () =>
+  it.effect("are told apart by their stores where one scope holds two locks of one name", () =>
     Effect.gen(function*() {
       const one = yield* lockerOver(yield* MemoryLockStore.make)
       const two = yield* lockerOver(yield* MemoryLockStore.make)
@@ -45,16 +45,79 @@ describe("the leases around a section", () => {
       assert.strictEqual((yield* Effect.flip(one.scoped("k", { timeout: 0 })))._tag, "LockAlreadyHeld")
       assert.strictEqual((yield* Effect.flip(two.scoped("k", { timeout: 0 })))._tag, "LockAlreadyHeld")
     }))
+})
 
-  it.effect("may be what a section is for: a service is an effect, though it is a function too", () =>
+describe("no self-deadlock in silence", () => {
+  it.effect("asking again inside a section fails at once, naming the token, and sends nothing", () =>
     Effect.gen(function*() {
-      assert.strictEqual((yield* withLock("k", Lease)).key, "k")
-      assert.strictEqual((yield* Lease.pipe(withLock("k"))).key, "k")
-    }).pipe(Effect.provide(Locker.layerMemory)))
+      const { locker, sent } = yield* setting()
+      const error = yield* locker.withLock("k", Effect.flip(locker.withLock("k", Effect.void)))
+      assert.deepStrictEqual(error, new LockAlreadyHeld({ key: "k", fencingToken: 1n }))
+      assert.strictEqual(sent("request").length, 1)
+    }))
+
+  it.effect("asking again in a forked child, in the same scope or through another key's section fails at once too", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const again = Effect.map(Effect.flip(locker.withLock("k", Effect.void)), (error) => error._tag)
+      const inChild = yield* locker.withLock("k", Effect.flatMap(Effect.forkChild(again), Fiber.join))
+      const deeper = yield* locker.withLock("k", locker.withLock("other", again))
+      const inScope = yield* Effect.scoped(
+        Effect.andThen(locker.scoped("k"), Effect.map(Effect.flip(locker.scoped("k")), (error) => error._tag))
+      )
+      const scopeThenSection = yield* Effect.scoped(Effect.andThen(locker.scoped("k"), again))
+      assert.deepStrictEqual([inChild, deeper, inScope, scopeThenSection], Array(4).fill("LockAlreadyHeld"))
+    }))
+
+  it.effect("a daemon that outlives its section may ask again", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const over = yield* Deferred.make<void>()
+      const daemon = yield* locker.withLock(
+        "k",
+        fork(Effect.void).pipe(
+          Effect.andThen(
+            Effect.forkDetach(Effect.andThen(Deferred.await(over), locker.withLock("k", Effect.succeed("again"))))
+          )
+        )
+      )
+      yield* Deferred.succeed(over, undefined)
+      assert.strictEqual(yield* Fiber.join(daemon), "again")
+    }))
+
+  it.effect("another prefix, another locker's store and another key are other locks", () =>
+    Effect.gen(function*() {
+      const { locker, memory } = yield* setting()
+      const prefixed = yield* lockerOver(memory, { prefix: "else:" })
+      const elsewhere = yield* lockerOver(yield* MemoryLockStore.make)
+      const result = yield* locker.withLock(
+        "k",
+        prefixed.withLock("k", elsewhere.withLock("k", locker.withLock("j", Effect.succeed(42))))
+      )
+      assert.strictEqual(result, 42)
+    }))
+
+  it.effect("a lease that a test made up holds nothing", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const lease = yield* locker.withLock("k", (lease) => Effect.succeed({ ...lease, key: "k" }))
+      assert.strictEqual(
+        yield* Effect.provideService(locker.withLock("k", Effect.succeed(42)), Lease, Lease.of(lease as never)),
+        42
+      )
+    }))
+
+  it.effect("the innermost lease is the one that a program is given", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const key = Effect.map(Lease, (lease) => lease.key)
+      const keys = yield* locker.withLock("a", Effect.all([key, locker.withLock("b", key), key]))
+      assert.deepStrictEqual(keys, ["a", "b", "a"])
+    }))
 })
 
 describe("sections inside one another", () => {
-  it.live("do not overflow the stack where nothing is waited for, and end as they should", () =>
+  it.live("do not overflow the stack where none of them waits, and keep their result", () =>
     Effect.gen(function*() {
       const { locker } = yield* setting()
       const nested = (depth: number): Effect.Effect<number, unknown> =>
@@ -67,7 +130,7 @@ describe("sections inside one another", () => {
 })
 
 describe("a request inside a section", () => {
-  it.effect("names what is held through other stores, and nothing where there is none", () =>
+  it.effect("names the claims that are held through other stores, and none where there are none", () =>
     Effect.gen(function*() {
       const [one, two] = yield* Effect.all([setting(), setting()])
       yield* one.locker.withLock(

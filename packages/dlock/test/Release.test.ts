@@ -1,8 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Scope } from "effect"
-import { LockBackendError, Locker, LockNotHeld, LockStore, MemoryLockStore, withLock } from "effect-dlock"
+import { Clock, Deferred, Effect, Exit, Fiber, Scope } from "effect"
+import { type Lease, LockBackendError, Locker, LockStore, MemoryLockStore, withLock } from "effect-dlock"
 import { TestClock } from "effect/testing"
-import { fork, lockerOver, millis, setting, withLogs } from "./support.ts"
+import { fork, lockerOver, setting, shiftedClock, withLogs } from "./support.ts"
+
+const finalizers = (scope: Scope.Scope): number => scope.state._tag === "Open" ? scope.state.finalizers?.size ?? 1 : 0
+
+/** The milliseconds that an effect takes on the test clock. */
+const took = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.gen(function*() {
+    const start = yield* Clock.currentTimeMillis
+    const fiber = yield* fork(effect)
+    for (let i = 0; i < 2_000 && fiber.pollUnsafe() === undefined; i++) yield* TestClock.adjust(25)
+    yield* Fiber.join(fiber)
+    return (yield* Clock.currentTimeMillis) - start
+  })
 
 describe("the finalizer does its duty", () => {
   const recorded = Effect.gen(function*() {
@@ -26,14 +38,14 @@ describe("the finalizer does its duty", () => {
       assert.deepStrictEqual(events, order)
     }))
 
-  it.effect("and in Effect.scoped(withLock(key, program))", () =>
+  it.effect("what the program opens is closed before the release, in Effect.scoped(withLock(key, program))", () =>
     Effect.gen(function*() {
       const { events, locker, program } = yield* recorded
       yield* Effect.provideService(Effect.scoped(withLock("k", program)), Locker, locker)
       assert.deepStrictEqual(events, order)
     }))
 
-  it.effect("and in program.pipe(withLock(key)), when it fails, and when it is interrupted", () =>
+  it.effect("what the program opens is closed before the release, in program.pipe(withLock(key)), also where it fails or is interrupted", () =>
     Effect.gen(function*() {
       const { events, locker, program } = yield* recorded
       yield* Effect.exit(
@@ -70,7 +82,7 @@ describe("the finalizer does its duty", () => {
       assert.strictEqual(sent("renew").length, 1)
     }))
 
-  it.effect("but not for longer than its own limit", () =>
+  it.effect("a release waits for a renewal no longer than for the release itself", () =>
     Effect.gen(function*() {
       const { faulty, locker, sent } = yield* setting()
       const scope = yield* Scope.make()
@@ -113,7 +125,7 @@ describe("the finalizer does its duty", () => {
       })
     ))
 
-  it.effect("with a long ttl it is given up after two seconds, and not before", () =>
+  it.effect("a release with a long ttl is given up after two seconds, and not before", () =>
     withLogs(() =>
       Effect.gen(function*() {
         const { faulty, locker } = yield* setting({ defaultTtl: "10 minutes" })
@@ -145,7 +157,7 @@ describe("the finalizer does its duty", () => {
       })
     ))
 
-  it.effect("and ends with the time to live of its claim", () =>
+  it.effect("a release that goes on behind the program ends with the time to live of its claim", () =>
     withLogs(() =>
       Effect.gen(function*() {
         const { faulty, locker, sent } = yield* setting()
@@ -219,124 +231,230 @@ describe("the finalizer does its duty", () => {
     }))
 })
 
-describe("a lease", () => {
-  it.effect("tells what is held", () =>
+describe("one patience a locker for its releases", () => {
+  for (const renewing of [false, true]) {
+    it.effect(`a scope of 100 leases closes in one patience${renewing ? ", while they are being renewed" : ""}`, () =>
+      withLogs(() =>
+        Effect.gen(function*() {
+          const { faulty } = yield* setting()
+          const layer = yield* Scope.make()
+          const locker = yield* Scope.provide(lockerOver(faulty.store, { defaultTtl: "5 minutes" }), layer)
+          const scope = yield* Scope.make()
+          for (let i = 0; i < 100; i++) yield* Scope.provide(locker.scoped(`k${i}`), scope)
+          yield* faulty.hang("renew")
+          yield* faulty.hang("withdraw")
+          if (renewing) yield* TestClock.adjust("101 seconds")
+          const leases = yield* took(Scope.close(scope, Exit.void))
+          assert.isAtLeast(leases, 1_900)
+          assert.isAtMost(leases + (yield* took(Scope.close(layer, Exit.void))), 2_500)
+        })
+      ))
+  }
+
+  it.effect("six sections inside one another end in one patience", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const { faulty, locker } = yield* setting({ defaultTtl: "5 minutes" })
+        yield* faulty.hang("withdraw")
+        const nested = (depth: number): Effect.Effect<number, unknown> =>
+          depth === 0 ? Effect.succeed(42) : locker.withLock(`k${depth}`, nested(depth - 1))
+        assert.isAtMost(yield* took(Effect.orDie(nested(6))), 2_500)
+      })
+    ))
+
+  it.effect("is not granted again for an answer that the store gives by itself, about a claim that was never sent", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const { faulty } = yield* setting()
+        const store = LockStore.of({
+          ...faulty.store,
+          request: (claim, mode) => claim.key === "unsent" ? Effect.never : faulty.store.request(claim, mode),
+          withdraw: (claim) => claim.key === "unsent" ? Effect.succeed("notSent") : faulty.store.withdraw(claim)
+        })
+        const locker = yield* lockerOver(store, { prefix: "", defaultTtl: "5 minutes" })
+        const scope = yield* Scope.make()
+        const leases = yield* Effect.forEach(["a", "b", "c"], (key) => Scope.provide(locker.scoped(key), scope))
+        yield* faulty.hang("withdraw")
+        let whole = 0
+        for (const lease of leases) {
+          whole += yield* took(lease.release)
+          yield* took(Effect.flip(locker.withLock("unsent", Effect.void, { timeout: "100 millis" })))
+        }
+        yield* faulty.heal()
+        yield* TestClock.adjust("1 minute")
+        assert.isAtMost(whole, 2_500)
+      })
+    ))
+
+  it.effect("releases that were not waited for go on, and one after the backend's return is waited for again", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const { faulty, locker, sent } = yield* setting({ defaultTtl: "5 minutes" })
+        yield* faulty.hang("withdraw")
+        for (const key of ["a", "b", "c"]) yield* took(Effect.orDie(locker.withLock(key, Effect.void)))
+        yield* faulty.heal()
+        yield* TestClock.adjust("5 seconds")
+        const released = sent("withdraw").filter((call) => call.answer === "released")
+        assert.strictEqual(new Set(released.map((call) => call.claims[0]!.key)).size, 3)
+        const held = yield* faulty.holdCalls("withdraw")
+        const section = yield* fork(locker.withLock("d", Effect.void))
+        yield* TestClock.adjust("1 second")
+        assert.isUndefined(section.pollUnsafe())
+        yield* held.release
+        yield* Fiber.join(section)
+      })
+    ))
+})
+
+describe("a lease that has been released", () => {
+  it.effect("leaves no finalizer in a scope that stays open", () =>
     Effect.gen(function*() {
-      const { locker } = yield* setting({ holder: "host:1" })
-      const lease = yield* locker.scoped("k", { metadata: { job: "x" } })
-      assert.deepStrictEqual([lease.key, lease.fencingToken, lease.holder], ["k", 1n, "host:1"])
-      assert.strictEqual(Duration.toMillis(lease.ttl), 9000)
-      assert.strictEqual(yield* millis(lease.remaining), 9000)
-      yield* TestClock.adjust("1 second")
-      assert.strictEqual(yield* millis(lease.remaining), 8000)
+      const scope = yield* Scope.make()
+      for (let turn = 0; turn < 10; turn++) {
+        const lease = yield* Scope.provide(Locker.scoped("k"), scope)
+        yield* lease.release
+      }
+      assert.strictEqual(finalizers(scope), 0)
+    }).pipe(Effect.provide(Locker.layerMemory)))
+
+  const observed = (lease: Lease["Service"]) =>
+    Effect.sync(() => {
+      lease.renewal.addObserver(() => {
+        throw new Error("on purpose")
+      })
+    })
+
+  it.effect("is withdrawn although an observer of its fiber throws", () =>
+    Effect.gen(function*() {
+      const { locker, sent } = yield* setting()
+      assert.strictEqual(yield* locker.withLock("k", (lease) => Effect.as(observed(lease), 42)), 42)
+      assert.strictEqual(sent("withdraw").length, 1)
     }))
 
-  it.effect("has a renewal that fails with OwnershipLost when it is lost", () =>
+  const throwing = (fiber: Fiber.Fiber<unknown, unknown>) =>
+    fiber.addObserver(() => {
+      throw new Error("on purpose")
+    })
+
+  it.effect("costs no lease that is renewed in the call it waited for, although an observer of its program throws", () =>
     Effect.gen(function*() {
       const { faulty, locker } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      yield* faulty.answerRenewals({ _tag: "Replaced" })
-      yield* TestClock.adjust("3 seconds")
-      const error = yield* Effect.flip(Fiber.join(lease.renewal))
-      assert.deepStrictEqual([error._tag, error.reason], ["OwnershipLost", "Replaced"])
-    }))
-
-  it.effect("has a renewal that is interrupted by a release, and a `lost` that just waits then", () =>
-    Effect.gen(function*() {
-      const { locker } = yield* setting()
-      const scope = yield* Scope.make()
-      const lease = yield* Scope.provide(locker.scoped("k"), scope)
-      const watching = yield* fork(lease.lost)
-      yield* Scope.close(scope, Exit.void)
-      const exit = yield* Fiber.await(lease.renewal)
-      assert.isTrue(Exit.hasInterrupts(exit))
-      yield* TestClock.adjust("1 minute")
-      assert.isUndefined(watching.pollUnsafe())
-      yield* Fiber.interrupt(watching)
-    }))
-
-  it.effect("is not held after its release: ensureHeld says so, remaining is zero", () =>
-    Effect.gen(function*() {
-      const { locker, sent } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      yield* lease.release
-      assert.deepStrictEqual(yield* Effect.flip(lease.ensureHeld), new LockNotHeld({ key: "k" }))
-      assert.strictEqual(yield* millis(lease.remaining), 0)
-      yield* lease.release
-      yield* Effect.all([lease.release, lease.release], { concurrency: "unbounded" })
-      assert.strictEqual(sent("withdraw").length, 1)
-      yield* locker.scoped("k")
-    }))
-
-  it.effect("may be released early inside its section, which goes on and succeeds", () =>
-    Effect.gen(function*() {
-      const { locker, sent } = yield* setting()
-      const result = yield* locker.withLock("k", (lease) =>
-        Effect.gen(function*() {
-          yield* lease.release
-          yield* lease.release
-          return yield* Effect.flip(lease.ensureHeld)
-        }))
-      assert.strictEqual(result._tag, "LockNotHeld")
-      assert.strictEqual(sent("withdraw").length, 1)
+      const kept = yield* locker.scoped("kept")
+      const section = yield* fork(locker.withLock("k", Effect.sleep("3001 millis")))
+      throwing(section)
+      const held = yield* faulty.holdReplies("renew")
+      yield* TestClock.adjust("3100 millis")
+      assert.isUndefined(section.pollUnsafe())
+      yield* held.release
+      yield* TestClock.adjust("1 milli")
+      assert.isDefined(section.pollUnsafe())
+      yield* kept.ensureHeld
     }))
 })
 
-describe("whileHeld", () => {
-  it.effect("is the effect's own result while the lease is held", () =>
+describe("closing a locker", () => {
+  const closing = Effect.fnUntraced(function*(windsDownIn: number) {
+    const memory = yield* MemoryLockStore.make
+    const scope = yield* Scope.make()
+    const locker = yield* Scope.provide(lockerOver(LockStore.of({ ...memory })), scope)
+    const other = yield* lockerOver(memory)
+    const start = yield* Clock.currentTimeMillis
+    const at = Effect.map(Clock.currentTimeMillis, (now) => now - start)
+    const events: Array<string> = []
+    const note = (what: string) => Effect.map(at, (now) => void events.push(`${what} ${now}`))
+    const program = Effect.onInterrupt(
+      Effect.never,
+      () => Effect.andThen(note("interrupted"), Effect.andThen(Effect.sleep(windsDownIn), note("ended")))
+    )
+    const options = { ttl: "30 seconds", guardGap: "3 seconds" } as const
+    return { locker, other, events, note, options, program, close: Scope.close(scope, Exit.void) }
+  })
+
+  for (
+    const [what, windsDownIn, expected] of [
+      ["until they have ended", 500, ["interrupted 0", "ended 500", "next 500"]],
+      ["until their guard gap is over", 60_000, ["interrupted 0", "next 3000"]]
+    ] as const
+  ) {
+    it.effect(`interrupts its sections and waits for them, ${what}, before others are in`, () =>
+      withLogs(() =>
+        Effect.gen(function*() {
+          const { close, events, locker, note, options, other, program } = yield* closing(windsDownIn)
+          const section = yield* fork(Effect.exit(locker.withLock("k", program, options)))
+          const next = yield* fork(other.withLock("k", note("next")))
+          const closed = yield* fork(close)
+          yield* TestClock.adjust("10 seconds")
+          assert.isDefined(closed.pollUnsafe())
+          yield* Fiber.join(next)
+          assert.deepStrictEqual(events, Array.from(expected))
+          yield* TestClock.adjust("1 minute")
+          const exit = yield* Fiber.join(section)
+          assert(Exit.isFailure(exit))
+          assert.include(String(exit.cause), "OwnershipLost")
+        })
+      ))
+  }
+
+  it.effect("waits for what runs under a lease of a scope, and not for one under which nothing runs", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const { close, events, locker, note, options, other, program } = yield* closing(500)
+        yield* locker.scoped("idle", options)
+        const lease = yield* locker.scoped("k", options)
+        yield* fork(Effect.exit(lease.whileHeld(program)))
+        const next = yield* fork(other.withLock("k", note("next")))
+        yield* fork(other.withLock("idle", note("idle")))
+        yield* fork(close)
+        yield* TestClock.adjust("10 seconds")
+        yield* Fiber.join(next)
+        assert.deepStrictEqual(events.toSorted(), ["ended 500", "idle 0", "interrupted 0", "next 500"])
+      })
+    ))
+})
+
+describe("a locker that has been closed", () => {
+  const closing = Effect.gen(function*() {
+    const memory = yield* MemoryLockStore.make
+    const scope = yield* Scope.make()
+    const locker = yield* Scope.provide(lockerOver(memory), scope)
+    return { memory, locker, close: Scope.close(scope, Exit.void) }
+  })
+
+  it.effect("grants nothing, since without its timers nobody would notice that a lease has ended", () =>
     Effect.gen(function*() {
-      const { locker } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      assert.strictEqual(yield* lease.whileHeld(Effect.succeed(42)), 42)
-      assert.strictEqual(yield* Effect.flip(lease.whileHeld(Effect.fail("own"))), "own")
-      const slow = yield* fork(lease.whileHeld(Effect.as(Effect.sleep("1 minute"), 43)))
-      yield* TestClock.adjust("1 minute")
-      assert.strictEqual(yield* Fiber.join(slow), 43)
+      const { close, locker } = yield* closing
+      yield* close
+      const error = yield* Effect.flip(locker.withLock("k", Effect.die("it ran")))
+      assert(error._tag === "LockBackendError")
+      assert.deepStrictEqual([error.operation, error.key, error.retryable], ["acquire", "k", false])
     }))
 
-  it.effect("interrupts the effect when the lease is lost", () =>
+  it.effect("gives back a lease that had been lost just before, which the backend may still keep", () =>
     Effect.gen(function*() {
-      const { faulty, locker } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      let stopped = false
-      const fiber = yield* fork(
-        Effect.flip(lease.whileHeld(Effect.onInterrupt(Effect.never, () => Effect.sync(() => stopped = true))))
-      )
-      yield* faulty.answerRenewals({ _tag: "Gone" })
+      const { clock, shift } = yield* shiftedClock
+      const memory = yield* MemoryLockStore.make
+      const scope = yield* Scope.make()
+      const locker = yield* Effect.provideService(Scope.provide(lockerOver(memory), scope), Clock.Clock, clock)
+      const other = yield* lockerOver(memory)
+      const lease = yield* locker.scoped("k", { ttl: "5 minutes", guardGap: "3 seconds" })
+      shift.wall = 301_000
+      assert.strictEqual((yield* Effect.flip(lease.ensureHeld))._tag, "OwnershipLost")
+      yield* fork(Scope.close(scope, Exit.void))
+      const next = yield* fork(other.withLock("k", Effect.void))
       yield* TestClock.adjust("3 seconds")
-      assert.strictEqual((yield* Fiber.join(fiber))._tag, "OwnershipLost")
-      assert.isTrue(stopped)
+      assert.isDefined(next.pollUnsafe())
     }))
 
-  it.effect("interrupts the effect when the lease is released", () =>
+  it.effect("gives back a lock that is granted to a waiter after the locker has closed", () =>
     Effect.gen(function*() {
-      const { locker } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      const fiber = yield* fork(Effect.flip(lease.whileHeld(Effect.never)))
-      yield* lease.release
-      assert.strictEqual((yield* Fiber.join(fiber))._tag, "LockNotHeld")
-    }))
-
-  it.effect("does not begin once the lease is over", () =>
-    Effect.gen(function*() {
-      const { locker } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      yield* lease.release
-      let began = false
-      const error = yield* Effect.flip(lease.whileHeld(Effect.sync(() => began = true)))
-      assert.deepStrictEqual([error._tag, began], ["LockNotHeld", false])
-    }))
-
-  it.effect("is interrupted with its caller, and waits until the effect has stopped", () =>
-    Effect.gen(function*() {
-      const { locker } = yield* setting()
-      const lease = yield* locker.scoped("k")
-      const fiber = yield* fork(lease.whileHeld(Effect.onInterrupt(Effect.never, () => Effect.sleep("1 second"))))
-      const interrupting = yield* fork(Fiber.interrupt(fiber))
-      yield* TestClock.adjust("999 millis")
-      assert.isUndefined(interrupting.pollUnsafe())
-      yield* TestClock.adjust("1 milli")
-      yield* Fiber.join(interrupting)
-      yield* lease.ensureHeld
+      const { close, locker, memory } = yield* closing
+      const other = yield* lockerOver(memory)
+      const gate = yield* Deferred.make<void>()
+      yield* fork(other.withLock("k", Deferred.await(gate)))
+      const waiting = yield* fork(Effect.flip(locker.withLock("k", Effect.die("it ran"))))
+      yield* close
+      yield* Deferred.succeed(gate, undefined)
+      assert.strictEqual((yield* Fiber.join(waiting))._tag, "LockBackendError")
+      assert.strictEqual(yield* other.withLock("k", Effect.succeed("free"), { timeout: 0 }), "free")
     }))
 })
