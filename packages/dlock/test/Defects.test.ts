@@ -93,7 +93,7 @@ describe("what keeps leases alive does not die unheard", () => {
   it.effect("a runtime that lacks what is needed fails the layer by name", () =>
     Effect.gen(function*() {
       yield* withoutGroupBy
-      const error = yield* Effect.flip(Layer.build(Locker.layerOver(MemoryLockStore.layer)))
+      const error = yield* Effect.flip(Layer.build(Locker.layerWithStore(MemoryLockStore.layer)))
       assert.strictEqual(error._tag, "ConfigError")
       assert.include(error.message, "Map.groupBy")
     }))

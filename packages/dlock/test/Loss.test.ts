@@ -247,8 +247,7 @@ describe("out before in", () => {
   it.effect("where nobody asked since the last confirmation, it is Stalled; where the answer was awaited, Unreachable", () =>
     Effect.gen(function*() {
       const { faulty, locker, shift } = yield* shiftedSetting
-      const reason = (lease: Lease["Service"]) =>
-        Effect.map(Effect.flip(lease.ensureHeld), (error) => lostBy(error).reason)
+      const reason = (lease: Lease) => Effect.map(Effect.flip(lease.ensureHeld), (error) => lostBy(error).reason)
       const confirmed = yield* locker.scoped("a")
       yield* TestClock.adjust("3 seconds")
       shift.monotonic = 9100

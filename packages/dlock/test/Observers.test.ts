@@ -5,7 +5,7 @@ import { TestClock } from "effect/testing"
 import { fork, lockerOver, setting } from "./support.ts"
 
 describe("an observer of a lease's fiber that throws", () => {
-  const observed = (lease: Lease["Service"]) =>
+  const observed = (lease: Lease) =>
     Effect.sync(() => {
       lease.renewal.addObserver(() => {
         throw new Error("on purpose")
