@@ -178,7 +178,8 @@ test("no link in the documents leads nowhere", () => {
   expect(problems.filter((problem) => problem !== undefined)).toEqual([])
 })
 
-test("the README links to every page of docs", () => {
+test("the README has at most 180 lines, and links to every page of docs", () => {
+  expect(read("README.md").trimEnd().split("\n").length).toBeLessThanOrEqual(180)
   const pages = Fs.globSync("docs/**/*.md", { cwd: root })
   const links = linksIn(read("README.md")).map((link) => link.split("#")[0])
   expect(pages.length).toBeGreaterThan(10)

@@ -85,7 +85,7 @@ export class Locker extends Context.Service<Locker, {
 
   /**
    * Holds the lock until the scope closes if it is free, and is `Option.none` at once if it is not. A backend that does
-   * not answer is a `LockBackendError`, within a second on Redis and one request's time on etcd.
+   * not answer is a `LockBackendError`, within a second.
    */
   static readonly scopedIfAvailable = (
     key: string,
