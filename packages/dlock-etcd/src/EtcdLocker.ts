@@ -139,7 +139,9 @@ export interface RaiseOptions extends EtcdLockStore.EtcdLockStoreOptions {
  * @since 0.1.0
  */
 export interface TokenEpoch {
+  /** What is added to the revisions of new claims now. */
   readonly base: bigint
+  /** What was added before the raise; the same as `base` where nothing had to be raised. */
   readonly previous: bigint
 }
 
