@@ -35,7 +35,7 @@ for client in npm pnpm; do
   (
     cd "$project"
     echo '{ "private": true, "type": "module" }' >package.json
-    # As README says of pnpm: one of etcd3's dependencies has an install script, which nobody needs.
+    # As docs/install.md says of pnpm: one of etcd3's dependencies has an install script, which nobody needs.
     printf 'allowBuilds:\n  protobufjs: false\n' >pnpm-workspace.yaml
     case $client in
       npm) npm install --silent --no-audit --no-fund ../../pack/*.tgz $peers </dev/null ;;

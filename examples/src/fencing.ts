@@ -16,7 +16,7 @@ import { LockerLive } from "./locker.ts"
 
 class StaleToken extends Schema.TaggedError<StaleToken>()("StaleToken", { newest: Schema.BigIntFromString }) {}
 
-/** In SQL this is `UPDATE … WHERE fence <= :token`; see the README. */
+/** In SQL this is `UPDATE … WHERE fence <= :token`; see docs/fencing.md. */
 const account = { balance: 100, deposits: new Set<string>(), fence: 0n }
 const visit = <A>(token: bigint, act: () => A) =>
   Effect.suspend(() => {

@@ -13,7 +13,7 @@ import { Effect, Schedule } from "effect"
 import { type Lease, withLock } from "effect-dlock"
 import { LockerLive } from "./locker.ts"
 
-const deliverMail = (lease: Lease["Service"]) =>
+const deliverMail = (lease: Lease) =>
   Effect.gen(function*() {
     yield* Effect.log(`in charge, token ${lease.fencingToken}`)
     yield* Effect.addFinalizer(() => Effect.log("leaves, the lock still in hand"))

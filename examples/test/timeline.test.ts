@@ -67,7 +67,7 @@ describe("timeline", () => {
 
   it("explains only what occurs", () => {
     const picture = timeline(sectionsOf(stay("Ada", 0, 100)), ["Ada"], page)
-    assert.include(picture, "█ inside")
+    assert.include(picture, "█ inside  ▌ leaves")
     assert.notMatch(picture, /waits|sold out|lease over|refused/)
   })
 

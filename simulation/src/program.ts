@@ -8,10 +8,8 @@ import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLeas
 import type { Outcome, Section } from "./section.ts"
 import type { Witness } from "./witness.ts"
 
-type LeaseOf = Lease["Service"]
-
 /** What a program does with a lock: it enters, takes its steps at the resource, and leaves. */
-const body = (witness: Witness, section: Section, lease: LeaseOf) =>
+const body = (witness: Witness, section: Section, lease: Lease) =>
   Effect.suspend(() => {
     const { careful, pause, steps } = section.plan
     section.holding = lease as HeldLease
@@ -34,9 +32,9 @@ export const run = (witness: Witness, locker: Locker["Service"], section: Sectio
   const { form, key, releasesEarly, timeout, ttl } = section.plan
   const options = { ttl: Duration.millis(ttl) }
   const waiting = timeout === undefined ? options : { ...options, timeout: Duration.millis(timeout) }
-  const program = (lease: LeaseOf) => body(witness, section, lease)
+  const program = (lease: Lease) => body(witness, section, lease)
 
-  const inScope = (lease: LeaseOf) =>
+  const inScope = (lease: Lease) =>
     Effect.gen(function*() {
       yield* section.plan.careful ? program(lease) : lease.whileHeld(program(lease))
       if (releasesEarly) {

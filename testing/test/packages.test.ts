@@ -113,20 +113,23 @@ describe.each(packages)("$manifest.name", ({ dir, manifest }) => {
 /** Where options are declared, and the documents that name them. */
 const declared: ReadonlyArray<readonly [file: string, documents: ReadonlyArray<string>]> = [
   ["packages/dlock/src/internal/options/settings.ts", [
-    "README.md",
+    "docs/options.md",
     "packages/dlock-redis/src/RedisLocker.ts",
     "packages/dlock-etcd/src/EtcdLocker.ts"
   ]],
-  ["packages/dlock-redis/src/internal/options.ts", ["README.md", "packages/dlock-redis/src/RedisLocker.ts"]],
-  ["packages/dlock-redis/src/internal/client/address.ts", ["README.md", "packages/dlock-redis/src/RedisLocker.ts"]],
-  ["packages/dlock-etcd/src/internal/options.ts", ["README.md", "packages/dlock-etcd/src/EtcdLocker.ts"]]
+  ["packages/dlock-redis/src/internal/options.ts", ["docs/options.md", "packages/dlock-redis/src/RedisLocker.ts"]],
+  ["packages/dlock-redis/src/internal/client/address.ts", [
+    "docs/options.md",
+    "packages/dlock-redis/src/RedisLocker.ts"
+  ]],
+  ["packages/dlock-etcd/src/internal/options.ts", ["docs/options.md", "packages/dlock-etcd/src/EtcdLocker.ts"]]
 ]
 
 test.each(declared)("what is declared in %s is documented, variables too", async (file, documents) => {
   const { fields }: { readonly fields: Readonly<Record<string, { readonly variables: ReadonlyArray<string> }>> } =
     await import(Url.pathToFileURL(Path.join(root, file)).href)
-  const readme = read("README.md")
-  expect(Object.keys(fields).filter((option) => !readme.includes(`\`${option}`))).toEqual([])
+  const options = read("docs/options.md")
+  expect(Object.keys(fields).filter((option) => !options.includes(`\`${option}`))).toEqual([])
   const variables = Object.values(fields).flatMap((field) => field.variables)
   for (const document of documents) {
     const text = read(document)
@@ -173,4 +176,12 @@ test("no link in the documents leads nowhere", () => {
   const problems = documents.flatMap((file) => linksIn(read(file)).map((link) => problemOf(file, link)))
   expect(documents.length).toBeGreaterThan(10)
   expect(problems.filter((problem) => problem !== undefined)).toEqual([])
+})
+
+test("the README has at most 180 lines, and links to every page of docs", () => {
+  expect(read("README.md").trimEnd().split("\n").length).toBeLessThanOrEqual(180)
+  const pages = Fs.globSync("docs/**/*.md", { cwd: root })
+  const links = linksIn(read("README.md")).map((link) => link.split("#")[0])
+  expect(pages.length).toBeGreaterThan(10)
+  expect(pages.filter((page) => !links.includes(page))).toEqual([])
 })

@@ -136,6 +136,7 @@ const legend = (sections: ReadonlyArray<Section>, margin: number, canvas: Canvas
   const lost = sections.some((section) => section.lost !== undefined)
   const signs: ReadonlyArray<readonly [occurs: boolean, meaning: string]> = [
     [true, "█ inside"],
+    [sections.some(({ outcome }) => outcome !== "sold out"), "▌ leaves"],
     [sections.some(({ askedAt }) => askedAt !== undefined), "· waits"],
     [sections.some(({ outcome }) => outcome === "sold out"), "▏sold out"],
     [lost, "✗ lease over"],

@@ -54,7 +54,7 @@ type Failure = Config.ConfigError | LockBackendError
  */
 export const layer = (options: EtcdLockerOptions): Layer.Layer<Locker, Failure> => {
   const [ours, rest] = Locker.splitOptions(options)
-  return Locker.layerOver(EtcdLockStore.layer(rest), ours)
+  return Locker.layerWithStore(EtcdLockStore.layer(rest), ours)
 }
 
 /**
@@ -97,7 +97,7 @@ export const layerClient = (
   options: Omit<EtcdLockerOptions, "hosts" | "username" | "password" | "tls"> = {}
 ): Layer.Layer<Locker, Failure> => {
   const [ours, rest] = Locker.splitOptions(options)
-  return Locker.layerOver(EtcdLockStore.layerClient(client, rest), ours)
+  return Locker.layerWithStore(EtcdLockStore.layerClient(client, rest), ours)
 }
 
 /**
@@ -109,7 +109,15 @@ export const layerClient = (
  * @category layers
  * @since 0.1.0
  */
-export const EtcdLockerLive: Layer.Layer<Locker, Failure> = Locker.layerConfigOver(EtcdLockStore.layerEnv)
+export const layerEnv: Layer.Layer<Locker, Failure> = Locker.layerEnvWithStore(EtcdLockStore.layerEnv)
+
+/**
+ * The same as `layerEnv`, under the name that it has at the root of the package.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const EtcdLockerLive: Layer.Layer<Locker, Failure> = layerEnv
 
 /**
  * Where the tokens of a prefix are to be raised, and above what.
@@ -131,7 +139,9 @@ export interface RaiseOptions extends EtcdLockStore.EtcdLockStoreOptions {
  * @since 0.1.0
  */
 export interface TokenEpoch {
+  /** What is added to the revisions of new claims now. */
   readonly base: bigint
+  /** What was added before the raise; the same as `base` where nothing had to be raised. */
   readonly previous: bigint
 }
 

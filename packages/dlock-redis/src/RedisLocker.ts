@@ -46,7 +46,7 @@ const over = <Options extends LockerOptions, R>(
   store: (rest: Omit<Options, keyof LockerOptions>) => Layer.Layer<LockStore, Failure, R>
 ): Layer.Layer<Locker, Failure, R> => {
   const [ours, rest] = Locker.splitOptions(options)
-  return Locker.layerOver(store(rest), ours)
+  return Locker.layerWithStore(store(rest), ours)
 }
 
 /**
@@ -154,4 +154,12 @@ export const layerEffectRedis = (
  * @category layers
  * @since 0.1.0
  */
-export const RedisLockerLive: Layer.Layer<Locker, Failure> = Locker.layerConfigOver(RedisLockStore.layerEnv)
+export const layerEnv: Layer.Layer<Locker, Failure> = Locker.layerEnvWithStore(RedisLockStore.layerEnv)
+
+/**
+ * The same as `layerEnv`, under the name that it has at the root of the package.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const RedisLockerLive: Layer.Layer<Locker, Failure> = layerEnv

@@ -10,40 +10,24 @@ import type * as Fiber from "effect/Fiber"
 import type { LockNotHeld, OwnershipLost } from "./LockError.ts"
 
 /**
- * A lock that is held, as a service: `withLock` provides it to its program, so code that asks for a `Lease` in its
- * requirements cannot be called without one. `Locker.scoped` returns the same value.
+ * A lock that is held: what `Locker.scoped` returns, and what `withLock` gives to its program.
  *
- * **When to use** it beyond letting `withLock` do the work: pass `fencingToken` along with each write to what the lock
- * protects, and run `ensureHeld` right before a step that must not happen late.
- *
- * **Example**
- *
- * ```ts
- * import { Effect } from "effect"
- * import { Lease, Locker, withLock } from "effect-dlock"
- *
- * const write = Effect.gen(function*() {
- *   const lease = yield* Lease
- *   yield* lease.ensureHeld
- *   return `UPDATE stock SET left = left - 1, fence = ${lease.fencingToken} WHERE fence <= ${lease.fencingToken}`
- * })
- *
- * const program = write.pipe(withLock("inventory:42"), Effect.provide(Locker.layerMemory))
- * ```
+ * Send `fencingToken` along with each write to what the lock protects, and run `ensureHeld` right before a step that must
+ * not happen late.
  *
  * @category models
  * @since 0.1.0
  */
-export class Lease extends Context.Service<Lease, {
+export interface Lease {
   /** The key as it was asked for, without the prefix. */
   readonly key: string
   /** Strictly larger than every token granted on this key before. Never send it as a floating-point number. */
   readonly fencingToken: bigint
-  /** Who holds it, as others are told: the locker's `holder`, by default host and process. */
+  /** The holder's name as others see it: the locker's `holder`, which is host and process id unless given. */
   readonly holder: string
   /** For how long one confirmation holds, as the backend granted it: at least the `ttl` that was asked for. */
   readonly ttl: Duration.Duration
-  /** A fiber that fails with `OwnershipLost` when the lock is lost and is interrupted when it is released. */
+  /** `lost` as a fiber: it fails with `OwnershipLost` when the lock is lost, and is interrupted when it is released. */
   readonly renewal: Fiber.Fiber<never, OwnershipLost>
   /** Fails when the lock is lost. Never succeeds; after a release it just waits. */
   readonly lost: Effect.Effect<never, OwnershipLost>
@@ -60,4 +44,28 @@ export class Lease extends Context.Service<Lease, {
   ) => Effect.Effect<A, E | OwnershipLost | LockNotHeld, R>
   /** Releases now rather than when the scope closes. Never fails; a second time does nothing. */
   readonly release: Effect.Effect<void>
-}>()("effect-dlock/Lease") {}
+}
+
+/**
+ * The lease as a service. `withLock` provides it to its program, so code that asks for a `Lease` in its requirements
+ * cannot run without a lock.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lease, Locker, withLock } from "effect-dlock"
+ *
+ * const write = Effect.gen(function*() {
+ *   const lease = yield* Lease
+ *   yield* lease.ensureHeld
+ *   return `UPDATE stock SET left = left - 1, fence = ${lease.fencingToken} WHERE fence <= ${lease.fencingToken}`
+ * })
+ *
+ * const program = write.pipe(withLock("inventory:42"), Effect.provide(Locker.layerMemory))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Lease: Context.Service<Lease, Lease> = Context.Service<Lease>("effect-dlock/Lease")

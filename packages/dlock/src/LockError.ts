@@ -12,6 +12,7 @@
  * | `InvalidLockRequest` | a key or an option that no store could honour | a bug in the caller; nothing was sent |
  * | `CapacityMismatch` | reserved: the key is in use with another number of permits | one meaning a key |
  */
+import type * as Duration from "effect/Duration"
 import * as Inspectable from "effect/Inspectable"
 import * as Schema from "effect/Schema"
 
@@ -65,6 +66,15 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
     lastConfirmedAgo: Schema.DurationFromMillis
   }
 ) {
+  /** The key as it was asked for, without the prefix. */
+  declare readonly key: string
+  /** The token of the lost lease: a protected resource that has seen a larger one refuses it. */
+  declare readonly fencingToken: bigint
+  /** Why the lock was lost. */
+  declare readonly reason: LossReason
+  /** How long before the loss the last confirmation had been requested from the backend. */
+  declare readonly lastConfirmedAgo: Duration.Duration
+
   override get message(): string {
     return `Lost the lock ${named(this.key)} (${this.reason}): ${explained[this.reason]}`
   }
@@ -89,6 +99,17 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
   queueLength: Schema.Int
 }) {
+  /** The key as it was asked for, without the prefix. */
+  declare readonly key: string
+  /** How long the caller waited. */
+  declare readonly waited: Duration.Duration
+  /** The holder that the store last named; absent where it named none, such as a client of another library. */
+  declare readonly holder?: string
+  /** The `metadata` of that holder. */
+  declare readonly metadata?: { readonly [name: string]: string }
+  /** How many claims waited at the end, this one included. */
+  declare readonly queueLength: number
+
   override get message(): string {
     const why = this.holder === undefined ? "could not be had before" : `was still held by ${this.holder} when`
     return `The lock ${named(this.key)} ${why} the wait ended (${this.queueLength} waiting)`
@@ -110,6 +131,11 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
   "LockAlreadyHeld",
   { key: Schema.String, fencingToken: Schema.BigIntFromString }
 ) {
+  /** The key as it was asked for, without the prefix. */
+  declare readonly key: string
+  /** The token of the lease that holds the key. */
+  declare readonly fencingToken: bigint
+
   override get message(): string {
     return `The lock ${named(this.key)} is already held by the section or the scope that asks for it`
   }
@@ -127,6 +153,9 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
 export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/LockError/LockNotHeld")("LockNotHeld", {
   key: Schema.String
 }) {
+  /** The key as it was asked for, without the prefix. */
+  declare readonly key: string
+
   override get message(): string {
     return `The lock ${named(this.key)} has been released`
   }
@@ -134,6 +163,8 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
     return withMessage(Schema.encodeSync(LockNotHeld)(this), this)
   }
 }
+
+const Operation = Schema.Literals(["connect", "acquire", "wait", "renew", "release", "raise"])
 
 /**
  * The store could not be reached in time, refused, or answered with something unusable. Unlike a lock that another
@@ -149,12 +180,21 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
 export class LockBackendError extends Schema.TaggedError<LockBackendError>("effect-dlock/LockError/LockBackendError")(
   "LockBackendError",
   {
-    operation: Schema.Literals(["connect", "acquire", "wait", "renew", "release", "raise"]),
+    operation: Operation,
     key: Schema.optionalKey(Schema.String),
     retryable: Schema.Boolean,
     cause: Schema.Defect()
   }
 ) {
+  /** What was tried. */
+  declare readonly operation: typeof Operation.Type
+  /** The key that it was about, if it was about one. */
+  declare readonly key?: string
+  /** False for what no repetition mends: wrong credentials, a missing permission, a key of another type. */
+  declare readonly retryable: boolean
+  /** The client's own error, without passwords and arguments of commands. */
+  declare readonly cause: unknown
+
   override get message(): string {
     const what = this.key === undefined ? this.operation : `${this.operation} ${named(this.key)}`
     return `The lock store failed to ${what}: ${wordsOf(this.cause)}`
@@ -186,6 +226,13 @@ const wordsOf = (cause: unknown): string => {
 export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
   "effect-dlock/LockError/InvalidLockRequest"
 )("InvalidLockRequest", { key: Schema.String, parameter: Schema.String, problem: Schema.String }) {
+  /** The key as it was asked for, without the prefix. */
+  declare readonly key: string
+  /** What was wrong: `key`, `ttl`, `timeout`, `guardGap`, `metadata`, `permits`, `capacity`, or an unknown option. */
+  declare readonly parameter: string
+  /** What is wrong with it, in words that follow its name. */
+  declare readonly problem: string
+
   override get message(): string {
     return `Cannot ask for the lock ${named(this.key)}: ${this.parameter} ${this.problem}`
   }
@@ -205,6 +252,11 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
   "CapacityMismatch",
   { key: Schema.String, requested: Schema.Int }
 ) {
+  /** The key as it was asked for, without the prefix. */
+  declare readonly key: string
+  /** The capacity that was asked for. */
+  declare readonly requested: number
+
   override get message(): string {
     return `The key ${named(this.key)} is in use with another capacity than ${this.requested}`
   }

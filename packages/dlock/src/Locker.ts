@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -50,16 +50,20 @@ type TryError = Exclude<AcquireError, LockTimeout>
  * @since 0.1.0
  */
 export class Locker extends Context.Service<Locker, {
-  readonly scoped: (key: string, options?: LockOptions) => Effect.Effect<Lease["Service"], AcquireError, Scope.Scope>
+  /** Waits for the lock and holds it until the scope closes: `Locker.scoped` of this locker. */
+  readonly scoped: (key: string, options?: LockOptions) => Effect.Effect<Lease, AcquireError, Scope.Scope>
+  /** Holds the lock until the scope closes, or is `Option.none` at once: `Locker.scopedIfAvailable` of this locker. */
   readonly scopedIfAvailable: (
     key: string,
     options?: TryLockOptions
-  ) => Effect.Effect<Option.Option<Lease["Service"]>, TryError, Scope.Scope>
+  ) => Effect.Effect<Option.Option<Lease>, TryError, Scope.Scope>
+  /** Waits for the lock and runs a program under it: `withLock` with this locker. */
   readonly withLock: <A, E, R>(
     key: string,
     program: Mutex.Program<A, E, R>,
     options?: LockOptions
   ) => Effect.Effect<A, E | AcquireError | OwnershipLost, Outside<R>>
+  /** Runs a program under the lock, or is `Option.none` at once: `withLockIfAvailable` with this locker. */
   readonly withLockIfAvailable: <A, E, R>(
     key: string,
     program: Mutex.Program<A, E, R>,
@@ -77,50 +81,55 @@ export class Locker extends Context.Service<Locker, {
   static readonly scoped = (
     key: string,
     options?: LockOptions
-  ): Effect.Effect<Lease["Service"], AcquireError, Locker | Scope.Scope> =>
-    Locker.use((locker) => locker.scoped(key, options))
+  ): Effect.Effect<Lease, AcquireError, Locker | Scope.Scope> => Locker.use((locker) => locker.scoped(key, options))
 
   /**
    * Holds the lock until the scope closes if it is free, and is `Option.none` at once if it is not. A backend that does
-   * not answer is a `LockBackendError`, within a second on Redis and one request's time on etcd.
+   * not answer is a `LockBackendError`, within a second.
    */
   static readonly scopedIfAvailable = (
     key: string,
     options?: TryLockOptions
-  ): Effect.Effect<Option.Option<Lease["Service"]>, TryError, Locker | Scope.Scope> =>
+  ): Effect.Effect<Option.Option<Lease>, TryError, Locker | Scope.Scope> =>
     Locker.use((locker) => locker.scopedIfAvailable(key, options))
 
-  /** A locker over whatever `LockStore` is provided. Options that make no sense are a `ConfigError`. */
+  /** A locker over the `LockStore` that is provided. Options that make no sense are a `ConfigError`. */
   static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
     Layer.effect(Locker, Effect.flatMap(Settings.parse(options), Mutex.make))
 
-  /** Parts options in those of a locker and the others, which are a store's. For the packages of backends. */
-  static readonly splitOptions = <Options extends LockerOptions>(
-    options: Options
-  ): readonly [LockerOptions, Omit<Options, keyof LockerOptions>] => StoreOptions.split(Settings.fields, options)
+  /** The same, each option from Effect's `Config`. */
+  static readonly layerConfig = (
+    options: Config.Wrap<LockerOptions>
+  ): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
+    Layer.unwrap(Effect.map(Config.unwrap(options), Locker.layer))
 
   /**
-   * A locker over a store that is opened for it alone. For the packages of backends: what is wrong with the options is
-   * said before anything is connected.
+   * A locker over the `LockStore` that is provided, with its settings from the environment (Effect's `Config`):
+   * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and `DLOCK_HOLDER`.
    */
-  static readonly layerOver = <E, R>(
-    store: Layer.Layer<LockStore, E, R>,
-    options?: LockerOptions
-  ): Layer.Layer<Locker, Config.ConfigError | E, R> => over(store, Settings.parse(options))
-
-  /**
-   * A locker over the `LockStore` that is provided, with `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and
-   * `DLOCK_HOLDER` from `Config`.
-   */
-  static readonly layerConfig: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
+  static readonly layerEnv: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
     Locker,
     Effect.flatMap(Settings.fromConfig, Mutex.make)
   )
 
-  /** The same over a store that is opened for it alone, once the configuration has been found right. */
-  static readonly layerConfigOver = <E, R>(
+  /**
+   * For the packages of backends: a locker together with a store that nothing else uses. An option that makes no sense
+   * fails the layer before the store is opened.
+   */
+  static readonly layerWithStore = <E, R>(
+    store: Layer.Layer<LockStore, E, R>,
+    options?: LockerOptions
+  ): Layer.Layer<Locker, Config.ConfigError | E, R> => over(store, Settings.parse(options))
+
+  /** For the packages of backends: `layerWithStore` with the settings of `layerEnv`. */
+  static readonly layerEnvWithStore = <E, R>(
     store: Layer.Layer<LockStore, E, R>
   ): Layer.Layer<Locker, Config.ConfigError | E, R> => over(store, Settings.fromConfig)
+
+  /** For the packages of backends: splits options into those of the locker and the others, which are the store's. */
+  static readonly splitOptions = <Options extends LockerOptions>(
+    options: Options
+  ): readonly [LockerOptions, Omit<Options, keyof LockerOptions>] => StoreOptions.split(Settings.fields, options)
 
   /**
    * A locker in this process's memory, with every promise but the obvious one: other processes do not see it. For
@@ -159,7 +168,7 @@ export class Locker extends Context.Service<Locker, {
     Config.ConfigError | Layer.Error<Driver.LayerOf<Drivers[keyof Drivers]>>,
     Layer.Services<Driver.LayerOf<Drivers[keyof Drivers]>>
   > => {
-    const memory = Locker.layerConfigOver(MemoryLockStore.layer)
+    const memory = Locker.layerEnvWithStore(MemoryLockStore.layer)
     return Layer.unwrap(
       Driver.choose({ memory, ...drivers } as Record<string, Driver.Driver<Layer.Layer<Locker, any, any>>>)
     )

@@ -51,7 +51,9 @@ export type Parser<A> = (value: unknown) => Result.Result<A, string>
  * @since 0.1.0
  */
 export interface Field<A> {
+  /** Reads the option as it was given, or `undefined` where it was not. */
   readonly parse: Parser<A>
+  /** Reads the option from its variables. */
   readonly environment: Effect.Effect<A, Config.ConfigError>
   /** The variables that the environment is asked for. */
   readonly variables: ReadonlyArray<string>
@@ -383,8 +385,11 @@ export const limits = {
  * @since 0.1.0
  */
 export interface Tls {
+  /** The certificate of the authority that signed the servers' certificates. */
   readonly ca?: string | undefined
+  /** A certificate of the client's own; goes with `key`. */
   readonly cert?: string | undefined
+  /** The private key of `cert`. */
   readonly key?: string | Redacted.Redacted | undefined
 }
 
@@ -395,8 +400,11 @@ export interface Tls {
  * @since 0.1.0
  */
 export interface Certificates {
+  /** The certificate of the authority that signed the servers' certificates. */
   readonly ca: string | undefined
+  /** A certificate of the client's own. */
   readonly cert: string | undefined
+  /** The private key of `cert`. */
   readonly key: string | undefined
 }
 

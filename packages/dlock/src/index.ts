@@ -13,5 +13,10 @@ export {
   OwnershipLost
 } from "./LockError.ts"
 export { LockStore } from "./LockStore.ts"
+/**
+ * The store in this process's memory, alone.
+ *
+ * @since 0.1.0
+ */
 export * as MemoryLockStore from "./MemoryLockStore.ts"
 export { withLock, withLockIfAvailable } from "./withLock.ts"

@@ -249,8 +249,7 @@ describe("a holder is out before the next one is in", () => {
   it.effect("the reason is Stalled where no renewal was sent since the last confirmation, and Unreachable where one was not answered", () =>
     Effect.gen(function*() {
       const { faulty, locker, shift } = yield* shiftedSetting
-      const reason = (lease: Lease["Service"]) =>
-        Effect.map(Effect.flip(lease.ensureHeld), (error) => lostBy(error).reason)
+      const reason = (lease: Lease) => Effect.map(Effect.flip(lease.ensureHeld), (error) => lostBy(error).reason)
       const confirmed = yield* locker.scoped("a")
       yield* TestClock.adjust("3 seconds")
       shift.monotonic = 9100
@@ -456,7 +455,7 @@ describe("the loss of many locks", () => {
 })
 
 describe("an observer of a lease's fiber that throws", () => {
-  const observed = (lease: Lease["Service"]) =>
+  const observed = (lease: Lease) =>
     Effect.sync(() => {
       lease.renewal.addObserver(() => {
         throw new Error("on purpose")

@@ -165,20 +165,20 @@ describe("options of a locker that make no sense are a ConfigError", () => {
     }))
 })
 
-describe("Locker.layerOver", () => {
+describe("Locker.layerWithStore", () => {
   it.effect("says what is wrong with the options before it opens the store", () =>
     Effect.gen(function*() {
       let opened = 0
       const store = Layer.effect(LockStore, Effect.tap(MemoryLockStore.make, () => Effect.sync(() => opened++)))
-      const error = yield* Effect.flip(Layer.build(Locker.layerOver(store, { defaultTtl: 1 })))
+      const error = yield* Effect.flip(Layer.build(Locker.layerWithStore(store, { defaultTtl: 1 })))
       assert.deepStrictEqual([error._tag, opened], ["ConfigError", 0])
-      const context = yield* Layer.build(Locker.layerOver(store, { defaultTtl: "5 seconds" }))
+      const context = yield* Layer.build(Locker.layerWithStore(store, { defaultTtl: "5 seconds" }))
       assert.strictEqual(yield* Context.get(context, Locker).withLock("k", Effect.succeed(42)), 42)
       assert.strictEqual(opened, 1)
     }))
 })
 
-describe("Locker.layerConfig", () => {
+describe("Locker.layerEnv", () => {
   const first = (env: Readonly<Record<string, string>>) =>
     Effect.gen(function*() {
       const memory = yield* MemoryLockStore.make
@@ -190,7 +190,7 @@ describe("Locker.layerConfig", () => {
           return memory.request(claim, mode)
         }
       })
-      const context = yield* Layer.build(Layer.provide(Locker.layerConfig, Layer.succeed(LockStore, store)))
+      const context = yield* Layer.build(Layer.provide(Locker.layerEnv, Layer.succeed(LockStore, store)))
       yield* Context.get(context, Locker).withLock("k", Effect.void)
       return seen
     }).pipe(
@@ -252,7 +252,7 @@ describe("a runtime that lacks what the library needs", () => {
   it.effect("fails the layer, and its name is in the error", () =>
     Effect.gen(function*() {
       yield* withoutGroupBy
-      const error = yield* Effect.flip(Layer.build(Locker.layerOver(MemoryLockStore.layer)))
+      const error = yield* Effect.flip(Layer.build(Locker.layerWithStore(MemoryLockStore.layer)))
       assert.strictEqual(error._tag, "ConfigError")
       assert.include(error.message, "Map.groupBy")
     }))

@@ -317,7 +317,7 @@ describe("a lease that has been released", () => {
       assert.strictEqual(finalizers(scope), 0)
     }).pipe(Effect.provide(Locker.layerMemory)))
 
-  const observed = (lease: Lease["Service"]) =>
+  const observed = (lease: Lease) =>
     Effect.sync(() => {
       lease.renewal.addObserver(() => {
         throw new Error("on purpose")

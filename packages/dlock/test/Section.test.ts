@@ -7,7 +7,7 @@ import { fork, setting } from "./support.ts"
 describe("withLock and withLockIfAvailable", () => {
   it.effect("take an effect or a function of the lease, as the second argument or piped in", () =>
     Effect.gen(function*() {
-      const token = (lease: Lease["Service"]) => Effect.succeed(lease.fencingToken)
+      const token = (lease: Lease) => Effect.succeed(lease.fencingToken)
       const read = Effect.map(Lease, (lease) => lease.fencingToken)
       const { locker } = yield* setting()
       const tokens = yield* Effect.all([

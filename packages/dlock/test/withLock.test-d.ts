@@ -1,4 +1,4 @@
-import { Context, Effect, type Fiber, type Layer, type Option, type Scope } from "effect"
+import { Config, Context, Effect, type Fiber, type Layer, type Option, type Scope } from "effect"
 import {
   type AcquireError,
   type InvalidLockRequest,
@@ -36,10 +36,10 @@ describe("withLock", () => {
 
   it("takes a function of the lease, in both call forms", () => {
     expectTypeOf(withLock("k", (lease) => {
-      expectTypeOf(lease).toEqualTypeOf<Lease["Service"]>()
+      expectTypeOf(lease).toEqualTypeOf<Lease>()
       return query
     })).toEqualTypeOf<WithLock>()
-    expectTypeOf(withLock("k")((lease: Lease["Service"]) => Effect.as(query, lease.key))).toEqualTypeOf<WithLock>()
+    expectTypeOf(withLock("k")((lease: Lease) => Effect.as(query, lease.key))).toEqualTypeOf<WithLock>()
   })
 
   it("brings the lease and a scope, and asks for the rest", () => {
@@ -96,11 +96,11 @@ describe("withLockIfAvailable", () => {
 describe("Locker", () => {
   it("scoped asks for a scope and cannot fail with OwnershipLost", () => {
     expectTypeOf(Locker.scoped("k")).toEqualTypeOf<
-      Effect.Effect<Lease["Service"], AcquireError, Locker | Scope.Scope>
+      Effect.Effect<Lease, AcquireError, Locker | Scope.Scope>
     >()
     expectTypeOf(Locker.scopedIfAvailable("k")).toEqualTypeOf<
       Effect.Effect<
-        Option.Option<Lease["Service"]>,
+        Option.Option<Lease>,
         LockAlreadyHeld | LockBackendError | InvalidLockRequest,
         Locker | Scope.Scope
       >
@@ -118,20 +118,38 @@ describe("Locker", () => {
     expectTypeOf(Locker.layerMemory).toEqualTypeOf<Layer.Layer<Locker>>()
     expectTypeOf<Layer.Services<ReturnType<typeof Locker.layer>>>().toEqualTypeOf<LockStore>()
     expectTypeOf<Layer.Error<ReturnType<typeof Locker.layer>>["_tag"]>().toEqualTypeOf<"ConfigError">()
-    expectTypeOf<Layer.Error<typeof Locker.layerConfig>["_tag"]>().toEqualTypeOf<"ConfigError">()
+    expectTypeOf(Locker.layerEnv).toEqualTypeOf<Layer.Layer<Locker, Config.ConfigError, LockStore>>()
+    expectTypeOf(Locker.layerConfig({ prefix: Config.String("PREFIX") })).toEqualTypeOf<typeof Locker.layerEnv>()
   })
 })
 
 describe("Lease", () => {
   it("fails with what can happen to it", () => {
-    type Service = Lease["Service"]
-    expectTypeOf<Service["renewal"]>().toEqualTypeOf<Fiber.Fiber<never, OwnershipLost>>()
-    expectTypeOf<Service["lost"]>().toEqualTypeOf<Effect.Effect<never, OwnershipLost>>()
-    expectTypeOf<Service["ensureHeld"]>().toEqualTypeOf<Effect.Effect<void, OwnershipLost | LockNotHeld>>()
-    expectTypeOf<Service["release"]>().toEqualTypeOf<Effect.Effect<void>>()
-    expectTypeOf<Service["fencingToken"]>().toEqualTypeOf<bigint>()
-    const lease: Service = null!
+    expectTypeOf<Lease["renewal"]>().toEqualTypeOf<Fiber.Fiber<never, OwnershipLost>>()
+    expectTypeOf<Lease["lost"]>().toEqualTypeOf<Effect.Effect<never, OwnershipLost>>()
+    expectTypeOf<Lease["ensureHeld"]>().toEqualTypeOf<Effect.Effect<void, OwnershipLost | LockNotHeld>>()
+    expectTypeOf<Lease["release"]>().toEqualTypeOf<Effect.Effect<void>>()
+    expectTypeOf<Lease["fencingToken"]>().toEqualTypeOf<bigint>()
+    const lease: Lease = null!
     const guarded = () => lease.whileHeld(query)
     expectTypeOf(guarded).returns.toEqualTypeOf<Effect.Effect<string, "down" | OwnershipLost | LockNotHeld, Db>>()
+  })
+
+  it("is a type and a service of the same name", () => {
+    const save = (lease: Lease) => Effect.as(lease.ensureHeld, lease.fencingToken)
+    const program = Effect.gen(function*() {
+      const lease = yield* Lease
+      expectTypeOf(lease).toEqualTypeOf<Lease>()
+      return yield* save(lease)
+    })
+    expectTypeOf(program).toEqualTypeOf<Effect.Effect<bigint, OwnershipLost | LockNotHeld, Lease>>()
+    const provided = (lease: Lease) => Effect.provideService(program, Lease, lease)
+    expectTypeOf(provided).returns.toEqualTypeOf<Effect.Effect<bigint, OwnershipLost | LockNotHeld>>()
+    expectTypeOf(Locker.scoped("k").pipe(Effect.flatMap(save))).toEqualTypeOf<
+      Effect.Effect<bigint, AcquireError | OwnershipLost | LockNotHeld, Locker | Scope.Scope>
+    >()
+    expectTypeOf(withLock("k", save)).toEqualTypeOf<
+      Effect.Effect<bigint, AcquireError | OwnershipLost | LockNotHeld, Locker>
+    >()
   })
 })

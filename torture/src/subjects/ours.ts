@@ -37,7 +37,7 @@ export const storeOf = (address: Address) => {
   }
 }
 
-const handleOf = (lease: Lease["Service"], remaining: Duration.Duration): Handle => ({
+const handleOf = (lease: Lease, remaining: Duration.Duration): Handle => ({
   token: lease.fencingToken,
   ttl: Duration.toMillis(lease.ttl),
   age: Duration.toMillis(lease.ttl) - Duration.toMillis(remaining),
@@ -51,8 +51,7 @@ const handleOf = (lease: Lease["Service"], remaining: Duration.Duration): Handle
 export const subjectOf = (locker: Locker["Service"]): Subject => ({
   hold: ({ failed, guard, key, timeout, ttl, way }, body) => {
     const options = { ttl, guardGap: guard, ...(timeout !== undefined && { timeout }) }
-    const run = (lease: Lease["Service"]) =>
-      Effect.flatMap(lease.remaining, (remaining) => body(handleOf(lease, remaining)))
+    const run = (lease: Lease) => Effect.flatMap(lease.remaining, (remaining) => body(handleOf(lease, remaining)))
     const held = way === "with"
       ? Effect.as(locker.withLock(key, run, options), true)
       : way === "try"

@@ -14,6 +14,7 @@ export interface Options extends StoreOptions.Limits {
   readonly hosts: string | ReadonlyArray<string>
   /** With `password`, for a cluster that has authentication enabled. */
   readonly username?: string | undefined
+  /** Goes with `username`. */
   readonly password?: string | Redacted.Redacted | undefined
   /** PEM texts: the authority that signed the servers' certificates, and a certificate and key of our own. */
   readonly tls?: StoreOptions.Tls & { readonly ca: string } | undefined

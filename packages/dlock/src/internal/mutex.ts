@@ -15,7 +15,7 @@ import type { Outside } from "./lease/section.ts"
 import type { Settings } from "./options/settings.ts"
 
 /** What runs under a lock: an effect, or a function of the lease. */
-export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease["Service"]) => Effect.Effect<A, E, R>)
+export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
 
 const mutex: Engine.Shape = { kind: "mutex", permits: 1, capacity: 1 }
 
@@ -24,10 +24,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const engine = yield* Engine.make(settings)
   const { scoped, section } = engine
   const locker = {
-    scoped: (key: string, options?: LockOptions): Effect.Effect<Lease["Service"], AcquireError, Scope.Scope> =>
+    scoped: (key: string, options?: LockOptions): Effect.Effect<Lease, AcquireError, Scope.Scope> =>
       Effect.mapBoth(scoped(key, mutex, options, "queue"), { onFailure: ofMutex, onSuccess: (lease) => lease! }),
     scopedIfAvailable: (key: string, options?: TryLockOptions) =>
-      neverWaits(Effect.map(scoped(key, mutex, options, "try"), Option.fromUndefinedOr<Lease["Service"] | undefined>)),
+      neverWaits(Effect.map(scoped(key, mutex, options, "try"), Option.fromUndefinedOr<Lease | undefined>)),
     withLock: <A, E, R>(
       key: string,
       program: Program<A, E, R>,

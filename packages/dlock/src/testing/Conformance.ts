@@ -46,7 +46,9 @@ export interface Options {
  * @since 0.1.0
  */
 export interface Case {
+  /** What is tested, as a sentence. */
   readonly name: string
+  /** The test. It ends all that it opened with its scope. */
   readonly run: Effect.Effect<void, unknown, Scope.Scope>
 }
 

@@ -29,6 +29,7 @@ export type Operation = "request" | "wait" | "renew" | "withdraw"
  * @since 0.1.0
  */
 export interface Call {
+  /** Which of the store's calls it was. */
   readonly operation: Operation
   /** One claim, but for `renew`, which carries all that are due together. */
   readonly claims: ReadonlyArray<Claim>

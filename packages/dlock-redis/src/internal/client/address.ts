@@ -34,6 +34,7 @@ export interface Address {
   readonly password?: Secret | undefined
   /** Of the sentinels, where they ask for it. */
   readonly sentinelUsername?: string | undefined
+  /** Of the sentinels, where they ask for it; may be an effect, as `password` may. */
   readonly sentinelPassword?: Secret | undefined
   /** Certificates as PEM texts, for addresses with `rediss:`: an authority of your own, a certificate and key of ours. */
   readonly tls?: StoreOptions.Tls | Effect.Effect<StoreOptions.Tls, unknown> | undefined

@@ -31,7 +31,7 @@ export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
  * The program has a scope of its own, which is closed when it ends.
  */
 export const runSection = <A, E, R>(
-  lease: Ending & Lease["Service"],
+  lease: Ending & Lease,
   program: Effect.Effect<A, E, R>,
   restore: Restore
 ): Effect.Effect<Exit.Exit<A, E>, never, Outside<R>> =>

@@ -23,7 +23,7 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       let most = 0
       let last = -1n
       let sections = 0
-      const section = Effect.fnUntraced(function*(lease: Lease["Service"]) {
+      const section = Effect.fnUntraced(function*(lease: Lease) {
         most = Math.max(most, ++inside)
         expect(lease.fencingToken > last, `a token above ${last}, but it was ${lease.fencingToken}`)
         last = lease.fencingToken

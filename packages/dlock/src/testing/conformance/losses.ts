@@ -14,7 +14,7 @@ const setting = Effect.fnUntraced(function*(bench: Bench) {
 
 /** A program that runs under the lock until it is stopped, and what became of it. */
 const hold = Effect.fnUntraced(function*(bench: Bench, locker: LockerService, key: string) {
-  let lease: Lease["Service"] | undefined
+  let lease: Lease | undefined
   let stopped = false
   const fiber = yield* bench.fork(Effect.flip(locker.withLock(key, (mine) => {
     lease = mine

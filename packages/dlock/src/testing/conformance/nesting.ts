@@ -14,7 +14,7 @@ export const nesting: ReadonlyArray<readonly [name: string, body: Body]> = [
       ])
       const key = bench.key()
       const again = (locker: LockerService) => Effect.flip(locker.withLock(key, Effect.void))
-      const body = (lease: Lease["Service"]) =>
+      const body = (lease: Lease) =>
         Effect.gen(function*() {
           const seen = [
             yield* again(two),
