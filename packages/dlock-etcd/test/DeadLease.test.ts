@@ -3,7 +3,7 @@ import { Clock, Duration, Effect } from "effect"
 import type { ITxnResponse } from "etcd3"
 import type { Port } from "../src/internal/client/port.ts"
 import * as Store from "../src/internal/store/store.ts"
-import { claimOf } from "./claim.ts"
+import { claimOf, plainTelemetry } from "./claim.ts"
 
 const claim = claimOf(4_000, 1_000)
 const put = { response_put: {} }
@@ -17,6 +17,7 @@ describe("a lease that was over before its owner heard of it", () => {
       const reply = <A>(value: A) =>
         Effect.sync(() => ({ sentAt: clock.monotonicTimeNanosUnsafe(), value, doubled: false }))
       const port: Port = {
+        telemetry: plainTelemetry,
         txn: () =>
           reply(
             { header: { revision: "2" }, succeeded: true, responses: [put] } as never as ITxnResponse

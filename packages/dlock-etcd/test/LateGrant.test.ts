@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { Port } from "../src/internal/client/port.ts"
 import * as Store from "../src/internal/store/store.ts"
-import { claimOf, placeIn } from "./claim.ts"
+import { claimOf, placeIn, plainTelemetry } from "./claim.ts"
 
 const claim = claimOf(1_500, 500)
 
@@ -37,6 +37,7 @@ const setting = Effect.gen(function*() {
       responses: [range(...standing.filter((one) => one === mine)), range(...standing)]
     }) as never as ITxnResponse
   const port: Port = {
+    telemetry: plainTelemetry,
     txn: (request) => Effect.suspend(() => reply((sent.push(request), answer()))),
     grant: () => reply(2),
     revoke: () => reply(undefined),

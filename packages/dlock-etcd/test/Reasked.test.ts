@@ -3,7 +3,7 @@ import { Clock, Effect } from "effect"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { Port } from "../src/internal/client/port.ts"
 import * as Store from "../src/internal/store/store.ts"
-import { claimOf, placeIn } from "./claim.ts"
+import { claimOf, placeIn, plainTelemetry } from "./claim.ts"
 
 const claim = claimOf(4_000, 1_000)
 const own = claim.id
@@ -35,6 +35,7 @@ describe("a claim that is asked for again while it is held", () => {
       const reply = <A>(value: A) =>
         Effect.sync(() => ({ sentAt: clock.monotonicTimeNanosUnsafe(), value, doubled: false }))
       const port: Port = {
+        telemetry: plainTelemetry,
         txn: (request) =>
           Effect.suspend(() => {
             sent.push(request)

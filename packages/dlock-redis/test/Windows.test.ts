@@ -6,6 +6,7 @@ import { Window } from "../src/internal/client/window/window.ts"
 import { Windows } from "../src/internal/client/window/windows.ts"
 import * as Scripts from "../src/internal/protocol/index.ts"
 import { keysOf } from "../src/internal/protocol/keys.ts"
+import { plainTelemetry } from "./model/port.ts"
 
 /** The windows of a cluster whose slots are all on one node, which never answers. */
 const setting = Effect.gen(function*() {
@@ -20,7 +21,7 @@ const setting = Effect.gen(function*() {
         sent.push(call.keys[0]!)
         return new Promise(() => {})
       }
-    }, { clock, longest: 60_000 }))
+    }, { telemetry: plainTelemetry, clock, longest: 60_000 }))
   const release = windows.run(Scripts.release, {
     keys: keysOf("k")!,
     id: "",

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
 import { type Lease, MemoryLockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
-import { fork, lockerOver, setting } from "./support.ts"
+import { fork, lockerOver, setting, withLogs } from "./support.ts"
 
 describe("an observer of a lease's fiber that throws", () => {
   const observed = (lease: Lease["Service"]) =>
@@ -56,6 +56,20 @@ describe("an observer that throws at the end of a program that acquires", () => 
       const exits = yield* Effect.forEach(crowd, Fiber.join)
       assert.isTrue(exits.every(({ _tag }) => _tag === "Success"))
     }))
+
+  it.effect("is logged by the loggers of the program that made the locker, with the key", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        yield* fork(locker.withLock("k", Effect.sleep("1 second")))
+        const waiter = yield* fork(locker.withLock("k", Effect.void))
+        throwing(waiter)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(lines.length, 1)
+        assert.match(lines[0]!.message, /^A callback at the end of a fiber threw an error/)
+        assert.deepStrictEqual(lines[0]!.annotations, { component: "dlock", key: "dlock:k" })
+      })
+    ))
 
   it.effect("costs those that are released with it no lock", () =>
     Effect.gen(function*() {
