@@ -12,6 +12,7 @@
  * | `InvalidLockRequest` | a key or an option that no store could honour | a bug in the caller; nothing was sent |
  * | `CapacityMismatch` | reserved: the key is in use with another number of permits | one meaning a key |
  */
+import * as Duration from "effect/Duration"
 import * as Inspectable from "effect/Inspectable"
 import * as Schema from "effect/Schema"
 
@@ -38,12 +39,12 @@ export const LossReason = Schema.Literals(["Expired", "Replaced", "Unreachable",
 export type LossReason = typeof LossReason.Type
 
 const explained: { readonly [reason in LossReason]: string } = {
-  Expired: "it is gone at the backend",
+  Expired: "the backend no longer has it, because it expired or was deleted",
   Replaced: "another holder has it",
-  Unreachable: "its deadline passed while the backend did not answer",
-  Stalled: "this process was late and its deadline passed",
-  Revoked: "it was taken away",
-  MaxHold: "it was held for as long as its holder allowed itself"
+  Unreachable: "the backend did not confirm it before its deadline",
+  Stalled: "this process was paused or busy and missed its deadline",
+  Revoked: "it was taken away, or the locker was closed",
+  MaxHold: "it was held for longer than its holder allowed"
 }
 
 /**
@@ -90,8 +91,9 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
   queueLength: Schema.Int
 }) {
   override get message(): string {
-    const why = this.holder === undefined ? "could not be had before" : `was still held by ${this.holder} when`
-    return `The lock ${named(this.key)} ${why} the wait ended (${this.queueLength} waiting)`
+    const who = this.holder === undefined ? "" : `: ${this.holder} holds it`
+    const waited = Math.round(Duration.toMillis(this.waited))
+    return `Timed out after ${waited} ms waiting for the lock ${named(this.key)}${who} (${this.queueLength} waiting)`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockTimeout)(this), this)
@@ -111,7 +113,9 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
   { key: Schema.String, fencingToken: Schema.BigIntFromString }
 ) {
   override get message(): string {
-    return `The lock ${named(this.key)} is already held by the section or the scope that asks for it`
+    return `The lock ${
+      named(this.key)
+    } is already held by this section or scope: use its lease, token ${this.fencingToken}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockAlreadyHeld)(this), this)
@@ -128,7 +132,7 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
   key: Schema.String
 }) {
   override get message(): string {
-    return `The lock ${named(this.key)} has been released`
+    return `The lock ${named(this.key)} is not held: its lease has been released`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockNotHeld)(this), this)
@@ -156,12 +160,22 @@ export class LockBackendError extends Schema.TaggedError<LockBackendError>("effe
   }
 ) {
   override get message(): string {
-    const what = this.key === undefined ? this.operation : `${this.operation} ${named(this.key)}`
+    const verb = verbs[this.operation]
+    const what = this.key === undefined ? verb.replace(/ for$/, "") : `${verb} ${named(this.key)}`
     return `The lock store failed to ${what}: ${wordsOf(this.cause)}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockBackendError)(this), this)
   }
+}
+
+const verbs: { readonly [Operation in LockBackendError["operation"]]: string } = {
+  connect: "connect",
+  acquire: "acquire",
+  wait: "wait for",
+  renew: "renew",
+  release: "release",
+  raise: "raise the token epoch"
 }
 
 /** A key as it is read, cut where nobody reads on: a wrong one may be a whole document. The error has it whole. */
@@ -187,7 +201,7 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
   "effect-dlock/LockError/InvalidLockRequest"
 )("InvalidLockRequest", { key: Schema.String, parameter: Schema.String, problem: Schema.String }) {
   override get message(): string {
-    return `Cannot ask for the lock ${named(this.key)}: ${this.parameter} ${this.problem}`
+    return `Invalid lock request for ${named(this.key)}: ${this.parameter} ${this.problem}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(InvalidLockRequest)(this), this)
@@ -206,7 +220,9 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
   { key: Schema.String, requested: Schema.Int }
 ) {
   override get message(): string {
-    return `The key ${named(this.key)} is in use with another capacity than ${this.requested}`
+    return `The key ${
+      named(this.key)
+    } is in use with a capacity other than ${this.requested}: do different kinds of lock share it?`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(CapacityMismatch)(this), this)

@@ -216,7 +216,7 @@ export const refusalOf = ({ capacity, permits }: Claim): LockBackendError | unde
   const isPossible = Number.isInteger(permits) && Number.isInteger(capacity) &&
     permits >= 1 && permits <= capacity && capacity <= maxCapacity
   if (isPossible) return undefined
-  const cause = new Error(`${permits} permits of ${capacity} can never be had`)
+  const cause = new Error(`${permits} permits of ${capacity} can never be granted`)
   return new LockBackendError({ operation: "acquire", retryable: false, cause })
 }
 

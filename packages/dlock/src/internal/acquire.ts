@@ -323,7 +323,7 @@ const pauseOf = ({ ttl }: Claim): number => Timing.acquireRetryAfter(Duration.to
 const silent = new LockBackendError({
   operation: "acquire",
   retryable: true,
-  cause: new Error("no answer in time")
+  cause: new Error("the backend did not answer in time")
 })
 
 const outOfTime = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
@@ -344,13 +344,13 @@ const fellSilent = new LockBackendError({ operation: "wait", retryable: true, ca
 const unqueued = new LockBackendError({
   operation: "acquire",
   retryable: false,
-  cause: new Error("the store let nobody wait: it answered that the key is busy")
+  cause: new Error("the store answered Busy to a request that may wait, which is a bug in the store")
 })
 
 const placeless = new LockBackendError({
   operation: "wait",
   retryable: true,
-  cause: new Error("the place in the queue was lost")
+  cause: new Error("the place in the queue was lost, as happens when this process is paused for long")
 })
 
 /** Waits for a queued claim until it is granted, gone, or out of time; everything else withdraws it. */

@@ -216,5 +216,5 @@ const longestPast = 10_000
 const silent = new LockBackendError({
   operation: "acquire",
   retryable: true,
-  cause: new Error("no answer in time to those who asked before")
+  cause: new Error("the backend answered none of the earlier requests in time")
 })

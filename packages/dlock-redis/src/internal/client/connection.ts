@@ -47,7 +47,7 @@ export const open: (
       fresh: fresh && (() =>
         asking!(Effect.timeoutOrElse(fresh, {
           duration: options.connectTimeout,
-          orElse: () => Effect.fail(new Error("Credentials could not be had in time"))
+          orElse: () => Effect.fail(new Error("The credentials did not arrive within connectTimeout"))
         })))
     }
     const inbox = newInbox()

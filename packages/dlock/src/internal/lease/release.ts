@@ -275,5 +275,5 @@ const isRetryable = (cause: Failed): boolean => errorOf(cause)?.retryable === tr
 const silent = new LockBackendError({
   operation: "release",
   retryable: true,
-  cause: new Error("no answer in time")
+  cause: new Error("the backend did not answer in time")
 })

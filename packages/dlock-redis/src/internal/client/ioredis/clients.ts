@@ -54,9 +54,8 @@ export const notLoaded = (cause: unknown): Config.ConfigError => {
     /\bioredis['"]?( |$)/.test(message.split("\n")[0]!)
   return StoreOptions.problem(
     absent
-      ? "The package ioredis (5.11 or 6) is not installed"
-      : `The package ioredis could not be loaded: ${message}`,
-    cause
+      ? "The package ioredis is not installed: add version 5.11 or 6 to your dependencies"
+      : `The package ioredis could not be loaded: ${message.split("\n", 1).join("").trim()}`
   )
 }
 
@@ -283,7 +282,9 @@ const connectClient = <Client extends Redis | Cluster>(
       if (reasons.last !== undefined) telemetry.connectionFailed(reasons, reasons.last.message, reasons.final)
     })
     const failed = () =>
-      Effect.fail(notConnected(explained(reasons.last ?? new Error("no answer"), secure), !reasons.final))
+      Effect.fail(
+        notConnected(explained(reasons.last ?? new Error("the server did not answer"), secure), !reasons.final)
+      )
     const client = yield* Effect.acquireRelease(
       Effect.sync(() => make(reasons)),
       (client) =>
