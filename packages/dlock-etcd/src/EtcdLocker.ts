@@ -131,7 +131,9 @@ export interface RaiseOptions extends EtcdLockStore.EtcdLockStoreOptions {
  * @since 0.1.0
  */
 export interface TokenEpoch {
+  /** What is added to the revision of each claim from now on. */
   readonly base: bigint
+  /** What was added before. */
   readonly previous: bigint
 }
 

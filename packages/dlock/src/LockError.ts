@@ -33,6 +33,8 @@ import * as Schema from "effect/Schema"
 export const LossReason = Schema.Literals(["Expired", "Replaced", "Unreachable", "Stalled", "Revoked", "MaxHold"])
 
 /**
+ * One of the reasons why a lease ended: see the values of the same name.
+ *
  * @category errors
  * @since 0.1.0
  */
@@ -60,9 +62,13 @@ const explained: { readonly [reason in LossReason]: string } = {
 export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlock/LockError/OwnershipLost")(
   "OwnershipLost",
   {
+    /** The key as the caller gave it, without the prefix. */
     key: Schema.String,
+    /** The token of the lost lease. A protected resource refuses it once it has seen a higher one. */
     fencingToken: Schema.BigIntFromString,
+    /** Why the lease ended. */
     reason: LossReason,
+    /** How long before the loss the backend's last confirmation had been requested. */
     lastConfirmedAgo: Schema.DurationFromMillis
   }
 ) {
@@ -84,10 +90,15 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
  * @since 0.1.0
  */
 export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/LockError/LockTimeout")("LockTimeout", {
+  /** The key as the caller gave it, without the prefix. */
   key: Schema.String,
+  /** How long the caller waited. */
   waited: Schema.DurationFromMillis,
+  /** The name of the holder; absent where the store named none. */
   holder: Schema.optionalKey(Schema.String),
+  /** The `metadata` that the holder gave with its request, if any. */
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
+  /** How many claims waited, this one included. */
   queueLength: Schema.Int
 }) {
   override get message(): string {
@@ -110,7 +121,12 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
  */
 export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect-dlock/LockError/LockAlreadyHeld")(
   "LockAlreadyHeld",
-  { key: Schema.String, fencingToken: Schema.BigIntFromString }
+  {
+    /** The key as the caller gave it, without the prefix. */
+    key: Schema.String,
+    /** The token of the lease that holds the key. */
+    fencingToken: Schema.BigIntFromString
+  }
 ) {
   override get message(): string {
     return `The lock ${
@@ -129,6 +145,7 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
  * @since 0.1.0
  */
 export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/LockError/LockNotHeld")("LockNotHeld", {
+  /** The key as the caller gave it, without the prefix. */
   key: Schema.String
 }) {
   override get message(): string {
@@ -153,9 +170,13 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
 export class LockBackendError extends Schema.TaggedError<LockBackendError>("effect-dlock/LockError/LockBackendError")(
   "LockBackendError",
   {
+    /** What the store was asked to do. */
     operation: Schema.Literals(["connect", "acquire", "wait", "renew", "release", "raise"]),
+    /** The key as the caller gave it; absent where the call is about no key, or about several. */
     key: Schema.optionalKey(Schema.String),
+    /** Whether the same call may succeed later, without a change of settings. */
     retryable: Schema.Boolean,
+    /** What the client of the backend said, without secrets. */
     cause: Schema.Defect()
   }
 ) {
@@ -199,7 +220,14 @@ const wordsOf = (cause: unknown): string => {
  */
 export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
   "effect-dlock/LockError/InvalidLockRequest"
-)("InvalidLockRequest", { key: Schema.String, parameter: Schema.String, problem: Schema.String }) {
+)("InvalidLockRequest", {
+  /** The key as the caller gave it, without the prefix. */
+  key: Schema.String,
+  /** What is wrong: `key`, or the name of an option. */
+  parameter: Schema.String,
+  /** What is wrong with it, in words that follow its name. */
+  problem: Schema.String
+}) {
   override get message(): string {
     return `Invalid lock request for ${named(this.key)}: ${this.parameter} ${this.problem}`
   }
@@ -217,7 +245,12 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
  */
 export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effect-dlock/LockError/CapacityMismatch")(
   "CapacityMismatch",
-  { key: Schema.String, requested: Schema.Int }
+  {
+    /** The key as the caller gave it, without the prefix. */
+    key: Schema.String,
+    /** The capacity that was requested. */
+    requested: Schema.Int
+  }
 ) {
   override get message(): string {
     return `The key ${

@@ -84,7 +84,9 @@ export interface Ahead {
  */
 export interface Queued {
   readonly _tag: "Queued"
+  /** How many waiting claims went first when the store answered: 0 is the head of the queue. */
   readonly place: number
+  /** What stands before the claim now, as the store last heard it. */
   readonly ahead: () => Ahead
   /**
    * Waits for the grant. `Gone` where the place was lost (this process was silent for too long): the core asks again
@@ -156,7 +158,9 @@ export type Answer = Granted | Queued | Busy | AlreadyHeld | Gone | Mismatched
  * @since 0.1.0
  */
 export interface Held {
+  /** The claim, as it was requested. */
   readonly claim: Claim
+  /** The token of its grant. */
   readonly fencingToken: bigint
 }
 
@@ -191,7 +195,9 @@ export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent"
  * @since 0.1.0
  */
 export interface Loss {
+  /** The id of the claim. */
   readonly id: string
+  /** Why it is lost. */
   readonly reason: LossReason
   /** Something keeps the others out until the claim is withdrawn: that is done once its section has ended. */
   readonly isOwed?: boolean

@@ -51,7 +51,9 @@ export type Parser<A> = (value: unknown) => Result.Result<A, string>
  * @since 0.1.0
  */
 export interface Field<A> {
+  /** Reads the option where it is given; `undefined` where it is not. */
   readonly parse: Parser<A>
+  /** Reads the option from the environment. */
   readonly environment: Effect.Effect<A, Config.ConfigError>
   /** The variables that the environment is asked for. */
   readonly variables: ReadonlyArray<string>
@@ -389,8 +391,11 @@ export const limits = {
  * @since 0.1.0
  */
 export interface Tls {
+  /** The authority that signed the servers' certificates. */
   readonly ca?: string | undefined
+  /** The client's certificate, with `key`. */
   readonly cert?: string | undefined
+  /** The private key of `cert`. */
   readonly key?: string | Redacted.Redacted | undefined
 }
 
@@ -401,8 +406,11 @@ export interface Tls {
  * @since 0.1.0
  */
 export interface Certificates {
+  /** The authority that signed the servers' certificates. */
   readonly ca: string | undefined
+  /** The client's certificate. */
   readonly cert: string | undefined
+  /** The private key of `cert`. */
   readonly key: string | undefined
 }
 

@@ -13,5 +13,11 @@ export {
   OwnershipLost
 } from "./LockError.ts"
 export { LockStore } from "./LockStore.ts"
+/**
+ * The store in this process's memory.
+ *
+ * @category stores
+ * @since 0.1.0
+ */
 export * as MemoryLockStore from "./MemoryLockStore.ts"
 export { withLock, withLockIfAvailable } from "./withLock.ts"
