@@ -73,6 +73,8 @@ export default defineConfig({
     "dlock/asks-for-a-boolean": "error"
   },
   overrides: [
+    { files: ["packages/*/src/**"], rules: { "dlock/logs-in-the-telemetry-room": "error" } },
+    { files: ["packages/dlock/src/internal/telemetry/log.ts"], rules: { "dlock/logs-in-the-telemetry-room": "off" } },
     imports("packages/dlock/src/**", [barrel], core),
     imports("packages/dlock/src/internal/**", [barrel], [...core, {
       group: ["**/Locker.ts", "**/withLock.ts", "**/index.ts"],

@@ -1,4 +1,4 @@
-// A rule of ours for oxlint: what is called `is…` or `has…` asks, so it returns a boolean and says so.
+// Rules of ours for oxlint. The first: what is called `is…` or `has…` asks, so it returns a boolean and says so.
 // A command with such a name (`claims.isGone(claim)`) reads as a question in review, and changes state.
 
 interface Node {
@@ -75,4 +75,29 @@ const rule = {
   }
 }
 
-export default { meta: { name: "dlock" }, rules: { "asks-for-a-boolean": rule } }
+// The second: what ships logs in the telemetry room alone, and starts no fiber outside the program's context, which has its
+// loggers and its clock.
+
+const namesOfRuns = new Set(["runFork", "runSync", "runSyncExit", "runPromise", "runPromiseExit", "runCallback"])
+
+const logsInTheTelemetryRoom = {
+  create: (context: Context) => ({
+    MemberExpression: (node: Node) => {
+      const { object, property } = node
+      if (object.type !== "Identifier" || object.name !== "Effect" || property.type !== "Identifier") return
+      const name: string = property.name
+      if (/^(log|annotateLogs)/.test(name)) {
+        const message = "Only telemetry logs: add an event to internal/telemetry, or use effect-dlock/StoreTelemetry."
+        context.report({ node, message })
+      } else if (namesOfRuns.has(name)) {
+        const message = `Effect.${name} drops the program's context. Run with Effect.context, or in a FiberSet.`
+        context.report({ node, message })
+      }
+    }
+  })
+}
+
+export default {
+  meta: { name: "dlock" },
+  rules: { "asks-for-a-boolean": rule, "logs-in-the-telemetry-room": logsInTheTelemetryRoom }
+}

@@ -184,7 +184,7 @@ const raiseFields = {
   above: StoreOptions.required((value) =>
     typeof value === "bigint" && value >= 0n && value <= Epochs.mostBase
       ? Result.succeed(value)
-      : Result.fail("is not a bigint from 0 to 2^63 - 2^53")
+      : Result.fail("must be a bigint from 0 to 2^63 - 2^53")
   ),
   prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix)
 } satisfies StoreOptions.Fields<Omit<RaiseOptions, keyof EtcdLockStore.EtcdLockStoreOptions>>

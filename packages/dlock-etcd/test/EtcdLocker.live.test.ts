@@ -318,7 +318,7 @@ describe("EtcdLocker", () => {
         assert.notInclude(JSON.stringify(error) + String(error), "s3cret")
       }
       const portless = yield* fails(EtcdLocker.layer({ hosts: "etcd-1:2379,etcd-2" }))
-      assert.include(portless.message, "names no port for etcd-2")
+      assert.include(portless.message, "needs a port for etcd-2")
       const from = (config: Record<string, string>) =>
         Effect.provideService(
           fails(EtcdLockerLive),

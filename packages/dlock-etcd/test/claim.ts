@@ -1,6 +1,10 @@
-import { Duration } from "effect"
+import { Duration, Effect } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import type { ITxnRequest } from "etcd3"
+
+/** For a port that a test answers for. */
+export const plainTelemetry = Effect.runSync(StoreTelemetry.make("etcd"))
 
 /** A mutex's claim, for a store that a test asks by itself. */
 export const claimOf = (ttl: number, guardGap: number): Claim => ({

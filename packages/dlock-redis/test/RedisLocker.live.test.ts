@@ -197,7 +197,7 @@ describe("RedisLocker", () => {
       const cases: ReadonlyArray<[string, RegExp]> = [
         [redis.url, /NOAUTH (the server asks for a password, and none was given|Authentication required)/],
         [tls, /redis:, not rediss:/],
-        [etcdUrl().replace(/^http/, "redis"), /is that a Redis/]
+        [etcdUrl().replace(/^http/, "redis"), /is this a Redis/]
       ]
       for (const [url, words] of cases) {
         assert.match((yield* fails(RedisLocker.layer({ url, connectTimeout: "3 seconds" }))).message, words)

@@ -5,7 +5,7 @@ import { RedisLocker, RedisLockerLive, RedisLockStore } from "effect-dlock-redis
 import { Cluster } from "ioredis"
 import type { Target } from "../src/internal/client/address.ts"
 import { connectSubscriber } from "../src/internal/client/ioredis/clients.ts"
-import { Outage } from "../src/internal/client/ioredis/reasons.ts"
+import { plainTelemetry } from "./model/port.ts"
 import {
   built,
   commandsSent,
@@ -84,7 +84,7 @@ describe("a layer on a cluster that loses nodes while it comes up", () => {
       const target: Target = { _tag: "Cluster", options: { password: "s3cret" }, make: () => assert.fail() }
       const listens = (cluster: Cluster) =>
         connectSubscriber(target, cluster, { connectTimeout: 1_000, operationTimeout: 1_000 }, {
-          outage: new Outage(() => {}),
+          telemetry: plainTelemetry,
           secure: false
         })
       const unknown = new Cluster([], { lazyConnect: true })

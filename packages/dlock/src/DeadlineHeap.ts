@@ -9,6 +9,7 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import { DeadlineHeap, type Item } from "./internal/scheduling/deadlineHeap.ts"
 import * as Time from "./internal/scheduling/time.ts"
+import * as Log from "./internal/telemetry/log.ts"
 
 export {
   /**
@@ -41,5 +42,5 @@ export const make = <A extends Item>(
   Effect.gen(function*() {
     const time = yield* Time.make
     const fork = yield* FiberSet.makeRuntime<never>()
-    return new DeadlineHeap<A>(time, fork, onDue)
+    return new DeadlineHeap<A>(time, fork, yield* Log.make, onDue)
   })

@@ -12,7 +12,7 @@
  * | `InvalidLockRequest` | a key or an option that no store could honour | a bug in the caller; nothing was sent |
  * | `CapacityMismatch` | reserved: the key is in use with another number of permits | one meaning a key |
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Inspectable from "effect/Inspectable"
 import * as Schema from "effect/Schema"
 
@@ -33,18 +33,20 @@ import * as Schema from "effect/Schema"
 export const LossReason = Schema.Literals(["Expired", "Replaced", "Unreachable", "Stalled", "Revoked", "MaxHold"])
 
 /**
+ * One of the reasons why a lease ended: see the values of the same name.
+ *
  * @category errors
  * @since 0.1.0
  */
 export type LossReason = typeof LossReason.Type
 
 const explained: { readonly [reason in LossReason]: string } = {
-  Expired: "it is gone at the backend",
+  Expired: "the backend no longer has it, because it expired or was deleted",
   Replaced: "another holder has it",
-  Unreachable: "its deadline passed while the backend did not answer",
-  Stalled: "this process was late and its deadline passed",
-  Revoked: "it was taken away",
-  MaxHold: "it was held for as long as its holder allowed itself"
+  Unreachable: "the backend did not confirm it before its deadline",
+  Stalled: "this process was paused or busy and missed its deadline",
+  Revoked: "it was taken away, or the locker was closed",
+  MaxHold: "it was held for longer than its holder allowed"
 }
 
 /**
@@ -60,9 +62,13 @@ const explained: { readonly [reason in LossReason]: string } = {
 export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlock/LockError/OwnershipLost")(
   "OwnershipLost",
   {
+    /** The key as the caller gave it, without the prefix. */
     key: Schema.String,
+    /** The token of the lost lease. A protected resource refuses it once it has seen a higher one. */
     fencingToken: Schema.BigIntFromString,
+    /** Why the lease ended. */
     reason: LossReason,
+    /** How long before the loss the backend's last confirmation had been requested. */
     lastConfirmedAgo: Schema.DurationFromMillis
   }
 ) {
@@ -93,10 +99,15 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
  * @since 0.1.0
  */
 export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/LockError/LockTimeout")("LockTimeout", {
+  /** The key as the caller gave it, without the prefix. */
   key: Schema.String,
+  /** How long the caller waited. */
   waited: Schema.DurationFromMillis,
+  /** The name of the holder; absent where the store named none. */
   holder: Schema.optionalKey(Schema.String),
+  /** The `metadata` that the holder gave with its request, if any. */
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
+  /** How many claims waited, this one included. */
   queueLength: Schema.Int
 }) {
   /** The key as it was asked for, without the prefix. */
@@ -111,8 +122,9 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
   declare readonly queueLength: number
 
   override get message(): string {
-    const why = this.holder === undefined ? "could not be had before" : `was still held by ${this.holder} when`
-    return `The lock ${named(this.key)} ${why} the wait ended (${this.queueLength} waiting)`
+    const who = this.holder === undefined ? "" : `: ${this.holder} holds it`
+    const waited = Math.round(Duration.toMillis(this.waited))
+    return `Timed out after ${waited} ms waiting for the lock ${named(this.key)}${who} (${this.queueLength} waiting)`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockTimeout)(this), this)
@@ -129,7 +141,12 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
  */
 export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect-dlock/LockError/LockAlreadyHeld")(
   "LockAlreadyHeld",
-  { key: Schema.String, fencingToken: Schema.BigIntFromString }
+  {
+    /** The key as the caller gave it, without the prefix. */
+    key: Schema.String,
+    /** The token of the lease that holds the key. */
+    fencingToken: Schema.BigIntFromString
+  }
 ) {
   /** The key as it was asked for, without the prefix. */
   declare readonly key: string
@@ -137,7 +154,9 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
   declare readonly fencingToken: bigint
 
   override get message(): string {
-    return `The lock ${named(this.key)} is already held by the section or the scope that asks for it`
+    return `The lock ${
+      named(this.key)
+    } is already held by this section or scope: use its lease, token ${this.fencingToken}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockAlreadyHeld)(this), this)
@@ -151,13 +170,14 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
  * @since 0.1.0
  */
 export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/LockError/LockNotHeld")("LockNotHeld", {
+  /** The key as the caller gave it, without the prefix. */
   key: Schema.String
 }) {
   /** The key as it was asked for, without the prefix. */
   declare readonly key: string
 
   override get message(): string {
-    return `The lock ${named(this.key)} has been released`
+    return `The lock ${named(this.key)} is not held: its lease has been released`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockNotHeld)(this), this)
@@ -182,7 +202,9 @@ export class LockBackendError extends Schema.TaggedError<LockBackendError>("effe
   {
     operation: Operation,
     key: Schema.optionalKey(Schema.String),
+    /** Whether the same call may succeed later, without a change of settings. */
     retryable: Schema.Boolean,
+    /** What the client of the backend said, without secrets. */
     cause: Schema.Defect()
   }
 ) {
@@ -196,12 +218,22 @@ export class LockBackendError extends Schema.TaggedError<LockBackendError>("effe
   declare readonly cause: unknown
 
   override get message(): string {
-    const what = this.key === undefined ? this.operation : `${this.operation} ${named(this.key)}`
+    const verb = verbs[this.operation]
+    const what = this.key === undefined ? verb.replace(/ for$/, "") : `${verb} ${named(this.key)}`
     return `The lock store failed to ${what}: ${wordsOf(this.cause)}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockBackendError)(this), this)
   }
+}
+
+const verbs: { readonly [Operation in LockBackendError["operation"]]: string } = {
+  connect: "connect",
+  acquire: "acquire",
+  wait: "wait for",
+  renew: "renew",
+  release: "release",
+  raise: "raise the token epoch"
 }
 
 /** A key as it is read, cut where nobody reads on: a wrong one may be a whole document. The error has it whole. */
@@ -234,7 +266,7 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
   declare readonly problem: string
 
   override get message(): string {
-    return `Cannot ask for the lock ${named(this.key)}: ${this.parameter} ${this.problem}`
+    return `Invalid lock request for ${named(this.key)}: ${this.parameter} ${this.problem}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(InvalidLockRequest)(this), this)
@@ -250,7 +282,12 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
  */
 export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effect-dlock/LockError/CapacityMismatch")(
   "CapacityMismatch",
-  { key: Schema.String, requested: Schema.Int }
+  {
+    /** The key as the caller gave it, without the prefix. */
+    key: Schema.String,
+    /** The capacity that was requested. */
+    requested: Schema.Int
+  }
 ) {
   /** The key as it was asked for, without the prefix. */
   declare readonly key: string
@@ -258,7 +295,9 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
   declare readonly requested: number
 
   override get message(): string {
-    return `The key ${named(this.key)} is in use with another capacity than ${this.requested}`
+    return `The key ${
+      named(this.key)
+    } is in use with a capacity other than ${this.requested}: do different kinds of lock share it?`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(CapacityMismatch)(this), this)

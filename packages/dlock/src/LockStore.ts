@@ -10,9 +10,9 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
-import * as Log from "./internal/telemetry/log.ts"
 import * as Timing from "./internal/timing.ts"
 import { LockBackendError, type LossReason } from "./LockError.ts"
+import type { StoreTelemetry } from "./StoreTelemetry.ts"
 
 /**
  * What one contender asks for: `permits` out of `capacity` on a key. It is granted when all claims that were queued
@@ -212,15 +212,6 @@ export interface Loss {
 export const callLimit = (claim: Claim): number => Timing.callTimeout(Duration.toMillis(claim.ttl))
 
 /**
- * Calls back into code that is not the store's, such as whoever waits for a grant: a fiber that is resumed runs on within
- * that call, and an observer of its end may throw. What it throws is logged, and keeps nobody else from being called.
- *
- * @category store authors
- * @since 0.1.0
- */
-export const callBack: (callback: () => void, key?: string) => void = Log.callBack
-
-/**
  * What a store fails with, before it writes anything, where a claim asks for what can never be had: no permits, or more
  * than the capacity. Otherwise nothing.
  *
@@ -231,7 +222,7 @@ export const refusalOf = ({ capacity, permits }: Claim): LockBackendError | unde
   const isPossible = Number.isInteger(permits) && Number.isInteger(capacity) &&
     permits >= 1 && permits <= capacity && capacity <= maxCapacity
   if (isPossible) return undefined
-  const cause = new Error(`${permits} permits of ${capacity} can never be had`)
+  const cause = new Error(`${permits} permits of ${capacity} can never be granted`)
   return new LockBackendError({ operation: "acquire", retryable: false, cause })
 }
 
@@ -281,6 +272,11 @@ export class LockStore extends Context.Service<LockStore, {
    * answered meanwhile: it was the crowd that took the time. Without this, and in silence, it is a `LockBackendError`.
    */
   readonly heardAt?: (claim: Claim) => bigint | undefined
+  /**
+   * Where the store notes lost connections, from `StoreTelemetry.make`: an outage is then one line in the log, whether
+   * the store or the locker notices it first.
+   */
+  readonly telemetry?: StoreTelemetry
   /** Hints of losses. Never needed for correctness: a renewal or the deadline finds them too. */
   readonly losses: Stream.Stream<Loss>
 }>()("effect-dlock/LockStore") {}

@@ -14,8 +14,9 @@ import * as Stream from "effect/Stream"
 import { Queue } from "./internal/memoryQueue.ts"
 import { DeadlineHeap, type Item } from "./internal/scheduling/deadlineHeap.ts"
 import * as Time from "./internal/scheduling/time.ts"
-import { callBack } from "./internal/telemetry/log.ts"
+import * as Log from "./internal/telemetry/log.ts"
 import { type Ahead, type Answer, type Claim, type Granted, LockStore, refusalOf, type Renewal } from "./LockStore.ts"
+import * as StoreTelemetry from "./StoreTelemetry.ts"
 
 /** A granted claim, in the heap by its expiry. */
 class Grant implements Item {
@@ -57,11 +58,12 @@ export const make = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const time = yield* Time.make
   const fork = yield* FiberSet.makeRuntime<never>()
+  const telemetry = yield* StoreTelemetry.make("The lock store")
   const rooms = new Map<string, Room>()
   // One counter for all keys grows over releases, and is not forgotten with a key.
   let lastToken = 0n
 
-  const expiries = new DeadlineHeap<Grant>(time, fork, () => {
+  const expiries = new DeadlineHeap<Grant>(time, fork, yield* Log.make, () => {
     sweep()
     deliver()
   })
@@ -80,7 +82,7 @@ export const make = Effect.gen(function*() {
     // It may grow meanwhile.
     for (let index = 0; index < news.length; index++) {
       const { granted, waiter } = news[index]!
-      callBack(() => Deferred.doneUnsafe(waiter.granted, Effect.succeed(granted)), waiter.claim.key)
+      telemetry.callBack(() => Deferred.doneUnsafe(waiter.granted, Effect.succeed(granted)), waiter.claim.key)
     }
     news.length = 0
     delivering = false

@@ -37,7 +37,7 @@ import * as Result from "effect/Result"
 import * as Names from "./internal/options/keys.ts"
 
 /**
- * Reads a value, or says what is wrong with it, in words that follow its name ("is not a duration").
+ * Reads a value, or says what is wrong with it, in words that follow its name ("must be true or false").
  *
  * @category models
  * @since 0.1.0
@@ -83,8 +83,12 @@ export type Parsed<Fields> = {
  * @category constructors
  * @since 0.1.0
  */
-export const problem = (message: string, cause?: unknown): Config.ConfigError =>
-  new Config.ConfigError(new ConfigProvider.SourceError({ message, ...(cause !== undefined && { cause }) }))
+export const problem = (message: string, cause?: unknown): Config.ConfigError => {
+  const error = new ConfigProvider.SourceError({ message, ...(cause !== undefined && { cause }) })
+  // Its stack is that of our parsers and of the runtime's module loading, which would be printed and helps nobody.
+  error.stack = `${error.name}: ${message}`
+  return new Config.ConfigError(error)
+}
 
 /**
  * An environment variable (through Effect's `Config`), read; `undefined` where it is not set. `fromText` makes of its text
@@ -141,21 +145,23 @@ export const withDefault = <A>(
 }
 
 /**
- * A field that must be there. The example says what its variable would be something like.
+ * A field that must be there. The example shows a value of its variable.
  *
  * @category fields
  * @since 0.1.0
  */
 export const required = <A>(parser: Parser<A>, name?: string, example?: string): Field<A> => ({
   variables: name === undefined ? [] : [name],
-  parse: (value) => value === undefined ? Result.fail("is missing") : parser(value),
+  parse: (value) => value === undefined ? Result.fail("is required") : parser(value),
   environment: name === undefined
-    ? Effect.fail(problem("An option that is required has no variable"))
+    ? Effect.fail(problem("A required option has no environment variable: name one in StoreOptions.required"))
     : Effect.flatMap(
       variable(name, (text) => text === "" ? Result.succeed(undefined) : parser(text)),
       (parsed) =>
         parsed === undefined
-          ? Effect.fail(problem(`${name} is not set: it would be something like ${example ?? "a text"}`))
+          ? Effect.fail(
+            problem(example === undefined ? `${name} is not set` : `${name} is not set (for example ${example})`)
+          )
           : Effect.succeed(parsed)
     )
 })
@@ -183,7 +189,7 @@ export const parse = <F extends Readonly<Record<string, Field<unknown>>>>(
     }
     for (const name of Reflect.ownKeys(options)) {
       if (Object.hasOwn(fields, name)) continue
-      problems.push(`${String(name)} is not an option here: there are ${Object.keys(fields).join(", ")}`)
+      problems.push(`${String(name)} is not an option: there are ${Object.keys(fields).join(", ")}`)
     }
     return problems.length === 0 ? ruled(parsed as Parsed<F>, rule) : Effect.fail(problem(problems.join("; ")))
   })
@@ -249,9 +255,9 @@ export const toMillis = (input: unknown): number | undefined => {
  */
 export const duration = (least: number, most: number = Infinity): Parser<number> => (value) => {
   const millis = toMillis(value)
-  if (millis === undefined) return Result.fail("is not a duration such as \"30 seconds\"")
-  if (millis < least) return Result.fail(least === 0 ? "is negative" : `is below ${words(least)}`)
-  return millis > most ? Result.fail(`is longer than ${words(most)}`) : Result.succeed(millis)
+  if (millis === undefined) return Result.fail("must be a duration such as \"30 seconds\"")
+  if (millis < least) return Result.fail(least === 0 ? "must not be negative" : `must be at least ${words(least)}`)
+  return millis > most ? Result.fail(`must be at most ${words(most)}`) : Result.succeed(millis)
 }
 
 const words = (millis: number): string => {
@@ -276,7 +282,7 @@ export const year = 365 * 24 * 60 * 60 * 1_000
 export const integer = (least: number, most: number): Parser<number> => (value) =>
   Number.isInteger(value) && (value as number) >= least && (value as number) <= most
     ? Result.succeed(value as number)
-    : Result.fail(`is not a whole number from ${least} to ${most}`)
+    : Result.fail(`must be a whole number from ${least} to ${most}`)
 
 /**
  * The number that a text is, for `variable`; the text where it is none.
@@ -293,7 +299,7 @@ export const numberFromText = (text: string): unknown => /^\d+$/.test(text) ? Nu
  * @since 0.1.0
  */
 export const boolean: Parser<boolean> = (value) =>
-  typeof value === "boolean" ? Result.succeed(value) : Result.fail("is not true or false")
+  typeof value === "boolean" ? Result.succeed(value) : Result.fail("must be true or false")
 
 /**
  * What `true` and `false` stand for, for `variable`; any other text where it is neither.
@@ -319,7 +325,7 @@ export const reveal = (value: unknown): unknown => Redacted.isRedacted(value) ? 
  */
 export const text: Parser<string> = (value) => {
   const plain = reveal(value)
-  return typeof plain === "string" && plain !== "" ? Result.succeed(plain) : Result.fail("is not a text")
+  return typeof plain === "string" && plain !== "" ? Result.succeed(plain) : Result.fail("must be a non-empty string")
 }
 
 /**
@@ -415,19 +421,19 @@ export interface Certificates {
  * @since 0.1.0
  */
 export const certificates: Parser<Certificates> = (value) => {
-  if (typeof value !== "object" || value === null) return Result.fail("is not an object with ca, cert and key")
+  if (typeof value !== "object" || value === null) return Result.fail("must be an object with ca, cert and key")
   const given = value as Readonly<Record<string, unknown>>
   const parsed: Record<string, string | undefined> = { ca: undefined, cert: undefined, key: undefined }
   for (const name of Object.keys(given)) {
-    if (!Object.hasOwn(parsed, name)) return Result.fail(`has no ${name}: there are ca, cert and key`)
+    if (!Object.hasOwn(parsed, name)) return Result.fail(`has an unknown field ${name}: there are ca, cert and key`)
     if (given[name] === undefined) continue
     const read = text(given[name])
-    if (Result.isFailure(read)) return Result.fail(`has a ${name} that ${read.failure}`)
+    if (Result.isFailure(read)) return Result.fail(`has a wrong ${name}, which ${read.failure}`)
     parsed[name] = read.success
   }
   return (parsed.cert === undefined) === (parsed.key === undefined)
     ? Result.succeed(parsed as unknown as Certificates)
-    : Result.fail("has only one of cert and key, which go together")
+    : Result.fail("needs both cert and key, or neither")
 }
 
 /**
@@ -446,6 +452,10 @@ export const tls = (
   variables: [`${prefix}_CA`, `${prefix}_CERT`, `${prefix}_KEY`]
 })
 
+/** Why a file cannot be read: a system's code, since its words repeat the path. */
+const codeOf = (cause: unknown): string =>
+  typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "no reason given"
+
 const tlsFromPaths = (
   prefix: string,
   readFile: (path: string) => Promise<string>
@@ -456,13 +466,13 @@ const tlsFromPaths = (
         ? Effect.undefined
         : Effect.tryPromise({
           try: () => readFile(path),
-          catch: (cause) => problem(`${name} names a file that cannot be read`, cause)
+          catch: (cause) => problem(`${name} names a file that cannot be read (${codeOf(cause)}): is the path right?`)
         }))
   return Effect.flatMap(
     Effect.all([read(`${prefix}_CA`), read(`${prefix}_CERT`), read(`${prefix}_KEY`)]),
     ([ca, cert, key]) => {
       if ((cert === undefined) !== (key === undefined)) {
-        return Effect.fail(problem(`${prefix}_CERT and ${prefix}_KEY go together`))
+        return Effect.fail(problem(`Set both ${prefix}_CERT and ${prefix}_KEY, or neither`))
       }
       return Effect.succeed(ca === undefined && key === undefined ? undefined : { ca, cert, key })
     }

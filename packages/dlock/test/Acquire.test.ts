@@ -3,7 +3,7 @@ import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Option, Scope } 
 import { LockBackendError, type Locker, LockStore, MemoryLockStore } from "effect-dlock"
 import { FaultyLockStore } from "effect-dlock/testing"
 import { TestClock } from "effect/testing"
-import { fork, lockerOver, setting, shiftedClock, shiftedSetting } from "./support.ts"
+import { fork, lockerOver, setting, shiftedClock, shiftedSetting, withLogs } from "./support.ts"
 
 describe("an acquire", () => {
   it.effect("that times out names the holder, its metadata and the length of the queue", () =>
@@ -628,6 +628,20 @@ describe("a grant that is too old to count", () => {
 })
 
 describe("an observer that throws when its program ends", () => {
+  it.effect("is logged by the loggers of the program that made the locker, with the key", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        yield* fork(locker.withLock("k", Effect.sleep("1 second")))
+        const waiter = yield* fork(locker.withLock("k", Effect.void))
+        throwing(waiter)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(lines.length, 1)
+        assert.match(lines[0]!.message, /^A callback at the end of a fiber threw an error/)
+        assert.deepStrictEqual(lines[0]!.annotations, { component: "dlock", key: "dlock:k" })
+      })
+    ))
+
   const throwing = (fiber: Fiber.Fiber<unknown, unknown>) =>
     fiber.addObserver(() => {
       throw new Error("on purpose")

@@ -264,7 +264,7 @@ describe("a crowd that comes at once", () => {
       const error = yield* Fiber.join(late)
       assert(error._tag === "LockTimeout")
       assert.strictEqual(error.key, "late")
-      assert.include(error.message, "could not be had before the wait ended")
+      assert.include(error.message, "Timed out after")
       yield* TestClock.adjust("5 seconds")
       yield* Effect.forEach(fibers, Fiber.join)
     }))

@@ -3,6 +3,7 @@ import { Effect, FiberSet } from "effect"
 import { TestClock } from "effect/testing"
 import { DeadlineHeap, type Item } from "../src/internal/scheduling/deadlineHeap.ts"
 import * as Time from "../src/internal/scheduling/time.ts"
+import * as Log from "../src/internal/telemetry/log.ts"
 import { withLogs } from "./support.ts"
 
 /** The same numbers for the same seed. */
@@ -20,7 +21,7 @@ const heapOf = Effect.fnUntraced(function*(onDue: (heap: DeadlineHeap<Item>, now
     timers.armed++
     return run(Effect.ensuring(effect, Effect.sync(() => void timers.running--)))
   }
-  const heap: DeadlineHeap<Item> = new DeadlineHeap<Item>(time, fork, (now) => onDue(heap, now))
+  const heap: DeadlineHeap<Item> = new DeadlineHeap<Item>(time, fork, yield* Log.make, (now) => onDue(heap, now))
   return { heap, time, timers }
 })
 

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { LockBackendError, MemoryLockStore } from "effect-dlock"
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import { TestClock } from "effect/testing"
 import { fork, lockerOver, setting, withLogs } from "./support.ts"
 
@@ -36,7 +37,7 @@ describe("an outage is told in two lines, whatever fails meanwhile", () => {
         assert.include(lines[0]!.message, "connect ECONNREFUSED")
         assert.match(
           lines[1]!.message,
-          /again, after 3\d\.\d s in which 200 acquires, [36] renewals, 2 releases failed/
+          /^The lock store is back after 3\d\.\d s, in which 200 acquires, [36] renewals and 2 releases failed$/
         )
         for (const { message } of lines) assert.notInclude(message, "\n")
       })
@@ -136,6 +137,106 @@ describe("what is logged", () => {
           lines.map(({ annotations, level }) => [level, annotations]),
           [["Warn", { component: "dlock", key: "b" }], ["Warn", { component: "dlock", key: "d" }]]
         )
+      })
+    ))
+})
+
+describe("an outage of a store that notes its connections", () => {
+  /** A locker over a store that says so, whose calls fail while `state.isAway`. */
+  const connected = Effect.gen(function*() {
+    const memory = yield* MemoryLockStore.make
+    const telemetry = yield* StoreTelemetry.make("My server")
+    const state = { isAway: false }
+    const locker = yield* lockerOver({
+      ...memory,
+      telemetry,
+      request: (claim, mode) => state.isAway ? Effect.fail(refused("acquire")) : memory.request(claim, mode)
+    })
+    const fails = Effect.gen(function*() {
+      const failing = yield* fork(Effect.flip(locker.withLock("k", Effect.void)))
+      yield* TestClock.adjust("6 seconds")
+      return yield* Fiber.join(failing)
+    })
+    return { fails, locker, state, telemetry }
+  })
+  const texts = (lines: ReadonlyArray<{ readonly level: string; readonly message: string }>) =>
+    lines.map(({ level, message }) => `${level}: ${message}`)
+
+  it.effect("is one line when the connection is lost, however many calls fail, and one when it is back", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { fails, locker, state, telemetry } = yield* connected
+        const [one, other] = [{}, {}]
+        state.isAway = true
+        telemetry.connectionLost(one)
+        telemetry.connectionLost(other)
+        // The reason is about to come, and says more than what the calls fail with.
+        yield* fails
+        assert.deepStrictEqual(lines, [])
+        telemetry.connectionFailed(one, "connect ECONNREFUSED 127.0.0.1:1", false)
+        telemetry.connectionFailed(other, "connect ETIMEDOUT", false)
+        yield* fails
+        telemetry.connectionBack(one)
+        state.isAway = false
+        yield* locker.withLock("answered while a connection is lost", Effect.void)
+        assert.strictEqual(lines.length, 1)
+        telemetry.connectionBack(other)
+        yield* locker.withLock("k", Effect.void)
+        assert.deepStrictEqual(texts(lines), [
+          "Warn: Lost the connection to My server: connect ECONNREFUSED 127.0.0.1:1",
+          "Info: My server is back after 12.0 s, in which 2 acquires failed"
+        ])
+      })
+    ))
+
+  it.effect("is one line where the calls fail first, and ends by an answer where no connection was lost", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { fails, locker, state, telemetry } = yield* connected
+        state.isAway = true
+        yield* fails
+        telemetry.connectionLost(telemetry)
+        telemetry.connectionFailed(telemetry, "connect ETIMEDOUT", false)
+        telemetry.connectionBack(telemetry)
+        assert.deepStrictEqual(texts(lines), [
+          "Warn: My server does not answer (acquire): connect ECONNREFUSED",
+          "Info: My server is back after 6.0 s, in which 1 acquire failed"
+        ])
+        yield* TestClock.adjust("10 seconds")
+        yield* fails
+        state.isAway = false
+        yield* locker.withLock("k", Effect.void)
+        assert.strictEqual(lines.length, 4)
+      })
+    ))
+
+  it.effect("says once more that the server refuses the login, where it was away for another reason before", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const telemetry = yield* StoreTelemetry.make("My server")
+        telemetry.connectionLost(telemetry)
+        telemetry.connectionFailed(telemetry, "connect ECONNREFUSED", false)
+        telemetry.connectionFailed(telemetry, "WRONGPASS", true)
+        telemetry.connectionFailed(telemetry, "WRONGPASS", true)
+        assert.deepStrictEqual(texts(lines), [
+          "Warn: Lost the connection to My server: connect ECONNREFUSED",
+          "Warn: My server refuses the connection: WRONGPASS"
+        ])
+      })
+    ))
+
+  it.effect("shares its lines among the lockers over that store", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const memory = yield* MemoryLockStore.make
+        const telemetry = yield* StoreTelemetry.make("My server")
+        const store = { ...memory, telemetry, request: () => Effect.fail(refused("acquire")) }
+        for (const locker of [yield* lockerOver(store), yield* lockerOver(store)]) {
+          const failing = yield* fork(Effect.flip(locker.withLock("k", Effect.void)))
+          yield* TestClock.adjust("6 seconds")
+          yield* Fiber.join(failing)
+        }
+        assert.strictEqual(lines.length, 1)
       })
     ))
 })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Context, Duration, Effect, Layer } from "effect"
+import { Cause, ConfigProvider, Context, Duration, Effect, Layer } from "effect"
 import { InvalidLockRequest, Locker, LockNotHeld, LockStore, MemoryLockStore, withLock } from "effect-dlock"
 import { runInNewContext } from "node:vm"
 import * as Settings from "../src/internal/options/settings.ts"
@@ -291,14 +291,19 @@ describe("Locker.layerDriver", () => {
 
   for (
     const [what, config, said] of [
-      ["unset", {}, "DLOCK_DRIVER is not set: set it to one of etcd, memory, redis"],
-      ["unknown", { DLOCK_DRIVER: "redsi" }, "DLOCK_DRIVER is \"redsi\": set it to one of etcd, memory, redis"],
-      ["a name that every object has", { DLOCK_DRIVER: "toString" }, "set it to one of etcd, memory, redis"],
-      ["empty", { DLOCK_DRIVER: "" }, "set it to one of etcd, memory, redis"],
+      ["unset", {}, "DLOCK_DRIVER is not set: set it to one of broken, etcd, memory, redis"],
+      ["unknown", { DLOCK_DRIVER: "redsi" }, "DLOCK_DRIVER is \"redsi\": set it to one of broken, etcd, memory, redis"],
+      ["a name that every object has", { DLOCK_DRIVER: "toString" }, "set it to one of broken, etcd, memory, redis"],
+      ["empty", { DLOCK_DRIVER: "" }, "set it to one of broken, etcd, memory, redis"],
       [
         "not installed",
         { DLOCK_DRIVER: "etcd" },
         "The driver \"etcd\" could not be loaded: are its packages installed?"
+      ],
+      [
+        "missing a package of its own",
+        { DLOCK_DRIVER: "broken" },
+        "The driver \"broken\" could not be loaded: are its packages installed? (Cannot find module 'x')"
       ]
     ] as const
   ) {
@@ -307,11 +312,16 @@ describe("Locker.layerDriver", () => {
         const missing = "effect-dlock-missing"
         const drivers = Locker.layerDriver({
           redis: seven,
+          broken: (): Promise<typeof seven> =>
+            Promise.reject(new Error("Cannot find module 'x'\nRequire stack:\n- /app/driver.js")),
           etcd: (): Promise<typeof seven> => import(missing).then((module) => module.layer)
         })
         const error = yield* Effect.flip(secondsOfTtl.pipe(Effect.provide(drivers), withConfig(config)))
         assert.strictEqual(error._tag, "ConfigError")
         assert.include(error.message, said)
+        // One line, and no stack of the loading of modules.
+        assert.notInclude(error.message, "\n")
+        assert.notMatch(Cause.pretty(Cause.fail(error)), /\n\s+at /)
       }))
   }
 })

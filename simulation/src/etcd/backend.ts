@@ -1,3 +1,4 @@
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
@@ -158,6 +159,7 @@ export const make = (
       }).pipe(Effect.timeoutOrElse({ duration: operationTimeout, orElse: () => Effect.fail(silentFailure) }))
 
     return {
+      telemetry: mine.telemetry,
       longest: operationTimeout,
       txn: (request, limit, onUnsent) => {
         const entering = membersOf(request).flatMap((one) => enteringIn(one) ?? [])
@@ -223,7 +225,13 @@ export const make = (
     excuses: (since) => refusals.excuses(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {
-        const mine = new Calls(network, process, operationTimeout, yield* FiberSet.makeRuntime<never>())
+        const mine = new Calls(
+          network,
+          process,
+          operationTimeout,
+          yield* FiberSet.makeRuntime<never>(),
+          yield* StoreTelemetry.make("etcd")
+        )
         mine.onMessage = onMessage
         calls.set(process.index, mine)
         yield* Effect.addFinalizer(() => Effect.sync(() => mine.cut()))

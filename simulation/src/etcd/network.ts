@@ -1,4 +1,4 @@
-import { callBack } from "effect-dlock/LockStore"
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Failover from "../../../packages/dlock-etcd/src/internal/client/failover.ts"
@@ -87,6 +87,7 @@ export const atMember = (network: Network, member: number, run: () => void, down
 export class Calls {
   onMessage: () => void = () => {}
   readonly failover: Failover.Failover<Host>
+  readonly telemetry: StoreTelemetry
   private readonly network: Network
   private readonly process: Process
   private readonly random: Random
@@ -99,8 +100,10 @@ export class Calls {
     network: Network,
     process: Process,
     operationTimeout: number,
-    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+    telemetry: StoreTelemetry
   ) {
+    this.telemetry = telemetry
     const { flaws, members, seed, server } = network
     this.network = network
     this.process = process
@@ -115,6 +118,7 @@ export class Calls {
     const look: Call<unknown> = { words: "look for a host", matter: "nothing", execute: () => server.txn({}) }
     this.failover = Failover.make({
       hosts: flaws.asksFirstOnly === true ? hosts.slice(0, 1) : hosts,
+      telemetry,
       clock: process.clock,
       fork,
       operationTimeout,
@@ -131,7 +135,7 @@ export class Calls {
       const sentAt = this.process.clock.monotonicTimeNanosUnsafe()
       const fail = (failure: CallFailure) => {
         this.attempts.delete(fail)
-        callBack(() => resume(Effect.fail(failure)))
+        this.telemetry.callBack(() => resume(Effect.fail(failure)))
       }
       if (call.isKept !== true) this.attempts.add(fail)
       const began = this.process.monotonic()
@@ -188,7 +192,7 @@ export class Calls {
         host.token = answer
         host.firstToken ??= answer
       }
-      for (const one of all) callBack(() => one(answer instanceof Error ? answer : undefined))
+      for (const one of all) this.telemetry.callBack(() => one(answer instanceof Error ? answer : undefined))
     })
   }
 
@@ -208,7 +212,7 @@ export class Calls {
     const settle = (answer: unknown): void => {
       if (!this.pending.delete(settle)) return
       stop()
-      callBack(() => onAnswer(answer as A | Error))
+      this.telemetry.callBack(() => onAnswer(answer as A | Error))
     }
     const stop = process.timer(limit, () => settle(new Error("4 DEADLINE_EXCEEDED: Deadline exceeded")))
     this.pending.add(settle)

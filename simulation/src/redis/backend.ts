@@ -1,3 +1,4 @@
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import * as Effect from "effect/Effect"
 import { fromClient, notSent } from "../../../packages/dlock-redis/src/internal/client/failure.ts"
 import type { Port } from "../../../packages/dlock-redis/src/internal/client/port.ts"
@@ -69,11 +70,13 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           connections.push(confirming)
         }
         inboxes.push(inbox)
+        const telemetry = yield* StoreTelemetry.make("Redis")
         const window = new Window({
           isReady: () => connection.ready,
           whyNotReady: () => notSent,
           send: (command, program, call) => connection.send(command, program, call)
         }, {
+          telemetry,
           clock: process.clock,
           longest: operationTimeout,
           timers: {
@@ -88,6 +91,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           tellServerLeft()
         }
         const port: Port = {
+          telemetry,
           run: flaws.countsFromWritten === true ? whenWritten(window.run, process) : window.run,
           heardAt: () => window.heardAt,
           slotted: false,

@@ -30,15 +30,15 @@ export interface Settings extends Limits {
 const hosts: StoreOptions.Parser<ReadonlyArray<string>> = (value) => {
   const hosts = StoreOptions.listOf(value)
   if (hosts.length === 0 || !hosts.every(isHost)) {
-    return Result.fail("is not one or several addresses like http://127.0.0.1:2379")
+    return Result.fail("must be one or more addresses like http://127.0.0.1:2379")
   }
   const portless = hosts.find((host) => !hasPort(host))
   if (portless !== undefined) {
-    return Result.fail(`names no port for ${portless}: an etcd listens on 2379 unless told otherwise`)
+    return Result.fail(`needs a port for ${portless}: etcd listens on 2379 by default`)
   }
   return new Set(hosts.map((host) => host.startsWith("https:"))).size === 1
     ? Result.succeed(hosts.map((host) => host.replace(/\/$/, "")))
-    : Result.fail("is partly with and partly without TLS")
+    : Result.fail("mixes addresses with and without TLS")
 }
 
 /** The options, and their variables. One that is forgotten here does not compile. */
@@ -54,12 +54,12 @@ type Parsed = StoreOptions.Parsed<typeof fields>
 
 /** What is wrong with them together. */
 const problemOf = ({ hosts, password, tls, username }: Parsed): string | undefined => {
-  if ((username === undefined) !== (password === undefined)) return "username and password go together"
+  if ((username === undefined) !== (password === undefined)) return "set both username and password, or neither"
   if (tls === undefined) return undefined
   if (tls.ca === undefined) return "tls needs ca (DLOCK_ETCD_CA)"
   return hosts.every((host) => host.startsWith("https:"))
     ? undefined
-    : "tls goes with hosts that begin with https:"
+    : "tls needs hosts that begin with https:"
 }
 
 /** As `etcdctl` takes them too: without a scheme it is one without TLS. */

@@ -6,6 +6,7 @@ import { type CallFailure, fromClient, silentFailure } from "../../src/internal/
 import type { Port, Reply } from "../../src/internal/client/port.ts"
 import { RequestBatcher, type Submission } from "../../src/internal/client/requestBatcher.ts"
 import type { Urgency } from "../../src/internal/protocol/operation.ts"
+import { plainTelemetry } from "../claim.ts"
 
 type Answer = Deferred.Deferred<Reply<ITxnResponse>, CallFailure>
 
@@ -41,7 +42,7 @@ const setting = Effect.gen(function*() {
       })
       return Deferred.await(answered)
     })
-  const port = { longest: 2_000, isAway: (): boolean => isAway, txn } as unknown as Port
+  const port = { telemetry: plainTelemetry, longest: 2_000, isAway: (): boolean => isAway, txn } as unknown as Port
   const batcher = new RequestBatcher(port, () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000, fork)
   const ask = (urgency: Urgency, name: string, more: Partial<Submission> = {}) => {
     const operation: Submission = {

@@ -4,7 +4,7 @@ import { type CallFailure, closedFailure, silentFailure } from "../../src/intern
 import { PlaceNames } from "../../src/internal/store/placeNames.ts"
 import { AskingOrder } from "../../src/internal/store/queue/askingOrder.ts"
 import { TrackedClaim } from "../../src/internal/store/trackedClaim.ts"
-import { claimOf } from "../claim.ts"
+import { claimOf, plainTelemetry } from "../claim.ts"
 
 const nothing = () => {}
 const placeNames = new PlaceNames()
@@ -16,7 +16,7 @@ const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkDetach(effect, { 
 describe("requests of one process for one lock", () => {
   it.effect("hold up nobody, wherever one of them is interrupted", () =>
     Effect.gen(function*() {
-      const order = new AskingOrder(nothing)
+      const order = new AskingOrder(plainTelemetry, nothing)
       for (let ops = 2; ops < 16; ops++) {
         for (let turns = 0; turns < 12; turns++) {
           const first = yield* fork(
@@ -44,7 +44,7 @@ describe("requests of one process for one lock", () => {
   ) {
     it.effect(`are told together that ${what}`, () =>
       Effect.gen(function*() {
-        const order = new AskingOrder(nothing)
+        const order = new AskingOrder(plainTelemetry, nothing)
         const first = yield* fork(
           order.inTurn(one(), Effect.andThen(Effect.yieldNow, Effect.fail<CallFailure>(failure)))
         )
@@ -56,7 +56,7 @@ describe("requests of one process for one lock", () => {
 
   it.effect("for a mutex are abreast with sixteen who ask for the same, and their order is known", () =>
     Effect.gen(function*() {
-      const order = new AskingOrder(nothing)
+      const order = new AskingOrder(plainTelemetry, nothing)
       const all = Array.from(
         { length: 18 },
         (_, index) => new TrackedClaim({ ...claimOf(4_000, 1_000), id: `id ${index}` }, placeNames)
@@ -84,7 +84,7 @@ describe("requests of one process for one lock", () => {
 
   it.effect("for a mutex wait for those who ask for something else", () =>
     Effect.gen(function*() {
-      const order = new AskingOrder(nothing)
+      const order = new AskingOrder(plainTelemetry, nothing)
       const begun: Array<string> = []
       const ask = (id: string, ttl: number) =>
         order.inTurn(

@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { Port } from "../../src/internal/client/port.ts"
 import * as Store from "../../src/internal/store/store.ts"
-import { claimOf, placeIn } from "../claim.ts"
+import { claimOf, placeIn, plainTelemetry } from "../claim.ts"
 
 const claim = claimOf(4_000, 1_000)
 
@@ -19,6 +19,7 @@ describe("a lease that was over before its owner heard of it", () => {
       const reply = <A>(value: A) =>
         Effect.sync(() => ({ sentAt: clock.monotonicTimeNanosUnsafe(), value, doubled: false }))
       const port: Port = {
+        telemetry: plainTelemetry,
         txn: () =>
           reply(
             { header: { revision: "2" }, succeeded: true, responses: [put] } as never as ITxnResponse
@@ -70,6 +71,7 @@ describe("a claim that is asked for again while it is held", () => {
       const reply = <A>(value: A) =>
         Effect.sync(() => ({ sentAt: clock.monotonicTimeNanosUnsafe(), value, doubled: false }))
       const port: Port = {
+        telemetry: plainTelemetry,
         txn: (request) =>
           Effect.suspend(() => {
             sent.push(request)
@@ -139,6 +141,7 @@ const turnDuringKeepAlive = Effect.gen(function*() {
       responses: [rangeOf(...standing.filter((one) => one === mine)), rangeOf(...standing)]
     }) as never as ITxnResponse
   const port: Port = {
+    telemetry: plainTelemetry,
     txn: (request) => Effect.suspend(() => reply((sent.push(request), answer()))),
     grant: () => reply(2),
     revoke: () => reply(undefined),

@@ -12,6 +12,6 @@ describe("the lease of tombstones", () => {
       const tombstones = new Tombstones(port, () => 0, fork)
       const waiter = yield* Effect.forkDetach(Effect.flip(tombstones.lease), { startImmediately: true })
       yield* Scope.close(store, Exit.void)
-      assert.strictEqual((yield* Fiber.join(waiter)).cause.message, "the store is closed")
+      assert.strictEqual((yield* Fiber.join(waiter)).cause.message, "the locker has been closed")
     }))
 })

@@ -31,7 +31,7 @@ export interface Options extends StoreOptions.Limits {
 const keyPrefix: StoreOptions.Parser<string> = (value) =>
   typeof value === "string" && !value.includes("\0") && value.isWellFormed() && keysOf(`${value}k`) !== undefined
     ? Result.succeed(value)
-    : Result.fail("is not a string whose braces leave a hash slot to every key")
+    : Result.fail("must be a string whose braces, if any, are a whole hash tag such as {shop}:")
 
 /** The options, and their variables. One that is forgotten here does not compile. */
 export const fields = {

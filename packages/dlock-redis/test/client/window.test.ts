@@ -8,7 +8,7 @@ import { Windows } from "../../src/internal/client/window/windows.ts"
 import * as Scripts from "../../src/internal/protocol/index.ts"
 import { keysOf } from "../../src/internal/protocol/keys.ts"
 import { TrackedClaim } from "../../src/internal/store/trackedClaim.ts"
-import { plainClaim } from "../model/port.ts"
+import { plainClaim, plainTelemetry } from "../model/port.ts"
 
 interface Sent {
   readonly name: string
@@ -34,6 +34,7 @@ const setting = (kind: "server" | "cluster" = "server") => {
       return promise
     }
   }, {
+    telemetry: plainTelemetry,
     clock,
     longest: 1_000,
     ...(kind === "server" ? { onSilence: () => state.silences++ } : { onDoubt: () => state.doubts++ }),
@@ -166,7 +167,7 @@ describe("a window", () => {
   it("never sends what is of a claim that is being withdrawn", async () => {
     const { crowd, lock, sent, window } = setting()
     crowd(256)
-    const tracked = new TrackedClaim({ ...plainClaim, id: "late" }, lock)
+    const tracked = new TrackedClaim({ ...plainClaim, id: "late" }, lock, plainTelemetry)
     const args = { keys: lock, id: "late", inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, label: "" } as const
     const late = Effect.runFork(window.run(Scripts.acquire, { ...args, mode: "queue" }, tracked))
     tracked.state = "withdrawing"
@@ -351,7 +352,7 @@ const clusterOfOneNode = Effect.gen(function*() {
         sent.push(call.keys[0]!)
         return new Promise(() => {})
       }
-    }, { clock, longest: 60_000 }))
+    }, { telemetry: plainTelemetry, clock, longest: 60_000 }))
   const release = windows.run(Scripts.release, {
     keys: keysOf("k")!,
     id: "",

@@ -1,10 +1,14 @@
 import { type Clock, Duration, Effect } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import type { Port, Reply, Tally } from "../../src/internal/client/port.ts"
 import type { StoreOptions } from "../../src/internal/store/store.ts"
 
+export const plainTelemetry = Effect.runSync(StoreTelemetry.make("Redis"))
+
 /** A port over nothing, for a test to answer as it likes. */
 export const silentPort: Port = {
+  telemetry: plainTelemetry,
   inbox: "inbox",
   onMessage: () => {},
   onReconnect: () => {},

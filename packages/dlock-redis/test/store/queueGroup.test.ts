@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { keysOf } from "../../src/internal/protocol/keys.ts"
 import { QueueGroup } from "../../src/internal/store/queueGroup.ts"
 import { TrackedClaim } from "../../src/internal/store/trackedClaim.ts"
-import { plainClaim } from "../model/port.ts"
+import { plainClaim, plainTelemetry } from "../model/port.ts"
 
 const setting = () => {
   const lock = keysOf("k")!
@@ -19,7 +19,7 @@ const setting = () => {
     group,
     place,
     come: (at: number, behind: number) => {
-      const tracked = new TrackedClaim({ ...plainClaim, id: `${at}`.padStart(22, "a") }, lock)
+      const tracked = new TrackedClaim({ ...plainClaim, id: `${at}`.padStart(22, "a") }, lock, plainTelemetry)
       place(tracked, at, behind)
       return tracked
     }

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration } from "effect"
 import { keysOf } from "../../src/internal/protocol/keys.ts"
 import { TrackedClaim } from "../../src/internal/store/trackedClaim.ts"
+import { plainTelemetry } from "../model/port.ts"
 
 const seconds = (count: number): bigint => BigInt(count) * 1_000_000_000n
 
@@ -17,7 +18,8 @@ const newClaim = (): TrackedClaim =>
       guardGap: Duration.zero,
       holder: "b"
     },
-    keysOf("k")!
+    keysOf("k")!,
+    plainTelemetry
   )
 
 describe("a grant that a notification tells", () => {

@@ -20,7 +20,7 @@ import * as Owner from "./options/owner.ts"
 import { about, renamed } from "./options/request.ts"
 import type { CallTimeouts, Restore } from "./scheduling/callTimeouts.ts"
 import { fromNanos, type Time } from "./scheduling/time.ts"
-import type { Outage } from "./telemetry/outage.ts"
+import type { Events } from "./telemetry/events.ts"
 import * as Timing from "./timing.ts"
 
 export interface Acquired {
@@ -37,7 +37,7 @@ export interface AcquireContext {
   readonly timeouts: CallTimeouts
   readonly admission: Admission
   readonly withdrawals: Withdrawals
-  readonly outage: Outage
+  readonly events: Events
 }
 
 /** One acquire: what is asked for, until when, and how what may be interrupted is. */
@@ -230,7 +230,7 @@ const ask = <A, E>(
 ): Effect.Effect<A, E | LockBackendError | LockTimeout> =>
   Effect.matchCauseEffect(send(asking, claim), {
     onSuccess: (answer) => {
-      asking.outage.answered(asking.key)
+      asking.events.answered(asking.key)
       goOut?.(true)
       return then(answer)
     },
@@ -272,7 +272,7 @@ const askAgain = Effect.fnUntraced(function*(
   claim: Claim,
   cause: Cause.Cause<LockBackendError>
 ): Effect.fn.Return<Answer, LockBackendError | LockTimeout> {
-  const { key, timeouts, mode, outage, restore, startedAt, store, time } = asking
+  const { key, timeouts, mode, events, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
   // From the first failure: before that the call may have waited for its turn. A try asks whether there is an answer now.
   const patience = mode === "try" ? startedAt + Timing.tryPatience : time.now() + patienceWith(claim)
@@ -281,13 +281,13 @@ const askAgain = Effect.fnUntraced(function*(
   while (true) {
     const error = Option.getOrUndefined(Cause.findErrorOption(cause))
     const again = error?.retryable === true && time.now() + pause < until
-    if (error !== undefined && isOutage(error)) outage.begin(error, key)
+    if (error !== undefined && isOutage(error)) events.acquireUnanswered(key, error)
     // What it said before it fell silent says more than the silence.
     if (error !== undefined && error.cause !== silent.cause) told = error
     const ended = told === undefined || error === undefined ? Exit.failCause(cause) : Exit.fail(told)
     const paused = again ? yield* Effect.exit(restore(time.sleep(pause))) : ended
     if (Exit.isFailure(paused)) {
-      if (error !== undefined && isOutage(error)) outage.failed("acquire", told ?? error, key)
+      if (error !== undefined && isOutage(error)) events.acquireFailed(key, told ?? error)
       yield* giveUp(asking, claim)
       // Neither says anything of the backend: that others were answered, nor that it was asked at the last moment.
       const isLate = error === hadNoTime && asking.isAnswered === true
@@ -298,7 +298,7 @@ const askAgain = Effect.fnUntraced(function*(
       timeouts.limit(store.request(claim, mode), Math.max(0, until - time.now()), Effect.fail(silent), restore)
     )
     if (Exit.isSuccess(answer)) {
-      outage.answered(key)
+      events.answered(key)
       return answer.value
     }
     cause = answer.cause
@@ -323,7 +323,7 @@ const pauseOf = ({ ttl }: Claim): number => Timing.acquireRetryAfter(Duration.to
 const silent = new LockBackendError({
   operation: "acquire",
   retryable: true,
-  cause: new Error("no answer in time")
+  cause: new Error("the backend did not answer in time")
 })
 
 const outOfTime = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
@@ -344,13 +344,13 @@ const fellSilent = new LockBackendError({ operation: "wait", retryable: true, ca
 const unqueued = new LockBackendError({
   operation: "acquire",
   retryable: false,
-  cause: new Error("the store let nobody wait: it answered that the key is busy")
+  cause: new Error("the store answered Busy to a request that may wait, which is a bug in the store")
 })
 
 const placeless = new LockBackendError({
   operation: "wait",
   retryable: true,
-  cause: new Error("the place in the queue was lost")
+  cause: new Error("the place in the queue was lost, as happens when this process is paused for long")
 })
 
 /** Waits for a queued claim until it is granted, gone, or out of time; everything else withdraws it. */
@@ -360,7 +360,7 @@ const wait = Effect.fnUntraced(function*(
   queued: Queued,
   askedAt: number
 ): Effect.fn.Return<Granted | Gone, LockTimeout | LockBackendError> {
-  const { key, timeouts, outage, restore, startedAt, time, until } = asking
+  const { key, timeouts, events, restore, startedAt, time, until } = asking
   const heardAt = time.now()
   const granted = Effect.asSome(queued.granted)
   const waited = yield* Effect.exit(
@@ -374,12 +374,12 @@ const wait = Effect.fnUntraced(function*(
   const answered = (yield* giveUp(asking, claim)) !== undefined
   if (Exit.isFailure(waited)) {
     const failed = Cause.findErrorOption(waited.cause)
-    if (Option.isSome(failed) && failed.value.retryable) outage.failed("acquire", failed.value, key)
+    if (Option.isSome(failed) && failed.value.retryable) events.acquireFailed(key, failed.value)
     return yield* Effect.failCause(Cause.map(waited.cause, about(key)))
   }
   // One that answers in a moment and now does not has gone meanwhile. Of a far one nothing is known so soon.
   if (!answered && hasTime && heardAt - askedAt < leeway / 2 && time.now() - heardAt > answersWithin) {
-    outage.failed("acquire", fellSilent, key)
+    events.acquireFailed(key, fellSilent)
     return yield* about(key)(fellSilent)
   }
   const ahead = queued.ahead()

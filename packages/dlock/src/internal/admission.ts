@@ -3,7 +3,8 @@ import type * as Fiber from "effect/Fiber"
 import { LockBackendError } from "../LockError.ts"
 import { about } from "./options/request.ts"
 import type { Time } from "./scheduling/time.ts"
-import { callBack } from "./telemetry/log.ts"
+import { callBack } from "./telemetry/callBack.ts"
+import type { Events } from "./telemetry/events.ts"
 
 /** One that waits to be admitted: a crowd of these must be cheap. Once resumed, or once its fiber has ended, it has gone. */
 interface Waiting {
@@ -22,6 +23,7 @@ interface Waiting {
  */
 export class Admission {
   private readonly time: Time
+  private readonly events: Events
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Who has gone in since the last look, and between that and the one before; who is inside for longer counts no more. */
   private fresh = 0
@@ -37,8 +39,9 @@ export class Admission {
   private isWatched = false
   private isClosed: (now: number) => boolean = () => false
 
-  constructor(time: Time, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
+  constructor(time: Time, events: Events, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
     this.time = time
+    this.events = events
     this.fork = fork
   }
 
@@ -115,7 +118,7 @@ export class Admission {
       const next = this.next()
       if (next === undefined) break
       left--
-      goOn(next, next.inside)
+      this.goOn(next, next.inside)
     }
     this.isAdmitting = false
     if (left > 0 || this.isToAdmit) return
@@ -135,7 +138,7 @@ export class Admission {
     this.outside = []
     this.first = 0
     for (const waiting of all) {
-      if (!hasGone(waiting)) goOn(waiting, Effect.fail(about(waiting.key)(error)))
+      if (!hasGone(waiting)) this.goOn(waiting, Effect.fail(about(waiting.key)(error)))
     }
   }
 
@@ -149,7 +152,14 @@ export class Admission {
       if (now - waiting.since < haste) this.hasHasty = true
       else hasty.push(waiting)
     }
-    for (const waiting of hasty) goOn(waiting, Effect.fail(about(waiting.key)(silent)))
+    for (const waiting of hasty) this.goOn(waiting, Effect.fail(about(waiting.key)(silent)))
+  }
+
+  /** It runs on at once. */
+  private goOn(waiting: Waiting, next: Effect.Effect<any, any, any>): void {
+    const { key, resume } = waiting
+    waiting.resume = undefined
+    callBack(this.events, () => resume?.(next), key)
   }
 
   private next(): Waiting | undefined {
@@ -188,13 +198,6 @@ export class Admission {
 
 const hasGone = ({ fiber, resume }: Waiting): boolean => resume === undefined || fiber.pollUnsafe() !== undefined
 
-/** It runs on at once. */
-const goOn = (waiting: Waiting, next: Effect.Effect<any, any, any>): void => {
-  const { key, resume } = waiting
-  waiting.resume = undefined
-  callBack(() => resume?.(next), key)
-}
-
 /** Enough to keep any backend busy; a few hundredths of a second of this thread's time. */
 const most = 2_000
 
@@ -213,5 +216,5 @@ const longestPast = 10_000
 const silent = new LockBackendError({
   operation: "acquire",
   retryable: true,
-  cause: new Error("no answer in time to those who asked before")
+  cause: new Error("the backend answered none of the earlier requests in time")
 })

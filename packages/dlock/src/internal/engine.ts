@@ -1,9 +1,10 @@
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import {
@@ -27,9 +28,10 @@ import * as Request from "./options/request.ts"
 import type { Settings } from "./options/settings.ts"
 import { CallTimeouts, type Restore } from "./scheduling/callTimeouts.ts"
 import * as Time from "./scheduling/time.ts"
-import { broken, called, logged } from "./telemetry/log.ts"
-import { LossLog } from "./telemetry/lossLog.ts"
+import { Events } from "./telemetry/events.ts"
+import { Log } from "./telemetry/log.ts"
 import { Outage } from "./telemetry/outage.ts"
+import { StoreRoom } from "./telemetry/storeRoom.ts"
 import { longestRelease } from "./timing.ts"
 
 /** What is asked of a key: so many permits of so many. */
@@ -79,31 +81,37 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     losses: given.losses
   }
   const time = yield* Time.make
-  const timeouts = new CallTimeouts(time, given.bounded === true)
+  const context = yield* Effect.context<never>()
+  // Unlike the locker's own fibers, what runs so does not end with the locker.
+  const run = Effect.runForkWith(context)
+  const log = new Log(context)
+  const timeouts = new CallTimeouts(time, given.bounded === true, run, log)
   // Last of all: what the fibers below have under way is limited until they end.
   yield* Effect.addFinalizer(() => Effect.sync(() => timeouts.close()))
   const fork = yield* FiberSet.makeRuntime<never>()
-  const outage = new Outage(time, fork)
-  const context = yield* Effect.context<never>()
-  const withdrawals = new Withdrawals({ store, time, timeouts, outage, fork: Effect.runForkWith(context) })
-  const admission = new Admission(time, fork)
-  const acquireContext = { store, time, timeouts, admission, withdrawals, outage }
-  const renewals = new Renewals(time, timeouts, store, outage, admission, fork)
-  const losses = new LossLog(time, fork)
-  yield* Effect.addFinalizer(() => losses.rest)
+  const outage = given.telemetry instanceof StoreRoom
+    ? given.telemetry.outage
+    : new Outage(log, time, "The lock store")
+  const events = new Events(log, outage, time, fork)
+  yield* Effect.addFinalizer(() => Effect.sync(() => events.close()))
+  const withdrawals = new Withdrawals({ store, time, timeouts, events, fork: run })
+  const admission = new Admission(time, events, fork)
+  const acquireContext = { store, time, timeouts, admission, withdrawals, events }
+  const renewals = new Renewals(time, timeouts, store, events, log, admission, fork)
   const usual = Request.usual(settings)
-  let warned = false
   let closed = false
   /** What was lost and is yet to be withdrawn. */
   const leftovers = new Set<HeldLease>()
 
   const host: LeaseHost = {
     time,
+    events,
+    fork: run,
     store: given,
     onLost: (lease, loss) => {
       renewals.remove(lease)
       Nesting.leave(lease)
-      losses.add(loss)
+      events.lost(loss)
       if (lease.hasLeftover) leftovers.add(lease)
       // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
       // but for as long as the guard gap gives the holder to wind down.
@@ -195,23 +203,29 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     const parent = Nesting.innermost(context)
     const refusal = refuse(key, parent, context)
     if (refusal !== undefined) return Effect.fail(refusal)
-    if (!warned && Duration.toMillis(terms.ttl) < 1000) {
-      warned = true
-      const warning = "A ttl below one second leaves little room for a late timer; this is said once"
-      fork(logged(Effect.logWarning(warning), key))
-    }
+    if (Duration.toMillis(terms.ttl) < shortTtl) events.ttlTooShort(key, Duration.toMillis(terms.ttl))
     const claim = Request.claimOf(settings, key, shape, terms, parent && Nesting.elsewhere(parent, given))
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
     const granted = acquire(acquireContext, key, claim, terms.timeout, mode, startedAt, goOut, restore)
-    return Effect.flatMap(granted, (acquired) => {
-      if (acquired === undefined) return Effect.undefined
-      const { claim, granted, wallClockLead } = acquired
-      // With the locker its timers have gone: nobody would notice that this lease has ended.
-      if (closed) return Effect.andThen(withdrawals.giveUp(claim, longestRelease), Effect.fail(gone(key)))
-      const lease = new HeldLease(host, key, claim, granted, wallClockLead, parent)
-      renewals.add(lease)
-      return Effect.succeed(lease)
+    return Effect.matchCauseEffect(granted, {
+      onSuccess: (acquired): Effect.Effect<HeldLease | undefined, Failure> => {
+        if (acquired === undefined) {
+          events.foundHeld(key, startedAt)
+          return Effect.undefined
+        }
+        const { claim, granted, wallClockLead } = acquired
+        // With the locker its timers have gone: nobody would notice that this lease has ended.
+        if (closed) return Effect.andThen(withdrawals.giveUp(claim, longestRelease), Effect.fail(gone(key)))
+        const lease = new HeldLease(host, key, claim, granted, wallClockLead, parent)
+        renewals.add(lease)
+        events.granted(key, lease.fencingToken, startedAt, lease.grantedAt)
+        return Effect.succeed(lease)
+      },
+      onFailure: (cause) => {
+        events.notGranted(key, Option.getOrUndefined(Cause.findErrorOption(cause)), startedAt)
+        return Effect.failCause(cause)
+      }
     })
   }
 
@@ -256,7 +270,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
 
   yield* store.losses.pipe(
     Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now(), loss.isOwed))),
-    Effect.catchDefect((defect) => broken("The hearing of losses", defect)),
+    Effect.catchDefect((defect) => Effect.sync(() => events.lossesBroke(defect))),
     Effect.forkScoped
   )
   // Whoever still holds a lock when the locker goes would never hear of its loss. Others are in when what runs under it
@@ -275,6 +289,18 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
 
   return { scoped, section }
 })
+
+/** What throws where it is called dies as an effect instead: there it is met like any other failure. */
+const called = <A, E>(call: () => Effect.Effect<A, E>): Effect.Effect<A, E> => {
+  try {
+    return call()
+  } catch (defect) {
+    return Effect.die(defect)
+  }
+}
+
+/** Milliseconds below which a lock's ttl is within what a process may stand still. */
+const shortTtl = 1_000
 
 const engines = new WeakMap<object, Engine>()
 

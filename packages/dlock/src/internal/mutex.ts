@@ -50,7 +50,8 @@ const ofMutex = <E>(error: E): Exclude<E, CapacityMismatch> | InvalidLockRequest
     ? new InvalidLockRequest({
       key: error.key,
       parameter: "capacity",
-      problem: `${error.requested} is not the one with which the key is in use`
+      problem:
+        `${error.requested} is not the capacity that the key is in use with: does another kind of lock share the key?`
     })
     : error as Exclude<E, CapacityMismatch>
 

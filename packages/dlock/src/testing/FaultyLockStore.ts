@@ -175,7 +175,7 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
             (reply) => Effect.andThen(fault.hold.caughtOne, Effect.andThen(fault.hold.gate, reply))
           )
         case "DropReplies":
-          return Effect.andThen(Effect.exit(send), lost(operation, "the answer was lost"))
+          return Effect.andThen(Effect.exit(send), lost(operation, "FaultyLockStore dropped the answer"))
         case "Fail":
           return Effect.fail(fault.error)
         case "Hang":
@@ -255,7 +255,10 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
       holdReplies: hold("HoldReplies"),
       dropReplies: (operation, times) => set(operation, { _tag: "DropReplies" }, times),
       fail: (operation, error, times) =>
-        set(operation, { _tag: "Fail", error: error ?? backendError(operation, "it was told to fail") }, times),
+        set(operation, {
+          _tag: "Fail",
+          error: error ?? backendError(operation, "FaultyLockStore was told to fail this call")
+        }, times),
       hang: (operation, times) => set(operation, { _tag: "Hang" }, times),
       answerRenewals: (answer, times) => set("renew", { _tag: "Renewals", answer }, times),
       lose: (id, reason) => Effect.asVoid(Queue.offer(hints, { id, reason })),

@@ -1,7 +1,7 @@
 /** The port to a real etcd. */
 
 import { LockBackendError } from "effect-dlock/LockError"
-import { callBack } from "effect-dlock/LockStore"
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -42,6 +42,7 @@ export const open: (
   const addresses = typeof target.hosts === "string" ? [target.hosts] : target.hosts
   const hosts = yield* Effect.forEach(addresses, (address) => connect(target, address))
   const fork = yield* FiberSet.makeRuntime<never>()
+  const telemetry = yield* StoreTelemetry.make("etcd")
 
   const pending = new Set<(failure: CallFailure) => void>()
 
@@ -56,7 +57,7 @@ export const open: (
       // The caller runs on within this, and what an observer of theirs throws would be an unhandled rejection.
       const end = (answer: Exit.Exit<Reply<A>, CallFailure>) => {
         over()
-        callBack(() => resume(answer))
+        telemetry.callBack(() => resume(answer))
       }
       const fail = (failure: CallFailure) => end(Exit.fail(failure))
       // A net: the transport has the deadline too.
@@ -73,6 +74,7 @@ export const open: (
 
   const failover = Failover.make({
     hosts,
+    telemetry,
     clock,
     fork,
     operationTimeout: options.operationTimeout,
@@ -99,6 +101,7 @@ export const open: (
     )
 
   const port: Port = {
+    telemetry,
     longest: options.operationTimeout,
     txn: (request, limit, onUnsent) =>
       call(

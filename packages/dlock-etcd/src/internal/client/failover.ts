@@ -1,5 +1,6 @@
 /** Which host is asked, and which one when it fails or hangs. */
 
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,6 +15,7 @@ export type Ask<Host, A> = (host: Host, limit: number) => Effect.Effect<Reply<A>
 
 export interface FailoverOptions<Host> {
   readonly hosts: ReadonlyArray<Host>
+  readonly telemetry: StoreTelemetry
   readonly clock: Clock.Clock
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Milliseconds that one call may take, other hosts included. */
@@ -49,7 +51,9 @@ export interface Failover<Host> {
   readonly abandon: () => void
 }
 
-export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: FailoverOptions<Host>): Failover<Host> => {
+export const make = <Host>(
+  { operationTimeout, clock, fork, hosts, probe, telemetry }: FailoverOptions<Host>
+): Failover<Host> => {
   const host = (): Host => hosts[current % hosts.length]!
   let current = 0
 
@@ -78,6 +82,7 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: Fail
     return Effect.flatMap(Effect.delay(findsHost, probePause), (found) => {
       if (!found) return searchHosts(until)
       away = undefined
+      telemetry.connectionBack(hosts)
       return Effect.sync(() => until.end(Exit.void))
     })
   }
@@ -86,6 +91,8 @@ export const make = <Host>({ operationTimeout, clock, fork, hosts, probe }: Fail
   const beginSearch = (why: CallFailure): void => {
     if (away !== undefined) return
     away = { until: new SingleFlight(), why: { ...why, notDone: true } }
+    telemetry.connectionLost(hosts)
+    telemetry.connectionFailed(hosts, why.cause.message, false)
     fork(searchHosts(away.until))
   }
 

@@ -85,7 +85,7 @@ export const closedFailure: CallFailure = {
   notDone: true,
   retryable: false,
   leaseGone: false,
-  cause: new Error("the store is closed")
+  cause: new Error("the locker has been closed")
 }
 
 export const backendError = (operation: LockBackendError["operation"]) => (failure: CallFailure): LockBackendError =>

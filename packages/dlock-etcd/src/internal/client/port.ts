@@ -1,5 +1,6 @@
 /** What the store asks of an etcd; the simulation and the tests have ports too. */
 
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Effect from "effect/Effect"
 import type { ITxnRequest, ITxnResponse, IWatchRequest, IWatchResponse } from "etcd3"
 import type { CallFailure } from "./failure.ts"
@@ -33,6 +34,8 @@ export interface WatchStream {
  * depends on is sent once more by a new connection; anything else has all its time for one sending. All that is asked through here may be done twice without harm.
  */
 export interface Port {
+  /** What its connections log, and the store. */
+  readonly telemetry: StoreTelemetry
   /** Milliseconds that a call may take, whatever its own limit. */
   readonly longest: number
   /** `Clock.monotonicTimeNanos` of when the server last answered a call; absent where it never has. */

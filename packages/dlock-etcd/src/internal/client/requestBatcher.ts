@@ -1,6 +1,5 @@
 /** Sends the transactions of many claims together. */
 
-import { callBack } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -226,7 +225,7 @@ export class RequestBatcher {
         })
         // From now on the call itself tells a caller that is interrupted.
         member.isSent = true
-        callBack(() => member.resume(asked))
+        this.port.telemetry.callBack(() => member.resume(asked))
       }
     }
   }
@@ -372,7 +371,7 @@ export class RequestBatcher {
   private end(member: BatchMember, outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>): void {
     if (member.hasEnded) return
     member.hasEnded = true
-    if (!member.hasGone) callBack(() => member.resume(outcome))
+    if (!member.hasGone) this.port.telemetry.callBack(() => member.resume(outcome))
     else if (member.isSent) member.onLate?.(outcome)
   }
 

@@ -1,6 +1,7 @@
 /** One call for all who need its outcome at the same time. */
 
-import { callBack } from "effect-dlock/LockStore"
+import { callBackIn } from "effect-dlock/StoreTelemetry"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 
@@ -9,19 +10,22 @@ import type * as Exit from "effect/Exit"
  * waiters run on within `end`, and an observer of theirs may throw.
  */
 export class SingleFlight<A, E> {
-  private readonly waiting = new Set<(exit: Exit.Exit<A, E>) => void>()
+  /** With the context of each, for what an observer throws. */
+  private readonly waiting = new Map<(exit: Exit.Exit<A, E>) => void, Context.Context<never>>()
   private exit: Exit.Exit<A, E> | undefined
 
-  readonly await: Effect.Effect<A, E> = Effect.callback((resume) => {
-    if (this.exit !== undefined) return resume(this.exit)
-    this.waiting.add(resume)
-    return Effect.sync(() => void this.waiting.delete(resume))
-  })
+  readonly await: Effect.Effect<A, E> = Effect.withFiber(({ context }) =>
+    Effect.callback((resume) => {
+      if (this.exit !== undefined) return resume(this.exit)
+      this.waiting.set(resume, context)
+      return Effect.sync(() => void this.waiting.delete(resume))
+    })
+  )
 
   end(exit: Exit.Exit<A, E>): void {
     this.exit = exit
     const all = Array.from(this.waiting)
     this.waiting.clear()
-    for (const resume of all) callBack(() => resume(exit))
+    for (const [resume, context] of all) callBackIn(context, () => resume(exit))
   }
 }

@@ -27,7 +27,9 @@ const read = (prefix: string, text: string | undefined): Effect.Effect<Transacti
   if (text === undefined) return Effect.succeed(first(prefix))
   const base = /^\d{1,19}$/.test(text) ? BigInt(text) : undefined
   if (base !== undefined && base <= mostBase) return Effect.succeed({ key: epochKey(prefix), text, base })
-  const cause = new Error(`the token epoch at ${JSON.stringify(epochKey(prefix).toString())} is none`)
+  const cause = new Error(
+    `the token epoch at ${JSON.stringify(epochKey(prefix).toString())} is not valid: did another program write it?`
+  )
   return Effect.fail({ _tag: "CallFailure", notDone: true, retryable: false, leaseGone: false, cause })
 }
 

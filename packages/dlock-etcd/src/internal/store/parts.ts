@@ -1,5 +1,6 @@
 /** The parts of a store that others of its parts need. */
 
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { RequestBatcher } from "../client/requestBatcher.ts"
@@ -12,6 +13,7 @@ import type { Place } from "./trackedClaim.ts"
 
 /** What a store has once, and its parts use. */
 export interface StoreParts {
+  readonly telemetry: StoreTelemetry
   readonly batcher: RequestBatcher
   readonly now: () => number
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>

@@ -1,6 +1,7 @@
 /** What this process knows of its claims. */
 
-import { callBack, type Claim, type Loss } from "effect-dlock/LockStore"
+import type { Claim, Loss } from "effect-dlock/LockStore"
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { backendError, type CallFailure } from "../client/failure.ts"
@@ -17,11 +18,17 @@ export class Registry {
   private readonly withdrawing = new Map<string, { readonly tracked: TrackedClaim; readonly until: number }>()
   /** Ids that ended by an answer that the caller may not have heard, and until when the caller may ask under them again. */
   private readonly ended = new Map<string, number>()
+  private readonly telemetry: StoreTelemetry
   /** Takes a claim off its lease. */
   private readonly takeOffLease: (lease: Lease<Place>, key: string) => void
   private readonly onLost: (loss: Loss) => void
 
-  constructor(takeOffLease: (lease: Lease<Place>, key: string) => void, onLost: (loss: Loss) => void) {
+  constructor(
+    telemetry: StoreTelemetry,
+    takeOffLease: (lease: Lease<Place>, key: string) => void,
+    onLost: (loss: Loss) => void
+  ) {
+    this.telemetry = telemetry
     this.takeOffLease = takeOffLease
     this.onLost = onLost
   }
@@ -118,13 +125,14 @@ export class Registry {
     this.end(tracked)
     this.placeNames.endGeneration()
     if (state === "held") this.onLost({ id: tracked.claim.id, reason: "Expired", isOwed })
-    else callBack(() => Deferred.doneUnsafe(tracked.granted, Effect.succeed({ _tag: "Gone" })), tracked.claim.key)
+    else {this.telemetry.callBack(() =>
+        Deferred.doneUnsafe(tracked.granted, Effect.succeed({ _tag: "Gone" })), tracked.claim.key)}
   }
 
   /** Fails a waiting claim whose lease can no longer be alive. Returns false where it may be. */
   failIfExpired({ claim, granted, place: { lease } }: TrackedClaim, failure: CallFailure, now: number): boolean {
     if (lease === undefined || now <= toMillis(lease.confirmedAt) + lease.ttl) return false
-    callBack(() => Deferred.doneUnsafe(granted, Effect.fail(backendError("wait")(failure))), claim.key)
+    this.telemetry.callBack(() => Deferred.doneUnsafe(granted, Effect.fail(backendError("wait")(failure))), claim.key)
     return true
   }
 

@@ -30,6 +30,7 @@ import * as Waiters from "./waiters.ts"
  * on shared leases.
  */
 export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) {
+  const { telemetry } = port
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
   const losses = yield* PubSub.unbounded<Loss>()
@@ -44,6 +45,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   }
 
   const registry: Registry = new Registry(
+    telemetry,
     (lease, key) => leases.remove(lease, key),
     (loss) => void fork(Effect.asVoid(PubSub.publish(losses, loss)))
   )
@@ -57,8 +59,9 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   const watches = new Watches(port, fork)
   const batcher = new RequestBatcher(port, now, fork)
   const liveness = new Liveness(clock, port, watches, fork, () => registry.hasWaiters())
-  const askingOrder = new AskingOrder((lock) => waiters.localQueues.get(lock)?.noteEarlierAnswered())
+  const askingOrder = new AskingOrder(telemetry, (lock) => waiters.localQueues.get(lock)?.noteEarlierAnswered())
   const parts: StoreParts = {
+    telemetry,
     batcher,
     askingOrder,
     now,
@@ -186,6 +189,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
       ),
     bounded: true,
     heardAt: () => port.heardAt(),
+    telemetry,
     losses: Stream.fromPubSub(losses)
   })
 })

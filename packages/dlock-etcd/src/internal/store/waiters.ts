@@ -1,6 +1,6 @@
 /** Claims from their places in the queue to the grant, and the watches on those that are held. */
 
-import { callBack, type Granted } from "effect-dlock/LockStore"
+import type { Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import type { Place, TrackedClaim } from "./trackedClaim.ts"
 
 /** Follows each waiting claim to its grant, and watches claims that are held. */
 export const make = (parts: StoreParts) => {
-  const { registry, fork, leases, now, batcher, wakeBy, watches } = parts
+  const { registry, fork, leases, now, batcher, wakeBy, watches, telemetry } = parts
   /** Asks whether a claim still stands, where a lease's list lacked it or a watch was refused: both are only hints. */
   const verify = (place: Place): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
@@ -51,7 +51,7 @@ export const make = (parts: StoreParts) => {
     }
     const granted = grantedBy(tracked, lease)
     wakeBy(tracked.heldUntil)
-    callBack(() => Deferred.doneUnsafe(tracked.granted, Effect.succeed(granted)), tracked.claim.key)
+    telemetry.callBack(() => Deferred.doneUnsafe(tracked.granted, Effect.succeed(granted)), tracked.claim.key)
     return granted
   }
 

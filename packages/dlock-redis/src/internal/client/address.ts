@@ -72,13 +72,13 @@ const server: StoreOptions.Parser<RedisOptions & { readonly secure: boolean }> =
   // A parser takes the password up to there for a host and its port.
   if (typeof text === "string" && text.includes("#")) {
     return Result.fail(
-      "has a # in it, which must be percent-encoded as %23 (in a password / is %2F, ? is %3F and @ is %40)"
+      "contains a #, which must be percent-encoded as %23 (in a password / is %2F, ? is %3F and @ is %40)"
     )
   }
   const options = serverOf(text)
   return options === undefined
     ? Result.fail(
-      "is not an address like redis://user:password@host:6379/0 (rediss: for TLS; in a password # / ? @ are %23 %2F %3F %40)"
+      "must be an address like redis://user:password@host:6379/0 (rediss: for TLS; in a password # / ? @ are %23 %2F %3F %40)"
     )
     : Result.succeed({ ...options, secure: String(text).startsWith("rediss:") })
 }
@@ -87,12 +87,12 @@ const nodes: StoreOptions.Parser<ReadonlyArray<Node>> = (value) => {
   const parsed = StoreOptions.listOf(value).flatMap((text) => nodeOf(text) ?? [])
   if (parsed.length === 0 || parsed.length < StoreOptions.listOf(value).length) {
     return Result.fail(
-      "is not one or several addresses like host:6379 (rediss://host:6379 for TLS; user and password go apart)"
+      "must be one or more addresses like host:6379 (rediss://host:6379 for TLS), with user and password in options of their own"
     )
   }
   return new Set(parsed.map(({ secure }) => secure)).size === 1
     ? Result.succeed(parsed)
-    : Result.fail("is partly with and partly without TLS")
+    : Result.fail("mixes addresses with and without TLS")
 }
 
 const certificates = StoreOptions.tls("DLOCK_REDIS", (path) => Fs.readFile(path, "utf8"))
@@ -116,20 +116,20 @@ type Parsed = StoreOptions.Parsed<typeof fields>
 const problemOf = (parsed: Parsed): string | undefined => {
   const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username } = parsed
   if ([url, sentinels, cluster].filter((given) => given !== undefined).length !== 1) {
-    return "exactly one of url, sentinels (with master) and cluster says where the servers are"
+    return "set exactly one of url, sentinels (with master) and cluster"
   }
-  if ((sentinels === undefined) !== (master === undefined)) return "sentinels and master go together"
+  if ((sentinels === undefined) !== (master === undefined)) return "set both sentinels and master, or neither"
   if (sentinels === undefined && (sentinelUsername ?? sentinelPassword) !== undefined) {
-    return "sentinelUsername and sentinelPassword go with sentinels"
+    return "sentinelUsername and sentinelPassword need sentinels"
   }
-  if (username !== undefined && password === undefined) return "username goes with password"
+  if (username !== undefined && password === undefined) return "username needs password"
   if (url?.username !== undefined && (url.password ?? password) === undefined) {
-    return "url has a user but no password (a password alone stands behind a colon: redis://:password@host)"
+    return "url has a user but no password (for a password without a user, write redis://:password@host)"
   }
   if (sentinelUsername !== undefined && sentinelPassword === undefined) {
-    return "sentinelUsername goes with sentinelPassword"
+    return "sentinelUsername needs sentinelPassword"
   }
-  return tls === undefined || isSecure(parsed) ? undefined : "tls goes with addresses that begin with rediss:"
+  return tls === undefined || isSecure(parsed) ? undefined : "tls needs addresses that begin with rediss:"
 }
 
 export const parse = (address: Address): Effect.Effect<Target, Config.ConfigError> =>
@@ -189,7 +189,7 @@ const secretsOf = (
   const had = Effect.all(
     asked.map(([name, secret]) =>
       Effect.map(
-        Effect.mapError(secret, (error) => new Error(`${name} could not be had: ${sanitized(error).message}`)),
+        Effect.mapError(secret, (error) => new Error(`The effect for ${name} failed: ${sanitized(error).message}`)),
         (value) => [name, value] as const
       )
     ),
@@ -302,11 +302,11 @@ export const fromEnvironment: Effect.Effect<Target, Config.ConfigError> = Effect
     DLOCK_REDIS_CLUSTER: parsed.cluster
   }).flatMap(([name, value]) => value === undefined ? [] : [name])
   const wrong = where.length > 1
-    ? `${where.join(" and ")} are set: one of them says where the servers are`
+    ? `${where.join(" and ")} are set: set only one of them`
     : where.length === 0
-    ? "DLOCK_REDIS_URL is not set: it would be something like redis://127.0.0.1:6379"
+    ? "DLOCK_REDIS_URL is not set (for example redis://127.0.0.1:6379)"
     : parsed.sentinels !== undefined && parsed.master === undefined
-    ? "DLOCK_REDIS_MASTER is not set: it would be something like mymaster"
+    ? "DLOCK_REDIS_MASTER is not set (for example mymaster)"
     : problemOf(parsed)
   if (wrong !== undefined) return yield* Effect.fail(StoreOptions.problem(wrong))
   return targetOf(parsed)

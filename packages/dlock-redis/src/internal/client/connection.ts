@@ -1,6 +1,7 @@
 /** A port over connections that this package opens with ioredis. */
 
 import type { LockBackendError } from "effect-dlock/LockError"
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -14,7 +15,6 @@ import { listenOnEach, newInbox } from "./inbox.ts"
 import { sendInBatches } from "./ioredis/batching.ts"
 import { type Common, connect, connectSubscriber, isCluster, library, type Limits } from "./ioredis/clients.ts"
 import * as Command from "./ioredis/command.ts"
-import { Outage } from "./ioredis/reasons.ts"
 import { lacking } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
 import { decoded } from "./reply.ts"
@@ -38,17 +38,16 @@ export const open: (
     const ioredis = yield* library
     const commandOf = Command.commands(ioredis)
     const clock = yield* Clock.clockWith(Effect.succeed)
-    const fork = yield* FiberSet.makeRuntime<never>()
-    const log = (effect: Effect.Effect<void>) => void fork(Effect.annotateLogs(effect, { component: "dlock" }))
+    const telemetry = yield* StoreTelemetry.make("Redis")
     const { fresh } = target
     const asking = fresh && (yield* FiberSet.makeRuntimePromise<never>())
     const common: Common = {
-      outage: new Outage(log),
+      telemetry,
       secure: target.options.tls !== undefined,
       fresh: fresh && (() =>
         asking!(Effect.timeoutOrElse(fresh, {
           duration: options.connectTimeout,
-          orElse: () => Effect.fail(new Error("Credentials could not be had in time"))
+          orElse: () => Effect.fail(new Error("The credentials did not arrive within connectTimeout"))
         })))
     }
     const inbox = newInbox()
@@ -78,7 +77,7 @@ export const open: (
       Effect.catchIf((error) => !isReply(error), () => Effect.sync(() => subscriber.disconnect(true))),
       Effect.mapError((error) => notConnected(lacking(["+subscribe", "&dlock:inbox:*"], error), false))
     )
-    listenOnEach(subscriber, inbox, tellReconnect, log)
+    listenOnEach(subscriber, inbox, tellReconnect, telemetry)
     const send: Client["send"] = isCluster(commands)
       // It may be of another copy of the client's package than ours, with commands of another kind.
       ? (name, program, call) => commands[name](program, call.keys.length, ...call.keys, ...call.args)
@@ -95,6 +94,7 @@ export const open: (
         whyNotReady: whyNot,
         send
       }, {
+        telemetry,
         clock,
         longest: options.operationTimeout,
         ...(isCluster(commands)
@@ -112,6 +112,7 @@ export const open: (
     } else commands.on("ready", tellReconnect).on("close", tellServerLeft)
 
     return {
+      telemetry,
       run: window.run,
       heardAt: (key) => window instanceof Windows ? window.heardAt(key) : window.heardAt,
       slotted: isCluster(commands),

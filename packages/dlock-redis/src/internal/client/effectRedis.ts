@@ -1,6 +1,7 @@
 /** A port over Effect's service of Redis. */
 
 import type { LockBackendError } from "effect-dlock/LockError"
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -10,7 +11,7 @@ import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { fromClient, notConnected, silent } from "./failure.ts"
-import { listenAgainAfter, logRefusal, newInbox } from "./inbox.ts"
+import { listenAgainAfter, newInbox, warnOfRefusal } from "./inbox.ts"
 import type { Limits } from "./ioredis/clients.ts"
 import type { Ask, Port } from "./port.ts"
 import { decoded } from "./reply.ts"
@@ -24,6 +25,7 @@ export const open: (
   limits: Limits
 ) => Effect.Effect<Port, LockBackendError, Redis.Redis | Scope.Scope> = Effect.fnUntraced(function*(limits) {
   const clock = yield* Clock.clockWith(Effect.succeed)
+  const telemetry = yield* StoreTelemetry.make("Redis")
   const redis = yield* Redis.Redis
   const promise = yield* FiberSet.makeRuntimePromise<never>()
   const inbox = newInbox()
@@ -57,11 +59,10 @@ export const open: (
     Effect.scoped,
     Effect.catch((error) => {
       told.openUnsafe()
-      const said = isRefused
+      if (!isRefused) warnOfRefusal(telemetry, error)
       isRefused = true
-      return Effect.andThen(said ? Effect.void : logRefusal(error), Effect.sleep(listenAgainAfter))
+      return Effect.sleep(listenAgainAfter)
     }),
-    Effect.annotateLogs({ component: "dlock" }),
     Effect.forever
   )
   // The client cannot be interrupted while it connects, be it for ever: that ends by itself.
@@ -86,9 +87,10 @@ export const open: (
           Effect.mapError((error) => error.cause)
         )
       )
-  }, { clock, longest: limits.operationTimeout })
+  }, { telemetry, clock, longest: limits.operationTimeout })
   yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
   return {
+    telemetry,
     run: window.run,
     heardAt: () => window.heardAt,
     slotted: false,

@@ -69,7 +69,7 @@ export const closed: CallFailure = {
   _tag: "CallFailure",
   notDone: false,
   retryable: false,
-  cause: new Error("the store has been closed")
+  cause: new Error("the locker has been closed")
 }
 
 /** A server that did not answer in the time that a call has. */
@@ -82,7 +82,7 @@ export const silent: CallFailure = {
 
 export const connectionLost: CallFailure = {
   ...silent,
-  cause: new Error("The connection to Redis was lost with a reply under way")
+  cause: new Error("The connection to Redis was lost before the reply came")
 }
 
 export const fromClient = (error: unknown): CallFailure => {
@@ -108,9 +108,9 @@ export const unusable = (error: unknown): CallFailure => ({
 export const explained = (error: Error, secure: boolean): Error => {
   const { message } = error
   const hint = secure && /ETIMEDOUT|ECONNRESET|EPIPE|wrong version|packet length|disconnected before/i.test(message)
-    ? "if that port is without TLS, its address begins with redis:, not rediss:"
+    ? "if this port has no TLS, the address must begin with redis:, not rediss:"
     : !secure && /ECONNRESET|EPIPE|Protocol error|Connection is closed/.test(message)
-    ? "is that a Redis, and without TLS? With it the address begins with rediss:"
+    ? "is this a Redis without TLS? With TLS the address must begin with rediss:"
     : undefined
   return hint === undefined ? error : new Error(`${message} (${hint})`)
 }

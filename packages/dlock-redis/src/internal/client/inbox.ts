@@ -1,7 +1,7 @@
 /** The channel on which a process receives its notifications, and the subscription to it. */
 
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import type { Redis } from "ioredis"
 import { isReply, sanitized } from "./failure.ts"
@@ -10,8 +10,12 @@ import { isReply, sanitized } from "./failure.ts"
 export const newInbox = (): string => `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
 
 /** Logs that the subscription is refused: once, until it is granted. */
-export const logRefusal = (cause: unknown): Effect.Effect<void> =>
-  Effect.logWarning("Redis does not let us listen: waiters will poll", cause)
+export const warnOfRefusal = (telemetry: StoreTelemetry, error: unknown): void =>
+  telemetry.warn(
+    `Redis refuses the subscription to dlock:inbox:*, so waiters poll: does the user lack +subscribe or the channel? (${
+      sanitized(error).message
+    })`
+  )
 
 /** Milliseconds until it is tried again: nothing tells a connection that it may listen by now. */
 export const listenAgainAfter = 1_000
@@ -21,7 +25,7 @@ export const listenOnEach = (
   subscriber: Redis,
   inbox: string,
   onListening: () => void,
-  log: (effect: Effect.Effect<void>) => void
+  telemetry: StoreTelemetry
 ): void => {
   let isRefused = false
   let again: NodeJS.Timeout | undefined
@@ -34,7 +38,7 @@ export const listenOnEach = (
     }, (error: unknown) => {
       const cause = sanitized(error)
       if (!isReply(cause)) return subscriber.disconnect(true)
-      if (!isRefused) log(logRefusal(cause))
+      if (!isRefused) warnOfRefusal(telemetry, cause)
       isRefused = true
       clearTimeout(again)
       again = setTimeout(listen, listenAgainAfter).unref()

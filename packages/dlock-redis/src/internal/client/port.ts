@@ -1,5 +1,6 @@
 /** The interface between the store and a client of Redis. */
 
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Effect from "effect/Effect"
 import type { Script } from "../protocol/index.ts"
 
@@ -42,6 +43,8 @@ export type Ask = (command: string, ...args: ReadonlyArray<string>) => Effect.Ef
  * whenever its reply comes.
  */
 export interface Port {
+  /** What its connections log, and the store. */
+  readonly telemetry: StoreTelemetry
   readonly run: <Args, A>(
     script: Script<Args, A>,
     args: Args,

@@ -39,17 +39,17 @@ const kinds: ReadonlyArray<{
   {
     warning: "eviction",
     applies: ({ policy }) => policy !== undefined && policy !== "noeviction",
-    text: "Redis may evict locks while they are held: set maxmemory-policy to noeviction"
+    text: "Redis may evict locks that are held: set maxmemory-policy to noeviction"
   },
   {
     warning: "replica",
     applies: ({ isReplica }) => isReplica,
-    text: "This Redis is a replica and takes no locks: give the address of its primary, or of the sentinels"
+    text: "This Redis is a replica, which cannot grant locks: use the address of its primary, or sentinels and master"
   },
   {
     warning: "persistence",
     applies: ({ persists }) => !persists,
-    text: "Redis keeps nothing over a restart, which frees every lock that is held: set appendonly to yes"
+    text: "Redis has no persistence, so a restart frees every lock that is held: set appendonly to yes"
   }
 ]
 
@@ -64,8 +64,7 @@ export const warn = (port: Port): Effect.Effect<void> =>
     for (const { applies, text, warning } of kinds) {
       const concerned = servers.filter(({ facts }) => applies(facts))
       if (concerned.length === 0) continue
-      yield* Effect.annotateLogs(Effect.logWarning(text), {
-        component: "dlock",
+      port.telemetry.warn(text, {
         warning,
         servers: concerned.map(({ name }) => name),
         ...(warning === "eviction" && { policies: concerned.map(({ facts }) => facts.policy) })

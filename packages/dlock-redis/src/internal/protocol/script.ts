@@ -95,7 +95,12 @@ export interface Gone {
 
 export const whole = (value: number): string => String(Math.ceil(value))
 
-export const unexpected = (raw: unknown): Error => new Error(`Not a reply of this script: ${JSON.stringify(raw)}`)
+export const unexpected = (raw: unknown): Error =>
+  new Error(
+    `Unexpected reply ${
+      JSON.stringify(raw)
+    }: is this a Redis, and do all processes use the same version of effect-dlock-redis?`
+  )
 
 export const list = (raw: unknown): ReadonlyArray<unknown> => {
   if (Array.isArray(raw)) return raw

@@ -1,6 +1,7 @@
 /** The claims that this process knows, by their ids. */
 
 import type { Claim } from "effect-dlock/LockStore"
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import { keysOf, type LockKeys } from "../protocol/keys.ts"
 import { TrackedClaim } from "./trackedClaim.ts"
 
@@ -10,6 +11,7 @@ export class Registry {
   // to the old generation. At a high rate of sections that is most of the garbage collector's work.
   private readonly claims: Record<string, TrackedClaim> = Object.create(null)
   private readonly keyPrefix: string
+  private readonly telemetry: StoreTelemetry
   /** Claims whose withdrawal was not answered, and until when they are known. */
   private readonly unanswered = new Map<TrackedClaim, number>()
   /** Claims that were withdrawn lately, and of which more may come. */
@@ -17,8 +19,9 @@ export class Registry {
   private withdrawnBefore = new Set<string>()
   private turnsAt = 0
 
-  constructor(keyPrefix: string) {
+  constructor(keyPrefix: string, telemetry: StoreTelemetry) {
     this.keyPrefix = keyPrefix
+    this.telemetry = telemetry
   }
 
   find(id: string): TrackedClaim | undefined {
@@ -35,7 +38,7 @@ export class Registry {
 
   /** Tracks a claim that is to be asked for for the first time. */
   track(claim: Claim): TrackedClaim {
-    return this.claims[claim.id] = new TrackedClaim(claim, keysOf(this.keyPrefix + claim.key)!)
+    return this.claims[claim.id] = new TrackedClaim(claim, keysOf(this.keyPrefix + claim.key)!, this.telemetry)
   }
 
   /**

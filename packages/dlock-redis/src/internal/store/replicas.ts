@@ -1,7 +1,8 @@
 /** Waits until enough replicas have a grant. */
 
 import { LockBackendError } from "effect-dlock/LockError"
-import { callBack, type Claim, type Gone } from "effect-dlock/LockStore"
+import type { Claim, Gone } from "effect-dlock/LockStore"
+import { callBackIn } from "effect-dlock/StoreTelemetry"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -44,7 +45,7 @@ const inOwnFiber = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Effect.callback((resume) => {
       const fiber = Effect.runForkWith(context)(effect)
-      fiber.addObserver((exit) => callBack(() => resume(exit)))
+      fiber.addObserver((exit) => callBackIn(context, () => resume(exit)))
       return Fiber.interrupt(fiber)
     })
   )
@@ -59,6 +60,8 @@ export const tooFew = (replicas: number): Gone => ({
   error: new LockBackendError({
     operation: "acquire",
     retryable: true,
-    cause: new Error(`fewer than ${replicas} replicas confirmed the grant in time`)
+    cause: new Error(
+      `fewer than ${replicas} replicas confirmed the lock in time (waitReplicas): are that many connected?`
+    )
   })
 })

@@ -1,6 +1,6 @@
 /** The lock store over a port. */
 
-import { LockBackendError } from "effect-dlock/LockError"
+import type { LockBackendError } from "effect-dlock/LockError"
 import {
   type Answer,
   callLimit,
@@ -22,7 +22,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Function from "effect/Function"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { backendError } from "../client/failure.ts"
+import { backendError, closed as closedFailure } from "../client/failure.ts"
 import type { CallFailure, Port, Reply } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
 import { keysOf, type LockKeys } from "../protocol/keys.ts"
@@ -55,7 +55,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const { interop, waitReplicas } = options
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
-  const registry = new Registry(options.keyPrefix)
+  const registry = new Registry(options.keyPrefix, port.telemetry)
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   let isClosing = false
   const waiters = yield* Waiters.make(port, options.retryInterval, {
@@ -378,13 +378,12 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     withdraw,
     bounded: true,
     heardAt: (claim) => port.heardAt(registry.keysOf(claim).lock),
+    telemetry: port.telemetry,
     losses: Stream.empty
   })
 })
 
-const closed = Effect.fail(
-  new LockBackendError({ operation: "wait", retryable: false, cause: new Error("the store has been closed") })
-)
+const closed = Effect.fail(backendError("wait")(closedFailure))
 
 const renewalsPerCall = 256
 

@@ -1,7 +1,8 @@
 /** What this process knows of one claim. */
 
 import type { LockBackendError } from "effect-dlock/LockError"
-import { type Ahead, callBack, type Claim, type Gone, type Granted } from "effect-dlock/LockStore"
+import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -19,6 +20,7 @@ import type { LockKeys } from "../protocol/keys.ts"
 export class TrackedClaim implements Tally {
   readonly claim: Claim
   readonly keys: LockKeys
+  private readonly telemetry: StoreTelemetry
   /** Milliseconds, like the next. */
   readonly ttl: number
   readonly guard: number
@@ -53,7 +55,8 @@ export class TrackedClaim implements Tally {
   private firstSentAt: bigint | undefined
   private base: { readonly sentAt: bigint; readonly floor: bigint } | undefined
 
-  constructor(claim: Claim, keys: LockKeys) {
+  constructor(claim: Claim, keys: LockKeys, telemetry: StoreTelemetry) {
+    this.telemetry = telemetry
     this.claim = claim
     this.keys = keys
     this.ttl = Duration.toMillis(claim.ttl)
@@ -95,7 +98,7 @@ export class TrackedClaim implements Tally {
     if (--this.underWay > 0) return
     const waiting = this.whenNoneIsUnderWay
     this.whenNoneIsUnderWay = undefined
-    if (waiting !== undefined) callBack(waiting, this.claim.key)
+    if (waiting !== undefined) this.telemetry.callBack(waiting, this.claim.key)
   }
 
   /** Whether every request has its answer, or will have none. */
@@ -154,13 +157,15 @@ export class TrackedClaim implements Tally {
     this.given = given
     // Who waited runs on at once, within this, and may ask again.
     const { outcome } = this
-    if (outcome !== undefined) callBack(() => Deferred.doneUnsafe(outcome, Effect.succeed(given)), this.claim.key)
+    if (outcome !== undefined) {
+      this.telemetry.callBack(() => Deferred.doneUnsafe(outcome, Effect.succeed(given)), this.claim.key)
+    }
     return given
   }
 
   /** Ends its wait without a grant. */
   endWait(outcome: Effect.Effect<Gone, LockBackendError>): void {
-    callBack(() => Deferred.doneUnsafe(this.granted, outcome), this.claim.key)
+    this.telemetry.callBack(() => Deferred.doneUnsafe(this.granted, outcome), this.claim.key)
   }
 }
 

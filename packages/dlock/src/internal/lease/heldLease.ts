@@ -10,13 +10,17 @@ import type { Claim, Granted, Held } from "../../LockStore.ts"
 import * as Owner from "../options/owner.ts"
 import type { Item } from "../scheduling/deadlineHeap.ts"
 import { fromNanos, type Time } from "../scheduling/time.ts"
-import { callBack } from "../telemetry/log.ts"
+import { callBack } from "../telemetry/callBack.ts"
+import type { Events } from "../telemetry/events.ts"
 import * as Timing from "../timing.ts"
 import { reportLoss, settled, untilEnd } from "./section.ts"
 
 /** What a lease asks of the locker that made it. */
 export interface LeaseHost {
   readonly time: Time
+  readonly events: Events
+  /** In the context of the program that made the locker, which it may outlive. */
+  readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   /** The store, as an identity: two lockers over one store share their keys. */
   readonly store: object
   /** The lease has just been lost: stop renewing it, and say so. */
@@ -47,6 +51,8 @@ export class HeldLease implements Item, Held {
   readonly key: string
   readonly claim: Claim
   readonly fencingToken: bigint
+  /** What the grant counted from. */
+  readonly grantedAt: number
   readonly ttl: Duration.Duration
   /** The lease inside which this one was taken: the chain that a nested request is checked against. */
   parent: HeldLease | undefined
@@ -89,7 +95,8 @@ export class HeldLease implements Item, Held {
     this.ttl = granted.ttl
     // Whole, as timers are: a deadline between two milliseconds would be noticed after it.
     this.ttlMillis = Math.floor(Duration.toMillis(granted.ttl))
-    this.confirmedAt = fromNanos(granted.confirmedAt)
+    this.grantedAt = fromNanos(granted.confirmedAt)
+    this.confirmedAt = this.grantedAt
     this.wallClockLead = wallClockLead
     this.parent = parent
     this.depth = parent === undefined ? 0 : parent.depth + 1
@@ -195,7 +202,7 @@ export class HeldLease implements Item, Held {
   private notify(): void {
     const { observers } = this
     this.observers = undefined
-    if (observers !== undefined) { for (const observer of observers) callBack(observer, this.key) }
+    if (observers !== undefined) { for (const observer of observers) callBack(this.host.events, observer, this.key) }
   }
 
   /** Calls back when the lease is lost or released. */
@@ -207,7 +214,7 @@ export class HeldLease implements Item, Held {
   /** Forked when somebody first asks for it: it only waits, and who would not know of it need not pay for it. */
   get renewal(): Fiber.Fiber<never, OwnershipLost> {
     if (this.renewalFiber === undefined) {
-      this.renewalFiber = Effect.runFork(this.lost)
+      this.renewalFiber = this.host.fork(this.lost)
       if (this.state === "released") this.renewalFiber.interruptUnsafe()
     }
     return this.renewalFiber

@@ -8,8 +8,8 @@ import { LockBackendError } from "../../LockError.ts"
 import type { Claim, LockStore, Withdrawn } from "../../LockStore.ts"
 import type { CallTimeouts } from "../scheduling/callTimeouts.ts"
 import type { Time } from "../scheduling/time.ts"
-import { callBack, logged } from "../telemetry/log.ts"
-import type { Outage } from "../telemetry/outage.ts"
+import { callBack } from "../telemetry/callBack.ts"
+import type { Events } from "../telemetry/events.ts"
 import * as Timing from "../timing.ts"
 import type { HeldLease } from "./heldLease.ts"
 
@@ -21,6 +21,7 @@ export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease): Effect
   const now = lease.host.time.now()
   if (!lease.endHold(now)) return lease.stopRenewal
   const { claim, key, renewalAnswered, stopRenewal } = lease
+  lease.host.events.released(key, lease.fencingToken, lease.grantedAt)
   if (renewalAnswered !== undefined) {
     const answered = Effect.timeoutOption(renewalAnswered, Math.min(lease.renewalTimeout, Timing.longestRelease))
     return Effect.flatMap(stopRenewal, () => withdrawals.release(key, claim, answered))
@@ -35,7 +36,7 @@ interface WithdrawContext {
   readonly store: LockStore["Service"]
   readonly time: Time
   readonly timeouts: CallTimeouts
-  readonly outage: Outage
+  readonly events: Events
   /** Outlives the locker: a claim that is given up when it has gone is withdrawn too. */
   readonly fork: (withdrawal: Withdrawal) => Fiber.Fiber<Failed | Withdrawn>
 }
@@ -87,41 +88,37 @@ export class Withdrawals {
     return Effect.matchCauseEffect(this.send(claim), {
       onSuccess: (withdrawn) => {
         this.heard(withdrawn)
-        this.means.outage.answered(key)
+        this.means.events.answered(key)
         return Effect.void
       },
       onFailure: (cause) => {
         const error = errorOf(cause)
-        if (error?.retryable === true) this.means.outage.begin(error, key)
+        if (error?.retryable === true) this.means.events.releaseUnanswered(key, error)
         return this.releaseBehind(key, claim, this.again(claim, until, cause), until)
       }
     })
   }
 
   private releaseBehind(key: string, claim: Claim, withdrawal: Withdrawal, until: number): Effect.Effect<void> {
-    const { outage, time } = this.means
+    const { events, time } = this.means
     const fiber = this.start(
       claim,
       Effect.tap(withdrawal, (ended) =>
         Effect.sync(() => {
-          if (isWithdrawn(ended)) outage.answered(key)
+          if (isWithdrawn(ended)) events.answered(key)
         }))
     )
     return Effect.flatMap(this.end(fiber, this.silent ? 0 : until - time.now()), (exit) => {
       if (exit === undefined) {
         this.silent = true
-        outage.failed("release", silent, key)
+        events.releaseFailed(key, silent)
         return Effect.void
       }
       const failed = failedOf(exit)
       if (failed === undefined) return Effect.void
       const error = errorOf(failed)
-      if (error?.retryable === true) return Effect.sync(() => outage.failed("release", error, key))
-      const why = error === undefined ? Cause.pretty(failed) : error.message
-      return logged(
-        Effect.logWarning(`A release failed, and the time to live ends the claim unless it can be repeated: ${why}`),
-        key
-      )
+      if (error?.retryable === true) return Effect.sync(() => events.releaseFailed(key, error))
+      return Effect.sync(() => events.releaseRefused(key, error === undefined ? Cause.squash(failed) : error.cause))
     })
   }
 
@@ -177,7 +174,7 @@ export class Withdrawals {
       this.behind.delete(claim.key)
       if (this.behind.size === 0) this.silent = false
       // Of a crowd each runs on within this, and may come to its end.
-      for (const goOn of behind.waiting) callBack(goOn, claim.key)
+      for (const goOn of behind.waiting) callBack(this.means.events, goOn, claim.key)
     })
     return fiber
   }
@@ -278,5 +275,5 @@ const isRetryable = (cause: Failed): boolean => errorOf(cause)?.retryable === tr
 const silent = new LockBackendError({
   operation: "release",
   retryable: true,
-  cause: new Error("no answer in time")
+  cause: new Error("the backend did not answer in time")
 })

@@ -7,8 +7,8 @@ import type { Admission } from "../admission.ts"
 import type { CallTimeouts } from "../scheduling/callTimeouts.ts"
 import { DeadlineHeap } from "../scheduling/deadlineHeap.ts"
 import { fromNanos, type Time } from "../scheduling/time.ts"
-import { broken } from "../telemetry/log.ts"
-import type { Outage } from "../telemetry/outage.ts"
+import type { Events } from "../telemetry/events.ts"
+import type { Log } from "../telemetry/log.ts"
 import type { HeldLease } from "./heldLease.ts"
 
 /**
@@ -22,7 +22,7 @@ export class Renewals {
   private readonly time: Time
   private readonly timeouts: CallTimeouts
   private readonly store: LockStore["Service"]
-  private readonly outage: Outage
+  private readonly events: Events
   private readonly admission: Admission
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** By the claim's id: made at the first hint of a loss, so that only who is given hints pays for it. */
@@ -32,17 +32,18 @@ export class Renewals {
     time: Time,
     timeouts: CallTimeouts,
     store: LockStore["Service"],
-    outage: Outage,
+    events: Events,
+    log: Log,
     admission: Admission,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.time = time
     this.timeouts = timeouts
     this.store = store
-    this.outage = outage
+    this.events = events
     this.admission = admission
     this.fork = fork
-    this.heap = new DeadlineHeap(time, fork, (now) => this.renewDue(now))
+    this.heap = new DeadlineHeap(time, fork, log, (now) => this.renewDue(now))
     admission.closeWhile(this.isOverdue)
   }
 
@@ -101,7 +102,7 @@ export class Renewals {
 
   /** What cannot be renewed for a fault of ours ends at once, rather than in silence at its deadline. */
   private giveUp(leases: ReadonlyArray<HeldLease>, defect: unknown): void {
-    this.fork(broken(`The renewal of ${leases.length} locks`, defect, leases[0]?.key))
+    this.events.renewalBroke(defect, leases.length, leases[0]?.key)
     for (const lease of leases) {
       lease.abandonRenewal()
       lease.lose("Revoked", this.time.now(), true)
@@ -135,13 +136,18 @@ export class Renewals {
             if (answer._tag === "Unknown") failures.push(answer.error)
           })
           const { key } = leases[0]!
-          if (failures.length < leases.length) this.outage.answered(key)
-          if (failures.length > 0) this.outage.failed("renewal", failures[0]!, key, failures.length)
+          if (failures.length < leases.length) this.events.answered(key)
+          if (failures.length > 0) this.events.renewalFailed(key, failures[0]!, failures.length)
           // Last: who waits for it runs on at once, and may keep the thread busy.
           latch.openUnsafe()
         })
       )
     })
+  }
+
+  private confirm(lease: HeldLease, sentAt: number, wallClockLead: number): void {
+    lease.confirm(sentAt, wallClockLead)
+    this.events.renewed(lease.key, lease.fencingToken, sentAt)
   }
 
   /** The deadline first: a "yes" that is read too late is a "no". */
@@ -150,7 +156,7 @@ export class Renewals {
     if (!lease.check(now)) return
     switch (answer._tag) {
       case "Confirmed":
-        lease.confirm(fromNanos(answer.confirmedAt), wallClockLead)
+        this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)
         // A store may confirm by something older than this call: that is no reason to ask again without a pause.
         return this.add(lease, now + lease.retryAfter)
       case "Gone":

@@ -10,6 +10,10 @@ export type Driver<L> = L | (() => Promise<L>)
 /** The layer that a driver is, or promises; nothing for what is neither. */
 export type LayerOf<D> = Extract<D extends () => Promise<infer L> ? L : D, Layer.Any>
 
+/** What failed: a loader goes on with a list of the files that it came through. */
+const firstLineOf = (cause: unknown): string =>
+  (cause instanceof Error ? cause.message : String(cause)).split("\n", 1).join("").trim()
+
 /**
  * The layer that `DLOCK_DRIVER` names. There is no default: one that is chosen in silence would give each instance of
  * a fleet a lock of its own.
@@ -29,11 +33,7 @@ export const choose = <L extends Layer.Any>(
     return yield* Effect.tryPromise({
       try: driver as () => Promise<L>,
       catch: (cause) =>
-        problem(
-          `The driver "${name}" could not be loaded: are its packages installed? (${
-            cause instanceof Error ? cause.message : String(cause)
-          })`,
-          cause
-        )
+        // Without the cause: the stack of a module's loading says no more, and would be printed.
+        problem(`The driver "${name}" could not be loaded: are its packages installed? (${firstLineOf(cause)})`)
     })
   })

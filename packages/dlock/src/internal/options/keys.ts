@@ -11,22 +11,24 @@ export const bytesOfUtf8 = (text: string): number => {
 }
 
 export const problemOfName = (key: unknown, prefix: string): string | undefined => {
-  if (key === "") return "is empty"
+  if (key === "") return "must not be empty"
   const wrong = problemOfText(key)
   if (wrong !== undefined) return wrong
   const text = key as string
   // A string has at most three bytes of UTF-8 for each of its units.
   if ((prefix.length + text.length) * 3 > maxBytes && bytesOfUtf8(prefix + text) > maxBytes) {
-    return `is longer than ${maxBytes} bytes with its prefix`
+    return `must be at most ${maxBytes} bytes of UTF-8 with its prefix`
   }
   if (!text.includes("}") && !prefix.includes("}")) return undefined
-  return hasSlot(prefix + text) ? undefined : "has braces that leave no common hash slot for the lock's parts"
+  return hasSlot(prefix + text)
+    ? undefined
+    : "has braces without a whole hash tag, which Redis Cluster needs, such as {shop}:stock"
 }
 
 const problemOfText = (text: unknown): string | undefined => {
-  if (typeof text !== "string") return "is not a string"
-  if (text.includes("\0")) return "contains NUL"
-  return text.isWellFormed() ? undefined : "contains a lone surrogate"
+  if (typeof text !== "string") return "must be a string"
+  if (text.includes("\0")) return "must not contain the NUL character"
+  return text.isWellFormed() ? undefined : "must not contain a lone surrogate: was it cut inside a character?"
 }
 
 /** A prefix may be empty; one whose braces leave no slot to any key is refused before the first key. */

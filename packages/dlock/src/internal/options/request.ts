@@ -43,6 +43,11 @@ const parsers = {
 /** Those that a call which does not wait has no use for. */
 const ofThoseWhoWait = { timeout: true } satisfies Record<Exclude<keyof LockOptions, keyof TryLockOptions>, true>
 
+const unknownOption = (waits: boolean): string => {
+  const known = Object.keys(parsers).filter((name) => waits || !Object.hasOwn(ofThoseWhoWait, name))
+  return `is not an option of this call: there are ${known.join(", ")}`
+}
+
 /** The options that are given, read. */
 type Read = { -readonly [Name in keyof typeof parsers]?: Result.Result.Success<ReturnType<(typeof parsers)[Name]>> }
 
@@ -60,12 +65,12 @@ export const parse = (
   const wrong = problemOfName(key, settings.prefix)
   if (wrong !== undefined) return invalid("key", wrong)
   if (options === undefined) return usual
-  if (typeof options !== "object" || options === null) return invalid("options", "are not an object")
-  for (const option of Object.getOwnPropertySymbols(options)) return invalid(String(option), "is not an option here")
+  if (typeof options !== "object" || options === null) return invalid("options", "must be an object")
+  for (const option of Object.getOwnPropertySymbols(options)) return invalid(String(option), unknownOption(waits))
   const read: Record<string, unknown> = {}
   for (const option in options) {
     if (!Object.hasOwn(parsers, option) || (!waits && Object.hasOwn(ofThoseWhoWait, option))) {
-      return invalid(option, "is not an option here")
+      return invalid(option, unknownOption(waits))
     }
     const name = option as keyof typeof parsers
     const value = options[name]

@@ -13,10 +13,10 @@ export const timeout: Parser<number> = duration(0)
 
 export const metadata: Parser<Readonly<Record<string, string>>> = (value) => {
   if (!isRecord(value) || !Object.values(value).every((text) => typeof text === "string")) {
-    return Result.fail("is not a plain record of strings")
+    return Result.fail("must be a plain record of strings")
   }
   return bytesOfUtf8(JSON.stringify(value)) > maxBytes
-    ? Result.fail(`is longer than ${maxBytes} bytes as JSON`)
+    ? Result.fail(`must be at most ${maxBytes} bytes as JSON`)
     : Result.succeed(value as Readonly<Record<string, string>>)
 }
 

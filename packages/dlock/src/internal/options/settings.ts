@@ -19,7 +19,7 @@ export interface Settings {
 const holder: StoreOptions.Parser<string> = (value) =>
   typeof value === "string" && /^[^{}\0-\x1f]{1,200}$/.test(value)
     ? Result.succeed(value)
-    : Result.fail("is not 1 to 200 characters without braces and control characters")
+    : Result.fail("must be 1 to 200 characters, without braces and control characters")
 
 /** The options, and the variables that every backend reads. One that is forgotten here does not compile. */
 export const fields = {
@@ -57,7 +57,7 @@ const onRuntime = (
     const name = absent()
     return name === undefined
       ? Effect.map(parsed, settingsOf)
-      : Effect.fail(StoreOptions.problem(`This runtime has no ${name}: dlock needs Node.js 22.19, or one as new`))
+      : Effect.fail(StoreOptions.problem(`This runtime has no ${name}: effect-dlock needs Node.js 22.19 or newer`))
   })
 
 export const parse = (options: LockerOptions = {}): Effect.Effect<Settings, Config.ConfigError> =>

@@ -1,6 +1,8 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import { callBack } from "../telemetry/log.ts"
+import { callBack } from "../telemetry/callBack.ts"
+import { observerThrew } from "../telemetry/events.ts"
+import type { Log } from "../telemetry/log.ts"
 import { DeadlineHeap, type Item } from "./deadlineHeap.ts"
 import type { Time } from "./time.ts"
 
@@ -25,6 +27,7 @@ class Limit implements Item {
 export class CallTimeouts {
   private readonly heap: DeadlineHeap<Limit>
   private readonly time: Time
+  private readonly log: Log
   readonly bounded: boolean
   /** When it was last checked which calls have timed out: what came in until then has been read. */
   lookedAt = -Infinity
@@ -32,12 +35,15 @@ export class CallTimeouts {
   constructor(
     time: Time,
     /** Whether the calls end by themselves, whatever the backend does. */
-    bounded: boolean
+    bounded: boolean,
+    /** Outlives the locker: what is released after the locker has gone is limited too. */
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+    log: Log
   ) {
     this.time = time
     this.bounded = bounded
-    // Not the locker's fibers: what is released after the locker has gone is limited too.
-    this.heap = new DeadlineHeap<Limit>(time, Effect.runFork, (now) => {
+    this.log = log
+    this.heap = new DeadlineHeap<Limit>(time, fork, log, (now) => {
       this.lookedAt = now
       for (let next = this.heap.peek(); next !== undefined && next.dueAt <= now; next = this.heap.peek()) {
         const late = now - next.dueAt
@@ -99,20 +105,24 @@ export class CallTimeouts {
         isOver = true
         // The store hears of it before whatever is asked of it next.
         fiber.interruptUnsafe()
-        callBack(() => resume(otherwise))
+        callBack(this, () => resume(otherwise))
       })
       this.heap.schedule(limit, this.time.now() + millis)
       fiber.addObserver((exit) => {
         if (isOver) return
         this.heap.remove(limit)
         // Who waits runs on within this, and may come to its end: an observer of it must not reach the store's thread.
-        callBack(() => resume(exit))
+        callBack(this, () => resume(exit))
       })
       return Effect.sync(() => {
         this.heap.remove(limit)
         fiber.interruptUnsafe()
       })
     })
+  }
+
+  observerThrew(error: unknown): void {
+    observerThrew(this.log, error)
   }
 
   /** Leaves no timer behind where nothing is limited any more. */

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import { broken } from "../telemetry/log.ts"
+import { timerBroke } from "../telemetry/events.ts"
+import type { Log } from "../telemetry/log.ts"
 import type { Time } from "./time.ts"
 
 /** Something with a next time, kept in a heap. Both fields are the heap's to write. */
@@ -27,16 +28,19 @@ export class DeadlineHeap<A extends Item> {
 
   private readonly time: Time
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private readonly log: Log
   private readonly onDue: (now: number) => void
 
   constructor(
     time: Time,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+    log: Log,
     /** Called when the first item is due; it takes what is due, with `peek` and `remove` or `schedule`. */
     onDue: (now: number) => void
   ) {
     this.time = time
     this.fork = fork
+    this.log = log
     this.onDue = onDue
   }
 
@@ -114,7 +118,7 @@ export class DeadlineHeap<A extends Item> {
     try {
       if (this.heap.length > 0 && this.heap[0]!.dueAt <= now) this.onDue(now)
     } catch (defect) {
-      this.fork(broken("A timer", defect))
+      timerBroke(this.log, defect)
     }
     this.firing = false
     if (this.heap.length > 0) this.arm(this.heap[0]!.dueAt)

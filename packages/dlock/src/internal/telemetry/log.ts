@@ -1,30 +1,42 @@
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
-/** Every line of this library says which component wrote it and about which key. */
-export const logged = <A, E, R>(effect: Effect.Effect<A, E, R>, key: string): Effect.Effect<A, E, R> =>
-  Effect.annotateLogs(effect, { component: "dlock", key })
-
-/** A part of ours that must not fail has failed. What it was about goes on as well as it can, and somebody hears of it. */
-export const broken = (what: string, defect: unknown, key = ""): Effect.Effect<void> =>
-  logged(Effect.logError(`${what} of dlock is broken`, defect), key)
-
-/** What throws where it is called dies as an effect instead: there it is met like any other failure. */
-export const called = <A, E>(call: () => Effect.Effect<A, E>): Effect.Effect<A, E> => {
-  try {
-    return call()
-  } catch (defect) {
-    return Effect.die(defect)
-  }
+/** What a line carries besides its text: the key that it is about, where it is about one, and facts for machines. */
+export interface Annotations {
+  readonly key?: string | undefined
+  readonly [name: string]: unknown
 }
 
 /**
- * Calls back into code that is not ours, such as an observer that a program put on a fiber. What it throws must not keep
- * others from being called.
+ * Writes lines in the context of the program that made the locker or the store: with its loggers, its level and its
+ * annotations, from any callback. Only this room calls `Effect.log…`; lint checks it.
  */
-export const callBack = (callback: () => void, key = ""): void => {
-  try {
-    callback()
-  } catch (error) {
-    Effect.runFork(logged(Effect.logError("An observer of a lock threw", error), key))
+export class Log {
+  private readonly run: (effect: Effect.Effect<void>) => unknown
+
+  constructor(context: Context.Context<never>) {
+    this.run = Effect.runForkWith(context)
+  }
+
+  info(text: string, annotations?: Annotations): void {
+    this.write(Effect.logInfo(text), annotations)
+  }
+
+  warn(text: string, annotations?: Annotations): void {
+    this.write(Effect.logWarning(text), annotations)
+  }
+
+  error(text: string, cause: unknown, annotations?: Annotations): void {
+    this.write(Effect.logError(text, cause), annotations)
+  }
+
+  private write(line: Effect.Effect<void>, annotations: Annotations = {}): void {
+    const { key, ...more } = annotations
+    this.run(Effect.annotateLogs(line, { component: "dlock", ...(key !== undefined && { key }), ...more }))
   }
 }
+
+/** A log that writes in the context of the caller. */
+export const make: Effect.Effect<Log> = Effect.contextWith((context: Context.Context<never>) =>
+  Effect.succeed(new Log(context))
+)

@@ -1,6 +1,6 @@
 /** In which order the claims of this process ask for places. */
 
-import { callBack } from "effect-dlock/LockStore"
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -28,11 +28,13 @@ interface Asking {
  */
 export class AskingOrder {
   private readonly byKey = new Map<string, Asking>()
+  private readonly telemetry: StoreTelemetry
   private readonly onAnswered: (lock: string) => void
   private count = 0
 
   /** `onAnswered` is called when a claim that asked for a key has its answer, or waits for none any more. */
-  constructor(onAnswered: (lock: string) => void) {
+  constructor(telemetry: StoreTelemetry, onAnswered: (lock: string) => void) {
+    this.telemetry = telemetry
     this.onAnswered = onAnswered
   }
 
@@ -80,7 +82,9 @@ export class AskingOrder {
     const failure = Exit.isFailure(exit) ? Cause.findErrorOption(exit.cause) : undefined
     if (failure?._tag === "Some" && isNoAnswer(failure.value)) {
       const all = line.turns.splice(0)
-      for (const { resume } of all) callBack(() => resume?.(Effect.fail({ ...failure.value, notDone: true })), key)
+      for (const { resume } of all) {
+        this.telemetry.callBack(() => resume?.(Effect.fail({ ...failure.value, notDone: true })), key)
+      }
     }
     this.onAnswered(key)
     for (let turn = line.turns[0]; turn !== undefined && mayAsk(line, turn.tracked); turn = line.turns[0]) {
@@ -89,7 +93,7 @@ export class AskingOrder {
       if (resume === undefined) continue
       turn.isGiven = true
       line.underWay.add(turn.tracked)
-      callBack(() => resume(Effect.void), key)
+      this.telemetry.callBack(() => resume(Effect.void), key)
     }
     const isEmpty = line.turns.length === 0 && line.underWay.size === 0
     // A caller that went on at once may have begun another one.

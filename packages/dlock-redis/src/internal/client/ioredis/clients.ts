@@ -2,6 +2,7 @@
 
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as StoreOptions from "effect-dlock/StoreOptions"
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -13,7 +14,7 @@ import type { CallFailure } from "../port.ts"
 import { silenceOf } from "../window/window.ts"
 import { backOff, beforeConnecting } from "./attempts.ts"
 import { strictGreeting } from "./greeting.ts"
-import { type Outage, Reasons } from "./reasons.ts"
+import { Reasons } from "./reasons.ts"
 import { followSentinels, throughSentinels } from "./sentinels.ts"
 import { ignoreSocketErrors } from "./streams.ts"
 
@@ -26,7 +27,7 @@ export interface Limits {
 
 /** What the clients of a layer have in common. */
 export interface Common {
-  readonly outage: Outage
+  readonly telemetry: StoreTelemetry
   /** Whether they speak TLS. */
   readonly secure: boolean
   /** Asks for those options that may change from one connection to the next. */
@@ -53,9 +54,8 @@ export const notLoaded = (cause: unknown): Config.ConfigError => {
     /\bioredis['"]?( |$)/.test(message.split("\n")[0]!)
   return StoreOptions.problem(
     absent
-      ? "The package ioredis (5.11 or 6) is not installed"
-      : `The package ioredis could not be loaded: ${message}`,
-    cause
+      ? "The package ioredis is not installed: add version 5.11 or 6 to your dependencies"
+      : `The package ioredis could not be loaded: ${message.split("\n", 1).join("").trim()}`
   )
 }
 
@@ -272,17 +272,19 @@ const patience = 1_000
 const connectClient = <Client extends Redis | Cluster>(
   make: (reasons: Reasons) => Client,
   limits: Limits,
-  { outage, secure }: Common
+  { secure, telemetry }: Common
 ): Effect.Effect<Connected<Client>, LockBackendError, Scope.Scope> =>
   Effect.gen(function*() {
     let closed = false
     const over = Deferred.makeUnsafe<never, LockBackendError>()
     const reasons = new Reasons((reasons) => {
       if (reasons.final) Deferred.doneUnsafe(over, failed())
-      outage.noteReason(reasons)
+      if (reasons.last !== undefined) telemetry.connectionFailed(reasons, reasons.last.message, reasons.final)
     })
     const failed = () =>
-      Effect.fail(notConnected(explained(reasons.last ?? new Error("no answer"), secure), !reasons.final))
+      Effect.fail(
+        notConnected(explained(reasons.last ?? new Error("the server did not answer"), secure), !reasons.final)
+      )
     const client = yield* Effect.acquireRelease(
       Effect.sync(() => make(reasons)),
       (client) =>
@@ -325,11 +327,11 @@ const connectClient = <Client extends Redis | Cluster>(
     isUp = true
     reasons.clear()
     on("close", () => {
-      if (!closed) outage.noteLost(reasons)
+      if (!closed) telemetry.connectionLost(reasons)
     })
     on("ready", () => {
       reasons.clear()
-      outage.noteBack(reasons)
+      telemetry.connectionBack(reasons)
     })
     return { client, whyNot: reasons.whyNot }
   })

@@ -1,6 +1,5 @@
-/** Why there is no connection, and what is logged about that. */
+/** Why there is no connection. */
 
-import * as Effect from "effect/Effect"
 import { isFinal, isRefusedCredentials, notConnectedNow, sanitized } from "../failure.ts"
 import type { CallFailure } from "../port.ts"
 
@@ -53,40 +52,5 @@ export class Reasons {
     this.final = final
     this.failure = undefined
     this.onTold(this)
-  }
-}
-
-/**
- * The log of all connections of a layer: one line when the first is lost, as soon as it is known why or it is back
- * meanwhile; one when the server refuses who we are, if that was not the reason; and one when all are back.
- */
-export class Outage {
-  private readonly log: (effect: Effect.Effect<void>) => void
-  private readonly away = new Set<Reasons>()
-  private told: "no" | "lost" | "refused" = "no"
-
-  constructor(log: (effect: Effect.Effect<void>) => void) {
-    this.log = log
-  }
-
-  noteLost(of: Reasons): void {
-    this.away.add(of)
-  }
-
-  noteReason(of: Reasons): void {
-    if (!this.away.has(of)) return
-    if (this.told === "no") this.log(Effect.logWarning(`The connection to Redis was lost: ${of.last?.message}`))
-    else if (this.told === "lost" && of.final) {
-      this.log(Effect.logWarning(`Redis refuses the connection: ${of.last?.message}`))
-    }
-    if (of.final) this.told = "refused"
-    else if (this.told === "no") this.told = "lost"
-  }
-
-  noteBack(of: Reasons): void {
-    if (!this.away.delete(of) || this.away.size > 0) return
-    if (this.told === "no") this.log(Effect.logWarning("The connection to Redis was lost"))
-    this.told = "no"
-    this.log(Effect.logInfo("The connection to Redis is back"))
   }
 }

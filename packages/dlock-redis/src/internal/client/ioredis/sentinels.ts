@@ -99,7 +99,7 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
       return resolved
     }
     if (primary.epoch < epoch && ++outdated <= connector.options.sentinels.length) {
-      failed(endpoint, new Error("knows of fewer failovers than another"))
+      failed(endpoint, new Error("its answer is old: another sentinel knows of more failovers"))
       return null
     }
     failures.clear()

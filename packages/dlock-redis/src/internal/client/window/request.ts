@@ -1,6 +1,6 @@
 /** One call of a script, and the queue in which calls wait. */
 
-import { callBack } from "effect-dlock/LockStore"
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Script } from "../../protocol/index.ts"
@@ -19,6 +19,7 @@ export class Request {
   sentAt = 0n
   /** Its place among those under way; -1 while it is not. */
   slot = -1
+  private readonly telemetry: StoreTelemetry
   private caller: ((reply: Effect.Effect<Reply<never>, CallFailure>) => void) | undefined
 
   constructor(
@@ -26,12 +27,14 @@ export class Request {
     args: unknown,
     tally: Tally | undefined,
     limit: number,
+    telemetry: StoreTelemetry,
     caller: (reply: Effect.Effect<Reply<never>, CallFailure>) => void
   ) {
     this.script = script as Script<unknown, unknown>
     this.args = args
     this.tally = tally
     this.limit = limit
+    this.telemetry = telemetry
     this.caller = caller
   }
 
@@ -52,7 +55,7 @@ export class Request {
   end(reply: Effect.Effect<Reply<never>, CallFailure>): void {
     const { caller } = this
     this.caller = undefined
-    if (caller !== undefined) callBack(() => caller(reply))
+    if (caller !== undefined) this.telemetry.callBack(() => caller(reply))
   }
 
   fail(failure: CallFailure): void {

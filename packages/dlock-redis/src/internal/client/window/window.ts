@@ -1,5 +1,6 @@
 /** Limits how many calls are under way to a server, and how long each of them may take. */
 
+import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -40,6 +41,7 @@ const realTimers: Timers = {
 }
 
 export interface WindowOptions {
+  readonly telemetry: StoreTelemetry
   readonly clock: Clock.Clock
   /** Milliseconds beyond which no call goes. */
   readonly longest: number
@@ -99,7 +101,8 @@ export class Window {
     limit = Infinity
   ): Effect.Effect<Reply<A>, CallFailure> =>
     Effect.callback((resume) => {
-      const request = new Request(script, args, tally, Math.min(limit, this.options.longest), resume)
+      const { longest, telemetry } = this.options
+      const request = new Request(script, args, tally, Math.min(limit, longest), telemetry, resume)
       this.submit(request)
       // What has been sent needs nobody to tell that its caller has gone, and most is sent at once.
       return request.slot === -1 ? Effect.sync(() => request.abandon()) : undefined
