@@ -4,19 +4,9 @@ import { LockBackendError } from "effect-dlock/LockError"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { castGrpcError, Etcd3, type IOptions } from "etcd3"
+import type { Duplex } from "./duplex.ts"
 import { fromClient, isAboutToken, isWithoutAuth } from "./failure.ts"
 import { KeepAlives } from "./keepAlives.ts"
-
-/** A stream of the transport, as far as we go with one. */
-export interface Duplex {
-  readonly on:
-    & ((event: "data", listener: (response: any) => void) => unknown)
-    & ((event: "error", listener: (error: unknown) => void) => unknown)
-    & ((event: "end", listener: () => void) => unknown)
-  readonly write: (request: object) => void
-  readonly end: () => void
-  readonly cancel: () => void
-}
 
 /** What a call is to be known by: when it must be over, by the wall clock, which the transport counts by. */
 interface CallOptions {

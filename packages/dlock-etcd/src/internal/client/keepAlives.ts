@@ -1,6 +1,6 @@
 /** Keep-alives of leases on one stream, which stays open between them. */
 
-import type { Duplex } from "./host.ts"
+import type { Duplex } from "./duplex.ts"
 
 interface Pending {
   readonly resolve: (seconds: number) => void
