@@ -256,7 +256,7 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "wake-up-dropped", redis: { neverPushes: true }, etcd: { neverTells: true } },
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
-  { name: "passes-over-the-first", on: "etcd", from: 5_502, etcd: { passesOverTheFirst: true } },
+  { name: "passes-over-the-first", on: "etcd", from: 42_643, etcd: { passesOverTheFirst: true } },
   { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresTombstones: true } },
   { name: "heir-not-looked-at", on: "etcd", from: 4_348, etcd: { deletesWithoutSuccessor: true } },
   { name: "epoch-not-compared", on: "etcd", etcd: { ignoresEpoch: true } },

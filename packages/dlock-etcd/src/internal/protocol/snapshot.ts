@@ -21,6 +21,8 @@ export interface QueueSnapshot {
   readonly length: number
   /** It was given no place, because its process has no sign of life at the server. */
   readonly isUnsigned: boolean
+  /** The other claims were not read, since the request was only for an empty queue. */
+  readonly isUnread: boolean
 }
 
 /** A claim in a queue, as others see it. Its value is decoded when it is needed: most of what a look finds is known. */
@@ -64,7 +66,16 @@ export const readSnapshot = (response: ITxnResponse, claim: Claim, base = 0n, mo
   // It was given no place.
   const mine = ownIn(response.responses[1]!, claim)
   const revision = BigInt(response.header.revision)
-  return { revision, ...mine, before: [], isWhole: false, isBlind: false, length: 1, isUnsigned: false }
+  return {
+    revision,
+    ...mine,
+    before: [],
+    isWhole: false,
+    isBlind: false,
+    length: 1,
+    isUnsigned: false,
+    isUnread: false
+  }
 }
 
 const ownIn = ({ response_range }: IResponseOp, { id }: Claim): Pick<QueueSnapshot, "own" | "base"> => {
@@ -87,7 +98,8 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
     isWhole: true,
     isBlind: false,
     length: 1,
-    isUnsigned: false
+    isUnsigned: false,
+    isUnread: false
   }
   // It was put in an empty queue, or behind another of ours: this revision created it.
   if (only?.response_put && response.responses.length === 1) return placed
@@ -97,7 +109,7 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
   // The queue was not empty, and nothing else was asked.
   if (only?.response_range && response.responses.length === 1) {
     const stands = ownIn(only, claim)
-    return { ...placed, ...stands, isWhole: false, isUnsigned: stands.own === undefined }
+    return { ...placed, ...stands, isWhole: false, isUnsigned: stands.own === undefined, isUnread: true }
   }
   const [mine, around, sign] = response.responses.filter((one) => one.response_range)
   const stands = ownIn(mine!, claim)
@@ -113,7 +125,8 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
     isWhole: claim.capacity > 1 || all.length < (isBefore ? most : most + 1),
     isBlind: false,
     length: Number(around!.response_range.count),
-    isUnsigned: created === undefined && sign !== undefined && Number(sign.response_range.count) === 0
+    isUnsigned: created === undefined && sign !== undefined && Number(sign.response_range.count) === 0,
+    isUnread: false
   }
 }
 

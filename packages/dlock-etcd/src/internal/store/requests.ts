@@ -121,8 +121,13 @@ export const make = (
       lease,
       "queue",
       operation,
-      ({ isUnsigned }) =>
-        isUnsigned ? Effect.flatMap(liveness.show(prefix), () => enterSigned(tracked, lease, true)) : undefined
+      (snapshot) => {
+        if (snapshot.isUnsigned) return Effect.flatMap(liveness.show(prefix), () => enterSigned(tracked, lease, true))
+        if (!snapshot.isUnread) return undefined
+        // An earlier request has put it there, whose answer was lost.
+        place.noteCreated(snapshot)
+        return enterSigned(tracked, lease, true)
+      }
     )
     return queue === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => queue.noteAnswered()))
   }
