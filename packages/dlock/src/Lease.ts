@@ -1,5 +1,5 @@
 /**
- * What the holder of a lock holds.
+ * The lease: what a program holds while it holds a lock.
  *
  * @since 0.1.0
  */
@@ -10,47 +10,76 @@ import type * as Fiber from "effect/Fiber"
 import type { LockNotHeld, OwnershipLost } from "./LockError.ts"
 
 /**
- * A lock that is held: what `Locker.scoped` returns, and what `withLock` gives to its program.
+ * A lock that is held. `Locker.scoped` returns it, and `withLock` passes it to its program.
  *
- * Send `fencingToken` along with each write to what the lock protects, and run `ensureHeld` right before a step that must
- * not happen late.
+ * **When to use**
+ *
+ * Use `fencingToken` in each write to the resource that the lock protects. Use `ensureHeld` right before a step that
+ * must not happen after the lock was lost.
+ *
+ * **Gotchas**
+ *
+ * A process that was paused does not notice by itself that its lock is lost. `ensureHeld` and the fencing token do.
+ *
+ * @see {@link Lease} for reading the lease inside `withLock` as a service
  *
  * @category models
  * @since 0.1.0
  */
 export interface Lease {
-  /** The key as it was asked for, without the prefix. */
+  /** The key as the caller gave it, without the prefix. */
   readonly key: string
-  /** Strictly larger than every token granted on this key before. Never send it as a floating-point number. */
+  /**
+   * The fencing token: larger than every token granted on this key before. Send it as a string or a 64-bit integer,
+   * because a floating-point number rounds it.
+   */
   readonly fencingToken: bigint
-  /** The holder's name as others see it: the locker's `holder`, which is host and process id unless given. */
+  /**
+   * The name of this holder as other processes see it: the locker's `holder` option, by default the host name and the
+   * process id.
+   */
   readonly holder: string
-  /** For how long one confirmation holds, as the backend granted it: at least the `ttl` that was asked for. */
+  /**
+   * How long one confirmation by the backend is valid. It is at least the requested `ttl`; a backend may grant more.
+   */
   readonly ttl: Duration.Duration
-  /** `lost` as a fiber: it fails with `OwnershipLost` when the lock is lost, and is interrupted when it is released. */
+  /**
+   * `lost` as a fiber. It fails with `OwnershipLost` when the lock is lost, and it is interrupted when the lock is
+   * released.
+   */
   readonly renewal: Fiber.Fiber<never, OwnershipLost>
-  /** Fails when the lock is lost. Never succeeds; after a release it just waits. */
+  /** Fails when the lock is lost. It never succeeds, and after a release it never ends. */
   readonly lost: Effect.Effect<never, OwnershipLost>
-  /** How long the lease still stands if nothing more is heard of the backend; zero once it is over. */
+  /** How long until the deadline, if the backend confirms nothing more. Zero after the lock was lost or released. */
   readonly remaining: Effect.Effect<Duration.Duration>
-  /** Fails unless the lock is held now. Reads a clock and sends nothing: cheap enough before every write. */
+  /**
+   * Fails unless the lock is held now. It only reads the clock and sends nothing, so you can run it before every write.
+   */
   readonly ensureHeld: Effect.Effect<void, OwnershipLost | LockNotHeld>
   /**
-   * Runs an effect that is interrupted when the lock is lost or released, and fails if it is not held at the end.
-   * For a lease of `Locker.scoped`; inside `withLock` the whole program already runs like this.
+   * Runs an effect and interrupts it when the lock is lost or released. It fails with `OwnershipLost` or `LockNotHeld`
+   * if the lock is not held when the effect ends.
+   *
+   * **When to use**
+   *
+   * Use with a lease from `Locker.scoped`. Inside `withLock` you do not need it: losing the lock interrupts the whole
+   * program.
    */
   readonly whileHeld: <A, E, R>(
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | OwnershipLost | LockNotHeld, R>
-  /** Releases now rather than when the scope closes. Never fails; a second time does nothing. */
+  /** Releases the lock now instead of when the scope closes. It never fails, and a second release does nothing. */
   readonly release: Effect.Effect<void>
 }
 
 /**
- * The lease as a service. `withLock` provides it to its program, so code that asks for a `Lease` in its requirements
- * cannot run without a lock.
+ * The lease as a service. `withLock` provides it to its program.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use in code that must only run under a lock. Code that requires `Lease` does not compile outside a lock.
+ *
+ * **Example** (Read the lease from the context)
  *
  * ```ts
  * import { Effect } from "effect"

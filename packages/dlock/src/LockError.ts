@@ -1,31 +1,39 @@
 /**
- * Every error that a user of a lock can meet. Each is a tagged class: catch it by its tag, read its fields, log it as
- * JSON (`JSON.stringify(error)`), or send it on by its Schema: all of them survive the round trip.
+ * The errors of this package.
+ *
+ * **Details**
+ *
+ * Each error is a tagged class. Catch it by its tag, read its fields, log it as JSON with `JSON.stringify(error)`, or
+ * encode it with its Schema. Every error survives the round trip.
  *
  * | error | when | what to do |
  * |---|---|---|
- * | `OwnershipLost` | the lock was ours and no longer is | stop; let the protected resource check the fencing token |
- * | `LockTimeout` | another holder kept the key for the whole `timeout` | try later, or show who holds it |
- * | `LockAlreadyHeld` | the caller is already inside this very lock | a bug in the caller: pass the lease down instead |
- * | `LockNotHeld` | a lease is used after its release | a bug in the caller |
+ * | `OwnershipLost` | this process lost the lock | stop; the protected resource compares the fencing token |
+ * | `LockTimeout` | other holders had the key for the whole `timeout` | try later, or show the holder |
+ * | `LockAlreadyHeld` | the caller already holds this lock | fix the caller: pass the lease down instead |
+ * | `LockNotHeld` | a lease was used after its release | fix the caller |
  * | `LockBackendError` | the store could not be reached, or refused | retry later; nothing is held |
- * | `InvalidLockRequest` | a key or an option that no store could honour | a bug in the caller; nothing was sent |
- * | `CapacityMismatch` | reserved: the key is in use with another number of permits | one meaning a key |
+ * | `InvalidLockRequest` | no store could honour the key or an option | fix the caller; nothing was sent |
+ * | `CapacityMismatch` | reserved: the key is in use with another capacity | use one kind of lock for each key |
+ *
+ * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
 import * as Inspectable from "effect/Inspectable"
 import * as Schema from "effect/Schema"
 
 /**
- * Why a lease ended.
+ * The reasons why a lock was lost, as a Schema.
  *
- * - `Expired`: the backend no longer has it (it ran out, or somebody deleted it).
- * - `Replaced`: the backend says that another holder has the key.
- * - `Unreachable`: the deadline passed while the backend was silent or failing.
- * - `Stalled`: this process was late: its own timer ran past the deadline, the machine slept, or its clock was stepped
+ * **Details**
+ *
+ * - `Expired`: the backend no longer has the lock, because it expired or was deleted.
+ * - `Replaced`: the backend says that another holder has the lock.
+ * - `Unreachable`: the backend did not confirm the lock before its deadline.
+ * - `Stalled`: this process missed the deadline. Its timer was late, the machine slept, or the wall clock was moved
  *   forward by more than the `ttl`.
- * - `Revoked`: it was taken away on purpose, the locker was closed with it in hand, or a defect ended its renewals.
- * - `MaxHold`: it was held for longer than its holder allowed itself. Reserved: nothing limits a hold yet.
+ * - `Revoked`: the lock was taken away on purpose, its locker was closed, or a defect ended its renewals.
+ * - `MaxHold`: the lock was held for longer than its holder allowed. Reserved: nothing limits a hold yet.
  *
  * @category errors
  * @since 0.1.0
@@ -33,7 +41,7 @@ import * as Schema from "effect/Schema"
 export const LossReason = Schema.Literals(["Expired", "Replaced", "Unreachable", "Stalled", "Revoked", "MaxHold"])
 
 /**
- * One of the reasons why a lease ended: see the values of the same name.
+ * A reason why a lock was lost. The constant `LossReason` explains each value.
  *
  * @category errors
  * @since 0.1.0
@@ -50,11 +58,16 @@ const explained: { readonly [reason in LossReason]: string } = {
 }
 
 /**
- * The lock was ours and no longer is: whoever still works under it must stop. `withLock` has already interrupted its
- * program when this error appears.
+ * This process held the lock and lost it. Work under the lock must stop.
  *
- * `fencingToken` is what a protected resource compares: it refuses a writer whose token is older than one that it has
- * seen. `lastConfirmedAgo` is how long before the loss the backend's last confirmation had been asked for.
+ * **Details**
+ *
+ * `withLock` interrupts its program before it fails with this error.
+ *
+ * **Gotchas**
+ *
+ * A write that was sent before the loss may still arrive. Let the protected resource refuse a write whose
+ * `fencingToken` is smaller than a token that it has seen.
  *
  * @category errors
  * @since 0.1.0
@@ -64,21 +77,21 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
   {
     /** The key as the caller gave it, without the prefix. */
     key: Schema.String,
-    /** The token of the lost lease. A protected resource refuses it once it has seen a higher one. */
+    /** The token of the lost lease. The protected resource refuses it once it has seen a larger token. */
     fencingToken: Schema.BigIntFromString,
-    /** Why the lease ended. */
+    /** Why the lock was lost. */
     reason: LossReason,
-    /** How long before the loss the backend's last confirmation had been requested. */
+    /** How long before the loss the last confirmation was requested from the backend. */
     lastConfirmedAgo: Schema.DurationFromMillis
   }
 ) {
-  /** The key as it was asked for, without the prefix. */
+  /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
-  /** The token of the lost lease: a protected resource that has seen a larger one refuses it. */
+  /** The token of the lost lease. The protected resource refuses it once it has seen a larger token. */
   declare readonly fencingToken: bigint
   /** Why the lock was lost. */
   declare readonly reason: LossReason
-  /** How long before the loss the last confirmation had been requested from the backend. */
+  /** How long before the loss the last confirmation was requested from the backend. */
   declare readonly lastConfirmedAgo: Duration.Duration
 
   override get message(): string {
@@ -90,10 +103,13 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
 }
 
 /**
- * The key was held by others for the whole `timeout`. The claim has been withdrawn: nothing of it is left in the queue.
+ * Other holders had the lock for the whole `timeout`. The claim has been withdrawn and is no longer in the queue.
  *
- * `holder` and `metadata` are those of the holder that the store last named (absent where it named none, for example a
- * client of another library); `queueLength` counts the claims that waited then, this one included.
+ * **Details**
+ *
+ * `holder` and `metadata` describe the holder that the store named last. They are absent if it named none, for example
+ * because the holder is a client of another library. `queueLength` counts the claims that waited at the end, this one
+ * included.
  *
  * @category errors
  * @since 0.1.0
@@ -103,20 +119,20 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
   key: Schema.String,
   /** How long the caller waited. */
   waited: Schema.DurationFromMillis,
-  /** The name of the holder; absent where the store named none. */
+  /** The name of the holder. Absent if the store named none. */
   holder: Schema.optionalKey(Schema.String),
-  /** The `metadata` that the holder gave with its request, if any. */
+  /** The `metadata` option of that holder. Absent if it gave none. */
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
-  /** How many claims waited, this one included. */
+  /** How many claims waited at the end, this one included. */
   queueLength: Schema.Int
 }) {
-  /** The key as it was asked for, without the prefix. */
+  /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
   /** How long the caller waited. */
   declare readonly waited: Duration.Duration
-  /** The holder that the store last named; absent where it named none, such as a client of another library. */
+  /** The name of the holder. Absent if the store named none, for example for a client of another library. */
   declare readonly holder?: string
-  /** The `metadata` of that holder. */
+  /** The `metadata` option of that holder. Absent if it gave none. */
   declare readonly metadata?: { readonly [name: string]: string }
   /** How many claims waited at the end, this one included. */
   declare readonly queueLength: number
@@ -132,9 +148,12 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
 }
 
 /**
- * The caller asked for a key inside the very section that holds it, and would have waited for itself.
+ * The caller asked for a lock that it already holds, in an enclosing section or in its own scope. Waiting for it would
+ * never end.
  *
- * `fencingToken` is the one of the lease that holds the key: use that lease instead.
+ * **Details**
+ *
+ * `fencingToken` is the token of the lease that holds the lock. Use that lease instead.
  *
  * @category errors
  * @since 0.1.0
@@ -144,19 +163,19 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
   {
     /** The key as the caller gave it, without the prefix. */
     key: Schema.String,
-    /** The token of the lease that holds the key. */
+    /** The token of the lease that holds the lock. */
     fencingToken: Schema.BigIntFromString
   }
 ) {
-  /** The key as it was asked for, without the prefix. */
+  /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
-  /** The token of the lease that holds the key. */
+  /** The token of the lease that holds the lock. */
   declare readonly fencingToken: bigint
 
   override get message(): string {
     return `The lock ${
       named(this.key)
-    } is already held by this section or scope: use its lease, token ${this.fencingToken}`
+    } is already held by this section or scope: use the lease with token ${this.fencingToken}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockAlreadyHeld)(this), this)
@@ -164,7 +183,7 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
 }
 
 /**
- * A lease was used after it had been released.
+ * A lease was used after its release.
  *
  * @category errors
  * @since 0.1.0
@@ -173,7 +192,7 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
   /** The key as the caller gave it, without the prefix. */
   key: Schema.String
 }) {
-  /** The key as it was asked for, without the prefix. */
+  /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
 
   override get message(): string {
@@ -187,12 +206,15 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
 const Operation = Schema.Literals(["connect", "acquire", "wait", "renew", "release", "raise"])
 
 /**
- * The store could not be reached in time, refused, or answered with something unusable. Unlike a lock that another
- * holds, this says nothing about who holds the key; the caller does not.
+ * The store could not be reached in time, refused the call, or gave an unusable answer.
  *
- * `retryable` is false for what no repetition mends: wrong credentials, a missing permission, a key of another type.
- * Where there is no connection the `cause` says why, as far as it is known. It carries the client's words without
- * passwords or arguments of commands.
+ * **Details**
+ *
+ * The caller does not hold the lock. The error says nothing about whether another process does.
+ *
+ * `retryable` is false if a retry cannot help: wrong credentials, a missing permission, a key of another type. If there
+ * is no connection, the `cause` says why, as far as that is known. The `cause` carries the words of the backend's
+ * client, without passwords and without the arguments of commands.
  *
  * @category errors
  * @since 0.1.0
@@ -200,21 +222,29 @@ const Operation = Schema.Literals(["connect", "acquire", "wait", "renew", "relea
 export class LockBackendError extends Schema.TaggedError<LockBackendError>("effect-dlock/LockError/LockBackendError")(
   "LockBackendError",
   {
+    /** The call that failed. */
     operation: Operation,
+    /** The key as the caller gave it, without the prefix. Absent if the call was not about one key. */
     key: Schema.optionalKey(Schema.String),
-    /** Whether the same call may succeed later, without a change of settings. */
+    /**
+     * Whether the same call may succeed later. False for wrong credentials, a missing permission, or a key of another
+     * type.
+     */
     retryable: Schema.Boolean,
-    /** What the client of the backend said, without secrets. */
+    /** The error of the backend's client, without passwords and without the arguments of commands. */
     cause: Schema.Defect()
   }
 ) {
-  /** What was tried. */
+  /** The call that failed. */
   declare readonly operation: typeof Operation.Type
-  /** The key that it was about, if it was about one. */
+  /** The key as the caller gave it, without the prefix. Absent if the call was not about one key. */
   declare readonly key?: string
-  /** False for what no repetition mends: wrong credentials, a missing permission, a key of another type. */
+  /**
+   * Whether the same call may succeed later. False for wrong credentials, a missing permission, or a key of another
+   * type.
+   */
   declare readonly retryable: boolean
-  /** The client's own error, without passwords and arguments of commands. */
+  /** The error of the backend's client, without passwords and without the arguments of commands. */
   declare readonly cause: unknown
 
   override get message(): string {
@@ -236,33 +266,50 @@ const verbs: { readonly [Operation in LockBackendError["operation"]]: string } =
   raise: "raise the token epoch"
 }
 
-/** A key as it is read, cut where nobody reads on: a wrong one may be a whole document. The error has it whole. */
+/**
+ * Quotes a key for a message. It cuts a key of more than 200 characters, because a wrong key may be a whole document.
+ * The error's `key` field is complete.
+ */
 const named = (key: string): string =>
   key.length <= 200 ? `"${key}"` : `"${key.slice(0, 100).toWellFormed()}…" (${key.length} characters)`
 
-/** Whatever it is: a store of somebody else's may fail with anything, and some of that has no words of its own. */
+/**
+ * The words of any cause. A store written by others may fail with a value that is not an `Error` and has no message.
+ */
 const wordsOf = (cause: unknown): string => {
   const words = typeof cause === "object" && cause !== null && "message" in cause ? cause.message : cause
   return typeof words === "string" ? words : Inspectable.toStringUnknown(words, 0)
 }
 
 /**
- * A key or an option that no store could honour. Nothing was sent.
+ * No store could honour the key or an option. Nothing was sent.
  *
- * `parameter` names what was wrong: `key`, `ttl`, `timeout`, `guardGap`, `metadata`, `permits`, `capacity`, or the name
- * of an option that does not exist.
+ * **Details**
+ *
+ * `parameter` names the invalid part: `key`, `ttl`, `timeout`, `guardGap`, `metadata`, `permits`, `capacity`, or an
+ * option that does not exist.
  *
  * @category errors
  * @since 0.1.0
  */
 export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
   "effect-dlock/LockError/InvalidLockRequest"
-)("InvalidLockRequest", { key: Schema.String, parameter: Schema.String, problem: Schema.String }) {
-  /** The key as it was asked for, without the prefix. */
+)("InvalidLockRequest", {
+  /** The key as the caller gave it, without the prefix. */
+  key: Schema.String,
+  /** What is invalid. */
+  parameter: Schema.String,
+  /** What is wrong, in words that follow the parameter's name. */
+  problem: Schema.String
+}) {
+  /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
-  /** What was wrong: `key`, `ttl`, `timeout`, `guardGap`, `metadata`, `permits`, `capacity`, or an unknown option. */
+  /**
+   * What is invalid: `key`, `ttl`, `timeout`, `guardGap`, `metadata`, `permits`, `capacity`, or an option that does not
+   * exist.
+   */
   declare readonly parameter: string
-  /** What is wrong with it, in words that follow its name. */
+  /** What is wrong, in words that follow the parameter's name: `must not be empty`. */
   declare readonly problem: string
 
   override get message(): string {
@@ -274,8 +321,11 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
 }
 
 /**
- * The key is in use with another capacity: a mutex and a semaphore, or two semaphores of different sizes, share a name.
- * Reserved for those: where a mutex finds that, it is an `InvalidLockRequest`.
+ * The key is in use with another capacity: a mutex and a semaphore, or two semaphores of different sizes, share a key.
+ *
+ * **Details**
+ *
+ * Reserved for semaphores. A mutex fails with `InvalidLockRequest` instead.
  *
  * @category errors
  * @since 0.1.0
@@ -289,9 +339,9 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
     requested: Schema.Int
   }
 ) {
-  /** The key as it was asked for, without the prefix. */
+  /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
-  /** The capacity that was asked for. */
+  /** The capacity that was requested. */
   declare readonly requested: number
 
   override get message(): string {
@@ -305,7 +355,7 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
 }
 
 /**
- * What waiting for a lock can fail with.
+ * The errors of a call that waits for a lock.
  *
  * @category errors
  * @since 0.1.0
@@ -313,12 +363,12 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
 export type AcquireError = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
 
 /**
- * Every error of this package.
+ * All errors of this package.
  *
  * @category errors
  * @since 0.1.0
  */
 export type LockError = AcquireError | OwnershipLost | LockNotHeld | CapacityMismatch
 
-// The message is a getter, so the fields alone would not carry it; decoding leaves it out again.
+// The message is a getter, so the encoded fields do not contain it. Decoding ignores it.
 const withMessage = (encoded: object, error: Error): unknown => ({ ...encoded, message: error.message })

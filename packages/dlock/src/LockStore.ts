@@ -1,8 +1,16 @@
 /**
- * The contract of a backend. A store owns atomic changes of state, the queue, the wake-up, the fencing token and the
- * time limit of each of its calls; everything else (validation, deadlines, the timing of renewals, retries, errors,
- * logs) is the core's and is the same on every backend. Write a store, run `Conformance.cases` of
- * `effect-dlock/testing` on it, and it is one.
+ * The contract between the locks and a backend.
+ *
+ * **When to use**
+ *
+ * Use to write a store for a backend. A store that passes `Conformance.cases` of `effect-dlock/testing` keeps the
+ * contract.
+ *
+ * **Details**
+ *
+ * A store does the atomic changes of state, the queue, the wake-up of waiters, the fencing token, and the time limit of
+ * each of its calls. The core does everything else, the same for every backend: validation, deadlines, the timing of
+ * renewals, retries, errors and logs.
  *
  * @since 0.1.0
  */
@@ -15,88 +23,103 @@ import { LockBackendError, type LossReason } from "./LockError.ts"
 import type { StoreTelemetry } from "./StoreTelemetry.ts"
 
 /**
- * What one contender asks for: `permits` out of `capacity` on a key. It is granted when all claims that were queued
- * before it, held or waiting, leave room. A mutex is 1 of 1.
+ * A request for a lock: `permits` out of `capacity` on a key.
+ *
+ * **Details**
+ *
+ * The store grants a claim when the claims that came before it, held and waiting, leave enough permits. A mutex is 1
+ * permit of 1.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Claim {
-  /** Random (128 bits, 22 characters of base64url) and never used again after a withdrawal or a `Gone`. */
+  /** A random id: 128 bits as 22 characters of base64url. It is never used again after a withdrawal or a `Gone`. */
   readonly id: string
-  /** The name at the backend, prefix included. */
+  /** The name of the lock at the backend: the prefix and the caller's key. */
   readonly key: string
-  /** With what `key` begins: for a store that writes the two apart. */
+  /** The prefix with which `key` begins, for a store that writes the two separately. */
   readonly prefix: string
-  /** Whole, from 1 to `capacity`. */
+  /** How many permits the claim needs: an integer from 1 to `capacity`. */
   readonly permits: number
-  /** Whole, from 1 to 2,147,483,647. */
+  /** How many permits the key has: an integer from 1 to 2,147,483,647. */
   readonly capacity: number
-  /** For how long the holder may believe in a confirmation, counted from the moment at which it was asked for. */
+  /** How long a confirmation is valid, counted from when it was requested. */
   readonly ttl: Duration.Duration
-  /** By how much the backend's expiry is later than the holder's deadline. */
+  /** How long the backend keeps the claim after the holder's deadline. */
   readonly guardGap: Duration.Duration
-  /** Who asks, in words for people and machines (see `lease.holder`); a store keeps it beside the claim. */
+  /**
+   * The name of the holder, and its metadata as JSON if it gave any (see `lease.holder`). The store keeps this text
+   * with the claim.
+   */
   readonly holder: string
   /**
-   * The ids of claims that the asker's sections hold through other stores, which may be other clients of the same backend;
-   * absent in most. Where one of them holds this key, waiting for it would be waiting for oneself.
+   * The ids of the claims that enclosing sections of the caller hold through other stores. Those stores may be other
+   * clients of the same backend. Absent if there are none.
+   *
+   * If one of these claims holds this key, the store answers `AlreadyHeld`, because the caller would wait for itself.
    */
   readonly inside?: ReadonlyArray<string>
 }
 
 /**
- * A claim is held.
+ * The claim is held.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Granted {
   readonly _tag: "Granted"
-  /** Strictly larger than every token granted on this key before. */
+  /** The fencing token: larger than every token granted on this key before. */
   readonly fencingToken: bigint
-  /** The time to live as the backend gave it: at least the claim's. */
+  /** The time to live that the backend granted: at least the claim's `ttl`. */
   readonly ttl: Duration.Duration
-  /** `Clock.monotonicTimeNanos` when the request was *sent* that proves how long the claim lives. */
+  /** When the store *sent* the request that proves the grant, in nanoseconds of `Clock.monotonicTimeNanos`. */
   readonly confirmedAt: bigint
 }
 
 /**
- * What stands before a waiting claim, as the store last heard it.
+ * The queue before a waiting claim, as the store knows it.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Ahead {
-  /** The present holder's `Claim.holder`; absent where the store cannot know it (another library's client). */
+  /**
+   * The `Claim.holder` of the present holder. Absent if the store cannot know it, as for a client of another library.
+   */
   readonly holder: string | undefined
-  /** How many waiting claims go first: 0 is the head of the queue. */
+  /** How many waiting claims come before this one. 0 is the head of the queue. */
   readonly place: number
   /** How many claims wait on the key, this one included. */
   readonly waiting: number
 }
 
 /**
- * The claim has a place in the queue, which the store keeps alive until the claim is granted or withdrawn.
+ * The claim waits in the queue. The store keeps its place alive until the claim is granted or withdrawn.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Queued {
   readonly _tag: "Queued"
-  /** How many waiting claims went first when the answer was given: 0 is the head of the queue. */
+  /** How many waiting claims came before this one when the store answered. 0 is the head of the queue. */
   readonly place: number
-  /** What is before the claim now, as far as the store knows. Sends nothing. */
+  /** The queue before the claim now, as far as the store knows. It sends nothing. */
   readonly ahead: () => Ahead
   /**
-   * Waits for the grant. `Gone` where the place was lost (this process was silent for too long): the core asks again
-   * under a fresh id. Interrupting it gives nothing up: only `withdraw` does.
+   * Waits for the grant.
+   *
+   * It returns `Gone` if the claim lost its place, for example because this process was silent for too long. The core
+   * then asks again under a new id.
+   *
+   * Interrupting the wait gives up nothing. Only `withdraw` ends the claim.
    */
   readonly granted: Effect.Effect<Granted | Gone, LockBackendError>
 }
 
 /**
- * Held by others, for a request that does not wait. The store keeps nothing of the claim.
+ * Other claims hold the key, and the request was not to wait. The store keeps nothing of the claim.
  *
  * @category models
  * @since 0.1.0
@@ -106,20 +129,23 @@ export interface Busy {
 }
 
 /**
- * One of the claims `inside` which this one is asked for holds the key. The store keeps nothing of the new claim. A store
- * that does not look never says so; the asker then waits for itself, until its time is over.
+ * One of the claims in the request's `inside` holds the key. The store keeps nothing of the new claim.
+ *
+ * **Gotchas**
+ *
+ * A store may never give this answer. Its callers then wait for themselves until their timeout.
  *
  * @category models
  * @since 0.1.0
  */
 export interface AlreadyHeld {
   readonly _tag: "AlreadyHeld"
-  /** The one of the claim that holds the key. */
+  /** The token of the claim that holds the key. */
   readonly fencingToken: bigint
 }
 
 /**
- * The claim is neither held nor queued, or is being withdrawn by the store, and its id must not be used again.
+ * The claim is neither held nor queued, or the store is withdrawing it. Its id must not be used again.
  *
  * @category models
  * @since 0.1.0
@@ -127,8 +153,10 @@ export interface AlreadyHeld {
 export interface Gone {
   readonly _tag: "Gone"
   /**
-   * Why the store gave up a claim that it had been granted, such as too few replicas. The core asks again under a fresh
-   * id for a while, and fails with this after that. Without it the place was lost, and the core asks again at once.
+   * Why the store gave up a claim that the backend had granted, for example because too few replicas confirmed it. The
+   * core asks again under a new id for a while, and then fails with this error.
+   *
+   * Absent if the claim lost its place. The core then asks again at once.
    */
   readonly error?: LockBackendError
 }
@@ -144,7 +172,7 @@ export interface Mismatched {
 }
 
 /**
- * The answer to a request.
+ * The answers of `LockStore.request`.
  *
  * @category models
  * @since 0.1.0
@@ -152,7 +180,7 @@ export interface Mismatched {
 export type Answer = Granted | Queued | Busy | AlreadyHeld | Gone | Mismatched
 
 /**
- * A claim that was granted.
+ * A claim that was granted, and its token: the input of `LockStore.renew`.
  *
  * @category models
  * @since 0.1.0
@@ -160,14 +188,21 @@ export type Answer = Granted | Queued | Busy | AlreadyHeld | Gone | Mismatched
 export interface Held {
   /** The claim as it was requested. */
   readonly claim: Claim
-  /** The token of its grant. */
+  /** The fencing token of its grant. */
   readonly fencingToken: bigint
 }
 
 /**
- * What became of one claim in a renewal: it lives on (`Confirmed`, with the send time that proves it), it is nobody's
- * (`Gone`), another's (`Replaced`), it was taken away (`Revoked`), or nothing is known (`Unknown`), in which case the
- * core tries again until the deadline.
+ * The answer to the renewal of one claim.
+ *
+ * **Details**
+ *
+ * - `Confirmed`: the claim is held. `confirmedAt` is when the store sent the request that proves it, in nanoseconds of
+ *   `Clock.monotonicTimeNanos`.
+ * - `Gone`: the backend no longer has the claim.
+ * - `Replaced`: another claim holds the key.
+ * - `Revoked`: the claim was taken away.
+ * - `Unknown`: the store does not know. The core tries again until the deadline.
  *
  * @category models
  * @since 0.1.0
@@ -180,8 +215,15 @@ export type Renewal =
   | { readonly _tag: "Unknown"; readonly error: LockBackendError }
 
 /**
- * What a withdrawal found. A store that queues its requests says `notSent` of a claim of which the backend has never heard,
- * nor will.
+ * What a withdrawal found.
+ *
+ * **Details**
+ *
+ * - `released`: the claim was held.
+ * - `cancelled`: the claim was queued.
+ * - `notHeld`: the backend had no such claim.
+ * - `notSent`: the store had not sent the claim's request yet, so the backend never receives the claim. Only a store
+ *   that queues its requests answers so.
  *
  * @category models
  * @since 0.1.0
@@ -189,7 +231,7 @@ export type Renewal =
 export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent"
 
 /**
- * A hint that a claim has been lost, before a renewal would find out.
+ * A hint that a claim was lost, earlier than a renewal would find it.
  *
  * @category models
  * @since 0.1.0
@@ -197,14 +239,18 @@ export type Withdrawn = "released" | "cancelled" | "notHeld" | "notSent"
 export interface Loss {
   /** The id of the claim. */
   readonly id: string
-  /** Why the claim is lost, as its holder will be told. */
+  /** Why the claim was lost. The holder reads it in `OwnershipLost.reason`. */
   readonly reason: LossReason
-  /** Something keeps the others out until the claim is withdrawn: that is done once its section has ended. */
+  /**
+   * Whether something at the backend still keeps other claims out. The core then withdraws the claim after its section
+   * has ended.
+   */
   readonly isOwed?: boolean
 }
 
 /**
- * Milliseconds that one call about a claim may take at most: a third of its `ttl`, so that there is time for another.
+ * How many milliseconds one call about a claim may take: a third of its `ttl`, so that another call fits before the
+ * deadline.
  *
  * @category models
  * @since 0.1.0
@@ -212,8 +258,12 @@ export interface Loss {
 export const callLimit = (claim: Claim): number => Timing.callTimeout(Duration.toMillis(claim.ttl))
 
 /**
- * What a store fails with, before it writes anything, where a claim asks for what can never be had: no permits, or more
- * than the capacity. Otherwise nothing.
+ * The error for a claim that can never be granted: it needs no permit, or more permits than the capacity. `undefined`
+ * for every other claim.
+ *
+ * **When to use**
+ *
+ * Use in `request`, before the store writes anything.
  *
  * @category validation
  * @since 0.1.0
@@ -231,52 +281,65 @@ const maxCapacity = 2 ** 31 - 1
 /**
  * The service that a backend implements.
  *
- * All its effects may be repeated: each is idempotent by the claim's id. Every call ends within a limit of the store's,
- * below a third of the claim's `ttl`.
+ * **Details**
  *
- * The caller's time is the caller's: a `request` and `Queued.granted` may be interrupted at any moment, by the caller or by
- * a limit of the core's, and must not keep whoever interrupts them. The core then withdraws the claim, at once.
+ * Every effect can be repeated: the claim's id makes it idempotent. Every call must end within a limit that the store
+ * sets, which is less than a third of the claim's `ttl`.
+ *
+ * **Gotchas**
+ *
+ * The caller, or a time limit of the core, may interrupt `request` and `Queued.granted` at any moment. The interruption
+ * must not be delayed. The core then withdraws the claim at once.
  *
  * @category services
  * @since 0.1.0
  */
 export class LockStore extends Context.Service<LockStore, {
   /**
-   * Asks for a claim. With `queue` it takes a place where there is no room; with `try` it is `Busy` then. A repeat for
-   * a claim that is held is `Granted` again, extended and with the same token.
+   * Requests a claim.
    *
-   * A claim outside its capacity (`refusalOf`) fails before anything is written: it could block those behind it for ever.
+   * If there is no room, the mode `queue` puts the claim into the queue, and the mode `try` answers `Busy`. If the
+   * claim is already held, the store extends it and answers `Granted` with the same token.
    *
-   * It may wait in the store for its turn without failing; a `try` is answered or fails within a second of its sending.
+   * A claim that can never be granted (see `refusalOf`) fails before the store writes anything, because in the queue it
+   * could block the claims behind it for ever.
+   *
+   * The store may make a request wait for its turn. A `try` is answered or fails within 1 second after it was sent.
    */
   readonly request: (claim: Claim, mode: "queue" | "try") => Effect.Effect<Answer, LockBackendError>
-  /** Extends claims to a full `ttl`, never re-creating one. One answer for each, in order. */
+  /**
+   * Extends claims to their full `ttl`. It never creates a claim again. It returns one answer for each claim, in order.
+   */
   readonly renew: (held: ReadonlyArray<Held>) => Effect.Effect<ReadonlyArray<Renewal>>
   /**
-   * Ends a claim, whatever became of it: held, queued, or a request whose answer never came and which the backend may
-   * yet execute. Afterwards it is not held and never will be.
+   * Ends a claim in any state: held, queued, or with a request whose answer never came and which the backend may still
+   * execute. After the withdrawal the claim is not held, and it never will be.
    *
-   * Where a request of the claim is still under way, the order of the two is the store's to keep: behind that request's
-   * answer, or at once, with a tombstone that the request meets, where the answer is lost. What never left the process needs
-   * nothing, and is answered at once.
+   * If a request of the claim is in flight, the store keeps the two in order. It sends the withdrawal after the answer
+   * to that request. If that answer is lost, it withdraws at once and leaves a tombstone for the late request.
+   *
+   * A claim whose request was never sent needs no call to the backend, so the store answers at once.
    */
   readonly withdraw: (claim: Claim) => Effect.Effect<Withdrawn, LockBackendError>
   /**
-   * Set where `request` and `withdraw` end by themselves within a third of the claim's `ttl`, whatever the backend does.
-   * The core puts a limit of its own around the calls of any other store, which costs a fiber each.
+   * Whether `request` and `withdraw` always end by themselves within a third of the claim's `ttl`. If not, the core
+   * limits each call itself, which costs one fiber for each call.
    */
   readonly bounded?: boolean
   /**
-   * `Clock.monotonicTimeNanos` of when the server that keeps this claim's key last answered anything, whoever had asked;
-   * absent where it never has. A caller whose time is over before an answer came is told `LockTimeout` where others were
-   * answered meanwhile: it was the crowd that took the time. Without this, and in silence, it is a `LockBackendError`.
+   * When the server that keeps this claim's key last answered any caller, in nanoseconds of `Clock.monotonicTimeNanos`.
+   * Absent if it never has.
+   *
+   * It explains a timeout that comes before the first answer. If the server answered other callers meanwhile, the load
+   * took the time and the caller fails with `LockTimeout`. Otherwise, and in a store without this function, it fails
+   * with `LockBackendError`.
    */
   readonly heardAt?: (claim: Claim) => bigint | undefined
   /**
-   * Where the store notes lost connections, from `StoreTelemetry.make`: an outage is then one line in the log, whether
-   * the store or the locker notices it first.
+   * The telemetry to which the store reports lost connections, made by `StoreTelemetry.make`. With it an outage is one
+   * line in the log, whether the store or the locker notices it first.
    */
   readonly telemetry?: StoreTelemetry
-  /** Hints of losses. Never needed for correctness: a renewal or the deadline finds them too. */
+  /** Hints of lost claims. Correctness never needs them, because a renewal or the deadline finds each loss too. */
   readonly losses: Stream.Stream<Loss>
 }>()("effect-dlock/LockStore") {}

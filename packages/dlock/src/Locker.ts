@@ -1,5 +1,5 @@
 /**
- * The `Locker` service, and the layers that build one.
+ * The `Locker` service, and the layers that build it.
  *
  * @since 0.1.0
  */
@@ -22,17 +22,23 @@ import * as StoreOptions from "./StoreOptions.ts"
 
 export type { LockerOptions, LockOptions, TryLockOptions } from "./LockOptions.ts"
 
-/** Why there is no lock, for those who do not wait for one. */
+/** Why a call that does not wait got no lock. */
 type TryError = Exclude<AcquireError, LockTimeout>
 
 /**
- * The lock service. Provide it once at the edge of the program, by the layer of a backend or by `Locker.layerMemory`.
+ * The lock service. Provide it once at the edge of the program, with the layer of a backend or with
+ * `Locker.layerMemory`.
  *
- * `withLock` is what most programs want. `Locker.scoped` is for a lock that has to outlive one effect: it holds until
- * the scope closes, and leaves it to its caller to stop when the lease is lost, by `lease.whileHeld`, `lease.lost` or
- * `lease.renewal`.
+ * **When to use**
  *
- * **Example**
+ * Use `withLock` for most programs. Use `Locker.scoped` for a lock that must outlive one effect.
+ *
+ * **Details**
+ *
+ * `Locker.scoped` holds the lock until the scope closes. It interrupts nothing when the lock is lost: use
+ * `lease.whileHeld`, `lease.lost` or `lease.renewal` to stop the work.
+ *
+ * **Example** (Hold a lock for a scope)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -50,20 +56,20 @@ type TryError = Exclude<AcquireError, LockTimeout>
  * @since 0.1.0
  */
 export class Locker extends Context.Service<Locker, {
-  /** Waits for the lock and holds it until the scope closes: `Locker.scoped` of this locker. */
+  /** Waits for the lock and holds it until the scope closes, like `Locker.scoped`. */
   readonly scoped: (key: string, options?: LockOptions) => Effect.Effect<Lease, AcquireError, Scope.Scope>
-  /** Holds the lock until the scope closes, or is `Option.none` at once: `Locker.scopedIfAvailable` of this locker. */
+  /** Holds the lock until the scope closes if the lock is free, like `Locker.scopedIfAvailable`. */
   readonly scopedIfAvailable: (
     key: string,
     options?: TryLockOptions
   ) => Effect.Effect<Option.Option<Lease>, TryError, Scope.Scope>
-  /** Waits for the lock and runs a program under it: `withLock` with this locker. */
+  /** Waits for the lock and runs a program under it, like the function `withLock`. */
   readonly withLock: <A, E, R>(
     key: string,
     program: Mutex.Program<A, E, R>,
     options?: LockOptions
   ) => Effect.Effect<A, E | AcquireError | OwnershipLost, Outside<R>>
-  /** Runs a program under the lock, or is `Option.none` at once: `withLockIfAvailable` with this locker. */
+  /** Runs a program under the lock if the lock is free, like the function `withLockIfAvailable`. */
   readonly withLockIfAvailable: <A, E, R>(
     key: string,
     program: Mutex.Program<A, E, R>,
@@ -71,12 +77,20 @@ export class Locker extends Context.Service<Locker, {
   ) => Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, Outside<R>>
 }>()("effect-dlock/Locker") {
   /**
-   * Waits for the lock, first come first served over all processes, and holds it until the scope closes. Fails with
-   * `LockTimeout`, `LockAlreadyHeld`, `LockBackendError` or `InvalidLockRequest`, and has then left nothing behind.
+   * Waits for the lock and holds it until the scope closes. Waiting callers of all processes get the lock in the order
+   * in which they asked.
    *
-   * A key is a text of at most 1,024 bytes of UTF-8 with its prefix, not empty, without NUL; one with a closing brace
-   * needs a whole hash tag (`{shop}:stock`). After a pause of the process, `lease.ensureHeld` tells whether the lock is
-   * still held; nothing else does.
+   * **Details**
+   *
+   * Fails with `LockTimeout`, `LockAlreadyHeld`, `LockBackendError` or `InvalidLockRequest`. A failed call leaves no
+   * claim behind.
+   *
+   * A key is a string that is not empty and contains no NUL character. With its prefix it has at most 1,024 bytes of
+   * UTF-8. A key with a closing brace needs a whole hash tag, such as `{shop}:stock`.
+   *
+   * **Gotchas**
+   *
+   * After a pause of this process, only `lease.ensureHeld` tells whether the lock is still held.
    */
   static readonly scoped = (
     key: string,
@@ -84,8 +98,11 @@ export class Locker extends Context.Service<Locker, {
   ): Effect.Effect<Lease, AcquireError, Locker | Scope.Scope> => Locker.use((locker) => locker.scoped(key, options))
 
   /**
-   * Holds the lock until the scope closes if it is free, and is `Option.none` at once if it is not. A backend that does
-   * not answer is a `LockBackendError`, within a second.
+   * Holds the lock until the scope closes if the lock is free. Otherwise it returns `Option.none` at once.
+   *
+   * **Details**
+   *
+   * If the backend does not answer, the call fails with `LockBackendError` within 1 second.
    */
   static readonly scopedIfAvailable = (
     key: string,
@@ -93,18 +110,18 @@ export class Locker extends Context.Service<Locker, {
   ): Effect.Effect<Option.Option<Lease>, TryError, Locker | Scope.Scope> =>
     Locker.use((locker) => locker.scopedIfAvailable(key, options))
 
-  /** A locker over the `LockStore` that is provided. Options that make no sense are a `ConfigError`. */
+  /** A locker over the provided `LockStore`. An invalid option fails the layer with a `ConfigError`. */
   static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
     Layer.effect(Locker, Effect.flatMap(Settings.parse(options), Mutex.make))
 
-  /** The same, each option from Effect's `Config`. */
+  /** A locker over the provided `LockStore`, with each option read from Effect's `Config`. */
   static readonly layerConfig = (
     options: Config.Wrap<LockerOptions>
   ): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
     Layer.unwrap(Effect.map(Config.unwrap(options), Locker.layer))
 
   /**
-   * A locker over the `LockStore` that is provided, with its settings from the environment (Effect's `Config`):
+   * A locker over the provided `LockStore`, with its options read from the environment through Effect's `Config`:
    * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and `DLOCK_HOLDER`.
    */
   static readonly layerEnv: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
@@ -113,27 +130,53 @@ export class Locker extends Context.Service<Locker, {
   )
 
   /**
-   * For the packages of backends: a locker together with a store that nothing else uses. An option that makes no sense
-   * fails the layer before the store is opened.
+   * A locker together with a store that nothing else uses.
+   *
+   * **When to use**
+   *
+   * Use in a backend's package, for its layer.
+   *
+   * **Details**
+   *
+   * An invalid option fails the layer before the store connects.
    */
   static readonly layerWithStore = <E, R>(
     store: Layer.Layer<LockStore, E, R>,
     options?: LockerOptions
   ): Layer.Layer<Locker, Config.ConfigError | E, R> => over(store, Settings.parse(options))
 
-  /** For the packages of backends: `layerWithStore` with the settings of `layerEnv`. */
+  /**
+   * Like `layerWithStore`, with the options from the environment as in `layerEnv`.
+   *
+   * **When to use**
+   *
+   * Use in a backend's package, for its layer.
+   */
   static readonly layerEnvWithStore = <E, R>(
     store: Layer.Layer<LockStore, E, R>
   ): Layer.Layer<Locker, Config.ConfigError | E, R> => over(store, Settings.fromConfig)
 
-  /** For the packages of backends: splits options into those of the locker and the others, which are the store's. */
+  /**
+   * Splits options into those of the locker and the rest, which belong to the store.
+   *
+   * **When to use**
+   *
+   * Use in a backend's package whose layer takes both kinds of options in one record.
+   */
   static readonly splitOptions = <Options extends LockerOptions>(
     options: Options
   ): readonly [LockerOptions, Omit<Options, keyof LockerOptions>] => StoreOptions.split(Settings.fields, options)
 
   /**
-   * A locker in this process's memory, with every promise but the obvious one: other processes do not see it. For
-   * tests, where it keeps the time of `TestClock`, and for programs that run once.
+   * A locker whose locks are in this process's memory.
+   *
+   * **When to use**
+   *
+   * Use in tests, where `TestClock` controls its time, and in programs that have only one process.
+   *
+   * **Gotchas**
+   *
+   * Other processes do not see these locks.
    */
   static readonly layerMemory: Layer.Layer<Locker> = Layer.effect(
     Locker,
@@ -141,13 +184,21 @@ export class Locker extends Context.Service<Locker, {
   ).pipe(Layer.provide(MemoryLockStore.layer))
 
   /**
-   * The locker that the configuration names: `DLOCK_DRIVER` is a key of the record, or `memory`, which is always there.
-   * A driver is a layer, or a function that promises one, so that a program loads the client of one backend only.
+   * The locker of the driver that the variable `DLOCK_DRIVER` names: a key of the record, or `memory`, which is always
+   * there.
    *
-   * Unset, unknown or not installed is a `ConfigError` that says what there is. There is no default on purpose: a fleet
-   * whose instances silently fell back to their own memory would have no exclusion at all.
+   * **When to use**
    *
-   * **Example**
+   * Use when the deployment chooses the backend. A driver is a layer, or a function that returns a promise of one, so
+   * that a program loads the client of one backend only.
+   *
+   * **Details**
+   *
+   * There is no default. If some processes of a fleet silently used their own memory, the lock would exclude nobody. A
+   * driver that is not set, unknown or not installed therefore fails the layer with a `ConfigError` that lists the
+   * drivers.
+   *
+   * **Example** (Choose the backend by the environment)
    *
    * ```ts
    * import { Effect } from "effect"
@@ -175,14 +226,14 @@ export class Locker extends Context.Service<Locker, {
   }
 }
 
-/** A driver that gives something else than a locker does not compile. */
+/** Makes a driver that is not a layer of a `Locker` a compile error. */
 type OfLockers<Drivers> = {
   readonly [Name in keyof Drivers]: [Driver.LayerOf<Drivers[Name]>] extends [never] ? Driver.Driver<Layer.Layer<Locker>>
     : Driver.LayerOf<Drivers[Name]> extends Layer.Layer<Locker, infer _E, infer _R> ? unknown
     : Driver.Driver<Layer.Layer<Locker>>
 }
 
-/** What is wrong with the settings is said before the store connects to anything. */
+/** Reads the settings first, so that invalid settings fail the layer before the store connects. */
 const over = <E, R>(
   store: Layer.Layer<LockStore, E, R>,
   settings: Effect.Effect<Settings.Settings, Config.ConfigError>

@@ -1,6 +1,14 @@
 /**
- * The store for one process: tests, tools, and programs that have no second instance. It keeps time by Effect's
- * `Clock`, so that a test owns it, and does everything that a backend on a network does, expiry included.
+ * A store in this process's memory.
+ *
+ * **When to use**
+ *
+ * Use in tests, in tools, and in programs that have only one process.
+ *
+ * **Details**
+ *
+ * It does everything that a store on a network does, expiry included. It reads Effect's `Clock`, so a test controls its
+ * time with `TestClock`.
  *
  * @since 0.1.0
  */
@@ -18,7 +26,7 @@ import * as Log from "./internal/telemetry/log.ts"
 import { type Ahead, type Answer, type Claim, type Granted, LockStore, refusalOf, type Renewal } from "./LockStore.ts"
 import * as StoreTelemetry from "./StoreTelemetry.ts"
 
-/** A granted claim, in the heap by its expiry. */
+/** A granted claim. The heap orders grants by their expiry. */
 class Grant implements Item {
   index = -1
   readonly claim: Claim
@@ -34,13 +42,16 @@ class Grant implements Item {
 interface Waiter {
   readonly claim: Claim
   readonly granted: Deferred.Deferred<Granted>
-  /** Its place as it was last told: who counts them at each withdrawal pays for a crowd by its square. */
+  /**
+   * Its place, as the store last reported it. It is not updated at each withdrawal, because for a queue of n waiters
+   * that would cost n² steps.
+   */
   place: number
-  /** What stood before it when it was withdrawn. */
+  /** The queue before it at the moment of its withdrawal. */
   last: Ahead | undefined
 }
 
-/** One key: who holds it, and who waits in which order. */
+/** One key: its holders, and its waiters in their order. */
 interface Room {
   readonly capacity: number
   readonly held: Queue<Grant>
@@ -49,7 +60,12 @@ interface Room {
 }
 
 /**
- * Builds a store with a memory of its own.
+ * Makes a store whose locks no other store sees.
+ *
+ * **When to use**
+ *
+ * Use to give the same store to several lockers, or to wrap it in a `FaultyLockStore`. Otherwise use `layer` or
+ * `Locker.layerMemory`.
  *
  * @category constructors
  * @since 0.1.0
@@ -60,7 +76,8 @@ export const make = Effect.gen(function*() {
   const fork = yield* FiberSet.makeRuntime<never>()
   const telemetry = yield* StoreTelemetry.make("The lock store")
   const rooms = new Map<string, Room>()
-  // One counter for all keys grows over releases, and is not forgotten with a key.
+  // One counter serves all keys. A counter for each key would have to survive the key's last release, or its tokens
+  // would start again.
   let lastToken = 0n
 
   const expiries = new DeadlineHeap<Grant>(time, fork, yield* Log.make, () => {
@@ -72,14 +89,14 @@ export const make = Effect.gen(function*() {
   let delivering = false
 
   /**
-   * Tells waiters what they were granted. A waiter that is told runs on at once, within this call, and may come back to
-   * the store: so a step is over before anyone hears of it, and what is granted meanwhile is told by the outermost call,
-   * one after the other, rather than one inside the other.
+   * Resumes waiters with their grants. A resumed waiter runs at once, within this call, and may call the store again.
+   * So a step of the store is complete before any waiter is resumed, and only the outermost call resumes waiters, one
+   * after the other.
    */
   const deliver = (): void => {
     if (delivering) return
     delivering = true
-    // It may grow meanwhile.
+    // The array may grow during the loop.
     for (let index = 0; index < news.length; index++) {
       const { granted, waiter } = news[index]!
       telemetry.callBack(() => Deferred.doneUnsafe(waiter.granted, Effect.succeed(granted)), waiter.claim.key)
@@ -88,7 +105,7 @@ export const make = Effect.gen(function*() {
     delivering = false
   }
 
-  /** A step of the store, whole before any waiter hears of it. */
+  /** Runs one step of the store, and then resumes the waiters that it granted. */
   const step = <A>(change: () => A): Effect.Effect<A> =>
     Effect.sync(() => {
       const answer = change()
@@ -130,7 +147,10 @@ export const make = Effect.gen(function*() {
     promote(grant.claim.key, room)
   }
 
-  /** From the head while it fits: a small claim behind a large one waits, so that the large one is not starved. */
+  /**
+   * Grants from the head of the queue while the first waiter fits. A small claim waits behind a large claim, so that
+   * the large claim is not starved.
+   */
   const promote = (key: string, room: Room): void => {
     for (let waiter = room.queue.first; waiter !== undefined; waiter = room.queue.first) {
       if (waiter.claim.permits > room.free) return
@@ -140,7 +160,7 @@ export const make = Effect.gen(function*() {
     if (room.held.size === 0) rooms.delete(key)
   }
 
-  /** The timer may be late: what has run out is gone for whoever looks. */
+  /** Ends every claim that has expired. The timer may be late, so every call does this first. */
   const sweep = (): void => {
     const now = time.now()
     for (let next = expiries.peek(); next !== undefined && next.dueAt <= now; next = expiries.peek()) end(next)
@@ -198,7 +218,7 @@ export const make = Effect.gen(function*() {
     if (room === undefined || waiter === undefined) return "notHeld"
     waiter.last = ahead(waiter, room)
     room.queue.remove(claim.id)
-    // A large claim may have been all that held up those behind it.
+    // A large claim may have been the only thing that kept the claims behind it waiting.
     promote(claim.key, room)
     return "cancelled"
   }
@@ -227,7 +247,7 @@ export const make = Effect.gen(function*() {
 })
 
 /**
- * A store in this process's memory, alone in it: two layers share nothing.
+ * A store in this process's memory. Each build of the layer makes a store whose locks no other store sees.
  *
  * @category layers
  * @since 0.1.0

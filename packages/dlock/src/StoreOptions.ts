@@ -1,9 +1,18 @@
 /**
- * For the packages of backends: options and environment variables that are read alike everywhere. Each option is declared
- * once, as a field: what it may be, what it is where it is not given, and its variable. What is wrong is always a
- * `ConfigError`, which names the option or the variable and never repeats its value: it may be a secret.
+ * Reads the options of a store, and their environment variables, in the same way for every backend.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use in a backend's package for the options of its layers.
+ *
+ * **Details**
+ *
+ * Each option is declared once, as a field: how it is parsed, its default, and its environment variable.
+ *
+ * An invalid option is a `ConfigError`. The error names the option or the variable, but never repeats the value,
+ * because the value may be a secret.
+ *
+ * **Example** (Declare the options of a store)
  *
  * ```ts
  * import type { Duration } from "effect"
@@ -14,7 +23,7 @@
  *   readonly patience?: Duration.Input | undefined
  * }
  *
- * // One that is forgotten here does not compile.
+ * // A missing field is a compile error.
  * const fields = {
  *   address: StoreOptions.required(StoreOptions.text, "MY_ADDRESS", "my://127.0.0.1"),
  *   patience: StoreOptions.withDefault(StoreOptions.duration(100, 60_000), 1_000, "MY_PATIENCE"),
@@ -37,7 +46,7 @@ import * as Result from "effect/Result"
 import * as Names from "./internal/options/keys.ts"
 
 /**
- * Reads a value, or says what is wrong with it, in words that follow its name ("must be true or false").
+ * Reads a value, or says what is wrong with it in words that follow the option's name: `must be true or false`.
  *
  * @category models
  * @since 0.1.0
@@ -45,22 +54,22 @@ import * as Names from "./internal/options/keys.ts"
 export type Parser<A> = (value: unknown) => Result.Result<A, string>
 
 /**
- * One option: how it is read where it is given, or not, and what the environment says.
+ * One option: how to read it from a record of options, and from the environment.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Field<A> {
-  /** Reads the option as it was given, or `undefined` where it was not. */
+  /** Reads the value from a record of options. The value is `undefined` if the option is not given. */
   readonly parse: Parser<A>
-  /** Reads the option from its variables. */
+  /** Reads the value from its environment variables. */
   readonly environment: Effect.Effect<A, Config.ConfigError>
-  /** The variables that the environment is asked for. */
+  /** The names of those environment variables. */
   readonly variables: ReadonlyArray<string>
 }
 
 /**
- * A field for each of the options, so that none is forgotten.
+ * One field for each option of `Options`. A missing field is a compile error.
  *
  * @category models
  * @since 0.1.0
@@ -68,7 +77,7 @@ export interface Field<A> {
 export type Fields<Options> = { readonly [Name in keyof Options]-?: Field<unknown> }
 
 /**
- * What fields make of options.
+ * The values that fields read.
  *
  * @category models
  * @since 0.1.0
@@ -78,21 +87,25 @@ export type Parsed<Fields> = {
 }
 
 /**
- * A `ConfigError` in words of ours.
+ * Makes a `ConfigError` with the given message.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const problem = (message: string, cause?: unknown): Config.ConfigError => {
   const error = new ConfigProvider.SourceError({ message, ...(cause !== undefined && { cause }) })
-  // Its stack is that of our parsers and of the runtime's module loading, which would be printed and helps nobody.
+  // A stack would be printed with the error. It only shows our parsers and the runtime's module loading, so it helps no
+  // user.
   error.stack = `${error.name}: ${message}`
   return new Config.ConfigError(error)
 }
 
 /**
- * An environment variable (through Effect's `Config`), read; `undefined` where it is not set. `fromText` makes of its text
- * what the parser takes.
+ * Reads an environment variable through Effect's `Config`. The value is `undefined` if the variable is not set.
+ *
+ * **Details**
+ *
+ * `fromText` converts the variable's text to the value that the parser reads, for example with `numberFromText`.
  *
  * @category environment
  * @since 0.1.0
@@ -109,7 +122,11 @@ export const variable = <A>(
   })
 
 /**
- * A field that may be absent.
+ * Makes a field for an option that may be absent.
+ *
+ * **Details**
+ *
+ * `name` is its environment variable. Without a name, the environment cannot set the option.
  *
  * @category fields
  * @since 0.1.0
@@ -125,7 +142,7 @@ export const optional = <A>(
 })
 
 /**
- * A field that is something where it is not given.
+ * Makes a field for an option with a default.
  *
  * @category fields
  * @since 0.1.0
@@ -145,7 +162,7 @@ export const withDefault = <A>(
 }
 
 /**
- * A field that must be there. The example shows a value of its variable.
+ * Makes a field for a required option. The error for a variable that is not set shows `example` as a value.
  *
  * @category fields
  * @since 0.1.0
@@ -167,8 +184,12 @@ export const required = <A>(parser: Parser<A>, name?: string, example?: string):
 })
 
 /**
- * Reads options by their fields, all of which is said at once that is wrong. One that has no field is refused: it would do
- * nothing. `rule` says what is wrong with them together.
+ * Reads a record of options with its fields.
+ *
+ * **Details**
+ *
+ * One error lists everything that is wrong. An option without a field is an error too, because it would have no effect.
+ * If every option is valid by itself, `rule` says what is wrong with them together.
  *
  * @category decoding
  * @since 0.1.0
@@ -195,7 +216,8 @@ export const parse = <F extends Readonly<Record<string, Field<unknown>>>>(
   })
 
 /**
- * Reads options from the environment by their fields.
+ * Reads options from the environment with their fields. If every option is valid by itself, `rule` says what is wrong
+ * with them together.
  *
  * @category environment
  * @since 0.1.0
@@ -215,7 +237,7 @@ const ruled = <A>(parsed: A, rule: ((parsed: A) => string | undefined) | undefin
 }
 
 /**
- * Parts options in those of the fields and the others, each to its own reader.
+ * Splits options into those that have a field and the rest.
  *
  * @category decoding
  * @since 0.1.0
@@ -234,7 +256,7 @@ export const split = <F extends Readonly<Record<string, unknown>>, Options exten
 }
 
 /**
- * Milliseconds of what `Duration` takes; `undefined` for anything else.
+ * The milliseconds of a `Duration.Input`, or `undefined` for any other value.
  *
  * @category durations
  * @since 0.1.0
@@ -248,7 +270,7 @@ export const toMillis = (input: unknown): number | undefined => {
 }
 
 /**
- * A duration between two numbers of milliseconds, in milliseconds.
+ * A parser for a duration. `least`, `most` and the result are milliseconds.
  *
  * @category durations
  * @since 0.1.0
@@ -266,7 +288,7 @@ const words = (millis: number): string => {
 }
 
 /**
- * The milliseconds of a year, which is more than any lock is for: a longer one is a slip of a unit.
+ * The milliseconds of a year. No lock needs a longer time, so a longer duration is probably a wrong unit.
  *
  * @category durations
  * @since 0.1.0
@@ -274,7 +296,7 @@ const words = (millis: number): string => {
 export const year = 365 * 24 * 60 * 60 * 1_000
 
 /**
- * A whole number between two.
+ * A parser for an integer from `least` to `most`.
  *
  * @category parsers
  * @since 0.1.0
@@ -285,7 +307,8 @@ export const integer = (least: number, most: number): Parser<number> => (value) 
     : Result.fail(`must be a whole number from ${least} to ${most}`)
 
 /**
- * The number that a text is, for `variable`; the text where it is none.
+ * Converts a text of digits to its number, and returns any other text unchanged, so that the parser reports it. Use it
+ * as `fromText` of `variable`.
  *
  * @category environment
  * @since 0.1.0
@@ -293,7 +316,7 @@ export const integer = (least: number, most: number): Parser<number> => (value) 
 export const numberFromText = (text: string): unknown => /^\d+$/.test(text) ? Number(text) : text
 
 /**
- * Yes or no.
+ * A parser for a boolean.
  *
  * @category parsers
  * @since 0.1.0
@@ -302,7 +325,8 @@ export const boolean: Parser<boolean> = (value) =>
   typeof value === "boolean" ? Result.succeed(value) : Result.fail("must be true or false")
 
 /**
- * What `true` and `false` stand for, for `variable`; any other text where it is neither.
+ * Converts the texts `true` and `false` to booleans, and returns any other text unchanged, so that the parser reports
+ * it. Use it as `fromText` of `variable`.
  *
  * @category environment
  * @since 0.1.0
@@ -310,7 +334,7 @@ export const boolean: Parser<boolean> = (value) =>
 export const booleanFromText = (text: string): unknown => text === "true" ? true : text === "false" ? false : text
 
 /**
- * What a value is inside `Redacted`, or the value itself.
+ * Returns the value inside a `Redacted`, and any other value unchanged.
  *
  * @category secrets
  * @since 0.1.0
@@ -318,7 +342,7 @@ export const booleanFromText = (text: string): unknown => text === "true" ? true
 export const reveal = (value: unknown): unknown => Redacted.isRedacted(value) ? Redacted.value(value) : value
 
 /**
- * A text that is not empty, plain or redacted.
+ * A parser for a non-empty string, plain or redacted.
  *
  * @category parsers
  * @since 0.1.0
@@ -329,7 +353,8 @@ export const text: Parser<string> = (value) => {
 }
 
 /**
- * The parts of a list that is an array or a text with commas; empty for anything else.
+ * Splits a text at its commas, or takes an array, and trims each part. It returns an empty array for any other value,
+ * and an empty string for a part that is not a string.
  *
  * @category parsers
  * @since 0.1.0
@@ -339,7 +364,7 @@ export const listOf = (value: unknown): ReadonlyArray<string> =>
     .map((part: unknown) => typeof part === "string" ? part.trim() : "")
 
 /**
- * A prefix, as every locker takes it.
+ * A parser for a prefix of keys, with the rules of every locker.
  *
  * @category parsers
  * @since 0.1.0
@@ -350,7 +375,7 @@ export const prefix: Parser<string> = (value) => {
 }
 
 /**
- * What stands before every key of a locker that is given no other prefix.
+ * The prefix of a locker that is given none.
  *
  * @category keys
  * @since 0.1.0
@@ -358,23 +383,23 @@ export const prefix: Parser<string> = (value) => {
 export const defaultPrefix = "dlock:"
 
 /**
- * How long a backend that is reached over a network may take.
+ * The options for the time that a backend on a network may take.
  *
  * @category limits
  * @since 0.1.0
  */
 export interface Limits {
-  /** How long the layer waits for the server. 5 seconds unless given. */
+  /** How long the layer waits for the server. Default: 5 seconds. */
   readonly connectTimeout?: Duration.Input | undefined
   /**
-   * The longest that one request may take; never more than a third of the `ttl`. 2 seconds unless given; give less where
-   * connections die without a word, such as behind NAT.
+   * How long one request may take. It is never more than a third of the `ttl`. Default: 2 seconds. Set a shorter time
+   * where connections can die without notice, such as behind NAT.
    */
   readonly operationTimeout?: Duration.Input | undefined
 }
 
 /**
- * The fields of `Limits`, in milliseconds; their variables are `DLOCK_CONNECT_TIMEOUT` and `DLOCK_OPERATION_TIMEOUT`.
+ * The fields of `Limits`, in milliseconds. Their variables are `DLOCK_CONNECT_TIMEOUT` and `DLOCK_OPERATION_TIMEOUT`.
  *
  * @category limits
  * @since 0.1.0
@@ -385,7 +410,7 @@ export const limits = {
 } satisfies Fields<Limits>
 
 /**
- * Certificates as PEM texts: the authority that signed the servers', and a certificate and key of our own.
+ * The TLS options of a client, as PEM texts.
  *
  * @category tls
  * @since 0.1.0
@@ -393,14 +418,14 @@ export const limits = {
 export interface Tls {
   /** The certificate of the authority that signed the servers' certificates. */
   readonly ca?: string | undefined
-  /** A certificate of the client's own; goes with `key`. */
+  /** The client's own certificate. It needs `key`. */
   readonly cert?: string | undefined
   /** The private key of `cert`. */
   readonly key?: string | Redacted.Redacted | undefined
 }
 
 /**
- * The same, read.
+ * The TLS options of a client, after parsing. Each is `undefined` if it was not given.
  *
  * @category tls
  * @since 0.1.0
@@ -408,14 +433,14 @@ export interface Tls {
 export interface Certificates {
   /** The certificate of the authority that signed the servers' certificates. */
   readonly ca: string | undefined
-  /** A certificate of the client's own. */
+  /** The client's own certificate. */
   readonly cert: string | undefined
   /** The private key of `cert`. */
   readonly key: string | undefined
 }
 
 /**
- * What makes `Certificates` of a `Tls`.
+ * A parser that reads a `Tls` as `Certificates`.
  *
  * @category tls
  * @since 0.1.0
@@ -437,8 +462,12 @@ export const certificates: Parser<Certificates> = (value) => {
 }
 
 /**
- * A field for `Tls`, whose variables are paths: under a prefix (`DLOCK_ETCD` reads `DLOCK_ETCD_CA`, `_CERT` and `_KEY`). It
- * takes the way to read a file, since this package knows no platform.
+ * Makes a field for `Tls`. Its environment variables hold paths of files.
+ *
+ * **Details**
+ *
+ * The prefix `DLOCK_ETCD` reads `DLOCK_ETCD_CA`, `DLOCK_ETCD_CERT` and `DLOCK_ETCD_KEY`. The caller gives `readFile`,
+ * because this package depends on no platform.
  *
  * @category tls
  * @since 0.1.0
@@ -452,7 +481,7 @@ export const tls = (
   variables: [`${prefix}_CA`, `${prefix}_CERT`, `${prefix}_KEY`]
 })
 
-/** Why a file cannot be read: a system's code, since its words repeat the path. */
+/** Why a file cannot be read: the system's error code, because the system's message repeats the path. */
 const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "no reason given"
 

@@ -1,8 +1,15 @@
 /**
- * What a store logs, with the loggers of the program that made it. A store of your own may use it as ours do: its lines
- * carry `component=dlock`, and an outage that it notes is logged once, together with what the locker notices.
+ * Logs for a store, written with the loggers of the program that made it.
  *
- * **Example** (A store that knows when it has lost its server)
+ * **When to use**
+ *
+ * Use in a store of your own, so that it logs like the stores of this project.
+ *
+ * **Details**
+ *
+ * Every line carries `component=dlock`. An outage is logged once, whether the store or the locker notices it.
+ *
+ * **Example** (Report a lost connection)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -14,7 +21,7 @@
  *   const telemetry = yield* StoreTelemetry.make("My server")
  *   socket.on("close", () => telemetry.connectionLost(socket))
  *   socket.on("ready", () => telemetry.connectionBack(socket))
- *   // Goes into the store, as its member `telemetry`.
+ *   // Return it as the store's member `telemetry`.
  *   return telemetry
  * })
  * ```
@@ -36,8 +43,8 @@ export type {
 } from "./internal/telemetry/storeRoom.ts"
 
 /**
- * Makes the telemetry of a store, in the context of the program that builds it. `server` is the server's name in log
- * lines, such as `Redis`.
+ * Makes the telemetry of a store. It logs in the context of the program that builds the store. `server` is the server's
+ * name in the log lines, such as `Redis`.
  *
  * @category constructors
  * @since 0.1.0
@@ -45,7 +52,11 @@ export type {
 export const make: (server: string) => Effect.Effect<StoreRoom.StoreTelemetry> = StoreRoom.make
 
 /**
- * The same as `callBack` of a store's telemetry, for code that has the context of the fiber it resumes and no store.
+ * Runs a callback like `StoreTelemetry.callBack`, but logs in the given context.
+ *
+ * **When to use**
+ *
+ * Use in code that has no store, but has the context of the fiber that it resumes.
  *
  * @category callbacks
  * @since 0.1.0

@@ -14,7 +14,7 @@ export {
 } from "./LockError.ts"
 export { LockStore } from "./LockStore.ts"
 /**
- * The store in this process's memory, alone.
+ * The store that keeps locks in this process's memory.
  *
  * @since 0.1.0
  */

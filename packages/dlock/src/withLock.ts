@@ -1,5 +1,5 @@
 /**
- * The two ways to run a program under a lock.
+ * Runs a program under a lock.
  *
  * @since 0.1.0
  */
@@ -10,25 +10,36 @@ import type { Program } from "./internal/mutex.ts"
 import { Locker, type LockOptions, type TryLockOptions } from "./Locker.ts"
 import type { AcquireError, LockTimeout, OwnershipLost } from "./LockError.ts"
 
-/** What the section needs: a locker, and what its program needs beyond the lease and the scope that come with it. */
+/** What the caller must provide: a locker, and what the program needs besides the lease and its scope. */
 type Needs<R> = Locker | Outside<R>
 
 /**
- * Runs a program under a lock: waits for it, runs the program, interrupts it when the lock is lost, and releases
- * whatever the exit. The program is an effect or a function of the lease, and may ask for the `Lease` as a service.
+ * Runs a program under a lock: waits for the lock, runs the program, interrupts it when the lock is lost, and releases
+ * the lock however the program ends.
+ *
+ * **When to use**
+ *
+ * Use for work that only one process may do at a time. It is the right choice for most programs.
  *
  * **Details**
  *
- * The program runs in a scope of its own *inside* the lock: what it opens is closed before the lock is released, so
- * nothing is committed after the unlock. A success that was reached after the lease had ended is `OwnershipLost`; a
- * failure of the program's own is kept, and the loss joins it in the cause.
+ * The program is an effect, or a function that takes the lease and returns an effect. It can also read the `Lease` as a
+ * service.
  *
- * A program that cannot be interrupted delays the report of the loss, not the loss: others may be in by then. Let the
- * protected resource compare `lease.fencingToken`.
+ * The program runs in its own scope *inside* the lock. That scope closes before the lock is released, so nothing that
+ * the program opened is committed after the release.
  *
- * **Errors**: the program's own, `AcquireError`, and `OwnershipLost`.
+ * If the program succeeds after its lease has ended, the call fails with `OwnershipLost`. If the program fails by
+ * itself, its failure is kept and the loss is added to the cause.
  *
- * **Example**
+ * The call fails with the program's own errors, with `AcquireError`, or with `OwnershipLost`.
+ *
+ * **Gotchas**
+ *
+ * A program that is uninterruptible keeps running after the lock was lost, and another process may hold the lock by
+ * then. Let the protected resource compare `lease.fencingToken`.
+ *
+ * **Example** (Run a program under a lock)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -48,7 +59,7 @@ type Needs<R> = Locker | Outside<R>
  * @since 0.1.0
  */
 export const withLock: {
-  /** Runs the program that is piped in under a lock. */
+  /** Runs the piped program under a lock. */
   (key: string, options?: LockOptions): <A, E, R>(
     program: Program<A, E, R>
   ) => Effect.Effect<A, E | AcquireError | OwnershipLost, Needs<R>>
@@ -61,12 +72,17 @@ export const withLock: {
 } = eitherWay((key, program, options) => Locker.use((locker) => locker.withLock(key, program, options)))
 
 /**
- * Runs a program under a lock if the lock is free, and is `Option.none` at once if it is not. Everything else is as
- * with `withLock`; it never fails with `LockTimeout`.
+ * Runs a program under a lock if the lock is free. Otherwise it returns `Option.none` at once.
  *
- * **When to use** it: for work that is done once by whoever comes first, such as a task that every instance schedules.
+ * **When to use**
  *
- * **Example**
+ * Use for work that one process does while the others skip it, such as a task that every instance schedules.
+ *
+ * **Details**
+ *
+ * It never fails with `LockTimeout`. Everything else is as in `withLock`.
+ *
+ * **Example** (Skip a task that another process runs)
  *
  * ```ts
  * import { Effect, Option } from "effect"
@@ -76,7 +92,7 @@ export const withLock: {
  *
  * const program = withLockIfAvailable("jobs/clean-up", cleanUp).pipe(
  *   Effect.flatMap(Option.match({
- *     onNone: () => Effect.log("another instance is at it"),
+ *     onNone: () => Effect.log("another instance runs the clean-up"),
  *     onSome: (count) => Effect.log(`removed ${count}`)
  *   }))
  * )
@@ -86,11 +102,11 @@ export const withLock: {
  * @since 0.1.0
  */
 export const withLockIfAvailable: {
-  /** Runs the program that is piped in, if the lock is free. */
+  /** Runs the piped program under a lock if the lock is free. */
   (key: string, options?: TryLockOptions): <A, E, R>(
     program: Program<A, E, R>
   ) => Effect.Effect<Option.Option<A>, E | Exclude<AcquireError, LockTimeout> | OwnershipLost, Needs<R>>
-  /** Runs a program, if the lock is free. */
+  /** Runs a program under a lock if the lock is free. */
   <A, E, R>(
     key: string,
     program: Program<A, E, R>,
@@ -98,7 +114,9 @@ export const withLockIfAvailable: {
   ): Effect.Effect<Option.Option<A>, E | Exclude<AcquireError, LockTimeout> | OwnershipLost, Needs<R>>
 } = eitherWay((key, program, options) => Locker.use((locker) => locker.withLockIfAvailable(key, program, options)))
 
-/** What comes second tells the two call forms apart: a program is an effect or a function, and options are neither. */
+/**
+ * Tells the two call forms apart by the second argument: a program is an effect or a function, and options are neither.
+ */
 function eitherWay(
   run: (key: string, program: Program<any, any, any>, options: any) => Effect.Effect<any, any, any>
 ): any {

@@ -26,11 +26,11 @@ import * as Timing from "./timing.ts"
 export interface Acquired {
   readonly claim: Claim
   readonly granted: Granted
-  /** Read before the request was sent that `granted.confirmedAt` belongs to, or an earlier one. */
+  /** Read before the request of `granted.confirmedAt` was sent. */
   readonly wallClockLead: number
 }
 
-/** What an acquire works with, the same for all of them. */
+/** What all acquires of a locker share. */
 export interface AcquireContext {
   readonly store: LockStore["Service"]
   readonly time: Time
@@ -40,21 +40,24 @@ export interface AcquireContext {
   readonly events: Events
 }
 
-/** One acquire: what is asked for, until when, and how what may be interrupted is. */
+/** One acquire: its key, its times, and the `restore` of its uninterruptible region. */
 interface Asking extends AcquireContext {
   readonly key: string
   readonly mode: "queue" | "try"
   readonly startedAt: number
-  /** When the caller's time is over. */
+  /** When the caller's timeout ends. */
   readonly until: number
   readonly restore: Restore
-  /** The backend has just answered it. */
+  /** Whether the backend has just answered this acquire. */
   readonly isAnswered?: boolean
 }
 
 type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | CapacityMismatch
 
-/** Waits outside until it is the turn of one that came at `startedAt`. Its caller's time runs there too. */
+/**
+ * Waits in front of the admission until the turn of a call that came at `startedAt`. The caller's timeout runs during
+ * this wait.
+ */
 export const throughAdmission = <A, E, R>(
   { admission, timeouts, time }: AcquireContext,
   key: string,
@@ -66,7 +69,7 @@ export const throughAdmission = <A, E, R>(
   if (timeout === Infinity) return admission.wait(key, mode === "try", inside)
   const turn = admission.wait(key, mode === "try", Effect.void)
   const left = Math.max(0, startedAt + timeout - time.now())
-  // Others may have been answered all the while: then it was they who took the time.
+  // If others were answered during the wait, the load took the caller's time, so it is a `LockTimeout`.
   const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> => {
     if (admission.silence(timeouts.lookedAt) >= unanswered) return Effect.fail(about(key)(silent))
     return Effect.fail(crowded({ admission, key, startedAt, time }))
@@ -74,25 +77,27 @@ export const throughAdmission = <A, E, R>(
   return Effect.andThen(timeouts.limit<void, LockBackendError | LockTimeout>(turn, left, over), inside)
 }
 
-/** The caller's time is over, and nobody has been asked who holds the lock. */
+/** The error of a caller whose time ended before any store was asked about the holder. */
 const crowded = (
   { admission, key, startedAt, time }: Pick<Asking, "admission" | "key" | "startedAt" | "time">
 ): LockTimeout =>
   new LockTimeout({ key, waited: Duration.millis(time.now() - startedAt), queueLength: Math.max(1, admission.waiting) })
 
 /**
- * Milliseconds without an answer to anybody, after which the backend is to blame for a caller's time. The answers of one that
- * is far come together, a round trip apart.
+ * Milliseconds without an answer to any caller, after which the backend is the reason for a caller's timeout. The
+ * answers of a far backend arrive in groups, one round trip apart.
  */
 const unanswered = 500
 
 /**
- * Asks until granted, for one that has been admitted, which its first answer ends. For an uninterruptible region,
- * whose `restore` it takes: the caller may leave at any moment, whether or not the backend answers, and what is handed over
- * is in the caller's hands. However it ends without a grant, the claim is withdrawn, so that nobody holds a lock they never
- * heard of: behind the caller's back, where that takes more than a moment.
+ * Asks until the claim is granted, for an admitted caller. The first answer ends its admission. It must run in an
+ * uninterruptible region and takes that region's `restore`: the caller can be interrupted at any moment, whether or not
+ * the backend answers, but a granted claim always reaches the caller.
  *
- * Without a value it is the answer to a `try` that found the key held.
+ * If it ends without a grant, it withdraws the claim, so that no claim holds a lock that its caller does not know of. A
+ * withdrawal that takes more than a moment continues in the background.
+ *
+ * It returns `undefined` if a `try` found the key held.
  */
 export const acquire = (
   means: AcquireContext,
@@ -123,11 +128,14 @@ export const acquire = (
   })
 }
 
-/** However often a try asks, it has one second. */
+/** A `try` has 1 second in all, however often it asks. */
 const inAll = (asking: Asking): Asking =>
   asking.mode === "try" ? { ...asking, until: asking.startedAt + Timing.tryPatience } : asking
 
-/** What this locker withdraws of the same key goes first: it would find nothing but its own leavings there. */
+/**
+ * Waits for this locker's own withdrawals of the same key. Otherwise the request would only find the claim that is
+ * being withdrawn.
+ */
 const behind = (
   asking: Asking,
   claim: Claim,
@@ -144,14 +152,14 @@ const behind = (
   return timeouts.limit<void, LockBackendError | LockTimeout>(before, Math.min(most, left), over, restore)
 }
 
-/** Heard of in time to believe in, and with no jump of the wall clock meanwhile. */
+/** Whether the grant arrived before its deadline, and the wall clock did not jump meanwhile. */
 const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallClockLead: number): boolean => {
   const millis = Duration.toMillis(ttl)
   const now = time.now()
   return now < fromNanos(confirmedAt) + millis && time.wallClockLead(now) - wallClockLead <= millis
 }
 
-/** Goes on from a first answer that was not all. */
+/** Continues after a first answer that was not a usable grant. */
 const untilGranted = Effect.fnUntraced(function*(
   first: Asking,
   claim: Claim,
@@ -174,7 +182,7 @@ const untilGranted = Effect.fnUntraced(function*(
       }
       const since = time.now()
       answer = yield* wait(asking, claim, answer, askedAt)
-      // A place that was kept for a while is not the next of a row of failures.
+      // The claim kept its place for a while, so an earlier failure and this one are not in a row.
       if (time.now() - since > pause) {
         until = Infinity
         lost = 0
@@ -183,7 +191,7 @@ const untilGranted = Effect.fnUntraced(function*(
     switch (answer._tag) {
       case "Granted":
         if (isTimely(time, answer, wallClockLead)) return { claim, granted: answer, wallClockLead }
-        // Asked for once more under the same id, it is ours anew or we are queued.
+        // The grant came too late. A repeat under the same id either extends it or finds the claim queued.
         if (time.now() - askedAt >= Duration.toMillis(answer.ttl)) isLast = false
         break
       case "Busy":
@@ -192,9 +200,11 @@ const untilGranted = Effect.fnUntraced(function*(
       case "AlreadyHeld":
         return yield* new LockAlreadyHeld({ key, fencingToken: answer.fencingToken })
       case "Gone":
-        // An id ends with its leave, and so may a hold under it, however late the leave arrives.
+        // The withdrawal of an id may arrive late and would then end a later grant under it. So a new attempt needs a
+        // new id.
         claim = renamed(claim)
-        // Once at once, where a place was lost. Whoever stands still loses some in a row; a store with a bug all.
+        // After the first lost place it asks again at once. A process that was paused loses several places in a row,
+        // and a store with a bug loses every place.
         if (answer.error === undefined && ++lost === 1) break
         if (answer.error !== undefined || mode === "try" || lost > mostLost) until = Math.min(until, patient())
         if (time.now() + pause >= until) return yield* about(key)(answer.error ?? placeless)
@@ -204,9 +214,9 @@ const untilGranted = Effect.fnUntraced(function*(
         return yield* new CapacityMismatch({ key, requested: claim.capacity })
     }
     askedAt = time.now()
-    // Whoever stood still past that time has not had it, and asks once more.
+    // A process that was paused past the end of its timeout had no chance to use it, so it asks once more.
     if (isLast) {
-      // A grant that came too late is one at the backend.
+      // A grant that came too late is still held at the backend.
       if (answer._tag === "Granted") yield* giveUp(asking, claim)
       const known = answer._tag === "Gone" ? answer.error : undefined
       return yield* about(key)(known ?? (answer._tag === "Granted" || mode === "try" ? silent : placeless))
@@ -218,9 +228,9 @@ const untilGranted = Effect.fnUntraced(function*(
 })
 
 /**
- * One request, repeated under the same id while the backend may yet be back in a moment: an answer that got lost, a
- * connection that is being made again. A repeat of a request that was executed is harmless. The first makes room for
- * another to be admitted.
+ * Sends one request, and repeats it under the same id while the backend may come back soon: an answer was lost, or a
+ * connection is being made again. Repeating a request that was executed is harmless. The first answer lets the
+ * admission admit another caller.
  */
 const ask = <A, E>(
   asking: Asking,
@@ -240,16 +250,19 @@ const ask = <A, E>(
     }
   })
 
-/** A call is the store's to limit, if it does. The caller's time is ours. */
+/**
+ * Limits a call by the caller's time. The time limit of the call itself belongs to the store, if the store is
+ * `bounded`.
+ */
 const send = (asking: Asking, claim: Claim): Effect.Effect<Answer, LockBackendError> => {
   const { timeouts, mode, restore, store, time, until } = asking
   const call = store.request(claim, mode)
   const limit = mode === "try" ? Math.min(callLimit(claim), Timing.tryPatience) : patienceWith(claim)
   if (until === Infinity) return timeouts.limitUnlessBounded(call, limit, Effect.fail(silent), restore)
   const late = time.now() - until
-  // One that stood still is late anyhow; any other is not to be.
+  // A caller that was paused is late in any case. Any other caller must not be.
   const left = Math.max(-late, late < mostLate ? Math.min(leeway, mostLate - late) : leeway)
-  // That a caller had no time says nothing of the backend.
+  // A caller that ran out of time says nothing about the backend.
   if (timeouts.bounded || left < limit) {
     const over = Effect.suspend(() =>
       Effect.fail(hasAnsweredOthers(asking, claim) ? crowdedOut : left < leeway ? hadNoTime : outOfTime)
@@ -259,7 +272,7 @@ const send = (asking: Asking, claim: Claim): Effect.Effect<Answer, LockBackendEr
   return timeouts.limit(call, limit, Effect.fail(silent), restore)
 }
 
-/** Others were answered since it came, and lately: it was they who took its time. */
+/** Whether the backend recently answered a caller, after this one came. Then the load took this caller's time. */
 const hasAnsweredOthers = ({ timeouts, startedAt, store }: Asking, claim: Claim): boolean => {
   const heardAt = store.heardAt?.(claim)
   if (heardAt === undefined) return false
@@ -274,7 +287,8 @@ const askAgain = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Answer, LockBackendError | LockTimeout> {
   const { key, timeouts, mode, events, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
-  // From the first failure: before that the call may have waited for its turn. A try asks whether there is an answer now.
+  // Counted from the first failure, because the call may have waited for its turn before it. A `try` counts from its
+  // start, because its caller wants an answer now.
   const patience = mode === "try" ? startedAt + Timing.tryPatience : time.now() + patienceWith(claim)
   const until = Math.min(asking.until, patience)
   let told: LockBackendError | undefined
@@ -282,14 +296,14 @@ const askAgain = Effect.fnUntraced(function*(
     const error = Option.getOrUndefined(Cause.findErrorOption(cause))
     const again = error?.retryable === true && time.now() + pause < until
     if (error !== undefined && isOutage(error)) events.acquireUnanswered(key, error)
-    // What it said before it fell silent says more than the silence.
+    // An error that came before the silence says more than the silence.
     if (error !== undefined && error.cause !== silent.cause) told = error
     const ended = told === undefined || error === undefined ? Exit.failCause(cause) : Exit.fail(told)
     const paused = again ? yield* Effect.exit(restore(time.sleep(pause))) : ended
     if (Exit.isFailure(paused)) {
       if (error !== undefined && isOutage(error)) events.acquireFailed(key, told ?? error)
       yield* giveUp(asking, claim)
-      // Neither says anything of the backend: that others were answered, nor that it was asked at the last moment.
+      // Neither case says anything about the backend: it answered others, or it was asked at the last moment.
       const isLate = error === hadNoTime && asking.isAnswered === true
       if (mode === "queue" && (error === crowdedOut || isLate)) return yield* crowded(asking)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
@@ -305,16 +319,19 @@ const askAgain = Effect.fnUntraced(function*(
   }
 })
 
-/** What the backend has answered within what is left of the leeway. */
+/** Withdraws the claim, and returns what the backend answers within the rest of the leeway. */
 const giveUp = ({ time, until, withdrawals }: Asking, claim: Claim): Effect.Effect<Withdrawn | undefined> =>
   withdrawals.giveUp(claim, Math.min(leeway, until + mostLate - time.now()))
 
 const patienceWith = ({ ttl }: Claim): number => Timing.acquirePatience(Duration.toMillis(ttl))
 
-/** How many places may be lost in a row before that is a failure. */
+/** How many places in a row may be lost before the acquire fails. */
 const mostLost = 10
 
-/** Milliseconds after which a backend that is well has answered: by so much a caller's time may be passed for its word. */
+/**
+ * Milliseconds. A healthy backend answers within `leeway`, so a call may exceed its caller's timeout by that much to
+ * get the answer, and by `mostLate` in all.
+ */
 const leeway = 50
 const mostLate = 75
 
@@ -328,15 +345,17 @@ const silent = new LockBackendError({
 
 const outOfTime = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
 
-/** The same where there was less time than a backend needs that is well. */
+/** The same error if the caller had less time left than a healthy backend needs. */
 const hadNoTime = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
 
-/** The same where the backend has answered others. */
+/** The same error if the backend answered other callers. */
 const crowdedOut = new LockBackendError({ operation: "acquire", retryable: true, cause: silent.cause })
 
 const ofCaller = new Set([outOfTime, hadNoTime, crowdedOut])
 
-/** Whether an error says that the backend is away, rather than what it has answered. */
+/**
+ * Whether an error says that the backend is away. Other errors are answers, or they come from the caller's own timeout.
+ */
 const isOutage = (error: LockBackendError): boolean => error.retryable && !ofCaller.has(error)
 
 const fellSilent = new LockBackendError({ operation: "wait", retryable: true, cause: silent.cause })
@@ -350,10 +369,13 @@ const unqueued = new LockBackendError({
 const placeless = new LockBackendError({
   operation: "wait",
   retryable: true,
-  cause: new Error("the place in the queue was lost, as happens when this process is paused for long")
+  cause: new Error("the place in the queue was lost, which happens after a long pause of this process")
 })
 
-/** Waits for a queued claim until it is granted, gone, or out of time; everything else withdraws it. */
+/**
+ * Waits until a queued claim is granted or gone, or the caller's time ends. Any end other than a grant or `Gone`
+ * withdraws the claim.
+ */
 const wait = Effect.fnUntraced(function*(
   asking: Asking,
   claim: Claim,
@@ -369,7 +391,7 @@ const wait = Effect.fnUntraced(function*(
       : timeouts.limit(granted, Math.max(0, until - heardAt), Effect.succeedNone, restore)
   )
   if (Exit.isSuccess(waited) && Option.isSome(waited.value)) return waited.value.value
-  // Whoever stood still, and is late, has no time left to hear whether the backend is well.
+  // A process that was paused and is late has no time left to find out whether the backend is well.
   const hasTime = time.now() <= until + mostLate - leeway
   const answered = (yield* giveUp(asking, claim)) !== undefined
   if (Exit.isFailure(waited)) {
@@ -377,7 +399,8 @@ const wait = Effect.fnUntraced(function*(
     if (Option.isSome(failed) && failed.value.retryable) events.acquireFailed(key, failed.value)
     return yield* Effect.failCause(Cause.map(waited.cause, about(key)))
   }
-  // One that answers in a moment and now does not has gone meanwhile. Of a far one nothing is known so soon.
+  // A backend that answered within milliseconds before and does not answer now has probably gone. For a far backend it
+  // is too early to know.
   if (!answered && hasTime && heardAt - askedAt < leeway / 2 && time.now() - heardAt > answersWithin) {
     events.acquireFailed(key, fellSilent)
     return yield* about(key)(fellSilent)
@@ -393,5 +416,5 @@ const wait = Effect.fnUntraced(function*(
   })
 })
 
-/** Milliseconds: a backend that was heard of within them is not taken for one that has gone. */
+/** Milliseconds. A backend that answered within this time is not considered gone. */
 const answersWithin = 2_000

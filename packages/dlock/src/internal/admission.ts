@@ -6,31 +6,40 @@ import type { Time } from "./scheduling/time.ts"
 import { callBack } from "./telemetry/callBack.ts"
 import type { Events } from "./telemetry/events.ts"
 
-/** One that waits to be admitted: a crowd of these must be cheap. Once resumed, or once its fiber has ended, it has gone. */
+/**
+ * A call that waits to be admitted. There may be very many, so each is small. It is gone after it was resumed, or after
+ * its fiber has ended.
+ */
 interface Waiting {
   readonly key: string
   readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly inside: Effect.Effect<any, any, any>
   resume: ((next: Effect.Effect<any, any, any>) => void) | undefined
-  /** When one came that is to be told within a second that nobody is answered; absent for the others. */
+  /**
+   * When a hasty call came: a call that must fail within 1 second if the backend answers nobody. Absent for other
+   * calls.
+   */
   readonly since: number | undefined
 }
 
 /**
- * Lets so many acquires at a time ask their backend. A crowd that comes at once waits outside, in its order, each for
- * little more than its fiber: what an answer sets free goes in, so that a hundred thousand neither fill the memory nor
- * keep the thread from the renewals of what is held. While one of those is overdue, nobody goes in.
+ * Limits how many acquires of a locker ask the store at a time. The others wait here in their order, and each costs
+ * little more than its fiber. Each answer admits another. So 100,000 acquires at once neither fill the memory nor keep
+ * the thread from renewing the held locks. While a renewal is overdue, no acquire is admitted.
  */
 export class Admission {
   private readonly time: Time
   private readonly events: Events
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Who has gone in since the last look, and between that and the one before; who is inside for longer counts no more. */
+  /**
+   * How many acquires were admitted since the last check, and between the last two checks. An acquire that was admitted
+   * earlier no longer counts.
+   */
   private fresh = 0
   private stale = 0
   private looks = 0
   private isAdmitting = false
-  /** Others are let in with the next turn of the thread. */
+  /** Whether `admit` will run again in the next turn of the thread. */
   private isToAdmit = false
   private outside: Array<Waiting> = []
   private first = 0
@@ -46,8 +55,8 @@ export class Admission {
   }
 
   /**
-   * Whether one more may go in at once, who has so many milliseconds. Nobody who comes later goes before those who wait,
-   * but for those who have next to no time, while there is room.
+   * Whether a call with this many milliseconds may go in at once. A later call never overtakes the waiting calls,
+   * except a call with almost no time, while there is room.
    */
   isOpen(now: number, time: number): boolean {
     if (!this.hasRoom) return false
@@ -58,28 +67,28 @@ export class Admission {
     return this.fresh + this.stale < most
   }
 
-  /** How many wait here, those included who have gone and not been passed over yet. */
+  /** How many calls wait, including those that are gone but have not been removed from the array. */
   get waiting(): number {
     return this.outside.length - this.first
   }
 
-  /** For how many milliseconds nobody inside has been answered, which is counted while somebody waits here. */
+  /** For how many milliseconds no admitted call was answered. It is only measured while calls wait. */
   silence(now: number): number {
     return this.waiting === 0 ? 0 : now - this.answeredAt
   }
 
-  /** Nobody goes in while that is so; `admit` is to be called when it is over. */
+  /** Sets the condition while which no call is admitted. Call `admit` when the condition ends. */
   closeWhile(isClosed: (now: number) => boolean): void {
     this.isClosed = isClosed
   }
 
-  /** Returns what is to be shown when leaving. */
+  /** Admits a call. The caller passes the returned number to `leave`. */
   enter(): number {
     this.fresh++
     return this.looks
   }
 
-  /** Waits for a turn to go in, and goes on. Fails where the backend has answered nobody inside for long. */
+  /** Waits for a turn, and then runs `inside`. Fails if the backend has not answered any admitted call for long. */
   wait<A, E, R>(
     key: string,
     isHasty: boolean,
@@ -97,7 +106,7 @@ export class Admission {
     )
   }
 
-  /** One that came in at that look has come out, and whether with an answer. */
+  /** Ends the admission of a call that `enter` admitted with this number. */
   leave(look: number, isAnswered: boolean): void {
     if (look === this.looks) this.fresh--
     else if (look === this.looks - 1) this.stale--
@@ -107,8 +116,11 @@ export class Admission {
   }
 
   /**
-   * Who is let in runs on at once, and may come out within that, and ask again: then the outermost call goes on, not one in
-   * the other, and not for ever in one turn of the thread. Who has given up meanwhile never comes in, and takes no room.
+   * Admits waiting calls while there is room.
+   *
+   * An admitted call runs at once, within this method, and may leave and come back. The outermost `admit` then
+   * continues, so that calls do not nest, and it stops after a limited number, so that it does not keep the thread for
+   * ever. A call that has given up takes no room.
    */
   admit(): void {
     if (this.isAdmitting || this.waiting === 0) return
@@ -132,7 +144,7 @@ export class Admission {
     ))
   }
 
-  /** Tells all who are outside now, and at once, that they are not let in any more. */
+  /** Fails all waiting calls at once. */
   turnAway(error: LockBackendError): void {
     const all = this.outside.slice(this.first)
     this.outside = []
@@ -155,7 +167,7 @@ export class Admission {
     for (const waiting of hasty) this.goOn(waiting, Effect.fail(about(waiting.key)(silent)))
   }
 
-  /** It runs on at once. */
+  /** Resumes a waiting call, which runs at once. */
   private goOn(waiting: Waiting, next: Effect.Effect<any, any, any>): void {
     const { key, resume } = waiting
     waiting.resume = undefined
@@ -180,9 +192,10 @@ export class Admission {
     while (this.waiting > 0) {
       const sleptFrom = this.time.now()
       yield* this.time.sleep(glance)
-      // While this thread was busy it could not hear an answer.
+      // The thread was busy during this time, so it could not receive an answer.
       this.answeredAt += this.time.now() - sleptFrom - glance
-      // What those wait for who are inside for long, such as one server of several, is not what all outside want.
+      // Calls that stay inside for long may wait for one server of several, which says nothing about what the waiting
+      // calls need. So they no longer count.
       this.looks++
       this.stale = this.fresh
       this.fresh = 0
@@ -198,17 +211,25 @@ export class Admission {
 
 const hasGone = ({ fiber, resume }: Waiting): boolean => resume === undefined || fiber.pollUnsafe() !== undefined
 
-/** Enough to keep any backend busy; a few hundredths of a second of this thread's time. */
+/**
+ * How many calls may be inside. This many keep any backend busy, and cost about 0.02 to 0.05 seconds of this thread's
+ * time.
+ */
 const most = 2_000
 
-/** Milliseconds, as long as one inside is asked for at most. */
+/**
+ * Milliseconds without an answer after which all waiting calls fail. No admitted call is repeated for longer than this.
+ */
 const patience = 5_000
 
-/** The same for one that is not to wait: with the time between two looks it is told within a second. */
+/**
+ * Milliseconds without an answer after which hasty calls fail. Together with `glance`, the time between two checks,
+ * that is within 1 second.
+ */
 const haste = 700
 const glance = 250
 
-/** Milliseconds in which a thread that is busy gets to its timers, about. */
+/** Milliseconds. A busy thread runs its timers with about this delay. */
 const shortest = 200
 
 const longestPast = 10_000

@@ -34,7 +34,7 @@ import { Outage } from "./telemetry/outage.ts"
 import { StoreRoom } from "./telemetry/storeRoom.ts"
 import { longestRelease } from "./timing.ts"
 
-/** What is asked of a key: so many permits of so many. */
+/** How many permits a claim needs, and how many its key has. */
 export interface Shape {
   readonly kind: "mutex" | "semaphore" | "readWrite"
   readonly permits: number
@@ -44,8 +44,8 @@ export interface Shape {
 type Failure = AcquireError | CapacityMismatch
 
 /**
- * What every front stands on: it holds a claim of any shape, in a scope or for a section, and answers `undefined` where it was
- * not to wait (`try`) and there was no room.
+ * The part that all kinds of lock share. It holds a claim of any shape, in a scope or for a section. In the mode `try`
+ * it returns `undefined` or `Option.none` if there is no room.
  */
 export interface Engine {
   readonly scoped: (
@@ -63,10 +63,13 @@ export interface Engine {
   ) => Effect.Effect<Option.Option<A>, E | Failure | OwnershipLost, Outside<R>>
 }
 
-/** What runs under a claim: an effect, or a function of the lease. */
+/** The program of a section: an effect, or a function that takes the lease. */
 export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: HeldLease) => Effect.Effect<A, E, R>)
 
-/** An engine over the store in the context: every step of a claim's way, in order. */
+/**
+ * Makes an engine over the store in the context. It takes each claim through all its steps: request, grant, renewals,
+ * release.
+ */
 export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   Engine,
   never,
@@ -82,11 +85,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   }
   const time = yield* Time.make
   const context = yield* Effect.context<never>()
-  // Unlike the locker's own fibers, what runs so does not end with the locker.
+  // These fibers outlive the locker, unlike those of `fork`.
   const run = Effect.runForkWith(context)
   const log = new Log(context)
   const timeouts = new CallTimeouts(time, given.bounded === true, run, log)
-  // Last of all: what the fibers below have under way is limited until they end.
+  // This finalizer is added first, so it runs last: until then the calls of the fibers below keep their timeouts.
   yield* Effect.addFinalizer(() => Effect.sync(() => timeouts.close()))
   const fork = yield* FiberSet.makeRuntime<never>()
   const outage = given.telemetry instanceof StoreRoom
@@ -100,7 +103,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   const renewals = new Renewals(time, timeouts, store, events, log, admission, fork)
   const usual = Request.usual(settings)
   let closed = false
-  /** What was lost and is yet to be withdrawn. */
+  /** Lost leases whose claims still have to be withdrawn. */
   const leftovers = new Set<HeldLease>()
 
   const host: LeaseHost = {
@@ -113,9 +116,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       Nesting.leave(lease)
       events.lost(loss)
       if (lease.hasLeftover) leftovers.add(lease)
-      // The backend said that it is not ours, or it may still believe that it is: then others need not wait for long,
-      // but for as long as the guard gap gives the holder to wind down.
-      // At the earliest after those who wait for the loss have heard of it.
+      // If the backend has not said that the claim is gone, it may still keep it. Withdraw the claim after the guard
+      // gap, which the holder has for its clean-up, so that others need not wait for the ttl. Otherwise yield once, so
+      // that the fibers that observe the loss run before the scope closes.
       const gap = lease.hasLeftover ? time.sleep(Duration.toMillis(lease.claim.guardGap)) : Effect.yieldNow
       fork(Effect.andThen(gap, closeAfterLoss(lease)))
     },
@@ -123,21 +126,21 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       renewals.remove(lease)
       Nesting.leave(lease)
       const given = releaseLease(withdrawals, lease)
-      // Not waited for: where the backend was silent just now, it may still be.
+      // The release does not wait for this withdrawal: the backend was silent a moment ago and may still be.
       return lease.hasLeftover ? Effect.andThen(given, Effect.sync(() => void fork(withdrawLeftover(lease)))) : given
     }
   }
 
-  /** A lost claim that the backend may still keep, once its holder is out. */
+  /** Withdraws a lost claim that the backend may still keep. Call it when the holder has had its time to clean up. */
   const withdrawLeftover = (lease: HeldLease): Effect.Effect<void> =>
     Effect.suspend(() => {
-      // Where the locker goes, it waits for that.
+      // A locker that closes withdraws all leftovers itself.
       if (closed || !lease.takeLeftover()) return Effect.void
       leftovers.delete(lease)
       return withdrawals.release(lease.key, lease.claim)
     })
 
-  /** A lost lease is over for its scope too, which may be a long one. */
+  /** Closes the lease's own scope after a loss. The caller's scope may stay open for long. */
   const closeAfterLoss = (lease: HeldLease): Effect.Effect<void> =>
     Effect.suspend(() =>
       Effect.andThen(
@@ -151,7 +154,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     return new LockBackendError({ operation: "acquire", key, retryable: false, cause })
   }
 
-  /** What one asks for, and since when. */
+  /** One call: the key, the options, and when it began. */
   interface Asked {
     readonly key: string
     readonly mode: "queue" | "try"
@@ -161,8 +164,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   }
 
   /**
-   * Goes in at once, or when it is its turn. What needs no backend is told before that; of those who wait there no more is
-   * kept than their call.
+   * Runs `inside` at once if the locker admits the call, or when its turn comes. Errors that need no backend are
+   * reported before the wait. While a call waits, only its fiber and this record are kept.
    */
   const ask = <A, E, R>(
     key: string,
@@ -192,8 +195,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   }
 
   /**
-   * From a request, which is made up at once, to a lease that is renewed. In an uninterruptible region: what has been
-   * granted is in the hands of the caller before anything can stop it.
+   * Requests the claim and starts the renewal of its lease. It must run in an uninterruptible region, so that a granted
+   * lease reaches its caller before an interruption can stop anything.
    */
   const hold = (
     { context, key, mode, startedAt, terms }: Asked,
@@ -215,7 +218,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
           return Effect.undefined
         }
         const { claim, granted, wallClockLead } = acquired
-        // With the locker its timers have gone: nobody would notice that this lease has ended.
+        // The locker's timers have stopped, so nothing would notice the end of this lease.
         if (closed) return Effect.andThen(withdrawals.giveUp(claim, longestRelease), Effect.fail(gone(key)))
         const lease = new HeldLease(host, key, claim, granted, wallClockLead, parent)
         renewals.add(lease)
@@ -238,7 +241,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
             Effect.flatMap(hold(asked, shape, restore), (lease) => {
               if (lease === undefined) return Effect.undefined
               Nesting.register(lease, scope)
-              // A scope of its own: an early release leaves nothing behind in the caller's.
+              // The lease gets its own scope, so that an early release leaves no finalizer in the caller's scope.
               lease.scope = Scope.forkUnsafe(scope)
               return Effect.as(
                 Scope.addFinalizer(lease.scope, Effect.suspend(() => host.releaseLease(lease))),
@@ -248,7 +251,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
         )
       ))
 
-  /** The program in a scope inside the lock: what it opened is closed, then it is looked at once more, then released. */
+  /**
+   * Runs the program in a scope inside the lock. After the program, its scope closes, then the lease is checked once
+   * more, then the lock is released.
+   */
   const section: Engine["section"] = (key, shape, program, options, mode) =>
     ask(
       key,
@@ -258,7 +264,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
         Effect.uninterruptibleMask((restore) =>
           Effect.flatMap(hold(asked, shape, restore), (lease) => {
             if (lease === undefined) return Effect.succeedNone
-            // A service such as `Lease` is an effect that is also a function.
+            // A service such as `Lease` is an effect that is also a function, so `isEffect` must be asked first.
             const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
             return Effect.flatMap(runSection(lease, body, restore), (exit) => {
               const settled = reportLoss(lease, exit)
@@ -273,8 +279,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     Effect.catchDefect((defect) => Effect.sync(() => events.lossesBroke(defect))),
     Effect.forkScoped
   )
-  // Whoever still holds a lock when the locker goes would never hear of its loss. Others are in when what runs under it
-  // has ended, or has had the guard gap to do so.
+  // After the locker has closed, nothing would tell a holder that its lock is lost. So every lease ends now. Its claim
+  // is withdrawn when the program under it has ended, or after the guard gap.
   yield* Effect.addFinalizer(() => {
     closed = true
     admission.turnAway(gone(""))
@@ -290,7 +296,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   return { scoped, section }
 })
 
-/** What throws where it is called dies as an effect instead: there it is met like any other failure. */
+/**
+ * Turns an error that a store's function throws into a defect of the effect, so that it is handled like any other
+ * failure.
+ */
 const called = <A, E>(call: () => Effect.Effect<A, E>): Effect.Effect<A, E> => {
   try {
     return call()
@@ -299,13 +308,13 @@ const called = <A, E>(call: () => Effect.Effect<A, E>): Effect.Effect<A, E> => {
   }
 }
 
-/** Milliseconds below which a lock's ttl is within what a process may stand still. */
+/** Milliseconds. A lock with a shorter ttl can be lost by an ordinary pause of the process. */
 const shortTtl = 1_000
 
 const engines = new WeakMap<object, Engine>()
 
-/** A front of another shape is given a locker, and works on the same engine: by `of`. */
+/** Remembers the engine of a locker, so that another kind of lock can be made from that locker with `of`. */
 export const register = (locker: object, engine: Engine): void => void engines.set(locker, engine)
 
-/** The engine of a locker; a locker that somebody made up for a test has none. */
+/** The engine of a locker. `undefined` for a locker that a test made by hand. */
 export const of = (locker: object): Engine | undefined => engines.get(locker)

@@ -14,12 +14,12 @@ import * as Engine from "./engine.ts"
 import type { Outside } from "./lease/section.ts"
 import type { Settings } from "./options/settings.ts"
 
-/** What runs under a lock: an effect, or a function of the lease. */
+/** The program of a section: an effect, or a function that takes the lease. */
 export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
 
 const mutex: Engine.Shape = { kind: "mutex", permits: 1, capacity: 1 }
 
-/** The locks of a locker: one permit of one. */
+/** The `Locker` whose locks are mutexes: 1 permit of 1. */
 export const make = Effect.fnUntraced(function*(settings: Settings) {
   const engine = yield* Engine.make(settings)
   const { scoped, section } = engine
@@ -44,14 +44,17 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   return locker
 })
 
-/** Whoever asks for a mutex has not asked for a capacity: that the key has another is a slip in the key. */
+/**
+ * The caller of a mutex gave no capacity, so `CapacityMismatch` would confuse them. The key is probably wrong, which
+ * makes the request invalid.
+ */
 const ofMutex = <E>(error: E): Exclude<E, CapacityMismatch> | InvalidLockRequest =>
   error instanceof CapacityMismatch
     ? new InvalidLockRequest({
       key: error.key,
       parameter: "capacity",
       problem:
-        `${error.requested} is not the capacity that the key is in use with: does another kind of lock share the key?`
+        `${error.requested} differs from the capacity in use on this key: does another kind of lock share the key?`
     })
     : error as Exclude<E, CapacityMismatch>
 

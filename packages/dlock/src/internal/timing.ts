@@ -8,43 +8,43 @@
  *  0          ttl/3 .. + ttl/6       every ttl/10, to the last   ttl         ttl + guardGap
  * ```
  *
- * A holder believes from the sending of the request that was confirmed last until `ttl` after it. It renews when a third of
- * that is over; a renewal may take a sixth, so that two more tries fit before the deadline. The backend keeps the claim for
- * `guardGap` longer: in that time an interrupted program winds down before anybody else is let in.
+ * A holder trusts its lock until `ttl` after the request that was last confirmed was sent. It renews after a third of
+ * that time. A renewal may take a sixth, so that two more attempts fit before the deadline. The backend keeps the claim
+ * for `guardGap` longer, so that an interrupted program can clean up before another holder gets the lock.
  */
 
-/** How long after its confirmation a claim is renewed. */
+/** How long after its last confirmation a claim is renewed. */
 export const renewalAfter = (ttl: number): number => ttl / 3
 
-/** What one renewal may take. */
+/** How long one renewal may take. */
 export const renewalTimeout = (ttl: number): number => Math.ceil(ttl / 6)
 
-/** After which pause a renewal that failed is tried again, at most. */
+/** The longest pause before a failed renewal is tried again. */
 export const renewalRetryAfter = (ttl: number): number => ttl / 10
 
-/** The guard gap of a call that names none: timers are late, and the larger the lease the more a clock may drift in it. */
+/** The guard gap of a call that gives none. Timers are late, and clocks drift further apart in a longer lease. */
 export const guardGap = (ttl: number): number => Math.max(100, ttl / 10)
 
-/** What a call about a claim may take, so that there is time for another. */
+/** How long a call about a claim may take, so that another call fits before the deadline. */
 export const callTimeout = (ttl: number): number => ttl / 3
 
-/** For how long a backend that does not answer, or does not keep what it granted, is asked for a claim. */
+/** How long an acquire keeps asking a backend that does not answer, or that does not keep the claims it grants. */
 export const acquirePatience = (ttl: number): number => Math.min(callTimeout(ttl), 3_000)
 
-/** The same for one that is not to wait: it ends within a second. */
+/** The same for a call that does not wait. It must end within 1 second. */
 export const tryPatience = 900
 
-/** The pause before a claim is asked for again. */
+/** The pause before a claim is requested again. */
 export const acquireRetryAfter = (ttl: number): number => Math.min(ttl / 30, 100)
 
-/** For how long a scope's end is held up by a backend that does not answer. */
+/** How long a silent backend may delay the end of a scope. It is short if the ttl is short. */
 export const releaseTimeout = (ttl: number): number => Math.min(callTimeout(ttl), longestRelease)
 
-/** The longest that a backend which does not answer holds anything up at the end. */
+/** The longest time for which a silent backend delays the end of a scope or of a locker. */
 export const longestRelease = 2_000
 
-/** The pause before a withdrawal that was not answered is tried again, while its caller waits for it. */
+/** The pause before an unanswered withdrawal is tried again while its caller waits. */
 export const hastyReleaseRetryAfter = (ttl: number): number => releaseTimeout(ttl) / 20
 
-/** The same behind the caller's back. */
+/** The pause before an unanswered withdrawal is tried again after its caller went on. */
 export const releaseRetryAfter = (ttl: number): number => Math.min(ttl / 10, 500)

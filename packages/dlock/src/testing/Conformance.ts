@@ -1,5 +1,5 @@
 /**
- * What every `LockStore` must do, as effects that need no test runner. A backend that passes is one.
+ * The test suite that every `LockStore` must pass, as effects that need no test runner.
  *
  * @since 0.1.0
  */
@@ -17,30 +17,33 @@ import { nesting } from "./conformance/nesting.ts"
 import { weights } from "./conformance/weights.ts"
 
 /**
- * A backend, as the cases meet it.
+ * What the test suite needs to know about a backend.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options {
-  /** Opens one more client, as another process would, of one backend that all of them share. */
+  /** Opens a client of the backend, as another process would. All clients share one backend. */
   readonly client: Effect.Effect<LockStore["Service"], unknown, Scope.Scope>
-  /** Lets time pass where the backend keeps it: `Effect.sleep` for a server, `TestClock.adjust` for memory. */
+  /** Lets time pass for the backend: `Effect.sleep` for a server, `TestClock.adjust` for a store in memory. */
   readonly advance: (duration: Duration.Input) => Effect.Effect<void>
-  /** Small, so that expiries are soon seen, and large enough for the backend's granularity: 500 ms, or 2 s on etcd. */
+  /**
+   * The ttl of most locks in the tests. Choose a short one, because the tests wait for expiries, but not below the
+   * backend's granularity: 500 milliseconds, or 2 seconds on etcd.
+   */
   readonly ttl: Duration.Input
-  /** By how much later than the ttl and its guard gap the backend may let a claim expire. Zero unless given. */
+  /** How much later than its ttl and guard gap the backend may expire a claim. Default: 0. */
   readonly lateness?: Duration.Input | undefined
-  /** How often a race is run that must never be lost. 1,000 unless given. */
+  /** How often a race is repeated that must never go wrong. Default: 1,000. */
   readonly rounds?: number | undefined
-  /** False for a store that does not say `AlreadyHeld`. */
+  /** Whether the store answers `AlreadyHeld`. Default: true. */
   readonly nesting?: boolean | undefined
-  /** False for a store that offers mutexes only. */
+  /** Whether the store grants more than one permit on a key. Default: true. */
   readonly weights?: boolean | undefined
 }
 
 /**
- * A case. It fails with an error that says what was expected.
+ * One test. It fails with an error that says what was expected.
  *
  * @category models
  * @since 0.1.0
@@ -48,14 +51,23 @@ export interface Options {
 export interface Case {
   /** What is tested, as a sentence. */
   readonly name: string
-  /** The test. It ends all that it opened with its scope. */
+  /** The test. Its scope closes everything that it opens. */
   readonly run: Effect.Effect<void, unknown, Scope.Scope>
 }
 
 /**
- * The cases. Keys are random, so they may run side by side on one backend and leave nothing that matters.
+ * Returns the tests.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use in the tests of a store, with any test runner.
+ *
+ * **Details**
+ *
+ * The keys are random, so the tests may run at the same time on one backend, and they leave nothing that disturbs
+ * others.
+ *
+ * **Example** (Test a store with Vitest)
  *
  * ```ts
  * import { describe, it } from "@effect/vitest"
@@ -87,7 +99,7 @@ export const cases = (options: Options): ReadonlyArray<Case> => {
   ]
   return groups.flat().map(([name, body]) => ({
     name,
-    // Locks are lost here on purpose: what is logged about it would only be in the way.
+    // The tests lose locks on purpose, so their log lines would only hide others.
     run: Effect.scoped(Effect.suspend(() => body(bench))).pipe(Effect.provide(quiet))
   }))
 }

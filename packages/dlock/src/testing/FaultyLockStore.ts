@@ -1,6 +1,9 @@
 /**
- * A `LockStore` that misbehaves when it is told to. A backend is slow, silent, or gone at the worst moment only in
- * production; with this, a test says when.
+ * A `LockStore` that misbehaves when a test tells it to.
+ *
+ * **When to use**
+ *
+ * Use to test what a program does when its lock is lost, or when the backend is slow, silent or gone.
  *
  * @since 0.1.0
  */
@@ -15,7 +18,8 @@ import { LockBackendError, type LossReason } from "../LockError.ts"
 import { type Answer, type Claim, type Gone, type Held, LockStore, type Loss, type Renewal } from "../LockStore.ts"
 
 /**
- * What can be disturbed: the three calls of a store, and `wait`, the grant that a queued claim waits for.
+ * The operations that a test can disturb: the three calls of a store, and `wait`, in which a queued claim waits for its
+ * grant.
  *
  * @category models
  * @since 0.1.0
@@ -23,36 +27,40 @@ import { type Answer, type Claim, type Gone, type Held, LockStore, type Loss, ty
 export type Operation = "request" | "wait" | "renew" | "withdraw"
 
 /**
- * A call as it reached the store, in the order of `FaultyLockStore.calls`.
+ * A call that reached the store.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Call {
-  /** Which of the store's calls it was. */
+  /** The operation of the call. */
   readonly operation: Operation
-  /** One claim, but for `renew`, which carries all that are due together. */
+  /** The claims of the call. Only a `renew` can have more than one: all claims that are due together. */
   readonly claims: ReadonlyArray<Claim>
-  /** What the caller heard: the tag of the answer, or `failed`; `undefined` while it hears nothing. */
+  /** What the caller received: the tag of the answer, or `failed`. `undefined` if the caller has received nothing. */
   answer: string | undefined
 }
 
 /**
- * Calls that are kept back.
+ * Calls or answers that the store keeps back.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Hold {
-  /** Waits until a call has been caught. */
+  /** Waits until the store keeps back the first call or answer. */
   readonly caught: Effect.Effect<void>
-  /** Lets go of what was caught, and of every later call. */
+  /** Lets the kept calls or answers continue, and stops keeping back later ones. */
   readonly release: Effect.Effect<void>
 }
 
 /**
- * A store under a test's control. Each verb replaces what was said before about the same operation, for the calls that
- * come from then on; with `times` only for so many of them.
+ * A store that a test controls.
+ *
+ * **Details**
+ *
+ * Each method decides how the later calls of an operation behave, and replaces the earlier decision for that operation.
+ * With `times`, the decision counts for that many calls only.
  *
  * @category models
  * @since 0.1.0
@@ -60,26 +68,30 @@ export interface Hold {
 export interface FaultyLockStore {
   /** The store to give to a locker. */
   readonly store: LockStore["Service"]
-  /** Every call so far; it grows. */
+  /** All calls so far, in order. The array grows. */
   readonly calls: ReadonlyArray<Call>
   /**
-   * Keeps calls back before they are sent. Once let go, a request is executed even if its caller has given up meanwhile,
-   * as by a network that delivers late, unless its claim has been withdrawn.
+   * Keeps calls back before they are sent, like a network that delivers late. After the release the store executes
+   * them, even if the caller has given up meanwhile. It does not execute the request of a claim that has been
+   * withdrawn.
    */
   readonly holdCalls: (operation: Operation) => Effect.Effect<Hold>
-  /** Executes calls and keeps the answers back. */
+  /** Executes calls and keeps their answers back. */
   readonly holdReplies: (operation: Operation) => Effect.Effect<Hold>
-  /** Executes calls and loses the answers: the caller gets a `LockBackendError` that says to try again. */
+  /** Executes calls and loses their answers. The caller fails with a `LockBackendError` whose `retryable` is true. */
   readonly dropReplies: (operation: Operation, times?: number) => Effect.Effect<void>
-  /** Fails calls with an error, without executing them. */
+  /** Fails calls with an error and does not execute them. */
   readonly fail: (operation: Operation, error?: LockBackendError, times?: number) => Effect.Effect<void>
-  /** Never answers, and executes nothing. */
+  /** Never answers calls and does not execute them. */
   readonly hang: (operation: Operation, times?: number) => Effect.Effect<void>
-  /** Answers renewals without asking the store behind. */
+  /** Answers renewals with the given answer and does not execute them. */
   readonly answerRenewals: (answer: Renewal, times?: number) => Effect.Effect<void>
-  /** Sends a hint on `losses`, as a backend does that pushes them. */
+  /** Sends a hint on `losses`, as a backend that pushes losses does. */
   readonly lose: (id: string, reason: LossReason) => Effect.Effect<void>
-  /** Ends the misbehaviour, of one operation or of all. What is held stays held until its release. */
+  /**
+   * Ends the misbehaviour of one operation, or of all operations. What `holdCalls` and `holdReplies` keep back is kept
+   * until its release.
+   */
   readonly heal: (operation?: Operation) => Effect.Effect<void>
 }
 
@@ -96,12 +108,14 @@ type Fault =
   | { readonly _tag: "Renewals"; readonly answer: Renewal }
 
 /**
- * Wraps a store, which then behaves as before until one of the verbs is used.
+ * Wraps a store. The result behaves like the wrapped store until a test calls one of its methods.
  *
- * **When to use** it: to see that your program does the right thing when its lock is lost. Give a locker the wrapped
- * store, run the program up to its middle, take the lock away, and look at what it leaves behind.
+ * **When to use**
  *
- * **Example**
+ * Use to see that your program does the right thing when it loses its lock. Give the wrapped store to a locker, run the
+ * program to its middle, take the lock away, and check what the program leaves behind.
+ *
+ * **Example** (Take a lock away from a program)
  *
  * ```ts
  * import { Effect, Layer } from "effect"
@@ -117,7 +131,7 @@ type Fault =
  *   const job = yield* withLock("job", myJob, { ttl: "9 seconds" }).pipe(Effect.provide(locker), Effect.forkChild)
  *   yield* faulty.answerRenewals({ _tag: "Revoked" })
  *   yield* TestClock.adjust("3 seconds")
- *   // myJob has been interrupted, and `job` has failed with OwnershipLost
+ *   // myJob was interrupted, and `job` failed with OwnershipLost
  * })
  * ```
  *
@@ -128,7 +142,7 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
   Effect.map(Queue.unbounded<Loss>(), (hints) => {
     const calls: Array<Call> = []
     const faults = new Map<Operation, { readonly fault: Fault; left: number }>()
-    /** Requests on their way, by claim; withdrawing the claim turns theirs to `true`. */
+    /** The requests in flight, by the claim's id. A withdrawal sets `withdrawn` on the request of its claim. */
     const underWay = new Map<string, { withdrawn: boolean }>()
 
     const faultOf = (operation: Operation): Fault | undefined => {
@@ -247,7 +261,8 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
         request,
         renew,
         withdraw,
-        // Neither `bounded` nor `heardAt`, whatever is behind: a call that hangs here is for the core to limit, and is silence.
+        // The wrapper offers neither `bounded` nor `heardAt`, even if the wrapped store does. A call that hangs here
+        // must be limited by the core, and must look like a silent backend.
         losses: Stream.merge(behind.losses, Stream.fromQueue(hints))
       }),
       calls,

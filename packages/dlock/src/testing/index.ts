@@ -1,5 +1,5 @@
 /**
- * The test suite that every store has to pass.
+ * The test suite that every store must pass.
  *
  * @since 0.1.0
  */

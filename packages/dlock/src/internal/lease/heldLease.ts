@@ -15,21 +15,21 @@ import type { Events } from "../telemetry/events.ts"
 import * as Timing from "../timing.ts"
 import { reportLoss, settled, untilEnd } from "./section.ts"
 
-/** What a lease asks of the locker that made it. */
+/** What a lease needs from its locker. */
 export interface LeaseHost {
   readonly time: Time
   readonly events: Events
-  /** In the context of the program that made the locker, which it may outlive. */
+  /** Runs an effect in the context of the program that made the locker. The fiber may outlive that program. */
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
-  /** The store, as an identity: two lockers over one store share their keys. */
+  /** The identity of the store. Two lockers over one store share its keys. */
   readonly store: object
-  /** The lease has just been lost: stop renewing it, and say so. */
+  /** Called when the lease was just lost. It stops the renewals and reports the loss. */
   readonly onLost: (lease: HeldLease, loss: OwnershipLost) => void
-  /** The holder lets go: end the belief, stop renewing, give the claim back. */
+  /** Releases the lease for its holder: marks it as released, stops its renewals, and withdraws its claim. */
   readonly releaseLease: (lease: HeldLease) => Effect.Effect<void>
 }
 
-/** Whether the backend may still keep a claim whose lease was lost for that reason. */
+/** Whether the backend may still keep the claim of a lease that was lost for this reason. */
 const mayStillStandAfter: { readonly [Reason in LossReason]: boolean } = {
   Expired: false,
   Replaced: false,
@@ -40,48 +40,48 @@ const mayStillStandAfter: { readonly [Reason in LossReason]: boolean } = {
 }
 
 /**
- * A lease from the grant to its end: the state behind the `Lease` that users see, and the one place that decides
- * whether it is still held.
+ * A lease from its grant to its end. It is the state behind the public `Lease`, and the only place that decides whether
+ * the lock is still held.
  *
- * It ends once, as `lost` or as `released`, and nothing revives it. It is lost at `deadline` or at the backend's word;
- * whoever looks first, a timer, a renewal's answer, the holder or the end of its program, finds the deadline passed
- * and ends it.
+ * A lease ends once, as `lost` or as `released`, and it never returns to `held`. It is lost at its `deadline`, or when
+ * the backend says so. A timer, a renewal's answer, the holder and the end of the program all check the deadline. The
+ * first of them that finds it passed ends the lease.
  */
 export class HeldLease implements Item, Held {
   readonly key: string
   readonly claim: Claim
   readonly fencingToken: bigint
-  /** What the grant counted from. */
+  /** When the request was sent that the grant counts from. */
   readonly grantedAt: number
   readonly ttl: Duration.Duration
-  /** The lease inside which this one was taken: the chain that a nested request is checked against. */
+  /** The lease of the enclosing section. Nested requests check this chain for their own key. */
   parent: HeldLease | undefined
-  /** In how many sections it was taken. */
+  /** How many sections enclose this lease. */
   readonly depth: number
   readonly host: LeaseHost
 
   state: "held" | "lost" | "released" = "held"
   loss: OwnershipLost | undefined
-  /** The leases of the scope that holds this one, by name; absent for one that a section holds. */
+  /** All leases of the scope that holds this one, by the name of the lock. Absent if a section holds it. */
   leasesOfScope: Map<string, HeldLease> | undefined
-  /** The scope whose end releases it; absent for one that a section holds. */
+  /** The scope that releases the lease when it closes. Absent if a section holds it. */
   scope: Scope.Closeable | undefined
 
-  // The heap's.
+  // The heap writes these two fields.
   dueAt = 0
   index = -1
-  /** By how much earlier than due it may be renewed in company. */
+  /** How many milliseconds before `dueAt` the lease may be renewed together with others. */
   slack = 0
 
   private underWay: Latch.Latch | undefined
   private mayStillStand = false
-  /** Renewals sent since the last confirmation. */
+  /** How many renewals were sent since the last confirmation. */
   private attempts = 0
 
   private confirmedAt: number
   private wallClockLead: number
   private readonly ttlMillis: number
-  /** What runs under it, and who waits until nothing does. */
+  /** How many programs the end of this lease interrupts, and the callback that waits until there are none. */
   private running = 0
   private onIdle: (() => void) | undefined
   private observers: Set<() => void> | undefined
@@ -93,7 +93,7 @@ export class HeldLease implements Item, Held {
     this.claim = claim
     this.fencingToken = granted.fencingToken
     this.ttl = granted.ttl
-    // Whole, as timers are: a deadline between two milliseconds would be noticed after it.
+    // An integer, like the delays of timers: a deadline between two milliseconds would be noticed too late.
     this.ttlMillis = Math.floor(Duration.toMillis(granted.ttl))
     this.grantedAt = fromNanos(granted.confirmedAt)
     this.confirmedAt = this.grantedAt
@@ -106,7 +106,7 @@ export class HeldLease implements Item, Held {
     return this.confirmedAt + this.ttlMillis
   }
 
-  /** For a grant that took long this is at once. */
+  /** When to renew. It is already past if the grant itself took long. */
   get renewAt(): number {
     return this.confirmedAt + Timing.renewalAfter(this.ttlMillis)
   }
@@ -115,12 +115,12 @@ export class HeldLease implements Item, Held {
     return Timing.renewalRetryAfter(this.ttlMillis)
   }
 
-  /** What one renewal may take. */
+  /** How long one renewal may take. */
   get renewalTimeout(): number {
     return Timing.renewalTimeout(this.ttlMillis)
   }
 
-  /** A renewal that carries this claim has been sent; `answered` opens when it has its answer. */
+  /** Notes that a renewal with this claim was sent. `answered` opens when its answer arrives. */
   beginRenewal(answered: Latch.Latch): void {
     this.underWay = answered
     this.attempts++
@@ -130,30 +130,30 @@ export class HeldLease implements Item, Held {
     this.underWay = undefined
   }
 
-  /** It will have no answer. */
+  /** Notes that the renewal will have no answer. */
   abandonRenewal(): void {
     this.underWay?.openUnsafe()
     this.endRenewal()
   }
 
-  /** Waits for the renewal that is under way; absent where none is. */
+  /** Waits for the renewal in flight. Absent if there is none. */
   get renewalAnswered(): Effect.Effect<void> | undefined {
     return this.underWay?.await
   }
 
-  /** Lost, and yet to be withdrawn: the backend may still keep it. */
+  /** Whether the lease was lost, but its claim is not withdrawn and the backend may still keep it. */
   get hasLeftover(): boolean {
     return this.mayStillStand
   }
 
-  /** Whether there is something to withdraw, for the one who does. */
+  /** Returns whether a claim is left to withdraw, and leaves its withdrawal to the caller. */
   takeLeftover(): boolean {
     const { mayStillStand } = this
     this.mayStillStand = false
     return mayStillStand
   }
 
-  /** `sentAt` and `wallClockLead` were read before the request was sent that this confirms. */
+  /** Extends the deadline. `sentAt` and `wallClockLead` were read before the confirmed request was sent. */
   confirm(sentAt: number, wallClockLead: number): void {
     if (sentAt < this.confirmedAt) return
     this.confirmedAt = sentAt
@@ -161,7 +161,10 @@ export class HeldLease implements Item, Held {
     this.attempts = 0
   }
 
-  /** Is it held? Ends it if its deadline has passed: a timer may be late, this is not. */
+  /**
+   * Returns whether the lock is held, and ends the lease if its deadline has passed. Unlike a timer, this check is
+   * never late.
+   */
   check(now: number): boolean {
     if (this.state !== "held") return false
     if (this.host.time.wallClockLead(now) - this.wallClockLead > this.ttlMillis) this.lose("Stalled", now)
@@ -170,13 +173,16 @@ export class HeldLease implements Item, Held {
     return false
   }
 
-  /** A backend that was asked in time and did not confirm is to blame; where nobody asked in time, we are. */
+  /**
+   * If the backend was asked in time and did not confirm, it is unreachable. If this process did not ask in time, this
+   * process was stalled.
+   */
   private reasonAt(now: number): LossReason {
     const late = now - this.deadline > Duration.toMillis(this.claim.guardGap)
     return this.attempts > 0 && !late ? "Unreachable" : "Stalled"
   }
 
-  /** `mayStillStand` where the backend may still keep the claim. */
+  /** Ends the lease as lost. `mayStillStand` says whether the backend may still keep the claim. */
   lose(reason: LossReason, now: number, mayStillStand: boolean | undefined = mayStillStandAfter[reason]): void {
     if (this.state !== "held") return
     this.state = "lost"
@@ -191,7 +197,7 @@ export class HeldLease implements Item, Held {
     this.notify()
   }
 
-  /** Ends the belief in the lock, before anything is sent. False if it had ended already. */
+  /** Ends the lease as released, before anything is sent. Returns false if it had already ended. */
   endHold(now: number): boolean {
     if (!this.check(now)) return false
     this.state = "released"
@@ -205,13 +211,13 @@ export class HeldLease implements Item, Held {
     if (observers !== undefined) { for (const observer of observers) callBack(this.host.events, observer, this.key) }
   }
 
-  /** Calls back when the lease is lost or released. */
+  /** Registers a callback for the end of the lease, lost or released. */
   private observe(observer: () => void): void {
     this.observers ??= new Set()
     this.observers.add(observer)
   }
 
-  /** Forked when somebody first asks for it: it only waits, and who would not know of it need not pay for it. */
+  /** The fiber is forked at its first use, so that a program that does not use it does not pay for it. */
   get renewal(): Fiber.Fiber<never, OwnershipLost> {
     if (this.renewalFiber === undefined) {
       this.renewalFiber = this.host.fork(this.lost)
@@ -221,7 +227,7 @@ export class HeldLease implements Item, Held {
   }
 
   get stopRenewal(): Effect.Effect<void> {
-    // An observer of that fiber may throw.
+    // An observer of this fiber may throw.
     return this.renewalFiber === undefined ? Effect.void : Effect.ignoreCause(Fiber.interrupt(this.renewalFiber))
   }
 
@@ -229,7 +235,10 @@ export class HeldLease implements Item, Held {
     return Owner.decode(this.claim.holder).name
   }
 
-  /** For logs: a lease leads to the program's whole context, and its claim's id is what a release is known by. */
+  /**
+   * For logs. The lease refers to the whole context of the program, and the claim's id must stay private, because it is
+   * what a release is authorized by.
+   */
   toJSON(): unknown {
     const { fencingToken, holder, key, state } = this
     return { _id: "effect-dlock/Lease", key, fencingToken: String(fencingToken), holder, state }
@@ -271,7 +280,10 @@ export class HeldLease implements Item, Held {
       : Scope.close(this.scope, Exit.void)
   }
 
-  /** A function that may be passed around, made anew for each who asks: a lease may be one of very many. */
+  /**
+   * A getter that makes a function, so that the function can be passed around without its lease. It is made at each
+   * use, because there may be very many leases.
+   */
   get whileHeld() {
     return <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | OwnershipLost | LockNotHeld, R> =>
       Effect.uninterruptibleMask((restore) =>
@@ -290,7 +302,7 @@ export class HeldLease implements Item, Held {
       )
   }
 
-  /** Until nothing runs under it that is stopped by its loss. */
+  /** Waits until no program runs that the end of this lease interrupts. */
   get idle(): Effect.Effect<void> {
     return Effect.callback((resume) => {
       if (this.running === 0) return resume(Effect.void)
@@ -298,7 +310,7 @@ export class HeldLease implements Item, Held {
     })
   }
 
-  /** Something runs under it that its loss stops. */
+  /** Notes that a program started, and calls `onEnd` when the lease ends. */
   beginRun(onEnd: () => void): void {
     this.running++
     if (this.state === "held") this.observe(onEnd)

@@ -3,14 +3,17 @@ import * as Scope from "effect/Scope"
 import { Lease } from "../../Lease.ts"
 import { HeldLease } from "./heldLease.ts"
 
-/** Leases by their store and the scope that holds them, for as long as both are there. */
+/**
+ * Leases by store, by the scope that holds them, and by the name of the lock. Weak, so that this map keeps neither a
+ * store nor a scope alive.
+ */
 const byStore = new WeakMap<object, WeakMap<Scope.Scope, Map<string, HeldLease>>>()
 
 /**
- * The innermost live lease of the section that asks. A lease that somebody made up for a test holds nothing.
+ * The innermost live lease of the calling section. A lease that a test made by hand does not count.
  *
- * Those that have ended are taken out of the chain on the way: fibers that outlive their section and open the next one
- * would make it longer for ever.
+ * It also removes ended leases from the chain of parents. Otherwise the chain would grow for ever if each section forks
+ * a fiber that outlives it and opens the next section.
  */
 export const innermost = (context: Context.Context<never>): HeldLease | undefined => {
   const lease = Context.getOrUndefined(context, Lease)
@@ -25,8 +28,8 @@ const live = (lease: HeldLease | undefined): HeldLease | undefined => {
 }
 
 /**
- * The live lease on `name` that the asker already stands in: one of the sections around it, of which `innermost` is the
- * first, or one that its own scope holds. Waiting for it would be waiting for oneself.
+ * The live lease on `name` that the caller already holds, in an enclosing section (starting from `innermost`) or in its
+ * own scope. The caller would wait for itself.
  */
 export const alreadyHeld = (
   innermost: HeldLease | undefined,
@@ -45,8 +48,8 @@ export const alreadyHeld = (
 }
 
 /**
- * The ids of the claims that the asker's sections hold through other stores: those may be clients of the same backend. Of
- * its own store `alreadyHeld` knows.
+ * The ids of the claims that the caller's sections hold through other stores, which may be clients of the same backend.
+ * `alreadyHeld` handles the claims of the caller's own store.
  */
 export const elsewhere = (innermost: HeldLease | undefined, store: object): ReadonlyArray<string> | undefined => {
   let ids: Array<string> | undefined
@@ -73,7 +76,7 @@ export const register = (lease: HeldLease, scope: Scope.Scope): void => {
   lease.leasesOfScope = leasesOfScope
 }
 
-/** Forgets a lease that is over. */
+/** Forgets a lease that has ended. */
 export const leave = (lease: HeldLease): void => {
   if (lease.leasesOfScope?.get(lease.claim.key) === lease) lease.leasesOfScope.delete(lease.claim.key)
 }

@@ -14,8 +14,9 @@ import * as Timing from "../timing.ts"
 import type { HeldLease } from "./heldLease.ts"
 
 /**
- * Gives a held lease back. The belief ends first, then the renewal, then the claim: a renewal that is under way is
- * waited for, so that none is ever answered after the release was sent. A lease that was lost is not released again.
+ * Releases a held lease. The lease stops counting as held first, then renewal stops, then the claim is withdrawn. A
+ * renewal in flight is awaited before the withdrawal, so that no renewal is answered after the release was sent. A lost
+ * lease is not released again.
  */
 export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease): Effect.Effect<void> => {
   const now = lease.host.time.now()
@@ -31,17 +32,20 @@ export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease): Effect
     : Effect.flatMap(stopRenewal, () => withdrawals.release(key, claim))
 }
 
-/** What withdrawals work with, the same for all of them. */
+/** What all withdrawals of a locker share. */
 interface WithdrawContext {
   readonly store: LockStore["Service"]
   readonly time: Time
   readonly timeouts: CallTimeouts
   readonly events: Events
-  /** Outlives the locker: a claim that is given up when it has gone is withdrawn too. */
+  /** These fibers outlive the locker, because a claim may be given up after the locker has closed. */
   readonly fork: (withdrawal: Withdrawal) => Fiber.Fiber<Failed | Withdrawn>
 }
 
-/** Our withdrawals of one key that are not over, and who waits for that: a crowd of these is to be cheap. */
+/**
+ * The unfinished withdrawals of one key, and the callers that wait for them. There may be very many waiting callers, so
+ * each costs only one callback.
+ */
 interface Behind {
   readonly fibers: Set<Fiber.Fiber<unknown>>
   readonly waiting: Set<() => void>
@@ -52,15 +56,16 @@ type Failed = Cause.Cause<LockBackendError>
 type Withdrawal = Effect.Effect<Failed | Withdrawn>
 
 /**
- * Ends claims, whatever became of them, and never fails. Nobody waits for that longer than they must: where the backend
- * does not answer it goes on behind the caller's back, and the next request of the same key waits for it.
+ * Withdraws claims in any state, and never fails. If the backend does not answer, the caller waits only for a limited
+ * time. The withdrawal then continues in the background, and the next request of this locker for the same key waits for
+ * it.
  */
 export class Withdrawals {
   private readonly means: WithdrawContext
   private readonly behind = new Map<string, Behind>()
-  /** Of claims whose withdrawal was refused: nobody waits for these. */
+  /** Withdrawals that the backend refused. Later requests do not wait for these. */
   private readonly refused = new Set<Fiber.Fiber<unknown>>()
-  /** A release was waited for in vain, and is still not answered. */
+  /** A caller waited for a release until its time limit, and no withdrawal was answered since. */
   private silent = false
   private closed = false
 
@@ -69,9 +74,9 @@ export class Withdrawals {
   }
 
   /**
-   * Gives a lease's claim back, once `first` has ended, and waits for that within a limit: an outage is over long before
-   * a long time to live would end the claim. A locker has one such patience for all its releases: while the backend is
-   * known to be silent, none is waited for.
+   * Withdraws the claim of a lease after `first` has ended, and waits for the answer within a time limit, because an
+   * outage may last much longer than a caller should wait. While the backend is known to be silent, releases are not
+   * awaited at all, so that many releases do not each wait for the limit.
    */
   release(key: string, claim: Claim, first?: Effect.Effect<unknown>): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -81,7 +86,7 @@ export class Withdrawals {
     })
   }
 
-  /** The same at this moment, which is `now`. Most releases are answered at once, and need no fiber of their own. */
+  /** Like `release`, at the present time `now`. Most releases are answered at once, so they need no fiber. */
   releaseAt(now: number, key: string, claim: Claim): Effect.Effect<void> {
     const until = now + limitOf(claim)
     if (this.silent) return this.releaseBehind(key, claim, this.withdraw(claim), until)
@@ -123,8 +128,8 @@ export class Withdrawals {
   }
 
   /**
-   * Ends a claim that is not granted to anybody, in the background. Waits for that for some milliseconds, in which a
-   * backend that is well has done it. What it has answered, if it has.
+   * Withdraws a claim that was not granted to the caller, in the background. Waits for some milliseconds, which is
+   * enough for a healthy backend. Returns the answer if it came in that time.
    */
   giveUp(claim: Claim, millis: number): Effect.Effect<Withdrawn | undefined> {
     return Effect.suspend(() =>
@@ -135,7 +140,7 @@ export class Withdrawals {
     )
   }
 
-  /** Waits until none of our own withdrawals of a key is left; `undefined` if there are none. */
+  /** Waits until this locker has no unfinished withdrawal of the key. `undefined` if it has none now. */
   before(key: string): Effect.Effect<void> | undefined {
     const behind = this.behind.size === 0 ? undefined : this.behind.get(key)
     if (behind === undefined) return undefined
@@ -146,7 +151,7 @@ export class Withdrawals {
     })
   }
 
-  /** Waits for what goes on behind as long as for a release, and ends what is not over then. */
+  /** Waits for the background withdrawals as long as for one release, and then interrupts the rest. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
     const fibers = Array.from(this.behind.values()).flatMap(({ fibers }) => Array.from(fibers))
@@ -173,13 +178,13 @@ export class Withdrawals {
       if (behind.fibers.size > 0) return
       this.behind.delete(claim.key)
       if (this.behind.size === 0) this.silent = false
-      // Of a crowd each runs on within this, and may come to its end.
+      // Each caller continues within this callback, and its observers may throw.
       for (const goOn of behind.waiting) callBack(this.means.events, goOn, claim.key)
     })
     return fiber
   }
 
-  /** How it ended within so long; nothing if it has not. */
+  /** Waits for a fiber for the given time. `undefined` if it has not ended by then. */
   private end<A>(fiber: Fiber.Fiber<A>, millis: number): Effect.Effect<Exit.Exit<A> | undefined> {
     const exit = fiber.pollUnsafe()
     return exit === undefined
@@ -209,7 +214,10 @@ export class Withdrawals {
     })
   }
 
-  /** Until it is answered, or the backend has ended the claim by itself: at first often, since most failures pass. */
+  /**
+   * Repeats a withdrawal until it is answered, or until the backend has expired the claim. At first it repeats often,
+   * because most failures are short.
+   */
   private readonly again = Effect.fnUntraced({ self: this }, function*(
     this: Withdrawals,
     claim: Claim,
@@ -222,7 +230,8 @@ export class Withdrawals {
     const pause = () => time.now() < hasty ? Timing.hastyReleaseRetryAfter(ttl) : Timing.releaseRetryAfter(ttl)
     const ended = yield* this.repeat(claim, until, pause, isRetryable, failed)
     if (!isWithdrawn(ended) && !isRetryable(ended)) {
-      // Credentials may be put right, say, long before the claim ends by itself; and a bug of a store may be a rare one.
+      // A refusal may end before the claim expires: an operator may correct the credentials, or a bug in a store may
+      // not happen again.
       const fiber = this.means.fork(this.repeat(claim, until, pause, () => true, ended))
       this.refused.add(fiber)
       fiber.addObserver(() => this.refused.delete(fiber))
@@ -257,7 +266,7 @@ export class Withdrawals {
 
 const isWithdrawn = (ended: Failed | Withdrawn): ended is Withdrawn => typeof ended === "string"
 
-/** What was never sent, the backend has not answered. */
+/** A withdrawal that was never sent is no answer of the backend. */
 const isAnswer = (ended: Failed | Withdrawn): boolean => isWithdrawn(ended) && ended !== "notSent"
 
 const failedOf = (exit: Exit.Exit<Failed | Withdrawn>): Failed | undefined => {
@@ -265,7 +274,7 @@ const failedOf = (exit: Exit.Exit<Failed | Withdrawn>): Failed | undefined => {
   return isWithdrawn(ended) ? undefined : ended
 }
 
-/** For how long a scope's end is held up by a backend that does not answer: less where the time to live is short. */
+/** How long a silent backend may delay the end of a scope. It is short if the ttl is short. */
 const limitOf = (claim: Claim): number => Timing.releaseTimeout(Duration.toMillis(claim.ttl))
 
 const errorOf = (cause: Failed): LockBackendError | undefined => Option.getOrUndefined(Cause.findErrorOption(cause))

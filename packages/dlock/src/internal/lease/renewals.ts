@@ -12,10 +12,13 @@ import type { Log } from "../telemetry/log.ts"
 import type { HeldLease } from "./heldLease.ts"
 
 /**
- * Keeps every lease of a locker alive: one heap, one timer, and one call for all that are due together.
+ * Renews all leases of a locker, with one heap, one timer, and one call for all leases that are due together.
  *
- * Each lease is due at a third of its time to live after its last confirmation; while a renewal is under way, at its
- * deadline, so that no answer is waited for any longer than that; after a failure, again within a tenth, to the last.
+ * When a lease is due:
+ *
+ * - Normally: a third of its ttl after its last confirmation.
+ * - While a renewal is in flight: at its deadline, so that the answer is not awaited any longer.
+ * - After a failed renewal: at most a tenth of its ttl later, again and again until the deadline.
  */
 export class Renewals {
   private readonly heap: DeadlineHeap<HeldLease>
@@ -25,7 +28,7 @@ export class Renewals {
   private readonly events: Events
   private readonly admission: Admission
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** By the claim's id: made at the first hint of a loss, so that only who is given hints pays for it. */
+  /** Leases by their claim's id. Made at the first hint of a loss, so that stores without hints do not pay for it. */
   private byId: Map<string, HeldLease> | undefined
 
   constructor(
@@ -47,7 +50,10 @@ export class Renewals {
     admission.closeWhile(this.isOverdue)
   }
 
-  /** What would be due a little later goes along with what is due: early is harmless, a call of its own is not free. */
+  /**
+   * Leases that are due a little later are renewed in the same call. An early renewal is harmless, and a separate call
+   * has a cost.
+   */
   add(lease: HeldLease, notBefore = 0): void {
     lease.slack = lease.retryAfter / 2
     this.byId?.set(lease.claim.id, lease)
@@ -68,7 +74,7 @@ export class Renewals {
     return this.byId.get(id)
   }
 
-  /** Due, and not sent yet: whatever this thread does, it has not come to its timers since. */
+  /** Whether a due lease has not been sent. Then this thread has been too busy to run its timers. */
   private readonly isOverdue = (now: number): boolean => {
     const first = this.heap.peek()
     return first !== undefined && now - first.dueAt > overdue
@@ -94,13 +100,16 @@ export class Renewals {
       lease.slack = 0
       this.heap.schedule(lease, lease.deadline)
     }
-    // One call waits no longer than its shortest lease allows, so leases of like lengths go together.
+    // One call may only take as long as its shortest lease allows, so leases with similar limits go together.
     for (const alike of Map.groupBy(due, ({ renewalTimeout }) => Math.floor(Math.log2(renewalTimeout))).values()) {
       this.fork(Effect.catchDefect(this.renew(alike), (defect) => Effect.sync(() => this.giveUp(alike, defect))))
     }
   }
 
-  /** What cannot be renewed for a fault of ours ends at once, rather than in silence at its deadline. */
+  /**
+   * Ends leases that cannot be renewed because of a defect, so that they do not end without an explanation at their
+   * deadline.
+   */
   private giveUp(leases: ReadonlyArray<HeldLease>, defect: unknown): void {
     this.events.renewalBroke(defect, leases.length, leases[0]?.key)
     for (const lease of leases) {
@@ -120,7 +129,7 @@ export class Renewals {
         firstDeadline = Math.min(firstDeadline, lease.deadline)
       }
       const wallClockLead = this.time.wallClockLead()
-      // A net: a store limits its own calls. One that does not end when it is told to is not waited for.
+      // A second limit: the store should limit its own calls. A call that ignores its interruption is not awaited.
       return this.timeouts.limit<ReadonlyArray<Renewal>, never>(
         this.store.renew(leases),
         limit,
@@ -138,7 +147,7 @@ export class Renewals {
           const { key } = leases[0]!
           if (failures.length < leases.length) this.events.answered(key)
           if (failures.length > 0) this.events.renewalFailed(key, failures[0]!, failures.length)
-          // Last: who waits for it runs on at once, and may keep the thread busy.
+          // This comes last: the fibers that wait for the latch run at once, and may keep the thread busy.
           latch.openUnsafe()
         })
       )
@@ -150,14 +159,14 @@ export class Renewals {
     this.events.renewed(lease.key, lease.fencingToken, sentAt)
   }
 
-  /** The deadline first: a "yes" that is read too late is a "no". */
+  /** Checks the deadline first: a confirmation that arrives after the deadline counts for nothing. */
   private settle(lease: HeldLease, answer: Renewal, wallClockLead: number, firstDeadline: number): void {
     const now = this.time.now()
     if (!lease.check(now)) return
     switch (answer._tag) {
       case "Confirmed":
         this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)
-        // A store may confirm by something older than this call: that is no reason to ask again without a pause.
+        // A store may confirm with an older request. That is no reason to renew again without a pause.
         return this.add(lease, now + lease.retryAfter)
       case "Gone":
         return lease.lose("Expired", now)
@@ -167,20 +176,21 @@ export class Renewals {
       case "Unknown":
         return this.heap.schedule(lease, Math.min(now + pause(lease, firstDeadline - now), lease.deadline))
       default:
-        // An answer that is forgotten here does not compile.
+        // A missing case is a compile error.
         answer satisfies never
     }
   }
 }
 
 /**
- * Before a renewal that failed is tried again, with `left` until the first deadline among those that went together: they
- * go together again. Shorter where it would leave too little for a whole call, so that the backend is asked to the last.
+ * The pause before a failed renewal is tried again. `left` is the time until the first deadline among the leases that
+ * went together, because they go together again. The pause is shorter if too little time would be left for a whole
+ * call, so that the backend is asked until the end.
  */
 const pause = ({ renewalTimeout, retryAfter }: HeldLease, left: number): number =>
   Math.min(retryAfter, Math.max(retryAfter / 4, left - renewalTimeout))
 
-/** Milliseconds by which a timer is late on a thread that is busy. */
+/** Milliseconds. A timer that is later than this shows that the thread is busy. */
 const overdue = 20
 
 const unknown = (cause: unknown): Renewal => ({

@@ -9,26 +9,27 @@ import type { OwnershipLost } from "../../LockError.ts"
 import type { Restore } from "../scheduling/callTimeouts.ts"
 import type { Time } from "../scheduling/time.ts"
 
-/** What a program runs under, as far as it must know: the end of it interrupts the program. */
+/** What a section needs to know of its lease: the end of the lease interrupts the program. */
 export interface Ending {
   readonly state: "held" | "lost" | "released"
   readonly loss: OwnershipLost | undefined
   readonly host: { readonly time: Time }
-  /** In how many sections it was taken. */
+  /** How many sections enclose this one. */
   readonly depth: number
   readonly check: (now: number) => boolean
   readonly beginRun: (onEnd: () => void) => void
   readonly endRun: (onEnd: () => void) => void
 }
 
-/** What a program under a lock still needs from outside: its scope and its lease come with the lock. */
+/** What a program under a lock needs from its caller. The lock provides its scope and its lease. */
 export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
 
 /**
- * Runs a section's program, interrupts it when the lease is lost, and tells how it ended. An early release inside
- * the section is the program's own wish and stops nothing. For an uninterruptible region, whose `restore` it takes.
+ * Runs the program of a section, interrupts it when the lease is lost, and returns its exit. An early release inside
+ * the section interrupts nothing, because the program asked for it. It must run in an uninterruptible region and takes
+ * that region's `restore`.
  *
- * The program has a scope of its own, which is closed when it ends.
+ * The program gets its own scope, which closes when the program ends.
  */
 export const runSection = <A, E, R>(
   lease: Ending & Lease,
@@ -42,15 +43,15 @@ export const runSection = <A, E, R>(
     return Effect.runForkWith(inside)(closed, { uninterruptible: true })
   })
 
-/** The section's result: its own, unless the lease was lost before it ended. */
+/** The result of a section: the program's exit, unless the lease was lost before the program ended. */
 export const reportLoss = <A, E>(lease: Ending, exit: Exit.Exit<A, E>): Exit.Exit<A, E | OwnershipLost> => {
   if (lease.state === "held") lease.check(lease.host.time.now())
   return lease.loss === undefined ? exit : settled(exit, lease.loss)
 }
 
 /**
- * Forked, so that the end of the lease can interrupt it without a second fiber to race with. It does not begin where
- * its caller has been interrupted meanwhile, for example while the lock was on its way.
+ * Runs the program in a new fiber, so that the end of the lease can interrupt it without a race of two fibers. The
+ * program does not start if its caller was interrupted meanwhile, for example while the grant was on its way.
  */
 export const untilEnd = <A, E, R>(
   lease: Ending,
@@ -62,8 +63,8 @@ export const untilEnd = <A, E, R>(
     onSuccess: (context) => watch(lease, fork(context), restore, stops),
     onFailure: (cause) => Effect.succeed(Exit.failCause(cause))
   })
-  // A section begins and ends within its caller's step where nothing is waited for. So that those inside one another
-  // do not fill the stack, one in many begins and ends in a step of its own.
+  // A section that waits for nothing runs within one step of its caller. Deeply nested sections would then overflow the
+  // stack, so every 32nd level starts and ends in its own step.
   if (lease.depth % sectionsAStack !== sectionsAStack - 1) return ended
   return Effect.andThen(Effect.yieldNow, Effect.tap(ended, () => Effect.yieldNow))
 }
@@ -95,7 +96,10 @@ const watch = <A, E>(
   })
 }
 
-/** A program's own failure is kept, with the end of the lease beside it; a success or our interruption is not. */
+/**
+ * If the program failed by itself, keeps that failure and adds the end of the lease to the cause. A success, or an
+ * interruption by us, is replaced.
+ */
 export const settled = <A, E, E2>(exit: Exit.Exit<A, E>, end: E2): Exit.Exit<A, E | E2> => {
   const own = Exit.isSuccess(exit) ? [] : exit.cause.reasons.filter((reason) => !Cause.isInterruptReason(reason))
   return own.length === 0

@@ -4,19 +4,19 @@ import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import { problem, variable } from "../../StoreOptions.ts"
 
-/** A layer, or where to get one when it is needed. */
+/** A layer, or a function that loads one. */
 export type Driver<L> = L | (() => Promise<L>)
 
-/** The layer that a driver is, or promises; nothing for what is neither. */
+/** The layer of a driver. `never` for a type that is neither a layer nor a function that loads one. */
 export type LayerOf<D> = Extract<D extends () => Promise<infer L> ? L : D, Layer.Any>
 
-/** What failed: a loader goes on with a list of the files that it came through. */
+/** The first line of an error's message. The other lines of a module loader's message list the importing files. */
 const firstLineOf = (cause: unknown): string =>
   (cause instanceof Error ? cause.message : String(cause)).split("\n", 1).join("").trim()
 
 /**
- * The layer that `DLOCK_DRIVER` names. There is no default: one that is chosen in silence would give each instance of
- * a fleet a lock of its own.
+ * The layer that `DLOCK_DRIVER` names. There is no default: a silent default could give each instance of a fleet its
+ * own lock.
  */
 export const choose = <L extends Layer.Any>(
   drivers: Readonly<Record<string, Driver<L>>>
@@ -33,7 +33,7 @@ export const choose = <L extends Layer.Any>(
     return yield* Effect.tryPromise({
       try: driver as () => Promise<L>,
       catch: (cause) =>
-        // Without the cause: the stack of a module's loading says no more, and would be printed.
+        // The cause is left out: its stack would be printed, and a stack of module loading says no more.
         problem(`The driver "${name}" could not be loaded: are its packages installed? (${firstLineOf(cause)})`)
     })
   })

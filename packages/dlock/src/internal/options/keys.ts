@@ -1,5 +1,5 @@
-// What a key and the prefix before it must be, on every backend alike. Each rule says what is wrong in words that follow
-// the name of the thing, or nothing.
+// The rules for a key and its prefix, the same for every backend. Each rule returns what is wrong, in words that follow
+// the name of the thing, or `undefined`.
 
 export const bytesOfUtf8 = (text: string): number => {
   let bytes = 0
@@ -15,7 +15,7 @@ export const problemOfName = (key: unknown, prefix: string): string | undefined 
   const wrong = problemOfText(key)
   if (wrong !== undefined) return wrong
   const text = key as string
-  // A string has at most three bytes of UTF-8 for each of its units.
+  // A string has at most 3 bytes of UTF-8 for each code unit, so most keys need no counting.
   if ((prefix.length + text.length) * 3 > maxBytes && bytesOfUtf8(prefix + text) > maxBytes) {
     return `must be at most ${maxBytes} bytes of UTF-8 with its prefix`
   }
@@ -31,16 +31,16 @@ const problemOfText = (text: unknown): string | undefined => {
   return text.isWellFormed() ? undefined : "must not contain a lone surrogate: was it cut inside a character?"
 }
 
-/** A prefix may be empty; one whose braces leave no slot to any key is refused before the first key. */
+/** A prefix may be empty. A prefix whose braces make every key invalid is refused before the first key. */
 export const problemOfPrefix = (prefix: unknown): string | undefined =>
   problemOfText(prefix) ?? problemOfName("k", prefix as string)
 
 export const maxBytes = 1024
 
 /**
- * A lock has several parts in a Redis Cluster, which must share a hash slot: by the name's own hash tag, or by putting
- * the whole name in braces, which a closing brace inside it prevents. The same names are refused on every backend, so
- * that a program can change its backend.
+ * In a Redis Cluster all parts of a lock must be in one hash slot. Either the name has its own hash tag, or the store
+ * puts the whole name in braces, which does not work if the name contains a closing brace. Every backend refuses the
+ * same names, so that a program can change its backend.
  */
 const hasSlot = (name: string): boolean => {
   const open = name.indexOf("{")

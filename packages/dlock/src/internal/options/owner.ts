@@ -1,6 +1,6 @@
 /**
- * A holder in words: a name, and the metadata of its request as JSON behind it. One string, so that a store can keep
- * it anywhere and a person can read it there.
+ * A holder: its name, and the metadata of its request. They are stored as one string, the name and then the metadata as
+ * JSON, so that a store can keep it anywhere and a person can read it there.
  */
 export interface Owner {
   readonly name: string
@@ -10,7 +10,7 @@ export interface Owner {
 export const encode = (name: string, metadata: Readonly<Record<string, string>> | undefined): string =>
   metadata === undefined ? name : `${name} ${JSON.stringify(metadata)}`
 
-/** The inverse of `encode`; a name never contains a brace. What others wrote is taken as a name. */
+/** The inverse of `encode`. A name never contains a brace. A string that `encode` did not make is taken as a name. */
 export const decode = (holder: string): Owner => {
   const brace = holder.indexOf(" {")
   if (brace === -1) return { name: holder, metadata: undefined }
@@ -20,7 +20,7 @@ export const decode = (holder: string): Owner => {
       return { name: holder.slice(0, brace), metadata }
     }
   } catch {
-    // Not of our making.
+    // `encode` did not make this string.
   }
   return { name: holder, metadata: undefined }
 }
@@ -30,7 +30,10 @@ interface Host {
   readonly getBuiltinModule?: (id: string) => { readonly hostname?: () => string } | undefined
 }
 
-/** Host and process where the runtime tells them, without an import that only one runtime has. */
+/**
+ * The host name and the process id, if the runtime knows them. It needs no import, because only one runtime has that
+ * module.
+ */
 export const ofThisProcess = (): string => {
   const host = (globalThis as { readonly process?: Host }).process
   const name = host?.getBuiltinModule?.("node:os")?.hostname?.() ?? "localhost"

@@ -13,16 +13,16 @@ import * as Owner from "./owner.ts"
 import * as Rules from "./rules.ts"
 import type { Settings } from "./settings.ts"
 
-/** What a call asks for, once that has been looked at. */
+/** The options of a call, after parsing. */
 export interface Terms {
   readonly ttl: Duration.Duration
   readonly guardGap: Duration.Duration
   readonly holder: string
-  /** Milliseconds; `Infinity` for no limit. */
+  /** A timeout in milliseconds. `Infinity` means no limit. */
   readonly timeout: number
 }
 
-/** Those of a call without options. */
+/** The terms of a call without options. */
 export const usual = ({ guardGap, holder, ttl }: Settings): Terms => ({
   ttl,
   guardGap: guardGap ?? usualGuardGap(ttl),
@@ -30,7 +30,7 @@ export const usual = ({ guardGap, holder, ttl }: Settings): Terms => ({
   timeout: Infinity
 })
 
-/** How each option is read. One that is forgotten here does not compile. */
+/** The parser of each option. A missing option is a compile error. */
 const parsers = {
   ttl: Rules.ttl,
   timeout: Rules.timeout,
@@ -40,7 +40,7 @@ const parsers = {
   readonly [Name in keyof LockOptions]-?: Parser<unknown>
 }
 
-/** Those that a call which does not wait has no use for. */
+/** The options that only a waiting call has. */
 const ofThoseWhoWait = { timeout: true } satisfies Record<Exclude<keyof LockOptions, keyof TryLockOptions>, true>
 
 const unknownOption = (waits: boolean): string => {
@@ -48,10 +48,10 @@ const unknownOption = (waits: boolean): string => {
   return `is not an option of this call: there are ${known.join(", ")}`
 }
 
-/** The options that are given, read. */
+/** The given options, after parsing. */
 type Read = { -readonly [Name in keyof typeof parsers]?: Result.Result.Success<ReturnType<(typeof parsers)[Name]>> }
 
-/** Checks a key and the options of a call for it. Nothing has been sent when it says no. */
+/** Checks a key and the options of a call, before anything is sent. */
 export const parse = (
   settings: Settings,
   usual: Terms,
@@ -80,7 +80,7 @@ export const parse = (
     read[option] = parsed.success
   }
   const { guardGap, metadata, timeout, ttl, ...unused } = read as Read
-  // One that nobody takes does not compile.
+  // An option that is parsed but not used is a compile error.
   unused satisfies Record<string, never>
   const granted = ttl === undefined ? usual.ttl : Duration.millis(ttl)
   const gap = guardGap === undefined ? settings.guardGap : Duration.millis(guardGap)
@@ -92,7 +92,7 @@ export const parse = (
   }
 }
 
-/** A claim that any store can honour, under an id that none has seen. */
+/** Makes a claim with a new id. Its permits and capacity are those of the lock, so every store can grant it. */
 export const claimOf = (
   { prefix }: Settings,
   key: string,
@@ -111,14 +111,14 @@ export const claimOf = (
   ...(inside !== undefined && { inside })
 })
 
-/** The same claim under another such id. */
+/** The same claim under a new id. */
 export const renamed = (claim: Claim): Claim => ({ ...claim, id: freshId() })
 
-/** Stores speak of claims; the user asked for a key. */
+/** Replaces the claim's name in a store's error with the key that the user gave. */
 export const about = (key: string) => (error: LockBackendError): LockBackendError =>
   new LockBackendError({ operation: error.operation, key, retryable: error.retryable, cause: error.cause })
 
-// Drawn many at a time, so that each costs a slice: 132 random bits in the letters of base64url.
+// Many ids are drawn at a time, so that one id costs only a slice: 132 random bits as 22 characters of base64url.
 let drawn = ""
 let used = 0
 

@@ -2,13 +2,13 @@ import * as Result from "effect/Result"
 import { duration, type Parser, year } from "../../StoreOptions.ts"
 import { bytesOfUtf8, maxBytes } from "./keys.ts"
 
-// What a call's options may be, on every backend alike.
+// What the options of a call may be, the same for every backend.
 
 export const ttl: Parser<number> = duration(100, year)
 
 export const guardGap: Parser<number> = duration(0, year)
 
-/** `Infinity` is no limit. */
+/** `Infinity` means no limit. */
 export const timeout: Parser<number> = duration(0)
 
 export const metadata: Parser<Readonly<Record<string, string>>> = (value) => {
@@ -20,7 +20,10 @@ export const metadata: Parser<Readonly<Record<string, string>>> = (value) => {
     : Result.succeed(value as Readonly<Record<string, string>>)
 }
 
-/** A `Date` or a `Map` is no record, though it has no field that is not a string. One of another realm is. */
+/**
+ * A `Date` or a `Map` is not a record, although it has no field that is not a string. A record from another realm is
+ * one.
+ */
 const isRecord = (value: unknown): value is object => {
   if (typeof value !== "object" || value === null) return false
   const prototype: unknown = Object.getPrototypeOf(value)

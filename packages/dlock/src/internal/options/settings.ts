@@ -7,11 +7,11 @@ import * as StoreOptions from "../../StoreOptions.ts"
 import * as Owner from "./owner.ts"
 import * as Rules from "./rules.ts"
 
-/** What a locker goes by, once its options have been read. */
+/** The options of a locker, after parsing. */
 export interface Settings {
   readonly prefix: string
   readonly ttl: Duration.Duration
-  /** Absent: from each claim's own ttl. */
+  /** Absent if each claim's own ttl decides. */
   readonly guardGap: Duration.Duration | undefined
   readonly holder: string
 }
@@ -21,7 +21,7 @@ const holder: StoreOptions.Parser<string> = (value) =>
     ? Result.succeed(value)
     : Result.fail("must be 1 to 200 characters, without braces and control characters")
 
-/** The options, and the variables that every backend reads. One that is forgotten here does not compile. */
+/** The fields of the options, with the variables that every backend reads. A missing option is a compile error. */
 export const fields = {
   prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix, "DLOCK_PREFIX"),
   defaultTtl: StoreOptions.withDefault(Rules.ttl, 30_000, "DLOCK_DEFAULT_TTL"),
@@ -31,7 +31,7 @@ export const fields = {
 
 const settingsOf = (parsed: StoreOptions.Parsed<typeof fields>): Settings => {
   const { defaultTtl, guardGap, holder, prefix, ...unused } = parsed
-  // One that nobody takes does not compile.
+  // An option that is parsed but not used is a compile error.
   unused satisfies Record<string, never>
   return {
     prefix,
@@ -41,7 +41,9 @@ const settingsOf = (parsed: StoreOptions.Parsed<typeof fields>): Settings => {
   }
 }
 
-/** What an old runtime lacks, whose absence would be met no earlier than at the first renewal. */
+/**
+ * The name of a function that this runtime lacks. Without this check, the program would only fail at its first renewal.
+ */
 const absent = (): string | undefined =>
   Object.entries({
     "Map.groupBy": "groupBy" in Map,
@@ -49,7 +51,7 @@ const absent = (): string | undefined =>
     "String.prototype.isWellFormed": "isWellFormed" in String.prototype
   }).find(([, isThere]) => !isThere)?.[0]
 
-/** Bad options are the same typed error as bad configuration, and so is a runtime that cannot run this. */
+/** Reports a runtime that is too old with the same typed error as invalid options. */
 const onRuntime = (
   parsed: Effect.Effect<StoreOptions.Parsed<typeof fields>, Config.ConfigError>
 ): Effect.Effect<Settings, Config.ConfigError> =>

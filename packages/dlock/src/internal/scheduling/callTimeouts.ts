@@ -6,13 +6,13 @@ import type { Log } from "../telemetry/log.ts"
 import { DeadlineHeap, type Item } from "./deadlineHeap.ts"
 import type { Time } from "./time.ts"
 
-/** What `Effect.uninterruptibleMask` hands out. */
+/** The function that `Effect.uninterruptibleMask` passes to its callback. */
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 class Limit implements Item {
   index = -1
   dueAt = 0
-  /** This process stood still when it was due. */
+  /** Whether this process was paused when the limit was due. */
   wasStalled = false
   readonly onDue: () => void
   constructor(onDue: () => void) {
@@ -21,22 +21,22 @@ class Limit implements Item {
 }
 
 /**
- * The timeouts of a locker's calls, behind one timer. `Effect.timeout` races two fibers, which on the uncontended path is most
- * of what a lock costs.
+ * The timeouts of a locker's calls, behind one timer. `Effect.timeout` races two fibers, which without contention is
+ * most of the cost of a lock.
  */
 export class CallTimeouts {
   private readonly heap: DeadlineHeap<Limit>
   private readonly time: Time
   private readonly log: Log
   readonly bounded: boolean
-  /** When it was last checked which calls have timed out: what came in until then has been read. */
+  /** When it last checked which calls have timed out. Everything that arrived before has been read. */
   lookedAt = -Infinity
 
   constructor(
     time: Time,
-    /** Whether the calls end by themselves, whatever the backend does. */
+    /** Whether every call ends by itself, whatever the backend does. */
     bounded: boolean,
-    /** Outlives the locker: what is released after the locker has gone is limited too. */
+    /** These fibers outlive the locker, because releases after its end have timeouts too. */
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
     log: Log
   ) {
@@ -58,8 +58,11 @@ export class CallTimeouts {
   }
 
   /**
-   * The effect, or the other one where it takes longer; it is interrupted then, and not waited for. Where its caller is
-   * in an uninterruptible region, the effect still is not; the caller leaves it alone, unless there is a `restore`.
+   * Returns the effect's result, or interrupts the effect after `millis` and returns `otherwise` without waiting for
+   * the interruption.
+   *
+   * In an uninterruptible region the effect is interruptible all the same, because it runs in its own fiber. The caller
+   * can be interrupted only if it passes the region's `restore`.
    */
   readonly limit = <A, E>(
     effect: Effect.Effect<A, E>,
@@ -83,7 +86,10 @@ export class CallTimeouts {
       }
     )
 
-  /** The same for a call that has its own limit where the store is `bounded`: there it is the net that costs. */
+  /**
+   * Like `limit`, but it adds no timer for a `bounded` store, whose calls already have a limit. There the timer would
+   * be most of the cost.
+   */
   readonly limitUnlessBounded = <A, E>(
     call: Effect.Effect<A, E>,
     millis: number,
@@ -103,7 +109,7 @@ export class CallTimeouts {
       let isOver = false
       const limit = new Limit(() => {
         isOver = true
-        // The store hears of it before whatever is asked of it next.
+        // The store must see the interruption before it gets the next call.
         fiber.interruptUnsafe()
         callBack(this, () => resume(otherwise))
       })
@@ -111,7 +117,8 @@ export class CallTimeouts {
       fiber.addObserver((exit) => {
         if (isOver) return
         this.heap.remove(limit)
-        // Who waits runs on within this, and may come to its end: an observer of it must not reach the store's thread.
+        // The waiting fiber continues within this callback, and an observer of its end may throw. That must not reach
+        // the store.
         callBack(this, () => resume(exit))
       })
       return Effect.sync(() => {
@@ -125,15 +132,16 @@ export class CallTimeouts {
     observerThrew(this.log, error)
   }
 
-  /** Leaves no timer behind where nothing is limited any more. */
+  /** Stops the timer as soon as no call has a timeout. */
   close(): void {
     this.heap.settle()
   }
 }
 
 /**
- * Milliseconds by which a timer is late where this process stood still, or its thread was busy. What came meanwhile has not
- * been read then, nor has an answer to it been sent: there is as much time again for that, within a limit.
+ * Milliseconds. A timer that is later than `stall` shows that this process was paused or its thread was busy. The
+ * messages of that time have not been read, and the answers to them have not been sent. The calls get as much time
+ * again, at most `mostGrace`.
  */
 const stall = 2
 const mostGrace = 50

@@ -4,20 +4,21 @@ import { timerBroke } from "../telemetry/events.ts"
 import type { Log } from "../telemetry/log.ts"
 import type { Time } from "./time.ts"
 
-/** Something with a next time, kept in a heap. Both fields are the heap's to write. */
+/** An item of a `DeadlineHeap`. The heap writes both fields. */
 export interface Item {
+  /** When the item is due, in milliseconds of monotonic time. */
   dueAt: number
-  /** Its index in the heap, -1 while it is in none. */
+  /** The item's index in the heap, or -1 if it is not in a heap. */
   index: number
 }
 
 /**
- * Items by their next time, behind one timer: a binary heap in which each item knows its place, so that one can be
- * moved or removed as cheaply as it was added.
+ * A binary heap of items, ordered by the time at which each is due, with one timer. Each item knows its index, so that
+ * moving or removing one is as cheap as adding it.
  *
- * The timer is lazy both ways. An item that is due later than the timer fires never touches it, and a short-lived item
- * that goes leaves it standing for `linger` at most, so a tight loop of acquire and release arms it ten times a second
- * rather than at every turn, and an idle locker has none.
+ * The timer is re-armed as rarely as possible. Scheduling a later item leaves it alone. Removing the last item keeps it
+ * for up to `linger` milliseconds, so that a tight loop of acquire and release arms it 10 times a second instead of
+ * every time. An empty heap has no timer.
  */
 export class DeadlineHeap<A extends Item> {
   private readonly heap: Array<A> = []
@@ -35,7 +36,10 @@ export class DeadlineHeap<A extends Item> {
     time: Time,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
     log: Log,
-    /** Called when the first item is due; it takes what is due, with `peek` and `remove` or `schedule`. */
+    /**
+     * Called when the first item is due. It must take every due item out with `remove`, or move it to a later time with
+     * `schedule`.
+     */
     onDue: (now: number) => void
   ) {
     this.time = time
@@ -44,24 +48,27 @@ export class DeadlineHeap<A extends Item> {
     this.onDue = onDue
   }
 
-  /** The time that items are scheduled by. */
+  /** The current time, in milliseconds of monotonic time. */
   now(): number {
     return this.time.now()
   }
 
+  /** How many items are in the heap. */
   get size(): number {
     return this.heap.length
   }
 
+  /** The item that is due first. `undefined` if the heap is empty. */
   peek(): A | undefined {
     return this.heap[0]
   }
 
+  /** All items, in no particular order. Later changes of the heap change this array. */
   items(): ReadonlyArray<A> {
     return this.heap
   }
 
-  /** Adds the item, or moves it. */
+  /** Adds an item, or moves it to another time. The time is in milliseconds of monotonic time. */
   schedule(item: A, at: number): void {
     const earlier = at < item.dueAt
     item.dueAt = at
@@ -73,10 +80,11 @@ export class DeadlineHeap<A extends Item> {
     else this.down(item)
     const first = this.heap[0]!.dueAt
     if (this.firing || first >= this.timerAt) return
-    // A lone item may be gone in a moment: the timer looks again after `linger` before it settles for its time.
+    // A single item may be removed soon, so the timer first fires after `linger`, and only then at the item's time.
     this.arm(this.lingers && this.heap.length === 1 ? Math.min(first, this.time.now() + linger) : first)
   }
 
+  /** Takes an item out. Does nothing if it is not in the heap. */
   remove(item: A): void {
     if (item.index === -1) return
     const last = this.heap.pop()!
@@ -90,7 +98,10 @@ export class DeadlineHeap<A extends Item> {
     if (this.heap.length === 0 && (!this.lingers || this.timerAt > this.time.now() + linger)) this.disarm()
   }
 
-  /** Leaves no timer standing from now on where nothing is due: the short-lived are over. */
+  /**
+   * Stops the timer of an empty heap from now on at once instead of after `linger`, because no short-lived items will
+   * follow.
+   */
   settle(): void {
     this.lingers = false
     if (this.heap.length === 0) this.disarm()

@@ -3,14 +3,19 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
 /**
- * The clock of a locker, in milliseconds with fractions. Every deadline is monotonic; this is the one file that reads
- * the wall clock, and only to notice a machine that slept: monotonic time stands still meanwhile, wall time does not.
+ * The clock of a locker, in milliseconds with fractions.
+ *
+ * Every deadline uses the monotonic clock. Only this file reads the wall clock, to notice that the machine slept: the
+ * wall clock runs on during a sleep, and the monotonic clock may not.
  */
 export interface Time {
   readonly now: () => number
-  /** By how much wall time is ahead of monotonic time, which is `now`. Only differences of it mean anything. */
+  /** The wall clock minus the monotonic clock. Only differences of two such values mean anything. */
   readonly wallClockLead: (now?: number) => number
-  /** For whole milliseconds, never for less than asked: a timer that is early by a fraction would be set twice. */
+  /**
+   * Sleeps for `millis`, rounded up to a whole number: a timer that fires a fraction too early would have to be set
+   * again.
+   */
   readonly sleep: (millis: number) => Effect.Effect<void>
 }
 
@@ -24,7 +29,7 @@ export const make: Effect.Effect<Time> = Effect.map(Clock.clockWith(Effect.succe
 })
 
 /**
- * In steps of 1/1024 ms: sums and differences of such numbers are exact, so that the time left until a deadline is a
- * whole number of milliseconds where it should be, and a timer set for it is not late by a rounding.
+ * Rounds to 1/1024 ms. Sums and differences of such numbers are exact, so that the time until a deadline is a whole
+ * number of milliseconds where it should be, and no rounding makes its timer late.
  */
 export const fromNanos = (nanos: bigint): number => Math.floor(Number(nanos) / 1_000_000 * 1024) / 1024

@@ -1,6 +1,6 @@
 /**
- * Calls back into code that is not ours: a fiber that is resumed runs on within that call, and an observer of its end may
- * throw. What it throws is logged, and must not keep others from being called.
+ * Runs a callback that resumes a fiber outside this package. The fiber runs within this call, and an observer of its
+ * end may throw. The error is logged, so that the other callbacks still run.
  */
 export const callBack = (
   events: { readonly observerThrew: (error: unknown, key?: string) => void },

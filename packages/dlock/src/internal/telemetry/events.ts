@@ -6,10 +6,11 @@ import { LossLog } from "./lossLog.ts"
 import { type Outage, wordsOf } from "./outage.ts"
 
 /**
- * Every event in a lock's life, each one method: what is logged of it is said here and nowhere else. A method that logs
- * nothing is the place for a metric or a span event; it costs its call.
+ * Every event of a lock, one method for each. Only these methods decide what is logged. A method that logs nothing is
+ * the place for a metric or a span event.
  *
- * Tokens are fencing tokens. Times are milliseconds of the monotonic clock (`Time.now`), durations milliseconds.
+ * Tokens are fencing tokens. Times are milliseconds of the monotonic clock (`Time.now`), and durations are
+ * milliseconds.
  */
 export class Events {
   private readonly log: Log
@@ -23,28 +24,28 @@ export class Events {
     this.losses = new LossLog(log, time, fork)
   }
 
-  // An acquire, from its call at `startedAt`.
+  // Acquire. `startedAt` is the time of the call.
 
   /** A lock was granted. `confirmedAt` is when the request was sent that the grant counts from. */
   granted(_key: string, _token: bigint, _startedAt: number, _confirmedAt: number): void {}
 
-  /** A key was held by others, and its caller did not wait. */
+  /** A caller that does not wait found the lock held. */
   foundHeld(_key: string, _startedAt: number): void {}
 
-  /** An acquire ended without a lock; `why` is absent where it was interrupted or died of a defect. */
+  /** An acquire ended without a lock. `why` is absent if it was interrupted or died of a defect. */
   notGranted(_key: string, _why: AcquireError | CapacityMismatch | undefined, _startedAt: number): void {}
 
-  /** A request for a lock was not answered, and goes out again. */
+  /** A request for a lock was not answered, and will be sent again. */
   acquireUnanswered(key: string, error: LockBackendError): void {
     this.outage.noteUnanswered(error, key)
   }
 
-  /** The caller of an acquire is told that the backend did not answer. */
+  /** An acquire failed because the backend did not answer. */
   acquireFailed(key: string, error: LockBackendError): void {
     this.outage.noteFailed("acquire", error, key, 1)
   }
 
-  /** A lock has so short a ttl that an ordinary delay of this process can lose it. Logged once for a locker. */
+  /** A lock has a ttl that an ordinary pause of this process can exceed. It is logged once for each locker. */
   ttlTooShort(key: string, ttl: number): void {
     if (this.isShortTtlTold) return
     this.isShortTtlTold = true
@@ -54,32 +55,32 @@ export class Events {
     )
   }
 
-  // Renewals.
+  // Renewal.
 
-  /** A renewal, sent at `sentAt`, confirmed a lock. */
+  /** A renewal that was sent at `sentAt` confirmed a lock. */
   renewed(_key: string, _token: bigint, _sentAt: number): void {}
 
-  /** The renewals of so many locks, which went together, were not answered; they go out again. */
+  /** A call with the renewals of `count` locks was not answered. They will be sent again. */
   renewalFailed(key: string, error: LockBackendError, count: number): void {
     this.outage.noteFailed("renewal", error, key, count)
   }
 
-  // The end of a lock.
+  // Release and loss.
 
-  /** The holder gave the lock up; `grantedAt` is what its grant counted from. */
+  /** The holder released the lock. `grantedAt` is when the request was sent that the grant counted from. */
   released(_key: string, _token: bigint, _grantedAt: number): void {}
 
-  /** A release was not answered, and goes out again. */
+  /** A release was not answered, and will be sent again. */
   releaseUnanswered(key: string, error: LockBackendError): void {
     this.outage.noteUnanswered(error, key)
   }
 
-  /** A release was waited for in vain; it goes on behind its caller. */
+  /** A caller stopped waiting for its release. The release continues in the background. */
   releaseFailed(key: string, error: LockBackendError): void {
     this.outage.noteFailed("release", error, key, 1)
   }
 
-  /** The backend refused a release, which is tried again now and then. */
+  /** The backend refused a release. It will be tried again. */
   releaseRefused(key: string, cause: unknown): void {
     if (this.outage.noteRefused("release")) return
     this.log.warn(
@@ -97,25 +98,25 @@ export class Events {
 
   // The backend.
 
-  /** A call was answered, be it with a refusal. */
+  /** The backend answered a call. A refusal is an answer too. */
   answered(key: string): void {
     this.outage.noteAnswered(key)
   }
 
-  // Faults of code, ours or that of a program.
+  // Defects, in this package or in the program.
 
-  /** What runs when a fiber ends, such as an observer that the program put on it, threw. */
+  /** A callback at the end of a fiber threw, for example an observer that the program added to the fiber. */
   observerThrew(error: unknown, key?: string): void {
     observerThrew(this.log, error, key)
   }
 
-  /** The renewals of so many locks died of a defect, and these are lost. */
+  /** A defect ended the renewals of `count` locks, which are now lost. */
   renewalBroke(defect: unknown, count: number, key: string | undefined): void {
     const locks = count === 1 ? "a lock" : `${count} locks`
-    this.log.error(`A defect ended the renewal of ${locks}, now lost. It is in dlock or its store`, defect, { key })
+    this.log.error(`A defect in dlock or its store ended the renewal of ${locks}, now lost`, defect, { key })
   }
 
-  /** The store's stream of losses died of a defect. */
+  /** A defect ended the store's stream of losses. */
   lossesBroke(defect: unknown): void {
     this.log.error(
       "A defect in the lock store ended its reports of lost locks. Renewals and deadlines still find each loss",
@@ -123,17 +124,17 @@ export class Events {
     )
   }
 
-  /** The locker goes. */
+  /** The locker closes. */
   close(): void {
     this.losses.flush()
   }
 }
 
-// The same for those who have no locker: stores, and timers, which both have.
+// The same events for stores and timers, which have no locker.
 
 export const observerThrew = (log: Log, error: unknown, key?: string): void =>
   log.error("A callback at the end of a fiber threw an error: look for a Fiber.addObserver that throws", error, { key })
 
-/** What a timer does threw; the timer goes on. */
+/** The callback of a timer threw. The timer continues. */
 export const timerBroke = (log: Log, defect: unknown): void =>
-  log.error("A defect interrupted a timer of dlock or its store. The timer goes on", defect)
+  log.error("A timer callback of dlock or its store threw an error. The timer continues", defect)

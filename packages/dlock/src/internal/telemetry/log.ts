@@ -1,15 +1,15 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
-/** What a line carries besides its text: the key that it is about, where it is about one, and facts for machines. */
+/** What a log line carries besides its text: the key that it is about, if any, and facts for machines. */
 export interface Annotations {
   readonly key?: string | undefined
   readonly [name: string]: unknown
 }
 
 /**
- * Writes lines in the context of the program that made the locker or the store: with its loggers, its level and its
- * annotations, from any callback. Only this room calls `Effect.log…`; lint checks it.
+ * Writes log lines from any callback, in the context of the program that made the locker or the store: with its
+ * loggers, its log level and its annotations. Only this folder calls `Effect.log…`, and lint checks that.
  */
 export class Log {
   private readonly run: (effect: Effect.Effect<void>) => unknown

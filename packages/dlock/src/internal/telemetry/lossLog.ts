@@ -4,8 +4,8 @@ import type { Time } from "../scheduling/time.ts"
 import type { Log } from "./log.ts"
 
 /**
- * Logs lost locks: those that go together, or soon after others, in one line. A backend that goes away takes all
- * locks of a process with it, each at its own deadline.
+ * Logs lost locks. Losses within 1 second share a line, because a backend that goes away ends all locks of a process,
+ * each at its own deadline.
  */
 export class LossLog {
   private untold: Array<OwnershipLost> = []
@@ -27,14 +27,16 @@ export class LossLog {
     this.fork(Effect.andThen(Effect.yieldNow, this.tell))
   }
 
-  /** Logs what is left when the locker goes. */
+  /** Logs the losses that are not logged yet. */
   flush(): void {
     const [first, ...others] = this.untold
     if (first === undefined) return
     this.untold = []
     const keys = others.slice(0, 4).map(({ key }) => JSON.stringify(key)).join(", ")
     const more = others.length > 4 ? ` and ${others.length - 4} others` : ""
-    this.log.warn(others.length === 0 ? first.message : `${first.message}; with it ${keys}${more}`, { key: first.key })
+    this.log.warn(others.length === 0 ? first.message : `${first.message}; also lost: ${keys}${more}`, {
+      key: first.key
+    })
   }
 
   private readonly tell: Effect.Effect<void> = Effect.suspend(() => {

@@ -5,19 +5,18 @@ import type { Log } from "./log.ts"
 type What = "acquire" | "renewal" | "release"
 
 /**
- * Logs one line when the server goes away and one when it is back, with how much failed meanwhile: a line for each
- * failure would be a flood, and say no more.
+ * Logs one line when the server goes away, and one line when it is back, with the number of calls that failed
+ * meanwhile. One line for each failure would flood the log and say no more.
  *
- * Two kinds of news lead to these lines: calls that are not answered, which the core notices, and lost connections, which
- * a store notes where it knows of them. While a connection is lost, its return ends the outage: other servers of the store
- * may answer all the while.
+ * The core reports calls that are not answered. A store reports lost connections, if it notices them. While a
+ * connection is lost, only its return ends the outage, because other servers of the store may answer all the time.
  */
 export class Outage {
   private since: number | undefined
   private toldAt = -Infinity
   private isTold = false
   private isRefusalTold = false
-  /** The connections that are lost, by whatever their store knows them by. */
+  /** The lost connections, by the objects with which the store reported them. */
   private readonly lost = new Set<object>()
   private hasReason = false
   private readonly failures: Record<What, number> = { acquire: 0, renewal: 0, release: 0 }
@@ -31,14 +30,14 @@ export class Outage {
     this.server = server
   }
 
-  /** A call was not answered, and is tried again. */
+  /** A call was not answered, and will be tried again. */
   noteUnanswered({ cause, operation }: LockBackendError, key: string): void {
-    // The store is about to say why there is no connection, which says more.
+    // The store will soon report why there is no connection, which says more than this error.
     if (this.lost.size > 0 && !this.hasReason) return this.begin()
     this.begin(`${this.server} does not answer (${operation}): ${wordsOf(cause)}`, key)
   }
 
-  /** Calls have failed because they were not answered. */
+  /** `count` calls failed because they were not answered. */
   noteFailed(what: What, error: LockBackendError, key: string, count: number): void {
     this.failures[what] += count
     this.noteUnanswered(error, key)
@@ -49,7 +48,7 @@ export class Outage {
     if (this.since !== undefined && this.lost.size === 0) this.end(this.since, key)
   }
 
-  /** A call was refused. Returns whether that is for want of a connection, and so no news. */
+  /** A call was refused. Returns true if the reason is a lost connection, which is already reported. */
   noteRefused(what: What): boolean {
     if (this.lost.size === 0) return false
     this.failures[what]++
@@ -61,7 +60,10 @@ export class Outage {
     this.begin()
   }
 
-  /** Why a lost connection is not made again. `isRefused`: the server refuses it, so that somebody has to mend something. */
+  /**
+   * Says why a lost connection could not be made again. `isRefused` means that the server refuses it, so that a person
+   * must act.
+   */
   noteReason(connection: object, why: string, isRefused: boolean): void {
     if (!this.lost.has(connection)) return
     this.hasReason = true
@@ -81,7 +83,7 @@ export class Outage {
   private begin(line?: string, key?: string): void {
     this.since ??= this.time.now()
     if (line === undefined || this.isTold) return
-    // A backend of which a part is away goes and comes with every call.
+    // If a part of the backend is away, outages begin and end with every call, so not every outage is logged.
     if (this.time.now() - this.toldAt >= pause) this.tell(line, key)
   }
 
@@ -109,9 +111,9 @@ export class Outage {
 const listed = (parts: ReadonlyArray<string>): string =>
   parts.length < 2 ? parts[0] ?? "nothing" : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`
 
-/** The words of a cause, on one line. */
+/** The message of a cause, on one line. */
 export const wordsOf = (cause: unknown): string =>
   (cause instanceof Error ? cause.message : String(cause)).replace(/\s*\n\s*/g, " ")
 
-/** Milliseconds between two outages of which both are told. */
+/** Milliseconds. After an outage was logged, another is not logged for this time. */
 const pause = 10_000

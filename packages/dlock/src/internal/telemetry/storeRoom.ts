@@ -8,28 +8,34 @@ import { Outage } from "./outage.ts"
 
 /**
  * The log lines of one store.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export interface StoreTelemetry {
   /**
-   * Calls back into code that is not the store's, such as the fiber that waits for a grant: a fiber that is resumed runs on
-   * within that call, and an observer of its end may throw. What it throws is logged, with the key where one is given, and
-   * does not reach the store.
+   * Runs a callback that resumes code outside the store, such as the fiber that waits for a grant. The fiber runs
+   * within this call, and an observer of its end may throw. The error is logged, with the key if one is given, and does
+   * not reach the store.
    */
   readonly callBack: (callback: () => void, key?: string) => void
-  /** Notes that a connection is lost. Any object that stands for the connection will do. */
+  /** Reports that a connection was lost. Any object may identify the connection. */
   readonly connectionLost: (connection: object) => void
   /**
-   * Notes why a lost connection could not be made again. The first reason is logged as the loss; a later one is logged if
-   * `isRefused`: the server refuses the login, for example, and somebody has to act.
+   * Reports why a lost connection could not be made again. The first reason is logged with the loss. A later reason is
+   * logged only if `isRefused`: the server refuses the connection, for example the login, and a person must act.
    */
   readonly connectionFailed: (connection: object, why: string, isRefused: boolean) => void
-  /** Notes that a lost connection works again. With the last of them the outage is over, which is logged. */
+  /**
+   * Reports that a lost connection works again. When no connection is lost any more, the outage ends, and one line logs
+   * that.
+   */
   readonly connectionBack: (connection: object) => void
-  /** Logs a warning, annotated with `component=dlock` and with the facts that are given. */
+  /** Logs a warning with the annotation `component=dlock` and the given annotations. */
   readonly warn: (text: string, annotations?: { readonly [name: string]: unknown }) => void
 }
 
-/** The telemetry of a store. Lockers over that store share its outage, so that each is logged once. */
+/** The telemetry of a store. All lockers over the store share its outage, so that an outage is logged once. */
 export class StoreRoom implements StoreTelemetry {
   readonly outage: Outage
   private readonly log: Log

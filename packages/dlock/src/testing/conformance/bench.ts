@@ -21,7 +21,7 @@ import {
 export type Store = LockStore["Service"]
 export type LockerService = Locker["Service"]
 
-/** What the cases know of the backend that they run against. */
+/** What the tests need to know about a backend. */
 export interface Options {
   readonly client: Effect.Effect<Store, unknown, Scope.Scope>
   readonly advance: (duration: Duration.Input) => Effect.Effect<void>
@@ -39,15 +39,15 @@ export type Body = (bench: Bench) => Effect.Effect<void, unknown, Scope.Scope>
 
 const prefix = "conformance:"
 
-/** What every case is made with: clients, claims and time. All durations are milliseconds. */
+/** Makes the clients, the claims and the time of every test. All durations are milliseconds. */
 export class Bench {
   readonly client: Effect.Effect<Store, unknown, Scope.Scope>
   readonly ttl: number
   readonly guardGap: number
   readonly lateness: number
-  /** How often what must never happen is tried. */
+  /** How often a test repeats a race that must never go wrong. */
   readonly rounds: number
-  /** For what should happen at once, on a machine that is busy. */
+  /** The time limit for things that should happen at once, on a busy machine. */
   readonly soon = 2_000
   private readonly move: (duration: Duration.Input) => Effect.Effect<void>
 
@@ -60,14 +60,14 @@ export class Bench {
     this.lateness = Duration.toMillis(options.lateness ?? 0)
   }
 
-  /** By when a claim that nobody renews has come free. */
+  /** How long after its confirmation a claim without renewals must be free. */
   get freeAfter(): number {
     return this.ttl + this.guardGap + this.lateness
   }
 
   readonly key = (): string => randomText()
 
-  /** A claim as a locker would make it for `key`. */
+  /** A claim for `key` like the claims that a locker makes. */
   readonly claim = (key: string, options?: Partial<Claim>): Claim => ({
     id: randomText(),
     key: prefix + key,
@@ -80,7 +80,7 @@ export class Bench {
     ...options
   })
 
-  /** One that stands so long that no expiry can help. */
+  /** A claim with a ttl so long that no expiry can help the test. */
   readonly lasting = (key: string, options?: Partial<Claim>): Claim =>
     this.claim(key, { ttl: Duration.minutes(2), guardGap: Duration.seconds(12), ...options })
 
@@ -96,7 +96,10 @@ export class Bench {
 
   readonly advance = (millis: number): Effect.Effect<void> => this.move(Duration.millis(millis))
 
-  /** Time passes in small steps: a server's own clock and a fiber's answer are seen soon. */
+  /**
+   * Lets time pass in steps of 5 milliseconds until the condition holds. Small steps show soon what the server's clock
+   * or a fiber did.
+   */
   readonly until = (what: string, holds: () => boolean, within = this.soon): Effect.Effect<void> => {
     return Effect.gen({ self: this }, function*() {
       const end = (yield* this.now) + within
@@ -107,18 +110,18 @@ export class Bench {
     })
   }
 
-  /** Passes time until the fiber has ended, and is its result. */
+  /** Lets time pass until the fiber has ended, and returns its result. */
   readonly drive = <A, E>(fiber: Fiber.Fiber<A, E>, what: string, within = this.soon): Effect.Effect<A, E> =>
     Effect.andThen(
       this.until(what, () => fiber.pollUnsafe() !== undefined, within),
       Effect.suspend(() => fiber.pollUnsafe()!)
     )
 
-  /** Forks, and runs up to its first wait. */
+  /** Forks an effect and runs it up to its first wait. */
   readonly fork = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
     Effect.forkChild(effect, { startImmediately: true })
 
-  /** Holds a claim, of which nothing is heard any more. */
+  /** Holds a claim and never renews it. */
   readonly hold = (store: Store, claim: Claim): Effect.Effect<Held & { readonly granted: Granted }, unknown> =>
     Effect.map(store.request(claim, "queue"), (answer) => {
       const granted = expectGranted(answer, "a request for a free key")
@@ -133,7 +136,7 @@ export class Bench {
       return answer
     })
 
-  /** Waits for a claim that is queued. */
+  /** Waits until a queued claim is granted. */
   readonly granted = (
     queued: Queued,
     what: string,
@@ -145,7 +148,7 @@ export class Bench {
     })
   }
 
-  /** Nobody holds the key and nobody waits for it. */
+  /** Checks that no claim holds the key or waits for it. */
   readonly expectFree = (store: Store, key: string, after: string): Effect.Effect<void, unknown> => {
     const claim = this.claim(key)
     return Effect.gen(function*() {
@@ -177,7 +180,7 @@ export const expectGranted = (answer: Answer, what: string): Granted => {
   return answer
 }
 
-/** Throws what was expected. */
+/** Throws an error that says what was expected. */
 export function expect(holds: false, what: string): never
 export function expect(holds: boolean, what: string): void
 export function expect(holds: boolean, what: string): void {

@@ -17,7 +17,7 @@ const oddNames = [
   "\x7f"
 ]
 
-/** What a store promises of single claims, asked of it directly. */
+/** Tests of single claims, directly on the store. */
 export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
   ["of many claims on a key one is granted, over several clients", (bench) =>
     Effect.gen(function*() {
@@ -351,7 +351,7 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
         const after = yield* Clock.monotonicTimeNanos
         if (renewal._tag !== "Confirmed") return expect(false, `a renewal to be Confirmed, but it was ${renewal._tag}`)
         expect(renewal.confirmedAt <= after, "confirmedAt not to be later than the answer")
-        // A store whose claims share a session may know of a confirmation that is a little older than this call.
+        // A store whose claims share a session may report a confirmation that is slightly older than this call.
         expect(toMillis(before - renewal.confirmedAt) <= bench.ttl / 2, "confirmedAt to be recent")
         yield* bench.expectHeld(other, key, "while it is renewed")
       }

@@ -6,7 +6,7 @@ import { type Bench, type Body, equal, expect, type LockerService } from "./benc
 
 const scoped = (locker: LockerService, key: string) => Effect.scoped(Effect.andThen(locker.scoped(key), Effect.never))
 
-/** Two clients, the first behind a store that can be disturbed, with a locker over it. */
+/** Two clients. The first is wrapped in a `FaultyLockStore`, with a locker over it. */
 const setting = Effect.fnUntraced(function*(bench: Bench) {
   const [client, other] = yield* Effect.all([bench.client, bench.client])
   const faulty = yield* FaultyLockStore.make(client)
@@ -20,8 +20,9 @@ const interrupted = <A, E>(bench: Bench, fiber: Fiber.Fiber<A, E>) =>
   )
 
 /**
- * The same, and then the key is free for others. Whoever interrupts waits a moment for the withdrawal; on a machine that is
- * busy it goes on behind, and the next request of the same locker waits for it.
+ * Interrupts a fiber, and then waits until other claims can have the key. The interruption waits a moment for the
+ * withdrawal. On a busy machine the withdrawal continues in the background, and the next request of the same locker
+ * waits for it.
  */
 const interruptedToTheEnd = <A, E>(bench: Bench, locker: LockerService, key: string, fiber: Fiber.Fiber<A, E>) =>
   Effect.gen(function*() {
@@ -30,10 +31,10 @@ const interruptedToTheEnd = <A, E>(bench: Bench, locker: LockerService, key: str
     if ((yield* bench.now) - began >= moment) yield* Effect.ignore(locker.withLockIfAvailable(key, Effect.void))
   })
 
-/** Milliseconds: less than what is waited for a withdrawal. */
+/** Milliseconds. An interruption waits longer than this for its withdrawal. */
 const moment = 25
 
-/** Wherever an acquire is interrupted, the key is free at once, for a try by another client. */
+/** Wherever an acquire is interrupted, another client can get the key at once. */
 export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = [
   ["interrupted before its request is sent, an acquire leaves nothing behind", (bench) =>
     Effect.gen(function*() {
@@ -138,7 +139,7 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
         const { faulty, key, locker, other } = yield* setting(bench)
         const holder = bench.claim(key)
         yield* bench.hold(other, holder)
-        // What a first call costs is not to be of this one's time.
+        // The one-time costs of a first call are paid here, not in the time of the call below.
         yield* locker.withLock(bench.key(), Effect.void)
         const held = yield* faulty.holdReplies("wait")
         const waiting = yield* bench.fork(Effect.flip(locker.withLock(key, Effect.void, { timeout: bench.ttl / 3 })))
@@ -210,13 +211,13 @@ export const interruption: ReadonlyArray<readonly [name: string, body: Body]> = 
     (bench) =>
       Effect.gen(function*() {
         const { faulty, key, other } = yield* setting(bench)
-        // With time for calls on a machine that is busy.
+        // A ttl that leaves time for calls on a busy machine.
         const locker = yield* bench.locker(faulty.store, { defaultTtl: "1 minute" })
         for (let round = 0; round < bench.rounds; round++) {
           const taking = yield* Effect.forkChild(scoped(locker, key))
           for (let i = 0; i < round % 40; i++) yield* Effect.yieldNow
           yield* Fiber.interrupt(taking)
-          // A backend that takes a second to answer has not said that the key is held.
+          // If the backend takes a second to answer, it has not said that the key is held.
           const tried = yield* locker.withLockIfAvailable(key, Effect.void).pipe(
             Effect.catchTag("LockBackendError", () => Effect.succeedSome(undefined))
           )

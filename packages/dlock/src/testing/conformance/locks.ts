@@ -9,7 +9,7 @@ import { LockBackendError } from "../../LockError.ts"
 import * as FaultyLockStore from "../FaultyLockStore.ts"
 import { type Body, equal, expect } from "./bench.ts"
 
-/** What lockers over several clients of one backend promise. */
+/** Tests of lockers over several clients of one backend. */
 export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
   ["of many contenders never two are inside, over several clients", (bench) =>
     Effect.gen(function*() {
@@ -166,7 +166,7 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
         { concurrency: 40, discard: true }
       ))
       yield* bench.drive(sections, "400 sections to have been served or given up", 30_000)
-      // Until then what was given up may be on its way out.
+      // Until here the claims that were given up may still be in withdrawal.
       yield* bench.drive(yield* bench.fork(Scope.close(scope, Exit.void)), "the lockers to close", 10_000)
       for (const key of keys) yield* bench.expectFree(other, key, "after all of them")
     })],
@@ -302,7 +302,7 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
         const taking = yield* bench.fork(Effect.flip(locker.withLock(key, Effect.void)))
         const error = yield* bench.drive(taking, "the request to be given up", 3 * bench.ttl + bench.soon)
         equal(error._tag, "LockBackendError", "the error")
-        // The backend gets them now, after their caller has gone.
+        // The backend receives the calls now, after their caller has gone.
         yield* held.release
         yield* bench.advance(10)
         yield* bench.expectFree(other, key, "after late requests of a claim that was given up")

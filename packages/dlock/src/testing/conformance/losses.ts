@@ -12,7 +12,7 @@ const setting = Effect.fnUntraced(function*(bench: Bench) {
   return { faulty, other, locker: yield* bench.locker(faulty.store), key: bench.key() }
 })
 
-/** A program that runs under the lock until it is stopped, and what became of it. */
+/** Runs a program under the lock until it is interrupted, and returns its end. */
 const hold = Effect.fnUntraced(function*(bench: Bench, locker: LockerService, key: string) {
   let lease: Lease | undefined
   let stopped = false
@@ -43,7 +43,7 @@ const claimOf = (faulty: FaultyLockStore.FaultyLockStore) =>
 const releases = (faulty: FaultyLockStore.FaultyLockStore) =>
   faulty.calls.filter((call) => call.operation === "withdraw").length
 
-/** A clock that can be pushed ahead without any timer's noticing. */
+/** A clock that a test can move ahead without firing any timer. */
 const shiftedClock = Effect.map(Clock.clockWith(Effect.succeed), (clock) => {
   const shift = { monotonic: 0, wall: 0 }
   const nanos = (millis: number) => BigInt(Math.round(millis * 1_000_000))
@@ -62,7 +62,7 @@ const shiftedClock = Effect.map(Clock.clockWith(Effect.succeed), (clock) => {
   return { shift, clock: shifted }
 })
 
-/** Every way to lose a lock, and what the holder is told. */
+/** Every way to lose a lock, and the reason that the holder receives. */
 export const losses: ReadonlyArray<readonly [name: string, body: Body]> = [
   ["a claim that is gone at the backend is lost as Expired, and not released again", (bench) =>
     Effect.gen(function*() {
@@ -79,7 +79,7 @@ export const losses: ReadonlyArray<readonly [name: string, body: Body]> = [
     Effect.gen(function*() {
       const { faulty, key, locker, other } = yield* setting(bench)
       const held = yield* hold(bench, locker, key)
-      // A store that pushes losses might tell of the withdrawal before there is a successor.
+      // A store that pushes losses might report the withdrawal before another claim holds the key.
       const kept = yield* faulty.holdCalls("renew")
       yield* other.withdraw(claimOf(faulty))
       const successor = yield* bench.hold(other, bench.claim(key))
@@ -138,7 +138,8 @@ export const losses: ReadonlyArray<readonly [name: string, body: Body]> = [
       const held = yield* hold(bench, locker, key)
       for (const disturb of [faulty.fail("renew"), faulty.hang("renew")]) {
         yield* disturb
-        // A renewal may be due now, and one that hangs takes a sixth: the next is to come with time to spare.
+        // A renewal may be due now. A renewal that hangs takes a sixth of the ttl, and the next one must have time
+        // left.
         yield* bench.advance(bench.ttl * 0.35)
         yield* faulty.heal()
         yield* bench.advance(bench.ttl)
@@ -160,7 +161,7 @@ export const losses: ReadonlyArray<readonly [name: string, body: Body]> = [
     Effect.gen(function*() {
       const client = yield* bench.client
       const faulty = yield* FaultyLockStore.make(client)
-      // So long that no renewal could find out.
+      // A ttl so long that no renewal can find the loss.
       const locker = yield* bench.locker(faulty.store, { defaultTtl: "2 minutes" })
       const held = yield* hold(bench, locker, bench.key())
       yield* faulty.lose(claimOf(faulty).id, "Revoked")

@@ -3,7 +3,7 @@ import * as Fiber from "effect/Fiber"
 import type { Lease } from "../../Lease.ts"
 import { type Body, equal, expect, type LockerService } from "./bench.ts"
 
-/** For stores that know one asker through several clients. */
+/** Tests for stores that recognize one caller through several clients. */
 export const nesting: ReadonlyArray<readonly [name: string, body: Body]> = [
   ["asking through another client, inside what holds the key, fails at once", (bench) =>
     Effect.gen(function*() {
@@ -21,7 +21,7 @@ export const nesting: ReadonlyArray<readonly [name: string, body: Body]> = [
             yield* Effect.flip(two.withLockIfAvailable(key, Effect.void)),
             yield* Effect.flip(Effect.scoped(two.scoped(key))),
             yield* Effect.flatMap(Effect.forkChild(again(two)), Fiber.join),
-            // Through sections of either locker in between.
+            // Through nested sections of both lockers.
             yield* two.withLock(bench.key(), again(two)),
             yield* one.withLock(bench.key(), again(two)),
             yield* two.withLock(bench.key(), again(one))
@@ -30,7 +30,7 @@ export const nesting: ReadonlyArray<readonly [name: string, body: Body]> = [
             if (error._tag !== "LockAlreadyHeld") return expect(false, `LockAlreadyHeld, but it was ${error._tag}`)
             equal(error.fencingToken, lease.fencingToken, "the token that LockAlreadyHeld names")
           }
-          // Nothing of those is in the queue.
+          // None of these requests is left in the queue.
           const next = bench.claim(key)
           equal((yield* bench.queue(third, next)).ahead().waiting, 1, "the number of claims that wait")
           yield* third.withdraw(next)

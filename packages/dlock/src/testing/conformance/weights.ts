@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import { type Body, equal, expect, expectGranted } from "./bench.ts"
 
-/** Claims for several permits, for stores that offer more than mutexes. */
+/** Tests of claims with several permits, for stores that offer more than mutexes. */
 export const weights: ReadonlyArray<readonly [name: string, body: Body]> = [
   ["n of n permits are granted, and not one more", (bench) =>
     Effect.gen(function*() {
