@@ -4,6 +4,7 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import { sendSignal } from "./signal.ts"
 
 /** A running server process. */
 export interface Server {
@@ -108,7 +109,7 @@ export const start = async (options: Options): Promise<Server> => {
     port: options.port,
     url: options.url,
     dir,
-    signal: (signal) => void child.kill(signal),
+    signal: (signal) => sendSignal(child, signal),
     restart: async (downMs = 0) => {
       await kill()
       await sleep(downMs)

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process"
 import * as Readline from "node:readline"
 import { dieWithParent } from "./server.ts"
+import { sendSignal } from "./signal.ts"
 
 /** A TypeScript program in an operating-system process of its own, which tells of itself in lines of JSON. */
 export interface Worker<Message> {
@@ -115,7 +116,7 @@ export const startWorker = <Message extends object = Record<string, unknown>>(
     output: () => output,
     waitFor: waitFor as Worker<Message>["waitFor"],
     send: (message) => void child.stdin.write(`${JSON.stringify(message)}\n`),
-    signal: (signal) => void child.kill(signal),
+    signal: (signal) => sendSignal(child, signal),
     exited,
     kill: async () => {
       if (ended === undefined) child.kill("SIGKILL")
