@@ -1,0 +1,10 @@
+/** A stream of the transport, as far as we go with one. */
+export interface Duplex {
+  readonly on:
+    & ((event: "data", listener: (response: any) => void) => unknown)
+    & ((event: "error", listener: (error: unknown) => void) => unknown)
+    & ((event: "end", listener: () => void) => unknown)
+  readonly write: (request: object) => void
+  readonly end: () => void
+  readonly cancel: () => void
+}
