@@ -51,13 +51,13 @@ export const open: (
   const attempt = <A>(host: Host, limit: number, make: Make<A>, isKept: boolean) =>
     Effect.callback<Reply<A>, CallFailure>((resume) => {
       const sentAt = clock.monotonicTimeNanosUnsafe()
-      const over = () => {
+      const cleanUp = () => {
         clearTimeout(timer)
         pending.delete(fail)
       }
       // The caller continues inside `resume`. If one of its observers throws, that must not become an unhandled rejection.
       const end = (answer: Exit.Exit<Reply<A>, CallFailure>) => {
-        over()
+        cleanUp()
         telemetry.callBack(() => resume(answer))
       }
       const fail = (failure: CallFailure) => end(Exit.fail(failure))
@@ -70,7 +70,7 @@ export const open: (
         (value) => end(Exit.succeed({ sentAt, value, doubled: false })),
         (error: unknown) => fail(fromClient(error))
       )
-      return Effect.sync(over)
+      return Effect.sync(cleanUp)
     })
 
   const failover = Failover.make({

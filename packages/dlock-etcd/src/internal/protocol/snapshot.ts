@@ -96,19 +96,19 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
   }
   // The queue was not empty, and the request read nothing else.
   if (only?.response_range && response.responses.length === 1) {
-    const stands = ownIn(only, claim)
-    return { ...placed, ...stands, isWhole: false, isUnsigned: stands.own === undefined }
+    const ownPlace = ownIn(only, claim)
+    return { ...placed, ...ownPlace, isWhole: false, isUnsigned: ownPlace.own === undefined }
   }
   const [mine, around, sign] = response.responses.filter((one) => one.response_range)
-  const stands = ownIn(mine!, claim)
-  const created = stands.own
+  const ownPlace = ownIn(mine!, claim)
+  const created = ownPlace.own
   const all = around!.response_range.kvs.map(otherOf)
   if (claim.capacity === 1) all.reverse()
   const before = all.filter((one) => created === undefined || one.created < created)
   const isBefore = created !== undefined && all.every((one) => one.created < created)
   return {
     revision,
-    ...stands,
+    ...ownPlace,
     before,
     isWhole: claim.capacity > 1 || all.length < (isBefore ? most : most + 1),
     isBlind: false,

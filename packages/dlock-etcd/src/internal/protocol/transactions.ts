@@ -309,9 +309,13 @@ export const withdrawHandedOver = (
 
 /** Reads the answer to `withdrawHandedOver`: which of the two claims are still in the queue. */
 export const readHandedOver = ({ responses, succeeded }: ITxnResponse, created: bigint, itsCreated: bigint) => {
-  const stands = (index: number, at: bigint): boolean =>
+  const isInQueue = (index: number, at: bigint): boolean =>
     responses[index]?.response_range?.kvs.some(({ create_revision }) => BigInt(create_revision) === at) ?? false
-  return { isDeleted: succeeded, isThere: stands(0, created), isSuccessorThere: succeeded || stands(1, itsCreated) }
+  return {
+    isDeleted: succeeded,
+    isThere: isInQueue(0, created),
+    isSuccessorThere: succeeded || isInQueue(1, itsCreated)
+  }
 }
 
 /** Puts the key that shows that a process is alive. */
