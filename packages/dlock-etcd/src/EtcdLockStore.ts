@@ -1,5 +1,9 @@
 /**
- * The store alone, for those who build their own locker over it or prove it with the conformance suite. Programs want
+ * Layers that provide the etcd `LockStore` without a locker.
+ *
+ * **When to use**
+ *
+ * Use to build a locker over the store, or to run the conformance suite on the store. Programs that only need locks use
  * `EtcdLocker`.
  *
  * @since 0.1.0
@@ -16,7 +20,7 @@ import * as Options from "./internal/options.ts"
 import * as Store from "./internal/store/store.ts"
 
 /**
- * The options of `EtcdLocker.layer` that are the store's.
+ * The options of the etcd store: `EtcdLocker.layer` takes them too.
  *
  * @category options
  * @since 0.1.0
@@ -26,7 +30,22 @@ export type EtcdLockStoreOptions = Options.Options
 const make = (settings: Options.Settings) => Effect.flatMap(Connection.open(settings), Store.make)
 
 /**
- * A store on the etcd at `hosts`.
+ * Provides a store over the etcd cluster at `hosts`.
+ *
+ * **When to use**
+ *
+ * Use when the program has the options as values.
+ *
+ * **Example** (Building a locker over the store)
+ *
+ * ```ts
+ * import { Layer } from "effect"
+ * import { Locker } from "effect-dlock"
+ * import { EtcdLockStore } from "effect-dlock-etcd"
+ *
+ * const StoreLive = EtcdLockStore.layer({ hosts: "http://127.0.0.1:2379" })
+ * const LockerLive = Locker.layer({ prefix: "shop/lock/" }).pipe(Layer.provide(StoreLive))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -35,7 +54,17 @@ export const layer = (options: EtcdLockStoreOptions): Layer.Layer<LockStore, Con
   Layer.effect(LockStore, Effect.flatMap(Options.parse(options), make))
 
 /**
- * A store whose options all come from the environment: those of `EtcdLockerLive` that are the store's.
+ * Provides a store with all its options from the environment, read through Effect's `Config`.
+ *
+ * **When to use**
+ *
+ * Use when the deployment sets the options.
+ *
+ * **Details**
+ *
+ * The variables are those of `EtcdLocker.layerEnv` that concern the store: `DLOCK_ETCD_HOSTS` (required),
+ * `DLOCK_ETCD_USERNAME`, `DLOCK_ETCD_PASSWORD`, `DLOCK_ETCD_CA`, `DLOCK_ETCD_CERT`, `DLOCK_ETCD_KEY`, `DLOCK_CONNECT_TIMEOUT`
+ * and `DLOCK_OPERATION_TIMEOUT`.
  *
  * @category layers
  * @since 0.1.0
@@ -46,7 +75,15 @@ export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendEr
 )
 
 /**
- * A store at the hosts of a client that is neither used nor closed.
+ * Provides a store that takes its hosts and credentials from an existing etcd3 client.
+ *
+ * **When to use**
+ *
+ * Use when the program already has an etcd3 client, so that the hosts and credentials are configured once.
+ *
+ * **Gotchas**
+ *
+ * The layer opens its own connections and neither uses nor closes the client: the client's settings are not made for locks.
  *
  * @category layers
  * @since 0.1.0

@@ -1,11 +1,15 @@
 /**
- * Lockers over etcd (3.4 or newer, 3.5 advised).
+ * Layers that provide a `Locker` over etcd. They work with etcd 3.4 or newer; etcd 3.5 or newer is recommended.
  *
- * Every layer opens connections of its own to each host, with settings that are safe for a lock. It waits until one
- * answers, at most `connectTimeout`, and fails with `LockBackendError` after that; credentials that the server refuses
- * fail at once. On closing, the layer revokes its leases, so that nothing of it is left.
+ * **Details**
  *
- * Times to live are whole seconds on etcd, and the server raises short ones: `lease.ttl` says what was granted.
+ * Each layer opens new connections to every host, with settings that are safe for a lock. The layer waits for the first host
+ * that answers. If no host answers within `connectTimeout`, the layer fails with `LockBackendError`. If the server refuses the
+ * credentials, the layer fails at once. When the layer closes, it revokes its leases, so that none of its claims stays in etcd.
+ *
+ * **Gotchas**
+ *
+ * A ttl on etcd is a whole number of seconds, and the server raises a short ttl. `lease.ttl` is the ttl that was granted.
  *
  * @since 0.1.0
  */
@@ -24,20 +28,30 @@ import * as Options from "./internal/options.ts"
 import * as Epochs from "./internal/store/epochs.ts"
 
 /**
- * What an etcd locker goes by besides `LockerOptions`.
+ * The options of an etcd locker: those of every locker (`LockerOptions`) and those of the etcd store
+ * (`EtcdLockStoreOptions`).
  *
  * @category options
  * @since 0.1.0
  */
 export interface EtcdLockerOptions extends LockerOptions, EtcdLockStore.EtcdLockStoreOptions {}
 
-/** What a layer over etcd can fail with. */
+/** The errors of a layer over etcd. */
 type Failure = Config.ConfigError | LockBackendError
 
 /**
- * A locker on the etcd at `hosts`.
+ * Provides a locker over the etcd cluster at `hosts`.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use when the program has the options as values.
+ *
+ * **Details**
+ *
+ * A wrong option fails the layer with `ConfigError`, before it connects. An unreachable cluster fails the layer with
+ * `LockBackendError`.
+ *
+ * **Example** (Locking over etcd)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -58,9 +72,13 @@ export const layer = (options: EtcdLockerOptions): Layer.Layer<Locker, Failure> 
 }
 
 /**
- * The same, each option from Effect's `Config`.
+ * Provides a locker like `layer` does, with each option read from Effect's `Config`.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use when the program chooses the names of its environment variables. `layerEnv` has fixed names.
+ *
+ * **Example** (Reading the hosts from a variable)
  *
  * ```ts
  * import { Config } from "effect"
@@ -76,10 +94,17 @@ export const layerConfig = (options: Config.Wrap<EtcdLockerOptions>): Layer.Laye
   Layer.unwrap(Effect.map(Config.unwrap(options), layer))
 
 /**
- * A locker at the hosts, and with the credentials, of a client that the program already has. The client itself is
- * neither used nor closed: its settings are made for other work than a lock's.
+ * Provides a locker that takes its hosts and credentials from an existing etcd3 client.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use when the program already has an etcd3 client, so that the hosts and credentials are configured once.
+ *
+ * **Gotchas**
+ *
+ * The layer opens its own connections and neither uses nor closes the client: the client's settings are not made for locks.
+ *
+ * **Example** (Reusing the address of a client)
  *
  * ```ts
  * import { EtcdLocker } from "effect-dlock-etcd"
@@ -101,10 +126,30 @@ export const layerClient = (
 }
 
 /**
- * A locker whose settings all come from the environment (Effect's `Config`): `DLOCK_ETCD_HOSTS` (required, with commas),
- * `DLOCK_ETCD_USERNAME`, `DLOCK_ETCD_PASSWORD`, the paths `DLOCK_ETCD_CA`, `DLOCK_ETCD_CERT` and `DLOCK_ETCD_KEY`,
- * `DLOCK_CONNECT_TIMEOUT`, `DLOCK_OPERATION_TIMEOUT`, `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and
- * `DLOCK_HOLDER`.
+ * Provides a locker with all its settings from the environment, read through Effect's `Config`.
+ *
+ * **When to use**
+ *
+ * Use when the deployment sets the options. The program then names no server.
+ *
+ * **Details**
+ *
+ * - `DLOCK_ETCD_HOSTS` is required. Separate several hosts with commas.
+ * - `DLOCK_ETCD_USERNAME` and `DLOCK_ETCD_PASSWORD` are the credentials.
+ * - `DLOCK_ETCD_CA`, `DLOCK_ETCD_CERT` and `DLOCK_ETCD_KEY` are paths of PEM files for TLS.
+ * - `DLOCK_CONNECT_TIMEOUT` and `DLOCK_OPERATION_TIMEOUT` limit the connections and calls.
+ * - `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and `DLOCK_HOLDER` are the options of every locker.
+ *
+ * **Example** (Configuring by the environment)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { withLock } from "effect-dlock"
+ * import { EtcdLocker } from "effect-dlock-etcd"
+ *
+ * // DLOCK_ETCD_HOSTS=http://etcd-1:2379,http://etcd-2:2379,http://etcd-3:2379
+ * const program = withLock("inventory:42", Effect.log("alone")).pipe(Effect.provide(EtcdLocker.layerEnv))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -112,7 +157,7 @@ export const layerClient = (
 export const layerEnv: Layer.Layer<Locker, Failure> = Locker.layerEnvWithStore(EtcdLockStore.layerEnv)
 
 /**
- * The same as `layerEnv`, under the name that it has at the root of the package.
+ * Provides the same locker as `layerEnv`. The root of the package exports the layer under this name.
  *
  * @category layers
  * @since 0.1.0
@@ -120,43 +165,59 @@ export const layerEnv: Layer.Layer<Locker, Failure> = Locker.layerEnvWithStore(E
 export const EtcdLockerLive: Layer.Layer<Locker, Failure> = layerEnv
 
 /**
- * Where the tokens of a prefix are to be raised, and above what.
+ * The options of `raiseTokenEpoch`.
  *
  * @category options
  * @since 0.1.0
  */
 export interface RaiseOptions extends EtcdLockStore.EtcdLockStoreOptions {
-  /** That of the lockers; `dlock:`, which is theirs as well, unless given. */
+  /** The `prefix` of the lockers whose tokens are raised. The default is `dlock:`, as for lockers. */
   readonly prefix?: string | undefined
-  /** The highest token that any fence of these locks may have seen. */
+  /**
+   * Every later claim gets a token above this number. Give the highest token that a protected resource may have seen. The
+   * number is at least 0 and at most 2^63 - 2^53.
+   */
   readonly above: bigint
 }
 
 /**
- * What is added to the revision of each claim that comes from now on, and what it was before.
+ * The token epoch of a prefix after `raiseTokenEpoch`, and the base that it replaced.
  *
  * @category models
  * @since 0.1.0
  */
 export interface TokenEpoch {
-  /** What is added to the revisions of new claims now. */
+  /** The number that is now added to the create revision of a new claim. The sum is the fencing token. */
   readonly base: bigint
-  /** What was added before the raise; the same as `base` where nothing had to be raised. */
+  /** The number that was added before. It equals `base` if the tokens were high enough already. */
   readonly previous: bigint
 }
 
 /**
- * Raises the fencing tokens of all locks under a prefix: once it has succeeded, each claim that is put in a queue has a token
- * above `above`. That is for whoever comes from Redis, whose tokens are higher than an etcd's revisions, and for a cluster
- * that was restored from a snapshot, which repeats its revisions.
+ * Raises the fencing tokens of all locks under a prefix. After it succeeds, every claim that enters a queue gets a token above
+ * `above`.
  *
- * It only raises: where the tokens are above that already nothing changes. It may run at any time, as often as one likes and
- * in several places at once, while locks are held and waited for: tokens grow on each key all the while. What waits keeps
- * its place, and the token that comes with it.
+ * **When to use**
  *
- * `above` is at least 0 and below 2^63 - 2^53, so that tokens stay below 2^63.
+ * Use when revisions alone would give tokens that are too low:
  *
- * **Example**
+ * - after a move from Redis, whose tokens are higher than the revisions of an etcd cluster;
+ * - after restoring a snapshot, because the restored cluster repeats its revisions.
+ *
+ * **Details**
+ *
+ * The effect only raises tokens. If they are above `above` already, nothing changes. The effect may run at any time, any number
+ * of times, and in several processes at once, while locks are held and waited for: the tokens of each key keep growing. A claim
+ * that waits keeps its place and its token.
+ *
+ * `above` is at most 2^63 - 2^53, so that tokens stay below 2^63.
+ *
+ * **Gotchas**
+ *
+ * After restoring a snapshot, raise the tokens before any client reaches the cluster. A lock that is granted earlier may have a
+ * token that another holder had before.
+ *
+ * **Example** (Moving from Redis)
  *
  * ```ts
  * import { EtcdLocker } from "effect-dlock-etcd"

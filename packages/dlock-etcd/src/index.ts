@@ -1,12 +1,12 @@
 /**
- * Lockers over etcd: the layers, their options, and `raiseTokenEpoch`.
+ * The layers that provide a locker over etcd, their options, and `raiseTokenEpoch`.
  *
  * @since 0.1.0
  */
 export * as EtcdLocker from "./EtcdLocker.ts"
 export { EtcdLockerLive, type EtcdLockerOptions } from "./EtcdLocker.ts"
 /**
- * The etcd store alone, for a locker of your own.
+ * The layers that provide the etcd store without a locker.
  *
  * @since 0.1.0
  */

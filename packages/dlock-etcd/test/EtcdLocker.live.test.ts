@@ -55,7 +55,7 @@ describe("EtcdLocker", () => {
           })
           return fiber
         })
-      // Whoever waits for the fiber is an observer too, behind this one, and would not hear of it.
+      // `Fiber.join` would add an observer behind the throwing one, and would not be called. So this polls.
       const hasEnded = (fiber: Fiber.Fiber<void, unknown>): boolean => fiber.pollUnsafe() !== undefined
       const one = yield* throwing("k")
       yield* eventually("a section has ended", () => Promise.resolve(hasEnded(one)))
@@ -80,7 +80,7 @@ describe("EtcdLocker", () => {
       yield* eventually("all is told", async () => (await claims(admin, "dlock:k")).length === 0)
       yield* Effect.promise(() => watcher.cancel())
       assert.isAtLeast(names.size, 1)
-      // One more than the four: a release frees its name when it has its answer, and the next may come before.
+      // More than four: a release frees its name only with its answer, and the next section may begin before that.
       assert.isAtMost(names.size, 8)
     }).pipe(Effect.scoped))
 
@@ -101,7 +101,7 @@ describe("EtcdLocker", () => {
         yield* Effect.sleep("10 seconds")
         const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
         yield* Effect.log(`1,000 locks of 5 s for 10 s: ${JSON.stringify(sent)}`)
-        // Two leases, a renewal of each every third of its time: holders that came at different times ask together.
+        // There are two leases, and each is renewed every third of its ttl: locks that came at different times renew together.
         assert.isAtMost(sent.LeaseKeepAlive ?? 0, 2 * 20)
         assert.isAtMost(sent.Txn ?? 0, 2)
         yield* Effect.forEach(held, (lease) => lease.ensureHeld)
@@ -177,11 +177,11 @@ describe("EtcdLocker", () => {
         "鍵".repeat(339)
       ]
       yield* Effect.scoped(Effect.gen(function*() {
-        // Whichever comes first, none waits for another.
+        // In both orders, no key waits for another one.
         yield* Effect.scoped(Effect.forEach(odd.toReversed(), (key) => scoped(key, { timeout: "1 second" })))
         for (const key of odd) yield* scoped(key, { timeout: "1 second" })
         for (const key of odd) assert.isTrue(Option.isNone(yield* Effect.scoped(scopedIfAvailable(key))), key)
-        // etcdctl meets a key under its encoded name.
+        // etcdctl must use the encoded name of a key.
         const foreign = yield* ctlLock(etcd.url, "dlock:a%2Fb")
         yield* Effect.sleep("300 millis")
         assert.isFalse(foreign.locked())
@@ -232,7 +232,7 @@ describe("EtcdLocker", () => {
         "k",
         Effect.gen(function*() {
           assert.strictEqual((yield* Effect.promise(() => claims(admin, "lock:k"))).length, 1)
-          // A watch, a keep-alive and an inspection.
+          // Long enough for a watch, a keep-alive and an inspection of the lease.
           yield* Effect.sleep("1500 millis")
         }),
         { ttl: "1800 millis" }
@@ -245,7 +245,7 @@ describe("EtcdLocker", () => {
       app.close()
       const closed = fails(EtcdLocker.layerClient(app, { connectTimeout: "never" as never }))
       assert.strictEqual((yield* closed)._tag, "ConfigError")
-      // Nor does it matter that the client has been closed.
+      // A closed client works as well.
       yield* withLock("k", Effect.void).pipe(Effect.provide(Layer.fresh(EtcdLocker.layerClient(app))))
     }).pipe(Effect.scoped))
 
@@ -255,7 +255,7 @@ describe("EtcdLocker", () => {
       const admin = yield* plainClient(etcd.url)
       yield* withLock("k", (lease) =>
         Effect.gen(function*() {
-          // 12 seconds and a gap of 1.2 make 14 whole seconds.
+          // A ttl of 12 s and a guard gap of 1.2 s give a lease of 14 whole seconds.
           assert.strictEqual(Duration.toMillis(lease.ttl), 12_800)
           assert.strictEqual((yield* Effect.promise(() => claims(admin, "shop:k"))).length, 1)
         })).pipe(
@@ -404,7 +404,7 @@ describe("with authentication", () => {
               { startImmediately: true }
             )
             yield* Effect.sleep("7 seconds")
-            // New watches, by a token that has run out.
+            // The reset makes the locker open new watches with an expired token.
             proxy.reset()
             yield* Effect.sleep("1 second")
             const before = yield* Effect.promise(() => requests(etcd.url))
@@ -451,7 +451,7 @@ describe("with authentication", () => {
       }
       const { withLock } = yield* locker({ hosts: etcd.url, username: "app", password: "right" })
       yield* withLock("k", Effect.sleep("100 millis"))
-      // A role that may not write there is told so, and soon.
+      // A role without permission to write there gets that error, and soon.
       const outside = yield* locker({ hosts: etcd.url, username: "app", password: "right", prefix: "other:" })
       const error = yield* Effect.flip(outside.withLock("k", Effect.void))
       assert.strictEqual(error._tag, "LockBackendError")
@@ -460,7 +460,7 @@ describe("with authentication", () => {
     }).pipe(Effect.scoped))
 })
 
-/** An authority, and what it signed for a server and a client, as PEM files. */
+/** A certificate authority, and the certificates that it signed for a server and a client, as PEM files. */
 const certificates = Effect.acquireRelease(
   Effect.sync(() => {
     const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "dlock-tls-"))
@@ -470,7 +470,7 @@ const certificates = Effect.acquireRelease(
   (file) => Effect.sync(() => Fs.rmSync(file("."), { recursive: true, force: true }))
 )
 
-/** An etcd that speaks TLS only, and only with those whose certificate its authority signed. */
+/** An etcd server that accepts only TLS, and only clients with a certificate that its authority signed. */
 const serverOverTls = (file: (name: string) => string) =>
   Effect.acquireRelease(
     Effect.promise(async () => {

@@ -3,10 +3,10 @@ import type { Claim } from "effect-dlock/LockStore"
 import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import type { ITxnRequest } from "etcd3"
 
-/** For a port that a test answers for. */
+/** The telemetry of a port that a test implements. */
 export const plainTelemetry = Effect.runSync(StoreTelemetry.make("etcd"))
 
-/** A mutex's claim, for a store that a test asks by itself. */
+/** A claim on a mutex, for a test that calls a store directly. */
 export const claimOf = (ttl: number, guardGap: number): Claim => ({
   id: "a".repeat(22),
   key: "k",
@@ -18,7 +18,7 @@ export const claimOf = (ttl: number, guardGap: number): Claim => ({
   holder: "me"
 })
 
-/** Where a claim would stand that asks for a place by this. */
+/** The etcd key that this request would put for a claim. */
 export const placeIn = ({ success }: ITxnRequest): string => {
   const [first] = (success ?? []) as ReadonlyArray<
     NonNullable<ITxnRequest["success"]>[number] & { readonly request_txn?: ITxnRequest }

@@ -4,7 +4,7 @@ import { Duration, Effect } from "effect"
 import * as Path from "node:path"
 import { eventually, lag, locker, type Member, members, plainClient } from "./support.ts"
 
-/** `DLOCK_ETCD_KILLS=50 DLOCK_ETCD_PROCESSES=8` for a longer run. */
+/** Set `DLOCK_ETCD_KILLS=50 DLOCK_ETCD_PROCESSES=8` for a longer run. */
 const kills = Number(process.env.DLOCK_ETCD_KILLS ?? 3)
 const contenders = Number(process.env.DLOCK_ETCD_PROCESSES ?? 4)
 
@@ -82,10 +82,10 @@ describe("three members", () => {
             + `back ${outages.map((outage) => outage.toFixed(0)).join(", ")} ms after each kill; `
             + JSON.stringify(Array.from(failures, ([tag, list]) => `${list.length} ${tag}`))
         )
-        // Enough to have been under load at each of them.
+        // Enough sections to prove that there was load at each kill.
         assert.isAbove(hot.length, 10 * killedAt.length)
         assert.isAtMost(outages[Math.floor(outages.length / 2)]!, 5_000)
-        // Nor does one lock lag behind the others.
+        // Every lock is served again after the last kill.
         for (const [key, sections] of byKey) {
           const last = killedAt.at(-1)!
           assert.isTrue(sections.some(({ enter }) => enter > last + 1_000), `${key} came back`)
@@ -118,23 +118,23 @@ describe("three members", () => {
       const leader = yield* leaderOf(all)
       const [hanging, good] = all.filter((one) => one !== leader) as [Member, Member]
       const admin = yield* plainClient(good.url)
-      // From the start: the first host answers nobody.
+      // The first host does not answer from the start.
       hanging.signal("SIGSTOP")
       const options = { hosts: [hanging.url, good.url, leader.url], operationTimeout: "1200 millis" } as const
       const [built, { withLock }] = yield* Effect.timed(locker(options))
       assert.isAtMost(Duration.toMillis(built), 1_200 + 100 + recorded.max())
       const [first] = yield* Effect.timed(withLock("k", Effect.void))
-      // A third of the limit is what a hanging host would cost.
+      // A hanging host would cost a third of the limit.
       assert.isBelow(Duration.toMillis(first), 400 + recorded.max(), "it is not asked again")
       hanging.signal("SIGCONT")
 
-      // While it is in use.
+      // The host that is in use hangs.
       good.signal("SIGSTOP")
       const [second] = yield* Effect.timed(withLock("k", Effect.void))
       good.signal("SIGCONT")
       assert.isAtMost(Duration.toMillis(second), 2 * 1_200 + 200 + recorded.max())
 
-      // A port that nobody listens to.
+      // No server listens on the port.
       const dead = yield* locker({ hosts: ["http://127.0.0.1:1", good.url] })
       const [third] = yield* Effect.timed(dead.withLock("k", Effect.void))
       assert.isAtMost(Duration.toMillis(third), 500 + recorded.max())

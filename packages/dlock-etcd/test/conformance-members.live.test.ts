@@ -26,7 +26,7 @@ afterAll(async () => {
 
 const members = () => cluster!.servers.map(({ url }) => url)
 
-// The limit of a call, a third of the ttl, is shared by the hosts.
+// The ttl is long, because the hosts share the limit of a call, which is a third of the ttl.
 conformanceOn(
   "three members and a learner, which is asked first",
   () => ({ hosts: [learner!.url, ...members()] }),

@@ -19,10 +19,10 @@ afterAll(async () => {
 
 conformanceOn(
   "an etcd that asks who one is, with tokens of two seconds",
-  // As root: the keys of the cases are anywhere.
+  // As root, because the cases use keys without a common prefix.
   () => ({ hosts: guarded!.url, username: "root", password: "toor" }),
   "1800 millis"
 )
 
-// A lease of two seconds is short there: the proxy keeps leases alive twice a second, whenever it is asked.
+// A lease of two seconds is too short here: the proxy sends keep-alives twice a second, whenever the client asks for one.
 conformanceOn("an etcd behind its own proxy", () => ({ hosts: proxy!.url }), "3800 millis")

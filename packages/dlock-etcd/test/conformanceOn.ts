@@ -5,8 +5,8 @@ import { EtcdLockStore } from "effect-dlock-etcd"
 import { Conformance } from "effect-dlock/testing"
 
 /**
- * The conformance suite on servers that a file starts for it. Its cases run side by side: nearly all of their time they
- * wait for servers.
+ * Runs the conformance suite on servers that the test file starts. The cases run concurrently, because they wait for servers
+ * nearly all of their time.
  */
 export const conformanceOn = (
   what: string,

@@ -33,7 +33,7 @@ const tokenOf = ({ withLock }: Locker["Service"], key = "k") =>
 
 const raise = (hosts: string, above: bigint) => EtcdLocker.raiseTokenEpoch({ hosts, above })
 
-/** What stands for the epoch, and at which revision it was put there. */
+/** The value of the epoch's key, and the revision that put it. */
 const epoch = (admin: Etcd3, prefix = "dlock:") =>
   Effect.promise(async () => {
     const [kv] = (await admin.kv.range({ key: Buffer.from(`${prefix}\0epoch`) })).kvs
@@ -61,13 +61,13 @@ describe("a raised epoch", () => {
       assert.strictEqual((yield* epoch(admin)).text, "5000")
       const before = yield* Effect.promise(() => requests(etcd.url))
       assert.isAbove(Number(yield* tokenOf(one)), 5_000)
-      // It asks once in the old epoch.
+      // The locker sends one request in the old epoch.
       assert.deepStrictEqual(since(before, yield* Effect.promise(() => requests(etcd.url))), { Txn: 3 })
       const taught = yield* Effect.promise(() => requests(etcd.url))
       yield* tokenOf(one)
       yield* tokenOf(one, "another")
       assert.deepStrictEqual(since(taught, yield* Effect.promise(() => requests(etcd.url))), { Txn: 4 })
-      // Those that are new, and those that take no place where they would have to wait.
+      // The same holds for a new locker, and for a try, which takes no place where it would have to wait.
       const other = yield* locker({ hosts: etcd.url })
       assert.isAbove(Number(yield* tokenOf(other)), 5_000)
       const tries = yield* locker({ hosts: etcd.url })
@@ -79,7 +79,7 @@ describe("a raised epoch", () => {
         "held",
         () => Effect.map(tries.scopedIfAvailable("held"), ({ _tag }) => assert.strictEqual(_tag, "None"))
       )
-      // Another prefix is another matter.
+      // The tokens of another prefix are not raised.
       const elsewhere = yield* locker({ hosts: etcd.url, prefix: "other:" })
       assert.isBelow(Number(yield* tokenOf(elsewhere)), 1_000)
       assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), ["dlock:\0epoch"])
@@ -101,7 +101,7 @@ describe("a raised epoch", () => {
       yield* EtcdLocker.raiseTokenEpoch({ hosts: etcd.url, above: 2_000n, prefix: "" })
       const third = yield* store.request(shared("third"), "try")
       assert.isAbove(Number(third._tag === "Granted" && third.fencingToken), 2_000)
-      // What was put before keeps its own.
+      // A claim that was put before keeps its token.
       assert.strictEqual(yield* grantOf(store, shared("first")), first)
     }).pipe(Effect.scoped))
 
@@ -153,7 +153,7 @@ describe("a raised epoch", () => {
       yield* EtcdLocker.raiseTokenEpoch({ hosts: etcd.url, above: 1_000_000n, prefix: "" })
       const token = yield* grantOf(store, claim)
       assert.strictEqual(token, 1_000n + BigInt(kv!.create_revision))
-      // Once more, in the epoch that it knows by now.
+      // The request is repeated in the epoch that the store knows by now.
       assert.strictEqual(yield* grantOf(store, claim), token)
       assert.strictEqual(yield* store.withdraw(claim), "released")
       assert.isAbove(Number(yield* grantOf(store, { ...claim, id: "c".repeat(22) })), 1_000_000)
@@ -164,7 +164,7 @@ describe("a raised epoch", () => {
       const etcd = yield* server()
       const hosts = etcd.url
       const lockers = [yield* locker({ hosts }), yield* locker({ hosts }), yield* locker({ hosts })]
-      // It is told of nothing unasked, and slow by that: on one key only.
+      // This locker gets no events and is slow because of that, so it uses only one key.
       const deaf = yield* lockerOver(hosts, (port) => ({ ...port, watch: () => Effect.never }))
       const last = new Map<string, bigint>()
       let floor = 0n
@@ -253,7 +253,7 @@ describe("a restored snapshot", () => {
         for (let nth = 0; nth < 20; nth++) highest = yield* tokenOf(survivor)
         assert.isAbove(Number(highest), 1_020)
 
-        // Nobody reaches it until it has been raised.
+        // No client reaches the cluster until its tokens are raised.
         proxy.refuse()
         proxy.reset()
         yield* Effect.promise(async () => {
@@ -279,7 +279,7 @@ describe("a restored snapshot", () => {
 describe("an epoch that makes no sense", () => {
   it.live("is refused before anything is sent", () =>
     Effect.gen(function*() {
-      // Nobody listens there.
+      // No server listens on this port.
       const [port] = yield* Effect.promise(() => freePorts(1))
       const hosts = `http://127.0.0.1:${port}`
       const fails = (options: object) =>
@@ -319,7 +319,7 @@ describe("an epoch that makes no sense", () => {
         }
       }
       assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), ["dlock:\0epoch"])
-      // Whoever has it mended by hand need not write it as we do.
+      // An administrator who repairs the epoch by hand may write it with a leading zero.
       yield* Effect.promise(() => admin.put("dlock:\0epoch").value("0500"))
       assert.isAbove(Number(yield* tokenOf(one)), 500)
       yield* Effect.promise(() => admin.delete().key("dlock:\0epoch"))

@@ -52,13 +52,13 @@ describe("a holder", () => {
       etcd.signal("SIGCONT")
       assert.strictEqual(error._tag, "OwnershipLost")
       assert.strictEqual(error.reason, "Unreachable")
-      // Whole seconds: 3 and the guard gap behind it make 4, of which the holder believes in all but the gap.
+      // The ttl of 3 s plus the guard gap gives a lease of 4 whole seconds. The holder trusts all of it but the gap.
       const ago = Duration.toMillis(error.lastConfirmedAgo)
       assert.isAtLeast(ago, 3_700)
       assert.isAtMost(ago, 3_700 + 100 + recorded.max())
       assert.isAtMost(after, 3_700 + 100 + recorded.max())
       yield* Effect.log(`lost ${ago.toFixed(0)} ms after the last confirmation (lag ${recorded.max().toFixed(0)} ms)`)
-      // What the server does when it is back: nothing stands in the way of the next for longer than the lease.
+      // After the server is back, the old claim blocks the next one no longer than its lease.
       yield* withLock("k", Effect.void, { timeout: "5 seconds" })
     }).pipe(Effect.scoped), 40_000)
 
@@ -67,14 +67,14 @@ describe("a holder", () => {
       const { admin, etcd, withLock } = yield* setting()
       const recorded = yield* lag
       for (const early of [true, false]) {
-        // A loss may be told before the deletion is answered.
+        // The loss may be reported before the answer to the deletion arrives.
         let deletedAt = Infinity
         const error = yield* Effect.flip(
           withLock(
             "k",
             Effect.andThen(
               Effect.promise(async () => {
-                // Before its watch has begun, and after.
+                // The claim is deleted before its watch has begun, or after.
                 if (!early) await Effect.runPromise(watched(etcd.url, 1))
                 await admin.delete().prefix("dlock:k/")
                 deletedAt = performance.now()
@@ -85,7 +85,7 @@ describe("a holder", () => {
         )
         const took = Math.max(0, performance.now() - deletedAt)
         assert.strictEqual((error as OwnershipLost).reason, "Expired")
-        // A watch begins 30 ms into a section, and a server tells what is past by then within another 100 ms.
+        // A watch begins 30 ms into a section, and the server reports past events within another 100 ms.
         assert.isAtMost(took, (early ? 230 : 100) + recorded.max())
         assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), [])
         yield* Effect.log(`out ${took.toFixed(0)} ms after the deletion (lag ${recorded.max().toFixed(0)} ms)`)
@@ -115,7 +115,7 @@ describe("a holder", () => {
       assert.strictEqual((error as OwnershipLost).reason, "Expired")
       assert.isAtMost(took, 100 + recorded.max())
       yield* Effect.log(`out ${took.toFixed(0)} ms after the revocation (lag ${recorded.max().toFixed(0)} ms)`)
-      // A new lease takes its place.
+      // The next claim gets a new lease.
       yield* withLock("k", Effect.void, { timeout: "1 second" })
     }).pipe(Effect.scoped))
 
@@ -129,7 +129,7 @@ describe("a holder", () => {
             yield* watched(etcd.url, 1)
             proxy.hold()
             yield* Effect.promise(() => admin.delete().prefix("dlock:k/"))
-            // The events of that connection are lost, and compacted before it is made anew.
+            // The events of that connection are lost, and compacted before the locker reconnects.
             const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
             yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
             proxy.reset()
@@ -162,7 +162,7 @@ describe("a holder", () => {
       const { proxy, withLock } = yield* proxiedSetting()
       yield* withLock("k", (lease) =>
         Effect.gen(function*() {
-          // Of seven seconds a third has passed at the renewal, and a third more when it has given up.
+          // The lease has 7 seconds. A third has passed at the renewal, and another third when the renewal gives up.
           yield* Effect.sleep("2100 millis")
           proxy.hold()
           yield* Effect.sleep("2700 millis")
@@ -188,7 +188,7 @@ describe("a holder", () => {
       const killedAt = performance.now()
       const { at, token } = yield* Fiber.join(waiter)
       assert.isTrue(token > BigInt(held))
-      // Three whole seconds, and half a second in which the server gets round to it.
+      // The lease has 3 whole seconds, and the server needs up to half a second to expire it.
       assert.isAtMost(at - killedAt, 3_000 + 1_000 + 100 + recorded.max())
       yield* Effect.log(`in ${(at - killedAt).toFixed(0)} ms after the kill`)
     }).pipe(Effect.scoped))
@@ -198,7 +198,7 @@ describe("a holder", () => {
       const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "300 millis" })
       yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
       const [id] = yield* Effect.promise(() => leases(admin))
-      // Two thirds of the lease's six seconds without a keep-alive that gets through.
+      // For two thirds of the lease's 6 seconds no keep-alive arrives.
       yield* Effect.sleep("200 millis")
       proxy.hold()
       yield* Effect.sleep("4 seconds")
@@ -208,7 +208,7 @@ describe("a holder", () => {
         Effect.gen(function*() {
           const remaining = Duration.toMillis(yield* lease.remaining)
           const state = yield* Effect.promise(() => admin.leaseClient.leaseTimeToLive({ ID: id as string }))
-          // Whatever it believes, the server keeps the lease for longer (it tells whole seconds, rounded down).
+          // The server keeps the lease longer than the holder trusts it. (The server reports whole seconds, rounded down.)
           assert.isBelow(remaining, (Number(state.TTL) + 1) * 1_000)
           assert.isAtLeast(Number(state.TTL), 4, "a keep-alive was confirmed first")
           yield* Effect.log(`believes in ${remaining.toFixed(0)} ms, the server has ${state.TTL} s`)
@@ -241,7 +241,7 @@ describe("waiters", () => {
       const [took, error] = yield* timed(Fiber.join(waiting))
       etcd.signal("SIGCONT")
       assert.strictEqual(error._tag, "LockBackendError")
-      // Its lease has four seconds, of which two fifths may have passed; a poll may have to time out at their end.
+      // The waiter's lease has 4 seconds, of which two fifths may have passed. A poll may have to time out at the end.
       assert.isAtLeast(took, 2_400 - 100)
       assert.isAtMost(took, 6_000)
     }).pipe(Effect.scoped), 40_000)
@@ -258,7 +258,7 @@ describe("waiters", () => {
           })
           yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
           const place = (yield* Effect.promise(() => claims(admin, "dlock:k")))[1]
-          // Its lease is due for a keep-alive at 0.4 of five seconds, and this one gets no answer.
+          // The lease is due for a keep-alive after 0.4 of its 5 seconds, and this keep-alive gets no answer.
           yield* Effect.sleep("1800 millis")
           proxy.hold()
           yield* Effect.sleep("1 second")
@@ -319,7 +319,7 @@ describe("waiters", () => {
       )
       const recorded = yield* lag
       const releasedAt = performance.now()
-      // The old connection never says a word again; new ones work.
+      // The old connection stays silent. New connections work.
       yield* Effect.sleep("500 millis")
       proxy.reset()
       proxy.release()
@@ -382,7 +382,7 @@ describe("waiters", () => {
       yield* Fiber.join(waiters)
       const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
       yield* Effect.log(`100 waiters: ${sent.Txn} transactions, ${(performance.now() - releasedAt).toFixed(0)} ms`)
-      // Each release, and the look of the one who is next.
+      // One request for each release, and one for the look of the next waiter.
       assert.isAtMost(sent.Txn ?? 0, 201 + 10)
     }).pipe(Effect.scoped))
 
@@ -390,7 +390,7 @@ describe("waiters", () => {
     Effect.gen(function*() {
       const { another, withLock } = yield* setting()
       const other = yield* another
-      // Hand-over after hand-over with no pause: every watch begins while its claim is going.
+      // The lock changes hands without a pause, so every watch begins while its claim is being deleted.
       const recorded = yield* lag
       const entered: Array<number> = []
       const enter = Effect.sync(() => void entered.push(performance.now()))
@@ -399,7 +399,7 @@ describe("waiters", () => {
         { concurrency: "unbounded" }
       )
       const longest = Math.max(...entered.slice(1).map((at, index) => at - entered[index]!))
-      // One that was not heard of would wait for a poll.
+      // A waiter that missed a deletion would wait for a poll.
       assert.isBelow(longest, 1_000 + recorded.max())
       yield* Effect.log(`300 hand-overs, the longest in ${longest.toFixed(0)} ms`)
     }).pipe(Effect.scoped))
@@ -424,7 +424,7 @@ describe("a quiet process", () => {
           const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
           assert.isAtMost(sent.Txn ?? 0, 2, JSON.stringify(sent))
           assert.isAtMost(proxy.bytes().requests - bytes.requests, 1_000)
-          // And its watch works.
+          // The watch works too.
           yield* Effect.forkChild(Effect.delay(Effect.promise(() => admin.delete().prefix("dlock:k/")), 100))
           return yield* Effect.never
         }),
@@ -474,7 +474,7 @@ describe("an acquire", () => {
       etcd.signal("SIGCONT")
       assert.strictEqual(error._tag, "LockBackendError")
       assert.isBelow(took, 6_000)
-      // By the next renewal of its lease at the latest.
+      // The claim is deleted at the next renewal of its lease at the latest.
       yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
       yield* Effect.sleep("1 second")
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
@@ -512,7 +512,7 @@ describe("an acquire", () => {
       follower.signal("SIGCONT")
       yield* Effect.sleep("500 millis")
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-      // Nor was it there for a moment.
+      // The claim was not there for a moment either.
       const late: Array<string> = []
       const watcher = yield* Effect.promise(() =>
         admin.watch().prefix("dlock:k/").startRevision(String(BigInt(before.header.revision) + 1n)).create()
@@ -574,7 +574,7 @@ describe("an acquire", () => {
         yield* Effect.scoped(Effect.gen(function*() {
           const { scopedIfAvailable, withLock } = yield* locker({ hosts: etcd.url })
           const other = yield* locker({ hosts: etcd.url })
-          // Long enough for a watch: its stream stays open while the layer lives.
+          // Long enough for a watch, whose stream stays open until the layer closes.
           yield* withLock("k", Effect.sleep("100 millis"), { ttl: "5 seconds" })
           yield* Effect.scoped(other.scopedIfAvailable("k"))
           yield* Effect.sleep("300 millis")
@@ -776,7 +776,7 @@ describe("a locker over a server that answers some calls only", () => {
             calls++
             return port.txn(request, limit)
           },
-          // Refused at once, or cut off as soon as it is there.
+          // The stream is refused at once, or ends as soon as it is open.
           watch: (listeners) =>
             refused
               ? Effect.fail(silentFailure)
@@ -799,7 +799,8 @@ describe("a locker over a server that answers some calls only", () => {
             const before = calls
             yield* Effect.sleep("3 seconds")
             yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
-            // A look each 200 ms at most, the holder's each second, and a few for the stream; it would be hundreds.
+            // At most one look every 200 ms for each waiter, one a second for the holder, and a few for the stream. Without the
+            // limit there would be hundreds.
             assert.isAtMost(calls - before, 3 * 16 + 4 + 8)
             return waiters
           }).pipe(Effect.scoped)
@@ -830,7 +831,7 @@ describe("a locker over a server that answers some calls only", () => {
       const releasedAt = performance.now()
       const took = (yield* Fiber.join(waiter)) - releasedAt
       yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
-      // A third of the ttl.
+      // The limit of a call is a third of the ttl.
       assert.isAtMost(took, 2_000 + 100 + recorded.max())
     }).pipe(Effect.scoped))
 
@@ -868,7 +869,7 @@ describe("a locker over a server that answers some calls only", () => {
       assert.isTrue((yield* other.txn({})).doubled)
     }).pipe(Effect.scoped))
 
-  // A crowd of processes whose server is slow asked it for everything twice, and it never caught up.
+  // Before, a crowd of processes sent everything twice to a slow server, which never caught up.
   for (
     const [what, isKeepAlive] of [
       ["a renewal that hangs is sent a second time within its limit", true],
@@ -897,7 +898,7 @@ describe("a locker over a server that answers some calls only", () => {
       const waiter = yield* other.withLock(
         "k",
         Effect.gen(function*() {
-          // One that asked for three permits, and has not gone yet.
+          // A claim of a semaphore with capacity 3 is still in the queue.
           const value = JSON.stringify({ permits: 1, capacity: 3, holder: "other" })
           yield* Effect.promise(() => admin.put("dlock:k/mismatched").value(value))
           const waiter = yield* Effect.forkDetach(withLock("k", Effect.succeed("inside")), { startImmediately: true })
@@ -956,7 +957,7 @@ describe("a locker over a server that answers some calls only", () => {
       let hold: Deferred.Deferred<void> | undefined
       const { withLock } = yield* lockerOver(etcd.url, (port) => ({
         ...port,
-        // The answer of one transaction is held up.
+        // The answer to one transaction is delayed.
         txn: (request, limit) => {
           const held = hold
           hold = undefined
@@ -969,13 +970,13 @@ describe("a locker over a server that answers some calls only", () => {
       const asked = yield* Effect.forkChild(withLock("k", Effect.succeed("inside"), { ttl: "9 seconds" }), {
         startImmediately: true
       })
-      // Another length, another lease: the grant comes first.
+      // A claim with another ttl needs another lease, so the grant of the lease comes first.
       yield* eventually("it was executed", async () => (await claims(admin, "dlock:k")).length === 1)
       for (const ID of yield* Effect.promise(() => leases(admin))) {
         yield* Effect.promise(() => admin.leaseClient.leaseRevoke({ ID }))
       }
       assert.strictEqual((yield* Fiber.join(held) as Effect.Effect<OwnershipLost>).reason, "Expired")
-      // A transaction on the same lease is what learns that it has gone.
+      // A transaction on the same lease finds out that the lease has ended.
       yield* withLock("other", Effect.void, { ttl: "9 seconds" })
       yield* Deferred.succeed(answer, undefined)
       assert.strictEqual(yield* Fiber.join(asked), "inside")
@@ -991,7 +992,7 @@ describe("a locker over a server that answers some calls only", () => {
         grant: (id, seconds) => failing ? Effect.fail({ ...silentFailure, retryable: false }) : port.grant(id, seconds),
         revoke: (id) => failing ? Effect.delay(Effect.fail(silentFailure), "10 seconds") : port.revoke(id)
       }))
-      // Long enough for the second to have three seconds for its calls.
+      // Long enough to leave 3 seconds for the calls of the second section.
       const first = yield* Effect.exit(withLock("k", Effect.void, { ttl: "9 seconds" }))
       assert.isTrue(Exit.isFailure(first))
       failing = false
@@ -1039,7 +1040,7 @@ describe("a locker over a server that answers some calls only", () => {
         ...port,
         keepAlive: (id, limit) => {
           limits.push(limit)
-          // The first hangs for as long as it may.
+          // The first keep-alive hangs until its limit.
           return kept++ === 0
             ? Effect.delay(Effect.fail(silentFailure), Math.min(limit ?? Infinity, 2_000))
             : port.keepAlive(id, limit)

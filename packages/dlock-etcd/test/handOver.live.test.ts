@@ -5,7 +5,7 @@ import type { ITxnRequest } from "etcd3"
 import { spawn } from "node:child_process"
 import { keys, lag, locker, lockerOver, plainClient, queued, server } from "./support.ts"
 
-/** How a release is written that lets the next one of its own process in. */
+/** Whether a transaction is the release of a lock that was handed over within a process. */
 const isHandOver = ({ compare = [], success = [] }: ITxnRequest): boolean =>
   compare.length === 2 && success[0]?.request_delete_range !== undefined
 
@@ -40,7 +40,7 @@ describe.concurrent("a release before a claim of the same process", () => {
       fibers.push(yield* ask(other.withLock, "third", Effect.void))
       yield* queued(url, 3)
       yield* Deferred.succeed(released, undefined)
-      // Nothing has been deleted yet.
+      // No claim is deleted yet.
       yield* Deferred.await(inside)
       yield* queued(url, 3)
       assert.deepStrictEqual(order, ["first", "second"])
@@ -102,7 +102,7 @@ describe.concurrent("a release before a claim of the same process", () => {
         yield* Fiber.join(next)
         assert.isTrue(isMeddled)
         assert.isAbove(enteredAt, endedAt)
-        // At the latest after the guard gap, a tenth of the time to live.
+        // The guard gap, a tenth of the ttl, has passed at the latest.
         assert.isBelow(enteredAt - releasedAt, 2_000 + 500 + recorded.max())
         yield* queued(url, 0)
       }).pipe(Effect.scoped),

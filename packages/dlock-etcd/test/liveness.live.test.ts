@@ -4,7 +4,7 @@ import { Deferred, Effect, Fiber } from "effect"
 import * as Path from "node:path"
 import { claims, keys, lag, leases, locker, plainClient, queued, requests, server, since } from "./support.ts"
 
-/** Seconds after which a process that died is known to be dead, and what the server takes to get round to it. */
+/** Milliseconds after which a dead process is known to be dead, and how late the server may expire its lease. */
 const dead = 5_000
 const belated = 1_000
 
@@ -78,7 +78,7 @@ describe.concurrent("a process that dies while it waits", () => {
       assert.isAtMost(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - releasedAt)), 500 + recorded.max())
     }).pipe(Effect.scoped), 60_000)
 
-  // Whoever stands first may have been let in by what it was told before it fell silent.
+  // The first claim may have been granted before its process fell silent.
   it.live("keeps its place where it stands first, for as long as its lease", () =>
     Effect.gen(function*() {
       const { url } = yield* server()
@@ -123,7 +123,7 @@ describe.concurrent("a process that dies while it waits", () => {
         const asked = yield* Effect.promise(() => requests(url))
         yield* Effect.sleep(dead + 2 * belated)
         assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), before)
-        // Each has one stream for its keep-alives, of which it has sent three by now.
+        // Each process has one stream for its keep-alives, and has sent three keep-alives by now.
         const { LeaseKeepAlive = 0 } = since(asked, yield* Effect.promise(() => requests(url)))
         assert.isAtMost(LeaseKeepAlive, 2)
         yield* Deferred.succeed(released, undefined)
@@ -131,7 +131,7 @@ describe.concurrent("a process that dies while it waits", () => {
         assert.deepStrictEqual(order, ["second", "third"])
       }).pipe(Effect.scoped)
       assert.deepStrictEqual((yield* Effect.promise(() => keys(admin))).filter((key) => key.includes("alive")), [])
-      // That of the locker that has not closed.
+      // The lease of the locker that is still open.
       assert.lengthOf(yield* Effect.promise(() => leases(admin)), 1)
     }).pipe(Effect.scoped), 60_000)
 })

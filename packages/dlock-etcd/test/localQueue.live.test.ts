@@ -10,7 +10,7 @@ import { claims, eventually, locker, lockerOver, plainClient, queued, server, wa
 
 type Locker = Effect.Success<ReturnType<typeof locker>>
 
-/** Sections of one lock, of which no two may be inside. */
+/** Sections of one lock. Records their order and any overlap, which must not happen. */
 const lock = () => {
   const order: Array<string> = []
   const inside = new Set<string>()
@@ -30,7 +30,7 @@ const lock = () => {
   return { ask, order, overlaps }
 }
 
-/** Whether a request puts a claim in the queue of that lock, alone or with others. */
+/** Whether a request puts a claim in the queue of the lock, alone or in a batch. */
 const enters = (request: ITxnRequest): boolean =>
   [...(request.success ?? []), ...(request.failure ?? [])].some((one) => {
     const { request_put, request_txn } = one as typeof one & { readonly request_txn?: ITxnRequest }
@@ -39,7 +39,8 @@ const enters = (request: ITxnRequest): boolean =>
   })
 
 describe.concurrent("a process that waits for a lock with many claims", () => {
-  // Its first claim's name was used again before its deletion had been heard of: it was taken for the one that stood there.
+  // Before, the name of its first claim was reused before the deletion of that claim was reported, and the new claim was taken
+  // for the first one.
   it.live("lets nobody in by a name that another claim of it had before", () =>
     Effect.gen(function*() {
       const { url } = yield* server()
@@ -78,7 +79,7 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
       assert.deepStrictEqual(overlaps, [])
     }).pipe(Effect.scoped), 30_000)
 
-  // It took what it had not looked at for what was not there.
+  // Before, the process assumed that claims which it had not read did not exist.
   it.live(
     "hands over to no claim that others stand before, where the answer about an earlier one was lost",
     () =>
@@ -100,7 +101,7 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
         const released = yield* Deferred.make<void>()
         const fibers = [yield* ask(other, "holder", Deferred.await(released))]
         yield* queued(url, 1)
-        // So that the process has shown before that it lives.
+        // This puts the sign of life of the process.
         const warm = yield* ask(mine, "warm", Effect.void)
         yield* queued(url, 2)
         yield* Fiber.interrupt(warm)
@@ -124,7 +125,7 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
     30_000
   )
 
-  // Each that gave up had the server sort the whole queue, for an error that nobody saw.
+  // Before, each waiter that gave up made the server sort the whole queue, for an error that no caller saw.
   it.live("gives up 4,000 of them in a moment", () =>
     Effect.gen(function*() {
       const { url } = yield* server()
@@ -145,8 +146,8 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
 })
 
 describe("a try for permits", () => {
-  // What was put together with its look, behind it, was not seen.
-  // Those that were under way when their time was over were told that the server was away.
+  // Before, a claim that entered in the same transaction as the look, behind it, was not seen.
+  // Before, pending tries whose time had ended failed as if the server were unreachable.
   it.live("is told that its time is over, not that a slow server is away", () =>
     Effect.gen(function*() {
       const { url } = yield* server()
@@ -164,7 +165,7 @@ describe("a try for permits", () => {
       recorded.stop()
       const failed = ended.flatMap((result) => result._tag === "Failure" ? [result.failure._tag] : [])
       assert.isAbove(failed.length, 100, "there is no time for all")
-      // Nothing is known where this process did not get to its socket.
+      // The check is skipped if this process was too busy to read its socket.
       const blamed = failed.filter((tag) => tag !== "LockTimeout")
       if (recorded.max() < 100) assert.strictEqual(blamed.length, 0)
       yield* queued(url, 0)

@@ -29,7 +29,7 @@ describe.concurrent("those of a process that ask for one lock at once", () => {
       let count = 0
       return {
         ...port,
-        // Those that were sent first are the last to come there.
+        // The requests that are sent first arrive last.
         txn: (...asked) =>
           Effect.delay(
             Effect.map(port.txn(...asked), (reply) => ({ ...reply, doubled: true })),

@@ -81,7 +81,7 @@ describe("a server that cannot be reached", () => {
         const { withLock } = yield* locker({ hosts: member!.url })
         yield* withLock("k", Effect.void)
         yield* Effect.promise(() => member!.kill())
-        // What is sent before that is noticed may have arrived.
+        // A request that is sent before the locker notices the loss may have arrived.
         yield* Effect.flip(withLock("noticed", Effect.void))
         const cpu = process.cpuUsage()
         const began = performance.now()

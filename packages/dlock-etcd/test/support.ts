@@ -14,13 +14,13 @@ import type { Port } from "../src/internal/client/port.ts"
 import { parse } from "../src/internal/options.ts"
 import * as Store from "../src/internal/store/store.ts"
 
-/** An etcd of a test's own, which it may stop, freeze and kill. */
+/** An etcd server for one test, which the test may stop, freeze and kill. */
 export const server = (...args: ReadonlyArray<string>): Effect.Effect<Server, never, Scope.Scope> =>
   Live.started(() => startEtcd(args))
 
 export { eventually, lag, timed, within } from "dlock-testing/live"
 
-/** A plain client, for a test to look and meddle with. */
+/** A plain client, with which a test reads and changes keys. */
 export const plainClient = (url: string): Effect.Effect<Etcd3, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => new Etcd3({ hosts: url })),
@@ -29,21 +29,21 @@ export const plainClient = (url: string): Effect.Effect<Etcd3, never, Scope.Scop
 
 export const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> => Live.proxyTo(port, "http")
 
-/** A locker with connections of its own: another process, as far as the server can tell. */
+/** A locker with its own connections. The server cannot distinguish it from another process. */
 export const locker = (
   options: EtcdLockerOptions
 ): Effect.Effect<Locker["Service"], ConfigError | LockBackendError, Scope.Scope> =>
   Effect.map(Layer.build(Layer.fresh(EtcdLocker.layer(options))), (context) => Context.get(context, Locker))
 
-/** What a test about one server begins with, and the methods of a locker. */
+/** The setting of a test with one server, and the methods of its locker. */
 export interface Setting extends Readonly<Locker["Service"]> {
   readonly etcd: Server
   readonly admin: Etcd3
-  /** One more locker, straight at the server: another process. */
+  /** Makes another locker, directly at the server: another process. */
   readonly another: Effect.Effect<Locker["Service"], ConfigError | LockBackendError, Scope.Scope>
 }
 
-/** A server of the test's own, and a locker that talks to it. */
+/** Starts a server for the test, and a locker over it. */
 export const setting = (
   options?: Partial<EtcdLockerOptions>
 ): Effect.Effect<Setting, ConfigError | LockBackendError, Scope.Scope> =>
@@ -54,7 +54,7 @@ export const setting = (
     return { etcd, admin, another, ...yield* another }
   })
 
-/** The same, but the locker talks to the server through a proxy. */
+/** Starts a server for the test, and a locker that reaches it through a proxy. */
 export const proxiedSetting = (options?: Partial<EtcdLockerOptions>): Effect.Effect<
   Setting & { readonly proxy: Proxy },
   ConfigError | LockBackendError,
@@ -68,7 +68,7 @@ export const proxiedSetting = (options?: Partial<EtcdLockerOptions>): Effect.Eff
     return { etcd, admin, proxy, another, ...yield* locker({ hosts: proxy.url, ...options }) }
   })
 
-/** A locker over a port that a test may make misbehave, call by call. */
+/** A locker over a port whose calls a test may change. */
 export const lockerOver = (hosts: string, meddle: (port: Port) => Port): Effect.Effect<
   Locker["Service"],
   ConfigError | LockBackendError,
@@ -80,17 +80,17 @@ export const lockerOver = (hosts: string, meddle: (port: Port) => Port): Effect.
     return Context.get(yield* Layer.build(Layer.fresh(Layer.provide(Locker.layer(), store))), Locker)
   })
 
-/** The keys of the server, tombstones included. */
+/** All keys of the server, tombstones included. */
 export const keys = (client: Etcd3): Promise<ReadonlyArray<string>> => client.getAll().keys()
 
-/** The claims that stand in a lock's queue. */
+/** The claims in a lock's queue. */
 export const claims = async (client: Etcd3, name: string): Promise<ReadonlyArray<string>> =>
   await client.getAll().prefix(`${name}/`).sort("Create", "Ascend").keys()
 
 export const leases = async (client: Etcd3): Promise<ReadonlyArray<string>> =>
   (await client.leaseClient.leaseLeases()).leases.map(({ ID }) => ID)
 
-/** The leases that carry nothing but tombstones count as none: they end by themselves. */
+/** The leases of the server, without those that carry only tombstones: these end by themselves. */
 export const leasesOfClaims = async (client: Etcd3): Promise<ReadonlyArray<string>> => {
   const all = await leases(client)
   const states = await Promise.all(all.map((ID) => client.leaseClient.leaseTimeToLive({ ID, keys: true })))
@@ -100,7 +100,7 @@ export const leasesOfClaims = async (client: Etcd3): Promise<ReadonlyArray<strin
   })
 }
 
-/** How many requests of each kind the server has begun so far. */
+/** How many requests of each kind the server has received so far. */
 export const requests = async (url: string): Promise<Readonly<Record<string, number>>> => {
   const text = await (await fetch(`${url}/metrics`)).text()
   const counts: Record<string, number> = {}
@@ -110,14 +110,14 @@ export const requests = async (url: string): Promise<Readonly<Record<string, num
   return counts
 }
 
-/** Waits until as many watches are open at the server. */
+/** Waits until this many watches are open at the server. */
 export const watched = (url: string, count: number): Effect.Effect<void> =>
   Live.eventually(`${count} watches are open`, async () => {
     const text = await (await fetch(`${url}/metrics`)).text()
     return Number(/^etcd_debugging_mvcc_watcher_total (\S+)$/m.exec(text)?.[1]) >= count
   })
 
-/** What came in between two counts, kinds without any left out. */
+/** The requests between two counts. Kinds without a request are left out. */
 export const since = (
   before: Readonly<Record<string, number>>,
   after: Readonly<Record<string, number>>
@@ -129,7 +129,7 @@ export const since = (
 
 export { etcdctl as ctl } from "dlock-testing"
 
-/** An `etcdctl lock` that holds until it is told to unlock. */
+/** Starts an `etcdctl lock` that holds the lock until `unlock`. */
 export interface Foreign {
   readonly locked: () => boolean
   readonly unlock: Effect.Effect<void>
@@ -159,19 +159,19 @@ export const ctlLock = (url: string, name: string): Effect.Effect<Foreign, never
     ({ child }) => Effect.sync(() => void child.kill("SIGKILL"))
   ).pipe(Effect.map(({ foreign }) => foreign))
 
-/** A member that can be killed and started again with what it had on disk. */
+/** A member that can be killed and started again with its data on disk. */
 export interface Member {
   readonly url: string
   readonly port: number
   readonly signal: (signal: NodeJS.Signals) => void
   readonly kill: () => Promise<void>
   readonly start: () => Promise<void>
-  /** Puts what a snapshot has in the place of what is on disk. It must be the only member, and be killed. */
+  /** Replaces the data on disk by that of a snapshot. The member must be the only one, and must be killed. */
   readonly restore: (snapshot: string) => Promise<void>
   readonly leads: () => Promise<boolean>
 }
 
-/** A cluster of members that come back under the same names, ports and folders. */
+/** A cluster whose members restart with the same names, ports and folders. */
 export const members = (count: number): Effect.Effect<ReadonlyArray<Member>, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.promise(async () => {
@@ -252,11 +252,11 @@ const answersHealthy = async (url: string): Promise<boolean> => {
   }
 }
 
-/** Waits until as many claims stand in the queue of `k`. */
+/** Waits until this many claims are in the queue of `k`. */
 export const queued = (hosts: string, count: number) =>
   Effect.gen(function*() {
     const admin = yield* plainClient(hosts)
     const standing = () => admin.getAll().prefix("dlock:k/").count()
-    // A crowd takes its time to come.
+    // Many claims need some time to enter.
     yield* Live.eventually(`${count} stand there`, async () => await standing() === count, 5_000 + 20 * count)
   })

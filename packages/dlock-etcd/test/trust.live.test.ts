@@ -17,11 +17,11 @@ import { lag, locker, plainClient, requests, server, since, timed } from "./supp
 const credentials = { username: "app", password: "right" }
 const root = "--user=root:toor"
 
-/** A server that asks who one is. */
+/** A server with authentication. */
 const guarded = (...args: ReadonlyArray<string>) =>
   Effect.tap(server(...args), ({ url }) => Effect.promise(() => enableAuth(url)))
 
-/** How long the next in line, of another process, waits behind a release: milliseconds. */
+/** How long the next waiter, of another process, waits after a release, in milliseconds. */
 const handOver = (one: Locker["Service"], other: Locker["Service"], key: string) =>
   Effect.gen(function*() {
     const recorded = yield* lag
@@ -51,7 +51,7 @@ describe("a token that has run out", () => {
       const [one, other] = [yield* locker(options), yield* locker(options)]
       const held = yield* one.scoped("held", { ttl: "4 seconds" })
       assert.isBelow(yield* handOver(one, other, "k"), promptly)
-      // Idle, but for the renewals of what is held.
+      // The locker is idle except for renewals of the held lock.
       yield* Effect.sleep("8 seconds")
       for (let round = 0; round < 3; round++) assert.isBelow(yield* handOver(one, other, "k"), promptly)
       yield* held.ensureHeld

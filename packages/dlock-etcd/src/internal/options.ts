@@ -1,4 +1,4 @@
-/** The options of an etcd store: what each is, and how it is read. */
+/** The options of an etcd store and their parsers. */
 
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
@@ -8,22 +8,30 @@ import * as Result from "effect/Result"
 import type { IOptions } from "etcd3"
 import * as Fs from "node:fs/promises"
 
-/** The options of an etcd store, as they were given. */
+/** The options of an etcd store, as a program gives them. */
 export interface Options extends StoreOptions.Limits {
-  /** `http://127.0.0.1:2379`, several as an array or with commas; `https:` for TLS, the same for all. */
+  /**
+   * The addresses of the cluster's members, each with a port, for example `http://127.0.0.1:2379`. Give several addresses as an
+   * array or separated by commas. With TLS, every address begins with `https:`.
+   */
   readonly hosts: string | ReadonlyArray<string>
-  /** With `password`, for a cluster that has authentication enabled. */
+  /** The user name, for a cluster with authentication. It needs `password` too. */
   readonly username?: string | undefined
-  /** Goes with `username`. */
+  /** The password of `username`. */
   readonly password?: string | Redacted.Redacted | undefined
-  /** PEM texts: the authority that signed the servers' certificates, and a certificate and key of our own. */
+  /**
+   * The PEM texts for TLS: `ca` is the certificate authority of the servers, `cert` and `key` are this client's certificate and
+   * key.
+   */
   readonly tls?: StoreOptions.Tls & { readonly ca: string } | undefined
 }
 
-/** Milliseconds. */
+/** The parsed time limits, in milliseconds. */
 export type Limits = StoreOptions.Parsed<typeof StoreOptions.limits>
 
+/** The parsed options. */
 export interface Settings extends Limits {
+  /** The hosts, credentials and certificates, as the etcd3 client takes them. */
   readonly target: IOptions
 }
 
@@ -41,7 +49,7 @@ const hosts: StoreOptions.Parser<ReadonlyArray<string>> = (value) => {
     : Result.fail("mixes addresses with and without TLS")
 }
 
-/** The options, and their variables. One that is forgotten here does not compile. */
+/** The parser and the environment variable of each option. An option without a field here does not compile. */
 export const fields = {
   hosts: StoreOptions.required(hosts, "DLOCK_ETCD_HOSTS", "http://127.0.0.1:2379"),
   username: StoreOptions.optional(StoreOptions.text, "DLOCK_ETCD_USERNAME"),
@@ -52,7 +60,7 @@ export const fields = {
 
 type Parsed = StoreOptions.Parsed<typeof fields>
 
-/** What is wrong with them together. */
+/** Returns what is wrong with a combination of options, or `undefined`. */
 const problemOf = ({ hosts, password, tls, username }: Parsed): string | undefined => {
   if ((username === undefined) !== (password === undefined)) return "set both username and password, or neither"
   if (tls === undefined) return undefined
@@ -62,7 +70,7 @@ const problemOf = ({ hosts, password, tls, username }: Parsed): string | undefin
     : "tls needs hosts that begin with https:"
 }
 
-/** As `etcdctl` takes them too: without a scheme it is one without TLS. */
+/** Whether the text is an address. An address without a scheme has no TLS, as for `etcdctl`. */
 const isHost = (host: string): boolean => {
   const address = /^https?:\/\//.test(host) ? host : `http://${host}`
   if (!URL.canParse(address)) return false
@@ -74,11 +82,11 @@ const hasPort = (host: string): boolean => /:\d+\/?$/.test(host)
 
 const settingsOf = (parsed: Parsed): Settings => {
   const { connectTimeout, hosts, operationTimeout, password, tls, username, ...unused } = parsed
-  // One that nobody takes does not compile.
+  // An option that is not used below does not compile.
   unused satisfies Record<string, never>
   return {
     target: {
-      // The client takes no list that may not be written to.
+      // The client's type wants a mutable array.
       hosts: Array.from(hosts),
       ...(username !== undefined && password !== undefined && { auth: { username, password } }),
       ...(tls?.ca !== undefined && {
@@ -94,10 +102,11 @@ const settingsOf = (parsed: Parsed): Settings => {
   }
 }
 
-/** Bad options are the same typed error as bad configuration, and one that does not exist is bad. */
+/** Parses options. A wrong or unknown option fails with the same typed error as wrong configuration. */
 export const parse = (options: Options): Effect.Effect<Settings, Config.ConfigError> =>
   Effect.map(StoreOptions.parse(fields, options, problemOf), settingsOf)
 
+/** Reads the options from the environment. */
 export const fromEnvironment: Effect.Effect<Settings, Config.ConfigError> = Effect.map(
   StoreOptions.environment(fields, problemOf),
   settingsOf

@@ -10,7 +10,7 @@ import { plainTelemetry } from "../claim.ts"
 
 type Answer = Deferred.Deferred<Reply<ITxnResponse>, CallFailure>
 
-/** What was sent, each as the names of its members, and the way to answer it. */
+/** A transaction that was sent: the names of its members, and an effect that answers it. */
 interface Sent {
   readonly names: ReadonlyArray<string>
   readonly limit: number | undefined
@@ -20,7 +20,7 @@ interface Sent {
 
 const nameOf = ({ success }: ITxnRequest): string => String(success?.[0]?.request_delete_range?.key)
 
-/** A window over a server that answers when the test has it answer. */
+/** A batcher over a server that answers when the test says so. */
 const setting = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
@@ -57,7 +57,7 @@ const setting = Effect.gen(function*() {
   return { ask, batcher, sent, names: () => sent.map(({ names }) => names), goAway: () => void (isAway = true) }
 })
 
-/** Two that are under way, so that what comes now waits until one has its answer. */
+/** Two transactions are pending, so that the next operations wait until one has its answer. */
 const busy = Effect.gen(function*() {
   const all = yield* setting
   yield* all.ask("look", "first")
@@ -66,7 +66,7 @@ const busy = Effect.gen(function*() {
   return { ...all, answerFirst: Effect.andThen(answer, turns) }
 })
 
-/** Lets all who can run do so. */
+/** Lets all fibers run that can. */
 const turns = Effect.gen(function*() {
   for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
 })

@@ -7,7 +7,7 @@ import { Watches } from "../../src/internal/client/watches.ts"
 const key = Buffer.from("k")
 const other = Buffer.from("other")
 
-/** Watches over a stream whose other end is the test's. */
+/** Watches over a stream whose server end belongs to the test. */
 const setting = Effect.gen(function*() {
   const fork = yield* FiberSet.makeRuntime<never>()
   const sent: Array<IWatchRequest> = []
@@ -52,7 +52,7 @@ describe("a watch for a turn", () => {
       const { answer, created, tell, told, watches } = yield* setting
       watches.add({ key }, 7n, tell("deleted"), tell("doubt"), (revision) => told.push(`began after ${revision}`))
       yield* Effect.yieldNow
-      // From a revision that has passed the server would let it catch up, at its own slow pace.
+      // From a past revision, the server would let the watch catch up slowly.
       assert.isUndefined(created()[0]!.start_revision)
       answer(0, 9)
       assert.deepStrictEqual(told, ["began after 9"])
@@ -113,7 +113,7 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["other deleted"])
       answer(0, 7, 7, key)
       assert.deepStrictEqual(told, ["other deleted"], "what was before its beginning is no news")
-      // The name is the other's.
+      // The id belongs to the other watch.
       stop()
       assert.isUndefined(sent.at(-1)!.cancel_request)
       answer(1, 9, 9, other)

@@ -1,6 +1,6 @@
 /**
- * Goes through sections on one hot key and on keys of its own until it is told to stop, and tells of each by one clock
- * that all processes of this machine share.
+ * Runs sections on one hot key and on keys that only this process uses, until it gets a message to stop. Reports the times of
+ * each section on the monotonic clock, which all processes of the machine share.
  */
 import { onMessage, report } from "dlock-testing/report"
 import { Effect, Fiber } from "effect"

@@ -1,4 +1,7 @@
-/** Takes a few locks, waits for one in vain for so long that it has to show that it lives, says what keeps it alive, and ends by having nothing left to do. */
+/**
+ * Acquires a few locks, and waits for another lock in vain for so long that the process must put its sign of life. Reports when
+ * the layer has closed and when the process exits, which must need no help.
+ */
 import { report } from "dlock-testing/report"
 import { Effect } from "effect"
 import { withLock } from "effect-dlock"

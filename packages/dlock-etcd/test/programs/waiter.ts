@@ -1,4 +1,6 @@
-/** Waits for a lock with as many sections as it is told, says when they have asked, and goes on until it is killed. */
+/**
+ * Waits for a lock with a given number of sections, reports when all have requested it, and runs until the process is killed.
+ */
 import { onMessage, report } from "dlock-testing/report"
 import { Effect } from "effect"
 import { withLock } from "effect-dlock"

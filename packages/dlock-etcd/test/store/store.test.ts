@@ -11,7 +11,7 @@ const claim = claimOf(4_000, 1_000)
 const put = { response_put: {} }
 
 describe("a lease that was over before its owner heard of it", () => {
-  // Found by the simulation: the first answer to a grant was late, and the second found it there with no time left.
+  // Found by the simulation: the first answer to a grant was late, and the repeated grant found the lease with no time left.
   it.effect("carries no claim: another lease is granted", () =>
     Effect.gen(function*() {
       const clock = yield* Clock.clockWith(Effect.succeed)
@@ -44,7 +44,7 @@ describe("a lease that was over before its owner heard of it", () => {
 
 const own = claim.id
 
-/** What an etcd says in which these claims stand, by their create revisions. */
+/** The answer of a server whose queue has these claims, given by id and create revision. */
 const answerOf = (revision: number, claims: ReadonlyArray<readonly [id: string, created: number]>): ITxnResponse => {
   const range = (some: typeof claims) => ({
     response_range: {
@@ -99,7 +99,7 @@ describe("a claim that is asked for again while it is held", () => {
       assert.strictEqual(again._tag === "Granted" && again.fencingToken, 10n)
     }))
 
-  // Found by the simulation: somebody had deleted it, and another had come since.
+  // Found by the simulation: another client had deleted the claim, and another claim had come since.
   it.effect("is gone where it had gone, and its new place behind another is given up", () =>
     Effect.gen(function*() {
       const { again, sent } = yield* askTwice(answerOf(16, [["another", 15], [own, 16]]))
@@ -112,7 +112,7 @@ describe("a claim that is asked for again while it is held", () => {
 
 const shortClaim = claimOf(1_500, 500)
 
-/** Claims by their ids and create revisions. */
+/** The range of a response with these claims, given by id and create revision. */
 const rangeOf = (...claims: ReadonlyArray<readonly [id: string, created: number]>) => ({
   response_range: {
     count: String(claims.length),
@@ -124,7 +124,7 @@ const rangeOf = (...claims: ReadonlyArray<readonly [id: string, created: number]
   }
 })
 
-/** A claim of which the turn comes while a keep-alive is under way, whose answer lies in the socket for long. */
+/** A claim that gets the turn while a keep-alive is pending, whose answer stays in the socket for long. */
 const turnDuringKeepAlive = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const mine = [shortClaim.id, 2] as const
@@ -178,7 +178,7 @@ describe("a turn that comes while the lease is being asked for", () => {
       assert.isFalse(sent.some(({ success }) => success?.[0]?.request_delete_range !== undefined), "it was deleted")
     }).pipe(Effect.scoped))
 
-  // Found by the torture run: it was let in by what had been seen before.
+  // Found by the torture run: the claim was granted because of an older look.
   it.effect("ends the claim where somebody has deleted it meanwhile", () =>
     Effect.gen(function*() {
       const { deleteClaim, kept, queued } = yield* turnDuringKeepAlive

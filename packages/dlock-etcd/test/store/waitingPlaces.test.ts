@@ -6,7 +6,7 @@ import { claimOf } from "../claim.ts"
 
 const placeNames = new PlaceNames()
 
-/** The claim that was asked for as the `number`th and is put by a revision. */
+/** A claim that was requested as number `number` and created at a revision. */
 const asked = (number: number, created: number, change: Partial<TrackedClaim> = {}): TrackedClaim => {
   const tracked = new TrackedClaim({ ...claimOf(4_000, 1_000), id: `id ${number}` }, placeNames)
   tracked.place.noteCreated({ own: BigInt(created), base: 0n } as never)
@@ -22,7 +22,7 @@ const waitingOf = (...claims: ReadonlyArray<TrackedClaim>): WaitingPlaces => {
 const numbers = (waiting: WaitingPlaces) => Array.from(waiting, ({ tracked }) => tracked.number)
 const revisions = (waiting: WaitingPlaces) => Array.from(waiting, ({ created }) => Number(created))
 
-/** All orders of some. */
+/** All orders of a list. */
 const orders = <A>(some: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   some.length < 2
     ? [some]

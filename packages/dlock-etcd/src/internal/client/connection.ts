@@ -1,4 +1,4 @@
-/** The port to a real etcd. */
+/** The port to an etcd cluster. */
 
 import { LockBackendError } from "effect-dlock/LockError"
 import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
@@ -21,19 +21,20 @@ import { type CallFailure, closedFailure, fromClient, isLasting, silentFailure }
 import { connect, type Host } from "./host.ts"
 import type { Port, Reply, WatchStream } from "./port.ts"
 
+/** What a connection needs to know. */
 export interface ConnectionOptions {
-  /** Where, as whom and with which certificates: everything else is set here. */
+  /** The hosts, credentials and certificates. This library sets all other options of the client itself. */
   readonly target: IOptions
-  /** Milliseconds until the layer gives up. */
+  /** How long the layer waits for the first answer, in milliseconds. */
   readonly connectTimeout: number
-  /** Milliseconds that one call may take, other hosts included. */
+  /** How long one call may take, retries on other hosts included, in milliseconds. */
   readonly operationTimeout: number
 }
 
-/** Asks a host for something that must be over by the deadline, which is of the wall clock. */
+/** Sends a request to a host. The request must end by the deadline, a time of the wall clock in milliseconds. */
 type Make<A> = (host: Host, deadline: number) => Promise<A>
 
-/** Connects to the hosts, and waits until one answers. Closed with the scope. */
+/** Connects to the hosts and waits until one answers. The connections close with the scope. */
 export const open: (
   options: ConnectionOptions
 ) => Effect.Effect<Port, LockBackendError, Scope.Scope> = Effect.fnUntraced(function*(options) {
@@ -46,30 +47,30 @@ export const open: (
 
   const pending = new Set<(failure: CallFailure) => void>()
 
-  /** One call on one host. A rejection of its promise is always handled. */
+  /** Makes one call on one host. A rejection of its promise is always handled. */
   const attempt = <A>(host: Host, limit: number, make: Make<A>, isKept: boolean) =>
     Effect.callback<Reply<A>, CallFailure>((resume) => {
       const sentAt = clock.monotonicTimeNanosUnsafe()
-      const over = () => {
+      const cleanUp = () => {
         clearTimeout(timer)
         pending.delete(fail)
       }
-      // The caller runs on within this, and what an observer of theirs throws would be an unhandled rejection.
+      // The caller continues inside `resume`. If one of its observers throws, that must not become an unhandled rejection.
       const end = (answer: Exit.Exit<Reply<A>, CallFailure>) => {
-        over()
+        cleanUp()
         telemetry.callBack(() => resume(answer))
       }
       const fail = (failure: CallFailure) => end(Exit.fail(failure))
-      // A net: the transport has the deadline too.
+      // A safety net: the transport enforces the deadline too.
       const timer = setTimeout(fail, limit + 50, silentFailure)
       if (!isKept) pending.add(fail)
-      // The wall clock, because that is what the transport counts by; it bounds a call, never a lease.
+      // The transport takes deadlines on the wall clock. This deadline limits a call, never a lease.
       const deadline = clock.currentTimeMillisUnsafe() + limit
       make(host, deadline).then(
         (value) => end(Exit.succeed({ sentAt, value, doubled: false })),
         (error: unknown) => fail(fromClient(error))
       )
-      return Effect.sync(over)
+      return Effect.sync(cleanUp)
     })
 
   const failover = Failover.make({
@@ -150,7 +151,7 @@ export const open: (
       Effect.tryPromise({
         try: async (given): Promise<WatchStream> => {
           const stream = await failover.host().open("Watch", "watch")
-          // Nobody waits for it any more, and it would keep the process alive.
+          // The caller was interrupted, and an open stream would keep the process alive.
           if (given.aborted) stream.cancel()
           let ended = false
           const end = () => {
@@ -167,8 +168,8 @@ export const open: (
             },
             close: () => {
               ended = true
-              // Ended first: the client takes the end of a stream that could still be written to for a failure of its
-              // host, and would make all connections anew.
+              // `end` comes first: the client takes a writable stream that ends for a failure of its host, and would
+              // reconnect everything.
               stream.end()
               stream.cancel()
             }
@@ -188,8 +189,9 @@ const within = (request: ITxnRequest) => ({ request_txn: request }) as IRequestO
 
 const inner = within({ compare: [isAbsent], success: [read], failure: [read, read, read] })
 /**
- * Reads one key: unlike a request for nothing, a server with authentication does not answer that to everybody. It has as many
- * operations as an acquire of a lock that others hold, so that a server which takes fewer (`--max-txn-ops`) says so now.
+ * Reads one key. A server with authentication answers an empty request from any client, but checks who reads a key. The
+ * transaction has as many operations as acquiring a lock that is held by others, so that a server with a lower `--max-txn-ops`
+ * refuses now and not later.
  */
 const probe: ITxnRequest = {
   compare: [isAbsent, isAbsent],
@@ -197,7 +199,7 @@ const probe: ITxnRequest = {
   failure: [read]
 }
 
-/** Waits until the server answers. That we may not read that key is an answer too: it knows us. */
+/** Waits until the server answers. A denied permission to read that key counts as an answer: the credentials are right. */
 const reachable = (port: Port, options: ConnectionOptions): Effect.Effect<void, LockBackendError> => {
   let last: CallFailure = silentFailure
   const failed = () =>

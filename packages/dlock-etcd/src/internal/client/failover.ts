@@ -1,4 +1,4 @@
-/** Which host is asked, and which one when it fails or hangs. */
+/** Chooses the host for each call, and the next host when one fails or hangs. */
 
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Clock from "effect/Clock"
@@ -10,44 +10,46 @@ import { type CallFailure, closedFailure, isOfMember, isUnsent } from "./failure
 import type { Reply } from "./port.ts"
 import { SingleFlight } from "./singleFlight.ts"
 
-/** Asks one host, within so many milliseconds. */
+/** Makes a call on one host, within `limit` milliseconds. */
 export type Ask<Host, A> = (host: Host, limit: number) => Effect.Effect<Reply<A>, CallFailure>
 
+/** What the failover needs. */
 export interface FailoverOptions<Host> {
   readonly hosts: ReadonlyArray<Host>
   readonly telemetry: StoreTelemetry
   readonly clock: Clock.Clock
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Milliseconds that one call may take, other hosts included. */
+  /** How long one call may take, retries on other hosts included, in milliseconds. */
   readonly operationTimeout: number
-  /** Asks a host for nothing, to find out whether it can be reached. */
+  /** Sends a host an empty request, to find out whether it can be reached. */
   readonly probe: Ask<Host, unknown>
 }
 
+/** The options of one call. */
 export interface CallOptions {
-  /** Milliseconds. */
+  /** How long the call may take, in milliseconds. */
   readonly limit?: number | undefined
-  /** As in `Port`. */
+  /** Called when the caller was interrupted before the request was sent, as in `Port`. */
   readonly onUnsent?: (() => void) | undefined
   /**
-   * A lock that is held depends on it: of one host, it is sent once more at half its time, in case its connection is dead.
-   * Anything else has all its time for one sending. A crowd of processes that come at once, and whose server is slow for that,
-   * would ask it for everything twice, and it would never catch up.
+   * A held lock depends on the call. If there is only one host, a pressing call is sent again after half its time, in case the
+   * connection is dead. Any other call has all its time for one sending: if many processes come at once and the server is slow,
+   * they would send everything twice, and the server would never catch up.
    */
   readonly isPressing?: boolean | undefined
 }
 
-/** Which host is asked, and which one next. */
+/** The hosts, with one of them current. */
 export interface Failover<Host> {
-  /** The one that is asked now. */
+  /** Returns the current host. */
   readonly host: () => Host
-  /** Within its limit, or `operationTimeout` where that is less. */
+  /** Makes a call within its limit or `operationTimeout`, whichever is less. */
   readonly call: <A>(ask: Ask<Host, A>, options?: CallOptions) => Effect.Effect<Reply<A>, CallFailure>
-  /** `Clock.monotonicTimeNanos` of when one of them last answered. */
+  /** The `Clock.monotonicTimeNanos` of the latest answer from any host. */
   readonly heardAt: () => bigint | undefined
-  /** Can none be reached? Then calls wait for one. */
+  /** Whether no host can be reached. Calls then wait until one can. */
   readonly isAway: () => boolean
-  /** Fails all that wait for a host to come back. */
+  /** Fails all calls that wait for a host. */
   readonly abandon: () => void
 }
 
@@ -57,13 +59,13 @@ export const make = <Host>(
   const host = (): Host => hosts[current % hosts.length]!
   let current = 0
 
-  /** Milliseconds until then. */
+  /** The milliseconds that are left until a time. */
   const leftUntil = (time: bigint): number => Number(time - clock.monotonicTimeNanosUnsafe()) / 1_000_000
 
   const mostTries = Math.max(2, hosts.length)
 
   let heardAt: bigint | undefined
-  /** Notes that a host has answered, whatever it said. */
+  /** Records the time of an answer. A refusal counts as an answer too. */
   const noteAnswer = <A>(said: A): A => {
     heardAt = clock.monotonicTimeNanosUnsafe()
     return said
@@ -71,7 +73,7 @@ export const make = <Host>(
   const noteRefusal = (failure: CallFailure): CallFailure =>
     failure === closedFailure || isUnsent(failure.cause) || !failure.notDone ? failure : noteAnswer(failure)
 
-  /** While no host can be reached, one search goes on for all calls. They wait for it, within their time. */
+  /** While no host can be reached, one search runs for all calls. Each call waits for the search within its own limit. */
   let away: { readonly until: SingleFlight<void, CallFailure>; readonly why: CallFailure } | undefined
   const searchHosts = (until: SingleFlight<void, CallFailure>): Effect.Effect<void> => {
     const askNextHost = Effect.suspend(() => {
@@ -97,8 +99,8 @@ export const make = <Host>(
   }
 
   /**
-   * The same, on the next host when this one fails or hangs; of one host, on a new connection, where there is time left. What
-   * was unknown before stays unknown.
+   * Makes a call. If a host fails or hangs and time is left, the call is repeated on the next host, or on a new connection if
+   * there is only one host. If the first request may have been executed, a later refusal does not change that.
    */
   const call = <A>(
     ask: Ask<Host, A>,
@@ -139,7 +141,7 @@ export const make = <Host>(
         const isRefused = failure.notDone && !isOfMember(failure.cause) && !isUnsent(failure.cause)
         const left = leftUntil(until)
         if (failure === closedFailure || isRefused || tries > mostTries || left < leastTry) {
-          // What one member refuses, or leaves unanswered, is not to be asked of it next.
+          // The next call goes to another member than the one that failed or hung.
           if (!isRefused && failure !== closedFailure && asked === current) current++
           if (isUnsent(failure.cause)) beginSearch(failure)
           return yield* Effect.fail({ ...failure, notDone: !unknown })
@@ -164,10 +166,10 @@ export const make = <Host>(
   }
 }
 
-/** Milliseconds between two probes, and how long each may take. */
+/** The pause between two probes, and how long each probe may take, in milliseconds. */
 const probePause = 100
 const probeLimit = 500
 
-/** Below this a call is hopeless, whatever the time to live; the same for one try of several. */
+/** The shortest limit of a call and of one try, in milliseconds: with less time an answer is hopeless, whatever the ttl. */
 const leastLimit = 50
 const leastTry = 20

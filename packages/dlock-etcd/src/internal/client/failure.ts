@@ -1,47 +1,46 @@
-/** What a call to etcd can fail with, and what that says of the request. */
+/** The failures of a call to etcd, and what each tells about its request. */
 
 import { LockBackendError } from "effect-dlock/LockError"
 
-/**
- * A call that brought no answer. What it asked for may have been done, and may yet be done, unless `notDone`: the
- * server looked at it and refused, or it never left.
- */
+/** A call that failed. Unless `notDone`, the server may have executed the request, or may still execute it. */
 export interface CallFailure {
   readonly _tag: "CallFailure"
+  /** The request was not executed and never will be: the server refused it, or it was never sent. */
   readonly notDone: boolean
+  /** Repeating the call may succeed without a change to the server or its settings. */
   readonly retryable: boolean
-  /** The lease that the request named is gone: nothing was done, and nothing on that lease exists any more. */
+  /** The lease that the request named has ended. Nothing was executed, and nothing on that lease exists any more. */
   readonly leaseGone: boolean
   readonly cause: Error
 }
 
-/** Answers of the server itself, which names itself in them; not those that it gives while the request is on its way. */
+/** Refusals by the server. It also names itself in errors about requests that may still be executed: they are excluded. */
 const refusal = /etcdserver: (?!request timed out|leader changed|no leader|not capable|server stopped)/
 
-/** Refusals of a token: it has run out, or the users have changed since it was given. Each member has its own word on that. */
+/** Refusals of an auth token that expired, or is older than a change of the users. Each member decides this by itself. */
 const ofToken = /invalid auth token|revision of auth store is old/
 
-/** What one member says of itself. Another may well do what it will not. */
+/** Refusals that concern one member. Another member may execute the request. */
 const ofMember = /not supported for learner|too many requests|corrupt cluster/
 
-/** The client's own words for what it did not send, since there was no connection. */
+/** The client's messages for a request that it did not send, because it had no connection. */
 const unsent = /No connection established|Waiting for LB pick|Name resolution failed/
 
-/** Refusals of who we are or of what we ask: no repetition mends them. */
+/** Refusals of the credentials or of the request: repeating the request does not help. */
 const lasting =
   /permission denied|authentication failed|user name is empty|auth.* not enabled|PERMISSION_DENIED|INVALID_ARGUMENT|UNIMPLEMENTED|certificate|self.signed/i
 
-/** Refusals that stand until somebody mends the server or its settings. */
+/** Refusals that continue until an administrator repairs the server or changes its settings. */
 const untilMended = /database space exceeded|too many operations in txn|request is too large/
 
 export const isOfMember = (error: Error): boolean => ofMember.test(error.message) || ofToken.test(error.message)
 
-/** It has more operations than the server takes in one transaction. */
+/** Whether a transaction has more operations than the server allows. */
 export const isTooLarge = ({ message }: Error): boolean => /too many operations/.test(message)
 
 export const isUnsent = (error: Error): boolean => unsent.test(error.message)
 
-/** May another token help a client that has credentials? */
+/** Whether a new auth token may help a client that has credentials. */
 export const isAboutToken = (error: unknown): boolean => {
   const { message } = sanitized(error)
   return ofToken.test(message) || message.includes("user name is empty")
@@ -51,7 +50,7 @@ export const isWithoutAuth = (error: unknown): boolean => /authentication is not
 
 export const isLasting = (error: Error): boolean => lasting.test(error.message) && !ofToken.test(error.message)
 
-/** An error of the client as we pass it on: its name and words, without the metadata that hangs on it. */
+/** An error of the client with its name and message, without the metadata attached to it. */
 export const sanitized = (error: unknown): Error => {
   const { message, name } = (error ?? {}) as { readonly message?: unknown; readonly name?: unknown }
   const clean = new Error(typeof message === "string" && message !== "" ? message : "unknown failure")
@@ -70,7 +69,7 @@ export const fromClient = (error: unknown): CallFailure => {
   }
 }
 
-/** The server gave no answer in time. */
+/** The server did not answer in time. */
 export const silentFailure: CallFailure = {
   _tag: "CallFailure",
   notDone: false,
@@ -79,7 +78,7 @@ export const silentFailure: CallFailure = {
   cause: new Error("etcd did not answer in time")
 }
 
-/** The layer has been closed, and those who still wait are told. */
+/** The layer was closed while the call waited. */
 export const closedFailure: CallFailure = {
   _tag: "CallFailure",
   notDone: true,

@@ -1,4 +1,4 @@
-/** One member of the cluster: its connections, and the token that it is asked with. */
+/** One member of the cluster: the connections to it and its auth token. */
 
 import { LockBackendError } from "effect-dlock/LockError"
 import * as Effect from "effect/Effect"
@@ -8,8 +8,9 @@ import type { Duplex } from "./duplex.ts"
 import { fromClient, isAboutToken, isWithoutAuth } from "./failure.ts"
 import { KeepAlives } from "./keepAlives.ts"
 
-/** What a call is to be known by: when it must be over, by the wall clock, which the transport counts by. */
+/** The options of a call for the transport. */
 interface CallOptions {
+  /** When the call must end, in milliseconds on the wall clock, which the transport uses. */
   readonly deadline: number
 }
 
@@ -26,7 +27,7 @@ interface Metadata {
   readonly set: (name: string, value: string) => void
 }
 
-/** The client's connections, which it keeps to itself: its builders cannot say all that a call can. */
+/** The client's connections. They are private in the client, but its builders cannot express every option of a call. */
 interface Connections {
   readonly withConnection: <A>(
     service: string,
@@ -36,8 +37,8 @@ interface Connections {
 }
 
 /**
- * The client would repeat calls behind our back and, after a few failures, refuse them all for seconds, releases
- * included. It does what it is told, once.
+ * A policy that executes each call once. By default the client repeats calls by itself and, after a few failures, refuses all
+ * calls for seconds, releases included.
  */
 const once = {
   execute: async <A>(call: (context: { readonly signal: AbortSignal }) => A): Promise<Awaited<A>> =>
@@ -45,7 +46,10 @@ const once = {
 }
 const notAborted = new AbortController().signal
 
-/** The transport captures a stack trace for each call, a twentieth of its cost, for an error that we replace anyway. */
+/**
+ * Runs without stack traces. The transport captures one for each call, about 5 % of its cost, for an error that this library
+ * replaces anyway.
+ */
 const untraced = <A>(run: () => A): A => {
   const { stackTraceLimit } = Error
   Error.stackTraceLimit = 0
@@ -57,17 +61,17 @@ const untraced = <A>(run: () => A): A => {
 }
 
 /**
- * One address of a cluster: a client of its own, so that we decide who is asked, and a token of its own, since each
- * member lets a token run out for itself.
+ * One address of a cluster. Each host has its own etcd3 client, so that this library decides which member gets a call. Each
+ * host has its own auth token, because each member expires tokens by itself.
  *
- * The client's own tokens are not used: it asks for one in each call that finds the old one over, again and again where
- * a new one is refused too, and for its streams not at all.
+ * The token handling of etcd3 is not used. Each call that finds the token expired requests a new one, again and again if the
+ * new one is refused too, and streams never request one.
  */
 export class Host {
   private readonly client: Etcd3
   private readonly connections: Connections
   private readonly user: { readonly name: string; readonly password: string } | undefined
-  /** Absent until the first call asks for one; empty where the cluster wants none. */
+  /** `undefined` until the first call requests a token. Empty if the cluster has no authentication. */
   private token: string | undefined
   private asking: Promise<void> | undefined
   private keepAlives: KeepAlives | undefined
@@ -79,12 +83,12 @@ export class Host {
     this.user = auth && { name: auth.username, password: auth.password }
   }
 
-  /** One call. Where the token was at fault it is asked once more with a new one. */
+  /** Makes one call. If the server refuses the token, the call is sent once more with a new token. */
   async call<A>(service: string, method: string, request: object, options: CallOptions): Promise<A> {
     return await this.withToken((token) => this.callAs(token, service, method, request, options))
   }
 
-  /** What is said over a stream that is ended with the answer. Like a call, it is said once more with a new token. */
+  /** Makes one exchange on a new stream and ends the stream. Like a call, it is repeated once with a new token. */
   async exchange<A>(
     service: string,
     method: string,
@@ -101,12 +105,12 @@ export class Host {
     })
   }
 
-  /** A stream that stays, with the token of this moment: what is asked on it later is asked with that too. */
+  /** Opens a stream that stays open. All requests on the stream use the token with which it was opened. */
   async open(service: string, method: string): Promise<Duplex> {
     return await this.withToken((token) => this.openAs(token, service, method, {}))
   }
 
-  /** One keep-alive on the stream that stays for those. Milliseconds: how long an answer is waited for. */
+  /** Sends one keep-alive on the shared stream. `limit` is how long it waits for the answer, in milliseconds. */
   async keepAlive(id: string, limit: number): Promise<number> {
     return await this.withToken(async (token) => {
       if (this.keepAlives?.isOver !== false) {
@@ -118,7 +122,7 @@ export class Host {
     })
   }
 
-  /** Closes the connections. A stream that stayed open would keep the process alive. */
+  /** Closes the connections and the stream of keep-alives, which would keep the process alive. */
   close(): void {
     this.hasClosed = true
     this.keepAlives?.close()
@@ -133,18 +137,18 @@ export class Host {
       return await use(used)
     } catch (error) {
       if (!isAboutToken(error)) throw error
-      // Another call may have been told the same before, and have a new one by now.
+      // Another call may have replaced the token since.
       if (this.token === used) await this.renewToken()
       return await use(this.token!)
     }
   }
 
-  /** One request for all who need one meanwhile: the server takes a tenth of a second over a password. */
+  /** Requests a token. Callers share the pending request, because the server takes about 100 ms to check a password. */
   private renewToken(): Promise<void> {
     this.asking ??= this.callAs<{ readonly token: string }>("", "Auth", "authenticate", this.user!, {
       deadline: Date.now() + authLimit
     }).then(({ token }) => void (this.token = token), (error: unknown) => {
-      // The cluster asks nobody who they are.
+      // The cluster has no authentication.
       if (!isWithoutAuth(error)) throw error
       this.token = ""
     }).finally(() => {
@@ -183,7 +187,7 @@ export class Host {
   }
 }
 
-/** Connects when it is first asked something. Closed with the scope. */
+/** Makes a host, which connects at its first call. The host closes with the scope. */
 export const connect = (
   target: IOptions,
   address: string
@@ -200,7 +204,7 @@ const safe = (target: IOptions, host: string): IOptions => ({
   hosts: host,
   ...(target.credentials !== undefined && { credentials: target.credentials }),
   faultHandling: { host: () => once as never, global: once as never },
-  // A connection that has gone silent is noticed within ten seconds; servers punish a shorter time.
+  // These settings detect a dead connection within 10 seconds. Servers disconnect clients that ping more often.
   grpcOptions: {
     ...target.grpcOptions,
     "grpc.keepalive_time_ms": 8_000,
@@ -210,5 +214,5 @@ const safe = (target: IOptions, host: string): IOptions => ({
   }
 })
 
-/** Milliseconds. */
+/** How long a request for a token may take, in milliseconds. */
 const authLimit = 2_000

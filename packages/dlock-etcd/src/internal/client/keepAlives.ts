@@ -1,4 +1,4 @@
-/** Keep-alives of leases on one stream, which stays open between them. */
+/** Keep-alives of leases on one stream that stays open between them. */
 
 import type { Duplex } from "./duplex.ts"
 
@@ -8,11 +8,11 @@ interface Pending {
 }
 
 /**
- * A stream for many keep-alives, one after another. A stream of its own for each costs a client about as much as any other call,
- * and a crowd of processes that wait sends hundreds a second.
+ * A stream for many keep-alives, one after another. Opening a stream for each keep-alive would cost a client about as much as
+ * any other call, and a crowd of waiting processes sends hundreds of keep-alives a second.
  *
- * The server answers in the order in which it was asked. Where an answer is late the stream is given up: whatever else waits for
- * an answer on it fails, and the next keep-alive opens another one.
+ * The server answers in the order of the requests. If an answer is late, the stream is closed: every keep-alive that waits on
+ * it fails, and the next keep-alive opens a new stream.
  */
 export class KeepAlives {
   isOver = false
@@ -31,7 +31,7 @@ export class KeepAlives {
     stream.on("end", () => this.end(new Error("the stream of keep-alives has ended")))
   }
 
-  /** How many seconds the lease has now; zero where there is no such lease. */
+  /** Keeps the lease alive. Returns how many seconds the lease has now, or zero if there is no such lease. */
   send(id: string, limit: number): Promise<number> {
     clearTimeout(this.idle)
     if (this.isOver) return Promise.reject(new Error("the connection is closed"))
@@ -63,7 +63,7 @@ export class KeepAlives {
     this.end(new Error("the connection is closed"))
   }
 
-  /** Nothing is kept alive for now. */
+  /** Called when no keep-alive waits for an answer: closes the stream after 10 seconds without another one. */
   private rest(): void {
     this.pending.clear()
     this.idle = setTimeout(() => this.close(), idleFor)
@@ -81,5 +81,5 @@ export class KeepAlives {
   }
 }
 
-/** Milliseconds. */
+/** How long an idle stream stays open, in milliseconds. */
 const idleFor = 10_000

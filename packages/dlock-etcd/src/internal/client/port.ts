@@ -1,62 +1,73 @@
-/** What the store asks of an etcd; the simulation and the tests have ports too. */
+/** The calls that the store makes to etcd. The simulation and the tests implement this port too. */
 
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Effect from "effect/Effect"
 import type { ITxnRequest, ITxnResponse, IWatchRequest, IWatchResponse } from "etcd3"
 import type { CallFailure } from "./failure.ts"
 
-/** An answer, and `Clock.monotonicTimeNanos` of the moment before its request was handed over. */
+/** An answer to a call. */
 export interface Reply<A> {
+  /** The `Clock.monotonicTimeNanos` just before the request was passed to the client. */
   readonly sentAt: bigint
   readonly value: A
-  /** It was sent before, without an answer: that first request may yet be executed. */
+  /** The request was sent before without an answer, and that first sending may still be executed. */
   readonly doubled: boolean
 }
 
 type Call<A> = Effect.Effect<Reply<A>, CallFailure>
 
-/** A lease as the server keeps it: seconds, and the keys that are on it. */
+/** The state of a lease at the server. */
 export interface LeaseState {
-  /** Whole seconds, rounded down; negative where there is no such lease any more. */
+  /** The seconds that are left, rounded down. Negative if the lease does not exist. */
   readonly ttl: number
+  /** The keys that are on the lease. */
   readonly keys: ReadonlyArray<string>
 }
 
-/** One stream of watches. It ends by `onEnd`, once, for whatever reason. */
+/** One stream of watches. When the stream ends, for any reason, it calls `onEnd` once. */
 export interface WatchStream {
   readonly send: (request: IWatchRequest) => void
   readonly close: () => void
 }
 
 /**
- * The calls that the store makes to an etcd. Each call goes to the host that answered last; one that fails or hangs is left for
- * the next within the call's limit: `limit` milliseconds, or the layer's own where that is less. Of one host, what a held lock
- * depends on is sent once more by a new connection; anything else has all its time for one sending. All that is asked through here may be done twice without harm.
+ * The calls that the store makes to etcd.
+ *
+ * Each call goes to the host that answered last. If that host fails or hangs, the call goes to the next host, within the call's
+ * limit: `limit` milliseconds or `longest`, whichever is less. If there is only one host, a call on which a held lock depends
+ * is sent once more on a new connection. Any other call has all its time for one sending. Every call may be executed twice
+ * without harm.
  */
 export interface Port {
-  /** What its connections log, and the store. */
+  /** The log and metrics of the connections and of the store. */
   readonly telemetry: StoreTelemetry
-  /** Milliseconds that a call may take, whatever its own limit. */
+  /** How long any call may take, in milliseconds, whatever its own limit. */
   readonly longest: number
-  /** `Clock.monotonicTimeNanos` of when the server last answered a call; absent where it never has. */
+  /** The `Clock.monotonicTimeNanos` of the server's latest answer. `undefined` if it has never answered. */
   readonly heardAt: () => bigint | undefined
-  /** `onUnsent` is called when the caller was interrupted before anything was sent. */
+  /** Sends a transaction. `onUnsent` is called if the caller was interrupted before anything was sent. */
   readonly txn: (request: ITxnRequest, limit?: number, onUnsent?: () => void) => Call<ITxnResponse>
-  /** Grants a lease of our choosing; the seconds are the server's. A repeat finds it granted. Not abandoned. */
+  /**
+   * Grants a lease under an id that the caller chose, and returns the seconds that the server granted. A repeated call keeps
+   * the granted lease alive instead. `abandon` does not fail this call.
+   */
   readonly grant: (id: string, seconds: number) => Call<number>
+  /** Revokes a lease, and with it every key on the lease. */
   readonly revoke: (id: string) => Call<void>
-  /** Can no host be reached? Then each call waits for one, within its limit, and is sent by itself. */
+  /** Whether no host can be reached. Each call then waits for a host within its limit, and is sent alone. */
   readonly isAway: () => boolean
-  /** Fails all calls that are under way, on closing. */
+  /** Fails all pending calls, when the store closes. */
   readonly abandon: () => void
-  /** Keeps a lease alive once, on a stream that ends with the answer. Zero where there is no such lease. */
+  /** Keeps a lease alive once, on a stream that ends with the answer. Returns zero if there is no such lease. */
   readonly keepAlive: (id: string, limit?: number) => Call<number>
   /**
-   * The same on a stream that stays open for the next ones, sent once: for a lease on which no held lock depends. Many processes
-   * that wait at one server send hundreds a second.
+   * Keeps a lease alive once, on a shared stream that stays open. The request is sent once. It is for a lease on which no held
+   * lock depends: many waiting processes send hundreds of these a second to one server.
    */
   readonly keepAliveOnStream: (id: string, limit: number) => Call<number>
+  /** Reads the remaining seconds of a lease and the keys on it. */
   readonly inspect: (id: string, limit?: number) => Call<LeaseState>
+  /** Opens a stream for watches. */
   readonly watch: (listeners: {
     readonly onResponse: (response: IWatchResponse) => void
     readonly onEnd: () => void

@@ -1,4 +1,4 @@
-/** Sends the transactions of many claims together. */
+/** Sends the transactions of many claims in batches. */
 
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -8,52 +8,59 @@ import type { Operation, Urgency } from "../protocol/operation.ts"
 import { type CallFailure, closedFailure, isTooLarge, isUnsent, silentFailure } from "./failure.ts"
 import type { Port, Reply } from "./port.ts"
 
-/** An operation as its caller hands it over, with what the caller wants to hear of it. */
+/** An operation with the callbacks of its caller. */
 export interface Submission extends Operation {
-  /** Called when it is on its way, or among those that go next. */
+  /** Called when the operation was sent or waits for the next batch. */
   readonly onQueued?: () => void
-  /** Called when the caller was interrupted before anything was sent. */
+  /** Called if the caller was interrupted before the operation was sent. */
   readonly onUnsent?: () => void
-  /** Called with the outcome when the caller was interrupted while it was under way. */
+  /** Called with the outcome if the caller was interrupted while the operation had no answer yet. */
   readonly onLate?: (outcome: Exit.Exit<Reply<ITxnResponse>, CallFailure>) => void
 }
 
-/** An operation that waits, or is under way in a batch. */
+/** An operation that waits for a batch, or was sent in one. */
 interface BatchMember extends Submission {
   readonly resume: (next: Effect.Effect<Reply<ITxnResponse>, CallFailure>) => void
   isPatient: boolean
-  /** By when it must have an answer, once it has been sent. */
+  /** When it must have its answer, in milliseconds. `Infinity` until it is sent. */
   until: number
+  /** Its caller was interrupted. */
   hasGone: boolean
+  /** Its outcome was reported. */
   hasEnded: boolean
   isSent: boolean
-  /** It was sent before, and had no answer to that. */
+  /** It was sent before and had no answer. */
   isDoubled: boolean
-  /** Its operation says so, or it was in a batch that was refused: the refusal was meant for one of that. */
+  /** It must be sent alone: its operation demands that, or its batch was refused because of one of its members. */
   isAlone: boolean
 }
 
+/** A transaction that has no answer yet. */
 interface Batch {
+  /** When it was sent, in milliseconds. */
   readonly since: number
   readonly members: ReadonlyArray<BatchMember>
-  /** The keys from whose queues claims are withdrawn with it. */
+  /** The locks from whose queues the batch withdraws claims. */
   readonly withdrawnFrom: ReadonlyArray<string>
-  /** The keys whose queues claims enter with it. */
+  /** The locks into whose queues the batch enters claims. */
   readonly enteredTo: ReadonlyArray<string>
-  /** It was sent beside the others: see `takeBeside`. */
+  /** The batch was sent beside the two regular ones: see `takeBeside`. */
   readonly isBeside: boolean
 }
 
 /**
- * Sends operations to the server, alone or in batches. Two transactions are under way at a time, and operations that come
- * meanwhile go together in the next one, so that thousands at once cost tens of transactions. A limit counts from the
- * sending: what waits in a crowd does not fail.
+ * Sends operations to the server, alone or in batches. At most two transactions are pending at a time. Operations that arrive
+ * meanwhile go together in the next transaction, so thousands of operations cost tens of transactions. The limit of an
+ * operation counts from its sending, so an operation that waits in a crowd does not fail.
  *
- * The server compares all of a batch before it does any of it. So a batch has one operation of a claim, since a withdrawal
- * would not see its own entry, and one entry to a queue, since two would both find it empty. Withdrawals come before entries,
- * so what an entry reads lacks the claims that were withdrawn with it. Withdrawals from one queue go in their order: each after
- * the answer to the one before, or together with it. Where the server refuses a batch, its members go one by one: one of them
- * was meant.
+ * The server evaluates all comparisons of a batch before it executes any of its operations. Therefore:
+ *
+ * - A batch has at most one operation of a claim: a withdrawal would not see an entry in the same batch.
+ * - A batch has at most one entry into a queue: two entries would both find the queue empty.
+ * - Withdrawals come before entries, so an entry does not read the claims that its batch withdraws.
+ *
+ * Withdrawals from one queue keep their order: each goes after the answer to the previous one, or in the same batch. If the
+ * server refuses a batch, the members are sent one by one, because the refusal concerns one of them.
  */
 export class RequestBatcher {
   private readonly lanes: Readonly<Record<Urgency, Array<BatchMember>>> = { withdraw: [], look: [], enter: [] }
@@ -62,10 +69,10 @@ export class RequestBatcher {
   private readonly now: () => number
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private mostMembers = 60
-  /** Callers are being told of answers. They go on at once, and what they ask next is to go together. */
+  /** Callers are receiving their answers. They continue at once, and their next operations should go in one batch. */
   private isTelling = false
   private isTimed = false
-  /** When patient operations go without waiting for others. */
+  /** When patient operations are sent although no other operation goes with them, in milliseconds. */
   private patientUntil = Infinity
   private isPatienceTimed = false
   private hasClosed = false
@@ -86,7 +93,7 @@ export class RequestBatcher {
     })
   }
 
-  /** Sends an operation alone. While there is no connection, each operation waits for one by itself. */
+  /** Sends an operation alone and at once. While no host can be reached, each operation waits for one by itself. */
   private goAtOnce(operation: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     const { key, onQueued, urgency } = operation
     const batch = {
@@ -147,7 +154,7 @@ export class RequestBatcher {
     ))
   }
 
-  /** Is anything waiting that may not wait for others? */
+  /** Whether an operation waits that must be sent now. */
   private isDue(): boolean {
     const { enter, look, withdraw } = this.lanes
     const isUrgent = look.length + enter.length > 0 || withdraw.some(({ isPatient }) => !isPatient)
@@ -162,7 +169,10 @@ export class RequestBatcher {
     return this.waiting === 0
   }
 
-  /** Two at a time: the server works at one while the other is on its way. One that hangs does not count. */
+  /**
+   * Whether another batch may be sent. Two may be pending: the server executes one while the other travels. Hanging ones do not
+   * count.
+   */
   private mayGo(): boolean {
     return !this.isTelling && this.hasRoom(2, false)
   }
@@ -182,7 +192,7 @@ export class RequestBatcher {
       const members = this.take()
       if (!this.lanes.withdraw.some(({ isPatient }) => isPatient)) this.patientUntil = Infinity
       if (members.length > 0) this.fork(this.go(members, false))
-      // What is left waits for an answer, unless the callers of all that were taken had gone: others are behind those.
+      // Nothing was taken: the rest waits for an answer. If interrupted operations were dropped, there may be more to take.
       else if (this.waiting === before) break
     }
     while (this.lanes.enter.length > 0 && !this.isTelling && this.hasRoom(mostBeside, true)) {
@@ -201,7 +211,7 @@ export class RequestBatcher {
     ))
   }
 
-  /** After how many milliseconds the next batch counts as hanging. */
+  /** How many milliseconds are left until the next batch counts as hanging. */
   private nextHangsIn(): number {
     const now = this.now()
     let next = now + hangsAfter
@@ -209,7 +219,9 @@ export class RequestBatcher {
     return next - now
   }
 
-  /** Lets each operation wait for a connection by itself, so that one whose caller goes meanwhile is never sent. */
+  /**
+   * Lets each operation wait for a host by itself, so that an operation whose caller is interrupted meanwhile is never sent.
+   */
   private disband(): void {
     for (const lane of Object.values(this.lanes)) {
       for (const member of lane.splice(0)) {
@@ -223,19 +235,19 @@ export class RequestBatcher {
           onFailure: (failure) => ({ ...failure, notDone: failure.notDone && !isDoubled }),
           onSuccess: (reply) => ({ ...reply, doubled: reply.doubled || isDoubled })
         })
-        // From now on the call itself tells a caller that is interrupted.
+        // From now on the call itself calls `onUnsent` or `onLate` on interruption.
         member.isSent = true
         this.port.telemetry.callBack(() => member.resume(asked))
       }
     }
   }
 
-  /** Ends an operation whose caller has gone while it waited, for the first time or to be sent once more. */
+  /** Ends a waiting operation whose caller was interrupted. The operation may have been sent before. */
   private giveUp(member: BatchMember): void {
     this.end(member, Exit.fail({ ...silentFailure, notDone: !member.isDoubled }))
   }
 
-  /** Sends an operation by itself. Where the caller goes meanwhile, the answer is not heard. */
+  /** Sends an operation alone. If the caller is interrupted, `onLate` gets a failure, because the answer is discarded. */
   private ask({ limit, onLate, onUnsent, request }: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     let wasSent = true
     const asked = this.port.txn(request, limit, () => {
@@ -246,7 +258,10 @@ export class RequestBatcher {
     return Effect.onInterrupt(asked, () => Effect.sync(() => void (wasSent && onLate(Exit.fail(silentFailure)))))
   }
 
-  /** Is no withdrawal from the same queue under way before it, but for what hangs? */
+  /**
+   * Whether the operation keeps the order of withdrawals: no earlier withdrawal from the same queue is pending, hanging ones
+   * aside.
+   */
   private isInTurn({ key, urgency }: Operation): boolean {
     if (urgency !== "withdraw") return true
     for (const { withdrawnFrom, since } of this.batches) {
@@ -255,7 +270,7 @@ export class RequestBatcher {
     return true
   }
 
-  /** Takes the next batch out of what waits. */
+  /** Takes the next batch from the waiting operations. */
   private take(): ReadonlyArray<BatchMember> {
     const members: Array<BatchMember> = []
     const claims = new Set<string>()
@@ -286,8 +301,8 @@ export class RequestBatcher {
   }
 
   /**
-   * Takes more entries to queues that others are on their way to. These could not go together with those, and the claims of a
-   * process with many for one lock are to stand side by side, not each behind one of every other process.
+   * Takes entries for queues into which a pending batch already enters a claim. They could not go in that batch. They are sent
+   * beside it so that the claims of one process get adjacent places, and not each a place behind one of every other process.
    */
   private takeBeside(): ReadonlyArray<BatchMember> {
     const others = new Set<string>()
@@ -375,7 +390,7 @@ export class RequestBatcher {
     else if (member.isSent) member.onLate?.(outcome)
   }
 
-  /** Fails all that waits or is under way. */
+  /** Fails all operations that wait or have no answer. */
   close(): void {
     this.hasClosed = true
     for (const { members } of this.batches) {
@@ -391,14 +406,16 @@ const inOneTransaction = (members: ReadonlyArray<BatchMember>): ITxnRequest => (
   success: members.map(({ request }) => ({ request_txn: request }) as IRequestOp)
 })
 
-/** Milliseconds. */
+// Times in milliseconds.
+
+/** A batch that has had no answer for this long counts as hanging. */
 const hangsAfter = 250
-/** For how long a patient operation waits for others to go with. */
+/** How long a patient operation waits for other operations. */
 const patience = 1
 
-/** With the two others these are as many as may ask for one key at a time, see `AskingOrder`. */
+/** How many batches are sent beside the two regular ones. Together they are as many as `AskingOrder` allows for one key. */
 const mostBeside = 14
-/** How many waiting operations are searched: thousands may wait, for as many locks. */
+/** How many waiting operations `takeBeside` searches: thousands may wait, for as many locks. */
 const mostSought = 256
-/** With less time left an operation is not sent again. */
+/** If less time is left, an operation is not sent again. */
 const leastLeft = 50

@@ -1,4 +1,4 @@
-/** One call for all who need its outcome at the same time. */
+/** One call for all callers that need its outcome at the same time. */
 
 import { callBackIn } from "effect-dlock/StoreTelemetry"
 import type * as Context from "effect/Context"
@@ -6,11 +6,11 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 
 /**
- * The outcome of one call, for all who wait for it. Like a `Deferred`, but each waiter is told whatever those before it do:
- * waiters run on within `end`, and an observer of theirs may throw.
+ * The outcome of one call, for all callers that wait for it. It is like a `Deferred`, but every waiter gets the outcome even if
+ * an earlier one throws: waiters continue inside `end`, and one of their observers may throw.
  */
 export class SingleFlight<A, E> {
-  /** With the context of each, for what an observer throws. */
+  /** The waiters, each with its context, to log what an observer throws. */
   private readonly waiting = new Map<(exit: Exit.Exit<A, E>) => void, Context.Context<never>>()
   private exit: Exit.Exit<A, E> | undefined
 

@@ -4,73 +4,74 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Port, WatchStream } from "./port.ts"
 
-/** The key, or the range of keys, whose deletions are watched. */
+/** The key or the range of keys whose deletions are watched. */
 export interface Target {
   readonly key: Buffer
-  /** Absent for a single key. */
+  /** `undefined` for a single key. */
   readonly rangeEnd?: Buffer
 }
 
-/** A key that was deleted at that revision. */
+/** The deletion of a key at a revision. */
 export interface Deletion {
   readonly key: string
   readonly revision: bigint
 }
 
 /**
- * Called with deletions in their order; those that happened together come together. Where they are astray, earlier ones may
- * come later.
+ * Called with deletions in order of their revisions. Deletions of one revision come in one call. If `areAstray`, the stream may
+ * have mixed watches up, and earlier deletions may be reported later.
  */
 type OnDelete = (deletions: ReadonlyArray<Deletion>, areAstray: boolean) => void
 
 interface Watch extends Target {
-  /** The same as text, to compare with. */
+  /** `key` as text, for comparisons. `end` is `rangeEnd` as text. */
   readonly first: string
   readonly end: string | undefined
-  /** The name that we asked for on the present stream. */
+  /** The id that this process requested on the current stream. */
   asked: string
-  /** The server's name for it on the present stream, once that has told. */
+  /** The id that the server uses on the current stream. `undefined` until the server has answered. */
   id: string | undefined
-  /** The stream before the present one refused it. */
+  /** The previous stream refused this watch. */
   isRefused: boolean
-  /** Deletions from this revision on have not been reported. */
+  /** Deletions from this revision on have not been reported yet. */
   from: bigint
-  /** The same for deletions that came for other watches. */
+  /** Like `from`, for deletions that arrived for another watch. */
   astrayFrom: bigint
   readonly onDelete: OnDelete
-  /** Called when the watch has ended and may have missed something: look, and watch again from what you saw. */
+  /** Called when the watch has ended and may have missed a deletion: read the key, and watch again from the revision read. */
   readonly onDoubt: () => void
   /**
-   * For a watch that must hear at once: it begins now, after the revision that this is called with, whatever `after` was. A
-   * watch from a past revision is told what happened since, but hears what happens next up to a tenth of a second later: the
-   * server lets such watches catch up at that pace.
+   * For a watch that must report without delay. It ignores `after` and begins now: `onBegin` gets the revision after which it
+   * reports. A watch from a past revision reports what happened since then, but is up to 100 ms late with what happens next,
+   * because the server lets such watches catch up at that pace.
    */
   readonly onBegin?: ((revision: bigint) => void) | undefined
 }
 
 /**
- * All watches of a process, on one stream that opens with the first of them. A watch is only a hint. When the stream
- * ends it is opened again after a pause, and each watch goes on from where it was: the server tells what happened
- * meanwhile, or refuses because it no longer knows.
+ * All watches of a process, on one stream that opens with the first watch. A watch is only a hint. When the stream ends, it is
+ * opened again after a pause, and each watch continues from its last revision: the server reports what happened meanwhile, or
+ * refuses the watch because it no longer knows.
  *
- * A server gives watches the names that we ask for. A proxy does not: it has names of its own, and answers only nearly in the
- * order in which it was asked, so that one watch may be taken for another. So each event is compared with its watch: one that is
- * for another is passed on. Even those that fit may be another's there, and are no proof that nothing came before them.
+ * A server uses the watch ids that this process requests. A proxy does not: it chooses ids, and answers only nearly in the
+ * order of the requests, so one watch may be taken for another. Each event is therefore compared with its watch, and an event
+ * for another watch is passed on. Behind a proxy even an event that fits may be another watch's, so it does not prove that no
+ * earlier event is missing.
  */
 export class Watches {
   private readonly watches = new Set<Watch>()
   private readonly byId = new Map<string, Watch>()
-  /** Watches that were asked for on the present stream and have no name there yet, in their order. */
+  /** Watches that were requested on the current stream and have no id there yet, in the order of the requests. */
   private unnamed: Array<Watch> = []
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private stream: WatchStream | undefined
-  /** The present stream has sent an event to the wrong watch: its names cannot be relied on. */
+  /** The current stream sent an event to the wrong watch, so its ids are not reliable. */
   private isMixedUp = false
-  /** The present stream has not taken a name that we gave. */
+  /** The current stream chose an id other than the requested one. */
   private namesItself = false
   private lastAsked = 0
-  /** Watches that the server keeps although they are no longer wanted. */
+  /** How many watches the server keeps although this process no longer wants them. */
   private unwanted = 0
   private opening = false
   private closed = false
@@ -81,7 +82,7 @@ export class Watches {
     this.fork = fork
   }
 
-  /** Watches for deletions after the revision `after`; returns the way to stop. */
+  /** Watches for deletions after the revision `after`. Returns a function that ends the watch. */
   add(
     { key, rangeEnd }: Target,
     after: bigint,
@@ -120,7 +121,7 @@ export class Watches {
   private create(stream: WatchStream, watch: Watch): void {
     const { from, key, onBegin, rangeEnd } = watch
     this.unnamed.push(watch)
-    // Higher than the names that a proxy gives.
+    // Higher than the ids that a proxy chooses.
     watch.asked = String(leastName + ++this.lastAsked)
     stream.send({
       create_request: {
@@ -135,7 +136,7 @@ export class Watches {
 
   private cancel(id: string): void {
     this.byId.delete(id)
-    // The name may belong to a watch that is wanted.
+    // If the ids are mixed up, this one may belong to a watch that is still wanted.
     if (!this.isMixedUp) this.stream?.send({ cancel_request: { watch_id: id } })
     else if (++this.unwanted > mostUnwanted) {
       this.dropStream()?.close()
@@ -147,7 +148,7 @@ export class Watches {
     if (this.opening || this.closed) return
     this.opening = true
     this.fork(Effect.delay(
-      // A plain call first: it is what has a token that ran out replaced.
+      // A plain call first: it renews an expired auth token, which opening a stream does not.
       Effect.andThen(this.port.txn({}), Effect.suspend(() => this.connect())).pipe(Effect.match({
         onSuccess: () => {},
         onFailure: () => {
@@ -183,7 +184,7 @@ export class Watches {
     })
   }
 
-  /** Forgets the stream, and the names that watches had on it. */
+  /** Forgets the stream and the ids that watches had on it. Returns the stream, for the caller to close. */
   private dropStream(): WatchStream | undefined {
     const { stream } = this
     this.stream = undefined
@@ -196,7 +197,7 @@ export class Watches {
     return stream
   }
 
-  /** Opens another stream after a pause, which grows while nothing is heard. Meanwhile waiters go on by their polls. */
+  /** Opens a new stream after a pause, which grows while no response arrives. Meanwhile waiters rely on their polls. */
   private reopenLater(): void {
     this.open(this.pause)
     this.pause = Math.min(2 * this.pause, mostPause)
@@ -210,7 +211,7 @@ export class Watches {
       return
     }
     if (response.canceled) {
-      // Its past has been compacted, or the server would not have it.
+      // The revisions that the watch needs were compacted, or the server refused the watch.
       this.byId.delete(String(response.watch_id))
       this.watches.delete(watch)
       return watch.onDoubt()
@@ -220,7 +221,7 @@ export class Watches {
       watch.from = revision + 1n
       watch.onBegin(revision)
     }
-    // Several keys may have gone at one revision.
+    // One revision may delete several keys.
     const { from } = watch
     const deletions: Array<Deletion> = []
     const strange: Array<Response["events"][number]> = []
@@ -231,7 +232,7 @@ export class Watches {
         continue
       }
       const revision = BigInt(event.kv.mod_revision)
-      // Of another that stood there before, and told to the wrong one.
+      // The event is about an earlier claim with this key, and was sent to the wrong watch.
       if (revision < from) continue
       watch.from = revision + 1n
       if (isDeletion(event)) deletions.push({ key: event.kv.key.toString(), revision })
@@ -241,8 +242,8 @@ export class Watches {
   }
 
   /**
-   * Gives events to the watches that they are for: a proxy may answer out of order, so that one watch is taken for another. A
-   * watch that has yet to be told of its past hears of them all the same.
+   * Passes events to the watches that they are for: a proxy may answer out of order, so that one watch is taken for another. A
+   * watch gets them even if it has not received its own earlier events yet.
    */
   private passOnToOthers(events: Response["events"]): void {
     const gone = events.filter(isDeletion).map(({ kv }) => ({ kv, revision: BigInt(kv.mod_revision) }))
@@ -256,7 +257,7 @@ export class Watches {
     }
   }
 
-  /** The watch that this answers, if it is still wanted. */
+  /** The watch that this `created` response answers, if that watch is still wanted. */
   private named(response: Response): Watch | undefined {
     const watch = this.unnamed.shift()
     if (watch === undefined) return undefined
@@ -267,7 +268,7 @@ export class Watches {
       if (this.watches.has(watch)) this.byId.set(watch.id, watch)
       else this.cancel(watch.id)
     } else if (!watch.isRefused && this.watches.has(watch) && mayBeOfToken(response.cancel_reason)) {
-      // A stream is asked for watches with the token with which it was opened, and that runs out.
+      // A stream keeps the auth token with which it was opened, and that token expires: try once more on a new stream.
       watch.isRefused = true
       this.dropStream()?.close()
       this.open(0)
@@ -284,14 +285,17 @@ const concerns = ({ end, first }: Watch, key: Buffer): boolean => {
   return end === undefined ? name === first : name >= first && name < end
 }
 
-/** Older servers say of a token that has run out what they say of a missing permission. */
+/** Older servers report an expired token like a missing permission. */
 const mayBeOfToken = (reason: string): boolean => /auth|user name is empty|permission denied/.test(reason)
 
 type Response = Parameters<Parameters<Port["watch"]>[0]["onResponse"]>[0]
 
+/** With more unwanted watches than this, the stream is closed and opened again. */
 const mostUnwanted = 1_000
 
 const leastName = 1_000_000_000
+
+// Milliseconds.
 
 const leastPause = 100
 const mostPause = 2_000

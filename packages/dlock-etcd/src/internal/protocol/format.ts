@@ -1,20 +1,20 @@
-/** How the value of a claim is written and read. */
+/** Encodes and decodes the value of a claim. */
 
 import type { Claim } from "effect-dlock/LockStore"
 
-/** The value of a claim. One of another library, such as that of `etcdctl lock`, is read as a claim of a mutex. */
+/** The value of a claim. A value that another client wrote, such as `etcdctl lock`, is read as a claim on a mutex. */
 export interface ClaimValue {
   readonly permits: number
   readonly capacity: number
   readonly holder: string | undefined
   readonly id: string | undefined
-  /** Its process. While that process shows no sign of life, others may take the waiting claim out of the queue. */
+  /** The process of the claim. While that process shows no sign of life, other processes may delete the claim if it waits. */
   readonly process: string | undefined
-  /** The base of its fencing token: always that of the epoch in which it was put. */
+  /** The base of the fencing token, from the epoch in which the claim was put. */
   readonly base: bigint
 }
 
-/** The value of a claim of which no more is known, or needed. */
+/** The value that is assumed for a claim whose value is unknown or not needed. */
 export const mutex: ClaimValue = {
   permits: 1,
   capacity: 1,
@@ -48,7 +48,7 @@ export const decode = (value: Buffer): ClaimValue => {
       }
     }
   } catch {
-    // Not one of ours.
+    // Another client wrote the value.
   }
   return mutex
 }

@@ -1,19 +1,23 @@
-/** The keys that this library uses in etcd. */
+/** The etcd keys of this library. */
 
 /** The etcd keys of one lock. */
 export interface LockKeys {
-  /** All claims of the lock stand under this prefix, in the order of their create revisions: etcd's own queue of a mutex. */
+  /** The prefix of all claims of the lock. Ordered by create revision, they are the queue, as for etcd's own mutex. */
   readonly folder: Buffer
-  /** The end of that range of keys. */
+  /** The end of the range of keys with that prefix. */
   readonly folderEnd: Buffer
+  /** The key of a claim. */
   readonly claim: (id: string) => Buffer
-  /** What a late request of a withdrawn claim meets. NUL, which no key of a caller contains, keeps it out of every queue. */
+  /**
+   * The key of the tombstone that stops a late request of a withdrawn claim. It contains NUL, which no caller's key contains,
+   * so it is in no queue.
+   */
   readonly tombstone: (id: string) => Buffer
 }
 
 /**
- * `%` and `/` of a key are encoded, so that no lock's queue holds another's claims: `etcdctl lock a` would wait for the
- * claims of `a/b` otherwise. The prefix stays as it is.
+ * The etcd keys of a lock. `%` and `/` in the caller's key are encoded, so that no queue contains the claims of another lock:
+ * otherwise `etcdctl lock a` would wait for the claims of `a/b`. The prefix is not encoded.
  */
 export const lockKeys = (key: string, prefix: string): LockKeys => {
   const path = prefix + key.slice(prefix.length).replaceAll("%", "%25").replaceAll("/", "%2F")
@@ -25,10 +29,12 @@ export const lockKeys = (key: string, prefix: string): LockKeys => {
   }
 }
 
-/** The key of the token epoch of all locks under a prefix. NUL keeps it out of every queue, as it does tombstones. */
+/** The key of the token epoch of all locks under a prefix. Like a tombstone's key, it contains NUL and is in no queue. */
 export const epochKey = (prefix: string): Buffer => Buffer.from(`${prefix}\0epoch`)
 
-/** The keys by which waiting processes show that they live. NUL keeps them out of every queue, as it does tombstones. */
+/**
+ * The keys by which waiting processes show that they are alive. Like a tombstone's key, they contain NUL and are in no queue.
+ */
 export const lifeKeys = (prefix: string) => {
   const folder = `${prefix}\0alive\0`
   return {

@@ -1,31 +1,31 @@
-/** How a claim stands in its queue: read from the answers of the server. */
+/** Reads from the server's answers where a claim is in its queue. */
 
 import type { Ahead, Claim } from "effect-dlock/LockStore"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { type ClaimValue, decode, mutex } from "./format.ts"
 
-/** How a claim stands in its queue, at one revision of the server. */
+/** A claim's place in its queue, at one revision of the server. */
 export interface QueueSnapshot {
   readonly revision: bigint
-  /** The claim's own create revision; absent where it does not stand there. */
+  /** The create revision of the claim. `undefined` if the claim is not in the queue. */
   readonly own: bigint | undefined
-  /** The base of its fencing token. */
+  /** The base of the claim's fencing token. */
   readonly base: bigint
-  /** The claims before it, in the order of the queue; of a mutex at most the `nearest` ones. */
+  /** The claims before this claim, in queue order. For a mutex, the snapshot has only the nearest ones (`nearest`). */
   readonly before: ReadonlyArray<OtherClaim>
-  /** `before` has all claims that stand before it. */
+  /** `before` contains all claims before this claim. */
   readonly isWhole: boolean
-  /** It stands behind another claim of this process, and the other claims were not read. */
+  /** The claim entered behind another claim of this process, and the claims before it were not read. */
   readonly isBlind: boolean
-  /** How many claims stand in the queue. */
+  /** How many claims are in the queue. */
   readonly length: number
-  /** It was given no place, because its process has no sign of life at the server. */
+  /** The claim got no place, because its process has no sign of life at the server. */
   readonly isUnsigned: boolean
   /** The other claims were not read, since the request was only for an empty queue. */
   readonly isUnread: boolean
 }
 
-/** A claim in a queue, as others see it. Its value is decoded when it is needed: most of what a look finds is known. */
+/** A claim in a queue, as a look finds it. The value is decoded only when needed: most claims that a look finds are known. */
 export class OtherClaim {
   readonly keyBytes: Buffer
   readonly created: bigint
@@ -48,22 +48,22 @@ export class OtherClaim {
   }
 }
 
-/** With at most as many claims before its own, a process hears of each deletion. */
+/** With at most this many claims before its own, a process watches every deletion in the queue. */
 const window = 16
 
-/** How many claims a look at a mutex shows at most: the last one tells that there are too many. */
+/** How many claims a look at a mutex reads at most. If it finds all of them, more than `window` claims are ahead. */
 export const nearest = window + 1
 
 export const otherOf = ({ create_revision, key, value }: IKeyValue): OtherClaim =>
   new OtherClaim(key, BigInt(create_revision), value)
 
 /**
- * Reads how a claim stands out of the answer to an entry or a `look`. `base` is that of the epoch of this request, and counts
- * where the request has put the claim. Where the claim stood there before, its value has the base.
+ * Reads a snapshot from the answer to an entry or a `look`. `base` is the base of the request's epoch. It is used if this
+ * request put the claim. If the claim was in the queue before, the base is read from the claim's value.
  */
 export const readSnapshot = (response: ITxnResponse, claim: Claim, base = 0n, most = nearest): QueueSnapshot => {
   if (response.succeeded) return seen(response, claim, base, most)
-  // It was given no place.
+  // The claim got no place.
   const mine = ownIn(response.responses[1]!, claim)
   const revision = BigInt(response.header.revision)
   return {
@@ -101,26 +101,26 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
     isUnsigned: false,
     isUnread: false
   }
-  // It was put in an empty queue, or behind another of ours: this revision created it.
+  // The claim was put in an empty queue or behind another claim of this process, so this revision created it.
   if (only?.response_put && response.responses.length === 1) return placed
   if (only?.response_put && another?.response_range && response.responses.length === 2) {
     return { ...placed, isWhole: false, isBlind: true }
   }
-  // The queue was not empty, and nothing else was asked.
+  // The queue was not empty, and the request read nothing else.
   if (only?.response_range && response.responses.length === 1) {
-    const stands = ownIn(only, claim)
-    return { ...placed, ...stands, isWhole: false, isUnsigned: stands.own === undefined, isUnread: true }
+    const ownPlace = ownIn(only, claim)
+    return { ...placed, ...ownPlace, isWhole: false, isUnsigned: ownPlace.own === undefined, isUnread: true }
   }
   const [mine, around, sign] = response.responses.filter((one) => one.response_range)
-  const stands = ownIn(mine!, claim)
-  const created = stands.own
+  const ownPlace = ownIn(mine!, claim)
+  const created = ownPlace.own
   const all = around!.response_range.kvs.map(otherOf)
   if (claim.capacity === 1) all.reverse()
   const before = all.filter((one) => created === undefined || one.created < created)
   const isBefore = created !== undefined && all.every((one) => one.created < created)
   return {
     revision,
-    ...stands,
+    ...ownPlace,
     before,
     isWhole: claim.capacity > 1 || all.length < (isBefore ? most : most + 1),
     isBlind: false,
@@ -130,23 +130,29 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
   }
 }
 
-/** What the caller is told of the claims before its own. */
+/** What the caller learns about the claims before its own. */
 export const ahead = ({ before, isWhole, length }: QueueSnapshot, claim: Claim): Ahead => ({
   holder: isWhole ? before[0]?.value.holder : undefined,
   place: claim.capacity > 1 ? before.length : Math.max(0, isWhole ? before.length - 1 : length - 2),
   waiting: Math.max(1, length - 1)
 })
 
-/** A claim is granted when all claims before it, held or waiting, leave room for it: so a small one never passes a large one. */
+/**
+ * Whether a claim is granted: all claims before it, held or waiting, leave enough permits. So a claim with few permits never
+ * overtakes one with many.
+ */
 export const isGranted = (claim: Claim, snapshot: QueueSnapshot): boolean =>
   snapshot.own !== undefined && snapshot.isWhole && fits(claim, snapshot)
 
-/** Do the claims before it leave room for it? */
+/** Whether the claims before a claim leave enough permits for it. */
 export const fits = (claim: Claim, { before }: QueueSnapshot): boolean =>
   claim.capacity === 1
     ? before.length === 0
     : before.reduce((permits, { value }) => permits + value.permits, claim.permits) <= claim.capacity
 
-/** Is the key in use with another capacity? The head of the queue tells: claims behind it may be on their way out for that. */
+/**
+ * Whether the key is in use with another capacity. Only the head of the queue counts: claims behind it may be about to be
+ * withdrawn because of their capacity.
+ */
 export const isMismatched = (claim: Claim, snapshot: QueueSnapshot): boolean =>
   snapshot.before.length > 0 && snapshot.before[0]!.value.capacity !== claim.capacity

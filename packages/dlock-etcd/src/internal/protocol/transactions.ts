@@ -1,4 +1,4 @@
-/** The transactions by which claims enter their queues, are looked at, and are withdrawn. */
+/** The transactions that put claims in queues, read the queues, and withdraw claims. */
 
 import { callLimit, type Claim } from "effect-dlock/LockStore"
 import type { ICompare, IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
@@ -7,7 +7,7 @@ import type { LockKeys } from "./keys.ts"
 import type { Operation } from "./operation.ts"
 import { nearest, type OtherClaim, otherOf } from "./snapshot.ts"
 
-/** Where a claim stands in its queue, or would stand. */
+/** A claim and the etcd keys of its place in the queue, whether the claim is there or not. */
 export interface PlaceInQueue {
   readonly keys: LockKeys
   readonly claim: Claim
@@ -15,29 +15,29 @@ export interface PlaceInQueue {
   readonly keyBytes: Buffer
 }
 
-/** A process, and the key that shows that it lives: without that key its claims may not wait. */
+/** A process and the key that shows that it is alive. Without that key the claims of the process cannot wait. */
 export interface LifeSign {
   readonly process: string
   readonly key: Buffer
 }
 
 /**
- * The token epoch of a prefix. Its base is added to the create revision of each claim that is put while it lasts: the sum is
- * the fencing token. It is raised where revisions alone would be lower than tokens that a fence has seen.
+ * The token epoch of a prefix. The fencing token of a claim is its create revision plus the base of the epoch in which the
+ * claim was put. The base is raised if revisions alone would give tokens below those that a protected resource has seen.
  */
 export interface Epoch {
   readonly key: Buffer
-  /** What stands at the key; absent where nothing does, and nothing is added. */
+  /** The value of the key. `undefined` if there is no such key: then the base is 0. */
   readonly text: string | undefined
   readonly base: bigint
 }
 
 const absent = (key: Buffer): ICompare => ({ key, target: "Create", result: "Equal", create_revision: 0 })
 
-/** True where the queue is empty. */
+/** True if the queue is empty. */
 const empty = ({ folder, folderEnd }: LockKeys): ICompare => ({ ...absent(folder), range_end: folderEnd }) as ICompare
 
-/** True where no claim has come to the queue since that revision. */
+/** True if no claim in the queue was created after that revision. */
 const noneAfter = ({ folder, folderEnd }: LockKeys, revision: bigint): ICompare =>
   ({
     key: folder,
@@ -70,7 +70,7 @@ const own = (key: Buffer): IRequestOp => ({ request_range: { key } })
 
 const count = (key: Buffer): IRequestOp => ({ request_range: { key, count_only: true } })
 
-/** For a mutex the claims right before it are enough. Permits are counted over all of the queue. */
+/** Reads the other claims. For a mutex, the nearest ones are enough. Permits are counted over the whole queue. */
 const neighbours = (keys: LockKeys, claim: Claim): IRequestOp =>
   claim.capacity === 1 ? last(keys, nearest + 1) : everything(keys)
 
@@ -87,7 +87,7 @@ const createdAt = (key: Buffer, revision: bigint): ICompare => ({
 
 const present = (key: Buffer): ICompare => ({ key, target: "Create", result: "Greater", create_revision: 0 })
 
-// The operations of a claim, by urgency.
+// The operations of each urgency.
 
 const withdrawing = (claim: Claim, request: ITxnRequest): Operation => ({
   urgency: "withdraw",
@@ -105,8 +105,8 @@ const entering = (claim: Claim, request: ITxnRequest): Operation => ({
 const noTombstone = ({ claim, keys }: PlaceInQueue): ICompare => absent(keys.tombstone(claim.id))
 
 /**
- * True in that epoch. The value is compared, not its revision: a cluster that was restored from a snapshot and raised again
- * may have another base at the same revision.
+ * True in that epoch. The comparison uses the value and not its revision: a cluster that was restored from a snapshot and
+ * raised again may have another base at the same revision.
  */
 const epochIs = ({ key, text }: Epoch): ICompare =>
   text === undefined ? absent(key) : { key, target: "Value", result: "Equal", value: Buffer.from(text) }
@@ -114,12 +114,12 @@ const epochIs = ({ key, text }: Epoch): ICompare =>
 const within = (request: ITxnRequest): IRequestOp => ({ request_txn: request }) as IRequestOp
 
 /**
- * All requests for a place are wrapped in this. It puts nothing where the epoch is not the one that this process knows, nor
- * where the claim has a tombstone. Then the answer tells the epoch, and whether the claim stands there from an earlier request.
+ * Wraps every request for a place. The transaction puts nothing if the epoch is not the one that this process knows, or if the
+ * claim has a tombstone. The answer then contains the epoch, and the claim if an earlier request put it.
  *
- * The epoch is compared in the transaction that puts the claim, and only grows. So of two claims the one that was put first
- * has no higher base than the other, and tokens grow in the order of the queue whenever the epoch is raised. A claim that
- * waits keeps its base.
+ * The epoch is compared in the transaction that puts the claim, and it only grows. Of two claims, the one that was put first
+ * therefore has a base that is not higher, and tokens grow in queue order whenever the epoch is raised. A waiting claim keeps
+ * its base.
  */
 const enteringIn = (epoch: Epoch, at: PlaceInQueue, request: ITxnRequest): Operation =>
   entering(at.claim, {
@@ -144,16 +144,16 @@ const takingBehind = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeS
 }
 
 /**
- * Takes a place, unless the claim has a tombstone, and reads the claims before it. Where the lock is free there are none to
- * read. A repeat changes nothing and finds the place that is there. A claim that would have to wait, and needs a sign of
- * life, is given no place without it.
+ * Puts the claim in the queue, unless it has a tombstone, and reads the claims before it. If the lock is free, there are none
+ * to read. A repeated request changes nothing and finds the claim. A claim that would have to wait gets no place if it needs a
+ * sign of life and the sign is missing.
  */
 export const enter = (at: PlaceInQueue, lease: string, epoch: Epoch, sign?: LifeSign): Operation =>
   enteringIn(epoch, at, taking(at, lease, epoch, sign))
 
 /**
- * Takes a place only if the queue is empty, and reads nothing: for the first claim of a process that has no sign of life yet, and
- * may need none.
+ * Puts the claim only if the queue is empty, and reads no other claims. It is for the first claim of a process without a sign
+ * of life, which a free lock does not need.
  */
 export const enterIfFree = (at: PlaceInQueue, lease: string, epoch: Epoch): Operation =>
   enteringIn(epoch, at, {
@@ -163,15 +163,15 @@ export const enterIfFree = (at: PlaceInQueue, lease: string, epoch: Epoch): Oper
   })
 
 /**
- * The same as `enter` where others most likely wait: it does not ask whether the queue is empty. To find that out a server reads
- * every claim of the queue, as it does to find the claims before this one.
+ * Does the same as `enter`, if other claims probably wait: it does not compare whether the queue is empty. For that comparison
+ * the server reads every claim of the queue, and it does so again to find the claims before this one.
  */
 export const enterToWait = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): Operation =>
   enteringIn(epoch, at, takingBehind(at, lease, epoch, sign))
 
 /**
- * The same, behind another claim of this process that stands in the queue: then the others need not be read. Where that one
- * has gone this is as `enter`.
+ * Puts the claim behind another claim of this process in the queue, so that the other claims do not have to be read. If that
+ * claim is gone, this does the same as `enter`.
  */
 export const enterBehind = (
   at: PlaceInQueue,
@@ -191,7 +191,7 @@ export const enterBehind = (
     failure: [within(taking(at, lease, epoch, sign))]
   })
 
-/** Takes the lock only if its queue is empty. */
+/** Acquires the lock only if the queue is empty. */
 export const enterIfEmpty = (at: PlaceInQueue, lease: string, epoch: Epoch): Operation => ({
   ...enteringIn(epoch, at, {
     compare: [empty(at.keys)],
@@ -201,7 +201,7 @@ export const enterIfEmpty = (at: PlaceInQueue, lease: string, epoch: Epoch): Ope
   needsEmpty: true
 })
 
-/** Takes a place only if no claim has come since the revision at which there was room. */
+/** Puts the claim only if no other claim came since the revision at which the permits were free. */
 export const enterIfNobodyCame = (at: PlaceInQueue, lease: string, epoch: Epoch, since: bigint): Operation =>
   enteringIn(epoch, at, {
     compare: [noneAfter(at.keys, since)],
@@ -209,25 +209,25 @@ export const enterIfNobodyCame = (at: PlaceInQueue, lease: string, epoch: Epoch,
     failure: [own(at.keyBytes), neighbours(at.keys, at.claim)]
   })
 
-/** The epoch at the server, out of the answer to a request that was made for another epoch. */
+/** Reads the server's epoch from the answer to a request that was made for another epoch. */
 export const epochIn = (response: ITxnResponse): { readonly text: string | undefined } | undefined =>
   response.succeeded ? undefined : { text: textIn(response) }
 
-/** What stands at the first key that was read. */
+/** The value of the first key that was read. */
 export const textIn = ({ responses }: ITxnResponse): string | undefined =>
   responses[0]!.response_range.kvs[0]?.value.toString()
 
 /** Reads the epoch. */
 export const findEpoch = (key: Buffer): ITxnRequest => ({ success: [own(key)] })
 
-/** Replaces an epoch by a higher one, if it is still there. */
+/** Replaces an epoch by a higher one, if the server still has the old one. */
 export const raise = (from: Epoch, base: bigint): ITxnRequest => ({
   compare: [epochIs(from)],
   success: [{ request_put: { key: from.key, value: Buffer.from(String(base)) } }],
   failure: [own(from.key)]
 })
 
-/** Reads how a claim stands, or would stand; of a mutex at most `most` claims before it. */
+/** Reads a claim and the claims before it: for a mutex at most `most` of them. */
 export const look = ({ claim, keys, keyBytes }: PlaceInQueue, created: bigint, most = nearest): Operation =>
   looking(claim, {
     success: [
@@ -236,11 +236,11 @@ export const look = ({ claim, keys, keyBytes }: PlaceInQueue, created: bigint, m
     ]
   })
 
-/** Asks whether a claim stands, and another one before it. A server answers that without a look at the rest of the queue. */
+/** Checks that two claims are in the queue. The server answers this without reading the rest of the queue. */
 export const verify = ({ claim, keyBytes }: PlaceInQueue, created: bigint, before: OtherClaim): Operation =>
   looking(claim, { compare: [createdAt(keyBytes, created), createdAt(before.keyBytes, before.created)] })
 
-/** Reads the claims from a revision on, in the order in which they came. */
+/** Reads the claims that were created at a revision or later, in queue order. */
 export const lookOn = ({ claim, keys }: PlaceInQueue, from: bigint): Operation =>
   looking(claim, {
     success: [{
@@ -264,8 +264,8 @@ export const listed = ({ header, responses }: ITxnResponse) => {
 }
 
 /**
- * Ends a claim: deletes its key, if that has the known create revision, and puts a tombstone where a request may still
- * arrive. For a claim that waited it also reads the head of the queue, for an error that names the holder.
+ * Withdraws a claim: deletes its key if the create revision is the known one, and puts a tombstone if a request may still
+ * arrive. For a claim that waited, it also reads the head of the queue, so that an error can name the holder.
  */
 export const withdraw = (
   { claim, keys, keyBytes }: PlaceInQueue,
@@ -290,8 +290,8 @@ export const withdraw = (
 }
 
 /**
- * Deletes a claim that was handed over to its successor, another claim of this process, while the successor still stands.
- * Where the successor has gone, this claim stays, and keeps the others out until the successor's section has ended.
+ * Deletes a claim that handed its lock over to a successor of the same process, if the successor is still in the queue. If the
+ * successor is gone, the claim stays and keeps other processes out until the successor's section has ended.
  */
 export const withdrawHandedOver = (
   { claim, keyBytes }: PlaceInQueue,
@@ -307,27 +307,31 @@ export const withdrawHandedOver = (
   isPatient: true
 })
 
-/** Reads the answer to `withdrawHandedOver`: which of the two claims still stands. */
+/** Reads the answer to `withdrawHandedOver`: which of the two claims are still in the queue. */
 export const readHandedOver = ({ responses, succeeded }: ITxnResponse, created: bigint, itsCreated: bigint) => {
-  const stands = (index: number, at: bigint): boolean =>
+  const isInQueue = (index: number, at: bigint): boolean =>
     responses[index]?.response_range?.kvs.some(({ create_revision }) => BigInt(create_revision) === at) ?? false
-  return { isDeleted: succeeded, isThere: stands(0, created), isSuccessorThere: succeeded || stands(1, itsCreated) }
+  return {
+    isDeleted: succeeded,
+    isThere: isInQueue(0, created),
+    isSuccessorThere: succeeded || isInQueue(1, itsCreated)
+  }
 }
 
-/** Puts the key that shows that a process lives. */
+/** Puts the key that shows that a process is alive. */
 export const showLife = (key: Buffer, lease: string): ITxnRequest => ({
   success: [{ request_put: { key, value: Buffer.alloc(0), lease } }]
 })
 
-/** Asks whether anything stands at a key. */
+/** Checks whether a key exists. */
 export const find = (key: Buffer): ITxnRequest => ({ success: [count(key)] })
 
 /** Reads the answer to `find`. */
 export const isThere = ({ responses }: ITxnResponse): boolean => Number(responses[0]!.response_range.count) > 0
 
 /**
- * Deletes waiting claims of a dead process. None of them may be the head of the queue, so another claim must still stand
- * before them: a head may have been granted before its process fell silent, and others would be let in beside it.
+ * Deletes waiting claims of a dead process, if another claim is still before them. None of them may be the head of the queue: a
+ * head may have been granted before its process fell silent, and a second holder would be let in.
  */
 export const passOver = (
   { claim }: PlaceInQueue,
@@ -347,7 +351,7 @@ export const passOver = (
   isAlone: true
 })
 
-/** Puts a tombstone for a claim of which only the id is known, and reads the queue to find its place. */
+/** Puts a tombstone for a claim of which only the id is known, and reads the queue to find the claim. */
 export const withdrawById = (keys: LockKeys, id: string, tombstoneLease: string): ITxnRequest => ({
   success: [
     { request_put: { key: keys.tombstone(id), value: Buffer.alloc(0), lease: tombstoneLease } },
@@ -365,12 +369,12 @@ export const readWithdrawalById = (
   return kv && { keyBytes: kv.key, created: BigInt(kv.create_revision) }
 }
 
-/** Deletes some keys, whatever stands there. */
+/** Deletes keys, whatever their values and revisions are. */
 export const remove = (keys: ReadonlyArray<string>): ITxnRequest => ({
   success: keys.map((key) => ({ request_delete_range: { key: Buffer.from(key) } }))
 })
 
-/** Reads the answer to `withdraw`: whether anything was deleted, and who is the holder where that was asked. */
+/** Reads the answer to `withdraw`: whether anything was deleted, and the holder if the request read it. */
 export const readWithdrawal = ({ responses }: ITxnResponse) => {
   const range = responses.find((one) => one.response_range)?.response_range
   const deleted = responses.find((one) => one.response_delete_range)?.response_delete_range

@@ -1,4 +1,4 @@
-/** Token epochs: what is added to revisions to make fencing tokens. */
+/** Token epochs: the numbers that are added to revisions to make fencing tokens. */
 
 import * as Effect from "effect/Effect"
 import type { CallFailure } from "../client/failure.ts"
@@ -8,7 +8,10 @@ import * as Transactions from "../protocol/transactions.ts"
 
 const first = (prefix: string): Transactions.Epoch => ({ key: epochKey(prefix), text: undefined, base: 0n })
 
-/** The token epochs that this process knows, by prefix. The answer to a request that was made for another epoch tells it. */
+/**
+ * The token epochs that this process knows, by prefix. If a request is made for another epoch, its answer contains the right
+ * one.
+ */
 export class Epochs {
   private readonly known = new Map<string, Transactions.Epoch>()
 
@@ -16,13 +19,13 @@ export class Epochs {
     return this.known.get(prefix) ?? first(prefix)
   }
 
-  /** Takes in the epoch that an answer tells. */
+  /** Records the epoch that an answer contains. */
   learn(prefix: string, text: string | undefined): Effect.Effect<void, CallFailure> {
     return Effect.map(read(prefix, text), (epoch) => void this.known.set(prefix, epoch))
   }
 }
 
-/** Reads an epoch. Others may have put anything at that key, and no token is made of what is no epoch. */
+/** Parses an epoch. Another program may have written the key, and a wrong value must not become a token. */
 const read = (prefix: string, text: string | undefined): Effect.Effect<Transactions.Epoch, CallFailure> => {
   if (text === undefined) return Effect.succeed(first(prefix))
   const base = /^\d{1,19}$/.test(text) ? BigInt(text) : undefined
@@ -34,8 +37,8 @@ const read = (prefix: string, text: string | undefined): Effect.Effect<Transacti
 }
 
 /**
- * Raises the base to at least that much, and tells what it was and is. Of two that raise it at once, one comes after the other,
- * and the higher base stays.
+ * Raises the base to at least `least`, and returns the base before and after. If two processes raise it at the same time, the
+ * higher base wins.
  */
 export const raise = (port: Port, prefix: string, least: bigint) =>
   Effect.gen(function*() {
@@ -52,5 +55,5 @@ export const raise = (port: Port, prefix: string, least: bigint) =>
     return { base: epoch.base, previous }
   })
 
-/** Tokens stay below 2^63, with room for the revisions of a cluster that writes for longer than it can live. */
+/** The highest base. It keeps tokens below 2^63 and leaves room for more revisions than a cluster can reach. */
 export const mostBase = 2n ** 63n - 2n ** 53n

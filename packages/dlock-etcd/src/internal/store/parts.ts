@@ -1,4 +1,4 @@
-/** The parts of a store that others of its parts need. */
+/** The parts of a store that its other parts use. */
 
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ import type { AskingOrder } from "./queue/askingOrder.ts"
 import type { Registry } from "./registry.ts"
 import type { Place } from "./trackedClaim.ts"
 
-/** What a store has once, and its parts use. */
+/** The parts that a store has once and shares. */
 export interface StoreParts {
   readonly telemetry: StoreTelemetry
   readonly batcher: RequestBatcher
@@ -23,8 +23,8 @@ export interface StoreParts {
   readonly liveness: Liveness
   readonly askingOrder: AskingOrder
   readonly hasClosed: () => boolean
-  /** With claims of at most so many other processes before its own, a process hears of each deletion. */
+  /** A process watches every deletion in a queue if claims of at most this many other processes are before its own. */
   readonly mostListeners: number
-  /** Has the loop of the store run at that time, or earlier. */
+  /** Makes the loop of the store run at that time, in milliseconds, or earlier. */
   readonly wakeBy: (at: number) => void
 }

@@ -1,9 +1,9 @@
-/** Names for the places of claims in their queues, used one after the other. */
+/** The names of claims' places in their queues. Names are reused. */
 
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Base64Url from "effect/encoding/Base64Url"
 
-/** A name in the queue of a key, for one claim at a time. */
+/** A name in the queue of a key. One claim has it at a time. */
 export interface PlaceName {
   readonly key: string
   readonly generation: string
@@ -18,14 +18,14 @@ interface NamesOfKey {
 }
 
 /**
- * The names under which claims of this process stand in queues.
+ * The names of this process's places in queues.
  *
- * A server keeps a deleted key until it is compacted, and a look at a queue passes them all. So the same few names are used
- * again: a new name for each claim would make a lock slower with each section.
+ * The server keeps a deleted key until it is compacted, and every read of a queue passes over the deleted keys. A new name for
+ * each claim would make a lock slower with each section, so this class reuses a few names.
  *
- * A name is free again when its claim has been deleted for certain, and no request for it can still arrive. Where that is not
- * known, none of the present names is used again: a new generation of names begins. So what is found under a name of an
- * earlier generation, and belongs to no claim that is known, is left over.
+ * A name is free again when its claim was certainly deleted and no request for the claim can still arrive. If that is
+ * uncertain, a new generation of names begins, and no name of the current generation is reused. A key with a name of an earlier
+ * generation that belongs to no known claim is therefore a leftover.
  */
 export class PlaceNames {
   private generation = freshGeneration()
@@ -48,7 +48,7 @@ export class PlaceNames {
     if (--taken.used === 0) this.byKey.delete(key)
   }
 
-  /** Begins a new generation of names, since something may be left under one of the present ones. */
+  /** Begins a new generation of names, because a claim may be left under one of the current names. */
   endGeneration(): void {
     this.generation = freshGeneration()
     this.byKey = new Map()

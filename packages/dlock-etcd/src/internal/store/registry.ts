@@ -1,4 +1,4 @@
-/** What this process knows of its claims. */
+/** The claims of this process. */
 
 import type { Claim, Loss } from "effect-dlock/LockStore"
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
@@ -16,7 +16,10 @@ export class Registry {
   private readonly places = new Map<string, Place>()
   /** Claims whose withdrawal has no answer yet. */
   private readonly withdrawing = new Map<string, { readonly tracked: TrackedClaim; readonly until: number }>()
-  /** Ids that ended by an answer that the caller may not have heard, and until when the caller may ask under them again. */
+  /**
+   * Ids of claims that ended by an answer which the caller may have missed, each with the time, in milliseconds, until which
+   * the caller may request the same id again.
+   */
   private readonly ended = new Map<string, number>()
   private readonly telemetry: StoreTelemetry
   /** Takes a claim off its lease. */
@@ -41,25 +44,25 @@ export class Registry {
     return Array.from(this.tracked.values())
   }
 
-  /** Does any claim stand in a queue, or ask for a place there? */
+  /** Whether any claim waits in a queue or has requested a place. */
   hasWaiters(): boolean {
     for (const { state } of this.tracked.values()) if (state === "queued" || state === "asking") return true
     return false
   }
 
-  /** The place of ours at an etcd key, whether its claim stands there yet or not. */
+  /** The place of this process with an etcd key. Its claim may not be in the queue yet. */
   at(key: string): Place | undefined {
     return this.places.get(key)
   }
 
-  /** Is that the etcd key of a claim of ours, or of one that is being withdrawn? */
+  /** Whether an etcd key belongs to a claim of this process, or to one whose withdrawal has no answer yet. */
   isOurs(key: string): boolean {
     if (this.places.has(key)) return true
     for (const { tracked } of this.withdrawing.values()) if (tracked.place.key === key) return true
     return false
   }
 
-  /** What is known of a claim. A repeated request finds it again. */
+  /** Returns the tracked claim. A repeated request finds the existing one. */
   track(claim: Claim): TrackedClaim {
     let tracked = this.tracked.get(claim.id)
     if (tracked === undefined) {
@@ -70,7 +73,7 @@ export class Registry {
     return tracked
   }
 
-  /** Bars its id: a claim that is asked for under it from now on would never be withdrawn. */
+  /** Bars the id of a claim: a claim that is requested under it from now on would never be withdrawn. */
   endId({ claim }: TrackedClaim, now: number): void {
     for (const [id, until] of this.ended) {
       if (until > now) break
@@ -83,7 +86,7 @@ export class Registry {
     return this.ended.has(id)
   }
 
-  /** Ends a claim here that is to be withdrawn at the server. A repeated withdrawal finds it again. */
+  /** Ends a claim in this process, before it is withdrawn at the server. A repeated withdrawal finds the claim again. */
   beginWithdrawal(claim: Claim, now: number): TrackedClaim | undefined {
     const tracked = this.tracked.get(claim.id)
     if (tracked === undefined) return this.withdrawing.get(claim.id)?.tracked
@@ -96,12 +99,12 @@ export class Registry {
     return tracked
   }
 
-  /** A claim whose withdrawal has begun, and has not been answered. */
+  /** The claim whose withdrawal has begun and has no answer yet. */
   withdrawn({ id }: Claim): TrackedClaim | undefined {
     return this.withdrawing.get(id)?.tracked
   }
 
-  /** It has been withdrawn. The name of its place is used again, where nothing of it can arrive any more. */
+  /** Records that a claim was withdrawn. The name of its place is free, unless a request of the claim may still arrive. */
   noteWithdrawn(tracked: TrackedClaim): void {
     this.withdrawing.delete(tracked.claim.id)
     if (tracked.place.unanswered === 0) this.placeNames.free(tracked.place.name)
@@ -118,7 +121,10 @@ export class Registry {
     place.onEnd()
   }
 
-  /** It is gone at the server. `isOwed`: a stand-in keeps the others out, and goes with its withdrawal. */
+  /**
+   * Records that the server no longer has the claim. `isOwed`: a stand-in keeps other processes out until this claim is
+   * withdrawn.
+   */
   markGone(tracked: TrackedClaim, isOwed = false): void {
     const { state } = tracked
     if (state === "over") return
@@ -129,14 +135,14 @@ export class Registry {
         Deferred.doneUnsafe(tracked.granted, Effect.succeed({ _tag: "Gone" })), tracked.claim.key)}
   }
 
-  /** Fails a waiting claim whose lease can no longer be alive. Returns false where it may be. */
+  /** Fails a waiting claim whose lease can no longer be alive, and returns whether it did. */
   failIfExpired({ claim, granted, place: { lease } }: TrackedClaim, failure: CallFailure, now: number): boolean {
     if (lease === undefined || now <= toMillis(lease.confirmedAt) + lease.ttl) return false
     this.telemetry.callBack(() => Deferred.doneUnsafe(granted, Effect.fail(backendError("wait")(failure))), claim.key)
     return true
   }
 
-  /** Ends all claims on a lease that is gone. One that is still being asked for is put on another lease. */
+  /** Ends all claims on a lease that has ended. A claim whose request has no answer yet gets another lease. */
   loseLease(lease: Lease<Place>): void {
     for (const place of Array.from(lease.claims.values())) {
       if (place.tracked.state === "asking") place.lease = undefined
@@ -145,8 +151,8 @@ export class Registry {
   }
 }
 
-/** Milliseconds: a few times as long as a caller asks again under the same id. */
+/** How long an id stays barred, in milliseconds: several times as long as a caller repeats requests under one id. */
 const endedFor = 30_000
 
-/** Milliseconds after which a withdrawal is not tried again: the lease of the claim has gone. */
+/** How long a withdrawal may be repeated, in milliseconds. After that the lease of the claim has ended. */
 const forgottenAfter = 24 * 60 * 60 * 1_000

@@ -1,4 +1,4 @@
-/** Asks the server for claims, and withdraws them. */
+/** Requests claims from the server and withdraws them. */
 
 import type { LockBackendError } from "effect-dlock/LockError"
 import { type Answer, callLimit, type Claim, refusalOf, type Withdrawn } from "effect-dlock/LockStore"
@@ -21,7 +21,7 @@ import type { Tombstones } from "./tombstones.ts"
 import type { Place, TrackedClaim } from "./trackedClaim.ts"
 import type { Waiters } from "./waiters.ts"
 
-/** `request` and `withdraw` of the store: what goes to the server, and what its answers mean. */
+/** Makes the store's `request` and `withdraw`: the transactions they send, and what the answers mean. */
 export const make = (
   port: Port,
   { registry, fork, hasClosed, leases, askingOrder, liveness, now, batcher, wakeBy }: StoreParts,
@@ -38,13 +38,13 @@ export const make = (
       if (hasClosed()) return Effect.fail(backendError("acquire")(closedFailure))
       const tracked = registry.track(claim)
       const asked = mode === "try"
-        // It takes no place, and is to be answered within a second.
+        // A try takes no place in the queue, and its caller needs an answer within one second.
         ? Effect.timeoutOrElse(ask(tracked, mode), { duration: tryLimit, orElse: () => Effect.fail(silentFailure) })
         : askingOrder.inTurn(tracked, ask(tracked, mode))
       return Effect.mapError(asked, backendError("acquire"))
     })
 
-  /** With a lease that is known to live this is one call. */
+  /** Requests the claim. If its lease is known to be alive, this is one call. */
   const ask = (tracked: TrackedClaim, mode: "queue" | "try"): Effect.Effect<Answer, CallFailure> =>
     Effect.suspend(() => {
       if (hasClosed()) return Effect.fail(closedFailure)
@@ -96,7 +96,10 @@ export const make = (
     )
   }
 
-  /** A claim that waits needs a sign of life of its process, for the sake of those behind it: the first one has it put. */
+  /**
+   * Enters a claim that may have to wait. A waiting claim needs a sign of life of its process, so that the claims behind it do
+   * not wait for a dead process. The first claim that waits has the sign put.
+   */
   const enterSigned = (
     tracked: TrackedClaim,
     lease: Lease<Place>,
@@ -133,8 +136,8 @@ export const make = (
   }
 
   /**
-   * A try for permits takes no place that it would have to give back: others would count it meanwhile. Where another claim has
-   * come since it looked, the answer shows it, and the try is made once more.
+   * Tries for permits. The try reads the queue first and enters only if the permits are free: other claims would count a place
+   * that is given back. If another claim entered after the read, the answer shows that claim, and the try is repeated.
    */
   const enterIfFits = (
     tracked: TrackedClaim,
@@ -148,7 +151,7 @@ export const make = (
     ) {
       return takeAnswer(tracked, lease, "try", snapshot)
     }
-    // Not the revision of the answer: somebody may have come together with the look, behind it.
+    // Not the revision of the answer: another claim may have entered in the same transaction, after the read.
     const since = snapshot.before[snapshot.before.length - 1]?.created ?? 0n
     const operation = (epoch: Transactions.Epoch) =>
       Transactions.enterIfNobodyCame(tracked.place, lease.id, epoch, since)
@@ -188,12 +191,12 @@ export const make = (
     }
     return Effect.matchEffect(batcher.run({ ...operation(epoch), onUnsent, onLate }), {
       onSuccess: ({ doubled, value }) => {
-        // An answer to a second sending says nothing of the first.
+        // If the request was sent twice, this answer does not tell what became of the other sending.
         noteAnswered(tracked, place, !doubled)
-        // Nobody would tell it any more that its turn has come.
+        // A closed store would never tell the claim that it has the turn.
         if (hasClosed()) return Effect.fail(closedFailure)
         if (tracked.isOver) return Effect.succeed<Answer>({ _tag: "Gone" })
-        // Gone while the answer was on its way, and what was put on it with it.
+        // The lease ended while the answer was on its way, and the server deleted the claim with it.
         if (lease.gone) return askAgain(tracked, mode)
         const current = Transactions.epochIn(value)
         if (current !== undefined && current.text !== epoch.text) {
@@ -212,7 +215,7 @@ export const make = (
     })
   }
 
-  /** A request of the claim is no longer under way. `isKnown`: it is known what became of it. */
+  /** Records that a request of the claim has ended. `isKnown`: this process knows whether the server executed it. */
   const noteAnswered = (tracked: TrackedClaim, place: Place, isKnown: boolean): void => {
     if (isKnown) place.unanswered--
     if (--tracked.underWay === 0) tracked.settled?.end(Exit.void)
@@ -226,7 +229,7 @@ export const make = (
   ): Effect.Effect<Answer, CallFailure> => {
     const { claim, place } = tracked
     if (snapshot.own === undefined) {
-      // Cancelled before, or a try that found somebody there.
+      // The claim was cancelled before, or it is a try that found another claim in the queue.
       const busy = mode === "try" && snapshot.before.length > 0
       const mismatched = busy && Snapshot.isMismatched(claim, snapshot)
       forget(tracked, true)
@@ -234,11 +237,11 @@ export const make = (
     }
     const mismatched = Snapshot.isMismatched(claim, snapshot)
     const granted = Snapshot.isGranted(claim, snapshot)
-    // It was held, had gone, and this request has put it there anew: the grant was for another place.
+    // The held claim was deleted, and this request put a new one in its place. The grant does not hold for the new one.
     const displaced = tracked.state === "held" && place.created !== snapshot.own
     place.noteCreated(snapshot)
     if (mismatched || displaced || (mode === "try" && !granted)) {
-      // Who asked may have no more time to hear of it.
+      // Uninterruptible: the caller may give up before the answer, and the place must still be withdrawn.
       return Effect.uninterruptible(
         Effect.map(
           Effect.exit(batcher.run(Transactions.withdraw(place, snapshot.own, undefined, false))),
@@ -251,7 +254,7 @@ export const make = (
       )
     }
     if (tracked.state === "held") return Effect.succeed(waiters.grant(tracked, lease))
-    // What was asked for before it may stand behind it.
+    // A claim that was requested earlier may be behind this one in the queue.
     const isFirst = !askingOrder.isAwaited(tracked) && waiters.localQueues.get(claim.key)?.hasEarlier(tracked) !== true
     if (granted && isFirst) {
       return Effect.map(waiters.grantOnFresh(tracked), (grant): Answer => grant ?? { _tag: "Gone" })
@@ -273,8 +276,8 @@ export const make = (
   }
 
   /**
-   * Ends a claim that has no place. A request of it that may still be executed is swept, or meets the tombstone of its
-   * withdrawal. The name of its place is used again, if nothing is left under it and nothing can come.
+   * Ends a claim that has no place. If one of its requests may still be executed, the claim is withdrawn: that deletes what the
+   * request put, or leaves a tombstone that stops it. The name of the place is reused only if nothing can be under it.
    */
   const forget = (tracked: TrackedClaim, isLeft: boolean): void => {
     registry.end(tracked)
@@ -311,8 +314,8 @@ export const make = (
     })
 
   /**
-   * Claims that were to be released, and still keep the others out for their successors, which were let in and then deleted by
-   * somebody. By the ids of the successors; each stays until the section of its successor has ended.
+   * The stand-ins, by the ids of their successors. A stand-in is a released claim that stays in the queue because its successor
+   * was granted and then deleted by another client. It keeps other processes out until the section of the successor has ended.
    */
   const standIns = new Map<string, TrackedClaim>()
 
@@ -330,7 +333,10 @@ export const make = (
       })
     })
 
-  /** Withdraws a claim that was handed over. Where its successor has gone it stays, as a stand-in, until that section has ended. */
+  /**
+   * Withdraws a claim that handed its lock over. If the successor was deleted, the claim stays as a stand-in until the
+   * successor's section has ended.
+   */
   const withdrawHandedOver = (tracked: TrackedClaim, successorPlace: Place): Effect.Effect<boolean, CallFailure> => {
     const { place } = tracked
     const [created, itsCreated] = [place.created!, successorPlace.created!]
@@ -342,7 +348,7 @@ export const make = (
       if (isDeleted || !isThere) {
         waiters.localQueues.get(place.claim.key)?.noteWithdrawn(place.key, BigInt(value.header.revision))
       }
-      // This claim had gone before, and one that was released earlier has kept the others out for it.
+      // If this claim was deleted before, an earlier released claim may be the stand-in that keeps other processes out for it.
       const earlier = standIns.get(tracked.claim.id)
       const standIn = isThere ? tracked : earlier
       if (isSuccessorThere) {
@@ -356,23 +362,23 @@ export const make = (
     })
   }
 
-  /** Has a claim that was to be released keep the others out for its successor, which has gone. */
+  /** Makes a released claim the stand-in for its deleted successor. */
   const beginStandIn = (successor: TrackedClaim, standIn: TrackedClaim): void => {
     const { key, lease } = standIn.place
     standIns.set(successor.claim.id, standIn)
     lease!.claims.set(key, standIn.place)
     const isInside = successor.state === "held"
     registry.markGone(successor, true)
-    // It may have been released meanwhile, and handed over to another: the answer to that tells whether that one stands.
+    // The successor may have handed the lock over as well. The answer to its withdrawal tells whether the next claim exists.
     const last = successor.isAwaitingSuccessor ? successor.successor!.tracked : successor
     const most = isInside || last !== successor ? Math.min(last.heldUntil, now() + lease!.ttl) : 0
     fork(Effect.delay(endStandIn(successor.claim.id, standIn), Math.max(0, Math.ceil(most - now()))))
   }
 
-  /** Deletes the claim, and tells whether anything was deleted. It leaves a tombstone where a request may still arrive. */
+  /** Deletes the claim and returns whether anything was deleted. Leaves a tombstone if a request may still arrive. */
   const withdrawTracked = (tracked: TrackedClaim, waited: boolean): Effect.Effect<boolean, CallFailure> => {
     if (tracked.underWay === 0) return withdrawNow(tracked, waited)
-    // The answer to what is under way spares a tombstone, which would stay for a quarter of an hour.
+    // Waiting for the answers saves a tombstone, which would stay at the server for a quarter of an hour.
     tracked.settled ??= new SingleFlight()
     const settled = Effect.timeoutOption(tracked.settled.await, callLimit(tracked.claim))
     return Effect.flatMap(settled, () => withdrawNow(tracked, waited))
@@ -380,11 +386,11 @@ export const make = (
 
   const withdrawNow = (tracked: TrackedClaim, waited: boolean): Effect.Effect<boolean, CallFailure> => {
     if (tracked.place.unanswered === 0) {
-      // A claim that was refused, or never sent, is nowhere.
+      // The server has nothing of a claim that was refused or never sent.
       const { created } = tracked.place
       if (created === undefined) return Effect.succeed(false)
       const { successor } = tracked
-      // The successor has ended where this is a repeat.
+      // If this withdrawal is a repeat, the successor may have ended already.
       if (successor === undefined || successor.tracked.isOver) return withdrawAlone(tracked, created, undefined, waited)
       return withdrawHandedOver(tracked, successor)
     }
@@ -416,7 +422,7 @@ export const make = (
       })
     })
 
-  /** Withdraws a claim of which this process knows only the id: it may have been asked for earlier, or elsewhere. */
+  /** Withdraws a claim of which this process knows only the id. The claim was requested earlier or by another process. */
   const withdrawUnknown = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.gen(function*() {
       const its = lockKeys(claim.key, claim.prefix)
@@ -426,7 +432,7 @@ export const make = (
         lease
       )
       const found = Transactions.readWithdrawalById(value, claim.id)
-      // Where two claims of ours have exchanged places, another one stands under its id.
+      // If two claims of this process exchanged places, the entry with this id belongs to another claim.
       if (found === undefined || registry.isOurs(found.keyBytes.toString())) return "notHeld"
       const place = { claim, keys: its, keyBytes: found.keyBytes }
       const reply = yield* batcher.run(Transactions.withdraw(place, found.created, undefined, false))
@@ -436,7 +442,7 @@ export const make = (
       Effect.mapError(backendError("release"))
     )
 
-  /** A call that puts a tombstone: where its lease has gone, the next tombstone has another. */
+  /** Runs a call that puts a tombstone. If the lease of the tombstones has ended, the next tombstone gets a new lease. */
   const onTombstoneLease = <A>(call: Effect.Effect<A, CallFailure>, lease: string) =>
     Effect.tapError(call, (failure) =>
       Effect.sync(() => {
@@ -451,9 +457,9 @@ const isNotDone = (outcome: Exit.Failure<unknown, CallFailure>): boolean => {
   return reason?._tag === "Fail" && reason.error.notDone
 }
 
-/** Milliseconds. */
+/** How long a try waits for its answer, in milliseconds. */
 const tryLimit = 900
 
-/** Leases are whole seconds: as many as hold the claim's own time and the guard gap behind it. */
+/** How long the claim's lease is: ttl plus guard gap, rounded up, because etcd's leases are whole seconds. */
 const seconds = (claim: Claim): number =>
   Math.ceil((Duration.toMillis(claim.ttl) + Duration.toMillis(claim.guardGap)) / 1_000)

@@ -1,4 +1,4 @@
-/** The lock store on etcd: puts its parts together, and runs their loop. */
+/** The lock store on etcd: connects the parts and runs their loop. */
 
 import { type Claim, type Held, LockStore, type Loss, type Renewal } from "effect-dlock/LockStore"
 import * as Clock from "effect/Clock"
@@ -25,9 +25,9 @@ import type { Place } from "./trackedClaim.ts"
 import * as Waiters from "./waiters.ts"
 
 /**
- * The store over a port. The claims for a key queue by create revision, which is also their fencing token but for the base of
- * the epoch. Waiting claims watch the deletions before them, claims that are held are watched themselves, and all of them live
- * on shared leases.
+ * Makes the store over a port. The claims for a key form a queue by create revision. The fencing token is the create revision
+ * plus the base of the token epoch. Waiting claims watch the deletions before them, a held claim is watched itself, and all
+ * claims are on shared leases.
  */
 export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) {
   const { telemetry } = port
@@ -38,7 +38,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   let closed = false
 
-  /** Until when the loop sleeps. */
+  /** When the loop wakes up, in milliseconds. */
   let wakesAt = Infinity
   const wakeBy = (at: number): void => {
     if (at < wakesAt) wakeUp.openUnsafe()
@@ -78,8 +78,9 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   const { request, withdraw } = Requests.make(port, parts, waiters, new Tombstones(port, now, fork))
 
   /**
-   * Compares the keys on a lease with the claims that should be on it. A key that no claim here has is left of a request that
-   * was executed after its caller had given up, and is deleted. What has a name of this generation is on its way in or out.
+   * Compares the keys on a lease with the claims that should be on it. A key without a claim is left over from a request that
+   * the server executed after the caller gave up: it is deleted. A key with a name of the current generation is left alone,
+   * because its claim is just being put or deleted.
    */
   const sweep = (lease: Lease<Place>, { keys }: Confirmation): Effect.Effect<void, CallFailure> => {
     const strangers = Array.from(keys).filter((key) =>
@@ -88,7 +89,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     const missing = Array.from(lease.claims.values()).filter(({ created, key }) =>
       created !== undefined && !keys.has(key)
     )
-    // Not waited for: the claims that are known do not depend on it.
+    // The known claims do not depend on this, so nothing waits for it.
     for (let from = 0; from < strangers.length; from += removedAtOnce) {
       fork(Effect.ignore(port.txn(Transactions.remove(strangers.slice(from, from + removedAtOnce)))))
     }
@@ -121,7 +122,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
       })
     })
 
-  /** Why a claim is not held any more: the lock is another's, or the claim is gone. */
+  /** Finds out why a claim is no longer held: another claim has the lock, or the claim is gone. */
   const whyNotHeld = (claim: Claim): Effect.Effect<Renewal> =>
     Effect.match(batcher.run(Transactions.look(unplaced(claim), 0n)), {
       onFailure: (failure): Renewal => ({ _tag: "Unknown", error: backendError("renew")(failure) }),
@@ -131,7 +132,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
           : { _tag: "Gone" }
     })
 
-  // One loop confirms the leases that no renewal confirms, and looks for the waiting claims that no watch has told.
+  // One loop confirms the leases that no renewal confirms, and polls for waiting claims in case a watch missed an event.
   yield* Effect.gen(function*() {
     while (true) {
       wakeUp.closeUnsafe()
@@ -148,7 +149,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
       }
       for (const tracked of registry.all()) {
         if (tracked.state === "held") {
-          // Its lease lives on with others: what nobody renews must end by itself.
+          // Other claims keep the lease alive, so a claim that its holder does not renew must be withdrawn here.
           if (tracked.heldUntil <= at) fork(Effect.ignore(withdraw(tracked.claim)))
           else next = Math.min(next, tracked.heldUntil)
         } else if (tracked.state === "queued" && tracked.claim.capacity > 1 && !tracked.isLooking) {
@@ -167,10 +168,10 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     }
   }).pipe(Effect.forkScoped)
 
-  // The claims that are left go with their leases. What is under way is not waited for, so that the process can end.
+  // Revoking the leases deletes the remaining claims. Pending calls are not awaited, so that the process can exit.
   yield* Effect.addFinalizer(() => {
     closed = true
-    // Before what is under way fails: a grant among it may have been executed.
+    // This must come before the pending calls are failed: the server may have executed a lease grant among them.
     const revoked = Effect.all([leases.close(), liveness.close()], { concurrency: "unbounded", discard: true })
     batcher.close()
     port.abandon()
@@ -194,11 +195,11 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   })
 })
 
-/** Where a claim would stand that has no place. */
+/** The place that a claim without a place would have. */
 const unplaced = (claim: Claim): Transactions.PlaceInQueue => {
   const its = lockKeys(claim.key, claim.prefix)
   return { claim, keys: its, keyBytes: its.claim(claim.id) }
 }
 
-/** A server takes at most 128 operations in a transaction unless told otherwise. */
+/** How many keys one transaction deletes. A server allows 128 operations in a transaction by default. */
 const removedAtOnce = 100

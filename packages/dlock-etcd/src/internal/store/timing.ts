@@ -1,6 +1,6 @@
 /**
- * Every fraction of a time to live in this backend, in milliseconds. The core's are in its own `timing.ts`, with the picture.
- * A lease's time is whole seconds, and as long as that of the claims on it and their guard gap together.
+ * Every fraction of a ttl in this backend, in milliseconds. The core's fractions are in its own `timing.ts`, with a picture.
+ * The ttl of a lease is the ttl of its claims plus their guard gap, rounded up to whole seconds.
  *
  * ```
  * lease confirmed                                                             lease over
@@ -9,20 +9,22 @@
  * ```
  */
 
-/** For how long after its confirmation a grant counts on a lease: two thirds of its time are left then. */
+/**
+ * How long after its confirmation a lease is fresh, so that claims may be granted on it. Then two thirds of the ttl are left.
+ */
 export const freshFor = (ttl: number): number => ttl / 3
 
-/** When a lease is looked after that no renewal of a claim on it has looked after: a little later than those do. */
+/** How long after its confirmation the loop confirms a lease. Renewals confirm a lease too, and a little earlier. */
 export const leaseDueAfter = (ttl: number): number => ttl * 0.4
 
-/** The pause before a lease of which nothing was heard is looked after again. */
+/** The pause before an unanswered confirmation of a lease is repeated. */
 export const leaseRetryAfter = (ttl: number): number => ttl / 20
 
-/** What one call about a lease may take: short enough for another while it still stands. */
+/** How long one call about a lease may take: short enough for a second call while the lease is alive. */
 export const leaseTimeout = (ttl: number): number => ttl / 3
 
-/** After how long a waiting claim for permits looks where nothing has told it to. */
+/** How long a claim that waits for permits goes without a look if no event arrives. */
 export const pollAfter = (ttl: number): number => Math.min(10_000, Math.max(1_000, ttl / 3))
 
-/** The pause before a look that brought no answer is repeated. */
+/** The pause before an unanswered look is repeated. */
 export const pollRetryAfter = (ttl: number): number => Math.min(ttl / 10, 500)

@@ -1,4 +1,4 @@
-/** One claim as this process knows it, and its place in the queue. */
+/** A claim of this process and its place in the queue. */
 
 import type { LockBackendError } from "effect-dlock/LockError"
 import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
@@ -12,35 +12,38 @@ import type { Lease } from "./leases/leases.ts"
 import { type PlaceName, type PlaceNames, textOf } from "./placeNames.ts"
 import * as Timing from "./timing.ts"
 
-/** What this process knows of a claim, from its first request to its end. */
+/** What this process knows of one of its claims, from the first request to the end. */
 export class TrackedClaim {
   state: "asking" | "queued" | "held" | "over" = "asking"
-  /** Where it stands in the queue, or is to stand. */
+  /** The place of the claim, whether the server has it yet or not. */
   place: Place
-  /** Its number in the order in which this process asked; absent for a try, which waits for nobody. */
+  /** The position in the order of this process's requests. `undefined` for a try, which does not wait. */
   number: number | undefined
-  /** It was asked for again: what is known of its place may change with the next answer. */
+  /** The claim was requested again, so the next answer may change its place. */
   isRepeated = false
-  /** Requests that are under way. */
+  /** How many requests have no answer yet. */
   underWay = 0
-  /** A withdrawal waits for this: nothing is under way any more. */
+  /** Ends when no request is pending any more. A withdrawal waits for it. */
   settled: SingleFlight<void, never> | undefined
-  /** A request for it has been sent. */
+  /** A request for the claim was sent. */
   isSent = false
-  /** When to look although nothing has happened. */
+  /** When to look although no event arrived, in milliseconds. */
   lookAt = Infinity
   isLooking = false
+  /** When the latest look began, in milliseconds. */
   lookedAt = -Infinity
-  /** Something happened during the look that is under way. */
+  /** An event arrived during the pending look. */
   changedMeanwhile = false
-  /** The revision that was known when it was last asked for. */
+  /** The highest revision that was known when the claim was last requested. */
   askedSince = 0n
-  /** Its turn has come, and its lease is being asked for. */
+  /** The claim has the turn, and its lease is being confirmed. */
   isBeingGranted = false
-  /** The place behind it, to which it was handed over at its release: it is deleted only while that one stands. */
+  /**
+   * The next place, to which this claim handed the lock over. This claim is deleted only while the successor is in the queue.
+   */
   successor: Place | undefined
   isWatching = false
-  /** Until when a holder may count on the last grant or confirmation, the guard gap included. */
+  /** Until when the holder may trust the latest grant or confirmation, guard gap included, in milliseconds. */
   heldUntil = Infinity
   stopWatching: () => void = () => {}
   readonly granted = Deferred.makeUnsafe<Granted | Gone, LockBackendError>()
@@ -55,22 +58,23 @@ export class TrackedClaim {
     return this.state === "over"
   }
 
-  /** What two claims must have in common to exchange places: all that the server is told, but for the id. */
+  /** Two claims may exchange places if this is equal: it is everything that the server knows of a claim, except the id. */
   get kind(): string {
     const { capacity, guardGap, holder, ttl } = this.claim
     return `${capacity} ${Duration.toMillis(ttl)} ${Duration.toMillis(guardGap)} ${holder}`
   }
 
-  /** It was handed over to a claim of which nothing is known yet but that it was to have the turn. */
+  /** The claim handed its lock over, and the successor has not ended. */
   get isAwaitingSuccessor(): boolean {
     return this.successor !== undefined && !this.successor.tracked.isOver
   }
 
-  /** It waits, and nothing that may change its place is under way. */
+  /** The claim waits, and nothing is pending that may change its place. */
   get isAtRest(): boolean {
     return this.state === "queued" && this.underWay === 0 && !this.isRepeated && !this.isBeingGranted
   }
 
+  /** Exchanges the places of two claims. */
   exchangePlaces(other: TrackedClaim): void {
     const { place } = this
     this.place = other.place
@@ -79,17 +83,17 @@ export class TrackedClaim {
     place.tracked = other
   }
 
-  /** Milliseconds after which it looks although nothing has happened; not all claims at once. */
+  /** How long the claim goes without a look, in milliseconds. It varies with the place, so that not all claims look at once. */
   get pollAfter(): number {
     return Timing.pollAfter(Duration.toMillis(this.claim.ttl)) * (1 + this.place.ahead.place % 7 / 20)
   }
 
-  /** Milliseconds after which a look that had no answer is repeated. */
+  /** The pause before an unanswered look is repeated, in milliseconds. */
   get retryAfter(): number {
     return Timing.pollRetryAfter(Duration.toMillis(this.claim.ttl))
   }
 
-  /** It is granted, or gone. */
+  /** Ends the watches of a waiting claim: the claim was granted or has ended. */
   stopWaiting(): void {
     this.stopWatching()
     this.place.stopDeathWatch()
@@ -97,35 +101,37 @@ export class TrackedClaim {
 }
 
 /**
- * The key that stands for a claim at the server, or is to stand there. Two claims that ask for the same may exchange their places
- * while both wait, see `WaitingPlaces`: so `tracked` is the claim that has it now, and `claim` the one that it was asked for.
+ * The place of a claim in its queue: the claim's key at the server. Two claims of the same kind may exchange their places while
+ * both wait, see `WaitingPlaces`. So `tracked` is the claim that has the place now, and `claim` is the one that requested it.
  */
 export class Place implements PlaceInQueue {
   readonly claim: Claim
   readonly keys: LockKeys
   readonly name: PlaceName
   readonly keyBytes: Buffer
-  /** `keyBytes` as text, as leases list it. */
+  /** `keyBytes` as text, as in the list of a lease's keys. */
   readonly key: string
   tracked: TrackedClaim
-  /** The revision that put it there: it orders the queue, and is what tells it from an earlier claim at that key. */
+  /**
+   * The create revision at the server. It orders the queue, and distinguishes the claim from an earlier one with the same key.
+   */
   created: bigint | undefined
-  /** The base of its fencing token. */
+  /** The base of the fencing token. */
   private base = 0n
   lease: Lease<Place> | undefined
-  /** How many requests may have put it there, or may still do so: nobody knows whether they were executed. */
+  /** How many requests may have put the claim, or may still put it: this process does not know whether they were executed. */
   unanswered = 0
   ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
-  /** It stands behind another claim of this process, and the other claims were not read. */
+  /** The claim entered behind another claim of this process, and the claims before it were not read. */
   isBlind = false
-  /** The lease of the sign of life under which it waits. */
+  /** The lease of the sign of life under which the claim waits. */
   lifeLease: object | undefined
-  /** Its neighbours among the waiting places of this process. */
+  /** The neighbours among the waiting places of this process. */
   previous: Place | undefined
   next: Place | undefined
-  /** Tells the local queue that its claim has ended. */
+  /** Called when the claim of the place has ended. */
   onEnd: () => void = () => {}
-  /** Stops the watch on the process of the claim before it. */
+  /** Ends the watch on the process of the claim before this place. */
   stopDeathWatch: () => void = () => {}
 
   constructor(tracked: TrackedClaim, placeNames: PlaceNames) {
@@ -137,7 +143,7 @@ export class Place implements PlaceInQueue {
     this.key = this.keyBytes.toString()
   }
 
-  /** Takes in the revision and the base with which it stands there. */
+  /** Records the create revision and the base of the claim at the server. */
   noteCreated({ base, own }: QueueSnapshot): void {
     this.created = own
     this.base = base

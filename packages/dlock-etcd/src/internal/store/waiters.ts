@@ -1,4 +1,4 @@
-/** Claims from their places in the queue to the grant, and the watches on those that are held. */
+/** Waiting claims from their place in the queue to their grant, and the watches on held claims. */
 
 import type { Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
@@ -15,7 +15,10 @@ import type { Place, TrackedClaim } from "./trackedClaim.ts"
 /** Follows each waiting claim to its grant, and watches claims that are held. */
 export const make = (parts: StoreParts) => {
   const { registry, fork, leases, now, batcher, wakeBy, watches, telemetry } = parts
-  /** Asks whether a claim still stands, where a lease's list lacked it or a watch was refused: both are only hints. */
+  /**
+   * Checks whether a claim still exists, after a lease's list of keys lacked it or a watch was refused. Both are only hints.
+   * Returns the revision of the check.
+   */
   const verify = (place: Place): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
       batcher.run(Transactions.look(place, place.created ?? 0n)),
@@ -27,8 +30,9 @@ export const make = (parts: StoreParts) => {
     )
 
   /**
-   * Notes until when the holder may count on the claim; a claim that nobody renews is withdrawn after that. Never within a
-   * second: a holder that heard too late asks again under the same id, and must not meet its own withdrawal.
+   * Records until when the holder may trust the claim. The store withdraws a claim that is not renewed by then, but never
+   * within one second: a holder that got the grant too late requests the same id again, and its own withdrawal must not
+   * interfere.
    */
   const confirmHeld = (tracked: TrackedClaim, lease: Lease<Place>): bigint => {
     tracked.heldUntil = Math.max(toMillis(lease.confirmedAt) + lease.ttl, now() + askedAgainWithin)
@@ -56,8 +60,8 @@ export const make = (parts: StoreParts) => {
   }
 
   /**
-   * A held claim that somebody deletes is lost at once, not at the next renewal. The watch starts a little later than
-   * the hold, from the revision at which it was there: a short section never has one, and nothing is missed.
+   * Watches a held claim, so that a deleted claim is lost at once and not at the next renewal. The watch starts 30 ms after the
+   * grant, so that a short section has none. It starts from the revision at which the claim existed, so no deletion is missed.
    */
   const watchHeld = (tracked: TrackedClaim, after: bigint): void => {
     unwatched.push({ tracked, after, at: now() + watchDelay })
@@ -69,7 +73,7 @@ export const make = (parts: StoreParts) => {
   const watchAllHeld: Effect.Effect<void> = Effect.suspend(() => {
     for (let first = unwatched[0]; first !== undefined; first = unwatched[0]) {
       const left = first.at - now()
-      // Those that have been released are passed over, however young: short sections share a timer.
+      // Released claims are skipped without waiting, so that short sections share a timer.
       if (left > 0 && first.tracked.state === "held") return Effect.andThen(Effect.sleep(Math.ceil(left)), watchAllHeld)
       unwatched.shift()
       watchNow(first.tracked, first.after)
@@ -83,22 +87,22 @@ export const make = (parts: StoreParts) => {
       { key: tracked.place.keyBytes },
       after,
       () => registry.markGone(tracked),
-      () => watchAnew(tracked, after)
+      () => watchAgain(tracked, after)
     )
   }
 
-  /** Its watch was refused: looks whether the claim stands, and watches again, at a pace that no server minds. */
-  const watchAnew = (tracked: TrackedClaim, after: bigint): void => {
+  /** Called when the watch was refused: checks that the claim exists and watches again, once a second to spare the server. */
+  const watchAgain = (tracked: TrackedClaim, after: bigint): void => {
     if (tracked.state !== "held") return
     fork(
       Effect.orElseSucceed(verify(tracked.place), () => after).pipe(
-        Effect.tap(Effect.sleep(watchAnewDelay)),
+        Effect.tap(Effect.sleep(watchAgainDelay)),
         Effect.map((seenAt) => watchNow(tracked, seenAt))
       )
     )
   }
 
-  /** Takes in how a claim stands: it is granted with a lease that is known to live, or waits for those before it. */
+  /** Applies a snapshot: grants the claim once its lease is known to be alive, or lets it wait for the claims before it. */
   const applySnapshot = (
     tracked: TrackedClaim,
     snapshot: Snapshot.QueueSnapshot
@@ -125,7 +129,10 @@ export const make = (parts: StoreParts) => {
       return Effect.asVoid(grantOnFresh(tracked))
     })
 
-  /** Grants once the lease is known to live. The claim is verified after that: its snapshot may be older than that answer. */
+  /**
+   * Grants a claim once its lease is known to be alive. If the lease had to be confirmed, the claim is checked again after
+   * that, because its snapshot is older than the confirmation.
+   */
   const grantOnFresh = (tracked: TrackedClaim): Effect.Effect<Granted | undefined, CallFailure> => {
     const { place } = tracked
     const lease = place.lease!
@@ -139,7 +146,7 @@ export const make = (parts: StoreParts) => {
     })
   }
 
-  // Of a mutex.
+  // Mutexes.
 
   const localQueues = new Map<string, LocalQueue>()
 
@@ -159,15 +166,16 @@ export const make = (parts: StoreParts) => {
     return queue
   }
 
-  // Of permits.
+  // Permits.
 
-  /** Waits for any of those before it to go, with a poll in case the watch falls silent. */
+  /** Waits until a claim before this one is deleted. Polls too, in case the watch misses an event. */
   const awaitPermits = (tracked: TrackedClaim, snapshot: Snapshot.QueueSnapshot): void => {
     tracked.lookAt = now() + tracked.pollAfter
     wakeBy(tracked.lookAt)
     if (tracked.isWatching) return
     tracked.isWatching = true
-    // Its watch was refused. The look that follows watches from what it sees, so this ends, unless the server always refuses.
+    // The watch was refused. The next look starts another watch from the revision that it reads, so this ends unless the server
+    // refuses every watch.
     const check = () => {
       tracked.isWatching = false
       tracked.lookAt = Math.min(tracked.lookAt, Math.max(now(), tracked.lookedAt + lookPause))
@@ -180,7 +188,7 @@ export const make = (parts: StoreParts) => {
     })
   }
 
-  /** One look at a time. What happens meanwhile makes it look once more. */
+  /** Reads the queue again. One look runs at a time. If an event arrives meanwhile, another look follows. */
   const lookAgain = (tracked: TrackedClaim): void => {
     const { place } = tracked
     const { created } = place
@@ -209,7 +217,7 @@ export const make = (parts: StoreParts) => {
     )
   }
 
-  /** A look had no answer: it is repeated soon, until the lease can no longer be alive. */
+  /** Repeats a look that had no answer, until the lease can no longer be alive. */
   const retryLookSoon = (tracked: TrackedClaim, failure: CallFailure): void => {
     if (tracked.state !== "queued" || tracked.place.lease === undefined) return
     if (!registry.failIfExpired(tracked, failure, now())) tracked.lookAt = now() + tracked.retryAfter
@@ -220,7 +228,9 @@ export const make = (parts: StoreParts) => {
 
 export type Waiters = ReturnType<typeof make>
 
+// Milliseconds.
+
 const watchDelay = 30
 const askedAgainWithin = 1_000
-const watchAnewDelay = 1_000
+const watchAgainDelay = 1_000
 const lookPause = 200

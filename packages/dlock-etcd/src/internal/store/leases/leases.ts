@@ -1,4 +1,4 @@
-/** The leases of a process, which its claims share. */
+/** The leases of a process. Its claims share them. */
 
 import type * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -10,27 +10,32 @@ import type { Port, Reply } from "../../client/port.ts"
 import { SingleFlight } from "../../client/singleFlight.ts"
 import * as Timing from "../timing.ts"
 
-/** What a confirmation found: since when the lease is known to live, and the keys that it carries. */
+/** The result of confirming a lease. */
 export interface Confirmation {
+  /** The `Clock.monotonicTimeNanos` at which the confirmed keep-alive was sent. */
   readonly confirmedAt: bigint
+  /** The keys that are on the lease. */
   readonly keys: ReadonlySet<string>
 }
 
-/** A lease of this process, shared by its claims of one length. */
+/** A lease of this process, shared by claims of the same length. */
 export class Lease<Claim> {
   readonly id: string
-  /** Milliseconds, as the server granted them. */
+  /** The ttl that the server granted, in milliseconds. */
   readonly ttl: number
+  /** The claims on the lease, by their etcd keys. */
   readonly claims = new Map<string, Claim>()
-  /** When the last grant or keep-alive was sent that the server confirmed. */
+  /** The `Clock.monotonicTimeNanos` at which the latest confirmed grant or keep-alive was sent. */
   confirmedAt: bigint
-  /** The last keep-alive had no answer. */
+  /** The latest keep-alive had no answer. */
   isUnconfirmed = false
-  /** Milliseconds, when that was known. */
+  /** When the latest keep-alive failed, in milliseconds. */
   failedAt = 0
+  /** The lease has ended, and every key on it. */
   gone = false
-  /** The confirmation that is under way. */
+  /** The pending confirmation. */
   confirming: SingleFlight<Confirmation, CallFailure> | undefined
+  /** When a claim last joined or left the lease, in milliseconds. */
   lastUsedAt = 0
 
   constructor(id: string, ttl: number, confirmedAt: bigint) {
@@ -43,9 +48,9 @@ export class Lease<Claim> {
 const claimsPerLease = 512
 
 /**
- * The leases of a process: one for each length of time and 512 claims, kept alive while claims are on it and a little longer,
- * so that a section costs no grant. A lease whose keep-alive failed, or has used up a third of its
- * time, is confirmed before it carries anything new.
+ * The leases of a process: one for each length and at most 512 claims. A lease is kept alive while it has claims, and for at
+ * least one minute after that, so that a section does not have to grant a lease. If the latest keep-alive of a lease failed, or
+ * a third of its ttl has passed, the lease is confirmed before a claim is put on it.
  */
 export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   private readonly byLength = new Map<number, Array<Lease<Claim>>>()
@@ -58,7 +63,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private readonly onGone: (lease: Lease<Claim>) => void
-  /** Called after a confirmation: the lease is due again at a time that was not known while that was under way. */
+  /** Called after a confirmation, because only then the time of the next one is known. */
   private readonly onConfirmed: (lease: Lease<Claim>) => void
 
   constructor(
@@ -66,13 +71,13 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     port: Port,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
     onGone: (lease: Lease<Claim>) => void,
-    onBeat: (lease: Lease<Claim>) => void = () => {}
+    onConfirmed: (lease: Lease<Claim>) => void = () => {}
   ) {
     this.clock = clock
     this.port = port
     this.fork = fork
     this.onGone = onGone
-    this.onConfirmed = onBeat
+    this.onConfirmed = onConfirmed
   }
 
   private now(): number {
@@ -83,7 +88,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return Array.from(this.byLength.values()).flat()
   }
 
-  /** Puts the claim on a lease of that many seconds that has room for it, if there is one. */
+  /** Puts the claim on an existing lease of that length with fewer than 512 claims, if there is one. */
   joinNow(seconds: number, key: string, claim: Claim): Lease<Claim> | undefined {
     const lease = this.byLength.get(seconds)?.find((lease) => !lease.gone && lease.claims.size < claimsPerLease)
     if (lease === undefined) return undefined
@@ -93,7 +98,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return lease
   }
 
-  /** The same, with a new lease if need be. */
+  /** Puts the claim on a lease of that length, and grants a new lease if necessary. */
   join(seconds: number, key: string, claim: Claim): Effect.Effect<Lease<Claim>, CallFailure> {
     return Effect.suspend(() => {
       const lease = this.joinNow(seconds, key, claim)
@@ -108,7 +113,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     lease.lastUsedAt = this.now()
   }
 
-  /** One grant at a time of each length, for all that need it meanwhile. It goes on where the first caller is interrupted. */
+  /** Grants a lease. Callers share the pending grant of each length. The grant continues if its first caller is interrupted. */
   private grant(seconds: number): Effect.Effect<void, CallFailure> {
     const pending = this.granting.get(seconds)
     if (pending !== undefined) return pending.done.await
@@ -121,9 +126,9 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
         Effect.ensuring(Effect.sync(() => this.granting.delete(seconds))),
         Effect.matchEffect({
           onSuccess: ({ sentAt, value }) => {
-            // The revocation that was sent on closing may have been faster.
+            // The revocation that was sent on closing may have arrived before the grant.
             if (this.hasClosed) return this.revoke(id)
-            // It had ended when a second request found it there: those who wait ask again.
+            // The repeated request found a lease that had just ended: the callers try again.
             if (value <= 0) return Effect.sync(() => done.end(Exit.void))
             const lease = new Lease<Claim>(id, value * 1_000, sentAt)
             lease.lastUsedAt = this.now()
@@ -133,7 +138,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
             return Effect.sync(() => done.end(Exit.void))
           },
           onFailure: (failure) =>
-            // The next caller asks again. Where only the answer was lost, the lease is revoked.
+            // The next caller grants another lease. This one is revoked, in case only the answer was lost.
             Effect.andThen(
               Effect.sync(() => done.end(Exit.fail(failure))),
               failure.notDone || this.hasClosed ? Effect.void : this.revoke(id)
@@ -150,8 +155,8 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   }
 
   /**
-   * Revokes all leases, and with them the claims that they carry. Grants that are under way are waited for, since a revocation
-   * may overtake its grant; their callers fail at once.
+   * Revokes all leases, which deletes the claims on them. Waits for pending grants, because a revocation may overtake its
+   * grant. The callers of those grants fail at once.
    */
   close(): Effect.Effect<void> {
     this.hasClosed = true
@@ -163,36 +168,39 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return Effect.all(all, { concurrency: "unbounded", discard: true })
   }
 
-  /** Has it two thirds of its time left, and was its last keep-alive answered? */
+  /** Whether two thirds of the ttl are left and the latest keep-alive was answered. */
   isFresh(lease: Lease<Claim>): boolean {
     return !lease.gone && !lease.isUnconfirmed && this.now() < toMillis(lease.confirmedAt) + Timing.freshFor(lease.ttl)
   }
 
-  /** Confirms a lease that is not fresh. Fails only where there was no answer; a lease that is gone is `gone`. */
+  /**
+   * Confirms a lease that is not fresh. Fails only if there was no answer. If the lease has ended, this succeeds and sets
+   * `gone`.
+   */
   ensureFresh(lease: Lease<Claim>): Effect.Effect<void, CallFailure> {
     return Effect.suspend(() => this.isFresh(lease) || lease.gone ? Effect.void : Effect.asVoid(this.confirm(lease)))
   }
 
   /**
-   * Keeps the lease alive and asks what it carries: a keep-alive alone says nothing of a claim that was deleted, nor of
-   * one that should not be there. One at a time, for all that ask meanwhile.
+   * Keeps the lease alive and reads the keys on it. A keep-alive alone does not reveal a claim that was deleted, nor one that
+   * should not be there. Callers share the pending confirmation.
    */
   confirm(lease: Lease<Claim>): Effect.Effect<Confirmation, CallFailure> {
     return Effect.suspend(() => {
       if (lease.confirming !== undefined) return lease.confirming.await
-      const beating = new SingleFlight<Confirmation, CallFailure>()
-      lease.confirming = beating
+      const confirming = new SingleFlight<Confirmation, CallFailure>()
+      lease.confirming = confirming
       this.fork(
         this.confirmNow(lease).pipe(
           Effect.exit,
           Effect.map((exit) => {
             lease.confirming = undefined
             if (!lease.gone) this.onConfirmed(lease)
-            beating.end(exit)
+            confirming.end(exit)
           })
         )
       )
-      return beating.await
+      return confirming.await
     })
   }
 
@@ -206,7 +214,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     })
   }
 
-  /** Only keeps the lease alive. `isPressing`: a held lock depends on it. */
+  /** Keeps the lease alive without reading its keys. `isPressing`: a held lock depends on the lease. */
   keepAlive(lease: Lease<Claim>, isPressing = true): Effect.Effect<void, CallFailure> {
     const limit = Timing.leaseTimeout(lease.ttl)
     const call = isPressing ? this.port.keepAlive(lease.id, limit) : this.port.keepAliveOnStream(lease.id, limit)
@@ -225,7 +233,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     })
   }
 
-  /** The lease is gone, and nothing that was on it is left. */
+  /** Records that the lease has ended. The server deleted every key on it. */
   markGone(lease: Lease<Claim>): Confirmation {
     if (!lease.gone) {
       lease.gone = true
@@ -238,7 +246,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
     return { confirmedAt: lease.confirmedAt, keys: new Set() }
   }
 
-  /** When the lease must be confirmed, if no renewal of a claim on it does so before. */
+  /** When the lease must be confirmed, in milliseconds, unless a renewal of one of its claims does so earlier. */
   dueAt(lease: Lease<Claim>): number {
     if (lease.confirming !== undefined) return Infinity
     const confirmedAt = toMillis(lease.confirmedAt)
@@ -247,12 +255,12 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
       : confirmedAt + Timing.leaseDueAfter(lease.ttl)
   }
 
-  /** Has no claim been on it for a while? */
+  /** Whether the lease has had no claim for one minute and for twice its ttl. */
   isIdle(lease: Lease<Claim>): boolean {
     return lease.claims.size === 0 && this.now() > lease.lastUsedAt + Math.max(60_000, 2 * lease.ttl)
   }
 
-  /** Gives up a lease, and revokes it. */
+  /** Forgets a lease and revokes it. */
   retire(lease: Lease<Claim>): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.markGone(lease)
@@ -261,7 +269,7 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   }
 }
 
-/** A 63-bit number of our choosing, so that a grant may be asked for twice. */
+/** A random 63-bit id for a lease. This process chooses the id, so that a grant may be repeated. */
 export const freshId = (): string => {
   const bytes = SecureRandom.randomBytesUnsafe(8)
   let id = BigInt(bytes[0]! & 0x7f)

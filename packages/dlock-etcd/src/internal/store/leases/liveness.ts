@@ -1,4 +1,4 @@
-/** Shows that this process lives while it waits, and finds out which others are dead. */
+/** Shows other processes that this process is alive while it waits, and finds out which other processes are dead. */
 
 import type * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -13,31 +13,31 @@ import { lifeKeys } from "../../protocol/keys.ts"
 import * as Transactions from "../../protocol/transactions.ts"
 import { type Lease, Leases, toMillis } from "./leases.ts"
 
-/** Another process, as far as we go by whether it lives. */
+/** What this process knows about whether another process is alive. */
 interface OtherProcess {
-  /** What to call when it is dead. */
+  /** Called when the process is dead. */
   readonly deathListeners: Set<() => void>
-  /** Milliseconds: it is known to live, and is not asked for again before this. */
+  /** The process counts as alive, and is not checked again, before this time in milliseconds. */
   trustedUntil: number
-  /** Milliseconds: when its key is, or was, looked for; `Infinity` where no look is under way. */
+  /** The time in milliseconds at which the pending check reads the key of the process. `Infinity` if no check is pending. */
   soughtAt: number
-  /** It was dead when last looked for. */
+  /** The latest check found the process dead. */
   wasDead: boolean
-  /** Ends the watch on its key; absent where there is none. */
+  /** Ends the watch on the key of the process. `undefined` if there is no watch. */
   stopWatching: (() => void) | undefined
 }
 
-/** The signs of life under one prefix: our own, and those of other processes. */
+/** The signs of life under one prefix: that of this process and those of other processes. */
 class Region {
-  /** The lease of our own key. */
+  /** The lease of this process's own key. */
   lease: Lease<Region> | undefined
-  /** The request that puts our own key, while it is under way. */
+  /** The pending request that puts this process's own key. */
   showing: SingleFlight<void, CallFailure> | undefined
-  /** The server has refused our key: until then no claim of ours depends on it. */
+  /** The server refused this process's key. Until this time, in milliseconds, the claims of this process wait without it. */
   refusedUntil = 0
   /** Other processes, by their names. */
   readonly others = new Map<string, OtherProcess>()
-  /** Those of them of which nobody wants to hear for now, the longest first. */
+  /** The other processes that have no listener now. The one without a listener for the longest time is first. */
   readonly unwanted = new Map<string, OtherProcess>()
   readonly prefix: string
   readonly keys: ReturnType<typeof lifeKeys>
@@ -49,18 +49,18 @@ class Region {
 }
 
 /**
- * Shows that this process lives, and tells which others do not.
+ * Shows that this process is alive, and reports which other processes are dead.
  *
- * A claim lives as long as its lease, and that may be long. So that a process that dies while it waits does not block others for
- * all that time, it has a key on a lease of seconds while claims of it wait. Where that key is missing, the process of the next
- * claim deletes those of the dead one.
+ * A claim stays in the queue until its lease ends, which may take long. A process that dies while it waits must not block
+ * others for all that time. Therefore each process with waiting claims keeps a key, its sign of life, on a lease of 5 seconds.
+ * When that key is missing, the process of the next claim deletes the claims of the dead process.
  */
 export class Liveness {
-  /** The name of this process, for the others. */
+  /** The name of this process for other processes. */
   readonly process = Base64Url.encode(SecureRandom.randomBytesUnsafe(9))
   private readonly regions = new Map<string, Region>()
   private readonly leases: Leases<Region>
-  /** The leases that are kept alive. */
+  /** The leases that a fiber keeps alive. */
   private readonly living = new WeakSet<Lease<Region>>()
   private hasClosed = false
   private readonly port: Port
@@ -79,7 +79,7 @@ export class Liveness {
     this.leases = new Leases(clock, port, fork, (lease) => {
       for (const region of lease.claims.values()) {
         region.lease = undefined
-        // While the key is missing, our waiting claims are deleted by others.
+        // While the key is missing, other processes delete the waiting claims of this process.
         if (hasWaiters() && !this.hasClosed) fork(Effect.ignore(this.show(region.prefix)))
       }
     })
@@ -90,18 +90,18 @@ export class Liveness {
     this.hasWaiters = hasWaiters
   }
 
-  /** The key that a claim of ours needs to wait under this prefix; absent where the server refuses us one. */
+  /** The key that a claim of this process needs to wait under this prefix. `undefined` if the server refuses the key. */
   signOf(prefix: string): Transactions.LifeSign | undefined {
     const region = this.regionOf(prefix)
     return this.now() < region.refusedUntil ? undefined : { process: this.process, key: this.keyIn(region) }
   }
 
-  /** The lease of our own key under this prefix. */
+  /** The lease of this process's key under this prefix. */
   lifeIn(prefix: string): object | undefined {
     return this.regionOf(prefix).lease
   }
 
-  /** Has that lease not ended since? */
+  /** Whether that lease has not ended since. */
   isStill(life: object): boolean {
     return this.leases.all().some((lease) => lease === life && this.now() < toMillis(lease.confirmedAt) + lease.ttl)
   }
@@ -110,7 +110,7 @@ export class Liveness {
     return keys.of(this.process)
   }
 
-  /** Puts our own key. One request for all that need it meanwhile. */
+  /** Puts this process's key. Callers that need it at the same time share one request. */
   show(prefix: string): Effect.Effect<void, CallFailure> {
     return Effect.suspend(() => {
       const region = this.regionOf(prefix)
@@ -125,7 +125,7 @@ export class Liveness {
     })
   }
 
-  /** Where the key is refused, or its lease has gone, this succeeds: the caller asks again and finds it so. */
+  /** Succeeds also if the key is refused or its lease has ended. The caller then repeats its request and finds that out. */
   private showNow(region: Region): Effect.Effect<void, CallFailure> {
     const key = this.keyIn(region)
     return Effect.gen({ self: this }, function*() {
@@ -145,14 +145,14 @@ export class Liveness {
     ))
   }
 
-  /** Keeps the lease alive while claims wait, and a little longer. */
+  /** Keeps the lease alive while claims wait and for 30 seconds after. */
   private live(lease: Lease<Region>): Effect.Effect<void> {
     return Effect.gen({ self: this }, function*() {
       for (let neededUntil = this.now() + lingering; !lease.gone && this.now() < neededUntil;) {
         yield* Effect.sleep(Math.max(1, Math.ceil(this.leases.dueAt(lease) - this.now())))
-        // No held lock depends on it: sent once, however slow the server is for a crowd.
+        // No held lock depends on this keep-alive, so it is sent once, even if a busy server is slow to answer.
         if (!lease.gone) yield* Effect.ignore(this.leases.keepAlive(lease, false))
-        // Asked after the answer: a claim may have come meanwhile, and found the key there.
+        // Checked after the keep-alive: a claim that came meanwhile may have found the key and relies on it.
         if (this.hasWaiters()) neededUntil = this.now() + lingering
       }
       if (!lease.gone) yield* this.leases.retire(lease)
@@ -160,8 +160,8 @@ export class Liveness {
   }
 
   /**
-   * Calls back once a process is known to be dead; returns the way to stop. The first look is after so many milliseconds, if that
-   * is wanted then: of a claim that is far from its turn, those before it may have gone by themselves.
+   * Calls `onDead` once the process is known to be dead. Returns a function that cancels this. The first check runs after
+   * `after` milliseconds, if it is still wanted then: far from the head, the claims of that process may end without help.
    */
   onDeath(prefix: string, process: string, onDead: () => void, after: number): () => void {
     const region = this.regionOf(prefix)
@@ -185,7 +185,7 @@ export class Liveness {
     }
   }
 
-  /** Looks whether a process lives. */
+  /** Checks whether a process is alive. */
   private seek(region: Region, process: string, other: OtherProcess, after: number): void {
     const wait = other.wasDead ? 0 : after
     const at = this.now() + wait
@@ -196,7 +196,7 @@ export class Liveness {
         ? Effect.exit(this.port.txn(Transactions.find(region.keys.of(process))))
         : Effect.succeed(undefined)
     )
-    // What the queue knows changes in several steps: a claim may be behind another one at the end of them.
+    // Waits for the local queue, which changes in several steps: after the last one this check may no longer be wanted.
     const delayed = wait > 0 ? Effect.delay(find, wait) : Effect.andThen(Effect.yieldNow, find)
     this.fork(Effect.map(delayed, (exit) => {
       if (other.soughtAt === at) other.soughtAt = Infinity
@@ -238,7 +238,10 @@ export class Liveness {
     if (other.deathListeners.size === 0) this.keepSome(region, process, other)
   }
 
-  /** Nobody wants to hear of a process for now. Where few take turns, the same one will be before us again: some are kept. */
+  /**
+   * Called when a process has no listener. Up to 16 such processes stay watched: if few processes take turns, the same one will
+   * soon be ahead again.
+   */
   private keepSome({ others, unwanted }: Region, process: string, other: OtherProcess): void {
     if (others.get(process) !== other) return
     unwanted.set(process, other)
@@ -266,16 +269,16 @@ export class Liveness {
   }
 }
 
-/** Seconds after which the waiting claims of a dead process may be deleted. */
+/** How many seconds after its death the waiting claims of a process may be deleted. */
 const lifeSeconds = 5
 
-/** Milliseconds for which a process shows that it lives after its last claim has waited: another may wait soon. */
+/** How many milliseconds a process keeps its key after its last claim stopped waiting, because another may wait soon. */
 const lingering = 30_000
 
-/** Milliseconds. */
+// Times in milliseconds.
 const soughtAgainAfter = 500
 const refusedFor = 60_000
 const trustedFor = 10_000
 
-/** How many processes are watched although nobody waits behind them. */
+/** How many processes without a listener are watched. */
 const mostKept = 16

@@ -1,4 +1,4 @@
-/** In which order the claims of this process ask for places. */
+/** The order in which the claims of this process request places. */
 
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import * as Cause from "effect/Cause"
@@ -13,18 +13,22 @@ interface Turn {
   isGiven: boolean
 }
 
-/** The claims that ask for places in one queue. */
+/** The claims of this process that request places in one queue. */
 interface Asking {
+  /** The claims that wait to send their requests. */
   readonly turns: Array<Turn>
+  /** The claims whose requests have no answer yet. */
   readonly underWay: Set<TrackedClaim>
 }
 
 /**
- * Requests for places in queues, of which only a few for one key are under way at a time. Requests for a mutex that ask for the
- * same go abreast: the server takes them in any order, and they are put in the right order when they have answers, see
- * `WaitingPlaces`. All others go one after the other: so claims stand in a queue in the order in which this process asked.
+ * Limits and orders the requests for places in each queue.
  *
- * Where a request had no answer, those that wait behind it have waited long enough, and fail with it.
+ * Up to 16 requests for a mutex are sent without waiting for an answer, if they are of the same kind. The server executes them
+ * in any order, and `WaitingPlaces` puts them in the right order when their answers arrive. All other requests are sent one
+ * after the other. So claims are granted in the order in which this process requested them.
+ *
+ * If a request had no answer, the requests that wait behind it fail with it, because they have waited long enough.
  */
 export class AskingOrder {
   private readonly byKey = new Map<string, Asking>()
@@ -32,13 +36,13 @@ export class AskingOrder {
   private readonly onAnswered: (lock: string) => void
   private count = 0
 
-  /** `onAnswered` is called when a claim that asked for a key has its answer, or waits for none any more. */
+  /** `onAnswered` is called when a request for a place in the queue of a key has ended, with or without an answer. */
   constructor(telemetry: StoreTelemetry, onAnswered: (lock: string) => void) {
     this.telemetry = telemetry
     this.onAnswered = onAnswered
   }
 
-  /** Is a request under way of a claim that was asked for before this one? */
+  /** Whether an earlier request for the same key has no answer yet. */
   isAwaited({ claim: { key }, number }: TrackedClaim): boolean {
     const line = this.byKey.get(key)
     if (line === undefined || number === undefined) return false
@@ -46,8 +50,9 @@ export class AskingOrder {
     return false
   }
 
+  /** Runs `ask` when the earlier requests for the same key allow it. */
   readonly inTurn = <A>(tracked: TrackedClaim, ask: Effect.Effect<A, CallFailure>): Effect.Effect<A, CallFailure> =>
-    // A claim that has the turn gives it on, however it ends.
+    // Uninterruptible: a claim that has the turn must pass it on, however its request ends.
     Effect.uninterruptibleMask((restore) => {
       const { key } = tracked.claim
       const mine = Effect.onExit(restore(ask), (exit) => Effect.sync(() => this.ends(tracked, exit)))
@@ -96,7 +101,7 @@ export class AskingOrder {
       this.telemetry.callBack(() => resume(Effect.void), key)
     }
     const isEmpty = line.turns.length === 0 && line.underWay.size === 0
-    // A caller that went on at once may have begun another one.
+    // A caller that continued at once may have started a new record for this key.
     if (isEmpty && this.byKey.get(key) === line) this.byKey.delete(key)
   }
 }
@@ -108,9 +113,9 @@ const mayAsk = ({ underWay }: Asking, tracked: TrackedClaim): boolean => {
   return true
 }
 
-/** Was there no answer? A refusal of one request says nothing of the others. */
+/** Whether a request had no answer. A refusal of one request does not concern the others. */
 const isNoAnswer = (failure: CallFailure): boolean =>
   !failure.notDone || failure === closedFailure || isUnsent(failure.cause)
 
-/** More than it takes to keep a server at work would only wait there. */
+/** How many requests for one mutex may be pending. More than the server can work on would only wait there. */
 const mostAbreast = 16

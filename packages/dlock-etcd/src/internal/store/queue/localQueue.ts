@@ -1,4 +1,4 @@
-/** The queue of one mutex, as this process sees it. */
+/** What this process knows of the queue of one mutex. */
 
 import type { Ahead } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
@@ -14,17 +14,17 @@ import type { Place, TrackedClaim } from "../trackedClaim.ts"
 import { OrderedList } from "./orderedList.ts"
 import { WaitingPlaces } from "./waitingPlaces.ts"
 
-/** A claim that stands in the queue, as far as this process knows. */
+/** A claim that is in the queue, as far as this process knows. It may be a claim of another process. */
 class QueuedClaim {
   previous: QueuedClaim | undefined
   next: QueuedClaim | undefined
-  /** The revision of the latest look that found it there. */
+  /** The revision of the latest read that found the claim in the queue. */
   seenAt: bigint
-  /** Its place, where the claim is this process's own and has not ended. */
+  /** The place of the claim, if the claim belongs to this process and has not ended. */
   place: Place | undefined
-  /** It was our own and has ended; its deletion is under way. */
+  /** The claim belonged to this process and has ended. Its deletion has been requested and is not confirmed yet. */
   isBeingDeleted = false
-  /** It was handed over: its successor has the turn already. */
+  /** The claim handed its lock over: the successor already has the turn. */
   isHandedOver = false
   readonly key: string
   readonly other: Snapshot.OtherClaim
@@ -41,52 +41,54 @@ class QueuedClaim {
   }
 }
 
-/** What a local queue needs of the store around it. */
+/** What a local queue needs from the store. */
 export interface Outside extends StoreParts {
-  /** Called when it is the turn of this claim, on a lease that is known to live. */
+  /** Called when the claim at this place is first in the queue and its lease is known to be alive. */
   readonly grant: (place: Place) => void
-  /** Called when no claim of this process stands in the queue, or will soon. */
+  /** Called when this process has no claim in the queue and none is expected soon. */
   readonly onEmpty: () => void
 }
 
 /**
- * The queue of one mutex, as this process sees it while claims of its own wait there.
+ * The queue of one mutex, as this process knows it while claims of this process wait in it.
  *
- * The claims before another one only ever get fewer: new ones come behind. So what a look at the queue found, less what has
- * been deleted since, is all that may still stand there, however old the look is. A claim's turn has come when nothing of that
- * is left. One watch on the deletions of the whole queue tells that, without another look.
+ * New claims join at the end of the queue, so the set of claims before a given claim only shrinks. The claims before it are
+ * therefore at most those that some read of the queue found, minus those deleted since, however old that read is. When none of
+ * them is left, the claim has the turn. One watch on all deletions in the queue is enough to notice that, without a second
+ * read. In this file a "look" is a request that reads the queue.
  *
- * Processes near the head watch the whole queue. A process with more than 16 claims, or those of more than 10 processes, before
- * its foremost one watches only one of them, a few places before its own: so a deletion is told to few. When that goes, it
- * begins to watch the whole queue, and looks, while those in between have their turns.
+ * A process near the head watches the whole queue. If more than 16 claims, or claims of more than 10 processes, are before the
+ * first claim of this process, the process watches only one claim, a few places before its own. This way the server reports a
+ * deletion to few processes. When the watched claim is deleted, the process starts to watch the whole queue and looks at it,
+ * while the claims in between have their turns.
  *
- * Where the next claim is this process's own, a release hands over to it without waiting for the server, see `handOver`.
+ * If the next claim belongs to this process too, a release hands the lock over without waiting for the server: see `handOver`.
  */
 export class LocalQueue {
   private readonly standing = new OrderedList<QueuedClaim>()
   private readonly byKey = new Map<string, QueuedClaim>()
-  /** All claims that were created from `from` up to `to` are known. None is, where `to` is zero. */
+  /** Every claim created at a revision from `from` to `to` is known. If `to` is zero, no claim is known. */
   private from = 0n
   private to = 0n
-  /** How many of the standing claims are those of others. */
+  /** How many claims in `standing` belong to other processes. */
   private others = 0
-  /** The places of this process that wait. Those behind `to` are not among the standing claims yet. */
+  /** The waiting places of this process. Those created after revision `to` are not in `standing` yet. */
   private readonly waiting = new WaitingPlaces()
-  /** How many of them are among the standing claims. */
+  /** How many of the places in `waiting` are in `standing`. */
   private placed = 0
-  /** The place whose turn has come, and since when: a claim that asked before may still come to have that place. */
+  /** The place that has the turn, and since when. A claim that was requested earlier may still exchange into that place. */
   private turn: { readonly place: Place; readonly since: number } | undefined
-  /** How many requests are under way whose answers may show claims that have been deleted meanwhile. */
+  /** How many requests have no answer yet. Their answers may list claims that were deleted in the meantime. */
   private unanswered = 0
   private readonly deletions: Array<Deletion> = []
-  /** The latest revision that an answer was of. */
+  /** The highest revision of any answer. */
   private latest = 0n
   private isTakingIn = false
   private mustAdvance = false
   private isAdvancing = false
-  /** How many claims of a dead process are deleted at once: a server may not take more. */
+  /** How many claims of a dead process one request deletes at most, because the server may refuse a larger request. */
   private mostPassedOver = 60
-  /** The next look shows as many claims as may be deleted at once. */
+  /** The next look reads as many claims as one request may delete. */
   private seeksDead = false
   private isResting = false
   private isLooking = false
@@ -95,19 +97,19 @@ export class LocalQueue {
   private mustLook = false
   private verified = 0
   private stopListening: (() => void) | undefined
-  /** All deletions after this revision are heard, while there is a watch on them. */
+  /** The watch on the queue reports every deletion after this revision. `undefined` while there is no such watch. */
   private heardFrom: bigint | undefined
   /**
-   * Up to this revision some claims are known to be gone, but not all that went before them: a look at a part of the queue told
-   * that, or an event for another watch. A claim of ours may be among those that went before.
+   * This process knows of some deletions up to this revision, but may have missed earlier ones. It learnt of them from a look
+   * at a part of the queue or from an event meant for another watch. The missed deletions may include a claim of this process.
    */
   private foreseen = 0n
-  /** The key of a claim before the foremost one, while only that is watched. */
+  /** The key of the watched claim, while this process watches a single claim before its first one. */
   private target: string | undefined
   private stopWatching: () => void = () => {}
-  /** That claim has gone, and the foremost one may be near the head by now: a look will tell. */
+  /** The watched claim was deleted, so the first claim of this process may be near the head. A look will tell. */
   private isApproaching = false
-  /** When to look although nothing was heard, or to stop listening where none of ours waits: milliseconds. */
+  /** When to look although no event arrived; if no claim of this process waits, when to end the watch. In milliseconds. */
   wakeAt = Infinity
   private readonly outside: Outside
   private readonly lock: LockKeys
@@ -117,47 +119,49 @@ export class LocalQueue {
     this.outside = outside
   }
 
-  // Requests of this process, and their answers.
+  // Requests of this process and their answers.
 
-  /** A request is under way whose answer shows claims of the queue. Its revision will not be below what this returns. */
+  /**
+   * Records that a request was sent whose answer lists claims of the queue. Returns the lowest revision the answer may have.
+   */
   noteAsked(): bigint {
     this.unanswered++
     return this.latest
   }
 
-  /** That request is no longer under way. */
+  /** Records that such a request was answered or has failed. */
   noteAnswered(): void {
     if (--this.unanswered > 0) return
     this.deletions.length = 0
     if (this.waiting.size === 0) this.rest()
   }
 
-  /** Does a claim wait that was asked for before this one? */
+  /** Whether a claim waits that was requested before this one. */
   hasEarlier({ number }: TrackedClaim): boolean {
     const first = this.waiting.first?.tracked.number
     return first !== undefined && number !== undefined && first < number
   }
 
-  /** The last waiting place, where many wait: a claim that comes behind it need not look who else is there. */
+  /** The last waiting place, if many claims wait. A claim that enters behind it does not have to read the other claims. */
   lastOfMany(): Place | undefined {
     const { last } = this.waiting
     return this.waiting.size >= many && last?.tracked.state === "queued" ? last : undefined
   }
 
-  /** What stands before a claim that comes right behind the last one of ours. */
+  /** The `Ahead` of a claim that enters right behind the last claim of this process. */
   behindLast(): Ahead {
     const { holder, place, waiting } = this.waiting.last?.ahead ?? { holder: undefined, place: 0, waiting: 0 }
     return { holder, place: place + 1, waiting: waiting + 1 }
   }
 
-  /** A claim of ours has got a place, with this snapshot. */
+  /** Records that a claim of this process got a place, and applies the snapshot that its answer contained. */
   arrive(place: Place, snapshot: Snapshot.QueueSnapshot, since: bigint): void {
     this.observeRevision(snapshot.revision, since)
     place.onEnd = () => this.noteEnded(place)
     place.isBlind = snapshot.isBlind
     this.waiting.add(place)
     const one = this.byKey.get(place.key)
-    // A look has shown it before its own answer came.
+    // A look showed the claim before the answer to its own request arrived.
     if (one !== undefined && one.created === place.created && one.place === undefined && !one.isBeingDeleted) {
       one.place = place
       this.others--
@@ -168,18 +172,18 @@ export class LocalQueue {
     if (this.waiting.has(place)) this.advance()
   }
 
-  /** Takes in a snapshot, as far as it connects with what is known. */
+  /** Applies a snapshot, if its range of claims connects with the known range. */
   private applySnapshot(place: Place, seen: Snapshot.QueueSnapshot): void {
     const own = place.created!
     const isForemost = this.waiting.first === place
     const snapshot = isForemost ? this.near(seen) : seen
-    // A repeat found it there, with many behind it.
+    // A repeated request found the claim in the queue with many claims behind it, so the snapshot shows none before it.
     if (!snapshot.isWhole && snapshot.before.length === 0) {
       this.mustLook = true
       return
     }
     const lowest = snapshot.isWhole ? 0n : snapshot.before[0]?.created ?? own
-    // Other claims are in between. It is placed when those of ours before it have gone.
+    // If it does not connect, unknown claims are in between. A later look adds this claim, when earlier ones of ours have gone.
     const isConnected = lowest <= this.to && own >= this.from && this.to !== 0n && (snapshot.isWhole || !isForemost)
     if (!isConnected) {
       if (this.to !== 0n && !isForemost) return
@@ -196,7 +200,9 @@ export class LocalQueue {
     if (snapshot.isWhole && snapshot.before.length === 0) this.takeTurn(place)
   }
 
-  /** Only the nearest claims before it, of few processes: each of those hears of every deletion there. */
+  /**
+   * Keeps only the nearest claims, from at most `mostListeners` processes: the server reports every deletion to each of them.
+   */
   private near(snapshot: Snapshot.QueueSnapshot): Snapshot.QueueSnapshot {
     const processes = new Set<string>()
     for (let index = snapshot.before.length - 1; index >= 0; index--) {
@@ -209,7 +215,7 @@ export class LocalQueue {
     return snapshot
   }
 
-  /** Between these two revisions only the claims that were found stand; they are in the order of the queue. */
+  /** Replaces the known claims created from revision `lowest` to `highest` by `found`, which is in queue order. */
   private replace(
     lowest: bigint,
     highest: bigint,
@@ -234,14 +240,14 @@ export class LocalQueue {
     for (const other of unknown.toReversed()) {
       const { key } = other
       if (this.deletions.some((gone) => gone.key === key && gone.revision > other.created)) continue
-      // Names of places are used again: what stood there before has gone.
+      // Place names are reused: the earlier claim with this key is gone.
       const earlier = this.byKey.get(key)
       if (earlier !== undefined && earlier.created < other.created) this.foresee(earlier, revision)
       if (!this.byKey.has(key)) this.insert(other, revision)
     }
   }
 
-  /** Removes a claim that has gone, though its deletion has not been heard. */
+  /** Removes a claim that is gone although the watch has not reported its deletion. */
   private foresee(one: QueuedClaim, revision: bigint): void {
     this.remove(one)
     if (revision > this.foreseen) this.foreseen = revision
@@ -281,7 +287,10 @@ export class LocalQueue {
     this.to = 0n
   }
 
-  /** The queued claim of a place. Names are used again: at that key may be an earlier claim, whose end was not heard yet. */
+  /**
+   * The queued claim of a place. Place names are reused, so an earlier claim may be known by that key until its end is
+   * reported.
+   */
   private queuedAt(place: Place): QueuedClaim | undefined {
     const one = this.byKey.get(place.key)
     return one?.place === place ? one : undefined
@@ -292,8 +301,9 @@ export class LocalQueue {
   }
 
   /**
-   * Takes in the revision of an answer. Where revisions go back, the server has lost its data or was restored: then nothing that
-   * was known holds. An answer that was overtaken by another is no sign of that.
+   * Records the revision of an answer. `since` is the highest revision known when the request was sent, so a newer answer that
+   * overtakes this one does no harm. A revision below `since` means that the server lost its data or was restored: then
+   * everything known is discarded.
    */
   private observeRevision(revision: bigint, since: bigint): void {
     if (revision >= since) {
@@ -309,7 +319,10 @@ export class LocalQueue {
     this.latest = revision
   }
 
-  /** May a withdrawal ask who holds the lock, for its error? One of many that give up together asks for all. */
+  /**
+   * Whether a withdrawal should also read who holds the lock, for its error. If many waiters give up together, one asks for
+   * all.
+   */
   mayAskForHolder(): boolean {
     const now = this.outside.now()
     if (now < this.askedForHolderAt + holderKnownFor) return false
@@ -319,7 +332,7 @@ export class LocalQueue {
 
   // Deletions.
 
-  /** Takes in deletions. All that happened together are taken in before a claim is granted for them. */
+  /** Applies deletions. Those of one event are all applied before any claim is granted because of them. */
   private takeDeletions(deletions: ReadonlyArray<Deletion>): void {
     if (this.unanswered > 0) this.deletions.push(...deletions)
     const ours: Array<Place> = []
@@ -338,7 +351,7 @@ export class LocalQueue {
     this.advance()
   }
 
-  /** A claim of ours has ended, as a waiter or a holder. Its deletion is heard later, if that was not the reason. */
+  /** Records that a claim of this process ended, waiting or held. Its deletion is reported later, unless it was the reason. */
   private noteEnded(place: Place): void {
     const one = this.queuedAt(place)
     this.stopWaiting(place)
@@ -350,8 +363,9 @@ export class LocalQueue {
   }
 
   /**
-   * A withdrawal of ours has an answer, or none: without a revision nobody knows whether the claim still stands. Where deletions
-   * are listened to, it is taken in when the watch tells it, in the order of all: another of ours may have gone before it.
+   * Records the answer to a withdrawal. Without a revision there was no answer, and the claim may still be in the queue. While
+   * the queue is watched, a later deletion is left to the watch, which reports deletions in their order: another claim of this
+   * process may have been deleted before this one.
    */
   noteWithdrawn(key: string, revision: bigint | undefined): void {
     if (revision !== undefined) {
@@ -368,13 +382,15 @@ export class LocalQueue {
 
   // Turns.
 
-  /** Grants the foremost claim if its turn has come, and otherwise sees to it that its turn will be heard. */
+  /**
+   * Grants the first claim of this process if it has the turn. Otherwise starts the watch or look that will notice its turn.
+   */
   private advance(): void {
     if (this.isTakingIn) return
     const { first: foremost } = this.waiting
     if (foremost === undefined) return this.rest()
     this.isResting = false
-    // It goes on when its lease has been confirmed.
+    // `takeTurn` continues when the lease has been confirmed.
     if (foremost.tracked.isBeingGranted) return this.pollWithin(nearPoll)
     const mine = this.queuedAt(foremost)
     if (this.mustLook) return this.look(foremost)
@@ -388,7 +404,7 @@ export class LocalQueue {
       const isSure = this.isHeard(mine.seenAt) && mine.seenAt >= this.foreseen
       return isSure ? this.takeTurn(foremost) : this.look(foremost)
     }
-    // What was deleted before the watch began is not heard, our own deletions neither.
+    // The watch does not report what was deleted before it began, and that includes deletions by this process.
     const isHeld = first.place !== undefined
     if (!isHeld && this.heardFrom !== undefined && first.seenAt < this.heardFrom) return this.look(foremost)
     if (this.placed < fewPlaced && this.waiting.size > this.placed) {
@@ -403,22 +419,22 @@ export class LocalQueue {
     return undefined
   }
 
-  /** Did it come right behind others of ours, before which all claims are known? Then one look finds it and many more. */
+  /** Whether the claim entered behind known claims of this process. Then one `lookOn` finds it and many more. */
   private isRightBehindOurs(place: Place): boolean {
     return place.isBlind && this.to !== 0n && this.from === 0n
   }
 
-  /** Has its turn come a moment ago? */
+  /** Whether the place got the turn within the last 2 seconds (`awaitedFor`). */
   private hasTurn(place: Place): boolean {
     return this.turn?.place === place && this.outside.now() < this.turn.since + awaitedFor
   }
 
-  /** Have all deletions since then been heard? */
+  /** Whether the watch has reported every deletion since this revision. */
   private isHeard(revision: bigint): boolean {
     return this.heardFrom !== undefined && revision >= this.heardFrom
   }
 
-  /** Grants a claim whose turn has come, once its lease is known to live. */
+  /** Grants the claim that has the turn, once its lease is known to be alive. */
   private takeTurn(place: Place): void {
     const { tracked } = place
     if (tracked.state !== "queued" || tracked.isBeingGranted || this.waitsForAnother(place)) return
@@ -434,7 +450,7 @@ export class LocalQueue {
       onSuccess: () => {
         tracked.isBeingGranted = false
         if (tracked.state !== "queued") return
-        // What was seen of the claim is older than that answer, which may have taken long.
+        // What is known of the claim is older than the confirmation, which may have taken long: look again.
         if (lease.gone) registry.markGone(tracked)
         else this.lookNow()
       }
@@ -448,12 +464,14 @@ export class LocalQueue {
     this.advance()
   }
 
-  /** A claim that was asked for earlier has its answer. */
+  /** Records that a claim which was requested earlier has its answer. */
   noteEarlierAnswered(): void {
     if (this.turn !== undefined) this.advance()
   }
 
-  /** Is a claim that was asked for before it still without an answer? That is waited for a while, since it may be lost. */
+  /**
+   * Whether an earlier request has no answer yet. This waits 2 seconds (`awaitedFor`) at most, since the answer may be lost.
+   */
   private waitsForAnother(place: Place): boolean {
     const { askingOrder, now } = this.outside
     if (!askingOrder.isAwaited(place.tracked)) return false
@@ -464,9 +482,9 @@ export class LocalQueue {
   }
 
   /**
-   * At a release, gives the turn to the next claim where that is this process's own, and returns its place. The released claim
-   * still stands then, and is deleted only while its successor stands: whatever else happens, one of the two keeps all others
-   * out.
+   * On a release: gives the turn to the next claim, if that claim belongs to this process, and returns its place. The released
+   * claim is still in the queue then. The server deletes it only while its successor is in the queue, so one of the two claims
+   * always keeps other processes out.
    */
   handOver(place: Place): Place | undefined {
     const one = this.queuedAt(place)
@@ -478,7 +496,7 @@ export class LocalQueue {
     if (successor.lease === undefined || !leases.isFresh(successor.lease) || successor.tracked.isBeingGranted) {
       return undefined
     }
-    // While this process was silent others may have deleted that claim.
+    // If this process showed no sign of life for a time, other processes may have deleted the successor.
     if (successor.lifeLease !== undefined && !liveness.isStill(successor.lifeLease)) return undefined
     this.noteEnded(place)
     place.onEnd = () => {}
@@ -488,8 +506,9 @@ export class LocalQueue {
   }
 
   /**
-   * Grants the successor, once the release that was handed over is on its way: so the releases of short sections go together, in
-   * their order. The successor may be released before this returns.
+   * Grants the successor once the withdrawal of the released claim is in the batch, so that the withdrawals of short sections
+   * go to the server together and in order. The successor may be released before this method returns, which calls it again: the
+   * loop replaces that recursion.
    */
   letSuccessorIn(): void {
     this.mustAdvance = true
@@ -504,11 +523,11 @@ export class LocalQueue {
 
   // Watches and looks.
 
-  /** Watches all deletions of the queue: the foremost claim is near the head. */
+  /** Watches all deletions in the queue, for a first claim that is near the head. */
   private listen(foremost: Place): void {
     if (this.stopListening !== undefined || this.outside.now() < this.mutedUntil) return
     const since = this.queuedAt(foremost)!.seenAt
-    // A server lets a watch that begins in the past catch up at its own slow pace. There is time for that further back.
+    // A watch that begins at a past revision catches up slowly at the server. Further back in the queue there is time for that.
     const isPatient = this.others > fewAhead && !this.isApproaching
     if (isPatient) this.heardFrom = since
     this.stopListening = this.outside.watches.add(
@@ -532,7 +551,7 @@ export class LocalQueue {
     )
   }
 
-  /** A watch was refused, or its past was compacted: looks instead, at a pace that no server minds. */
+  /** After a refused watch, or one whose past was compacted: looks instead, at most every 200 ms to spare the server. */
   private lookAfterRefusal(): void {
     this.mustLook = true
     this.mutedUntil = this.outside.now() + lookPause
@@ -546,7 +565,7 @@ export class LocalQueue {
     this.isApproaching = false
   }
 
-  /** Watches a claim a few places before the foremost one of ours, which is far from the head. */
+  /** Watches one claim, a few places before the first claim of this process, which is far from the head. */
   private watch(foremost: Place): void {
     if (this.isApproaching) return this.pollWithin(nearPoll)
     let target = this.queuedAt(foremost)!.previous
@@ -576,18 +595,21 @@ export class LocalQueue {
     this.pollWithin(farPoll(foremost))
   }
 
-  /** The foremost claim may be near the head by now: watches the whole queue, and looks once that watch has begun. */
+  /** Called when the first claim may be near the head: watches the whole queue, and looks once the watch has begun. */
   private approach(): void {
     const { first } = this.waiting
     if (first === undefined || this.queuedAt(first) === undefined || this.from === 0n) return this.lookNow()
     this.isApproaching = true
     this.listen(first)
-    // It may not watch for now, or has done so for some time.
+    // The watch is muted after a refusal, or it began earlier.
     if (this.stopListening === undefined || this.heardFrom !== undefined) return this.lookNow()
     this.pollWithin(nearPoll)
   }
 
-  /** Far from the head it is enough to know that the claim which is watched still stands; now and then it looks how far that is. */
+  /**
+   * Far from the head, checks only that the place and the watched claim are still in the queue. Every fourth time it looks, to
+   * learn how far the head is.
+   */
   private verifyOrLook(place: Place): void {
     const watched = this.from > 0n && this.target !== undefined ? this.byKey.get(this.target) : undefined
     if (watched === undefined || this.queuedAt(place) === undefined || ++this.verified % looksAmongPolls === 0) {
@@ -599,7 +621,9 @@ export class LocalQueue {
     })
   }
 
-  /** Asks who stands before a claim. One look at a time; what happens meanwhile is looked at again where it matters. */
+  /**
+   * Reads the claims before a place. One look runs at a time. If something relevant changes meanwhile, another look follows.
+   */
   private look(place: Place): void {
     if (this.isLooking) return
     const { created } = place
@@ -623,7 +647,7 @@ export class LocalQueue {
     })
   }
 
-  /** Asks who stands behind all that is known. */
+  /** Reads the claims behind the known ones. */
   private lookOn(place: Place): void {
     const since = this.to
     this.ask(place, Transactions.lookOn(place, since + 1n), (value, asked) => {
@@ -632,10 +656,10 @@ export class LocalQueue {
       this.observeRevision(revision, asked)
       if (this.to !== since) return
       const newest = found[found.length - 1]?.created ?? since
-      // Claims that came together with the newest one stand behind it, at the same revision.
+      // A claim that entered in the same transaction as this look has the look's revision, and the look may not show it.
       this.to = isWhole && newest < revision ? revision - 1n : newest
       this.replace(since + 1n, this.to, found, revision)
-      // Claims of ours that were deleted before they were ever seen there.
+      // Claims of this process that were deleted before any look saw them.
       for (const one of Array.from(this.waiting)) {
         if (one.created! <= this.to && this.queuedAt(one) === undefined) this.outside.registry.markGone(one.tracked)
       }
@@ -664,7 +688,7 @@ export class LocalQueue {
     )
   }
 
-  /** A look had no answer: it is repeated soon, until the leases can no longer be alive. */
+  /** Repeats a look that had no answer. A waiting claim fails once its lease can no longer be alive. */
   private retryLookSoon(failure: CallFailure): void {
     const now = this.outside.now()
     this.mustLook = true
@@ -673,7 +697,7 @@ export class LocalQueue {
     if (first !== undefined) this.pollWithin(first.tracked.retryAfter)
   }
 
-  /** Looks after so many milliseconds, or earlier. What happens meanwhile never puts that off. */
+  /** Schedules the next look within `millis` milliseconds. An earlier schedule stays. */
   private pollWithin(millis: number): void {
     const at = this.outside.now() + millis
     if (at >= this.wakeAt) return
@@ -681,7 +705,7 @@ export class LocalQueue {
     this.outside.wakeBy(at)
   }
 
-  /** Nothing has been heard for some time, and an event may have been lost: looks. */
+  /** Called at `wakeAt`. No event arrived until then, and one may have been lost: looks. */
   wake(): void {
     this.wakeAt = Infinity
     const { first } = this.waiting
@@ -691,7 +715,7 @@ export class LocalQueue {
     if (this.unanswered === 0) this.outside.onEmpty()
   }
 
-  /** None of ours waits. One may again, soon: until then the queue is watched, which spares a look. */
+  /** No claim of this process waits. The watch stays for 5 seconds, which saves a look if another claim comes soon. */
   private rest(): void {
     this.stopWatching()
     if (this.stopListening !== undefined) {
@@ -707,7 +731,10 @@ export class LocalQueue {
 
   // Processes that die.
 
-  /** Claims of a process that died are deleted by the process of the claim behind them, but for the head of the queue. */
+  /**
+   * Watches whether the process of the claim before this one is alive. If it dies, this process deletes the claims of the dead
+   * process, but never the head of the queue.
+   */
   private watchPredecessor(one: QueuedClaim): void {
     const { previous, place } = one
     if (place?.tracked.state !== "queued") return
@@ -715,13 +742,13 @@ export class LocalQueue {
     const process = previous?.other.value.process
     if (previous === undefined || process === undefined || previous.other.value.capacity !== 1) return
     const { liveness } = this.outside
-    // It may have been granted, unless others stand before it; a look tells.
+    // Skips a claim that may be the head, since the head may have been granted. A look finds out.
     if (process === liveness.process || (previous.previous === undefined && this.from === 0n)) return
     const onDead = () => this.passOver(one, place, process)
     place.stopDeathWatch = liveness.onDeath(place.claim.prefix, process, onDead, this.from > 0n ? farDeathAfter : 0)
   }
 
-  /** Deletes the claims of a dead process that stand right before one of ours. */
+  /** Deletes the claims of a dead process that are right before a claim of this process. */
   private passOver(one: QueuedClaim, place: Place, process: string): void {
     const run: Array<Snapshot.OtherClaim> = []
     let before = one.previous
@@ -731,7 +758,7 @@ export class LocalQueue {
       run.push(before.other)
       before = before.previous
     }
-    // Those that came first go first: if their process lives after all, it asks again in that order.
+    // The earliest claims are deleted first: if the process is alive after all, it requests them again in that order.
     const dead = run.slice(-this.mostPassedOver).toReversed()
     this.seeksDead = true
     if (before === undefined || dead.length === 0) return this.lookNow()
@@ -757,36 +784,38 @@ export class LocalQueue {
     )
   }
 
-  /** What is known may be wrong: looks at the next chance. */
+  /** Looks as soon as possible, because what is known may be wrong. */
   private lookNow(): void {
     this.mustLook = true
     this.advance()
   }
 }
 
-/** From as many waiting claims on, a process looks once for all of them, rather than for each. */
+/** With this many waiting claims or more, a new claim enters without reading the others: one look serves all of them. */
 const many = 8
 
-/** With fewer claims of its own among those that are known, a process looks for the ones behind them. */
+/** If fewer waiting claims of this process are in `standing`, the process reads on behind the known claims. */
 const fewPlaced = 5
 
-/** With more claims of others before its own, a process has time to begin its watch in the past. */
+/** If more claims of other processes are ahead, there is time for a watch that begins at a past revision. */
 const fewAhead = 4
 
-/** How many places before its own the claim is that a process watches: it needs some time to watch all and look. */
+/** How many places ahead the watched claim is. That leaves time to start the watch on the whole queue and to look. */
 const fewBefore = 4
 
-/** One in so many polls far from the head is a look. */
+/** Far from the head, one of this many polls is a look. The others only verify. */
 const looksAmongPolls = 4
 
-/** Milliseconds. */
+// Times in milliseconds.
+
+/** The delay before the first check on a process whose claims are far from the head: they may end without help. */
 const farDeathAfter = 300
 const nearPoll = 2_000
 const longestPoll = 10_000
-/** The more claims stand before it, the less often it looks: all the others that wait do so too. */
+/** The more claims are ahead, the longer the pause between polls, because every waiting process polls. */
 const farPoll = ({ ahead: { place } }: Place): number => Math.min(longestPoll, nearPoll * (1 + place / 100))
 const lookPause = 200
 const holderKnownFor = 100
 const lingering = 5_000
-/** As long as a call may take: the answer to an earlier request comes within that, or not at all. */
+/** As long as one call may take: after that, an earlier request gets no answer any more. */
 const awaitedFor = 2_000

@@ -1,13 +1,13 @@
-/** A list of claims in the order of their queue. */
+/** A list of claims in queue order. */
 
-/** An item of the list. The revision that created it says where it belongs. */
+/** An item of the list. Its create revision determines its position. */
 export interface Linked<Self> {
   readonly created: bigint | undefined
   previous: Self | undefined
   next: Self | undefined
 }
 
-/** A linked list in the order of a queue. Most new items are the last, so the search for where an item belongs starts there. */
+/** A linked list in queue order. Most new items belong at the end, so `insert` searches from there. */
 export class OrderedList<Item extends Linked<Item>> {
   first: Item | undefined
   last: Item | undefined
@@ -24,7 +24,7 @@ export class OrderedList<Item extends Linked<Item>> {
     else next.previous = one
   }
 
-  /** Removes an item, which then keeps none of the others alive. */
+  /** Removes an item and clears its links, so that it keeps no other item in memory. */
   remove(one: Item): void {
     const { next, previous } = one
     if (previous === undefined) this.first = next

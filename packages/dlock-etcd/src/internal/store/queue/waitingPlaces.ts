@@ -1,14 +1,14 @@
-/** The places of this process in one queue, in order. */
+/** The waiting places of this process in one queue, in order. */
 
 import type { Place } from "../trackedClaim.ts"
 import { OrderedList } from "./orderedList.ts"
 
 /**
- * The places of this process that wait for one mutex, in the order of the queue.
+ * The places of this process that wait for one mutex, in queue order.
  *
- * Several claims ask at once, and a server takes what comes at once in any order. So that they are granted in the order in which
- * they asked, two that came to stand the wrong way round exchange their places: to the server they are the same but for the id.
- * The server need not be told, since nothing of either is under way.
+ * Several claims request places at the same time, and the server executes concurrent requests in any order. Claims must be
+ * granted in the order of their requests, so two claims in the wrong order exchange their places: to the server they differ
+ * only in their ids. The server does not need to know, because neither claim has a pending request.
  */
 export class WaitingPlaces {
   private readonly list = new OrderedList<Place>()
@@ -43,7 +43,7 @@ export class WaitingPlaces {
     }
   }
 
-  /** Adds a place where it belongs: if an answer was lost, others may stand behind it already. */
+  /** Adds a place at its position. If its answer was lost before, there may be places behind it already. */
   add(place: Place): void {
     this.remove(place)
     this.byKey.set(place.key, place)
@@ -51,7 +51,7 @@ export class WaitingPlaces {
     this.order(place)
   }
 
-  /** Removes a place, and tells whether it was there. */
+  /** Removes a place and returns whether it was there. */
   remove(place: Place): boolean {
     if (!this.has(place)) return false
     this.byKey.delete(place.key)
@@ -59,7 +59,7 @@ export class WaitingPlaces {
     return true
   }
 
-  /** Moves the claim of a place to where it belongs. All others are in order, as far as they can be. */
+  /** Moves the claim of a place to the right place. The other claims are in order already, as far as they may be exchanged. */
   private order(place: Place): void {
     for (let one = place; one.previous !== undefined && mayExchange(one.previous, one); one = one.previous) {
       one.tracked.exchangePlaces(one.previous.tracked)
@@ -70,7 +70,7 @@ export class WaitingPlaces {
   }
 }
 
-/** Has the claim before asked after the one behind it, and are they the same to the server? */
+/** Whether the claim before was requested after the claim behind, and the two are the same to the server. */
 const mayExchange = ({ tracked: before }: Place, { tracked: behind }: Place): boolean =>
   (before.number ?? -1) > (behind.number ?? Infinity) && before.isAtRest && behind.isAtRest &&
   before.kind === behind.kind
