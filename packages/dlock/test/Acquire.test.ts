@@ -627,6 +627,31 @@ describe("a grant that is too old to count", () => {
     }))
 })
 
+describe("an acquire beside others of its locker that keep giving up", () => {
+  it.effect("waits only for the withdrawals that began before it came", () =>
+    Effect.gen(function*() {
+      const memory = yield* MemoryLockStore.make
+      let isSlow = true
+      const locker = yield* lockerOver({
+        ...memory,
+        withdraw: (claim) => isSlow ? Effect.delay(memory.withdraw(claim), "300 millis") : memory.withdraw(claim)
+      })
+      yield* fork(locker.withLock("k", Effect.never))
+      // One gives up every tenth of a second, so that there is always a withdrawal in flight.
+      for (let nth = 0; nth < 60; nth++) {
+        yield* fork(Effect.ignore(locker.withLock("k", Effect.void, { timeout: 100 * (nth + 1) })))
+      }
+      yield* TestClock.adjust("1 second")
+      const attempt = yield* fork(locker.withLockIfAvailable("k", Effect.void))
+      const waiter = yield* fork(Effect.flip(locker.withLock("k", Effect.void, { timeout: "4 seconds" })))
+      yield* TestClock.adjust("800 millis")
+      assert.deepStrictEqual(yield* Fiber.join(attempt), Option.none())
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual((yield* Fiber.join(waiter))._tag, "LockTimeout")
+      isSlow = false
+    }))
+})
+
 describe("an observer that throws when its program ends", () => {
   it.effect("is logged by the loggers of the program that made the locker, with the key", () =>
     withLogs((lines) =>

@@ -47,8 +47,11 @@ interface WithdrawContext {
  * each costs only one callback.
  */
 interface Behind {
-  readonly fibers: Set<Fiber.Fiber<unknown>>
-  readonly waiting: Set<() => void>
+  /** With their numbers, in the order in which they began. */
+  readonly fibers: Map<Fiber.Fiber<unknown>, number>
+  /** With the number of the last withdrawal that each waits for, in the order in which they came. */
+  readonly waiting: Map<() => void, number>
+  begun: number
 }
 
 /** Why a withdrawal was not answered. */
@@ -140,13 +143,17 @@ export class Withdrawals {
     )
   }
 
-  /** Waits until this locker has no unfinished withdrawal of the key. `undefined` if it has none now. */
+  /**
+   * Waits until this locker's unfinished withdrawals of the key have ended. `undefined` if there are none. It does not wait for
+   * those that begin later: in a crowd that keeps giving up, a caller that waited for all of them would never be asked for.
+   */
   before(key: string): Effect.Effect<void> | undefined {
     const behind = this.behind.size === 0 ? undefined : this.behind.get(key)
     if (behind === undefined) return undefined
     return Effect.callback((resume) => {
-      const goOn = () => resume(Effect.suspend(() => this.before(key) ?? Effect.void))
-      behind.waiting.add(goOn)
+      if (behind.fibers.size === 0) return resume(Effect.void)
+      const goOn = () => resume(Effect.void)
+      behind.waiting.set(goOn, behind.begun)
       return Effect.sync(() => void behind.waiting.delete(goOn))
     })
   }
@@ -154,7 +161,7 @@ export class Withdrawals {
   /** Waits for the background withdrawals as long as for one release, and then interrupts the rest. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
-    const fibers = Array.from(this.behind.values()).flatMap(({ fibers }) => Array.from(fibers))
+    const fibers = Array.from(this.behind.values()).flatMap(({ fibers }) => Array.from(fibers.keys()))
     return Effect.andThen(
       this.means.timeouts.limit(
         Effect.asVoid(Fiber.awaitAll(fibers)),
@@ -170,16 +177,22 @@ export class Withdrawals {
   private start(claim: Claim, withdrawal: Withdrawal): Fiber.Fiber<Failed | Withdrawn> {
     const fiber = this.means.fork(withdrawal)
     if (fiber.pollUnsafe() !== undefined) return fiber
-    const behind = this.behind.get(claim.key) ?? { fibers: new Set(), waiting: new Set() }
+    const behind: Behind = this.behind.get(claim.key) ?? { fibers: new Map(), waiting: new Map(), begun: 0 }
     this.behind.set(claim.key, behind)
-    behind.fibers.add(fiber)
+    behind.fibers.set(fiber, ++behind.begun)
     fiber.addObserver(() => {
       behind.fibers.delete(fiber)
-      if (behind.fibers.size > 0) return
-      this.behind.delete(claim.key)
-      if (this.behind.size === 0) this.silent = false
-      // Each caller continues within this callback, and its observers may throw.
-      for (const goOn of behind.waiting) callBack(this.means.events, goOn, claim.key)
+      const [oldest = Infinity] = behind.fibers.values()
+      if (behind.fibers.size === 0) {
+        this.behind.delete(claim.key)
+        if (this.behind.size === 0) this.silent = false
+      }
+      for (const [goOn, last] of behind.waiting) {
+        if (last >= oldest) break
+        behind.waiting.delete(goOn)
+        // Each caller continues within this callback, and its observers may throw.
+        callBack(this.means.events, goOn, claim.key)
+      }
     })
     return fiber
   }
