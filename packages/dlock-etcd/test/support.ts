@@ -129,7 +129,7 @@ export const since = (
 
 export { etcdctl as ctl } from "dlock-testing"
 
-/** Starts an `etcdctl lock` that holds the lock until `unlock`. */
+/** An `etcdctl lock` process that holds the lock until `unlock`. */
 export interface Foreign {
   readonly locked: () => boolean
   readonly unlock: Effect.Effect<void>

@@ -1,4 +1,4 @@
-/** A stream of the transport, as far as we go with one. */
+/** The members of a transport's stream that this library uses. */
 export interface Duplex {
   readonly on:
     & ((event: "data", listener: (response: any) => void) => unknown)

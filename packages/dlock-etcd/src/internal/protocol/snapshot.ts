@@ -21,7 +21,7 @@ export interface QueueSnapshot {
   readonly length: number
   /** The claim got no place, because its process has no sign of life at the server. */
   readonly isUnsigned: boolean
-  /** The other claims were not read, since the request was only for an empty queue. */
+  /** The claims before this claim were not read, because the request expected an empty queue. */
   readonly isUnread: boolean
 }
 

@@ -127,7 +127,7 @@ export const make = (
       (snapshot) => {
         if (snapshot.isUnsigned) return Effect.flatMap(liveness.show(prefix), () => enterSigned(tracked, lease, true))
         if (!snapshot.isUnread) return undefined
-        // An earlier request has put it there, whose answer was lost.
+        // An earlier request, whose answer was lost, put the claim.
         place.noteCreated(snapshot)
         return enterSigned(tracked, lease, true)
       }
