@@ -250,7 +250,8 @@ export const aheadIn = ({ holder, length, place }: Queued): Ahead => ({
 })
 
 /**
- * The holder's label. Empty for a client of another library, which may store a secret where our claims store a label.
+ * The holder's label, or `undefined` for a client of another library, which may store a secret where our claims store a
+ * label.
  */
 export const labelOf = (holder: Holder | undefined): string | undefined =>
   holder === undefined || holder.foreign ? undefined : holder.label

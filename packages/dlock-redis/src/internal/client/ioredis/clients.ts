@@ -110,8 +110,8 @@ const lockSafe = (operationTimeout: number, limitsItself = false) => ({
 const lockSafeCluster = (options: RedisOptions, operationTimeout: number): ClusterSettings => ({
   lazyConnect: true,
   enableOfflineQueue: false,
-  // The ready check would ask any node, connected or not, and start again if that fails, so it takes longer the more
-  // nodes there are. `untilComplete` replaces it.
+  // The ready check would ask any node, connected or not, and start again if that fails, so it takes longer with more
+  // nodes. `untilComplete` replaces it.
   enableReadyCheck: false,
   enableAutoPipelining: false,
   scaleReads: "master",
@@ -190,7 +190,7 @@ export const connectSubscriber = Effect.fnUntraced(function*(
   // Each process starts at a random node and then goes on in order. Choosing a random node each time might hit the same
   // dead node again and again.
   let turn = Math.floor(Math.random() * 1_000)
-  // A client may have learned the credentials and TLS options from some nodes only.
+  // The program may have set credentials and TLS options per node, so take them from the node.
   const nextNode = (): RedisOptions => {
     const nodes = commands.nodes()
     const node = nodes[turn++ % nodes.length]
