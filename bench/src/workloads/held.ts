@@ -96,9 +96,9 @@ const run = async ({ contenders, quick, say, url }: Setting): Promise<ReadonlyAr
 export const held: Workload = {
   name: "held",
   title: "10,000 held locks under renewal",
-  about:
-    "A process that holds them, each in a section whose body waits; the time to live is 30 s (12 s in a quick run). "
-    + "The processor time that renewal takes, over whole periods, and the heap of one section less that of its body.",
+  about: "One process holds the locks, each in a section whose body waits. The ttl is 30 s (12 s in a quick run). This "
+    + "measures the processor time of the renewals over complete periods, and the heap of one section without "
+    + "its body.",
   backends: ["redis"],
   columns: [
     { id: "cpu", title: "CPU, % of a core", show: digits(2) },

@@ -3,7 +3,7 @@ import { sections } from "./sections.ts"
 export const hotProcess = sections({
   name: "hot-process",
   title: "16 tasks on a hot key in one process",
-  about: "All want the same lock and let go of it at once.",
+  about: "All tasks want the same lock, and release it at once.",
   processes: 1,
   tasks: 16,
   keys: "hot",

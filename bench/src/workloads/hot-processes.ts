@@ -4,7 +4,7 @@ import { sections } from "./sections.ts"
 export const hotProcesses = sections({
   name: "hot-processes",
   title: "4 processes × 4 tasks on a hot key, empty bodies",
-  about: "Nothing but handing over, between processes.",
+  about: "The lock does nothing but move between processes.",
   processes: 4,
   tasks: 4,
   keys: "hot",
@@ -20,7 +20,7 @@ export const hotProcesses = sections({
 export const hotProcesses5ms = sections({
   name: "hot-processes-5ms",
   title: "4 processes × 4 tasks on a hot key, bodies of 5 ms",
-  about: "The shape of a contended lock in service. A fair share of waiting is 16 bodies.",
+  about: "This is how a contended lock is used in a service. The fair share of waiting is 16 bodies.",
   processes: 4,
   tasks: 4,
   keys: "hot",

@@ -3,7 +3,8 @@ import { sections } from "./sections.ts"
 export const manyTasks = sections({
   name: "many-tasks",
   title: "64 tasks on their own keys",
-  about: "One process with much to do at once, and no lock that two want: how far one connection and one processor go.",
+  about: "One process has much work at once, and no two tasks want the same lock. This measures how far one "
+    + "connection and one processor go.",
   processes: 1,
   tasks: 64,
   keys: "own",

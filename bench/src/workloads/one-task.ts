@@ -3,7 +3,7 @@ import { sections } from "./sections.ts"
 export const oneTask = sections({
   name: "one-task",
   title: "One task on its own key",
-  about: "Nobody else wants the lock: what it costs to have one at all.",
+  about: "No other task wants the lock. This measures what it costs to have a lock at all.",
   processes: 1,
   tasks: 1,
   keys: "own",

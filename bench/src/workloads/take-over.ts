@@ -89,9 +89,9 @@ const takeOver = async (contender: Contender, expiry: Expiry, { url }: Setting):
 export const takeOverAfterKill: Workload = {
   name: "take-over",
   title: "Take-over after a SIGKILL",
-  about:
-    "A holder with a time to live of 2 s is killed while another process waits. How long after the server's expiry "
-    + "the other is in, and how long after the death. Ours keeps a lock for the guard gap longer than the time to live.",
+  about: "A holder with a ttl of 2 s is killed while another process waits. This measures how long after the server's "
+    + "expiry, and how long after the death, the other process has the lock. effect-dlock keeps a lock for the "
+    + "guard gap longer than the ttl.",
   backends: ["redis", "etcd"],
   columns: [
     { id: "past", title: "past the expiry, ms", show: digits(0) },

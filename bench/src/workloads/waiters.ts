@@ -54,8 +54,8 @@ export const waiters: Workload = {
   name: "waiters",
   title: "500 and 1,000 idle waiters, and their draining",
   about:
-    "One process holds the key and all tasks of another wait for it: what they ask of the server meanwhile, and how "
-    + "long it takes from the release until each has been in.",
+    "One process holds the key, and all tasks of another process wait for it. This measures how many requests they "
+    + "send while they wait, and how long it takes from the release until each task has had the lock.",
   backends: ["redis"],
   columns: [
     { id: "idle500", title: "500 idle: requests / s", show: digits(0) },

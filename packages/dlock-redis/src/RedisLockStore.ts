@@ -1,6 +1,10 @@
 /**
- * The store alone, for those who build their own locker over it or prove it with the conformance suite. Programs want
- * `RedisLocker`.
+ * The Redis store without a locker.
+ *
+ * **When to use**
+ *
+ * Use to build your own `Locker` over this store, or to run the conformance suite on it. Most programs want
+ * `RedisLocker` instead.
  *
  * @since 0.1.0
  */
@@ -24,7 +28,7 @@ import * as Options from "./internal/options.ts"
 import * as Store from "./internal/store/store.ts"
 
 /**
- * The options of `RedisLocker.layer` that are the store's.
+ * The options of a Redis store, with the address of the servers. `RedisLocker.layer` accepts them too.
  *
  * @category options
  * @since 0.1.0
@@ -32,7 +36,23 @@ import * as Store from "./internal/store/store.ts"
 export interface RedisLockStoreOptions extends Options.Options, Address.Address {}
 
 /**
- * A store on the Redis at `url`, at the primary that `sentinels` name, or on a `cluster`.
+ * A store on the Redis at `url`, on the primary that `sentinels` know as `master`, or on a `cluster`.
+ *
+ * **When to use**
+ *
+ * Use when the program knows the address of the servers.
+ *
+ * **Example** (Building a locker over the store)
+ *
+ * ```ts
+ * import { Layer } from "effect"
+ * import { Locker } from "effect-dlock"
+ * import { RedisLockStore } from "effect-dlock-redis"
+ *
+ * const LockerLive = Locker.layer({ prefix: "shop:lock:" }).pipe(
+ *   Layer.provide(RedisLockStore.layer({ url: "redis://127.0.0.1:6379" }))
+ * )
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -41,21 +61,30 @@ export const layer = (
   options: RedisLockStoreOptions
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> => {
   const [address, rest] = StoreOptions.split(Address.fields, options)
-  return at(Address.parse(address), StoreOptions.parse(Options.fields, rest))
+  return layerAt(Address.parse(address), StoreOptions.parse(Options.fields, rest))
 }
 
 /**
- * A store whose options all come from the environment: those of `RedisLockerLive` that are the store's.
+ * A store that reads all its options from environment variables.
+ *
+ * **Details**
+ *
+ * The variables are those of `RedisLocker.layerEnv` that set the address, the credentials, TLS, or an option of the
+ * Redis store.
  *
  * @category layers
  * @since 0.1.0
  */
 export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendError> = Layer.suspend(
-  () => at(Address.fromEnvironment, StoreOptions.environment(Options.fields))
+  () => layerAt(Address.fromEnvironment, StoreOptions.environment(Options.fields))
 )
 
 /**
- * A store where a client leads, which is neither used nor closed.
+ * A store on the servers of an ioredis client that the program already has.
+ *
+ * **Gotchas**
+ *
+ * The store opens its own connections. It neither uses nor closes the client itself.
  *
  * @category layers
  * @since 0.1.0
@@ -69,12 +98,17 @@ export const layerClient = (
     Effect.gen(function*() {
       const { keyPrefix, target } = Address.ofClient(client)
       const settings = yield* StoreOptions.parse(Options.fields, { ...options, keyPrefix })
-      return yield* over(Connection.open(target, settings), settings)
+      return yield* makeStore(Connection.open(target, settings), settings)
     })
   )
 
 /**
- * A store over the program's own Effect service of Redis.
+ * A store over the program's own Redis service, `effect/persistence/Redis`.
+ *
+ * **Gotchas**
+ *
+ * The store shares the service's connections and does not close them. `RedisLocker.layerEffectRedis` describes what
+ * follows from that.
  *
  * @category layers
  * @since 0.1.0
@@ -85,10 +119,10 @@ export const layerEffectRedis = (
   Layer.effect(
     LockStore,
     Effect.flatMap(StoreOptions.parse(Options.fields, options), (settings) =>
-      over(EffectConnection.open(settings), settings))
+      makeStore(EffectConnection.open(settings), settings))
   )
 
-const at = (
+const layerAt = (
   target: Effect.Effect<Address.Target, Config.ConfigError>,
   settings: Effect.Effect<Options.Settings, Config.ConfigError>
 ): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
@@ -97,14 +131,15 @@ const at = (
     Effect.gen(function*() {
       const where = yield* target
       const how = yield* settings
-      return yield* over(Connection.open(where, how), how)
+      return yield* makeStore(Connection.open(where, how), how)
     })
   )
 
-const over = <E, R>(open: Effect.Effect<Port, E, R>, settings: Options.Settings) =>
+const makeStore = <E, R>(open: Effect.Effect<Port, E, R>, settings: Options.Settings) =>
   Effect.gen(function*() {
     const [took, port] = yield* Effect.timed(open)
-    // Whoever is silent from here on holds up the layer no longer either.
+    // The checks share `connectTimeout` with the connection, so a server that goes silent now does not delay the layer
+    // any longer.
     const left = Math.max(settings.connectTimeout - Duration.toMillis(took), 0)
     yield* Effect.timeoutOrElse(Effect.andThen(Permissions.check(port), Warnings.warn(port)), {
       duration: left,

@@ -1,11 +1,21 @@
 /**
  * Lockers over Redis (7.0 or newer) and Valkey (8 or newer): one server, a primary behind sentinels, or a cluster.
  *
- * Every layer but `layerEffectRedis` opens connections of its own, one for scripts to each server that holds locks and
- * one that listens, with settings that are safe for a lock. It waits until the server answers, at most `connectTimeout`,
- * and fails with `LockBackendError` after that; credentials that the server refuses, and permissions that it does not
- * grant, fail at once. What about the servers can end a lock that was acknowledged is logged once, as warnings. The
- * connections are closed with the layer.
+ * **When to use**
+ *
+ * Use `layer` or `layerConfig` when the program knows the address of the servers, `layerEnv` when the environment holds
+ * the address, `layerClient` when the program already has an ioredis client, and `layerEffectRedis` when the program
+ * already has Effect's Redis service.
+ *
+ * **Details**
+ *
+ * - Connections: every layer except `layerEffectRedis` opens its own connections, with settings that are safe for a
+ *   lock. It opens one connection for scripts to each server that holds locks, and one connection that receives
+ *   notifications. The option `waitReplicas` adds one more to each server that holds locks. The connections close with
+ *   the layer.
+ * - Start: the layer waits until the server answers. It fails with `LockBackendError` after `connectTimeout` (5 seconds
+ *   by default). It fails at once if the server refuses the credentials, or if the user lacks a permission.
+ * - Warnings: the layer logs one warning for each server setting that can end an acknowledged lock.
  *
  * @since 0.1.0
  */
@@ -22,7 +32,7 @@ import type * as Options from "./internal/options.ts"
 import * as RedisLockStore from "./RedisLockStore.ts"
 
 /**
- * What a Redis locker goes by besides where the servers are.
+ * The options of a Redis locker, except the address of the servers.
  *
  * @category options
  * @since 0.1.0
@@ -30,18 +40,19 @@ import * as RedisLockStore from "./RedisLockStore.ts"
 export interface RedisLockerSettings extends LockerOptions, Omit<Options.Options, "keyPrefix"> {}
 
 /**
- * The same with where the servers are: exactly one of `url`, `sentinels` with `master`, and `cluster`.
+ * The options of a Redis locker, with the address of the servers: exactly one of `url`, `sentinels` (with `master`) and
+ * `cluster`.
  *
  * @category options
  * @since 0.1.0
  */
 export interface RedisLockerOptions extends LockerOptions, RedisLockStore.RedisLockStoreOptions {}
 
-/** What a layer over Redis can fail with. */
+/** The errors with which a layer over Redis can fail. */
 type Failure = Config.ConfigError | LockBackendError
 
-/** The core's options and the store's, each to its own. */
-const over = <Options extends LockerOptions, R>(
+/** Builds a locker over a store, and gives each of the two its own options. */
+const withStore = <Options extends LockerOptions, R>(
   options: Options,
   store: (rest: Omit<Options, keyof LockerOptions>) => Layer.Layer<LockStore, Failure, R>
 ): Layer.Layer<Locker, Failure, R> => {
@@ -50,9 +61,17 @@ const over = <Options extends LockerOptions, R>(
 }
 
 /**
- * A locker on the Redis at `url`, at the primary that `sentinels` know as `master`, or on a `cluster`.
+ * A locker on the Redis at `url`, on the primary that `sentinels` know as `master`, or on a `cluster`.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use when the program knows the address of the servers.
+ *
+ * **Details**
+ *
+ * The layer fails with `ConfigError` if an option is invalid, before it opens a connection.
+ *
+ * **Example** (One server, sentinels or a cluster)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -70,12 +89,21 @@ const over = <Options extends LockerOptions, R>(
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: RedisLockerOptions): Layer.Layer<Locker, Failure> => over(options, RedisLockStore.layer)
+export const layer = (options: RedisLockerOptions): Layer.Layer<Locker, Failure> =>
+  withStore(options, RedisLockStore.layer)
 
 /**
- * The same, each option from Effect's `Config`.
+ * A locker like that of `layer`, where each option is a `Config`.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use when options come from the program's own configuration, under names that the program chooses.
+ *
+ * **Gotchas**
+ *
+ * `tls` cannot be an effect here. Use `layer` for certificates that change.
+ *
+ * **Example** (Reading the address from a variable)
  *
  * ```ts
  * import { Config } from "effect"
@@ -92,11 +120,24 @@ export const layerConfig = (
 ): Layer.Layer<Locker, Failure> => Layer.unwrap(Effect.map(Config.unwrap(options), layer))
 
 /**
- * A locker where a client leads that the program already has, be it of one server, of sentinels or of a cluster: with
- * its addresses, credentials, TLS, `db`, `natMap` and `keyPrefix`. The client itself is neither used nor closed: its
- * settings are made for other work than a lock's.
+ * A locker on the servers of an ioredis client that the program already has.
  *
- * **Example**
+ * **When to use**
+ *
+ * Use when the program already has a client of one server, of sentinels or of a cluster, and the locker should use the
+ * same servers.
+ *
+ * **Details**
+ *
+ * The locker copies the client's addresses, credentials, TLS options, `db`, `natMap` and `keyPrefix`, and opens its own
+ * connections.
+ *
+ * **Gotchas**
+ *
+ * The locker neither uses nor closes the client itself, because the client's settings are made for other work than
+ * locking.
+ *
+ * **Example** (Using the servers of a client)
  *
  * ```ts
  * import { RedisLocker } from "effect-dlock-redis"
@@ -112,19 +153,32 @@ export const layerConfig = (
 export const layerClient = (
   client: Redis | Cluster,
   options: RedisLockerSettings = {}
-): Layer.Layer<Locker, Failure> => over(options, (rest) => RedisLockStore.layerClient(client, rest))
+): Layer.Layer<Locker, Failure> => withStore(options, (rest) => RedisLockStore.layerClient(client, rest))
 
 /**
- * A locker over the program's own service of Redis (`effect/persistence/Redis`, in Node.js `NodeRedis` of
- * `@effect/platform-node`), which it shares and does not close. No other client is needed.
+ * A locker over the program's own Redis service: `effect/persistence/Redis`, which is `NodeRedis` of
+ * `@effect/platform-node` in Node.js.
  *
- * The promises are those of every locker; what they rest on is narrower by what that client does of its own. It may
- * queue requests while it has no connection and send them late: such a request finds its claim cancelled. Its connections
- * are not made anew when they go silent, unless it is told to: holders then end at their deadlines, and acquires fail
- * after their time limits, until it connects again. And a message that got lost is noticed only by asking, within two
- * seconds.
+ * **When to use**
  *
- * **Example**
+ * Use when the program already provides that service, and needs no other Redis client.
+ *
+ * **Details**
+ *
+ * The locker shares the service's connections and does not close them. It makes the same promises as every other
+ * locker.
+ *
+ * **Gotchas**
+ *
+ * The promises depend on what the service's client does on its own:
+ *
+ * - The client may queue requests while it has no connection, and send them late. The server then finds that the claim
+ *   of such a request was cancelled.
+ * - The client does not replace a connection that went silent, unless the program configures it to. Until the client
+ *   connects again, holders lose their locks at their deadlines, and acquires fail after their time limits.
+ * - The locker notices a lost notification only because it asks the server, at least every 2 seconds.
+ *
+ * **Example** (Sharing the program's Redis service)
  *
  * ```ts
  * import { NodeRedis } from "@effect/platform-node"
@@ -141,15 +195,36 @@ export const layerClient = (
  */
 export const layerEffectRedis = (
   options: RedisLockerSettings & { readonly keyPrefix?: string | undefined } = {}
-): Layer.Layer<Locker, Failure, EffectRedis> => over(options, RedisLockStore.layerEffectRedis)
+): Layer.Layer<Locker, Failure, EffectRedis> => withStore(options, RedisLockStore.layerEffectRedis)
 
 /**
- * A locker whose settings all come from the environment (Effect's `Config`): where the servers are by one of
- * `DLOCK_REDIS_URL`, `DLOCK_REDIS_SENTINELS` with `DLOCK_REDIS_MASTER`, and `DLOCK_REDIS_CLUSTER` (both lists with commas);
- * `DLOCK_REDIS_USERNAME`, `DLOCK_REDIS_PASSWORD`, `DLOCK_REDIS_SENTINEL_USERNAME`, `DLOCK_REDIS_SENTINEL_PASSWORD`, the
- * paths `DLOCK_REDIS_CA`, `DLOCK_REDIS_CERT` and `DLOCK_REDIS_KEY`; the options by `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`,
- * `DLOCK_GUARD_GAP`, `DLOCK_HOLDER`, `DLOCK_CONNECT_TIMEOUT`, `DLOCK_OPERATION_TIMEOUT`, `DLOCK_RETRY_INTERVAL`,
- * `DLOCK_REDIS_KEY_PREFIX`, `DLOCK_REDIS_WAIT_REPLICAS` and `DLOCK_REDIS_INTEROP`.
+ * A locker that reads all its options from environment variables, through Effect's `Config`.
+ *
+ * **When to use**
+ *
+ * Use when the deployment, not the program, decides where Redis is.
+ *
+ * **Details**
+ *
+ * - Address: exactly one of `DLOCK_REDIS_URL`, `DLOCK_REDIS_SENTINELS` (with `DLOCK_REDIS_MASTER`) and
+ *   `DLOCK_REDIS_CLUSTER`. Separate the addresses of sentinels and of cluster nodes with commas.
+ * - Credentials: `DLOCK_REDIS_USERNAME`, `DLOCK_REDIS_PASSWORD`, `DLOCK_REDIS_SENTINEL_USERNAME` and
+ *   `DLOCK_REDIS_SENTINEL_PASSWORD`.
+ * - TLS: `DLOCK_REDIS_CA`, `DLOCK_REDIS_CERT` and `DLOCK_REDIS_KEY`, which are paths of files.
+ * - Options of every locker: `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and `DLOCK_HOLDER`.
+ * - Options of the Redis store: `DLOCK_CONNECT_TIMEOUT`, `DLOCK_OPERATION_TIMEOUT`, `DLOCK_RETRY_INTERVAL`,
+ *   `DLOCK_REDIS_KEY_PREFIX`, `DLOCK_REDIS_WAIT_REPLICAS` and `DLOCK_REDIS_INTEROP`.
+ *
+ * **Example** (Configuring a locker by the environment)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { withLock } from "effect-dlock"
+ * import { RedisLocker } from "effect-dlock-redis"
+ *
+ * // DLOCK_REDIS_URL=redis://127.0.0.1:6379
+ * const program = withLock("inventory:42", Effect.log("alone")).pipe(Effect.provide(RedisLocker.layerEnv))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -157,7 +232,7 @@ export const layerEffectRedis = (
 export const layerEnv: Layer.Layer<Locker, Failure> = Locker.layerEnvWithStore(RedisLockStore.layerEnv)
 
 /**
- * The same as `layerEnv`, under the name that it has at the root of the package.
+ * The same layer as `RedisLocker.layerEnv`, under the name that the root of this package exports.
  *
  * @category layers
  * @since 0.1.0

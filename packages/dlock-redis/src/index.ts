@@ -1,12 +1,12 @@
 /**
- * Lockers over Redis and Valkey: the layers, and their options.
+ * Layers that provide a `Locker` over Redis or Valkey, and their options.
  *
  * @since 0.1.0
  */
 export * as RedisLocker from "./RedisLocker.ts"
 export { RedisLockerLive, type RedisLockerOptions, type RedisLockerSettings } from "./RedisLocker.ts"
 /**
- * The Redis store alone, for a locker of your own.
+ * Layers that provide only the Redis store, for programs that build their own `Locker` over it.
  *
  * @since 0.1.0
  */

@@ -18,7 +18,7 @@ const told = (config: World.Config, { depth, found, sampled, seconds, states, wh
     `${seconds.toFixed(1)} s`
   ].join(", ")
 
-/** Searched to the end: every state within the limits that are printed. */
+/** Searched completely: every state within the printed limits. */
 const whole: ReadonlyArray<World.Config> = [
   { name: "two claims", claims: two },
   { name: "acquires twice in flight", claims: two, acquires: 2, refreshes: 0 },
@@ -38,7 +38,10 @@ const whole: ReadonlyArray<World.Config> = [
 const small = { process: 0, permits: 1 }
 const large = { process: 1, permits: 2 }
 
-/** One that does not listen has been passed over, the one behind it holds, and one more has not asked. */
+/**
+ * One claim has been passed over because its process does not listen, the claim behind it holds the lock, and one more
+ * claim has not asked yet.
+ */
 const passedOver: Omit<World.Config, "name"> = {
   claims: [...three, { process: 0 }],
   sends: 1,
@@ -181,7 +184,7 @@ describe("the search finds a rule that was taken out", () => {
       const result = explore(config, { states: 1_000_000, sample: 0 })
       console.log(told(config, result))
       assert.match(result.found?.what ?? "nothing found", new RegExp(`^${breaks}`))
-      // The same world with the rule in place holds as far as the flaw needed.
+      // The same world without the flaw keeps every promise, as far as the flaw needed to break one.
       const { flaws: _, ...sound } = config
       assert.isUndefined(explore(sound, { states: result.states, sample: 0 }).found)
     })

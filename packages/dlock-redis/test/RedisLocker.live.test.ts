@@ -40,7 +40,7 @@ describe("RedisLocker", () => {
       )
       assert.strictEqual(error._tag, "LockAlreadyHeld")
       assert.isBelow(took, 1_000)
-      // Once others wait, too.
+      // The same once other claims wait.
       const held = yield* Deferred.make<void>()
       const waiting = yield* Effect.forkChild(Effect.andThen(Deferred.await(held), inner.withLock("k", Effect.void)))
       yield* outer.withLock(
@@ -69,7 +69,7 @@ describe("RedisLocker", () => {
             "app:lock:k",
             "{app:lock:k}:\0f"
           ])
-          // Another process with the same client: it is handed the lock by a notification, not by a poll.
+          // Another process with the same client: a notification hands the lock over, not a poll.
           const waiter = yield* Effect.forkDetach(
             asStranger(withLock("k", Effect.sync(() => performance.now())).pipe(Effect.provide(fresh()))),
             { startImmediately: true }

@@ -9,22 +9,22 @@ type Message =
   | { readonly failed: string }
   | { readonly started: number }
 
-/** The clock of all processes: the machine's own. The origin of `performance` is read by each for itself. */
+/** The machine's clock, which all processes share. The origin of `performance` differs between processes. */
 const now = () => Number(process.hrtime.bigint()) / 1_000_000
 
 const processes = 3
 const keys = 50
 
-/** Milliseconds by which what a server calls the time may differ from what we do. */
+/** How many milliseconds a server's time may differ from ours. */
 const clocksApart = 50
 
-/** Sections of several processes on fifty keys while `fault` befalls the primary of a third of them. */
+/** Runs sections of several processes on fifty keys, while `fault` hits the primary of a third of the keys. */
 const underLoad = (fault: (primary: Server) => void, wake?: (primary: Server) => Effect.Effect<void>) =>
   Effect.gen(function*() {
     const { servers } = yield* group(() => startCluster({ replicas: 1, nodeTimeoutMs: 1_000 }))
     const [primary, second, , replica] = servers as [Server, Server, Server, Server]
     const cluster = servers.map(({ port }) => `127.0.0.1:${port}`)
-    // How long it takes to begin is not what is looked at.
+    // This test does not measure how long the workers take to start.
     const options = JSON.stringify({ cluster, connectTimeout: "50 seconds" })
     const workers = yield* Effect.forEach(Array.from({ length: processes }), () =>
       Effect.acquireRelease(
@@ -74,7 +74,7 @@ const underLoad = (fault: (primary: Server) => void, wake?: (primary: Server) =>
     recorded.stop()
     const all = sections()
     const failed = workers.flatMap(({ messages }) => messages.flatMap((one) => "failed" in one ? [one.failed] : []))
-    // Only what was granted before may have been lost, and only to one who came after.
+    // Only a grant from before the fault may have been lost, and only to a claim that came afterwards.
     const lost = ({ enteredAt, key }: Section) =>
       concerned.has(key) && enteredAt > struckAt && enteredAt < struckAt + 15_000
     const strict = violations(all)
@@ -88,9 +88,9 @@ const underLoad = (fault: (primary: Server) => void, wake?: (primary: Server) =>
           ))
         }`
     )
-    // A node that wakes serves what lies in its sockets before it hears that it was replaced. Those grants are the newest of
-    // their moment, and a holder of the new primary who has yet to hear of an older one comes in behind: the resource
-    // refuses the smaller token. A token is the time of its grant, in microseconds.
+    // A node that wakes answers the requests in its sockets before it hears that it was replaced. Those grants are the
+    // newest of their moment. A holder of the new primary may hear of its own, older grant only afterwards. It enters
+    // behind them, and the resource refuses its smaller token. A token is the time of its grant, in microseconds.
     const woken = ({ key, token }: Section) => {
       const grantedAt = Number(token) / 1_000
       return concerned.has(key) && grantedAt > wokenAt - clocksApart && grantedAt < replacedAt + clocksApart
@@ -100,7 +100,7 @@ const underLoad = (fault: (primary: Server) => void, wake?: (primary: Server) =>
       [],
       `struck at ${struckAt}, failed over at ${failedOverAt}, woken at ${wokenAt}, replaced at ${replacedAt}`
     )
-    // The other shards do not stop for long: while the cluster is not whole, it serves nobody.
+    // The other shards stop only for a short time. While the cluster is incomplete, it serves no requests.
     const others = all.filter(({ key }) => !concerned.has(key)).toSorted((a, b) => a.enteredAt - b.enteredAt)
     assert.isAbove(others.filter(({ enteredAt }) => enteredAt > struckAt).length, keys)
   })
@@ -149,7 +149,7 @@ describe("a primary that was replaced while it was silent", () => {
       const slot = Number((yield* Effect.promise(() => command(servers[0]!.port, "CLUSTER KEYSLOT dlock:k"))).slice(1))
       const [primary, replica] = slot < 8192 ? [servers[0]!, servers[2]!] : [servers[1]!, servers[3]!]
       const admin = yield* plainClient(primary.url)
-      // It is, once it has had something to replicate.
+      // The replica is in sync once it has replicated something.
       yield* Effect.promise(() => admin.set("{dlock:k}", ""))
       yield* eventually("the replica is listed", async () =>
         JSON.stringify(await admin.cluster("SLOTS")).includes(String(replica.port)))
@@ -162,7 +162,7 @@ describe("a primary that was replaced while it was silent", () => {
       yield* eventually("they wait", async () => (await admin.zcard("{dlock:k}:\0q")) === 10)
       primary.signal("SIGSTOP")
       yield* Effect.promise(() => command(replica.port, "CLUSTER FAILOVER TAKEOVER"))
-      // As if the new one had heard of none of it.
+      // As if the new primary had received none of the data.
       yield* Effect.promise(() => command(replica.port, "FLUSHALL"))
       yield* within(Fiber.join(waiters), 4_000)
     }).pipe(Effect.scoped), 60_000)
@@ -183,7 +183,7 @@ describe("a primary that was replaced while it was silent", () => {
       yield* eventually("it waits", async () => (await admin.zcard(`{dlock:${key}}:\0q`)) === 1)
       yield* Effect.sleep("1500 millis")
       primary.signal("SIGSTOP")
-      // It will find this in its sockets, with the lock expired by then, and hand that over.
+      // The old primary will find this request in its sockets, after the lock has expired, and hand the lock over.
       const asking = yield* Effect.forkChild(Effect.exit(other.withLockIfAvailable(key, Effect.void)))
       yield* eventually(
         "a failover",

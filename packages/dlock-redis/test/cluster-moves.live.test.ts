@@ -7,7 +7,7 @@ const cluster = group(() => startCluster())
 
 /**
  * Moves the slot of `{dlock:k}` to the next node, as `redis-cli --cluster reshard` does: key by key, in the order that
- * `rank` gives, with a pause after each.
+ * `rank` gives, with a pause after each key.
  */
 const moveSlot = (servers: ReadonlyArray<Server>, rank: (key: string) => number, pauseMs: number) =>
   Effect.scoped(Effect.gen(function*() {
@@ -49,7 +49,7 @@ describe("a locker on a cluster whose slots move", () => {
         const queued = await Promise.all(nodes.map((node) => node.zcard("{dlock:k}:\0q").catch(() => 0)))
         return queued.includes(1)
       })
-      // The lock first, and a while in which its companions are elsewhere.
+      // Moves the lock first. For a while, its companion keys are on the other node.
       yield* moveSlot(servers, (key) => key === "dlock:k" ? 0 : 1, 700)
       yield* lease.ensureHeld
       yield* Effect.sleep("1 second")
@@ -69,7 +69,7 @@ describe("a locker on a cluster whose slots move", () => {
         (_, index) => scoped(`{dlock:k}${index}`, { ttl: "4 seconds" }),
         { concurrency: "unbounded" }
       )
-      // Ten locks and their ten counters: for two times to live some are here and some are there.
+      // Ten locks and their ten counters. For twice the ttl, some keys are on one node and some on the other.
       yield* moveSlot(servers, (key) => key.includes("\0") ? 1 : 0, 400)
       yield* Effect.forEach(leases, (lease) => lease.ensureHeld)
     }).pipe(Effect.scoped), 30_000)

@@ -26,7 +26,7 @@ const nodesOf = (servers: Servers) => servers.map(({ port }) => `127.0.0.1:${por
 
 const cluster = group(() => startCluster())
 
-/** A plain client of the whole cluster, for a test to look and meddle with. */
+/** A plain client of the whole cluster, which a test uses to inspect and change data. */
 const plainCluster = (servers: Servers) =>
   Effect.acquireRelease(
     Effect.sync(() => new Cluster(servers.map(({ port }) => ({ host: "127.0.0.1", port })))),
@@ -48,7 +48,10 @@ describe("the Redis store on a cluster", () => {
 })
 
 describe("a layer on a cluster that loses nodes while it comes up", () => {
-  /** A client of a cluster, whose nodes but for so many refuse new connections once all primaries were connected to. */
+  /**
+   * A client of a cluster whose nodes, except the first `spared`, refuse new connections after the client has connected
+   * to all primaries.
+   */
   const losing = (spared: number) =>
     Effect.gen(function*() {
       const { servers } = yield* cluster
@@ -135,7 +138,7 @@ describe("a locker on a cluster", () => {
       yield* Effect.log(
         `slowest of 60 hand-overs ${Math.max(...delays).toFixed(0)} ms, ${commands / 120} commands a section`
       )
-      // A poll would come a second after the last.
+      // A poll would come one second after the last.
       assert.isBelow(Math.max(...delays), 150 + recorded.max())
       assert.isAtMost(commands / 120, 2.1)
     }).pipe(Effect.scoped))
@@ -192,7 +195,7 @@ describe("a locker on a cluster", () => {
             setTimeout(() => {
               proxy.reset()
               proxy.release()
-              // The core asks again after a pause of a hundred milliseconds; the client's own layer would at once.
+              // The core asks again after a pause of 100 milliseconds. The client's own layer would ask again at once.
               setTimeout(() => (withinMoments = requests), 60)
             }, 50)
           })
@@ -213,7 +216,7 @@ describe("a locker on a cluster", () => {
       const recorded = recordLag()
       for (let time = 0; time < 4; time++) {
         const [took] = yield* Effect.timed(Effect.scoped(locker({ cluster: `127.0.0.1:${servers[0]!.port}` })))
-        // A primary that is not connected yet is waited for, not a reason to begin anew.
+        // The layer waits for a primary that is not connected yet, and does not start again.
         assert.isBelow(Duration.toMillis(took), 800 + recorded.max())
       }
     }).pipe(Effect.scoped), 30_000)
@@ -260,7 +263,7 @@ describe("a locker on a cluster", () => {
       const scope = yield* Scope.make()
       yield* Scope.provide(Effect.all(["a", "b", "c"].map((key) => scoped(key))), scope)
       yield* Effect.forEach(["x", "y", "z"], (key) => withLock(key, Effect.void))
-      // What goes to where nobody is any more, without a word; new connections work.
+      // Packets on the old connections disappear without an error. New connections work.
       const gone = yield* Effect.forkChild(
         Effect.promise(() => Promise.all(ways.map((way) => way.strand(6_000, 0)))),
         { startImmediately: true }
@@ -354,7 +357,7 @@ describe("a locker on a cluster", () => {
         (await Promise.all(others.map((at) =>
           say(at, "CLUSTER INFO")
         ))).every((info) => info.includes("state:ok")))
-      // It answers that the cluster is down, and not where the slot has gone.
+      // The node answers that the cluster is down, and not where the slot has gone.
       yield* within(Effect.retry(idle.withLock(moved, Effect.void), Schedule.spaced("50 millis")), 5_000)
       yield* Scope.provide(waiting.scoped(elsewhere), yield* Scope.make())
       yield* Effect.forkChild(waiting.withLock(elsewhere, Effect.void))

@@ -6,7 +6,7 @@ import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import type { Redis } from "ioredis"
 import { eventually, fails, group, locker, plainClient, server } from "./support.ts"
 
-/** A password that changes: how it is asked for, and how often it was. */
+/** A password that changes: the effect that produces it, and how often that effect ran. */
 const rotating = (first: string) => {
   const state = { is: first, asked: 0 }
   return { state, password: Effect.sync(() => (state.asked++, Redacted.make(state.is))) }
@@ -19,7 +19,7 @@ const requires = (admins: ReadonlyArray<Redis>, password: string) =>
       await admin.call("CLIENT", "KILL", "USER", "locker")
     }))
 
-/** Locks, and locks again after the password was changed and every connection cut. */
+/** Locks, and locks again after the password was changed and every connection was cut. */
 const followsRotation = (admins: ReadonlyArray<Redis>, options: RedisLockerOptions) =>
   Effect.gen(function*() {
     yield* requires(admins, "one")
@@ -30,7 +30,7 @@ const followsRotation = (admins: ReadonlyArray<Redis>, options: RedisLockerOptio
     yield* requires(admins, "two")
     state.is = "two"
     yield* eventually("it is back", () => Effect.runPromise(Effect.isSuccess(withLock("k", Effect.void))))
-    // By a message, over the connection that listens.
+    // By a notification, over the connection that listens.
     yield* Effect.all([1, 2, 3].map(() => withLock("queue", Effect.sleep(20), { timeout: "5 seconds" })), {
       concurrency: "unbounded"
     })

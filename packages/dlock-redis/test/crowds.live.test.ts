@@ -32,7 +32,8 @@ describe("a crowd of one process", () => {
       recorded.stop()
       for (const lease of leases) {
         const held = yield* Effect.result(lease.ensureHeld)
-        // Nothing of ours keeps the thread for two thirds of that ttl: then the machine had no time for this process.
+        // Our code never occupies the thread for two thirds of that ttl. If this happens, the machine had no time for
+        // this process.
         if (Result.isSuccess(held)) continue
         const { failure } = held
         if (failure._tag !== "OwnershipLost" || failure.reason !== "Stalled" || recorded.max() < 2_000) throw failure
@@ -63,7 +64,7 @@ describe("a crowd of one process", () => {
         recorded.stop()
         const failed = exits.flatMap((exit) => Exit.isFailure(exit) ? [Cause.squash(exit.cause)] : [])
         assert.isAbove(failed.length, 256, "all had their turn")
-        // Nothing is known where this process did not get to its socket.
+        // The test proves nothing if this process did not get to read its socket in time.
         const blamed = failed.filter((error) => (error as AcquireError)._tag !== "LockTimeout")
         if (recorded.max() < 200) assert.strictEqual(blamed.length, 0)
         yield* eventually("nothing is left", async () => (await admin.keys("dlock:k*")).length === 0)
@@ -112,7 +113,8 @@ describe("a crowd of one process", () => {
       yield* Effect.sleep("3 seconds")
       const before = yield* scriptsRun(admin)
       yield* Effect.sleep("6 seconds")
-      // Each lock is looked at three times in that, 250 in a call at ten moments of two seconds, and each is renewed.
+      // In that time each lock is checked three times, 250 locks in a call at ten moments of every two seconds, and
+      // each is refreshed.
       assert.isAtMost((yield* scriptsRun(admin)) - before, 150)
     }).pipe(Effect.scoped), 120_000)
 })
@@ -127,7 +129,7 @@ describe("the foremost of a process", () => {
       const late = yield* locker({ url: deaf.url })
       const scope = yield* Scope.make()
       const held = yield* Scope.provide(scoped("k", { ttl: "5 minutes" }), scope)
-      // Thirty of ours in front, who give up; then the one whose message is lost.
+      // Thirty of our claims in front, which give up, and then the claim whose notification is lost.
       const front = yield* Effect.forEach(
         Array.from({ length: 30 }),
         () => Effect.forkChild(Effect.scoped(scoped("k", { ttl: "10 minutes" })), { startImmediately: true })

@@ -20,7 +20,7 @@ import {
   within
 } from "./support.ts"
 
-/** A service of Redis that a program has, and a locker over it. */
+/** A program's own Redis service, and a locker over it. */
 const program = (url: string, options: RedisLockerSettings = {}) =>
   Effect.gen(function*() {
     const services = yield* Layer.build(Layer.fresh(NodeRedis.layer({ url }))).pipe(
@@ -193,7 +193,7 @@ describe("a locker over Effect's own service of Redis", () => {
         recorded.stop()
         stop()
         way.release()
-        // Where it is up it is closed in that time too.
+        // A connection that works is closed in that time too.
         assert.isBelow(Duration.toMillis(took), 1_700 + recorded.max(), word)
       }
     }).pipe(Effect.scoped))

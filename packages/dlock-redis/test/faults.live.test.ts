@@ -83,7 +83,7 @@ describe("a holder", () => {
         })
       )
       assert.strictEqual((error as OwnershipLost).reason, "Replaced")
-      // Nor does the finalizer delete what is not ours.
+      // The finalizer does not delete another holder's lock either.
       assert.strictEqual(yield* Effect.promise(() => admin.get("dlock:k")), "another")
     }).pipe(Effect.scoped))
 
@@ -110,7 +110,7 @@ describe("a holder", () => {
       )
       yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
       yield* Effect.promise(() => holder.kill())
-      // The server's own expiry: what is left of the ttl, guard gap included.
+      // The server's own expiry: what is left of the ttl and the guard gap.
       const remaining = yield* Effect.promise(() => admin.pttl("dlock:k"))
       const killedAt = performance.now()
       const { at, token } = yield* Fiber.join(waiter)
@@ -153,7 +153,7 @@ describe("waiters", () => {
         const took = performance.now() - releasedAt
         yield* Effect.log(`500 waiters: ${sent} commands in 12 idle seconds, handed over in ${took.toFixed(0)} ms`)
         assert.deepStrictEqual(order, everyone)
-        // By polls it would be fifty seconds and more.
+        // With polling it would take more than 50 seconds.
         assert.isAtMost(took, 10_000 + recorded.max())
       }).pipe(Effect.scoped),
     40_000
@@ -197,7 +197,7 @@ describe("waiters", () => {
             { startImmediately: true }
           )
           yield* eventually("one waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
-          // The grant goes out while every reply to that process is held back.
+          // The server grants the lock while the proxy holds every reply to that process.
           proxy.holdReplies()
           return waiter
         })
@@ -217,14 +217,15 @@ describe("a waiter", () => {
       yield* Effect.promise(() => admin.set("dlock:k", "somebody", "PX", 600_000))
       const waiting = yield* Effect.forkChild(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
       yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
-      // It is alive for its ttl, whether its server answers or not.
+      // The place is alive for its ttl, whether the server answers or not.
       yield* Effect.sleep("4 seconds")
       redis.signal("SIGSTOP")
       const [took, error] = yield* timed(Fiber.join(waiting))
       redis.signal("SIGCONT")
       assert.strictEqual(error._tag, "LockBackendError")
       assert.isTrue((error as LockBackendError).retryable)
-      // A third of it may have passed since the server was last asked, and an answer may be waited for as long.
+      // Up to a third of the ttl may have passed since the server was last asked, and an answer may be awaited just as
+      // long.
       assert.isAtLeast(took, 2_000 - 100)
       assert.isAtMost(took, 4_000 + 100)
       yield* eventually("nothing of it is left", async () => (await admin.zcard("{dlock:k}:\0q")) === 0)
@@ -254,14 +255,14 @@ describe("a waiter", () => {
         const [id] = yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "0"))
         for (const suffix of ["q", "d"]) yield* Effect.promise(() => admin.zrem(`{dlock:k}:\0${suffix}`, id!))
         yield* Effect.promise(() => admin.hdel("{dlock:k}:\0w", id!))
-        // It asks at a third of its time to live how it stands.
+        // A waiter asks for its state after a third of its ttl.
         yield* eventually("two wait again", () => waiting(2), 2_500)
         assert.notInclude(yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "-1")), id)
         yield* lease.release
         yield* within(Fiber.joinAll([first, second]), 1_000)
         assert.deepStrictEqual(order, ["second", "first"])
 
-        // All of them: whoever asks first is first.
+        // The same with every place deleted: the first claim to ask becomes the first in the queue.
         const again = yield* holder.scoped("k")
         const both = [yield* queue(one, "one"), yield* queue(two, "two")]
         yield* eventually("two wait", () => waiting(2))
@@ -287,7 +288,7 @@ describe("a caller's time", () => {
       const given = yield* Effect.forkChild(withLock("held", Effect.void))
       yield* eventually("both wait", async () => (await admin.zcard("{dlock:held}:\0q")) === 2)
       const waitsSince = performance.now()
-      // Of a backend that takes longer to answer nothing is known in the moment that is left at the end.
+      // If the backend takes longer to answer, the time that is left at the end is too short to learn anything.
       const isNear = waitsSince - askedAt < 25
       redis.signal("SIGSTOP")
       yield* within(Fiber.interrupt(given), 100)
@@ -327,7 +328,7 @@ describe("a try", () => {
       const [took, tried] = yield* timed(withLockIfAvailable("k", Effect.succeed("in")))
       assert.deepStrictEqual(tried, Option.some("in"))
       assert.isBelow(took, 1_000)
-      // Who waits behind them goes first.
+      // A live claim that waits behind the dead ones comes first.
       yield* leaveDead
       const waiter = "waiter".padEnd(22, "-")
       yield* Effect.promise(() => admin.zadd("{dlock:k}:\0q", Date.now() * 1_000, waiter))
@@ -370,9 +371,11 @@ describe("an acquire", () => {
           leftAt = performance.now()
         })
       ], { concurrency: "unbounded" })
-      // Before that a server may be taking its time; and there is time left for the caller to ask on the new one.
+      // Before that time, a server may just be slow. There is also time left for the caller to ask on the new
+      // connection.
       assert.isAtLeast(leftAt - sentAt, 1_499)
-      // The new one is taken, and not greeted either. The client has nothing to send there; it does not stay.
+      // The server accepts the new connection and does not greet it either. The client has nothing to send there, and
+      // leaves it.
       const second = proxy.accepted()
       yield* eventually("there is a third", async () => proxy.accepted() > second)
       proxy.release()
@@ -509,7 +512,7 @@ describe("a release", () => {
 })
 
 describe("after a thaw that left its connections half open", () => {
-  /** What goes to where nobody is any more, without a word; new connections work. */
+  /** Packets on the old connections disappear without an error. New connections work. */
   const halfOpen = Effect.gen(function*() {
     const redis = yield* server
     const proxy = yield* proxyTo(redis.port)

@@ -8,8 +8,8 @@ import * as Net from "node:net"
 import { built, eventually, fails, group, locker, plainClient, server } from "./support.ts"
 
 /**
- * What lockers ask of a server from now on, but for the greetings. On a bare connection: the client's own way to monitor
- * breaks where a command of somebody else's is told in one packet with the answer that the monitoring has begun.
+ * The commands that lockers send to a server from now on, except the handshakes. This reads a raw connection, because
+ * the client's own monitor breaks if another client's command arrives in one packet with the answer to MONITOR.
  */
 const asked = (url: string) =>
   Effect.gen(function*() {
@@ -37,7 +37,7 @@ const asked = (url: string) =>
     return commands
   })
 
-/** A user with every right, as whom a locker speaks. */
+/** A user with every right, as which a locker logs in. */
 const withUser = (admin: Redis, ...rules: ReadonlyArray<string>) =>
   Effect.promise(() =>
     admin.acl("SETUSER", "locker", "reset", "on", ">s3cret", "~*", "&*", "+@all", ...rules) as Promise<unknown>
@@ -50,7 +50,9 @@ const expectDown = (error: { readonly _tag: string }) => assert.strictEqual(erro
 const untilBack = (section: Effect.Effect<unknown, unknown>) =>
   eventually("it is back", () => Effect.runPromise(Effect.isSuccess(section)))
 
-/** The lock's database is refused to the connections that `locker` makes anew; then it is given back. */
+/**
+ * The server refuses the lock's database to the connections that `locker` makes from now on, and later allows it again.
+ */
 const staysOutOfOtherDatabases = (admin: Redis, url: string, locker: Locker["Service"]) =>
   Effect.gen(function*() {
     const section = locker.withLock("k", Effect.succeed("in"), { timeout: "10 seconds" })
@@ -58,7 +60,7 @@ const staysOutOfOtherDatabases = (admin: Redis, url: string, locker: Locker["Ser
     const commands = yield* asked(url)
     yield* section
     yield* Effect.promise(() => admin.eval("return 1", 0))
-    // They are told in their order, so what the section asked has been told before.
+    // MONITOR reports commands in order, so the commands of the section have been reported before this one.
     yield* eventually("what is asked is told", () => Promise.resolve(commands.includes("eval in 0")))
     assert.include(commands, "evalsha in 5")
     commands.length = 0
@@ -190,7 +192,7 @@ describe("credentials that the server refuses", () => {
   it.live("fail the layer, be it that the server asks for none", () =>
     Effect.gen(function*() {
       const redis = yield* server
-      // What says HELLO is let in as the default user, whatever the password.
+      // A client that sends HELLO is let in as the default user, whatever the password.
       const client = new Redis({
         host: "127.0.0.1",
         port: redis.port,

@@ -6,7 +6,7 @@ import { eventually, locker, plainClient, proxyTo, server } from "./support.ts"
 
 const compareAndDelete = `return redis.call("GET", KEYS[1]) == ARGV[1] and redis.call("DEL", KEYS[1]) or 0`
 
-/** Another library's client: it polls with `SET NX PX`, and deletes what is its own. */
+/** A client of another library: it polls with `SET NX PX`, and deletes only its own lock. */
 const foreign = (url: string, key: string, section: () => Promise<void>): Effect.Effect<
   { readonly turns: () => number },
   never,
@@ -35,7 +35,7 @@ const foreign = (url: string, key: string, section: () => Promise<void>): Effect
     return { turns: () => turns }
   })
 
-/** Who is inside: never two. */
+/** Counts the claims inside a section. There must never be two. */
 const room = () => {
   let inside = 0
   const overlaps: Array<number> = []
@@ -46,7 +46,7 @@ const room = () => {
   }
 }
 
-/** Eight of ours and one of theirs on one key, for three seconds. */
+/** Eight of our claims and one foreign client on one key, for three seconds. */
 const contest = (interop: boolean) =>
   Effect.gen(function*() {
     const redis = yield* server
@@ -109,7 +109,7 @@ describe("beside a client of another library that polls for the same key", () =>
       const lease = yield* Scope.provide(first.scoped("k"), scope)
       const waiter = yield* Effect.forkChild(second.withLock("k", Effect.sync(() => performance.now())))
       yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
-      // It is woken, and its request is under way for longer than theirs.
+      // Our waiter is woken, and its request takes longer than the foreign client's request.
       proxy.holdRequests()
       yield* lease.release
       assert.strictEqual(yield* Effect.promise(() => admin.set("dlock:k", "theirs", "PX", 60_000, "NX")), "OK")

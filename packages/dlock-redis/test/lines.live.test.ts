@@ -13,7 +13,7 @@ describe(`the line of ioredis that this project is for: ${ioredisLine()}`, () =>
       yield* built(RedisLocker.layer({ url: redis.url }))
       const clients = String(yield* Effect.promise(() => admin.client("LIST")))
       const versions = Array.from(clients.matchAll(/lib-ver=(\d+)\./g), ([, version]) => version)
-      // Redis 7.0 does not know what a library is.
+      // Redis 7.0 does not report the library of a client.
       if (clients.includes("lib-ver=")) assert.deepStrictEqual(versions, [ioredisLine(), ioredisLine(), ioredisLine()])
       const protocols = Array.from(clients.matchAll(/name=effect-dlock.*?resp=(\d)/g), ([, version]) => version)
       const protocol = ioredisLine() === "5" ? "2" : "3"

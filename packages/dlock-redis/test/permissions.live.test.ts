@@ -5,7 +5,7 @@ import type { LockBackendError } from "effect-dlock"
 import { RedisLocker, RedisLockStore } from "effect-dlock-redis"
 import { doesWhatEveryStoreDoes, eventually, fails, group, locker, plainClient, server, within } from "./support.ts"
 
-/** What the documentation says that a user needs. */
+/** The permissions that the documentation says a user needs. */
 const commands = [
   "+evalsha +eval +subscribe +ping +info +get +set +del +exists +pttl +pexpire +time",
   "+zadd +zcard +zrange +zrangebyscore +zrank +zrem +zremrangebyrank +zscore +zmscore",
@@ -14,7 +14,7 @@ const commands = [
 const keys = ["~dlock:*", "~{dlock:*"]
 const channels = ["&dlock:inbox:*"]
 
-/** A server, and how to make its user and go there as that user. */
+/** A server, a function that sets the permissions of its user, and an address to connect as that user. */
 const restricted = Effect.gen(function*() {
   const redis = yield* server
   const admin = yield* plainClient(redis.url)
@@ -63,7 +63,7 @@ describe("a user with the documented permissions and no more", () => {
       const listeners = () =>
         Effect.promise(async () => (await admin.call("PUBSUB", "CHANNELS") as Array<string>).length)
       assert.strictEqual(yield* listeners(), 1)
-      // Without its channels it is cut off.
+      // Without its channels, the server closes the user's connection.
       yield* may(...commands, ...keys)
       yield* eventually("it is refused", async () => /subscribe/.test(String(await admin.acl("LOG"))))
       assert.strictEqual(yield* listeners(), 0)

@@ -5,7 +5,7 @@ import { type LockBackendError, Locker } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import { eventually, plainClient, server } from "./support.ts"
 
-/** A locker, and what it logs about its server: one text each. */
+/** A locker and its logs about its server, each text once. */
 const overheard = (options: RedisLockerOptions) =>
   Effect.gen(function*() {
     const lines: Array<string> = []

@@ -24,7 +24,7 @@ describe("a locker that waits for a replica", () => {
       assert.strictEqual(free, 5)
     }).pipe(Effect.scoped))
 
-  // At the usual ttl nothing was left for the answer but the millisecond in which a near server gives it.
+  // At the default ttl there was once only 1 ms left for the answer, which is enough only for a server nearby.
   it.live("does not have to be near it to get a lock that is free without waiting", () =>
     Effect.gen(function*() {
       const [primary] = yield* pair
@@ -53,7 +53,7 @@ describe("a locker that waits for a replica", () => {
       assert.include(error.message, "replicas")
       assert.isBelow(Duration.toMillis(took), 3_000 + 2_000 + recorded.max())
       yield* eventually("the key is free", async () => (await admin.exists("dlock:k")) === 0)
-      // The renewals of what was held before are held up by nobody who waits for replicas.
+      // Claims that wait for replicas must not delay the renewals of locks that were held before.
       const waiting = yield* Effect.forEach(
         Array.from({ length: 20 }, (_, index) => `k${index}`),
         (key) => Effect.forkChild(Effect.exit(withLock(key, Effect.void)))
@@ -115,7 +115,8 @@ describe("a locker that waits for a replica", () => {
       yield* Effect.promise(() => command(replica.port, "CLUSTER FAILOVER TAKEOVER"))
       yield* eventually("a replica of the new one", async () =>
         (await command(replica.port, "INFO replication")).includes("state=online"))
-      // Two attempts at most that began before the other was found; each may take what a silent server is given.
+      // At most two attempts began before the other server was found, and each may take as long as a silent server is
+      // given.
       yield* within(Effect.retry(withLock("k", Effect.void), Schedule.spaced("50 millis")), 10_000)
     }).pipe(Effect.scoped), 60_000)
 })

@@ -8,7 +8,7 @@ import { keysOf, type LockKeys } from "../src/internal/protocol/keys.ts"
 import { readState, run } from "./model/real.ts"
 import { walk } from "./model/walk.ts"
 
-// A server of its own: these tests flush scripts and data, change users and read counters.
+// A server for this file alone: these tests flush scripts and data, change users and read counters.
 let server: Server
 let redis: Redis
 let subscriber: Redis
@@ -67,7 +67,7 @@ const refresh = async (keys: LockKeys, id: string, wanted: Wanted = {}) => {
   return reply.claims[0] ?? assert.fail("no reply")
 }
 
-/** Moves the queue on; whether there is more to do. */
+/** Moves the queue on, and returns whether there is more to do. */
 const moveOn = async (keys: LockKeys): Promise<boolean> => {
   const [reply] = await run(redis, Scripts.refresh, { inbox: "nobody", locks: [{ keys, capacity: 1, claims: [] }] })
   return reply?._tag === "Refreshed" ? reply.more : assert.fail(reply?.message)
@@ -84,14 +84,14 @@ const renew = async (keys: LockKeys, id: string, token: bigint) => {
   return (await run(redis, Scripts.renew, { claims }))[0]
 }
 
-/** The claims that hold, in the order in which they expire. */
+/** The claims that hold the lock, in the order in which they expire. */
 const holders = async (keys: LockKeys): Promise<Array<string>> => {
   const value = await redis.get(keys.lock)
   if (value === null) return redis.zrangebyscore(keys.holders, Date.now(), "+inf")
   return [value.slice(0, value.indexOf(":"))]
 }
 
-/** Nobody holds and nobody waits. */
+/** Whether no claim holds the lock and no claim waits. */
 const findsFree = async (keys: LockKeys): Promise<boolean> =>
   (await holders(keys)).length + await redis.zcard(keys.queue) === 0
 
@@ -101,7 +101,7 @@ const tokenOf = (reply: { readonly _tag: string }): bigint =>
 const queuedOf = (reply: { readonly _tag: string }): Scripts.Queued =>
   reply._tag === "Queued" ? reply as Scripts.Queued : assert.fail(`not queued: ${reply._tag}`)
 
-/** Messages of one channel, in order. */
+/** The messages of one channel, in order. */
 const listen = async (inbox: string) => {
   const messages: Array<string> = []
   subscriber.on("message", (channel, message) => {
@@ -544,7 +544,10 @@ describe("errors", () => {
     }
   })
 
-  /** A lock that one holds and another waits for, so that an acquire has its long way to go, with a stream for one key. */
+  /**
+   * A lock that one claim holds and another waits for, so that an acquire does not take the fast path. One of the
+   * lock's keys is a stream.
+   */
   const inUseWithWrong = async (
     key: "lock" | "counter" | "queue" | "deadlines" | "waiters" | "parked" | "holders" | "values"
   ) => {
@@ -570,7 +573,7 @@ describe("errors", () => {
       const calls = {
         acquire: () => acquire(keys, newId(), { capacity }),
         try: () => acquire(keys, newId(), { capacity, mode: "try" }),
-        // With another time to live: where nothing changes it reads no more than what says so.
+        // With another ttl. If nothing changes, the script reads only what proves that.
         refresh: () => refresh(keys, b, { capacity, ttl: 20_000 }),
         release: () => release(keys, b, { capacity, tombstone: true })
       }
@@ -713,7 +716,7 @@ describe("an acquire inside sections", () => {
       assert.strictEqual(await redis.exists(keys.queue, keys.deadlines, keys.waiters, keys.parked), 0)
       assert.strictEqual((await acquire(keys, other, { capacity, permits: capacity }))._tag, "Queued")
       assert.strictEqual((await nested([outer]))._tag, "AlreadyHeld")
-      // What they hold on other keys is in nobody's way.
+      // The locks that they hold on other keys block no other claim.
       assert.strictEqual((await nested([newId()]))._tag, "Queued")
       await release(keys, outer, { capacity })
       await release(keys, other, { capacity })
@@ -751,7 +754,7 @@ describe("an evicted companion key", () => {
 })
 
 describe("a waiter that was passed over", () => {
-  /** Held by one, and then three wait, of whom the second and the third do not listen any more. */
+  /** A lock with one holder and three waiters. The processes of the second and the third waiter no longer listen. */
   const two = async () => {
     const keys = newLock()
     const [holder, live, b, c, away] = [newId(), newId(), newId(), newId(), `away-${newId()}`]
@@ -922,7 +925,7 @@ describe("the cost of a script", () => {
     assert.deepStrictEqual(await callsOf(() => release(keys, fresh)), { get: 1, zrange: 1, del: 1 })
   })
 
-  /** The server's own time for each call of a script, in microseconds. */
+  /** The time that the server itself measures for each call of a script, in microseconds. */
   const timesOf = async (calls: ReadonlyArray<() => Promise<unknown>>): Promise<ReadonlyArray<number>> => {
     const times: Array<number> = []
     for (const call of calls) {
@@ -935,7 +938,7 @@ describe("the cost of a script", () => {
 
   const median = (times: ReadonlyArray<number>): number => times.toSorted((a, b) => a - b)[times.length >> 1] as number
 
-  /** A lock that many wait for in a process which does not listen any more, and its holder. */
+  /** A lock and its holder, with many waiters of a process that no longer listens. */
   const withDead = async (number: number) => {
     const [keys, holder, inbox] = [newLock(), newId(), `dead-${newId()}`]
     const { stop } = await listen(inbox)
@@ -948,7 +951,7 @@ describe("the cost of a script", () => {
     return { keys, holder }
   }
 
-  /** The first release and the first section since they died: each of its scripts. */
+  /** The first release and the first section after the waiters died, as the times of each script. */
   const meet = async ({ holder, keys }: { readonly keys: LockKeys; readonly holder: string }) => {
     const id = newId()
     const times = [...await timesOf([() => release(keys, holder)])]
@@ -974,7 +977,7 @@ describe("the cost of a script", () => {
     it(`${dead} waiters of a process that died are met once, and cost a section at most its own time more`, {
       timeout: 120_000
     }, async () => {
-      // Three times, of which the shortest counts: others use this machine, and a script cannot be shorter than it is.
+      // The shortest of three runs counts. Other processes use this machine, and a script is never faster than it is.
       const meetings: Array<ReadonlyArray<number>> = []
       let crowded = newLock()
       for (let time = 0; time < 3; time++) {
@@ -1001,7 +1004,7 @@ describe("the cost of a script", () => {
       )
       assert.isBelow(median(besides.section), 2 * median(times.section))
       assert.isBelow(median(besides.handOver), 2 * median(times.handOver))
-      // Or what is promised of any script, where the machine has other work.
+      // Or the limit that any script must keep, if the machine has other work.
       assert.isBelow(Math.max(...scripts), Math.max(5_000, 20 * median(times.handOver)))
     })
   }

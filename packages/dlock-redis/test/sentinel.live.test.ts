@@ -10,7 +10,7 @@ import { built, eventually, fails, group, locker, proxyTo, type Section, timed, 
 const sentinelsOf = (servers: ReadonlyArray<{ readonly port: number }>) =>
   servers.map(({ port }) => `127.0.0.1:${port}`)
 
-/** How a test's own clients find the primary, by its own address. */
+/** How a test's own clients find the primary: by its own address. */
 const addressed = (servers: ReadonlyArray<{ readonly port: number }>, natMap: RedisLockerOptions | object) =>
   new Redis({
     sentinels: servers.map(({ port }) => ({ host: "127.0.0.1", port })),
@@ -19,11 +19,11 @@ const addressed = (servers: ReadonlyArray<{ readonly port: number }>, natMap: Re
     lazyConnect: true
   })
 
-/** Servers, and a client whose ways to the sentinels are a test's to cut. */
+/** Servers, and a client whose connections to the sentinels a test can cut. */
 const throughProxies = Effect.gen(function*() {
   const servers = yield* group(() => startSentinel())
   const ways = yield* Effect.forEach(servers.sentinels.servers, ({ port }) => proxyTo(port))
-  // Sentinels name each other by their own addresses, which must not be a way around.
+  // Sentinels report each other by their own addresses, and the client must not use those to bypass the proxies.
   const toSentinels = Object.fromEntries(
     servers.sentinels.servers.map(({ port }, index) => [
       `127.0.0.1:${port}`,
@@ -64,13 +64,13 @@ describe("behind sentinels", () => {
         assert.include(before, ":", "the lock is on the old primary")
         servers.isolate()
         yield* Effect.promise(servers.promoted)
-        // The replica may have had the lock or not. Either way it is taken from the holder: as if that write had been lost.
+        // The replica may or may not have the lock. In both cases the test removes it, as if that write had been lost.
         const promoted = servers.servers[1]!
         yield* Effect.promise(() => command(promoted.port, "DEL dlock:k"))
         const confirmed = yield* second.withLock("k", (lease) =>
           Effect.gen(function*() {
             const enteredAt = performance.now()
-            // Renewals of the first holder would show on the old primary as a time to live that grows.
+            // A renewal by the first holder would make the key's ttl grow on the old primary.
             let confirmed = 0
             let last = Number((yield* Effect.promise(() => command(old!.port, "PTTL dlock:k"))).slice(1))
             for (let beat = 0; beat < 100; beat++) {
@@ -87,7 +87,7 @@ describe("behind sentinels", () => {
         yield* Effect.log(`an isolated old primary confirmed ${confirmed} of 10 renewals`)
         assert.strictEqual(confirmed, 0)
         assert.strictEqual(exit._tag, "Failure", "the first holder was told")
-        // The overlap is what the failover cost; the newer holder has the larger token.
+        // The overlap is the cost of the failover. The newer holder has the larger token.
         assert.deepStrictEqual(violations(yield* Ref.get(sections), { overlap: () => true }), [])
       }).pipe(Effect.scoped),
     60_000
@@ -108,12 +108,12 @@ describe("behind sentinels", () => {
         }
         servers.isolate()
         yield* Effect.promise(servers.promoted)
-        // As if the promoted server had not had it.
+        // As if the promoted server had never received the lock.
         yield* Effect.promise(() => command(promoted.port, "DEL dlock:k"))
         yield* Effect.sleep("3 seconds")
         yield* lease.ensureHeld
         for (const way of ways) yield* Effect.promise(way.accept)
-        // The client tries a sentinel again at growing intervals of at most five seconds.
+        // The client retries a sentinel at growing intervals of at most 5 seconds.
         const error = yield* within(Effect.flip(lease.lost), 8_000)
         assert.strictEqual(error._tag, "OwnershipLost")
         yield* within(Effect.retry(Effect.scoped(scoped("k")), Schedule.spaced("100 millis")), 5_000)
@@ -134,7 +134,7 @@ describe("behind sentinels", () => {
         yield* Effect.promise(servers.promoted)
         yield* Effect.sleep("200 millis")
         asked!.release()
-        // Another key: the release of the first may not have reached the replica.
+        // Another key, because the release of the first may not have reached the replica.
         yield* within(Effect.retry(withLock("another", Effect.void), Schedule.spaced("50 millis")), 5_000)
       }).pipe(Effect.scoped),
     60_000
@@ -162,7 +162,7 @@ describe("behind sentinels", () => {
         )
         yield* eventually("sections run", async () => sections.length > 100)
         servers.servers[0]!.signal("SIGKILL")
-        // To the sentinels it has a proxy in front, which would go on accepting.
+        // The sentinels reach it through a proxy, which would still accept connections.
         servers.isolate()
         yield* Effect.promise(servers.promoted)
         const promotedAt = performance.now()
@@ -194,7 +194,7 @@ describe("behind sentinels", () => {
           servers.servers[0]!.signal("SIGKILL")
           servers.isolate()
           yield* Effect.promise(servers.promoted)
-          // When the sentinels' votes are split they vote again after six seconds.
+          // If no sentinel gets enough votes, they vote again after 6 seconds.
           let last = Infinity
           yield* eventually("the new primary confirms a renewal", async () => {
             const before = last
@@ -278,7 +278,7 @@ describe("behind sentinels", () => {
       const [nobody] = (yield* Effect.promise(() => freePorts(1))).map((port) => `127.0.0.1:${port}`)
       const [first, second] = sentinelsOf(servers.sentinels.servers)
       const unanswered = `sentinel ${nobody}: connect ECONNREFUSED ${nobody}`
-      // A name that reads like a reason to give up at once is none.
+      // A name that looks like a final refusal must not be read as one.
       const unknown = (sentinel: string | undefined) => `sentinel ${sentinel} knows no primary "NOAUTH"`
       const cases = [
         { sentinels: [nobody!], words: [unanswered] },
@@ -343,7 +343,7 @@ describe("behind sentinels", () => {
         return worker.exited
       }))
       recorded.stop()
-      // The client's own patience with those whom it only listens to would be two seconds.
+      // By default, the client would wait 2 seconds for the connections on which it only listens.
       assert.isBelow(Duration.toMillis(took), 1_000 + recorded.max())
     }).pipe(Effect.scoped))
 
@@ -363,7 +363,7 @@ describe("behind sentinels", () => {
     }).pipe(Effect.scoped))
 })
 
-/** One short section, written down. */
+/** Runs one short section and records it. */
 const section = ({ withLock }: Locker["Service"], key: string, sections: Array<Section>) =>
   withLock(
     key,

@@ -6,12 +6,12 @@ import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import { Conformance } from "effect-dlock/testing"
 import { Redis } from "ioredis"
 
-/** A Redis of a test's own, which it may stop, freeze and kill. */
+/** A Redis server for one test, which may stop, freeze and kill it. */
 export const server: Effect.Effect<Server, never, Scope.Scope> = started(() => startRedis())
 
 export { eventually, lag, proxyTo, started as group, timed, within } from "dlock-testing/live"
 
-/** A plain client, for a test to look and meddle with. */
+/** A plain client, which a test uses to inspect and change data. */
 export const plainClient = (url: string): Effect.Effect<Redis, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => new Redis(url, { maxRetriesPerRequest: 1 }).on("error", () => {})),
@@ -19,8 +19,8 @@ export const plainClient = (url: string): Effect.Effect<Redis, never, Scope.Scop
   )
 
 /**
- * A locker with connections of its own: another process, as far as the server can tell. Without the warnings that these
- * servers deserve.
+ * A locker with its own connections, which is another process from the server's point of view. It does not log the
+ * warnings that these test servers cause.
  */
 export const locker = (options: RedisLockerOptions): Effect.Effect<
   Locker["Service"],
@@ -28,15 +28,15 @@ export const locker = (options: RedisLockerOptions): Effect.Effect<
   Scope.Scope
 > => built(RedisLocker.layer(options))
 
-/** What a test about one server begins with, and the methods of a locker. */
+/** What a test about one server starts with, and the methods of a locker. */
 export interface Setting extends Readonly<Locker["Service"]> {
   readonly redis: Server
   readonly admin: Redis
-  /** One more locker, straight at the server: another process. */
+  /** One more locker, connected directly to the server: another process. */
   readonly another: Effect.Effect<Locker["Service"], Config.ConfigError | LockBackendError, Scope.Scope>
 }
 
-/** A server of the test's own, and a locker that talks to it. */
+/** A server for the test alone, and a locker that talks to it. */
 export const setting = (
   options?: Partial<RedisLockerOptions>
 ): Effect.Effect<Setting, Config.ConfigError | LockBackendError, Scope.Scope> =>
@@ -61,22 +61,22 @@ export const proxiedSetting = (options?: Partial<RedisLockerOptions>): Effect.Ef
     return { redis, admin, proxy, another, ...yield* locker({ url: proxy.url, ...options }) }
   })
 
-/** The locker of any layer. */
+/** The locker that a layer builds. */
 export const built = <E, R>(layer: Layer.Layer<Locker, E, R>): Effect.Effect<Locker["Service"], E, R | Scope.Scope> =>
   Layer.build(Layer.fresh(layer)).pipe(
     Effect.provideService(References.MinimumLogLevel, "Error"),
     Effect.map((context) => Context.get(context, Locker))
   )
 
-/** As one who stands in none of the caller's sections. */
+/** Runs an effect outside every section of the caller. */
 export const asStranger = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.updateContext(effect, (context: Context.Context<never>) => Context.omit(Lease)(context))
 
-/** How a layer fails. */
+/** The error with which a layer fails. */
 export const fails = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
   Effect.flip(Effect.scoped(Layer.build(Layer.fresh(layer))))
 
-/** What every store does, of a store in a setting of its own: eight cases at a time. */
+/** Runs the conformance cases on a store, each in its own setting, eight cases at a time. */
 export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore, E>) => {
   const client = Effect.suspend(() => Layer.build(Layer.fresh(layer))).pipe(
     Effect.provideService(References.MinimumLogLevel, "Error"),
@@ -84,14 +84,14 @@ export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore, E>) => {
     Effect.orDie
   )
   return Effect.forEach(
-    // Long enough for eight at once on a machine that has other work.
+    // Long enough for eight cases at once on a machine that has other work.
     Conformance.cases({ client, advance: Effect.sleep, rounds: 200, ttl: "2 seconds" }),
     ({ name, run }) => Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
     { concurrency: 8, discard: true }
   )
 }
 
-/** A section as the resource saw it; times in milliseconds of one clock. */
+/** A section as the resource saw it. Times are milliseconds of one clock. */
 export interface Section {
   readonly key: string
   readonly token: bigint
@@ -100,8 +100,9 @@ export interface Section {
 }
 
 /**
- * What was wrong: sections of one lock that overlap, and tokens that do not grow in the order of entry, unless the one
- * that came later is forgiven, or the one before it.
+ * Returns what was wrong: sections of one lock that overlap, and tokens that do not grow in the order of entry.
+ * `forgiven.overlap` excuses an overlap by its later section. `forgiven.token` excuses a token by either of the two
+ * sections.
  */
 export const violations = (
   sections: ReadonlyArray<Section>,
@@ -126,7 +127,7 @@ export const violations = (
   return found
 }
 
-/** Commands that clients sent so far, those inside scripts not counted. */
+/** The number of commands that clients have sent so far, without the commands inside scripts. */
 export const commandsSent = async (client: Redis): Promise<number> => {
   const stats = await client.info("commandstats")
   const sent = /^cmdstat_(evalsha|eval|ping|subscribe|get|set|exists|del|publish|hello|client\|\w+):calls=(\d+)/gm

@@ -7,7 +7,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { built, eventually, fails, group, locker, server, timed } from "./support.ts"
 
-/** Fails in time, and says why. */
+/** Checks that the layer fails in time, and returns the reason. */
 const refusal = (options: RedisLockerOptions) =>
   Effect.map(timed(fails(RedisLocker.layer({ ...options, connectTimeout: "1 second" }))), ([took, error]) => {
     assert.strictEqual(error._tag, "LockBackendError")

@@ -4,7 +4,7 @@ import { Effect, Layer, Logger, References } from "effect"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import { group, plainClient } from "./support.ts"
 
-/** What a layer logs while it is built and used. */
+/** The logs of a layer while it is built and used. */
 const logged = (options: RedisLockerOptions) =>
   Effect.gen(function*() {
     const lines: Array<Record<string, unknown>> = []

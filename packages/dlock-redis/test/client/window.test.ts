@@ -16,7 +16,10 @@ interface Sent {
   readonly reply: (raw: unknown) => void
 }
 
-/** A window of calls of at most a second over a client that the test answers for, on a clock that it turns. */
+/**
+ * A window of calls that take at most 1 second, over a client whose replies the test sends, on a clock that the test
+ * moves.
+ */
 const setting = (kind: "server" | "cluster" = "server") => {
   let now = 0
   const state = { ready: true, silences: 0, doubts: 0, whyNot: notSent, reading: () => {} }
@@ -115,7 +118,8 @@ describe("a window", () => {
     run("renew", "renewed")
     assert.strictEqual(sent.length, 257)
     assert.strictEqual(sent.at(-1)!.name, "renew")
-    // The renewal is one more than the window is wide: the first reply makes no room, the second does.
+    // With the renewal, one call more than the width of the window is in flight. So the first reply makes no room, and
+    // the second does.
     sent[0]!.reply("1")
     sent[1]!.reply("1")
     await settled()
@@ -182,7 +186,7 @@ describe("a window", () => {
     const { jumpTo, run, sent, state, turnTo } = setting()
     const fiber = run("acquire", "a")
     await turnTo(1)
-    // The thread was busy for three seconds; the reply has long been there.
+    // The thread was busy for three seconds. The reply has been in the socket for long.
     state.reading = () => sent[0]!.reply("7")
     jumpTo(3_000)
     await turnTo(3_001)

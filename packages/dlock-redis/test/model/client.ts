@@ -1,18 +1,20 @@
 /**
- * What a client may believe, and when: the rules for one claim, as pure functions. A time is the client's own clock at
- * the sending of a request; answers carry it back.
+ * When a grant counts: the rules for one claim, as pure functions. Each time is the client's clock when it sent a
+ * request, and the answer carries that time back.
  */
 import type { AcquireReply, ClaimReply, RenewReply } from "./server.ts"
 
 export interface Claim {
   /**
-   * Idle: nothing asked. Confirming: granted, which counts when the replicas have it. Over: left, and the server said so.
-   * Dead: its process is.
+   * - `idle`: nothing was requested.
+   * - `confirming`: the claim is granted, and the grant counts when the replicas have it.
+   * - `over`: the claim was withdrawn, and the server confirmed that.
+   * - `dead`: its process died.
    */
   readonly phase: "idle" | "asking" | "queued" | "confirming" | "held" | "withdrawing" | "over" | "dead"
-  /** Counts the ids of this claim: each is used for one try. */
+  /** Counts the ids of this claim. Each id is used for one attempt. */
   readonly generation: number
-  /** Acquires sent under this id, and those of them that no answer came to. */
+  /** How many acquires were sent under this id, and how many of them got no answer. */
   readonly sent: number
   readonly unanswered: number
   /** When the first acquire of this id was sent. */
@@ -20,24 +22,24 @@ export interface Claim {
   /** The latest request that was answered `queued`, with the floor of that answer. */
   readonly base: { readonly at: number; readonly floor: number } | undefined
   readonly token: number
-  /** Held until then, once the replicas have it. */
+  /** The claim is held until then, once the replicas have the grant. */
   readonly deadline: number
-  /** Of the release: whether an acquire may still arrive. */
+  /** For the release: whether an acquire may still arrive. */
   readonly tombstone: boolean
-  /** After the release: ask again, under a fresh id. */
+  /** After the release: ask again under a new id. */
   readonly again: boolean
 }
 
 export interface ClientFlaws {
-  /** F1: a grant that a notification tells counts from the last answered request, whatever its floor. */
+  /** F1: a notified grant counts from the last answered request, whatever its floor. */
   readonly ignoresFloor?: boolean
   /** F3: a request counts as soon as it is sent. */
   readonly countsUnanswered?: boolean
   /** F4: a grant that comes too late is given back, and the claim queues again under the same id. */
   readonly givesBack?: boolean
-  /** R1: a grant that too few replicas have is given back, and asked for again under the same id. */
+  /** R1: a grant that too few replicas have is given back, and the claim asks again under the same id. */
   readonly keepsId?: boolean
-  /** `gone` ends a claim without a release where every acquire was answered. */
+  /** `gone` ends a claim without a release if every acquire was answered. */
   readonly believesGone?: boolean
   /** F7: a release sets no tombstone. */
   readonly releasesWithoutTombstone?: boolean
@@ -60,7 +62,10 @@ export const dead = (generation: number): Claim => ({ ...blank, phase: "dead", g
 
 export const waits = (claim: Claim): boolean => claim.phase === "asking" || claim.phase === "queued"
 
-/** Whether the client believes that it holds. A client that does not act still has its clock, so it stops believing. */
+/**
+ * Whether the client considers the lock held. A client that does not act still has its clock, so its trust ends in
+ * time.
+ */
 export const believes = (claim: Claim, now: number): boolean => claim.phase === "held" && now < claim.deadline
 
 export const asked = (claim: Claim, now: number): Claim => ({
@@ -76,7 +81,7 @@ export const refreshed = (claim: Claim, now: number, flaws: ClientFlaws): Claim 
     ? { ...claim, base: { at: now, floor: claim.base.floor } }
     : claim
 
-/** Belief ends here, before the release is sent. */
+/** The client stops trusting the lock here, before it sends the release. */
 export const withdrawing = (claim: Claim, again: boolean, flaws: ClientFlaws): Claim => ({
   ...blank,
   phase: "withdrawing",
@@ -87,7 +92,8 @@ export const withdrawing = (claim: Claim, again: boolean, flaws: ClientFlaws): C
 
 const hold = (claim: Claim, token: number, deadline: number, now: number): Claim => {
   if (now < deadline) return { ...claim, phase: "held", token, deadline, base: undefined, first: 0, sent: 0 }
-  // Too late, and perhaps still ours: the next refresh says so. Given back it might be lost under our feet.
+  // The grant came too late, and the lock may still be ours. The next refresh tells. Giving it back could lose a lock
+  // that this claim then holds.
   return { ...claim, phase: "queued" }
 }
 
@@ -122,14 +128,15 @@ export const answered = (
     case "Cancelled":
     case "Gone":
       if (!waits(heard)) return heard
-      // The refresh may have run before an acquire whose answer came first, so what is gone is left all the same.
+      // The refresh may have run before an acquire whose answer came first, so a claim that is `gone` is withdrawn as
+      // well.
       return flaws.believesGone === true && heard.unanswered === 0
         ? over(heard.generation)
         : withdrawing(heard, true, flaws)
   }
 }
 
-/** A grant that arrives by itself counts from the latest base below its token; the first acquire always qualifies. */
+/** A notified grant counts from the latest base below its token. The first acquire always qualifies. */
 export const notified = (claim: Claim, token: number, ttl: number, now: number, flaws: ClientFlaws): Claim => {
   if (!waits(claim)) return claim
   const qualifies = claim.base !== undefined && (flaws.ignoresFloor === true || token > claim.base.floor)
@@ -137,7 +144,7 @@ export const notified = (claim: Claim, token: number, ttl: number, now: number, 
   return hold(claim, token, at + ttl, now)
 }
 
-/** A grant that has just been heard is not believed before the replicas have it. */
+/** A new grant does not count before the replicas have it. */
 export const confirming = (claim: Claim): Claim => ({ ...claim, phase: "confirming" })
 
 /** The replicas have the grant. */

@@ -1,4 +1,4 @@
-/** Breadth-first search of a world: every state within the limits, each once. */
+/** Breadth-first search of a world. It visits every state within the limits once. */
 import { progress } from "./progress.ts"
 import * as World from "./world.ts"
 
@@ -9,11 +9,11 @@ export interface Found {
 
 export interface Result {
   readonly states: number
-  /** Moves from the start to the last complete layer. */
+  /** The number of moves from the start to the last complete layer. */
   readonly depth: number
-  /** Every state within the limits of the world was seen. */
+  /** Whether every state within the limits of the world was visited. */
   readonly whole: boolean
-  /** States from which progress was checked. */
+  /** The number of states from which progress was checked. */
   readonly sampled: number
   readonly found: Found | undefined
   readonly seconds: number
@@ -21,7 +21,7 @@ export interface Result {
 
 export interface Limits {
   readonly states: number
-  /** Progress is checked from one state in so many; 0 for none. */
+  /** Progress is checked from one in this many states. 0 checks none. */
   readonly sample: number
 }
 
@@ -39,7 +39,7 @@ export const explore = (config: World.Config, limits: Limits): Result => {
   const started = performance.now()
   const start = World.play(world, config.after ?? "")
   const seen = new Set<string>([World.key(world, start)])
-  // A trace is kept only where one is expected: the nodes of a large world would not fit into memory.
+  // A trace is kept only if one is expected, because the nodes of a large world would not fit into memory.
   const keepsTrace = config.flaws !== undefined
   let layer: Array<Node> = [{ state: start, name: "", parent: undefined }]
   let depth = 0

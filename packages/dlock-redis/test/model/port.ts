@@ -6,7 +6,7 @@ import type { StoreOptions } from "../../src/internal/store/store.ts"
 
 export const plainTelemetry = Effect.runSync(StoreTelemetry.make("Redis"))
 
-/** A port over nothing, for a test to answer as it likes. */
+/** A port without a server, whose calls a test answers as it likes. */
 export const silentPort: Port = {
   telemetry: plainTelemetry,
   inbox: "inbox",
@@ -21,7 +21,7 @@ export const silentPort: Port = {
   run: () => Effect.never
 }
 
-/** A reply, with what becomes of the request told as a port tells it. */
+/** A reply that also reports to the tally what happened to the request, as a real port does. */
 export const replied = <A>(clock: Clock.Clock, tally: Tally | undefined, value: A): Reply<A> => {
   const sentAt = clock.monotonicTimeNanosUnsafe()
   tally?.noteSent(sentAt)
@@ -38,7 +38,7 @@ export const plainSettings: StoreOptions = {
   waitReplicas: 0
 }
 
-/** A mutex's claim. */
+/** The claim of a mutex. */
 export const plainClaim: Claim = {
   id: "a".repeat(22),
   key: "k",

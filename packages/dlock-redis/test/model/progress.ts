@@ -1,6 +1,7 @@
 /**
- * L1: from here faults stop and one fair schedule runs. What is in flight is dropped, or delivered, or only the notifications
- * are lost. Each live waiter is granted and nothing is left over, within eight ticks.
+ * L1: from this state on there are no more faults, and one fair schedule runs. Requests in flight are dropped or
+ * delivered, or only the notifications are lost. Within eight ticks, each live waiter is granted and nothing is left
+ * over.
  */
 import * as Client from "./client.ts"
 import * as World from "./world.ts"
@@ -60,9 +61,9 @@ const run = (world: World.World, state: World.State): string | undefined => {
   return `L1: still there after ${patience} ticks`
 }
 
-/** What stands in the way of progress from this state, if anything does. */
+/** Returns what prevents progress from this state, if anything does. */
 export const progress = (world: World.World, state: World.State): string | undefined => {
-  // The schedule may ask as often as it likes, and a claim whose waiter died may ask under a fresh id.
+  // The schedule may ask any number of times, and a claim whose waiter died may ask under a new id.
   const free: World.World = {
     ...world,
     sends: Infinity,

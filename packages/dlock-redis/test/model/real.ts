@@ -1,11 +1,11 @@
-/** The scripts on a real server, read back in the terms of the model. */
+/** Runs the scripts on a real server, and reads the result in the terms of the model. */
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
 import type { Script } from "../../src/internal/protocol/index.ts"
 import type { LockKeys } from "../../src/internal/protocol/keys.ts"
 import type * as Model from "./server.ts"
 
-/** One tick in milliseconds: so long that the time a walk takes rounds away. */
+/** One tick in milliseconds. It is so long that the real duration of a walk rounds to nothing. */
 export const tick = 100_000
 
 export const labelOf = (id: string): string => `of|${id}: `
@@ -22,7 +22,7 @@ export const run = async <Args, Reply>(redis: Redis, script: Script<Args, Reply>
 
 const ticksOf = (ms: number): number => ms === -1 ? Infinity : Math.ceil(ms / tick)
 
-/** What the model cannot say: the tokens themselves, and whether the counter is there. */
+/** What the model does not contain: the tokens themselves, and whether the counter exists. */
 export interface Real {
   readonly server: Pick<Model.Server, "foreign" | "holders" | "queue" | "tombstones">
   readonly tokens: ReadonlyMap<string, bigint>
@@ -32,7 +32,9 @@ export interface Real {
 const pairs = (flat: ReadonlyArray<string>): ReadonlyArray<readonly [string, string]> =>
   Array.from({ length: flat.length / 2 }, (_, index) => [flat[index * 2] as string, flat[index * 2 + 1] as string])
 
-/** Reads every key of the lock; times are ticks from now. Also asserts what holds of the keys by themselves. */
+/**
+ * Reads every key of the lock. Times are ticks from now. Also asserts the rules that the keys must keep on their own.
+ */
 export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray<string>): Promise<Real> => {
   const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
   const results = await redis.multi()
@@ -135,7 +137,7 @@ export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray
   )
   assert.sameMembers(Object.keys(wanted), Array.from(deadline.keys()))
 
-  // Nothing stays for ever, and no companion goes before what it keeps.
+  // Every key expires, and no companion key expires before the data that it belongs to.
   const lastDeadline = Math.max(0, ...deadline.values())
   const lastParked = Math.max(0, ...pairs(resting).map(([id]) => deadline.get(id) ?? 0))
   const lastExpiry = Math.max(0, ...pairs(expiries).map(([, at]) => Number(at) - now))
@@ -156,7 +158,7 @@ export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray
   }
 }
 
-/** Lets `ticks` pass on the server by moving everything that it keeps for this lock so far towards its end. */
+/** Lets `ticks` pass on the server, by moving every expiry of this lock closer by that time. */
 export const advance = async (
   redis: Redis,
   keys: LockKeys,

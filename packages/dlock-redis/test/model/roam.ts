@@ -1,4 +1,4 @@
-/** Random ways through a world too large to search: long, and with everything at once. */
+/** Long random walks through a world that is too large to search, with every kind of move. */
 import { progress } from "./progress.ts"
 import { random } from "./random.ts"
 import * as World from "./world.ts"

@@ -1,8 +1,9 @@
 /**
- * The server of the protocol as a value: what the scripts of `src/internal/protocol` do, under the same names, without
- * keys and types. Time is in ticks. What has expired is gone as soon as the clock says so, since no script sees it.
+ * The server of the protocol as a value. It does what the scripts of `src/internal/protocol` do, under the same names,
+ * but without keys and types. Time is in ticks. Expired data disappears as soon as the clock says so, because no script
+ * sees it.
  *
- * `Flaws` take a rule out on purpose, to show that the explorer finds what the rule prevents.
+ * `Flaws` remove a rule on purpose, to show that the explorer finds the fault which the rule prevents.
  */
 
 export interface Waiter {
@@ -15,7 +16,7 @@ export interface Waiter {
   readonly listening: boolean
   /** Its number in the order of arrival, which it keeps. */
   readonly arrival: number
-  /** It was passed over since it last asked. */
+  /** Whether it was passed over since it last asked. */
   readonly parked: boolean
 }
 
@@ -29,17 +30,17 @@ export interface Holder {
 
 export interface Server {
   readonly now: number
-  /** The last token; 0 where it is lost. */
+  /** The last token, or 0 if it is lost. */
   readonly last: number
   /**
-   * The server's clock in µs, below which no token is granted. It stands still at 0 where tokens only count up, for a
-   * search that must not tell moments apart: then a lost token is not forgotten.
+   * The server's clock in microseconds. No token below it is granted. It stays at 0 in a search that must not
+   * distinguish moments: tokens then only count up, and a lost token is not forgotten.
    */
   readonly micros: number
-  /** When the key of a client that is not ours expires. */
+  /** When the key of a foreign client expires. */
   readonly foreign: number | undefined
   readonly holders: ReadonlyArray<Holder>
-  /** By arrival, those that are parked too. */
+  /** In order of arrival, with the parked waiters. */
   readonly queue: ReadonlyArray<Waiter>
   readonly tombstones: ReadonlyArray<{ readonly id: string; readonly until: number }>
 }
@@ -47,7 +48,7 @@ export interface Server {
 export interface Notification {
   readonly inbox: string
   readonly id: string
-  /** Undefined: a wake-up. */
+  /** `undefined` for a wake-up. */
   readonly token: number | undefined
 }
 
@@ -58,23 +59,23 @@ export interface Step<Reply> {
   readonly grants: ReadonlyArray<string>
 }
 
-/** How many listen on an inbox; undefined where the server does not say. */
+/** How many clients listen on an inbox, or `undefined` if the server does not tell. */
 export type Subscribers = (inbox: string) => number | undefined
 
 export interface Flaws {
-  /** F2: a repeat of the holder's acquire is answered and not extended. */
+  /** F2: a repeated acquire of the holder is answered without extending the lock. */
   readonly keepsExpiry?: boolean
-  /** F5: a repeat is appended once more. */
+  /** F5: a repeated acquire adds another waiter. */
   readonly appendsTwice?: boolean
-  /** F6: who does not listen loses its place. */
+  /** F6: a waiter that does not listen loses its place. */
   readonly skipsForGood?: boolean
-  /** F7: a refresh makes a waiter where there is none. */
+  /** F7: a refresh creates a waiter that does not exist. */
   readonly refreshCreates?: boolean
-  /** R3: a parked waiter that is asked for comes back behind all others. */
+  /** R3: a parked waiter that asks again returns behind all others. */
   readonly returnsToEnd?: boolean
-  /** R3: a parked waiter that is asked for stays parked. */
+  /** R3: a parked waiter that asks again stays parked. */
   readonly staysParked?: boolean
-  /** R3: a release does not find what is parked. */
+  /** R3: a release does not find parked waiters. */
   readonly missesParked?: boolean
 }
 
@@ -152,7 +153,7 @@ const findWaiter = (draft: Draft, id: string): Waiter | undefined => draft.queue
 
 const inQueue = (draft: Draft): ReadonlyArray<Waiter> => draft.queue.filter(({ parked }) => !parked)
 
-/** Puts a waiter that was asked for into its place, back from where it was parked. */
+/** Returns a waiter that asked again to its place, also from where it was parked. */
 const saveWaiter = (draft: Draft, before: Waiter, now: Omit<Waiter, "arrival" | "parked">, flaws: Flaws): void => {
   const waiter = { ...now, arrival: before.arrival, parked: before.parked && flaws.staysParked === true }
   const index = draft.queue.indexOf(before)
@@ -187,7 +188,9 @@ const extend = (draft: Draft, id: string, time: number): number | undefined => {
   return one.token
 }
 
-/** The lock expires at the waiter's deadline and its guard: a grant does not lengthen what the waiter was promised. */
+/**
+ * The lock expires at the waiter's deadline plus its guard gap. A grant does not extend what the waiter was promised.
+ */
 const grant = (draft: Draft, waiter: Waiter, asking: ReadonlyArray<string>): void => {
   const { capacity, deadline, guard, id, inbox, permits } = waiter
   draft.last = Math.max(draft.last + 1, draft.micros)
@@ -304,7 +307,7 @@ export const refresh = (
   return done(draft, claims.map(({ id }) => replies.get(id) ?? answer(draft, id)))
 }
 
-/** Whether this token's holder holds alone, by the string key. */
+/** Whether the holder with this token holds the lock alone, in the string key. */
 export const hasHolder = ({ foreign, holders, now }: Server, token: number): boolean =>
   foreign === undefined && holders.some((one) => one.capacity === 1 && one.token === token && one.expiry > now)
 
@@ -322,7 +325,7 @@ export const renew = (server: Server, { capacity, guard, id, token, ttl }: Renew
     extend(draft, id, ttl + guard)
     return done(draft, "ok")
   }
-  // The string key names one holder, so another is seen there; shared holders do not stand in each other's way.
+  // The string key names one holder, so another holder is found there. Shared holders do not exclude each other.
   const other = capacity === 1 && (draft.foreign !== undefined || draft.holders.some((one) => one.capacity === 1))
   return done(draft, other || held(draft, id) !== undefined ? "replaced" : "expired")
 }
@@ -358,7 +361,7 @@ export const release = (
   return done(draft, { _tag: mine !== undefined || tombstone ? "Cancelled" : "NotHeld", ...currentHolder(draft) })
 }
 
-/** Time passes: holders, dead waiters and tombstones go by themselves. */
+/** Time passes: expired holders, dead waiters and tombstones disappear. */
 export const advance = (server: Server, ticks: number): Server => {
   const now = server.now + ticks
   return {
@@ -372,16 +375,16 @@ export const advance = (server: Server, ticks: number): Server => {
   }
 }
 
-/** `SET NX PX` of another client on the lock's key, without `PX` where `expiry` is infinite. */
+/** `SET NX PX` by another client on the lock's key, without `PX` if `expiry` is infinite. */
 export const foreignSet = (server: Server, expiry: number): Server =>
   server.foreign !== undefined || server.holders.some((one) => one.capacity === 1)
     ? server
     : { ...server, foreign: expiry }
 
-/** `DEL` by the client that set it. */
+/** `DEL` by the client that set the key. */
 export const foreignDel = (server: Server): Server => ({ ...server, foreign: undefined })
 
-/** Everything is gone; tokens go on by the server's clock. */
+/** All data disappears. Tokens continue by the server's clock. */
 export const flush = (server: Server): Server => ({
   ...empty,
   now: server.now,

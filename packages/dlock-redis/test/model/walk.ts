@@ -1,4 +1,7 @@
-/** A random walk: each step runs in the model and on a real server, and what both say and keep is compared. */
+/**
+ * A random walk. Each step runs in the model and on a real server, and the test compares their answers and their
+ * states.
+ */
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
 import * as Scripts from "../../src/internal/protocol/index.ts"
@@ -36,7 +39,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
   const tokens: Array<bigint> = [0n]
   let greatestFloor = 0n
   let scripts = 0
-  /** Who held lately, whatever became of it. */
+  /** The recent holders, including those that no longer hold. */
   let held: Array<Model.Holder> = []
   const log: Array<string> = []
 
@@ -49,13 +52,13 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
   const inboxOf = (id: string): string => inboxes[Number(id.charCodeAt(0) % 2) as 0 | 1]
   const subscribers: Model.Subscribers = (inbox) => subscribed.has(inbox) ? 1 : 0
 
-  /** What a client says of the lock's capacity: a mutex is known to be one, or its capacity is not known. */
+  /** The capacity that a client names: 1 for a mutex, otherwise unknown. */
   const known = (): number | undefined =>
     chance(0.8) && [...model.holders, ...model.queue].every((one) => one.capacity === 1) ? 1 : undefined
 
   const token = (number: number): bigint => tokens[number] ?? assert.fail(`token ${number} is not known`)
 
-  /** Tokens of the model count up from 1; those of the server only grow. */
+  /** The model's tokens count up from 1. The server's tokens only have to grow. */
   const learn = (number: number, real: bigint): void => {
     if (tokens[number] === undefined) {
       assert.strictEqual(number, tokens.length)
@@ -136,7 +139,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     }
   }
 
-  /** Runs a script on both sides; sometimes twice, which must change nothing more. */
+  /** Runs a script on both sides. Sometimes it runs twice, and the second run must not change anything. */
   const both = async <Reply, Ours>(
     name: string,
     ours: () => Model.Step<Ours>,
@@ -220,7 +223,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
         () => Model.release(model, args, tombstoneTtl, subscribers),
         () => Real.run(redis, Scripts.release, { keys, capacity: said, ...args }),
         (reply, ours) => {
-          // A second release finds nothing to release, so only the first reply of a pair is the same by itself.
+          // A second release finds nothing to release, so only the first replies of a pair are compared.
           assert.strictEqual(reply._tag, ours._tag)
           if (reply._tag !== "Released" && ours._tag !== "Released") sameSituation(reply, ours)
         }
@@ -282,7 +285,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     }
   }
 
-  /** Looks for a holder who may be another's by now, or a token that was never given. */
+  /** Peeks for a holder that may have been replaced by now, or for a token that was never granted. */
   const peek = async (): Promise<void> => {
     const number = model.holders.length > 0 && chance(0.5) ? pick(model.holders).token : below(tokens.length)
     const others = await Real.run(redis, Scripts.peek, { locks: [{ keys, token: String(token(number)) }] })

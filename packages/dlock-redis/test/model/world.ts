@@ -1,6 +1,6 @@
 /**
- * A small world: one lock, a few claims in processes, and a network that holds, reorders and loses what is sent. Every
- * move of anybody may come at any time, so a client that pauses is a client whose moves come late.
+ * A small world: one lock, a few claims in processes, and a network that holds, reorders and loses messages. Every
+ * process may move at any time, so a process that pauses is a process that moves late.
  */
 import * as Client from "./client.ts"
 import * as Server from "./server.ts"
@@ -13,30 +13,33 @@ export interface Config {
   readonly ttl?: number
   readonly guard?: number
   readonly capacity?: number
-  /** Acquires, refreshes and notifications in flight of one claim; releases and renewals: one. */
+  /** How many acquires, refreshes and notifications of one claim may be in flight. Of releases and renewals, one. */
   readonly acquires?: number
   readonly refreshes?: number
   readonly notifications?: number
   /** How often an acquire is sent under one id. */
   readonly sends?: number
-  /** Ids of one claim. */
+  /** How many ids one claim uses. */
   readonly generations?: number
   readonly renewals?: boolean
-  /** Waiting claims give up at any moment. */
+  /** Waiting claims may give up at any moment. */
   readonly interrupts?: boolean
-  /** Messages are lost; without it they may still be held for ever. */
+  /** Messages may be lost. Without this, the network may still hold them forever. */
   readonly loss?: boolean
   readonly crash?: boolean
   /** Subscriptions are cut and come back. */
   readonly cut?: boolean
-  /** The server does not say how many listen. */
+  /** The server does not tell how many clients listen. */
   readonly blind?: boolean
-  /** Another client takes and frees the lock. */
+  /** A foreign client takes and frees the lock. */
   readonly foreign?: boolean
   readonly interop?: boolean
-  /** A grant counts when the replicas have it; at any moment they may not. */
+  /** A grant counts when the replicas have it. At any moment they may not. */
   readonly replicas?: boolean
-  /** Requests may run more than a ttl after they were sent, later than any tombstone stands: late grants are not checked. */
+  /**
+   * Requests may run more than a ttl after they were sent, later than any tombstone lives. Late grants are then not
+   * checked.
+   */
   readonly endless?: boolean
   readonly flaws?: Server.Flaws & Client.ClientFlaws
   /** The moves before the search begins. */
@@ -99,14 +102,17 @@ export interface State {
   readonly claims: ReadonlyArray<Client.Claim>
   readonly processes: ReadonlyArray<{ readonly alive: boolean; readonly subscribed: boolean }>
   readonly net: ReadonlyArray<Message>
-  /** Passed over while their processes did not listen, and silent since: these may be overtaken. */
+  /**
+   * Claims that were passed over while their processes did not listen, and that have not asked since. Others may
+   * overtake them.
+   */
   readonly excused: ReadonlyArray<string>
 }
 
 export interface Move {
   readonly name: string
   readonly state: State
-  /** A promise broken by the move itself. */
+  /** A promise that the move itself broke. */
   readonly broken?: string
 }
 
@@ -139,7 +145,10 @@ const without = (state: State, message: Message): State => ({
 const subscribersOf = (world: World, state: State): Server.Subscribers => (inbox) =>
   world.blind ? undefined : state.processes[Number(inbox)]?.subscribed === true ? 1 : 0
 
-/** Nobody alive and connected is passed by a claim that came later, and nobody alive loses a place not yet expired. */
+/**
+ * No claim that is alive and connected is overtaken by a later claim, and no live claim loses a place that has not
+ * expired.
+ */
 const overtaken = (world: World, before: State, step: Server.Step<unknown>, asking: string): string | undefined => {
   for (const granted of step.grants) {
     const order = before.server.queue.toSorted((a, b) => a.arrival - b.arrival).map((waiter) => waiter.id)
@@ -163,7 +172,7 @@ const overtaken = (world: World, before: State, step: Server.Step<unknown>, aski
   return undefined
 }
 
-/** Whoever asked is passed over no longer; and nobody is, for good, whose process listens. */
+/** A claim that asks is no longer excused, and no claim whose process listens is excused for good. */
 const excusedAfter = (world: World, before: State, step: Server.Step<unknown>, asking: string): State["excused"] =>
   step.server.queue.flatMap(({ id, parked }) => {
     const { process } = world.claims[claimOf(id)] as Config["claims"][number]
@@ -171,7 +180,7 @@ const excusedAfter = (world: World, before: State, step: Server.Step<unknown>, a
     return parked && still && id !== asking ? [id] : []
   })
 
-/** The server runs a request; its answer and the notifications go out. */
+/** The server runs a request. Its answer and the notifications are sent. */
 export const execute = (world: World, state: State, message: Message): Move => {
   if (message.kind === "notification") throw new Error("a notification is not a request")
   const { capacity, flaws, guard, ttl } = world
@@ -220,7 +229,7 @@ export const execute = (world: World, state: State, message: Message): Move => {
   }
 }
 
-/** The client hears an answer or a notification. */
+/** The client receives an answer or a notification. */
 export const deliver = (world: World, state: State, message: Message): State => {
   const next = without(state, message)
   const { claim: index, id } = message
@@ -271,19 +280,22 @@ const withdraw = (state: State, index: number, claim: Client.Claim): State => {
   })
 }
 
-/** With replicas a grant is not believed at once. */
+/** With replicas, a grant does not count at once. */
 const heardGrant = (world: World, state: State, index: number, heard: Client.Claim): State =>
   world.replicas && heard.phase === "held" && (state.claims[index] as Client.Claim).phase !== "held"
     ? setClaim(state, index, Client.confirming(heard))
     : lateness(world, state, index, heard)
 
-/** Too few replicas have the grant: it is withdrawn, and asked for again under a fresh id. With flaw R1: under the same. */
+/**
+ * Too few replicas have the grant, so the claim is withdrawn and asks again under a new id. With flaw R1, under the
+ * same id.
+ */
 const tooFew = (world: World, state: State, index: number, claim: Client.Claim): State => {
   const next = withdraw(state, index, Client.withdrawing(claim, true, world.flaws))
   return world.flaws.keepsId === true ? setClaim(next, index, Client.idle(claim.generation)) : next
 }
 
-/** A grant heard too late: ask how it stands. With flaw F4: give it back and start again under the same id. */
+/** A grant came too late: ask for the claim's state. With flaw F4, give it back and start again under the same id. */
 const lateness = (world: World, state: State, index: number, heard: Client.Claim): State => {
   if (!Client.waits(heard)) return setClaim(state, index, heard)
   if (world.flaws.givesBack !== true) {
@@ -418,7 +430,7 @@ export const moves = (world: World, state: State): ReadonlyArray<Move> => {
   return out
 }
 
-/** Safety, in every state. */
+/** Returns the safety promise that a state breaks, if any. */
 export const broken = (world: World, state: State): string | undefined => {
   const { claims, server } = state
   if (server.holders.reduce((sum, one) => sum + one.permits, 0) > world.capacity) return "S1: too many holders"
@@ -434,7 +446,10 @@ export const broken = (world: World, state: State): string | undefined => {
   return undefined
 }
 
-/** Plays the moves that a trace names; what it does not name waits in the network. Every state keeps the promises. */
+/**
+ * Plays the moves that a trace names. A message that the trace does not name stays in the network. Every state must
+ * keep the promises.
+ */
 export const play = (world: World, trace: string): State =>
   trace.split(";").map((name) => name.trim()).filter((name) => name !== "").reduce((state, name) => {
     const move = moves(world, state).find((one) => one.name === name)
@@ -446,7 +461,10 @@ export const play = (world: World, trace: string): State =>
     return move.state
   }, initial(world))
 
-/** Drops what nobody will read any more: answers to claims that do not wait for them, tombstones that nothing can meet. */
+/**
+ * Drops what no process will read: answers for claims that do not wait for them, and tombstones that no request can
+ * meet.
+ */
 export const settle = (state: State): State => {
   const { claims, net, server } = state
   const kept = net.filter((message) => {
@@ -473,7 +491,7 @@ export const settle = (state: State): State => {
   return { ...state, net: kept, server: { ...server, tombstones } }
 }
 
-/** States that differ in nothing that matters have one key: times relative to now, tokens by their order. */
+/** States that do not differ in anything relevant have one key: times relative to now, and tokens by their order. */
 export const key = (world: World, state: State): string => {
   const { claims, net, processes, server } = state
   const { now } = server

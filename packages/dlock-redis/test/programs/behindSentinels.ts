@@ -1,4 +1,4 @@
-/** Holds a lock behind sentinels until it is told to let go, and then has nothing left to do. */
+/** Holds a lock behind sentinels until it is told to release it, and then has nothing left to do. */
 import { onMessage, report } from "dlock-testing/report"
 import { Deferred, Effect, References } from "effect"
 import { withLock } from "effect-dlock"
@@ -15,5 +15,5 @@ await withLock(
   Effect.provideService(References.MinimumLogLevel, "Error"),
   Effect.runPromise
 )
-// What the test sends is no reason to stay.
+// The channel to the test must not keep the process alive.
 process.stdin.removeAllListeners("close").destroy()

@@ -1,6 +1,6 @@
 /**
- * Goes through sections on all keys at once until it is told to stop, and tells of each by one clock that all processes
- * of this machine share.
+ * Runs sections on all keys at once until it is told to stop, and reports each section by a clock that all processes of
+ * this machine share.
  */
 import { onMessage, report } from "dlock-testing/report"
 import { Effect, Fiber, References } from "effect"

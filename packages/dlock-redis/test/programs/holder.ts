@@ -1,4 +1,4 @@
-/** Takes a lock, says so, and holds it until it is killed. */
+/** Acquires a lock, reports that, and holds it until it is killed. */
 import { onMessage, report } from "dlock-testing/report"
 import { Effect } from "effect"
 import { withLock } from "effect-dlock"

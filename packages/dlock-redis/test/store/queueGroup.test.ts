@@ -44,7 +44,7 @@ describe("a group of the claims of one process", () => {
     assert.deepStrictEqual(group.takeDue(4), [next])
   })
 
-  // The server had them in the other order: it has granted the second, and its message was lost.
+  // The server had the claims in the other order: it has granted the second, and its notification was lost.
   it("asks for all at the front where a holder of our name is none that is known here, and for nobody where it is", () => {
     const { come, group, place } = setting()
     const [early, second, third] = [come(0, 0), come(1, 1), come(2, 2)]

@@ -10,7 +10,7 @@ import { plainClaim, plainSettings, replied, silentPort } from "../model/port.ts
 
 const refused = notConnectedNow(new Error("WRONGPASS invalid username-password pair or user is disabled."), true)
 
-/** A server that grants everything, and replicas of which none has anything for a while. */
+/** A server that grants everything, with replicas that receive nothing for a while. */
 const withoutReplicas = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const released = yield* Deferred.make<void>()
@@ -26,7 +26,7 @@ const withoutReplicas = Effect.gen(function*() {
         if (script.name === "release") ids.release.push(id)
         if (script.name === "release" && credentials.refused) return Effect.fail(refused)
         const value = script.name === "release" ? { _tag: "Released", more: false } : { _tag: "Granted", token: 7n }
-        // A release that is stuck in the network: it may run at any later time.
+        // A release that is stuck in the network and may run at any later time.
         return Effect.as(
           script.name === "release" ? Deferred.await(released) : Effect.void,
           replied(clock, tally, value as never)
@@ -54,7 +54,7 @@ describe("a grant that too few replicas have", () => {
       yield* Deferred.succeed(released, undefined)
       assert.strictEqual(yield* Fiber.join(taking), "in")
       assert.strictEqual(new Set(ids.acquire).size, ids.acquire.length)
-      // The last was held, and released.
+      // The last claim was held, and then released.
       assert.deepStrictEqual(ids.release, ids.acquire)
     }).pipe(Effect.scoped))
 
@@ -116,7 +116,7 @@ describe("a grant that is read too late to be believed", () => {
           Effect.suspend(() => {
             const now = clock.monotonicTimeNanosUnsafe()
             sent.push(script.name)
-            // The first answer lay in the socket while the event loop was blocked.
+            // The first answer was in the socket while the event loop was blocked.
             const sentAt = sent.length === 1 ? now - Duration.toNanosUnsafe("3 seconds") : now
             const reply = Effect.succeed({ sentAt, value: replies(script.name) as never })
             return sent.length < 100 ? reply : Effect.never

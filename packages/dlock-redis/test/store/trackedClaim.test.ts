@@ -43,13 +43,14 @@ describe("a grant that a notification tells", () => {
     claim.notePlace(seconds(12), 6n)
     claim.notePlace(seconds(11), 9n)
     assert.strictEqual(claim.baseOf(7n, seconds(13)), seconds(12))
-    // A refresh sent at 13 is still under way: nothing tells the claim, so nothing counts from it.
+    // A refresh that was sent at 13 is still in flight. The claim does not know its answer, so no grant counts from it.
     assert.isUndefined(claim.baseOf(7n, seconds(14)))
   })
 
   it("is not believed where it is older than the place that the claim has now", () => {
     const claim = newClaim()
-    // Queued, granted token 2 and expired unheard; the repeated acquire is answered with a new place and floor 3.
+    // The claim was queued, was granted token 2, and that grant expired before the claim heard of it. The repeated
+    // acquire is answered with a new place and floor 3.
     claim.noteSent(seconds(0))
     claim.noteSent(seconds(4))
     claim.notePlace(seconds(4), 3n)

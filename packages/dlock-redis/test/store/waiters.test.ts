@@ -12,7 +12,7 @@ const holder: Scripts.Holder = { label: "somebody", remaining: 60_000, foreign: 
 
 const queued: Scripts.Queued = { _tag: "Queued", floor: 7n, place: 0, length: 1, holder }
 
-// Found by the simulation: a lock that was handed on without a queue stood free until the next refresh.
+// Found by the simulation: a lock that was handed over without a queue stayed free until the next refresh.
 describe("a notification to ask at once", () => {
   const wokenDuring = (name: "acquire" | "refresh") =>
     Effect.gen(function*() {
@@ -46,7 +46,7 @@ describe("a notification to ask at once", () => {
       }
       const before = sent.filter((other) => other === "refresh").length
       yield* TestClock.adjust("1 millis")
-      // What the server has answered, it answered before the lock came free.
+      // The server sent this answer before the lock was released.
       hear("w:k")
       yield* TestClock.adjust("1 millis")
       yield* Deferred.succeed(answered, undefined)
@@ -58,7 +58,7 @@ describe("a notification to ask at once", () => {
   it.effect("is not settled by the answer to the request that was sent before", () => wokenDuring("acquire"))
 })
 
-/** A store whose calls the test answers, but for releases, in the order in which they came. */
+/** A store whose calls the test answers, except releases, in the order in which they came. */
 const answering = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const calls: Array<{ readonly name: string; readonly args: unknown; readonly answer: (value: unknown) => void }> = []
@@ -85,7 +85,7 @@ const answering = Effect.gen(function*() {
   return { store, calls, hear: (message: string) => hear(message), leaveServer: () => leaveServer() }
 })
 
-// Both found by the simulation.
+// The simulation found both.
 describe("a notification", () => {
   it.effect("for a claim that was given up before its answer is no late grant: no tombstone is left for it", () =>
     Effect.gen(function*() {

@@ -1,4 +1,4 @@
-/** The options that say where the servers are and how to log in, and how they are parsed. */
+/** The options for the address of the servers and the credentials, and their parsers. */
 
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
@@ -9,67 +9,83 @@ import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis"
 import * as Fs from "node:fs/promises"
 import { sanitized } from "./failure.ts"
 
-/** A secret, or how to have it: that is asked before each connection. */
+/** A secret, or an effect that produces the secret and runs before each connection. */
 export type Secret = string | Redacted.Redacted | Effect.Effect<string | Redacted.Redacted, unknown>
 
-/** Where the servers are and who we are to them: exactly one of `url`, `sentinels` with `master`, and `cluster`. */
+/**
+ * The address of the servers and our credentials there. Set exactly one of `url`, `sentinels` (with `master`) and
+ * `cluster`.
+ */
 export interface Address {
   /**
-   * `redis://user:password@host:6379/0`, `rediss:` for TLS, or `redis+unix:///run/redis.sock?db=0` for a socket (user and
-   * password go apart there). Redacted where it holds a password.
+   * The address of one server: `redis://user:password@host:6379/0`, `rediss:` for TLS, or
+   * `redis+unix:///run/redis.sock?db=0` for a Unix socket. For a socket, give the user and the password in their own
+   * options. Use `Redacted` if the URL contains a password.
    */
   readonly url?: string | Redacted.Redacted | undefined
-  /** `host:26379`, several as an array or with commas; `rediss://host:26379` for TLS, to the servers too. */
+  /**
+   * The addresses of the sentinels, such as `host:26379`, as an array or separated by commas. With
+   * `rediss://host:26379`, the connections to the sentinels and to the servers use TLS.
+   */
   readonly sentinels?: string | ReadonlyArray<string> | undefined
-  /** The name by which the sentinels know the primary. */
+  /** The name under which the sentinels know the primary. */
   readonly master?: string | undefined
-  /** Nodes to begin with, as `host:6379`, several as an array or with commas; `rediss://host:6379` for TLS. */
+  /**
+   * The addresses of some cluster nodes, such as `host:6379`, as an array or separated by commas. The client finds the
+   * other nodes through them. `rediss://host:6379` uses TLS.
+   */
   readonly cluster?: string | ReadonlyArray<string> | undefined
-  /** Of the servers; stand in for those of the `url`. */
+  /** The user name on the servers. It replaces the user name in `url`. */
   readonly username?: string | undefined
   /**
-   * One that changes is an effect: it is run before each connection, within `connectTimeout`, and again for the next
-   * attempt where it fails. The same for `sentinelPassword` and `tls`.
+   * The password on the servers. It replaces the password in `url`.
+   *
+   * Use an effect for a password that changes. The effect runs before each connection and must finish within
+   * `connectTimeout`. If it fails, it runs again before the next attempt to connect. `sentinelPassword` and `tls`
+   * accept an effect in the same way.
    */
   readonly password?: Secret | undefined
-  /** Of the sentinels, where they ask for it. */
+  /** The user name on the sentinels, if they require one. */
   readonly sentinelUsername?: string | undefined
-  /** Of the sentinels, where they ask for it; may be an effect, as `password` may. */
+  /** The password on the sentinels, if they require one. It may be an effect, like `password`. */
   readonly sentinelPassword?: Secret | undefined
-  /** Certificates as PEM texts, for addresses with `rediss:`: an authority of your own, a certificate and key of ours. */
+  /**
+   * Certificates as PEM text, for addresses with `rediss:`: the certificate of your own authority, and a certificate
+   * with its key that identifies this client. It may be an effect, like `password`.
+   */
   readonly tls?: StoreOptions.Tls | Effect.Effect<StoreOptions.Tls, unknown> | undefined
 }
 
-/** What the connection adds for a cluster. */
+/** The settings that the connection adds for a cluster. */
 export type ClusterSettings = ClusterOptions & {
   readonly redisOptions: NonNullable<ClusterOptions["redisOptions"]> & { readonly replyMapping: "legacy" }
 }
 
 /**
- * The same, for the client. It says where and as whom: how its connections behave is the connection's to say.
- * `Server` is one that has an address, or that sentinels name.
+ * The parsed address, in the form that the client takes. It contains addresses and credentials only; the connection
+ * chooses how its clients behave. A `Server` has its own address, or sentinels know its address.
  */
 export type Target =
   | { readonly _tag: "Server"; readonly options: RedisOptions; readonly fresh?: Fresh | undefined }
   | {
     readonly _tag: "Cluster"
-    /** Of each node. */
+    /** The options of each node. */
     readonly options: RedisOptions
     readonly fresh?: Fresh | undefined
     readonly make: (Client: typeof Cluster, settings: ClusterSettings) => Cluster
   }
 
-/** Those of the options that are asked before each connection. */
+/** The options that are fetched before each connection. */
 export type Fresh = Effect.Effect<RedisOptions, Error>
 
-/** What is given, or how to have it; that is looked at when it has been asked. */
+/** Accepts a value or an effect. The value that an effect produces is checked when the effect has run. */
 const orAsked =
   <A>(parser: StoreOptions.Parser<A>): StoreOptions.Parser<A | Effect.Effect<unknown, unknown>> => (value) =>
     Effect.isEffect(value) ? Result.succeed(value as Effect.Effect<unknown, unknown>) : parser(value)
 
 const server: StoreOptions.Parser<RedisOptions & { readonly secure: boolean }> = (url) => {
   const text = StoreOptions.reveal(url)
-  // A parser takes the password up to there for a host and its port.
+  // The URL parser would end the password at the `#`, and read what comes before as a host and its port.
   if (typeof text === "string" && text.includes("#")) {
     return Result.fail(
       "contains a #, which must be percent-encoded as %23 (in a password / is %2F, ? is %3F and @ is %40)"
@@ -97,7 +113,7 @@ const nodes: StoreOptions.Parser<ReadonlyArray<Node>> = (value) => {
 
 const certificates = StoreOptions.tls("DLOCK_REDIS", (path) => Fs.readFile(path, "utf8"))
 
-/** The options that are an address, and their variables. One that is forgotten here does not compile. */
+/** The address options and their environment variables. An option that is missing here does not compile. */
 export const fields = {
   url: StoreOptions.optional(server, "DLOCK_REDIS_URL"),
   sentinels: StoreOptions.optional(nodes, "DLOCK_REDIS_SENTINELS"),
@@ -112,7 +128,7 @@ export const fields = {
 
 type Parsed = StoreOptions.Parsed<typeof fields>
 
-/** What is wrong with them together. */
+/** Returns what is wrong with the combination of the options. */
 const problemOf = (parsed: Parsed): string | undefined => {
   const { cluster, master, password, sentinelPassword, sentinels, sentinelUsername, tls, url, username } = parsed
   if ([url, sentinels, cluster].filter((given) => given !== undefined).length !== 1) {
@@ -135,7 +151,9 @@ const problemOf = (parsed: Parsed): string | undefined => {
 export const parse = (address: Address): Effect.Effect<Target, Config.ConfigError> =>
   Effect.map(StoreOptions.parse(fields, address, problemOf), targetOf)
 
-/** At the address of a client that the program has; with its credentials, `db`, TLS and address translation. */
+/**
+ * The target of a client that the program already has: its addresses, credentials, `db`, TLS and address translation.
+ */
 export const ofClient = (client: Redis | Cluster): { readonly target: Target; readonly keyPrefix: string } =>
   isCluster(client)
     ? {
@@ -153,7 +171,7 @@ const isCluster = (client: Redis | Cluster): client is Cluster => client.isClust
 const isSecure = ({ cluster, sentinels, url }: Parsed): boolean =>
   url?.secure === true || (sentinels ?? cluster)?.[0]?.secure === true
 
-/** What is secret, when it is known. */
+/** The secrets, as plain values. */
 interface Secrets {
   readonly password?: string | undefined
   readonly sentinelPassword?: string | undefined
@@ -178,7 +196,7 @@ const secrets = {
   tls: StoreOptions.optional(StoreOptions.certificates)
 } satisfies StoreOptions.Fields<Secrets>
 
-/** Those that are given, and the way to the others. */
+/** Splits the secrets into those that were given as values and an effect that fetches the others. */
 const secretsOf = (
   { password, sentinelPassword, tls }: Parsed
 ): { readonly known: Secrets; readonly asked: Effect.Effect<Secrets, Error> | undefined } => {
@@ -207,7 +225,7 @@ const secretsOf = (
 const targetOf = (parsed: Parsed): Target => {
   const { cluster, master, sentinels, sentinelUsername, url, username, ...rest } = parsed
   const { password: _password, sentinelPassword: _sentinelPassword, tls: _tls, ...unused } = rest
-  // One that nobody takes does not compile; the secrets go through `secretsOf`.
+  // An option that no code reads does not compile. `secretsOf` reads the secrets.
   unused satisfies Record<string, never>
   const secure = isSecure(parsed)
   const { asked, known } = secretsOf(parsed)
@@ -224,7 +242,8 @@ const targetOf = (parsed: Parsed): Target => {
   const defaultPort = sentinels === undefined ? 6379 : 26379
   const nodes = (sentinels ?? cluster ?? []).map(({ host, port }) => ({ host, port: port ?? defaultPort }))
   if (cluster !== undefined) {
-    // The client would look a name up and go to the number, for which a certificate is seldom made out.
+    // By default the client resolves a host name and connects to the IP address, but a certificate rarely names an IP
+    // address.
     const named = secure && { dnsLookup: (name, told) => told(null, name) } satisfies ClusterOptions
     return { _tag: "Cluster", options, fresh, make: (Client, settings) => new Client(nodes, { ...settings, ...named }) }
   }
@@ -244,7 +263,10 @@ const targetOf = (parsed: Parsed): Target => {
 
 const unbracketed = (hostname: string): string => hostname.replace(/^\[(.*)\]$/, "$1")
 
-/** `redis://user:password@host:port/db`, `rediss:` for TLS, or `redis+unix:///path?db=0` (`unix:` too) for a socket. */
+/**
+ * Parses `redis://user:password@host:port/db`, `rediss:` for TLS, or `redis+unix:///path?db=0` (also `unix:`) for a
+ * socket.
+ */
 const serverOf = (text: unknown): RedisOptions | undefined => {
   if (typeof text !== "string" || !URL.canParse(text)) return undefined
   const url = new URL(text)
@@ -284,7 +306,10 @@ interface Node {
   readonly secure: boolean
 }
 
-/** `host`, `host:port`, or the same behind `redis://` or `rediss://`: nothing secret stands in a list of nodes. */
+/**
+ * Parses `host`, `host:port`, or either of them behind `redis://` or `rediss://`. A list of nodes may contain no
+ * secret.
+ */
 const nodeOf = (text: string): Node | undefined => {
   const address = text.includes("://") ? text : `redis://${text}`
   if (!/^rediss?:\/\//.test(address) || !URL.canParse(address)) return undefined
@@ -293,7 +318,7 @@ const nodeOf = (text: string): Node | undefined => {
   return { host: unbracketed(hostname), port: port === "" ? undefined : Number(port), secure: protocol === "rediss:" }
 }
 
-/** The address that stands in the environment: one of `DLOCK_REDIS_URL`, `_SENTINELS` with `_MASTER`, `_CLUSTER`. */
+/** The address from the environment: one of `DLOCK_REDIS_URL`, `_SENTINELS` (with `_MASTER`) and `_CLUSTER`. */
 export const fromEnvironment: Effect.Effect<Target, Config.ConfigError> = Effect.gen(function*() {
   const parsed = yield* StoreOptions.environment(fields)
   const where = Object.entries({

@@ -22,13 +22,13 @@ import { type Client, Window } from "./window/window.ts"
 import { Windows } from "./window/windows.ts"
 
 export interface ConnectionOptions extends Limits {
-  /** Whether grants will have to be confirmed by replicas: that takes a connection of its own. */
+  /** How many replicas must confirm a grant. Above 0, the confirmations use a connection of their own. */
   readonly waitReplicas: number
 }
 
 /**
- * Connections of our own, ready to use: one to each server for scripts, and one that listens. They are closed with the
- * scope, by taking the sockets down rather than by asking a server that may not answer.
+ * Opens the connections and waits until they are ready: one to each server for scripts, and one for notifications. They
+ * close with the scope. Closing destroys the sockets and does not ask the server, which may not answer.
  */
 export const open: (
   target: Target,
@@ -57,13 +57,13 @@ export const open: (
     const tellServerLeft = () => serverLeftListeners.forEach((listener) => listener())
     const tellReconnect = () => reconnectListeners.forEach((listener) => listener())
 
-    // All at once: each may have to ask several sentinels before one answers, within one time limit.
+    // All connect at the same time, because each may have to ask several sentinels, and all share one time limit.
     const [{ client: commands, whyNot }, confirming, listening] = yield* Effect.all([
-      // The window limits the scripts, and replaces a connection that has fallen silent.
+      // The window limits the time of scripts, and replaces a connection that has gone silent.
       connect(target, options, common, { limitsItself: true }),
       options.waitReplicas === 0
         ? Effect.undefined
-        // A reply comes when the replicas have answered, or after the limit that was asked for.
+        // `WAIT` replies when enough replicas have answered, or when the limit in the request has passed.
         : connect(target, { ...options, operationTimeout: options.operationTimeout + 1_000 }, common),
       target._tag === "Cluster" ? Effect.undefined : connect(target, options, common)
     ], { concurrency: "unbounded" })
@@ -72,19 +72,19 @@ export const open: (
       : listening!.client as Redis
     subscriber.on("message", (_channel: string, message: string) => messageListeners.forEach((hear) => hear(message)))
 
-    // Without the permission there is no layer.
+    // Without the permission to subscribe, the layer fails.
     yield* Effect.tryPromise({ try: () => subscriber.subscribe(inbox), catch: sanitized }).pipe(
       Effect.catchIf((error) => !isReply(error), () => Effect.sync(() => subscriber.disconnect(true))),
       Effect.mapError((error) => notConnected(lacking(["+subscribe", "&dlock:inbox:*"], error), false))
     )
     listenOnEach(subscriber, inbox, tellReconnect, telemetry)
     const send: Client["send"] = isCluster(commands)
-      // It may be of another copy of the client's package than ours, with commands of another kind.
+      // This client may come from another copy of ioredis, which has its own `Command` class.
       ? (name, program, call) => commands[name](program, call.keys.length, ...call.keys, ...call.args)
       : sendInBatches(commands, () => (window as Window).isBusy, commandOf)
-    // A node that does not answer may have been replaced, and one that is silent redirects nobody: so the client is
-    // made to ask for the nodes. What it finds to have left the cluster it disconnects, and no answer that comes late
-    // from there counts.
+    // A node that does not answer may have been replaced, and a silent node sends no redirections. So the client has to
+    // ask for the nodes again. It disconnects the nodes that have left the cluster, and a late answer from one of those
+    // does not count.
     const refreshTopology = (client: Redis | Cluster) => {
       if (isCluster(client)) client.refreshSlotsCache()
     }
@@ -105,7 +105,7 @@ export const open: (
     yield* Effect.addFinalizer(() => Effect.sync(() => window.close()))
     commands.on("ready", () => window.open()).on("close", () => window.lose())
     if (isCluster(commands)) {
-      // One that is promoted has long been a node, and is connected to only then.
+      // A promoted replica was a node before, and the client connects to it only after the promotion.
       const watch = (node: Redis) => void node.on("ready", tellReconnect)
       commands.nodes().forEach(watch)
       commands.on("+node", watch).on("-node", tellServerLeft)
@@ -121,11 +121,11 @@ export const open: (
       onReconnect: (listener) => void reconnectListeners.push(listener),
       onServerLeft: (listener) => void serverLeftListeners.push(listener),
       probe: Effect.promise(() => {
-        // A node that was taken out of the cluster goes on answering its listeners, who hear nothing more.
+        // A node that was removed from the cluster still answers its subscribers, but they receive no more messages.
         if (isCluster(commands)) commands.refreshSlotsCache()
         return subscriber.status === "ready"
           ? subscriber.ping().then(() => {}, (error: unknown) => {
-            // A refusal is an answer: it hears.
+            // A refusal is also an answer, so the subscription is alive.
             if (!isReply(sanitized(error))) subscriber.disconnect(true)
           })
           : Promise.resolve()
@@ -162,7 +162,7 @@ const describe = (limit: number) => (server: Redis): { readonly name: string; re
     ? server.options.name!
     : server.options.path ?? `${server.options.host}:${server.options.port}`,
   ask: (command, ...args) =>
-    // The client would let some commands go before it knows whether it was greeted.
+    // The client would send some commands before its ready check.
     Effect.suspend(() =>
       server.status === "ready"
         ? Effect.tryPromise({ try: () => server.call(command, ...args), catch: fromClient })

@@ -1,4 +1,4 @@
-/** A port over Effect's service of Redis. */
+/** A port over Effect's Redis service. */
 
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
@@ -18,8 +18,8 @@ import { decoded } from "./reply.ts"
 import { Window } from "./window/window.ts"
 
 /**
- * A port over the Redis that a program already has as an Effect service. How its connections behave is that client's:
- * what it queues or sends again it may execute late, which the tombstones of withdrawn claims are there for.
+ * A port over the Redis service that a program already has. The service's client decides how its connections behave. It
+ * may queue or repeat requests and execute them late. The tombstones of withdrawn claims make that safe.
  */
 export const open: (
   limits: Limits
@@ -37,35 +37,37 @@ export const open: (
   const limited: Ask = (...command) =>
     Effect.timeoutOrElse(ask(...command), { duration: limits.operationTimeout, orElse: () => Effect.fail(silent) })
 
-  // The service does not tell of a connection that was lost and made again, only of one that is given up. What was sent
-  // to ourselves and did not come says the same: then it listens anew, when what listened so far is closed.
-  let hears = true
+  // The service reports a connection only when it gives up on it, not when it was lost and replaced. To find that out,
+  // the process sends a message to itself. If the message does not arrive, the process subscribes again, after it has
+  // closed the old subscription.
+  let hasHeard = true
   let isRefused = false
-  const told = Latch.makeUnsafe()
-  const deaf = Latch.makeUnsafe()
+  const subscribed = Latch.makeUnsafe()
+  const unsubscribe = Latch.makeUnsafe()
   const listen = Effect.gen(function*() {
     const messages = yield* redis.subscribe(inbox)
     isRefused = false
-    deaf.closeUnsafe()
-    told.openUnsafe()
+    unsubscribe.closeUnsafe()
+    subscribed.openUnsafe()
     reconnectListeners.forEach((listener) => listener())
     while (true) {
       const { message } = yield* Queue.take(messages)
-      hears = true
+      hasHeard = true
       messageListeners.forEach((hear) => hear(message))
     }
   }).pipe(
-    Effect.raceFirst(deaf.await),
+    Effect.raceFirst(unsubscribe.await),
     Effect.scoped,
     Effect.catch((error) => {
-      told.openUnsafe()
+      subscribed.openUnsafe()
       if (!isRefused) warnOfRefusal(telemetry, error)
       isRefused = true
       return Effect.sleep(listenAgainAfter)
     }),
     Effect.forever
   )
-  // The client cannot be interrupted while it connects, be it for ever: that ends by itself.
+  // The client cannot be interrupted while it connects, and may try forever. So the wait for the fiber is limited, and
+  // the interruption takes effect later, on its own.
   yield* Effect.acquireRelease(
     Effect.forkDetach(listen),
     (fiber) => {
@@ -73,7 +75,7 @@ export const open: (
       return Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), Math.min(limits.operationTimeout, 100))
     }
   )
-  yield* Effect.andThen(ask("PING"), told.await).pipe(
+  yield* Effect.andThen(ask("PING"), subscribed.await).pipe(
     Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => Effect.fail(silent) }),
     Effect.mapError(({ cause, retryable }) => notConnected(cause, retryable))
   )
@@ -97,11 +99,11 @@ export const open: (
     inbox,
     onMessage: (listener) => void messageListeners.push(listener),
     onReconnect: (listener) => void reconnectListeners.push(listener),
-    // It does not tell of that either.
+    // The service does not report that either.
     onServerLeft: () => {},
     probe: Effect.gen(function*() {
-      if (!hears) deaf.openUnsafe()
-      hears = false
+      if (!hasHeard) unsubscribe.openUnsafe()
+      hasHeard = false
       yield* Effect.ignore(limited("PUBLISH", inbox, ""))
     }),
     servers: () => [{ name: "effect/persistence/Redis", ask: limited }],

@@ -1,45 +1,52 @@
-/** The errors of calls, and whether a script may have run in spite of them. */
+/** The errors of calls. They tell whether the script may have run. */
 
 import { LockBackendError } from "effect-dlock/LockError"
 import type { CallFailure } from "./port.ts"
 
 /**
- * Replies after which the script cannot have started. Any other error may have come from within a script, and what a
- * script wrote before an error stays written. A user who lacks a permission is refused at the start or in the midst of a
- * script, and in the midst the server names the script.
+ * Replies that the server sends only before a script starts. Any other error may come from inside a script, and what
+ * the script wrote before the error stays written. A user without a permission is refused either before the script or
+ * inside it. Inside a script, the server's message mentions the script.
  */
 const refusals =
   /^((NOSCRIPT|LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|NOAUTH|WRONGPASS|MISCONF)\b|NOPERM (?!.*\bscript\b))/
 
-/** The client's own words for what it did not send. */
+/** The client's errors for requests that it did not send. */
 const unsent = /^(Stream|Cluster) isn't (writeable|ready) and enableOfflineQueue/
 
-/** Refusals that a server's operator or its own recovery lifts. */
+/** Refusals that end when the operator acts or the server recovers. */
 const passing = /^(LOADING|READONLY|OOM|NOREPLICAS|MASTERDOWN|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF)\b/
 
-/** Refusals of who we are, or of who they are: no repetition mends them. */
+/** Refusals of our credentials, or of the server's certificate. Repeating the request cannot succeed. */
 const credentials = /\b(WRONGPASS|NOAUTH|NOPERM)\b|invalid (username-)?password|AUTH failed|certificate/i
 
-/** The server's own words: each client has a class of its own for them, but they begin with a code. */
+/**
+ * Whether the server sent this error. Each client has its own class for such errors, but all of them begin with a code.
+ */
 export const isReply = (error: Error): boolean =>
   error.name === "ReplyError" || refusals.test(error.message) ||
   /^(ERR|WRONG[A-Z]+|NOPERM|CROSSSLOT) /.test(error.message)
 
-/** The server's own word, which no repetition of the same request changes. */
+/** Whether the server sent this error, and would send it again for the same request. */
 export const isFinal = (error: Error): boolean => isReply(error) && !passing.test(error.message)
 
 export const isRefusedCredentials = (error: Error): boolean => credentials.test(error.message)
 
-/** What a cluster's client puts before the last of several refusals: none of them let the script start. */
+/**
+ * The text that a cluster's client puts in front of the last of several refusals. None of them let the script start.
+ */
 const redirected = /^Too many Cluster redirections\. Last error: (ReplyError: )?/
 
-/** How a server asks for a password that HELLO did not bring: at length, and about what our users never see. */
+/**
+ * How a server asks for a password after a HELLO without one. The text is long and describes commands that our users do
+ * not see.
+ */
 const asksForPassword = /NOAUTH HELLO must be called with the client already authenticated.*?same time/
 const missing = "NOAUTH the server asks for a password, and none was given"
 
 /**
- * An error of the client as we pass it on: its name and words, without the command and its arguments that the client
- * hangs on it, and without the user and password of an address.
+ * A copy of a client's error that is safe to pass on: its name and message, without the command and arguments that the
+ * client attaches, and without the user and password of an address.
  */
 export const sanitized = (error: unknown): Error => {
   const { code, message, name } = (error ?? {}) as { readonly [field in "code" | "message" | "name"]?: unknown }
@@ -58,13 +65,15 @@ export const notSent: CallFailure = {
   cause: new Error("Redis is not connected")
 }
 
-/** The same with the reason, which is final where no repetition mends it. */
+/**
+ * The failure of a call without a connection, with the reason. It is final if the same request cannot succeed later.
+ */
 export const notConnectedNow = (reason: Error | undefined, final: boolean): CallFailure =>
   reason === undefined
     ? notSent
     : { ...notSent, retryable: !final, cause: new Error(`${notSent.cause.message}: ${reason.message}`) }
 
-/** The layer has gone. */
+/** The failure of a call after the layer was closed. */
 export const closed: CallFailure = {
   _tag: "CallFailure",
   notDone: false,
@@ -72,7 +81,7 @@ export const closed: CallFailure = {
   cause: new Error("the locker has been closed")
 }
 
-/** A server that did not answer in the time that a call has. */
+/** The failure of a call that got no answer within its time limit. */
 export const silent: CallFailure = {
   _tag: "CallFailure",
   notDone: false,
@@ -96,7 +105,10 @@ export const fromClient = (error: unknown): CallFailure => {
   }
 }
 
-/** What came back is none of the script's replies: another program answers on this address, or another version. */
+/**
+ * The failure for a reply that is not a reply of the script. Another program or another version answers at this
+ * address.
+ */
 export const unusable = (error: unknown): CallFailure => ({
   _tag: "CallFailure",
   notDone: false,
@@ -104,7 +116,7 @@ export const unusable = (error: unknown): CallFailure => ({
   cause: sanitized(error)
 })
 
-/** The same with a likely cause, where a client's words do not lead to it. */
+/** The same error with a likely cause, where the client's message does not suggest it. */
 export const explained = (error: Error, secure: boolean): Error => {
   const { message } = error
   const hint = secure && /ETIMEDOUT|ECONNRESET|EPIPE|wrong version|packet length|disconnected before/i.test(message)
@@ -115,7 +127,7 @@ export const explained = (error: Error, secure: boolean): Error => {
   return hint === undefined ? error : new Error(`${message} (${hint})`)
 }
 
-/** Why a layer is not built. */
+/** The error of a layer that could not connect. */
 export const notConnected = (cause: Error, retryable: boolean): LockBackendError =>
   new LockBackendError({ operation: "connect", retryable, cause })
 

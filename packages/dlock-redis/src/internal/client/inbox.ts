@@ -6,10 +6,10 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import type { Redis } from "ioredis"
 import { isReply, sanitized } from "./failure.ts"
 
-/** A channel of this process alone. */
+/** The name of a new channel, which only this process uses. */
 export const newInbox = (): string => `dlock:inbox:${Base64Url.encode(SecureRandom.randomBytesUnsafe(16))}`
 
-/** Logs that the subscription is refused: once, until it is granted. */
+/** Logs that the server refuses the subscription. The caller logs this once until the server accepts. */
 export const warnOfRefusal = (telemetry: StoreTelemetry, error: unknown): void =>
   telemetry.warn(
     `Redis refuses the subscription to dlock:inbox:*, so waiters poll: does the user lack +subscribe or the channel? (${
@@ -17,10 +17,13 @@ export const warnOfRefusal = (telemetry: StoreTelemetry, error: unknown): void =
     })`
   )
 
-/** Milliseconds until it is tried again: nothing tells a connection that it may listen by now. */
+/**
+ * How many milliseconds to wait before the next attempt to subscribe. No event tells a connection that the permission
+ * was granted.
+ */
 export const listenAgainAfter = 1_000
 
-/** Subscribes on each new connection. Where that is refused it goes on trying; waiters ask now and then meanwhile. */
+/** Subscribes on each new connection. After a refusal it keeps trying, and the waiters poll meanwhile. */
 export const listenOnEach = (
   subscriber: Redis,
   inbox: string,

@@ -1,4 +1,4 @@
-/** Checks that the user may call what the scripts call. */
+/** Checks that the user may call the commands of the scripts. */
 
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Effect from "effect/Effect"
@@ -6,11 +6,11 @@ import { notConnected } from "./failure.ts"
 import type { Port } from "./port.ts"
 
 /**
- * Calls what the scripts call, so that nothing is written: on a key that is not there, with conditions that do not hold.
- * Whether the user may use the key is not asked, since no name of a lock is known yet; that is refused before a script
- * starts, and so in time.
+ * Calls every command of the scripts without writing anything: the key does not exist, and the conditions do not hold.
+ * The probe cannot check the permission for keys, because no lock's name is known yet. The server refuses a forbidden
+ * key before a script starts, so nothing is written then either.
  *
- * Arguments: the inbox, a key. Returns the commands that are refused.
+ * Arguments: inbox, key. Returns the commands that the server refuses.
  */
 const probe = `
 local inbox, key = ARGV[1], ARGV[2]
@@ -53,13 +53,13 @@ try("PUBLISH", inbox, "")
 return refused
 `
 
-/** What a user lacks, as an access control list would grant it. */
+/** The error for missing permissions, in the syntax of an access control list. */
 export const lacking = (permissions: ReadonlyArray<string>, cause?: Error): Error =>
   new Error(`NOPERM the user lacks ${permissions.join(" ")}`, cause && { cause })
 
 const isRefused = (error: Error): boolean => /\bNOPERM\b|unknown command/i.test(error.message)
 
-/** Fails where the user of this connection may not do what the scripts, the inbox and the layer do. */
+/** Fails if the user of this connection lacks a permission that the scripts, the inbox or the layer need. */
 export const check = (port: Port): Effect.Effect<void, LockBackendError> =>
   Effect.forEach(port.servers(), ({ ask }) =>
     Effect.gen(function*() {

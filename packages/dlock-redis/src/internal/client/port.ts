@@ -1,36 +1,36 @@
-/** The interface between the store and a client of Redis. */
+/** The interface between the store and a Redis client. */
 
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Effect from "effect/Effect"
 import type { Script } from "../protocol/index.ts"
 
-/** A reply, and `Clock.monotonicTimeNanos` of the moment before its request was handed to the socket. */
+/** A reply, and `Clock.monotonicTimeNanos` from the moment before its request was written to the socket. */
 export interface Reply<A> {
   readonly sentAt: bigint
   readonly value: A
 }
 
 /**
- * A call that brought no reply. The script may have run, and may yet run, unless `notDone`: it was never sent, or the
- * server refused it before it could start.
+ * A call without a usable reply. If `notDone` is true, the request was not sent, or the server refused it before the
+ * script started. Otherwise the script may have run, or may still run.
  */
 export interface CallFailure {
   readonly _tag: "CallFailure"
   readonly notDone: boolean
-  /** Whether the same call may succeed in a moment. */
+  /** Whether the same call may succeed soon. */
   readonly retryable: boolean
   readonly cause: Error
 }
 
-/** Is told what becomes of the requests of one claim, as it happens. */
+/** Receives what happens to the requests of one claim. */
 export interface Tally {
-  /** The claim is being withdrawn, or has been: nothing more of it may be sent. */
+  /** Whether the claim is being withdrawn or was withdrawn. If so, no request of it may be sent any more. */
   readonly isWithdrawn: boolean
-  /** One is given to the socket, at this monotonic time. */
+  /** A request was written to the socket, at this monotonic time. */
   noteSent(at: bigint): void
-  /** Its reply has come, in time or not. What was refused has not run. */
+  /** The reply to a request has come, in time or late. `hasRun` is false if the server refused the request. */
   noteAnswered(hasRun: boolean): void
-  /** Its reply has come, or is not waited for any more. */
+  /** The reply to a request has come, or the port has stopped waiting for it. */
   noteEnded(): void
 }
 
@@ -38,39 +38,48 @@ export interface Tally {
 export type Ask = (command: string, ...args: ReadonlyArray<string>) => Effect.Effect<unknown, CallFailure>
 
 /**
- * What the store needs of a Redis: scripts run in order on one connection to the server that holds their keys, and the
- * messages of one inbox. A call may be interrupted; its request is on its way all the same, and the tally is kept right
- * whenever its reply comes.
+ * What the store needs from Redis: scripts that run in order on one connection to the server that holds their keys, and
+ * the messages of one inbox. Interrupting a call does not stop its request. The tally is updated whenever the reply
+ * comes.
  */
 export interface Port {
-  /** What its connections log, and the store. */
+  /** Logs and metrics of the connections and of the store. */
   readonly telemetry: StoreTelemetry
   readonly run: <Args, A>(
     script: Script<Args, A>,
     args: Args,
     tally?: Tally,
-    /** Milliseconds until it fails without a reply, where that is less than what any call may take. */
+    /** Milliseconds until the call fails without a reply, if that is less than the limit of every call. */
     limit?: number
   ) => Effect.Effect<Reply<A>, CallFailure>
-  /** `Clock.monotonicTimeNanos` of when the server that holds a key last replied; absent where it never has. */
+  /**
+   * `Clock.monotonicTimeNanos` of the last reply from the server that holds a key, or `undefined` before its first
+   * reply.
+   */
   readonly heardAt: (key: string) => bigint | undefined
-  /** Whether the keys of one call must all be in one hash slot, as on a cluster. */
+  /** Whether all keys of one call must be in the same hash slot, as on a cluster. */
   readonly slotted: boolean
   /** The channel on which this process receives its notifications. */
   readonly inbox: string
-  /** Calls back for each message on the inbox. */
+  /** Registers a listener for the messages on the inbox. */
   readonly onMessage: (listener: (message: string) => void) => void
-  /** Calls back when messages or replies may have been missed: a connection was replaced. */
+  /**
+   * Registers a listener that runs when a connection was replaced, because messages or replies may have been missed.
+   */
   readonly onReconnect: (listener: () => void) => void
-  /** Calls back when we leave a server. If another takes its place, it may not know, and go on granting. */
+  /**
+   * Registers a listener that runs when we leave a server. If another server takes its place, the old one may not know,
+   * and may go on granting locks.
+   */
   readonly onServerLeft: (listener: () => void) => void
-  /** Asks whether the inbox is still subscribed, and reconnects it if not. */
+  /** Checks that the inbox is still subscribed, and reconnects it if not. */
   readonly probe: Effect.Effect<void>
-  /** The servers that hold locks now: one, or each primary of a cluster. */
+  /** The servers that hold locks now: one server, or every primary of a cluster. */
   readonly servers: () => ReadonlyArray<{ readonly name: string; readonly ask: Ask }>
   /**
-   * Runs a script that writes, on a connection beside that of `run`, and then waits until `replicas` have what it wrote
-   * and all before it, at most `limit` milliseconds. Others may wait for the same connection; nothing else does.
+   * Runs a script that writes, on a separate connection from `run`. Then waits until `replicas` have that write and
+   * every earlier one, at most `limit` milliseconds. Other calls of `replicated` may wait for the same connection, but
+   * no other calls.
    */
   readonly replicated: <Args, A>(
     script: Script<Args, A>,

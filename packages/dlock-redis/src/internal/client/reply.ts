@@ -5,7 +5,7 @@ import type { Script } from "../protocol/index.ts"
 import { fromClient, unusable } from "./failure.ts"
 import type { CallFailure } from "./port.ts"
 
-/** What a script's reply says, made into `then`. */
+/** Decodes a script's reply and applies `then` to it. */
 export const decoded = <Args, A, B>(
   script: Script<Args, A>,
   raw: unknown,
@@ -18,7 +18,7 @@ export const decoded = <Args, A, B>(
   }
 }
 
-/** The server does not say which keys it refuses. */
+/** Adds the refused keys to a failure, because the server does not name them. */
 export const withKeys = (failure: CallFailure, keys: ReadonlyArray<string>): CallFailure => {
   const { message } = failure.cause
   if (!/^NOPERM .*\bkeys?\b/.test(message)) return failure
@@ -26,5 +26,5 @@ export const withKeys = (failure: CallFailure, keys: ReadonlyArray<string>): Cal
   return { ...failure, cause: new Error(`${message}: the user needs ${Array.from(patterns).join(" ")}`) }
 }
 
-/** The server does not know the script by its digest, so it has not run. */
+/** Whether the server does not know the script by its digest. The script has then not run. */
 export const isUnknownScript = (error: unknown): boolean => fromClient(error).cause.message.startsWith("NOSCRIPT")

@@ -1,9 +1,9 @@
-/** Warns about settings of the servers that can end a lock. */
+/** Warns about server settings that can end a lock. */
 
 import * as Effect from "effect/Effect"
 import type { Ask, Port } from "./port.ts"
 
-/** What a server says of itself, as far as it lets us ask. */
+/** What a server reports about itself, as far as it permits our questions. */
 interface Facts {
   readonly policy: string | undefined
   readonly isReplica: boolean
@@ -14,7 +14,7 @@ const facts = (ask: Ask): Effect.Effect<Facts> =>
   Effect.gen(function*() {
     const info = String(yield* Effect.orElseSucceed(ask("INFO"), () => ""))
     const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
-    // Where it is not told, snapshots are taken for granted: a warning has to be right.
+    // If the server does not answer this, assume that it takes snapshots: a false warning would be worse than none.
     const save = yield* Effect.orElseSucceed(ask("CONFIG", "GET", "save"), () => undefined)
     return {
       policy: field("maxmemory_policy"),
@@ -23,7 +23,7 @@ const facts = (ask: Ask): Effect.Effect<Facts> =>
     }
   })
 
-/** The value in a reply to `CONFIG GET`, which is a list or a map as the client has it. */
+/** The value in a reply to `CONFIG GET`, which is a list, a map or an object, depending on the client. */
 const setting = (reply: unknown): unknown =>
   Array.isArray(reply)
     ? reply[1]
@@ -53,7 +53,7 @@ const kinds: ReadonlyArray<{
   }
 ]
 
-/** Tells once what about the servers can end a lock that was acknowledged. */
+/** Logs one warning for each kind of server setting that can end an acknowledged lock. */
 export const warn = (port: Port): Effect.Effect<void> =>
   Effect.gen(function*() {
     const servers = yield* Effect.forEach(

@@ -1,4 +1,4 @@
-/** The script that takes a lock, or a place in its queue. */
+/** The script that acquires a lock or a place in its queue. */
 
 import { K, lockValue, sharedAt, sharedKeys, waiterValue } from "./format.ts"
 import type { LockKeys } from "./keys.ts"
@@ -31,28 +31,37 @@ export interface AcquireArgs {
   readonly capacity: number
   readonly mode: "queue" | "try"
   readonly label: string
-  /** The ids of claims that the asker's sections hold, on this key or another. */
+  /** The ids of the claims that the caller already holds around this request, on this key or on other keys. */
   readonly inside?: ReadonlyArray<string> | undefined
 }
 
 export type AcquireReply = (Granted | Queued | Busy) & Progress | AlreadyHeld | Mismatch | Cancelled
 
 /**
- * Takes the lock, or a place in its queue. A repeat keeps the place, and is granted again what it holds.
+ * Acquires the lock, or a place in its queue. A repeated request keeps its place, and is granted again what it holds.
  *
- * Keys: the lock's six, the tombstone of the claim, those of shared holders: at capacity 1 the first, which says
- * whether there are any. Arguments: id, label, inbox, ttl, guard, permits, capacity, mode, and the ids of the claims
- * that it is asked inside.
+ * Keys: the lock's six keys, the tombstone of the claim, and the keys of shared holders. At capacity 1 only the first
+ * of those, `holders`, which tells whether there are shared holders.
  *
- * Returns the token alone where it was granted at once; else { "granted", token, more },
- * { "queued", floor, place, length, kind, label, remaining, more }, { "busy", length, kind, label, remaining, more },
- * { "alreadyHeld", token }, { "mismatch" } or { "cancelled" }, where `kind` of the holder is "held", "foreign" or "free".
+ * Arguments: id, label, inbox, ttl, guard, permits, capacity, mode, and the ids in `inside`.
  *
- * A free mutex with nobody waiting, or nobody who was not passed over, takes the first lines and nothing else. `try`
- * does not enter a queue that it would leave at once.
+ * Returns the token alone for a grant on the fast path. Otherwise it returns one of
  *
- * All that wait for a lock want the same capacity, passed over or not, so one that lives tells. It is found by its
- * deadline: who is first in the queue may be dead or incomplete.
+ * - { "granted", token, more }
+ * - { "queued", floor, place, length, kind, label, remaining, more }
+ * - { "busy", length, kind, label, remaining, more }
+ * - { "alreadyHeld", token }
+ * - { "mismatch" }
+ * - { "cancelled" }
+ *
+ * where `kind` describes the holder: "held", "foreign" or "free".
+ *
+ * The fast path is the first block of the script. It grants a free mutex if no claim waits, or if every waiter was
+ * passed over. In mode `try`, a claim does not enter a queue that it would leave at once.
+ *
+ * All waiters of a lock have the same capacity, including those that were passed over, so one live waiter is enough to
+ * find the capacity. The script finds that waiter by its deadline, because the first in the queue may be dead or
+ * incomplete.
  */
 export const acquire: Script<AcquireArgs, AcquireReply> = make({
   name: "acquire",

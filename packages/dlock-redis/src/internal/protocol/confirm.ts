@@ -1,4 +1,4 @@
-/** The script that writes a grant once more, so that the replicas that have it can be counted. */
+/** The script that writes a grant again, so that a `WAIT` can count the replicas that have it. */
 
 import { lockValue, sharedValue } from "./format.ts"
 import type { LockKeys } from "./keys.ts"
@@ -12,10 +12,11 @@ export interface ConfirmArgs {
 }
 
 /**
- * Whether this server has this grant, said with a write behind it: a `WAIT` on the same connection then counts the
- * replicas that have the grant too. A read would not do, since `WAIT` goes by the last write of its own connection.
+ * Tells whether this server has the grant, and writes the grant again unchanged. A `WAIT` on the same connection then
+ * counts the replicas that have the grant. A read would not do, because `WAIT` refers to the last write of its own
+ * connection.
  *
- * Keys: what holds the grant. Arguments: id, token, capacity. Writes the grant's value again as it is.
+ * Keys: the key that stores the grant. Arguments: id, token, capacity.
  *
  * Returns 1 or 0.
  */

@@ -1,28 +1,31 @@
-/** How a lock is stored in the server: where its keys stand in a call, and what its values look like. */
+/** How the server stores a lock: the order of its keys in a call, and the format of its values. */
 
 import type { LockKeys } from "./keys.ts"
 
-/** The keys that every capacity has, in the order in which a call names them. */
+/** The keys that a lock of any capacity has, in the order in which a call names them. */
 const every = ["lock", "counter", "queue", "deadlines", "waiters", "parked"] as const
 
-/** The keys that serve capacity above 1 alone. */
+/** The keys that only a capacity above 1 needs. */
 const shared = ["holders", "values"] as const
 
 export const baseKeys = (keys: LockKeys): ReadonlyArray<string> => every.map((name) => keys[name])
 
 export const sharedKeys = (keys: LockKeys): ReadonlyArray<string> => shared.map((name) => keys[name])
 
-/** How many there are of each. */
+/** The number of keys in each group. */
 export const baseKeyCount = every.length
 export const sharedKeyCount = shared.length
 
-/** The same keys as a list of Lua variables. */
+/** The keys of the first group as a list of Lua variables. */
 export const baseVariables = every.join(", ")
 
-/** Where `holders` stands, and `values` behind it, in a script about one claim: behind the lock's keys and a tombstone. */
+/**
+ * The position of `holders`, directly before `values`, in a script about one claim. The lock's keys and a tombstone
+ * come first.
+ */
 export const sharedAt = baseKeyCount + 2
 
-/** The keys of a script about one claim, which may go without the last two. */
+/** The keys of a script about one claim. The script may be called without `holders` and `values`. */
 export const K = {
   ...Object.fromEntries(every.map((name, index) => [name, `KEYS[${index + 1}]`])) as Record<
     typeof every[number],
@@ -32,41 +35,41 @@ export const K = {
   holders: `KEYS[${sharedAt}]`
 }
 
-// What follows makes Lua of Lua: arguments and results are expressions.
+// The functions below build Lua code. Their arguments and results are Lua expressions.
 
 const startOfGrant = (id: string, token: string): string => `${id} .. ":" .. ${token} .. ":"`
 
-/** The value of `lock`, `id:token:label`. Whatever else stands in the key is another client's. */
+/** The value of `lock`: `id:token:label`. Any other value belongs to another client. */
 export const lockValue = {
   write: (id: string, token: string, label: string): string => `${startOfGrant(id, token)} .. ${label}`,
-  /** A pattern that captures all three. */
+  /** A Lua pattern that captures id, token and label. */
   pattern: `"^(" .. string.rep("[%w_-]", 22) .. "):(%d+):(.*)$"`,
-  /** A pattern that captures the token. */
+  /** A Lua pattern that captures the token. */
   token: `"^[%w_-]+:(%d+):"`,
-  /** What the value begins with while this claim holds. */
+  /** The start of the value while this claim holds the lock. */
   startOfClaim: (id: string): string => `${id} .. ":"`,
-  /** The token, in a value that begins so. */
+  /** The token, from a value that begins with `start`. */
   tokenBehind: (value: string, start: string): string => `string.match(${value}, "^%d+", #${start} + 1)`,
-  /** What the value begins with while this claim holds by this token. */
+  /** The start of the value while this claim holds the lock under this token. */
   startOfGrant
 }
 
-/** A field of `values`: what one of several holders holds, `token|permits|capacity|label`. */
+/** A field of `values`: what one of several holders has, as `token|permits|capacity|label`. */
 export const sharedValue = {
   write: (token: string, permits: string, capacity: string, label: string): string =>
     `table.concat({ ${token}, ${permits}, ${capacity}, ${label} }, "|")`,
-  /** A pattern that captures all four. */
+  /** A Lua pattern that captures all four parts. */
   pattern: `"^(%d+)|(%d+)|(%d+)|(.*)$"`,
-  /** What the value begins with while it is held by this token. */
+  /** The start of the value while its claim holds it under this token. */
   startOfGrant: (token: string): string => `${token} .. "|"`
 }
 
-/** A field of `waiters`: its inbox, ttl, guard, permits, capacity, whether it listens, and its label. */
+/** A field of `waiters`: inbox, ttl, guard, permits, capacity, whether the process listens, and label. */
 export const waiterValue = {
-  /** Of a list of all seven. */
+  /** Writes a Lua list of all seven parts. */
   write: (fields: string): string => `table.concat(${fields}, "|")`,
-  /** A pattern that captures all seven. */
+  /** A Lua pattern that captures all seven parts. */
   pattern: `"^(.-)|(%d+)|(%d+)|(%d+)|(%d+)|([01])|(.*)$"`,
-  /** The number of the capacity among them. */
+  /** The position of the capacity among the parts. */
   capacity: 5
 }

@@ -1,8 +1,10 @@
 /**
- * The Redis protocol: one script a step, on one key's slot, idempotent by the claim's id. Nothing here knows a client.
+ * The Redis protocol. Each step is one script on keys of one slot, and is idempotent by the claim's id. This folder
+ * knows nothing about clients.
  *
- * A claim's id is 22 characters of base64url, new for each try to get the lock and never used again after a `release`. An
- * inbox is a channel name without `|`. Times are whole milliseconds of the server, which alone decides what has expired.
+ * A claim's id is 22 characters of base64url. Each attempt to acquire has a new id, which is never used again after a
+ * `release`. An inbox is the name of a channel, without `|`. Times are whole milliseconds on the server's clock: only
+ * the server decides what has expired.
  */
 export { acquire, type AcquireArgs, type AcquireReply } from "./acquire.ts"
 export { confirm, type ConfirmArgs } from "./confirm.ts"

@@ -1,13 +1,16 @@
 /** The names of a lock's keys in the server. */
 
 /**
- * The keys of one lock. All hash to one slot. The names of its companions are put together when they are asked for: the
- * lock's own is kept for as long as the lock is held, the others are needed twice.
+ * The keys of one lock, all in the same slot. Only the name of `lock` is stored, for as long as the lock is held. The
+ * other names are needed only twice, so they are built on each use.
  */
 export class LockKeys {
-  /** The lock itself, `prefix + key`: a plain string, so that other clients exclude us and are excluded. */
+  /**
+   * The key of the lock itself, `prefix + key`. It holds a plain string, so that clients of other libraries and our
+   * claims exclude each other.
+   */
   readonly lock: string
-  /** What is hashed of all of them. Locks that have it in common are in one slot. */
+  /** The part of all these keys that the cluster hashes. Locks with the same part are in the same slot. */
   readonly hashed: string
   private readonly before: string
 
@@ -22,48 +25,51 @@ export class LockKeys {
     return `${this.before}\0f`
   }
 
-  /** Waiting claims by arrival. */
+  /** Waiting claims, by time of arrival. */
   get queue(): string {
     return `${this.before}\0q`
   }
 
-  /** Waiting claims by the server time at which they are dead. */
+  /** Waiting claims, by the server time at which they count as dead. */
   get deadlines(): string {
     return `${this.before}\0d`
   }
 
-  /** What a waiting claim wants. */
+  /** The request of each waiting claim. */
   get waiters(): string {
     return `${this.before}\0w`
   }
 
-  /** Waiting claims that were passed over because their process does not listen, by arrival, until it asks again. */
+  /**
+   * Waiting claims that were passed over because their process does not listen, by time of arrival. A claim leaves this
+   * key when it asks again.
+   */
   get parked(): string {
     return `${this.before}\0p`
   }
 
-  /** Capacity above 1: claims by the server time at which they expire. */
+  /** For capacity above 1: claims, by the server time at which they expire. */
   get holders(): string {
     return `${this.before}\0h`
   }
 
-  /** Capacity above 1: what each holder holds. */
+  /** For capacity above 1: what each holder has. */
   get values(): string {
     return `${this.before}\0v`
   }
 
-  /** What is left for a late request of a withdrawn claim to meet. */
+  /** The mark of a withdrawn claim, which stops a request of that claim that arrives late. */
   tombstone(id: string): string {
     return `${this.before}\0x${id}`
   }
 }
 
 /**
- * What a cluster hashes of a lock's key, and the part of a companion key before its suffix, which hashes alike;
- * `undefined` where no companion would share the lock's slot.
+ * Returns the part of a lock's key that a cluster hashes, and the start of each companion key, which has the same hash.
+ * Returns `undefined` if no companion key could share the lock's slot.
  *
- * A lock's key never holds NUL and each suffix begins with it, so no lock has the key of a companion. `}:` and `::` end
- * the two forms differently: `{a}:` for both would give the locks `a` and `{a}` one queue.
+ * A lock's key never contains NUL, and every suffix begins with NUL, so no lock has the key of a companion. The two
+ * forms end in `}:` and in `::`, because with `{a}:` for both forms the locks `a` and `{a}` would share one queue.
  */
 const stem = (lock: string): { readonly hashed: string; readonly before: string } | undefined => {
   if (!lock.includes("}")) return { hashed: lock, before: `{${lock}}:` }
@@ -72,7 +78,10 @@ const stem = (lock: string): { readonly hashed: string; readonly before: string 
   return open >= 0 && close > open + 1 ? { hashed: lock.slice(open + 1, close), before: `${lock}::` } : undefined
 }
 
-/** The keys of a lock by its own (`prefix + key`), or `undefined` where they have no common slot: `a}b`, `{}a`. */
+/**
+ * Returns the keys of a lock by its own key (`prefix + key`). Returns `undefined` for a key such as `a}b` or `{}a`,
+ * whose keys would have no common slot.
+ */
 export const keysOf = (lock: string): LockKeys | undefined => {
   const found = stem(lock)
   return found && new LockKeys(lock, found.hashed, found.before)

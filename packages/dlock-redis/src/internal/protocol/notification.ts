@@ -1,16 +1,22 @@
 /** The messages that scripts publish to the inbox of a process. */
 
-/** What a process receives on its inbox: a grant, or that the lock is free and its claims should ask. */
+/**
+ * A message on the inbox of a process. `Granted`: one of its claims was granted. `Wake`: the lock is free, so its
+ * claims should ask for it.
+ */
 export type Notification =
   | { readonly _tag: "Granted"; readonly id: string; readonly token: bigint; readonly lock: string }
   | { readonly _tag: "Wake"; readonly lock: string }
 
-/** Lua expressions that make these messages of other expressions. */
+/** Lua expressions that build the two messages. */
 export const grantMessage = (id: string, token: string, lock: string): string =>
   `"g:" .. ${id} .. ":" .. ${token} .. ":" .. ${lock}`
 export const wakeMessage = (lock: string): string => `"w:" .. ${lock}`
 
-/** Reads `g:id:token:lock` and `w:lock`; `undefined` for anything else, since anyone may publish. */
+/**
+ * Parses `g:id:token:lock` and `w:lock`. Returns `undefined` for any other text, because any client can publish on the
+ * channel.
+ */
 export const decodeNotification = (message: string): Notification | undefined => {
   const grant = /^g:([\w-]{22}):(\d+):(.*)$/s.exec(message)
   if (grant !== null) {

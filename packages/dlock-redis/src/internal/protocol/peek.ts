@@ -1,21 +1,22 @@
-/** The script that asks whether locks still have the same holders. */
+/** The script that checks whether locks still have the same holders. */
 
 import { lockValue } from "./format.ts"
 import type { LockKeys } from "./keys.ts"
 import { Call, list, make, type Script, unexpected } from "./script.ts"
 
 export interface PeekArgs {
-  /** Locks of capacity 1 that share one slot, or one node without slots, with the token of the holder as last heard. */
+  /** Locks of capacity 1 in one slot, or on one server without slots. Each with the last known token of its holder. */
   readonly locks: ReadonlyArray<{ readonly keys: LockKeys; readonly token: string }>
 }
 
 /**
- * Whether the holder of a lock is still the one last heard of. A token is given once, so while it stands there nobody
- * else was granted the lock, and those who wait have nothing to learn: it spares them a refresh.
+ * Checks whether the last known holder of each lock still holds it. A token is granted only once, so as long as the
+ * token is the same, no other claim was granted the lock, and its waiters need no refresh.
  *
- * Keys: of each lock its first. Arguments: of each the token.
+ * Keys: the first key of each lock. Arguments: the token of each lock.
  *
- * Returns the numbers of those that are not as they were, counted from 1. What is not a lock any more is among them.
+ * Returns the numbers, counted from 1, of the locks with another token. A key that is no longer a lock counts as one of
+ * them.
  */
 export const peek: Script<PeekArgs, ReadonlyArray<number>> = make({
   name: "peek",

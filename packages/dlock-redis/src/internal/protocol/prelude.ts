@@ -1,17 +1,18 @@
 /**
- * The Lua that the scripts share. A script's text is `clock`, `state`, then the parts that it uses, then its own steps.
+ * The Lua code that the scripts share. The text of a script is `clock`, `state`, the other parts that it uses, and then
+ * its own steps.
  *
- * Order within a script: all reads that can find a key of a wrong type, then writes, then publications. Redis does not
- * roll a script back, so an error may only come before the first write; a publication that is refused is no error.
+ * Each script first does all reads that can find a key of the wrong type, then writes, then publishes. Redis does not
+ * roll back a script, so an error may happen only before the first write. A refused publication is not an error.
  */
 
 import { baseKeyCount, baseVariables, lockValue, sharedValue, waiterValue } from "./format.ts"
 import { grantMessage } from "./notification.ts"
 
-/** Milliseconds that a token is remembered beyond the `ttl` of its grant. */
+/** How many milliseconds the server remembers a token after the `ttl` of its grant: one day. */
 export const day = 24 * 60 * 60 * 1_000
 
-/** Reads the server's clock, once a script: `us` (µs) and `now` (ms). */
+/** Reads the server's clock once per script, as `us` (microseconds) and `now` (milliseconds). */
 export const clock = `
 local time = redis.call("TIME")
 local us = time[1] * 1000000 + time[2]
@@ -19,13 +20,17 @@ local now = math.floor(us / 1000)
 `
 
 /**
- * `choose` names the keys of a lock, which begin at `at`, and those of its shared holders where it may have any;
- * `readState` reads it: `holder` of the string key, `shared` holders with the permits in `used`, and `last`, a number
- * that no token granted so far exceeds and every later one does. Where the counter is lost the clock stands in for it.
- * A value that is not a `lockValue` is another client's.
+ * `choose` assigns the keys of a lock, which begin at position `at`, and the keys of its shared holders if it may have
+ * any.
  *
- * A script drops and passes over as many waiters as its `budget` allows, so that it stays short whatever is there.
- * Where that ends the search for the next in line, there is `more` to do.
+ * `readState` reads the lock:
+ *
+ * - `holder`: the holder in the string key. A value that is not a `lockValue` belongs to another client.
+ * - `shared` and `used`: the shared holders, and the sum of their permits.
+ * - `last`: no token so far is greater, and every later token is. If the counter is lost, the clock replaces it.
+ *
+ * A script may drop or pass over only as many waiters as its `budget` allows, so that it always stays short. It sets
+ * `more` if that limit ended its search for the next waiter.
  */
 export const state = `
 local ${baseVariables}, holders, values
@@ -122,14 +127,17 @@ end
 `
 
 /**
- * Changes of the queue and the grant. The queue's keys are kept half as long again as they must be, so that not every
- * refresh has to lengthen them, and none goes before the deadlines, so that a read of those is enough. A dead waiter is
- * dropped, never revived. A grant keeps the deadline of the waiter: what it may believe and what the server keeps stay
- * the same sum.
+ * Changes to the queue and to grants.
  *
- * A waiter whose process listened when it last asked and does not now is passed over. It is parked with its place in
- * the order of arrival, so that it is met once, and back in that place when its process asks again; its deadline and
- * its withdrawal end it as before. Where the count is unknown (`listening` 0, or refused now) it is granted blind.
+ * The keys of the queue live half as long again as they must, so that most refreshes need not extend them. No key of
+ * the queue expires before `deadlines`, so reading `deadlines` is enough. A dead waiter is dropped and never revived. A
+ * grant keeps the deadline of its waiter, so that the holder's deadline plus the guard gap is exactly what the server
+ * keeps.
+ *
+ * A waiter is passed over if its process listened when it last asked, and no longer listens. It moves to `parked`, with
+ * its score in the order of arrival, so that the search meets it only once. It returns to its place when its process
+ * asks again. Its deadline and its withdrawal still end it. If the number of listeners is unknown (`listening` is 0, or
+ * the server refuses to count now), the waiter is granted without that check.
  */
 export const changes = `
 local function drop(ids)

@@ -1,4 +1,4 @@
-/** The script that keeps the places of waiters alive and says how they stand. */
+/** The script that keeps the places of waiters alive and reports their state. */
 
 import { baseKeyCount, baseKeys, sharedKeyCount, sharedKeys } from "./format.ts"
 import type { LockKeys } from "./keys.ts"
@@ -19,23 +19,23 @@ import {
 
 export interface RefreshArgs {
   readonly inbox: string
-  /** Locks that share one slot, or one node without slots. */
+  /** Locks in one slot, or on one server without slots. */
   readonly locks: ReadonlyArray<{
     readonly keys: LockKeys
-    /** Undefined where it is not known. */
+    /** `undefined` if the capacity is not known. */
     readonly capacity: number | undefined
-    /** Claims of one process on this lock. With none the call only moves the queue on. */
+    /** Claims of one process on this lock. Without claims, the call only moves the queue on. */
     readonly claims: ReadonlyArray<{ readonly id: string; readonly ttl: number; readonly guard: number }>
   }>
 }
 
-/** How the claims on a lock stand. */
+/** The state of the claims on one lock. */
 export interface Refreshed extends Progress {
   readonly _tag: "Refreshed"
   readonly claims: ReadonlyArray<Granted | Queued | Gone>
 }
 
-/** A key of this lock is not a lock's any more. */
+/** One of this lock's keys no longer belongs to a lock. */
 export interface Failed {
   readonly _tag: "Failed"
   readonly message: string
@@ -44,18 +44,21 @@ export interface Failed {
 export type RefreshReply = ReadonlyArray<Refreshed | Failed>
 
 /**
- * Says that these claims still wait, and asks how they stand. Never creates a waiter. One that was passed over is
- * back in its place.
+ * Reports that these claims still wait, and returns their state. It never creates a waiter. A waiter that was passed
+ * over returns to its place.
  *
- * Keys: each lock's six, and above capacity 1 its two of shared holders. Arguments: inbox, then of each lock 1 at
- * capacity 1, the number of its claims and their id, ttl, guard.
+ * Keys: the six keys of each lock, and for capacity above 1 also its two keys of shared holders.
  *
- * Returns for each lock a list with { "granted", token }, { "queued", floor, place, length, kind, label, remaining } or
- * { "gone" } for each claim and then more. A key of a wrong type is the answer of that lock alone, { "failed", message }.
+ * Arguments: inbox; then for each lock "1" for capacity 1 or "0", the number of its claims, and the id, ttl and guard
+ * of each claim.
  *
- * Most claims that ask are where they were, behind a holder of ours: `stay` is the short way for those, and its answer
- * { "stayed", floor, length, label, remaining } and then each place. The token of such a holder is the last that was
- * granted, so it is the floor.
+ * Returns one list per lock. It contains { "granted", token }, { "queued", floor, place, length, kind, label, remaining
+ * } or { "gone" } for each claim, and then `more`. A lock with a key of the wrong type gets { "failed", message }; the
+ * answers for the other locks are not affected.
+ *
+ * Most claims still wait behind one of our holders, and nothing has changed for them. `stay` is the fast path for
+ * these. It returns { "stayed", floor, length, label, remaining } and then each place. The token of such a holder is
+ * the last one granted, so it is the floor.
  */
 export const refresh: Script<RefreshArgs, RefreshReply> = make({
   name: "refresh",

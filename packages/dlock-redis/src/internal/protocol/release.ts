@@ -9,43 +9,49 @@ import { Call, type Holder, holderOf, list, make, type Progress, type Script, un
 export interface ReleaseArgs {
   readonly keys: LockKeys
   readonly id: string
-  /** Undefined where it is not known. */
+  /** `undefined` if the capacity is not known. */
   readonly capacity: number | undefined
-  /** Set while a request of this claim may still arrive: it will find the claim cancelled. */
+  /**
+   * Whether to leave a tombstone. Set while a request of this claim may still arrive, so that it finds the claim
+   * cancelled.
+   */
   readonly tombstone: boolean
-  /** Frees the lock for everybody instead of handing it to the next in line. */
+  /** Whether to free the lock for every client instead of handing it over to the next waiter. */
   readonly interop: boolean
 }
 
 export type ReleaseReply =
   | Progress & { readonly _tag: "Released" }
   | Progress & {
-    /** `Cancelled`: it was queued, or a tombstone was set. `NotHeld`: nothing of it was there. */
+    /** `Cancelled`: the claim was queued, or a tombstone was set. `NotHeld`: the server knew nothing of the claim. */
     readonly _tag: "Cancelled" | "NotHeld"
-    /** Claims that still wait. */
+    /** The number of claims that still wait. */
     readonly length: number
     readonly holder: Holder | undefined
   }
 
-/** How long a tombstone stands: longer than a system keeps sending a request again (924 s on Linux). */
+/**
+ * How long a tombstone is kept: 16 minutes, which is longer than a system retransmits a request (924 seconds on Linux).
+ */
 export const tombstoneTtl = 16 * 60 * 1_000
 
 /**
- * Ends a claim, held, queued or never arrived, and moves the queue on. It compares the id, not the token: whatever this
- * claim has been granted goes.
+ * Ends a claim that is held, queued or has not arrived, and moves the queue on. The script compares the id, not the
+ * token, so it ends every grant of the claim.
  *
- * Keys: the lock's six, the tombstone of the claim, and above capacity 1 the two of shared holders. Arguments: id,
- * tombstone (ms, or 0 for none), interop (0 or 1).
+ * Keys: the lock's six keys, the tombstone of the claim, and for capacity above 1 the two keys of shared holders.
  *
- * Returns "released" alone, { "released", more }, or { "cancelled" or "notHeld", length, kind, label, remaining, more }
- * with the queue without this claim.
+ * Arguments: id, tombstone (milliseconds, or 0 for none), interop (0 or 1).
  *
- * The release of a mutex that nobody waits for, or whose next in line is there to take it, takes the first lines and
- * nothing else. They are `nextUp` and `grant` for that case, written out: what is changed here is changed there.
+ * Returns "released" alone on the fast path, { "released", more }, or { "cancelled" or "notHeld", length, kind, label,
+ * remaining, more }, where the queue no longer contains this claim.
  *
- * With `interop` the next in line is woken wherever it could be granted, also when this claim did not hold: a release
- * that is sent again then changes nothing, and a head that was woken and gives up passes the call on. Above capacity 1
- * there is no other client to make room for.
+ * The fast path is the first block of the script. It handles a mutex with an empty queue, and a mutex whose next waiter
+ * is ready to receive it. It repeats `nextUp` and `grant` for that case, so change the two together.
+ *
+ * With `interop`, the script wakes the next waiter whenever that waiter could be granted, even if this claim was not
+ * the holder. A repeated release then changes nothing, and a woken waiter that gives up wakes the one behind it. Above
+ * capacity 1, clients of other libraries cannot hold the lock, so `interop` has no effect there.
  */
 export const release: Script<ReleaseArgs, ReleaseReply> = make({
   name: "release",

@@ -1,11 +1,11 @@
-/** The script that extends the leases of holders. */
+/** The script that renews the locks of holders. */
 
 import { lockValue, sharedValue } from "./format.ts"
 import type { LockKeys } from "./keys.ts"
 import { Call, list, make, type Script, unexpected, whole } from "./script.ts"
 
 export interface RenewArgs {
-  /** Holders of locks that share one slot, or one node without slots. */
+  /** Holders of locks in one slot, or on one server without slots. */
   readonly claims: ReadonlyArray<{
     readonly keys: LockKeys
     readonly id: string
@@ -17,13 +17,14 @@ export interface RenewArgs {
 }
 
 /**
- * Extends what is still held, and never shortens it nor creates it.
+ * Extends every lock that its claim still holds. It never shortens or creates one.
  *
- * Keys of each claim: the lock at capacity 1, else its two of shared holders. Arguments of each: id, token, ttl, guard,
- * capacity.
+ * Keys of each claim: the lock for capacity 1, otherwise the two keys of shared holders. Arguments of each claim: id,
+ * token, ttl, guard, capacity.
  *
- * Returns for each "ok", "expired" (nothing there) or "replaced" (somebody else's, or no longer a lock at all). A key of
- * a wrong type is the answer of that claim alone, so it does not cost its neighbours their renewal.
+ * Returns for each claim "ok", "expired" (the lock is gone) or "replaced" (another claim holds the lock, or the key is
+ * no longer a lock). A key of the wrong type affects only the answer of its own claim, so that the other claims are
+ * still renewed.
  */
 export const renew: Script<RenewArgs, ReadonlyArray<"ok" | "expired" | "replaced">> = make({
   name: "renew",

@@ -1,12 +1,12 @@
-/** What all scripts have in common: how their calls are encoded and their replies decoded. */
+/** What all scripts share: the encoding of calls and the decoding of replies. */
 
 import { createHash } from "node:crypto"
 import { baseKeys } from "./format.ts"
 import type { LockKeys } from "./keys.ts"
 
-/** What `EVALSHA sha numberOfKeys` takes after those: the keys, then the arguments. */
+/** The keys and the arguments of a call, which follow the number of keys in `EVALSHA sha numberOfKeys`. */
 export class Call {
-  /** The lock whose keys come first, where the script is about one. */
+  /** The lock whose keys come first, if the script is about one lock. */
   readonly lock: LockKeys | undefined
   readonly moreKeys: ReadonlyArray<string>
   readonly args: ReadonlyArray<string>
@@ -27,25 +27,25 @@ export interface Script<Args, Reply> {
   readonly lua: string
   readonly sha: string
   readonly encode: (args: Args) => Call
-  /** A lock of the call: where it goes, the call goes. */
+  /** One lock of the call. The call goes to the server that has this lock. */
   readonly lockOf: (args: Args) => LockKeys
-  /** Throws where the reply is not one of this script's. */
+  /** Throws if the reply is not a reply of this script. */
   readonly decode: (raw: unknown) => Reply
 }
 
-/** Who holds the lock as seen by a claim that does not: of several holders the one that expires first. */
+/** The holder of the lock, as another claim sees it. Of several holders, the one that expires first. */
 export interface Holder {
-  /** Empty for a foreign holder, whose value may be its secret. */
+  /** Empty for a holder of another library, because its value may be a secret. */
   readonly label: string
-  /** Milliseconds, or -1 where the holder set no expiry. */
+  /** Milliseconds until the holder's expiry, or -1 if the holder set no expiry. */
   readonly remaining: number
-  /** A client that follows the common lock pattern, not one of ours. */
+  /** Whether the holder is a client of another library that follows the common lock pattern. */
   readonly foreign: boolean
 }
 
-/** What a script says beside its answer. */
+/** What a script reports besides its answer. */
 export interface Progress {
-  /** It stopped before it found who is next, so as to stay short: ask for it to go on. */
+  /** Whether the script stopped before it found the next waiter, so as to stay short. Call again to continue. */
   readonly more: boolean
 }
 
@@ -58,9 +58,9 @@ export interface Queued {
   readonly _tag: "Queued"
   /** No grant of this claim so far has a greater token. */
   readonly floor: bigint
-  /** 0 at the head. Who was passed over does not count until it asks again. */
+  /** 0 at the head of the queue. A waiter that was passed over does not count until it asks again. */
   readonly place: number
-  /** Claims that wait and were not passed over, this one included. */
+  /** The number of waiters, with this one and without those that were passed over. */
   readonly length: number
   readonly holder: Holder | undefined
 }
@@ -71,10 +71,10 @@ export interface Busy {
   readonly holder: Holder | undefined
 }
 
-/** One of the claims that it was asked inside holds the key. */
+/** One of the claims in `inside` already holds the key. */
 export interface AlreadyHeld {
   readonly _tag: "AlreadyHeld"
-  /** The one of that claim. */
+  /** The token of that claim. */
   readonly token: bigint
 }
 
@@ -88,7 +88,7 @@ export interface Mismatch {
   readonly _tag: "Mismatch"
 }
 
-/** Neither held nor queued. */
+/** The claim is neither held nor queued. */
 export interface Gone {
   readonly _tag: "Gone"
 }

@@ -8,37 +8,44 @@ import * as Timing from "./timing.ts"
 import type { TrackedClaim } from "./trackedClaim.ts"
 
 /**
- * The claims of this process that wait for one lock, in the order in which they wait. The foremost asks how things
- * stand, whatever its place, so that a message which got lost, or a holder or waiters in front which died, cost the
- * same at any place. The others only have their places kept alive.
+ * The claims of this process that wait for one lock, in queue order. The first of them is called the foremost.
+ *
+ * Only the foremost asks for its state, whatever its place. So a lost message, or the death of a holder or of waiters
+ * in front, costs the same time at any place. For the other claims, this process only keeps the places alive.
  */
 export class QueueGroup implements Item {
   readonly keys: LockKeys
-  // The heap's.
+  // These two belong to the deadline heap.
   dueAt = Infinity
   index = -1
-  /** Calls about this lock that are under way. */
+  /** The number of calls in flight about this lock. */
   asking = 0
 
   private readonly retryInterval: number
   private waiters: Array<TrackedClaim> = []
   private first = 0
   private count = 0
-  /** The token of the holder, where that is one of ours and holds alone: while it stands there, nothing has changed. */
+  /**
+   * The token of the holder, if it is one of ours and of capacity 1. As long as the token stays the same, nothing has
+   * changed.
+   */
   private seen: string | undefined
-  /** When to peek whether it does. */
+  /** When to check that the token is still the same. */
   private peekAt = Infinity
-  /** The token of the latest grant to one of these that this process knows of. */
+  /** The token of the latest grant to one of these claims that this process knows of. */
   private granted: string | undefined
   /** When the foremost must ask. */
   private askAt = Infinity
-  /** When the first of the places must be kept alive, or earlier. */
+  /** The time of the next refresh, or an earlier time. */
   private keepAt = Infinity
-  /** When there was last reason to ask at once: an answer to what was sent before does not answer that. */
+  /**
+   * When this group last had reason to ask at once. An answer to an earlier request does not count as the answer to
+   * that.
+   */
   private hurriedAt = -Infinity
   private holder: string | undefined
   private length = 0
-  /** By how many places the queue has moved on since the first of them came, as far as the foremost was told. */
+  /** How many places the queue has moved on since the first of these claims arrived, as far as the foremost knows. */
   private movedOn = 0
 
   constructor(keys: LockKeys, retryInterval: number) {
@@ -59,10 +66,10 @@ export class QueueGroup implements Item {
     return this.waiters[this.first]
   }
 
-  /** Notes the place that an answer to what was sent at `sentAt` gave to a claim. */
+  /** Records the place of a claim, from the answer to a request that was sent at `sentAt`. */
   notePlace(tracked: TrackedClaim, sentAt: number, { floor, holder, length, place }: Queued): void {
     if (tracked.place === undefined) {
-      // One that was granted too late may be queued again, behind where it was.
+      // A claim whose grant came too late may be queued again, behind its earlier place.
       if (tracked.lastAhead !== undefined) this.forget((other) => other === tracked)
       this.waiters.push(tracked)
       this.count++
@@ -89,8 +96,9 @@ export class QueueGroup implements Item {
   }
 
   /**
-   * Has those near the front asked about. The holder has changed and has our label: it may be one of these, whose
-   * notification was lost. Where answers came out of order another than the foremost may be it, but only one near the front.
+   * Schedules questions about the claims near the front. The holder has changed and has our label, so it may be one of
+   * these claims whose notification was lost. If answers arrived out of order, it need not be the foremost, but it must
+   * be near the front.
    */
   private askThoseNear(now: number): void {
     if (this.seen === this.granted) return
@@ -104,9 +112,14 @@ export class QueueGroup implements Item {
   }
 
   /**
-   * When the foremost asks next: now and then in any case; when the holder's lease expires, since nothing tells of its
-   * death; and often behind another library's client, which tells nobody of its release: the less often the further
-   * from the head, so that waiters in many processes do not ask as one.
+   * When the foremost asks next:
+   *
+   * - always after a period
+   * - when the holder's lock expires, because no message reports a holder's death
+   * - often behind a client of another library, because no message reports its release
+   *
+   * The farther from the head, the less often the foremost asks behind such a client, so that waiters in many processes
+   * do not all ask at the same time.
    */
   private nextQuestion(tracked: TrackedClaim, sentAt: number, place: number, holder: Queued["holder"]): number {
     const period = this.seen === undefined ? periodOf(tracked) : Timing.refreshAfter(tracked.ttl)
@@ -116,32 +129,32 @@ export class QueueGroup implements Item {
     return Math.min(often, holdersEnd) === period ? soonBefore(sentAt, period) : sentAt + Math.min(often, holdersEnd)
   }
 
-  /** The token to look for, when that is due. */
+  /** Returns the token to check, if a check is due. */
   takePeek(now: number): string | undefined {
     if (this.peekAt > now) return undefined
     this.peekAt = Infinity
     return this.seen
   }
 
-  /** Notes what a peek that was sent at `sentAt` found: the same holder, or reason to ask. */
+  /** Records the result of a check that was sent at `sentAt`: the same holder, or a reason to ask. */
   notePeek(token: string, isFound: boolean, sentAt: number, now: number): void {
     const { foremost } = this
-    // An answer has come meanwhile.
+    // Another answer has come meanwhile.
     if (token !== this.seen || foremost === undefined) return
     if (isFound) this.peekAt = Math.min(this.peekAt, soonBefore(sentAt, periodOf(foremost)))
     else this.hurry(now)
   }
 
-  /** Removes a claim that waits no more; it was granted, where there is a token. */
+  /** Removes a claim that no longer waits. `token` is set if the claim was granted. */
   remove(tracked: TrackedClaim, now: number, token?: bigint): void {
     if (token !== undefined) this.granted = String(token)
     tracked.lastAhead = this.aheadOf(tracked)
     tracked.place = undefined
     this.count--
     const { foremost } = this
-    // It may know of a holder that is not the present one.
+    // The new foremost may know of an earlier holder, not of the present one.
     if (foremost !== undefined) this.askAt = Math.min(this.askAt, now + periodOf(foremost))
-    // Those who give up behind one that stays go from the middle.
+    // Claims that give up behind a claim that stays leave gaps in the middle of the list.
     if (this.waiters.length > 2 * this.count + mostPast) this.forget(({ place }) => place === undefined)
   }
 
@@ -150,20 +163,20 @@ export class QueueGroup implements Item {
     this.first = 0
   }
 
-  /** Has the foremost ask at once. */
+  /** Makes the foremost ask at once. */
   hurry(now: number): void {
     this.hurriedAt = now
     this.askAt = now
   }
 
-  /** Has each of them tell at once that it is still there. */
+  /** Makes every claim report at once that it still waits. */
   hurryAll(now: number): void {
     this.hurry(now)
     this.keepAt = now
     for (const tracked of this.waiters) tracked.keepAt = now
   }
 
-  /** Asks again at `at`: a question about this claim brought no answer. */
+  /** Asks again at `at`, because a question about this claim got no answer. */
   postpone(tracked: TrackedClaim, at: number): void {
     this.keep(tracked, at)
     if (tracked === this.foremost) this.askAt = at
@@ -174,7 +187,10 @@ export class QueueGroup implements Item {
     this.keepAt = Math.min(this.keepAt, at)
   }
 
-  /** Those that must ask or be kept alive now, and those that soon must: one call for all of them. The foremost first. */
+  /**
+   * Returns the claims that must ask or be refreshed now, and those that must be refreshed soon, so that one call
+   * handles all of them. The foremost comes first.
+   */
   takeDue(now: number): ReadonlyArray<TrackedClaim> {
     const asking = this.askAt <= now ? this.foremost : undefined
     const isKeeping = this.keepAt <= now
@@ -204,29 +220,38 @@ export class QueueGroup implements Item {
 
 const periodOf = ({ ttl }: TrackedClaim): number => Timing.questionPeriod(ttl)
 
-/** About `period` later, and a little earlier rather than later: at one of ten moments of it, which locks have in common. */
+/**
+ * A time shortly before `from + period`, rounded down to a multiple of a tenth of the period. Locks with the same
+ * period then ask at the same moments, in one call.
+ */
 const soonBefore = (from: number, period: number): number => {
   const step = period / 10
   return Math.floor((from + period) / step) * step
 }
 
-/** A number in [0, 1) that differs from claim to claim, so that those who wait for one expiry do not ask as one. */
+/**
+ * A number in [0, 1) that differs between claims, so that claims which wait for the same expiry do not all ask at the
+ * same time.
+ */
 const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) % 61 / 61
 
 const mostPast = 1_000
 
-/** How many claims are asked about in one call at most. */
+/** How many claims one call may ask about. */
 export const claimsPerCall = 100
 
 const none: ReadonlyArray<TrackedClaim> = []
 
-/** What stands before a claim that has no group yet. */
+/** What is in front of a claim that has no group yet. */
 export const aheadIn = ({ holder, length, place }: Queued): Ahead => ({
   holder: labelOf(holder),
   place,
   waiting: length
 })
 
-/** A client of another library may have put a secret where ours put a label. */
+/**
+ * The holder's label, or `undefined` for a client of another library, which may store a secret where our claims store a
+ * label.
+ */
 export const labelOf = (holder: Holder | undefined): string | undefined =>
   holder === undefined || holder.foreign ? undefined : holder.label

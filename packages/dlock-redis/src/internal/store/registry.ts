@@ -5,16 +5,16 @@ import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import { keysOf, type LockKeys } from "../protocol/keys.ts"
 import { TrackedClaim } from "./trackedClaim.ts"
 
-/** The claims of this process, from the first request of each until the server has answered its withdrawal. */
+/** The claims of this process. A claim is here from its first request until the server has answered its withdrawal. */
 export class Registry {
-  // No `Map`: entries that were deleted from one stay reachable from its older tables, so that the short-lived are promoted
-  // to the old generation. At a high rate of sections that is most of the garbage collector's work.
+  // Not a `Map`: entries deleted from a `Map` stay reachable from its older tables, so short-lived entries are promoted
+  // to the old generation. At a high rate of sections this was most of the garbage collector's work.
   private readonly claims: Record<string, TrackedClaim> = Object.create(null)
   private readonly keyPrefix: string
   private readonly telemetry: StoreTelemetry
-  /** Claims whose withdrawal was not answered, and until when they are known. */
+  /** Claims whose withdrawal got no answer, and until when they stay known. */
   private readonly unanswered = new Map<TrackedClaim, number>()
-  /** Claims that were withdrawn lately, and of which more may come. */
+  /** Claims that were withdrawn recently, and for which messages may still arrive. */
   private withdrawn = new Set<string>()
   private withdrawnBefore = new Set<string>()
   private turnsAt = 0
@@ -36,14 +36,14 @@ export class Registry {
     return this.find(claim.id)?.keys ?? keysOf(this.keyPrefix + claim.key)!
   }
 
-  /** Tracks a claim that is to be asked for for the first time. */
+  /** Tracks a claim before its first request. */
   track(claim: Claim): TrackedClaim {
     return this.claims[claim.id] = new TrackedClaim(claim, keysOf(this.keyPrefix + claim.key)!, this.telemetry)
   }
 
   /**
-   * Removes a claim that was withdrawn at `now`. What may still come for it within a moment, such as a notification, is
-   * known for a late one.
+   * Removes a claim that was withdrawn at `now`. Its id is remembered for a while, so that a notification that arrives
+   * late is recognised.
    */
   remove(tracked: TrackedClaim, now: number, isExpectingMore = tracked.mayBeNotified): void {
     tracked.state = "withdrawing"
@@ -52,7 +52,9 @@ export class Registry {
     if (isExpectingMore) this.remember(tracked.claim.id, now)
   }
 
-  /** Notes a claim that is not asked for, with nothing of it at a server. It may be withdrawn all the same. */
+  /**
+   * Records a claim that the store refused to request, so no server knows the claim. The caller may still withdraw it.
+   */
   refuse(claim: Claim, now: number): void {
     if (this.find(claim.id) === undefined) this.remember(claim.id, now)
   }
@@ -66,14 +68,14 @@ export class Registry {
     this.withdrawn.add(id)
   }
 
-  /** Whether this claim was withdrawn lately. */
+  /** Whether this claim was withdrawn recently. */
   isWithdrawn(id: string): boolean {
     return this.withdrawn.has(id) || this.withdrawnBefore.has(id)
   }
 
   /**
-   * Removes a claim whose withdrawal was not answered, and may not be asked again: it is known until the server has
-   * forgotten it too.
+   * Removes a claim whose withdrawal got no answer, later. The claim must not be requested again, so it stays known
+   * until the server has forgotten it too.
    */
   removeLater(tracked: TrackedClaim, until: number, now: number): void {
     this.unanswered.set(tracked, until)
@@ -85,5 +87,5 @@ export class Registry {
   }
 }
 
-/** Milliseconds for which a notification may be under way to a claim that was withdrawn, at least. */
+/** How many milliseconds a withdrawn claim is remembered at least, because a notification may be on its way to it. */
 const rememberedFor = 5_000

@@ -13,7 +13,10 @@ import * as Scripts from "../protocol/index.ts"
 import * as Timing from "./timing.ts"
 import type { TrackedClaim } from "./trackedClaim.ts"
 
-/** Whether enough replicas have a grant, or it has ended meanwhile. An answer that does not come in time is a no. */
+/**
+ * Tells whether enough replicas have a grant, or whether the grant has ended meanwhile. No answer in time means too
+ * few.
+ */
 export const confirm = (
   port: Port,
   replicas: number,
@@ -22,7 +25,7 @@ export const confirm = (
   limit: number
 ): Effect.Effect<"enough" | "tooFew" | "ended"> => {
   const { claim, keys } = tracked
-  // A timer that is late runs before what came in time is read.
+  // A late timer fires before the replies that arrived in time are read. The yield gives those replies a chance.
   const timeUp = Effect.as(Effect.andThen(Effect.sleep(limit), Effect.yieldNow), Option.none())
   return port.replicated(Scripts.confirm, { keys, id: claim.id, token, capacity: claim.capacity }, replicas, limit)
     .pipe(
@@ -40,7 +43,10 @@ export const confirm = (
     )
 }
 
-/** Who waits runs on within its end, and what an observer of theirs throws is not to reach the client that answered. */
+/**
+ * Runs an effect in its own fiber. The caller of `resume` runs the waiting fiber synchronously, and an exception of one
+ * of that fiber's observers must not reach the client that delivered the reply.
+ */
 const inOwnFiber = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Effect.callback((resume) => {
@@ -50,11 +56,11 @@ const inOwnFiber = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     })
   )
 
-/** Milliseconds for which replicas are waited for, of those that a grant may take as a whole. */
+/** How many milliseconds to wait for replicas, as a part of the `whole` time that a grant may take. */
 export const limitOf = (claim: Claim, whole: number): number =>
   Timing.replicasTimeout(Duration.toMillis(claim.ttl), whole)
 
-/** What becomes of a claim that too few replicas have. */
+/** The answer for a claim that too few replicas have. */
 export const tooFew = (replicas: number): Gone => ({
   _tag: "Gone",
   error: new LockBackendError({

@@ -35,21 +35,22 @@ import { toMillis, type TrackedClaim } from "./trackedClaim.ts"
 import * as Waiters from "./waiters.ts"
 
 export interface StoreOptions {
-  /** Stands before every key, as the client's own `keyPrefix` would. */
+  /** Text in front of every key, like the `keyPrefix` of a Redis client. */
   readonly keyPrefix: string
-  /** Milliseconds. */
+  /** How often the head of a queue asks while a client of another library holds the key, in milliseconds. */
   readonly retryInterval: number
-  /** Milliseconds that one call of the store's own making may take. */
+  /** How many milliseconds one call may take that the store makes on its own. */
   readonly operationTimeout: number
-  /** Whether a release frees the key for everybody instead of handing it to the next in line. */
+  /** Whether a release frees the key for every client instead of handing it over to the next waiter. */
   readonly interop: boolean
-  /** Replicas that must have a grant before it counts. */
+  /** How many replicas must have a grant before it counts. */
   readonly waitReplicas: number
 }
 
 /**
- * The store over a port: the client's half of the protocol. The scripts decide; this keeps what may be believed, asks
- * again where a message may be missing, and withdraws every claim that was ever asked for.
+ * Makes the store over a port: the client's half of the protocol. The scripts decide who holds a lock. The store tracks
+ * which answers still count, asks again when a notification may be missing, and withdraws every claim that it
+ * requested.
  */
 export const make = Effect.fnUntraced(function*(port: Port, options: StoreOptions) {
   const { interop, waitReplicas } = options
@@ -69,19 +70,19 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     until = Infinity
   ): Effect.Effect<Answer, LockBackendError> =>
     Effect.suspend(() => {
-      // What is granted from now on nobody would withdraw.
+      // The store is closing, so nothing would withdraw a claim that is granted from now on.
       if (isClosing) {
         registry.refuse(claim, now())
         return closed
       }
       const known = registry.find(claim.id)
-      // Its withdrawal may run at any time, and would end what this grants.
+      // The claim's withdrawal may run at any time, and would end what this request is granted.
       if (known?.isWithdrawn === true) return Effect.succeed<Answer>({ _tag: "Gone" })
       const tracked = known ?? registry.track(claim)
       known?.askAgain()
       const refusal = refusalOf(claim)
       if (refusal !== undefined) {
-        // Nor does its withdrawal have anything to end.
+        // The claim was never sent, so its withdrawal has nothing to end.
         giveUp(tracked, true)
         return Effect.fail(refusal)
       }
@@ -91,10 +92,12 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(tracked, mode), tracked, limit), {
         onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
         onSuccess: ({ sentAt, value }) => {
-          // It was withdrawn meanwhile; its release comes behind this request, and ends what it was given.
+          // The claim was withdrawn meanwhile. Its release follows this request on the same connection, and ends this
+          // grant.
           if (tracked.isWithdrawn) return Effect.succeed<Answer>({ _tag: "Gone" })
           if (value._tag === "Busy" && value.more && value.holder === undefined) {
-            // Nobody has it: more dead ones wait there than one call gets through with, and the next goes on.
+            // No claim holds the lock, but more dead waiters are in the queue than one call can drop. The next call
+            // drops more.
             const end = Math.min(until, toMillis(sentAt) + longest)
             if (now() + reserve < end) return request(claim, mode, end)
           }
@@ -146,7 +149,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     }
   }
 
-  /** Waits for replicas: a grant counts when enough of them have it, and is given back otherwise. */
+  /** Waits for replicas. The grant counts if enough of them have it. Otherwise the claim is withdrawn. */
   const confirm = (
     tracked: TrackedClaim,
     token: bigint,
@@ -155,7 +158,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   ): Effect.Effect<Granted | Gone> => {
     tracked.state = "confirming"
     return Effect.map(Replicas.confirm(port, waitReplicas, tracked, token, limit), (confirmed): Granted | Gone => {
-      // The caller may have given up and withdrawn it.
+      // The caller may have given up and withdrawn the claim.
       if (tracked.state !== "confirming") return { _tag: "Gone" }
       if (confirmed === "enough") return tracked.grant(token, sentAt)
       if (confirmed === "tooFew") {
@@ -167,7 +170,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     })
   }
 
-  /** Takes in that a waiting claim was granted. */
+  /** Records that a waiting claim was granted. */
   const grant = (tracked: TrackedClaim, token: bigint, sentAt: bigint): void => {
     waiters.remove(tracked, token)
     if (waitReplicas === 0) return void tracked.grant(token, sentAt)
@@ -177,13 +180,15 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     }))
   }
 
-  /** Ends a claim that is neither held nor queued. A request that may yet run must find it cancelled. */
+  /**
+   * Ends a claim that is neither held nor queued. If a request of it may still run, it must find the claim cancelled.
+   */
   const giveUp = (tracked: TrackedClaim, isExpectingMore?: boolean): void => {
     if (tracked.isInDoubt) withdrawInBackground(tracked)
     else registry.remove(tracked, now(), isExpectingMore)
   }
 
-  /** Ends a waiting claim that the server does not know any more. */
+  /** Ends a waiting claim that the server no longer knows. */
   const lose = (tracked: TrackedClaim): void => {
     waiters.remove(tracked)
     giveUp(tracked)
@@ -191,9 +196,11 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   }
 
   /**
-   * Withdraws a claim that a server may know; no such claim ends in another way. From here on it is not asked for
-   * again, and what still comes for it is not for us. The release is sent behind the claim's own request, whose answer
-   * tells that no other comes after; where that answer is lost, it leaves a tombstone.
+   * Withdraws a claim that a server may know. Every such claim ends here.
+   *
+   * From now on the claim is not requested again, and later messages for it are ignored. The release is sent after the
+   * last request of the claim is answered, so that no request can arrive after it. If an answer is missing, the release
+   * leaves a tombstone.
    */
   const withdrawTracked = <A, E>(
     tracked: TrackedClaim,
@@ -224,11 +231,14 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     })
   }
 
-  /** Withdraws a claim where nobody asks what the server said. */
+  /** Withdraws a claim when no caller needs the server's answer. */
   const withdrawSilently = (tracked: TrackedClaim): Effect.Effect<void, CallFailure> =>
     Effect.suspend(() => withdrawTracked(tracked, undefined, Function.constVoid, Function.identity))
 
-  /** Withdraws a claim that nobody waits for: whatever refuses it, credentials too, may be over in time. */
+  /**
+   * Withdraws a claim in the background. It retries after every failure, even a refusal of the credentials, because the
+   * cause may go away in time.
+   */
   const withdrawInBackground = (tracked: TrackedClaim): void => {
     const { claim } = tracked
     fork(
@@ -240,7 +250,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     )
   }
 
-  /** Withdraws a claim of which nothing is known but its id. */
+  /** Withdraws a claim of which only the id is known. */
   const withdrawUnknown = (id: string, keys: LockKeys) =>
     port.run(Scripts.release, { keys, id, capacity: undefined, tombstone: true, interop })
 
@@ -262,14 +272,16 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       }
       const failed = backendError("release")
       if (tracked !== undefined) return withdrawTracked(tracked, callLimit(claim), onReply, failed)
-      // It is not known any more, and may have been asked for; better a tombstone too many.
+      // The store no longer knows the claim, but may have requested it. An unneeded tombstone is better than a missing
+      // one.
       const withdrawn = withdrawUnknown(claim.id, registry.keysOf(claim))
       return Effect.mapBoth(withdrawn, { onFailure: failed, onSuccess: ({ value }) => onReply(value) })
     })
 
   /**
-   * Renews these in one call. It ends before the core's own limit for all of them does: what one node of a cluster does
-   * not answer costs the locks on the others nothing. The port knows what has been read by then.
+   * Renews these claims in one call. The call ends before the core's limit for all renewals, so that a cluster node
+   * that does not answer costs nothing to the locks on the other nodes. The port reads the replies that have arrived
+   * before that limit counts.
    */
   const renewSome = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>, CallFailure> => {
     let limit = Infinity
@@ -291,14 +303,17 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         value.map((reply, index): Renewal => {
           if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
           const tracked = registry.find(held[index]!.claim.id)
-          // Its withdrawal may have been decided before this was known.
+          // A withdrawal may have been decided before this answer, so the claim stays known for a moment.
           if (tracked !== undefined) giveUp(tracked, true)
           return { _tag: reply === "expired" ? "Gone" : "Replaced" }
         })
     )
   }
 
-  /** Renews these together, or apart: while their slot moves, locks on both sides of the move are refused together. */
+  /**
+   * Renews these claims in one call, or each in its own if the server refuses them together. It does that while their
+   * slot moves, if some of the locks are already on the other node.
+   */
   const renewTogetherOrApart = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
     renewSome(held).pipe(
       Effect.catchIf(
@@ -312,7 +327,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       Effect.catch((failure) => Effect.succeed(unknown(held, failure)))
     )
 
-  /** Renews as many claims in a call as the server takes: on a cluster those of one slot. */
+  /** Renews as many claims per call as the server accepts. On a cluster, all of them must be in one slot. */
   const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> => {
     if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewTogetherOrApart(held)
     const indexes = Array.from(held.keys())
@@ -339,7 +354,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     if (notification._tag === "Wake") return waiters.hurry(lock)
     const tracked = registry.find(notification.id)
     if (tracked === undefined) {
-      // A late grant, or somebody else's joke: either way nobody here will ever release it.
+      // A late grant, or a forged message. No claim of this process will ever release it.
       if (!registry.isWithdrawn(notification.id)) fork(Effect.ignore(withdrawUnknown(notification.id, lock)))
       return
     }
@@ -351,8 +366,8 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     else waiters.hurryOne(tracked)
   }
 
-  // The claims that still wait when the store closes end here. Their callers withdraw them; a second withdrawal, behind
-  // the first on the one connection, tells when that is done.
+  // The claims that still wait when the store closes end here. Their callers withdraw them. A second withdrawal, behind
+  // the first one on the same connection, tells when the first one is done.
   yield* Effect.addFinalizer(() => {
     isClosing = true
     const waiting = registry.all().filter(({ state }) => state !== "held")
@@ -387,13 +402,13 @@ const closed = Effect.fail(backendError("wait")(closedFailure))
 
 const renewalsPerCall = 256
 
-/** Milliseconds, and a little more each time. Like the next. */
+/** Milliseconds until a background withdrawal is repeated. Each pause is 1.2 times as long as the one before. */
 const withdrawAgainAfter = 100
 
-/** A try ends within a second, whatever becomes of it. */
+/** Milliseconds for a request in mode `try`, which must end within 1 second in any case. */
 const tryLimit = 900
 
-/** What the withdrawal of a claim finds that no server has heard of. */
+/** The answer to the withdrawal of a claim that no server knows. */
 const nothing: Scripts.ReleaseReply = { _tag: "NotHeld", length: 0, holder: undefined, more: false }
 const unheardOf = Effect.succeed<Pick<Reply<Scripts.ReleaseReply>, "value">>({ value: nothing })
 

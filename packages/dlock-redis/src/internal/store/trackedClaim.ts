@@ -12,44 +12,45 @@ import type { LockKeys } from "../protocol/keys.ts"
 /**
  * What this process knows of a claim, from its first request to its end.
  *
- * A grant that is told by a notification proves nothing by its arrival: it may have been under way for long. It counts
- * from a request whose answer said "still queued", the latest of those, and only if its token is above the `floor` that
- * this answer named: then the grant came after that request ran, which had set the claim's time to live. The first
- * request of a claim always qualifies, since the claim did not exist before it.
+ * A notification of a grant may be arbitrarily old, so its time of arrival proves nothing. The grant counts from the
+ * latest request that was answered "still queued", and only if its token is above the `floor` in that answer. Then the
+ * grant came after that request ran, and that request had set the claim's ttl. The first request of a claim always
+ * qualifies, because the claim did not exist before.
  */
 export class TrackedClaim implements Tally {
   readonly claim: Claim
   readonly keys: LockKeys
   private readonly telemetry: StoreTelemetry
-  /** Milliseconds, like the next. */
+  /** Milliseconds. `guard` too. */
   readonly ttl: number
   readonly guard: number
   /**
-   * `confirming`: granted, which counts when enough replicas have it. `withdrawing`: from the decision to withdraw it
-   * to the server's answer; whatever comes for it meanwhile is not for us, and it is not asked for again.
+   * - `confirming`: the claim is granted, and the grant counts when enough replicas have it.
+   * - `withdrawing`: from the decision to withdraw the claim until the server's answer. Messages for the claim are
+   *   ignored, and the claim is not requested again.
    */
   state: "asking" | "queued" | "confirming" | "held" | "withdrawing" = "asking"
   /**
-   * Known to a server that we have left since. What that one grants must not be believed, and a notification does not
-   * say by whom.
+   * Whether a server knows this claim that we have since left. Grants by that server must not count, and a notification
+   * does not say which server sent it.
    */
   isKnownElsewhere = false
-  /** Its place in the queue, counted as its `QueueGroup` counts; absent while it has none. */
+  /** Its place in the queue, as its `QueueGroup` counts places. `undefined` while it has no place. */
   place: number | undefined
-  /** There is reason to ask how it stands as soon as it has a place. */
+  /** Whether the claim must ask for its state as soon as it has a place. */
   isHurried = false
-  /** Milliseconds of monotonic time at which its place must be kept alive. */
+  /** When its place must be refreshed, in milliseconds of monotonic time. */
   keepAt = Infinity
-  /** What stood before it when it ceased to wait. */
+  /** What was in front of the claim when it stopped waiting. */
   lastAhead: Ahead | undefined
-  /** When the last request was sent that the server answered with a place. */
+  /** When the latest request was sent that the server answered with a place. */
   confirmedAt = 0n
 
-  /** Requests that were sent, and of which it is not known whether they have run. */
+  /** The number of sent requests that may or may not have run. */
   private unanswered = 0
   private hasRun = false
-  private underWay = 0
-  private whenNoneIsUnderWay: (() => void) | undefined
+  private inFlight = 0
+  private whenNoneIsInFlight: (() => void) | undefined
   private outcome: Deferred.Deferred<Granted | Gone, LockBackendError> | undefined
   private given: Granted | undefined
   private firstSentAt: bigint | undefined
@@ -67,26 +68,29 @@ export class TrackedClaim implements Tally {
     return this.state === "withdrawing"
   }
 
-  /** A server may yet come to know of it, after it was withdrawn: it must find the claim cancelled. */
+  /** Whether a server may first hear of the claim after its withdrawal. If so, it must find the claim cancelled. */
   get isInDoubt(): boolean {
     return this.unanswered > 0
   }
 
-  /** No server has ever heard of it, nor will. */
+  /** Whether no server has ever heard of the claim or will. */
   get isUnheardOf(): boolean {
     return this.unanswered === 0 && !this.hasRun
   }
 
-  /** A notification for it may be under way: it has had a place, for all that is known, and not only a grant at once. */
+  /**
+   * Whether a notification for the claim may be on its way. It may, if the claim may have had a place, instead of being
+   * granted at once.
+   */
   get mayBeNotified(): boolean {
     return this.base !== undefined || this.given === undefined
   }
 
   noteSent(at: bigint): void {
-    // What a grant counts from that overtakes the answer to the first.
+    // A notification may overtake the answer to the first request. Its grant counts from here.
     this.firstSentAt ??= at
     this.unanswered++
-    this.underWay++
+    this.inFlight++
   }
 
   noteAnswered(hasRun: boolean): void {
@@ -95,29 +99,32 @@ export class TrackedClaim implements Tally {
   }
 
   noteEnded(): void {
-    if (--this.underWay > 0) return
-    const waiting = this.whenNoneIsUnderWay
-    this.whenNoneIsUnderWay = undefined
+    if (--this.inFlight > 0) return
+    const waiting = this.whenNoneIsInFlight
+    this.whenNoneIsInFlight = undefined
     if (waiting !== undefined) this.telemetry.callBack(waiting, this.claim.key)
   }
 
-  /** Whether every request has its answer, or will have none. */
+  /** Whether every request has been answered, or will not be. */
   get isIdle(): boolean {
-    return this.underWay === 0
+    return this.inFlight === 0
   }
 
-  /** Waits until that is so. */
+  /** Waits until the claim is idle. */
   get idle(): Effect.Effect<void> {
     return Effect.callback((resume) => {
-      const before = this.whenNoneIsUnderWay
-      this.whenNoneIsUnderWay = () => {
+      const before = this.whenNoneIsInFlight
+      this.whenNoneIsInFlight = () => {
         before?.()
         resume(Effect.void)
       }
     })
   }
 
-  /** Forgets a grant that came too late to be believed, before it is asked for again: it must not answer for the next. */
+  /**
+   * Forgets a grant that came too late to count, before the claim is requested again. Otherwise it would answer the new
+   * request.
+   */
   askAgain(): void {
     if (this.state !== "held") return
     this.state = "asking"
@@ -125,7 +132,7 @@ export class TrackedClaim implements Tally {
     this.given = undefined
   }
 
-  /** How its wait ends. A claim that is granted at once is never asked. */
+  /** How the wait ends. Not created for a claim that is granted at once. */
   get granted(): Deferred.Deferred<Granted | Gone, LockBackendError> {
     if (this.outcome === undefined) {
       this.outcome = Deferred.makeUnsafe()
@@ -134,7 +141,7 @@ export class TrackedClaim implements Tally {
     return this.outcome
   }
 
-  /** Takes in an answer that said "still queued". False for an old one, or about a claim that is held by now. */
+  /** Records an answer "still queued". Returns false for an old answer, and for a claim that is already held. */
   notePlace(sentAt: bigint, floor: bigint): boolean {
     if (this.state !== "asking" && this.state !== "queued") return false
     this.state = "queued"
@@ -144,7 +151,7 @@ export class TrackedClaim implements Tally {
     return true
   }
 
-  /** From when a grant counts that a notification tells; `undefined` where it is too old to be believed. */
+  /** From when a notified grant counts, or `undefined` if it is too old to count. */
   baseOf(token: bigint, now: bigint): bigint | undefined {
     const sentAt = this.base !== undefined && token > this.base.floor ? this.base.sentAt : this.firstSentAt
     if (sentAt === undefined) return undefined
@@ -155,7 +162,7 @@ export class TrackedClaim implements Tally {
     this.state = "held"
     const given: Granted = { _tag: "Granted", fencingToken, ttl: this.claim.ttl, confirmedAt }
     this.given = given
-    // Who waited runs on at once, within this, and may ask again.
+    // The waiting fiber runs at once, inside this call, and may request the claim again.
     const { outcome } = this
     if (outcome !== undefined) {
       this.telemetry.callBack(() => Deferred.doneUnsafe(outcome, Effect.succeed(given)), this.claim.key)
@@ -163,7 +170,7 @@ export class TrackedClaim implements Tally {
     return given
   }
 
-  /** Ends its wait without a grant. */
+  /** Ends the wait without a grant. */
   endWait(outcome: Effect.Effect<Gone, LockBackendError>): void {
     this.telemetry.callBack(() => Deferred.doneUnsafe(this.granted, outcome), this.claim.key)
   }

@@ -1,4 +1,4 @@
-/** The claims that wait, and when the server is asked about them. */
+/** The claims that wait, and when to ask the server about them. */
 
 import * as DeadlineHeap from "effect-dlock/DeadlineHeap"
 import { LockBackendError } from "effect-dlock/LockError"
@@ -13,7 +13,7 @@ import { aheadIn, claimsPerCall, QueueGroup } from "./queueGroup.ts"
 import * as Timing from "./timing.ts"
 import { toMillis, type TrackedClaim } from "./trackedClaim.ts"
 
-/** What to do when a waiter asked how it stands, and is no longer queued. */
+/** What to do when a waiter asked for its state and is no longer queued. */
 export interface Outcomes {
   readonly onGranted: (tracked: TrackedClaim, token: bigint, sentAt: bigint) => void
   readonly onGone: (tracked: TrackedClaim) => void
@@ -25,28 +25,31 @@ interface Part {
   readonly waiters: ReadonlyArray<TrackedClaim>
 }
 
-/** A lock to be asked about, and the token of the holder that was heard of. */
+/** A lock to check, and the last known token of its holder. */
 interface Peek {
   readonly group: QueueGroup
   readonly keys: LockKeys
   readonly token: string
 }
 
-/** Who waits for which lock. Asks the server about them in time: all locks share one timer, and many go in one call. */
+/**
+ * Tracks which claims wait for which lock, and asks the server about them in time. All locks share one timer, and many
+ * of them share one call.
+ */
 export interface Waiters {
-  /** Notes the place that an answer to what was sent at `sentAt` gave to a claim. */
+  /** Records the place of a claim, from the answer to a request that was sent at `sentAt`. */
   readonly notePlace: (tracked: TrackedClaim, sentAt: bigint, reply: Scripts.Queued) => void
-  /** Removes a claim that had a place and waits no more; it was granted, where there is a token. */
+  /** Removes a claim that had a place and no longer waits. `token` is set if the claim was granted. */
   readonly remove: (tracked: TrackedClaim, token?: bigint) => void
-  /** Has the foremost of a lock ask at once; one that has just asked, once it has its answer. */
+  /** Makes the foremost waiter of a lock ask at once, or as soon as its present question is answered. */
   readonly hurry: (keys: LockKeys) => void
-  /** Has this claim ask at once. */
+  /** Makes this claim ask at once. */
   readonly hurryOne: (tracked: TrackedClaim) => void
-  /** Has every claim tell at once that it is still there. */
+  /** Makes every claim report at once that it still waits. */
   readonly hurryAll: () => void
-  /** Has the server pass over those who do not listen, where one call did not get through with it. */
+  /** Makes the server go on with passing over waiters that do not listen, if one call was not enough. */
   readonly moveQueueOn: (keys: LockKeys, capacity: number | undefined) => void
-  /** What stands before a claim, or stood when it ceased to wait. */
+  /** What is in front of a claim, or was when the claim stopped waiting. */
   readonly aheadOf: (tracked: TrackedClaim) => Ahead
 }
 
@@ -56,7 +59,10 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
   const heap = yield* DeadlineHeap.make<QueueGroup>((now) => askDue(now))
   let probeAt = heap.now() + probePeriod
 
-  /** Asks whether the inbox still hears: the first wait after the period does it, however short each is. */
+  /**
+   * Checks that the inbox is still subscribed. The first question after each period does this, however short the waits
+   * are.
+   */
   const probe = (now: number): void => {
     if (now < probeAt) return
     probeAt = now + probePeriod
@@ -98,11 +104,11 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     probe(now)
   }
 
-  /** Those that may go in one call: on a cluster the ones of one slot. */
+  /** The groups that may share a call. On a cluster, those of one slot. */
   const bySlot = <A extends { readonly group: QueueGroup }>(all: ReadonlyArray<A>): Iterable<ReadonlyArray<A>> =>
     port.slotted ? Map.groupBy(all, ({ group }) => group.keys.hashed).values() : [all]
 
-  /** As many claims a call as the server takes. */
+  /** Fills each call with as many claims as the server accepts. */
   const callsOf = (parts: ReadonlyArray<Part>): ReadonlyArray<ReadonlyArray<Part>> => {
     const calls: Array<Array<Part>> = []
     for (const slot of bySlot(parts)) {
@@ -119,7 +125,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     return calls
   }
 
-  /** Asks whether the holders are who they were. Without an answer too there is reason to ask. */
+  /** Checks that the holders are still the same. A check without an answer is also a reason to ask. */
   const peek = (locks: ReadonlyArray<Peek>): void => {
     const takeAnswer = (others: ReadonlySet<number>, sentAt: number) => {
       const now = heap.now()
@@ -134,7 +140,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     }))
   }
 
-  /** Tells the server that these claims still wait, and takes in how they stand. */
+  /** Reports to the server that these claims still wait, and applies its answers. */
   const ask = (parts: ReadonlyArray<Part>): void => {
     let limit = Infinity
     const locks = parts.map(({ waiters, group }) => ({
@@ -176,7 +182,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     if (reply.more) moveQueueOn(part.group.keys, part.waiters[0]!.claim.capacity)
   }
 
-  /** No answer: again soon, until the places can no longer be alive. */
+  /** Handles a call without an answer: it is repeated soon, until the places can no longer be alive. */
   const postpone = ({ waiters, group }: Part, cause: Error): void => {
     const now = heap.now()
     for (const tracked of waiters) {
@@ -190,7 +196,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
   const notePlace = (tracked: TrackedClaim, sentAt: bigint, reply: Scripts.Queued): void => {
     const at = toMillis(sentAt)
     if (!tracked.notePlace(sentAt, reply.floor)) {
-      // A notification was faster than its first answer.
+      // A notification arrived before the answer to the first request.
       if (tracked.place === undefined) tracked.lastAhead ??= aheadIn(reply)
       return
     }
@@ -232,7 +238,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     },
     hurry: (keys) => {
       const group = groups.get(keys.lock)
-      // Its place is known there and not yet here: then the server is to see who is next.
+      // The server knows the claim's place, and this process does not yet. So the server has to find the next waiter.
       if (group === undefined) return moveQueueOn(keys, undefined)
       group.hurry(heap.now())
       schedule(group)
@@ -252,6 +258,6 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
 
 const peeksPerCall = 250
 
-/** Milliseconds, like the next. */
+/** Milliseconds. `peekLimit` too. */
 const probePeriod = 5_000
 const peekLimit = 1_000

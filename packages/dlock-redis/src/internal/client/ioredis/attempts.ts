@@ -3,18 +3,18 @@
 import type { Redis, RedisOptions } from "ioredis"
 import { setTimeout as sleep } from "node:timers/promises"
 
-/** Milliseconds until the next of so many attempts to connect. */
+/** How many milliseconds to wait before the next attempt to connect, after so many attempts. */
 export const backOff = (times: number): number => Math.min(20 * 2 ** Math.min(times, 10), 500)
 
-/** The part of a client that makes its connections, which it keeps to itself. */
+/** The private part of a client that makes its connections. */
 interface Private {
   readonly connector: { connecting: boolean; connect: (emit: unknown) => Promise<unknown> }
   readonly condition: { auth: unknown }
 }
 
 /**
- * Fetches a client's options before each of its connections: where it goes, or as whom. Where that fails there is no
- * connection: the error is told, and it is tried again.
+ * Fetches a client's options before each connection: its address or its credentials. If that fails, the error is
+ * reported, and after a pause the options are fetched again before the client connects.
  */
 export const beforeConnecting = <Client extends Redis>(
   client: Client,

@@ -1,13 +1,13 @@
-/** Sends requests to the socket in batches. */
+/** Writes requests to the socket in batches. */
 
 import type { Redis } from "ioredis"
 import type { Client } from "../window/window.ts"
 import type { commands } from "./command.ts"
 
 /**
- * Sends the requests of one turn of the event loop to the socket in batches, since with many sections at once the writes
- * are most of what a request costs. A batch is small, so that the server begins while the next is made. A request that is
- * alone on its way goes at once.
+ * Writes the requests of one event-loop turn in batches, because with many sections at once, the socket writes are most
+ * of the cost of a request. A batch has at most 16 requests, so that the server can start early. A request is written
+ * at once if no other is waiting for its reply.
  */
 export const sendInBatches = (
   client: Redis,

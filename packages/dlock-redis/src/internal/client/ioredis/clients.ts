@@ -1,4 +1,4 @@
-/** Makes clients of ioredis with settings that suit a lock. */
+/** Creates ioredis clients with settings that suit a lock. */
 
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as StoreOptions from "effect-dlock/StoreOptions"
@@ -19,34 +19,37 @@ import { followSentinels, throughSentinels } from "./sentinels.ts"
 import { ignoreSocketErrors } from "./streams.ts"
 
 export interface Limits {
-  /** Milliseconds until the layer gives up. */
+  /** Milliseconds until the layer stops trying to connect. */
   readonly connectTimeout: number
   /** Milliseconds that a client waits for one reply. */
   readonly operationTimeout: number
 }
 
-/** What the clients of a layer have in common. */
+/** What all clients of a layer share. */
 export interface Common {
   readonly telemetry: StoreTelemetry
-  /** Whether they speak TLS. */
+  /** Whether the clients use TLS. */
   readonly secure: boolean
-  /** Asks for those options that may change from one connection to the next. */
+  /** Fetches the options that may change from one connection to the next. */
   readonly fresh?: (() => Promise<RedisOptions>) | undefined
 }
 
-/** A client that is ready, and what to say when it is not. */
+/** A connected client, and the failure of a call while it is not connected. */
 export interface Connected<Client> {
   readonly client: Client
   readonly whyNot: () => CallFailure
 }
 
-/** Loaded with the first layer that needs it: a program that has another client need not install this one. */
+/** Loads ioredis for the first layer that needs it. A program with another Redis client need not install ioredis. */
 export const library = Effect.tryPromise({
   try: () => import("ioredis"),
   catch: (cause) => notLoaded(cause)
 })
 
-/** That it is not there, or what it failed with: a bundler may have broken it. */
+/**
+ * The error for an import that failed: either ioredis is not installed, or it failed to load, for example because a
+ * bundler broke it.
+ */
 export const notLoaded = (cause: unknown): Config.ConfigError => {
   const { code, message = String(cause) } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string }
   const absent = (code === "ERR_MODULE_NOT_FOUND" || code === "MODULE_NOT_FOUND" ||
@@ -59,13 +62,13 @@ export const notLoaded = (cause: unknown): Config.ConfigError => {
   )
 }
 
-/** Milliseconds for which a server may take its time to close a connection. */
+/** How many milliseconds a server may take to close a connection. */
 const disconnectTimeout = 100
 
 /**
- * The client's defaults suit a cache. A lock needs to know what became of each request: nothing is queued while there
- * is no connection, nothing is sent again behind our back, nothing is waited for without a limit, and a connection that
- * has gone silent, or has come to a replica, is replaced soon.
+ * The client's defaults suit a cache. A lock needs to know what happened to each request. So the client does not queue
+ * requests while it has no connection, does not repeat a request on its own, and limits every wait. It also soon
+ * replaces a connection that went silent or leads to a replica.
  */
 const lockSafe = (operationTimeout: number, limitsItself = false) => ({
   lazyConnect: true,
@@ -73,7 +76,7 @@ const lockSafe = (operationTimeout: number, limitsItself = false) => ({
   autoResendUnfulfilledCommands: false,
   autoResubscribe: false,
   maxRetriesPerRequest: 0,
-  // The client resets its timers with each command: that costs too much where many are sent.
+  // The client would reset its timers on every command, which costs too much for a client that sends many.
   ...(!limitsItself && { commandTimeout: operationTimeout, socketTimeout: silenceOf(operationTimeout) }),
   connectTimeout: 2_000,
   disconnectTimeout,
@@ -88,11 +91,11 @@ const lockSafe = (operationTimeout: number, limitsItself = false) => ({
   stringNumbers: false,
   monitor: false,
   connectionName: "effect-dlock",
-  // Ours to prepend: the client would rewrite keys and leave alone what scripts and channels carry.
+  // We add the prefix. The client would prefix keys, but not the names inside scripts' arguments and channels.
   keyPrefix: "",
   replyMapping: "legacy" as const,
-  // Only behind sentinels. Without the detector, a primary that was cut off and replaced would go on confirming
-  // renewals to those who can still reach it.
+  // Only used with sentinels. Without the detector, a primary that was cut off and replaced would go on confirming
+  // renewals for the processes that still reach it.
   role: "master" as const,
   failoverDetector: true,
   sentinelCommandTimeout: operationTimeout,
@@ -100,19 +103,22 @@ const lockSafe = (operationTimeout: number, limitsItself = false) => ({
   sentinelReconnectStrategy: (times: number) => Math.min(100 * 2 ** times, 5_000)
 })
 
-/** A cluster's client sends again by itself what a lost connection left in doubt, unless each of its delays is 0. */
+/**
+ * A cluster's client repeats requests on its own when a lost connection left their result unknown, unless each of these
+ * delays is 0.
+ */
 const lockSafeCluster = (options: RedisOptions, operationTimeout: number): ClusterSettings => ({
   lazyConnect: true,
   enableOfflineQueue: false,
-  // The client asks any node, connected or not, and begins anew when that fails: the more nodes, the longer (see
-  // `untilWhole`).
+  // The ready check would ask any node, connected or not, and start again if that fails, so it takes longer with more
+  // nodes. `untilComplete` replaces it.
   enableReadyCheck: false,
   enableAutoPipelining: false,
   scaleReads: "master",
   shardedSubscribers: false,
   retryDelayOnFailover: 0,
   retryDelayOnClusterDown: 0,
-  // What is refused while its slot moves, or is sent elsewhere, has not run; for how long it is tried is ours to say.
+  // A request has not run if it was refused while its slot moves, or was redirected. We limit how long it is repeated.
   retryDelayOnTryAgain: 20,
   maxRedirections: 5,
   clusterRetryStrategy: backOff,
@@ -121,7 +127,7 @@ const lockSafeCluster = (options: RedisOptions, operationTimeout: number): Clust
   redisOptions: { ...options, ...lockSafe(operationTimeout) }
 })
 
-/** A client of a whole target: of its one server, or of all primaries of a cluster. */
+/** Connects a client to a whole target: to its one server, or to all primaries of a cluster. */
 export const connect = Effect.fnUntraced(function*(
   target: Target,
   limits: Limits,
@@ -152,7 +158,10 @@ export const connect = Effect.fnUntraced(function*(
   )
 })
 
-/** Reconnects when a server takes a connection and does not greet it: nothing is sent there, so nothing is missed. */
+/**
+ * Reconnects if a server accepts the connection but does not answer the handshake. Nothing was sent on that connection,
+ * so nothing is lost.
+ */
 const limitGreeting = (client: Redis, limit: number): Redis => {
   let timer: NodeJS.Timeout | undefined
   const stop = () => clearTimeout(timer)
@@ -166,8 +175,9 @@ const limitGreeting = (client: Redis, limit: number): Redis => {
 }
 
 /**
- * A client that listens to a cluster. What is published on one node reaches the subscribers of every other, so it
- * listens on any of them: at each attempt another, and elsewhere as soon as its own leaves the cluster.
+ * Connects a client that receives a cluster's messages. A message that one node publishes reaches the subscribers of
+ * every node, so the client subscribes on any node. It tries another node at each attempt, and moves to another when
+ * its node leaves the cluster.
  */
 export const connectSubscriber = Effect.fnUntraced(function*(
   target: Target,
@@ -176,26 +186,27 @@ export const connectSubscriber = Effect.fnUntraced(function*(
   common: Common
 ) {
   const ioredis = yield* library
-  let goesSomewhere = false
-  // Each process begins elsewhere, and then goes on in turn: at random it might meet the same dead node again and again.
+  let hasKnownNode = false
+  // Each process starts at a random node and then goes on in order. Choosing a random node each time might hit the same
+  // dead node again and again.
   let turn = Math.floor(Math.random() * 1_000)
-  // A client may have been told of some nodes alone as whom to go there, and how.
-  const somewhere = (): RedisOptions => {
+  // The program may have set credentials and TLS options per node, so take them from the node.
+  const nextNode = (): RedisOptions => {
     const nodes = commands.nodes()
     const node = nodes[turn++ % nodes.length]
     if (node !== undefined) {
-      goesSomewhere = true
+      hasKnownNode = true
       const { family, host, password, port, tls, username } = node.options
       return { family, host, password, port, tls, username } as RedisOptions
     }
-    if (goesSomewhere) return {}
-    // The client would go to this machine.
+    if (hasKnownNode) return {}
+    // Without an address, the client would connect to this machine.
     throw new Error("No node of the cluster is known")
   }
   const { client: subscriber } = yield* connectClient(
     (reasons) => {
       const client = new ioredis.Redis({ ...target.options, ...lockSafe(limits.operationTimeout) })
-      const find = async (): Promise<RedisOptions> => ({ ...somewhere(), ...await common.fresh?.() })
+      const find = async (): Promise<RedisOptions> => ({ ...nextNode(), ...await common.fresh?.() })
       return beforeConnecting(strictGreeting(ignoreSocketErrors(client), reasons.tellRefusal), find, reasons.tell)
     },
     limits,
@@ -210,15 +221,15 @@ export const connectSubscriber = Effect.fnUntraced(function*(
 export const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
 
 /**
- * Connects to each primary as soon as it is known, so that no request waits in a queue for its connection. And looks at
- * what becomes of the client's own word before a request whose slot is being moved, which the client does not: a
- * rejection that nobody handles ends the process.
+ * Connects to each primary as soon as it is known, so that no request waits for a connection. Also handles a rejection
+ * of the ASKING that the client sends before a request whose slot moves. The client ignores that rejection, and an
+ * unhandled rejection ends the process.
  */
 const followCluster = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh }: Common): Cluster => {
   let latest: RedisOptions = {}
   const find = fresh && (async () => (latest = await fresh()))
   if (find !== undefined) {
-    // For each look at the slots the client makes a connection like a node's.
+    // The client opens a connection like a node's each time it reads the slots.
     const refresh = cluster.refreshSlotsCache.bind(cluster)
     cluster.refreshSlotsCache = (callback) =>
       void find().catch(tell).then(() => {
@@ -244,10 +255,11 @@ const followCluster = (cluster: Cluster, { tell, tellRefusal }: Reasons, { fresh
 }
 
 /**
- * Waits until the cluster serves all its slots and each primary is connected; one that does not answer is waited for no
- * longer than a moment, since the others have their locks too. Tells why not, for as long as it does not.
+ * Waits until the cluster serves all its slots and every primary is connected. After 1 second, primaries that do not
+ * answer are no longer waited for, because the other primaries have locks too. Meanwhile it reports why the wait
+ * continues.
  */
-const untilWhole = (cluster: Cluster, tell: (error: Error) => void) =>
+const untilComplete = (cluster: Cluster, tell: (error: Error) => void) =>
   Effect.gen(function*() {
     const since = performance.now()
     while (true) {
@@ -265,10 +277,13 @@ const untilWhole = (cluster: Cluster, tell: (error: Error) => void) =>
     }
   })
 
-/** Milliseconds. */
+/** Milliseconds to wait for primaries that do not answer. */
 const patience = 1_000
 
-/** A client that is ready, or the reason why there is none. It goes on trying when it is lost later. */
+/**
+ * Creates a client and waits until it is ready, or fails with the reason. Later, the client reconnects whenever its
+ * connection is lost.
+ */
 const connectClient = <Client extends Redis | Cluster>(
   make: (reasons: Reasons) => Client,
   limits: Limits,
@@ -276,9 +291,9 @@ const connectClient = <Client extends Redis | Cluster>(
 ): Effect.Effect<Connected<Client>, LockBackendError, Scope.Scope> =>
   Effect.gen(function*() {
     let closed = false
-    const over = Deferred.makeUnsafe<never, LockBackendError>()
+    const finalFailure = Deferred.makeUnsafe<never, LockBackendError>()
     const reasons = new Reasons((reasons) => {
-      if (reasons.final) Deferred.doneUnsafe(over, failed())
+      if (reasons.final) Deferred.doneUnsafe(finalFailure, failed())
       if (reasons.last !== undefined) telemetry.connectionFailed(reasons, reasons.last.message, reasons.final)
     })
     const failed = () =>
@@ -293,20 +308,20 @@ const connectClient = <Client extends Redis | Cluster>(
           client.disconnect()
         })
     )
-    // It tries again by itself; what it met is among the reasons.
+    // The client tries again on its own. `reasons` records its errors.
     const connect = () => {
       if (!closed) client.connect().catch(() => {})
     }
-    // An "error" that nobody listens to is printed by the client, address and all.
+    // The client prints an "error" event without a listener, including its address.
     const on = (event: string, listener: (error: unknown) => void) => void (client as Redis).on(event, listener)
     for (const event of ["error", "node error"]) on(event, reasons.tell)
     let isUp = false
     on("sentinelError", (error) => {
-      // One of several may fail while the connection stands.
+      // One of several sentinels may fail while the connection works.
       if (!isUp || client.status !== "ready") reasons.tell(error)
     })
     const connected = Effect.callback<void>((resume) => {
-      // Behind sentinels it is of no use before it would hear of a failover.
+      // Behind sentinels, the client is ready only when it would hear of a failover.
       let listening = throughSentinels(client) === undefined
       const up = () => {
         if (listening && client.status === "ready") resume(Effect.void)
@@ -316,12 +331,12 @@ const connectClient = <Client extends Redis | Cluster>(
         listening = true
         up()
       })
-      // Behind sentinels it gives up, for good, where it hears of a failover while it asks one of them where to go.
+      // Behind sentinels, the client gives up for good if a failover happens while it asks a sentinel for the primary.
       on("end", () => void setTimeout(connect, backOff(1)))
       connect()
     })
-    yield* Effect.andThen(connected, isCluster(client) ? untilWhole(client, reasons.tell) : Effect.void).pipe(
-      Effect.raceFirst(Deferred.await(over)),
+    yield* Effect.andThen(connected, isCluster(client) ? untilComplete(client, reasons.tell) : Effect.void).pipe(
+      Effect.raceFirst(Deferred.await(finalFailure)),
       Effect.timeoutOrElse({ duration: limits.connectTimeout, orElse: () => Effect.suspend(failed) })
     )
     isUp = true

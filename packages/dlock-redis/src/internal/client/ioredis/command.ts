@@ -1,4 +1,4 @@
-/** Makes ioredis commands of script calls. */
+/** Creates ioredis commands from script calls. */
 
 import type * as Library from "ioredis"
 import { baseKeys } from "../../protocol/format.ts"
@@ -6,15 +6,16 @@ import type { LockKeys } from "../../protocol/keys.ts"
 import type { Call } from "../../protocol/script.ts"
 
 /**
- * Makes the client's commands for script calls, with their text in the protocol of Redis. The client makes that text of
- * each string by itself, and a call has about twenty; most are the keys of one lock, which are the same in all its calls.
+ * Creates ioredis commands from script calls, already encoded in the Redis protocol. The client would encode each of
+ * about twenty strings separately. Most of them are the keys of one lock, which are the same in all its calls, so their
+ * encoding is cached.
  */
 export const commands = (library: Pick<typeof Library, "Command">) => {
   class ScriptCommand extends library.Command {
     private readonly text: string
 
     constructor(name: "evalsha" | "eval", program: string, call: Call) {
-      // What the client shows of it, not what it sends.
+      // These are the arguments that the client shows, for example in errors. `toWritable` returns what it sends.
       super(name, [program, "1", call.lock?.lock ?? call.moreKeys[0]!], utf8)
       this.text = textOf(name, program, call)
     }
@@ -41,7 +42,7 @@ const textOf = (name: string, program: string, { args, lock, moreKeys }: Call): 
 
 const bulk = (string: string): string => `$${Buffer.byteLength(string)}\r\n${string}\r\n`
 
-/** What all calls of a script begin with; there are two for each script. */
+/** The first bytes of every call of a script. Each script has two: one by digest, one by text. */
 const heads = new Map<string, string>()
 
 const headOf = (name: string, program: string): string => {
@@ -56,13 +57,13 @@ const headOf = (name: string, program: string): string => {
 interface Encoded {
   readonly count: number
   readonly text: string
-  /** The same behind its count, where these are all keys of a call. */
+  /** The same text behind the number of keys, for a call that has no other keys. */
   readonly counted: string
 }
 
 const none: Encoded = { count: 0, text: "", counted: bulk("0") }
 
-/** Of the locks that were in use lately. */
+/** The encoded keys of recently used locks. */
 const known = new Map<string, Encoded>()
 
 const encodedKeys = (lock: LockKeys): Encoded => {

@@ -1,12 +1,13 @@
-/** Closes a connection on which AUTH or SELECT was refused. */
+/** Closes a connection on which the server refused AUTH or SELECT. */
 
 import type { Redis } from "ioredis"
 
 /**
- * Closes a connection whose greeting did not say where and as whom we speak: AUTH or SELECT was refused on it, or had
- * no answer in time. The client itself prints the one or tells the other, and goes on as another user or in another
- * database. Nothing of ours has been sent by then, since that waits for the ready check, and nothing is after. A
- * refusal of HELLO ends a connection in the client; one of CLIENT does not matter.
+ * Closes a connection if the server refused AUTH or SELECT on it, or did not answer in time.
+ *
+ * By itself, the client only prints or reports such an error, and goes on as another user or in another database. None
+ * of our requests was sent by then, because they wait for the ready check, and none is sent afterwards. The client
+ * itself closes a connection after a refused HELLO. A refused CLIENT does not matter.
  */
 export const strictGreeting = <Client extends Redis>(client: Client, refused: (error: unknown) => void): Client => {
   const watched = (step: "auth" | "select") => {
@@ -15,7 +16,8 @@ export const strictGreeting = <Client extends Redis>(client: Client, refused: (e
       const { stream } = client
       const answered = send(...args)
       answered.catch((error: unknown) => {
-        // Where HELLO is not known, the client says all of it again with AUTH. Without that the ready check fails.
+        // If the server does not know HELLO, the client repeats the login with AUTH. If the login is missing, the ready
+        // check fails.
         if (stream.destroyed || /^NOAUTH\b/.test(String((error as Error).message))) return
         refused(error)
         stream.destroy()

@@ -1,20 +1,20 @@
-/** Why there is no connection. */
+/** Why a client has no connection. */
 
 import { isFinal, isRefusedCredentials, notConnectedNow, sanitized } from "../failure.ts"
 import type { CallFailure } from "../port.ts"
 
-/** What clients say last, and what says less than anything said before. */
+/** Errors that clients report last, and that say less than any earlier error. */
 const vague = new RegExp([
   "^(All sentinels are|failed to connect to sent|connected to sent|Failed to refresh slots|Connection is closed)",
   "^(sentinel \\S+: Connection is closed[.; ]*)+$",
   "Stream isn't writeable"
 ].join("|"))
 
-/** Why a client has no connection, as far as it has been told. */
+/** Collects the errors of a client, to tell why it has no connection. */
 export class Reasons {
-  /** What was met last, since there was a connection. */
+  /** The latest error since the last connection. */
   last: Error | undefined
-  /** Whether the same attempt would meet that again: who we are is refused, or where we want to be. */
+  /** Whether the next attempt would fail in the same way, because the server refuses our credentials or the database. */
   final = false
   private readonly onTold: (reasons: Reasons) => void
   private failure: CallFailure | undefined
@@ -25,22 +25,22 @@ export class Reasons {
 
   readonly tell = (error: unknown): void => {
     const told = sanitized(error)
-    // What names several sentinels, or a name that a user chose, has one of them as its cause.
+    // An error that names several sentinels, or a name that the user chose, has the error of one server as its cause.
     const met = sanitized((error as Error).cause ?? error)
     if (!vague.test(told.message)) this.set(told, isRefusedCredentials(met))
     else if (this.last === undefined) this.set(told, false)
   }
 
-  /** The same of a step of the greeting that was refused. */
+  /** Records that the server refused a step of the handshake. */
   readonly tellRefusal = (error: unknown): void => {
     const told = sanitized(error)
     this.set(told, isFinal(told))
   }
 
-  /** What a call fails with that is not sent for want of a connection. */
+  /** The failure of a call that was not sent because there is no connection. */
   readonly whyNot = (): CallFailure => (this.failure ??= notConnectedNow(this.last, this.final))
 
-  /** There is a connection. */
+  /** Forgets the errors, because the client is connected. */
   clear(): void {
     this.last = undefined
     this.final = false

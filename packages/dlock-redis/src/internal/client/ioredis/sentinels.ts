@@ -1,4 +1,4 @@
-/** Keeps a client on the primary that the newest failover chose. */
+/** Keeps a client on the primary that the latest failover chose. */
 
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { sanitized } from "../failure.ts"
@@ -11,13 +11,13 @@ interface Address {
   readonly port: number
 }
 
-/** Whom a sentinel calls the primary. The epoch grows with each failover. */
+/** The primary that a sentinel reports. The epoch grows with each failover. */
 interface Primary {
   readonly address: Address
   readonly epoch: number
 }
 
-/** The part of the client that asks sentinels, which it keeps to itself. */
+/** The private part of the client that asks sentinels. */
 interface Connector {
   readonly options: { readonly name: string; readonly sentinels: ReadonlyArray<unknown> }
   connectToSentinel: (endpoint: Partial<Address>, options?: object) => Redis
@@ -25,25 +25,25 @@ interface Connector {
   sentinelNatResolve: (address: Address) => Address
 }
 
-/** What a client asks sentinels by, where it does. */
+/** The client's connector, if it asks sentinels. */
 export const throughSentinels = (client: Redis | Cluster): Connector | undefined => {
   const { connector } = client as unknown as { readonly connector?: Partial<Connector> }
   return connector?.connectToSentinel === undefined ? undefined : connector as Connector
 }
 
-/** Milliseconds; the client's own for these connections would keep a process alive that has nothing else to do. */
+/** Milliseconds. The client's default for these connections would keep a process alive that has nothing else to do. */
 const disconnectTimeout = 100
 
 /**
- * Sees to it that a client is where the newest failover has put the primary.
+ * Keeps a client connected to the primary that the latest failover chose.
  *
- * The client asks one sentinel where to go and then listens to all of them. What is told between the two, or while it
- * does not hear them, it would miss for good, and an old primary that still runs would go on confirming to it for as
- * long as it likes. So each sentinel is asked once more when it is listened to; and one that knows less than another
- * has said leads nowhere.
+ * By itself, the client asks one sentinel for the primary and then subscribes to all of them. It never learns of a
+ * failover in between, or while it is not subscribed. An old primary that still runs would go on confirming requests.
+ * So every sentinel is asked again once the client has subscribed to it, and the answer of a sentinel that knows of
+ * fewer failovers than another is ignored.
  *
- * It also tells, as `sentinelError` and `sentinelListening`, what the client keeps to itself or prints: each error names
- * all sentinels that have failed since one led somewhere, so that it does not matter which is the last.
+ * The client also emits `sentinelError` and `sentinelListening`, for events that ioredis ignores or only prints. Each
+ * error names every sentinel that has failed since the last success, so the last error contains all of them.
  */
 export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOptions>): Redis => {
   const connector = throughSentinels(client)
@@ -55,7 +55,7 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
   const failed = (endpoint: Partial<Address>, error: unknown) => {
     const sentinel = textOf(endpoint)
     const { message } = sanitized(error)
-    // The connection's end says less than what ended it.
+    // The end of a connection says less than the error that ended it.
     if (!message.startsWith("Connection is closed") || !failures.has(sentinel)) {
       failures.set(sentinel, unknownName.test(message) ? ` knows no primary "${name}"` : `: ${message}`)
     }
@@ -85,7 +85,10 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
 
   let epoch = 0
   let goesTo: string | undefined
-  /** In a row, and told nothing newer: when all of them know less, they have been set up anew. */
+  /**
+   * How many sentinels in a row gave an old answer. If all of them do, the sentinels were set up again, and count
+   * failovers from the start.
+   */
   let outdated = 0
 
   connector.resolve = async (endpoint) => {
@@ -119,7 +122,7 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
   connector.connectToSentinel = (endpoint, options) => {
     const sentinel = connect(endpoint, options)
     if (fresh !== undefined && sentinel.status === "wait") {
-      // It makes itself anew, beside the client that it belongs to.
+      // This connection reconnects on its own, independently of the client, so it has to fetch fresh options on its own.
       const find = async () => {
         const { sentinelPassword, sentinelTLS } = Object.assign(client.options, await fresh())
         return { password: sentinelPassword ?? null, tls: sentinelTLS } as RedisOptions
@@ -141,13 +144,13 @@ export const followSentinels = (client: Redis, fresh?: () => Promise<RedisOption
   return client
 }
 
-/** Servers' words for a name of which they have not been told. */
+/** The servers' messages for a primary's name that they do not know. */
 const unknownName = /^ERR No such (master|primary)/
 
-/** The client's defaults fill in for what an endpoint does not say. */
+/** The client uses these defaults for a missing host or port. */
 const textOf = ({ host = "127.0.0.1", port = 26_379 }: Partial<Address>): string => `${host}:${port}`
 
-/** A list of names and values, or a map of them, as the client has it. */
+/** Reads a list of names and values, a map or an object, depending on the client. */
 const primaryOf = (reply: unknown): Primary | undefined => {
   const fields = new Map<string, string>()
   if (Array.isArray(reply)) {

@@ -3,8 +3,8 @@
 import type { Redis } from "ioredis"
 
 /**
- * Ignores the errors of a client's sockets. The client listens to one error of each, and a handshake that is broken off
- * may bring a second: an error without a listener ends the process.
+ * Ignores the errors of a client's sockets. The client listens to only one error of each socket, and an aborted TLS
+ * handshake may cause a second one. An error without a listener would end the process.
  */
 export const ignoreSocketErrors = <Client extends Redis>(client: Client): Client => {
   let stream: Redis["stream"] | undefined

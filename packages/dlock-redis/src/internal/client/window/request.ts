@@ -6,18 +6,18 @@ import * as Exit from "effect/Exit"
 import type { Script } from "../../protocol/index.ts"
 import type { CallFailure, Reply, Tally } from "../port.ts"
 
-/** One call of a script, from its caller's asking to its end. */
+/** One call of a script, from the caller's request to the answer. */
 export class Request {
   readonly script: Script<unknown, unknown>
   readonly args: unknown
   readonly tally: Tally | undefined
-  /** Milliseconds that it may take, counted from `limitedAt`. */
+  /** How many milliseconds the call may take, counted from `limitedAt`. */
   readonly limit: number
-  /** Its sending, or the moment from which it lacked the connection on which it is sent; `Infinity` before either. */
+  /** When the call was sent, or when it began to wait for a missing connection. `Infinity` before either. */
   limitedAt = Infinity
-  /** Monotonic, of the last sending. */
+  /** Monotonic time of the last sending, in nanoseconds. */
   sentAt = 0n
-  /** Its place among those under way; -1 while it is not. */
+  /** Its index among the calls in flight, or -1 while it is not in flight. */
   slot = -1
   private readonly telemetry: StoreTelemetry
   private caller: ((reply: Effect.Effect<Reply<never>, CallFailure>) => void) | undefined
@@ -42,7 +42,7 @@ export class Request {
     return this.limitedAt + this.limit
   }
 
-  /** Whether nobody waits for it any more. */
+  /** Whether no caller waits for it any more. */
   get isAbandoned(): boolean {
     return this.caller === undefined
   }
@@ -51,7 +51,7 @@ export class Request {
     this.caller = undefined
   }
 
-  /** Answers the caller, unless that has gone or has its answer. */
+  /** Answers the caller, unless the caller is gone or already has an answer. */
   end(reply: Effect.Effect<Reply<never>, CallFailure>): void {
     const { caller } = this
     this.caller = undefined
@@ -63,7 +63,7 @@ export class Request {
   }
 }
 
-/** Requests of one kind that wait, in their order. */
+/** Waiting requests of one kind, in order of arrival. */
 export class Lane {
   private requests: Array<Request> = []
   private first = 0
@@ -85,14 +85,14 @@ export class Lane {
     return undefined
   }
 
-  /** Those that somebody still waits for. */
+  /** The requests for which a caller still waits. */
   all(): ReadonlyArray<Request> {
     this.requests = this.requests.filter((request, index) => index >= this.first && !request.isAbandoned)
     this.first = 0
     return this.requests
   }
 
-  /** Takes out what is asked for. */
+  /** Removes and returns the requests for which the predicate is true. */
   remove(isAskedFor: (request: Request) => boolean): ReadonlyArray<Request> {
     const removed = this.all().filter(isAskedFor)
     this.requests = this.requests.filter((request) => !isAskedFor(request))

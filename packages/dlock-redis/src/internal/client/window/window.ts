@@ -1,4 +1,4 @@
-/** Limits how many calls are under way to a server, and how long each of them may take. */
+/** Limits how many calls are in flight to a server, and how long each may take. */
 
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Clock from "effect/Clock"
@@ -10,21 +10,23 @@ import type { CallFailure, Reply, Tally } from "../port.ts"
 import { decoded, isUnknownScript, withKeys } from "../reply.ts"
 import { Lane, Request } from "./request.ts"
 
-/** A client of Redis as far as a script goes: by its digest, or with its text where the server does not know it. */
+/** The part of a Redis client that runs scripts: by digest, or by text if the server does not know the digest. */
 export interface Client {
   /** Whether a request would be sent at once. */
   readonly isReady: () => boolean
-  /** Why it is not. */
+  /** Why it would not be sent. */
   readonly whyNotReady: () => CallFailure
   readonly send: (command: "evalsha" | "eval", program: string, call: Call) => Promise<unknown>
 }
 
-/** Time as a window needs it, in milliseconds. */
+/** The timers of a window. Times are in milliseconds. */
 export interface Timers {
   readonly now: () => number
-  /** Returns the way to stop it, as the next does. */
+  /** Returns a function that stops the timer. `afterReading` does too. */
   readonly after: (millis: number, run: () => void) => () => void
-  /** Once what lies in the sockets has been read: a timer that is late runs before the replies that came in time. */
+  /**
+   * Runs after the sockets have been read, because a late timer fires before the replies that arrived in time are read.
+   */
   readonly afterReading: (run: () => void) => () => void
 }
 
@@ -43,42 +45,48 @@ const realTimers: Timers = {
 export interface WindowOptions {
   readonly telemetry: StoreTelemetry
   readonly clock: Clock.Clock
-  /** Milliseconds beyond which no call goes. */
+  /** The longest time that a call may take, in milliseconds. */
   readonly longest: number
-  /** The connection may be dead without knowing: something is under way, and nothing at all has been heard for long. */
+  /**
+   * Called when the connection may be dead without an error: a call is in flight, and no reply of any call has come for
+   * long.
+   */
   readonly onSilence?: () => void
-  /** A server may have been replaced: something has been under way for some time, or has failed without a reply. */
+  /**
+   * Called when a server may have been replaced: a call has been in flight for some time, or failed without a reply.
+   */
   readonly onDoubt?: () => void
   readonly timers?: Timers
 }
 
 /**
- * The calls that are under way to a server, and behind them those that wait: releases before refreshes before acquires,
- * each kind in its order. Renewals wait for nothing but what is under way, so a crowd of acquires costs time, and no
- * lock that is held.
+ * The calls in flight to a server, and the calls that wait behind them. Waiting calls are sent by kind: releases before
+ * refreshes before acquires, and each kind in order. Renewals never wait for other calls to be answered. So many
+ * acquires cost time, but not a held lock.
  *
- * A limit counts from the sending; what waits does not fail, as long as there is a connection and its caller waits.
- * Without a connection it waits for one, and that counts too; but there are always some milliseconds for the answer.
+ * The time limit of a call starts when the call is sent. A waiting call does not fail while there is a connection and
+ * its caller waits. Without a connection, the time that a call waits for one counts too, but a sent call always has at
+ * least 50 milliseconds for its answer.
  */
 export class Window {
   private readonly client: Client
   private readonly options: WindowOptions
   private readonly timers: Timers
-  /** In no order; each knows its place. */
-  private readonly underWay: Array<Request> = []
+  /** In no order. Each request knows its index. */
+  private readonly inFlight: Array<Request> = []
   private readonly lanes = byUrgency.map(() => new Lane())
-  /** Since when something is under way and nothing has been heard. */
+  /** Since when a call is in flight and no reply has come. */
   private quietSince = Infinity
   /** `Clock.monotonicTimeNanos` of the latest reply. */
   heardAt: bigint | undefined
-  /** Somebody may wait. */
+  /** Whether calls may be waiting. */
   private isCrowded = false
   private isLost = false
   private isClosed = false
   private replyCount = 0
   private checksAt = Infinity
   private stopTimer = () => {}
-  /** Milliseconds after which something under way is checked, whatever its limit. */
+  /** Milliseconds after which a call in flight is checked, even if its limit is longer. */
   private readonly firstCheck: number
 
   constructor(client: Client, options: WindowOptions) {
@@ -90,10 +98,13 @@ export class Window {
   }
 
   get isBusy(): boolean {
-    return this.underWay.length > 1
+    return this.inFlight.length > 1
   }
 
-  /** What is interrupted before it is sent never is. What is under way goes on, and its tally is kept right. */
+  /**
+   * Runs a script. An interrupted call that is not yet sent will not be sent. A call in flight continues, and its tally
+   * is still updated.
+   */
   readonly run = <Args, A>(
     script: Script<Args, A>,
     args: Args,
@@ -104,43 +115,43 @@ export class Window {
       const { longest, telemetry } = this.options
       const request = new Request(script, args, tally, Math.min(limit, longest), telemetry, resume)
       this.submit(request)
-      // What has been sent needs nobody to tell that its caller has gone, and most is sent at once.
+      // A sent request does not need to know that its caller is gone, and most requests are sent at once.
       return request.slot === -1 ? Effect.sync(() => request.abandon()) : undefined
     })
 
-  /** Takes note that there is a connection. */
+  /** Records that there is a connection. */
   open(): void {
     this.isLost = false
     this.sendNext()
-    // They wait for their turn again.
+    // Waiting calls no longer wait for a connection, so their limit does not run.
     for (const request of this.lanes.flatMap((lane) => lane.all())) request.limitedAt = Infinity
   }
 
-  /** Takes note that there is none, or another reason why: what was under way will not be answered. */
+  /** Records that there is no connection, or that the reason has changed. The calls in flight will not be answered. */
   lose(): void {
     const wasLost = this.isLost
     this.isLost = true
     this.quietSince = Infinity
     const why = this.client.whyNotReady()
     const refused = why.retryable ? [] : this.lanes.flatMap((lane) => lane.remove(() => true))
-    // However often the client tries meanwhile, they have waited since it was lost.
+    // Waiting calls have waited since the connection was lost, however often the client tries to connect meanwhile.
     if (!wasLost) this.lanes.flatMap((lane) => lane.all()).forEach((request) => this.limit(request))
-    this.failUnderWay(connectionLost)
+    this.failInFlight(connectionLost)
     for (const request of refused) request.fail(why)
   }
 
-  /** Fails all that goes on and all that comes, and leaves no timer behind. */
+  /** Fails all current and later calls, and stops the timer. */
   close(): void {
     this.isClosed = true
     this.stopTimer()
     this.checksAt = -Infinity
-    this.failUnderWay(closed)
+    this.failInFlight(closed)
     for (const request of this.lanes.flatMap((lane) => lane.remove(() => true))) request.fail(closed)
   }
 
-  /** Fails what is under way: none of it will be answered. */
-  private failUnderWay(failure: CallFailure): void {
-    const all = this.underWay.splice(0)
+  /** Fails the calls in flight, because none of them will be answered. */
+  private failInFlight(failure: CallFailure): void {
+    const all = this.inFlight.splice(0)
     for (const request of all) request.slot = -1
     for (const request of all) {
       request.tally?.noteEnded()
@@ -153,11 +164,11 @@ export class Window {
     if (this.isClosed) request.fail(closed)
     else if (!this.client.isReady()) {
       const why = this.client.whyNotReady()
-      // The holder renews again, more often than there would be time to wait.
+      // The holder repeats a failed renewal more often than a renewal could wait here.
       if (!why.retryable || lane === atOnce) return request.fail(why)
       this.limit(request)
       this.queue(request, lane)
-    } else if (lane === atOnce || this.underWay.length < width) this.send(request)
+    } else if (lane === atOnce || this.inFlight.length < width) this.send(request)
     else this.queue(request, lane)
   }
 
@@ -166,11 +177,11 @@ export class Window {
     this.isCrowded = true
   }
 
-  /** Sends what there is room for, so that nobody who asks later comes before those who wait. */
+  /** Sends waiting calls while there is room, so that a later call never overtakes them. */
   private sendNext(): void {
     if (!this.isCrowded || !this.client.isReady()) return
     for (let lane = 0; lane < this.lanes.length; lane++) {
-      while (lane === atOnce || this.underWay.length < width) {
+      while (lane === atOnce || this.inFlight.length < width) {
         const next = this.lanes[lane]!.shift()
         if (next === undefined) break
         if (next.tally?.isWithdrawn === true) next.fail(notSent)
@@ -185,17 +196,17 @@ export class Window {
     const call = script.encode(request.args)
     const onReply = (raw: unknown) => this.takeReply(request, raw)
     const onError = (error: unknown) => this.takeError(request, call, error)
-    request.slot = this.underWay.push(request) - 1
+    request.slot = this.inFlight.push(request) - 1
     const sent = this.transmit(request, "evalsha", script.sha, call)
     tally?.noteSent(request.sentAt)
     sent.then(onReply, (error: unknown) => {
-      // What is of no use any more has not run, and is not to run late.
+      // A withdrawn claim's request has not run, and must not run late.
       if (!isUnknownScript(error) || tally?.isWithdrawn === true) return onError(error)
       this.transmit(request, "eval", script.lua, call).then(onReply, onError)
     })
   }
 
-  /** A reply proves something of the time before its request was given to the socket, and of no later one. */
+  /** Takes the time before writing to the socket, because a reply proves nothing about any later moment. */
   private transmit(request: Request, command: "evalsha" | "eval", program: string, call: Call): Promise<unknown> {
     const now = this.timers.now()
     if (request.limitedAt === Infinity) this.limit(request)
@@ -220,7 +231,7 @@ export class Window {
     if (failure.notDone) request.tally?.noteAnswered(false)
     if (isReply(failure.cause)) this.noteReply(request)
     else this.remove(request)
-    // One that was taken out of a cluster, or is cut off from it, says that all of it is down.
+    // A node that was removed from a cluster, or is cut off from it, reports that the whole cluster is down.
     if (!isReply(failure.cause) || failure.cause.message.startsWith("CLUSTERDOWN")) this.options.onDoubt?.()
     request.fail(withKeys(failure, call.keys))
   }
@@ -229,16 +240,16 @@ export class Window {
     this.replyCount++
     this.remove(request)
     this.heardAt = this.options.clock.monotonicTimeNanosUnsafe()
-    this.quietSince = this.underWay.length === 0 ? Infinity : this.timers.now()
+    this.quietSince = this.inFlight.length === 0 ? Infinity : this.timers.now()
   }
 
-  /** Removes a request that is not under way any more. */
+  /** Removes a request that is no longer in flight. */
   private remove(request: Request): void {
     if (request.slot === -1) return
-    const last = this.underWay.pop()!
+    const last = this.inFlight.pop()!
     if (last !== request) {
       last.slot = request.slot
-      this.underWay[request.slot] = last
+      this.inFlight[request.slot] = last
     }
     request.slot = -1
     request.tally?.noteEnded()
@@ -257,10 +268,11 @@ export class Window {
     this.stopTimer = this.timers.after(Math.max(1, Math.ceil(at - now)), () => this.checkAfterReading(mostReadings))
   }
 
-  /** Nothing is called silent before its socket has been read; while replies come in, there may be more. */
+  /** Checks for silence only after the sockets have been read, and reads again while replies keep coming in. */
   private checkAfterReading(readings: number): void {
     const { replyCount } = this
-    // What comes to be over while the thread is busy has not been read either.
+    // Replies that arrive while the thread is busy are unread too, so limits are compared with the time before the
+    // reading.
     const now = this.timers.now()
     this.stopTimer = this.timers.afterReading(() => {
       if (readings > 1 && this.replyCount !== replyCount) return this.checkAfterReading(readings - 1)
@@ -270,22 +282,22 @@ export class Window {
   }
 
   private check(now: number): void {
-    const isOver = ({ endsAt }: Request): boolean => endsAt <= now
+    const hasTimedOut = ({ endsAt }: Request): boolean => endsAt <= now
     const waitsForConnection = this.client.isReady() ? [] : this.lanes
-    for (const request of this.underWay.filter(isOver)) {
+    for (const request of this.inFlight.filter(hasTimedOut)) {
       this.remove(request)
       request.fail(silent)
     }
-    for (const request of waitsForConnection.flatMap((lane) => lane.remove(isOver))) {
+    for (const request of waitsForConnection.flatMap((lane) => lane.remove(hasTimedOut))) {
       request.fail(this.client.whyNotReady())
     }
     const { longest, onDoubt, onSilence } = this.options
     let next = Infinity
-    for (const { endsAt } of this.underWay) next = Math.min(next, endsAt)
-    // A crowd that waits is not to be looked through at every millisecond.
+    for (const { endsAt } of this.inFlight) next = Math.min(next, endsAt)
+    // Waiting calls are checked at most every 20 milliseconds, because there may be many.
     for (const { endsAt } of waitsForConnection.flatMap((lane) => lane.all())) next = Math.min(next, endsAt + 20)
-    if (onDoubt !== undefined && this.underWay.length > 0) {
-      const oldest = this.underWay.reduce((least, { limitedAt }) => Math.min(least, limitedAt), now)
+    if (onDoubt !== undefined && this.inFlight.length > 0) {
+      const oldest = this.inFlight.reduce((least, { limitedAt }) => Math.min(least, limitedAt), now)
       if (now - oldest >= doubt) onDoubt()
       next = Math.min(next, Math.max(oldest + doubt, now + doubt / 2))
     }
@@ -301,7 +313,7 @@ export class Window {
   }
 }
 
-/** The kinds of calls, the most urgent first; any other goes as the last. */
+/** The kinds of calls, the most urgent first. Any other call counts as the last kind. */
 const byUrgency = ["renew", "release", "refresh", "peek", "acquire"]
 const atOnce = 0
 
@@ -310,16 +322,21 @@ const laneOf = ({ script }: Request): number => {
   return lane === -1 ? byUrgency.length - 1 : lane
 }
 
-/** How many calls are under way at most: enough to keep a server busy, and few enough for a renewal behind them. */
+/** How many calls may be in flight: enough to keep a server busy, and few enough for a renewal behind them. */
 const width = 256
 
-/** Milliseconds of silence after which a connection is replaced, so that there is time to ask on the new one. */
+/**
+ * How many milliseconds of silence until a connection is replaced. There must be time left to ask again on the new one.
+ */
 export const silenceOf = (longest: number): number => Math.max(longest / 2, longest - 500)
 
-/** Milliseconds after which a server that does not answer may have been replaced. */
+/** How many milliseconds until a server that does not answer may have been replaced. */
 const doubt = 500
 
 const mostReadings = 8
 
-/** Milliseconds that are left to what has waited for a connection for all of its limit, or stood still meanwhile. */
+/**
+ * How many milliseconds a sent call has at least, even if it spent its whole limit waiting for a connection or the
+ * process was suspended.
+ */
 const leastLeft = 50

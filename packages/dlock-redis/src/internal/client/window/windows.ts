@@ -7,8 +7,9 @@ import type { Port } from "../port.ts"
 import type { Window } from "./window.ts"
 
 /**
- * The windows of a cluster, one a node: calls that one of them does not answer hold up nobody who asks another. Which node
- * it will be is the client's to decide, later; a slot that has moved meanwhile costs no more than a place in another row.
+ * The windows of a cluster, one per node, so that calls to a node that does not answer do not delay calls to other
+ * nodes. The client chooses the node of a call later. If the slot has moved meanwhile, the call only waits in the wrong
+ * window.
  */
 export class Windows {
   private readonly byNode = new Map<string, Window>()
@@ -42,7 +43,7 @@ export class Windows {
     for (const window of this.byNode.values()) window.lose()
   }
 
-  /** Those of nodes that nobody has asked yet too. */
+  /** Closes all windows, and those that calls to new nodes create later. */
   close(): void {
     this.isClosed = true
     for (const window of this.byNode.values()) window.close()
