@@ -76,6 +76,8 @@ export class Host {
   private asking: Promise<void> | undefined
   private keepAlives: KeepAlives | undefined
   private hasClosed = false
+  /** When the member last answered anything, by `performance.now()`. */
+  private heardAt = 0
 
   constructor(client: Etcd3, auth: IOptions["auth"]) {
     this.client = client
@@ -114,7 +116,7 @@ export class Host {
   async keepAlive(id: string, limit: number): Promise<number> {
     return await this.withToken(async (token) => {
       if (this.keepAlives?.isOver !== false) {
-        const opened = new KeepAlives(await this.openAs(token, "Lease", "leaseKeepAlive", {}))
+        const opened = new KeepAlives(await this.openAs(token, "Lease", "leaseKeepAlive", {}), () => this.heardAt)
         this.keepAlives = opened
         if (this.hasClosed) opened.close()
       }
@@ -161,6 +163,9 @@ export class Host {
     return this.connections.withConnection(service, ({ client, metadata, resource }) => {
       if (token !== "") metadata.set("token", token)
       const stream = client[method]!(metadata, options)
+      stream.on("data", () => {
+        this.heardAt = performance.now()
+      })
       stream.on("error", (error) => {
         if (stream.writable) this.connections.markFailed(resource, error as Error)
       })
@@ -179,8 +184,10 @@ export class Host {
       if (token !== "") metadata.set("token", token)
       return new Promise<A>((resolve, reject) => {
         client[method]!(request, metadata, options, (error, reply) => {
-          if (error === null) resolve(reply)
-          else reject(castGrpcError(error))
+          if (error === null) {
+            this.heardAt = performance.now()
+            resolve(reply)
+          } else reject(castGrpcError(error))
         })
       })
     })
@@ -210,9 +217,14 @@ const safe = (target: IOptions, host: string): IOptions => ({
     "grpc.keepalive_time_ms": 8_000,
     "grpc.keepalive_timeout_ms": 2_000,
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.max_reconnect_backoff_ms": 500
-  }
+    "grpc.max_reconnect_backoff_ms": 500,
+    // The transport shares a connection among all clients with the same settings. A layer that loses its connection could not
+    // make a new one while another layer of the process has the same.
+    "dlock.layer": nextLayer++
+  } as IOptions["grpcOptions"] & object
 })
+
+let nextLayer = 0
 
 /** How long a request for a token may take, in milliseconds. */
 const authLimit = 2_000

@@ -20,9 +20,12 @@ export class KeepAlives {
   private waiting = 0
   private readonly stream: Duplex
   private idle: NodeJS.Timeout | undefined
+  /** When the server was last heard, by `performance.now()`. */
+  private readonly heardAt: () => number
 
-  constructor(stream: Duplex) {
+  constructor(stream: Duplex, heardAt: () => number) {
     this.stream = stream
+    this.heardAt = heardAt
     stream.on("data", ({ ID, TTL }: { readonly ID: string; readonly TTL: string }) => {
       const first = this.pending.get(String(ID))?.shift()
       if (first !== undefined) first.resolve(Number(TTL))
@@ -37,7 +40,12 @@ export class KeepAlives {
     if (this.isOver) return Promise.reject(new Error("the connection is closed"))
     return new Promise<number>((resolve, reject) => {
       this.waiting++
-      const timer = setTimeout(() => this.end(new Error("no answer to a keep-alive in time")), limit)
+      const sentAt = performance.now()
+      const timer = setTimeout(() => {
+        // Nothing else was answered since either: the connection is dead rather than the server slow.
+        const isDead = this.heardAt() < sentAt
+        this.end(new Error("no answer to a keep-alive in time"), isDead)
+      }, limit)
       const settled = () => {
         clearTimeout(timer)
         if (--this.waiting === 0 && !this.isOver) this.rest()
@@ -70,11 +78,12 @@ export class KeepAlives {
     this.idle.unref()
   }
 
-  private end(error: Error): void {
+  /** `isDead`: the next request is to go over another connection. The client sees to that where a stream breaks that is in use. */
+  private end(error: Error, isDead = false): void {
     if (this.isOver) return
     this.isOver = true
     clearTimeout(this.idle)
-    this.stream.end()
+    if (!isDead) this.stream.end()
     this.stream.cancel()
     for (const { reject } of Array.from(this.pending.values()).flat()) reject(error)
     this.pending.clear()

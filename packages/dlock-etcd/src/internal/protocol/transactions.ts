@@ -326,6 +326,13 @@ export const showLife = (key: Buffer, lease: string): ITxnRequest => ({
 /** Checks whether a key exists. */
 export const find = (key: Buffer): ITxnRequest => ({ success: [count(key)] })
 
+/** Checks which of some keys exist. */
+export const findAll = (keys: ReadonlyArray<Buffer>): ITxnRequest => ({ success: keys.map(count) })
+
+/** Reads the answer to `findAll`: whether each key exists. */
+export const whichAreThere = ({ responses }: ITxnResponse): ReadonlyArray<boolean> =>
+  responses.map(({ response_range }) => Number(response_range.count) > 0)
+
 /** Reads the answer to `find`. */
 export const isThere = ({ responses }: ITxnResponse): boolean => Number(responses[0]!.response_range.count) > 0
 
@@ -337,13 +344,13 @@ export const passOver = (
   { claim }: PlaceInQueue,
   dead: ReadonlyArray<OtherClaim>,
   before: OtherClaim,
-  sign: Buffer
+  signs: ReadonlyArray<Buffer>
 ): Operation => ({
   ...withdrawing(claim, {
     compare: [
       ...dead.map(({ created, keyBytes }) => createdAt(keyBytes, created)),
       createdAt(before.keyBytes, before.created),
-      absent(sign)
+      ...signs.map(absent)
     ],
     success: dead.map(({ keyBytes }) => ({ request_delete_range: { key: keyBytes } }))
   }),

@@ -110,15 +110,15 @@ export class Registry {
     if (tracked.place.unanswered === 0) this.placeNames.free(tracked.place.name)
   }
 
-  /** Ends a claim for this process. */
-  end(tracked: TrackedClaim): void {
+  /** Ends a claim for this process. `isGone`: the server no longer has it. */
+  end(tracked: TrackedClaim, isGone = false): void {
     tracked.state = "over"
     tracked.stopWaiting()
     const { claim, place } = tracked
     this.tracked.delete(claim.id)
     this.places.delete(place.key)
     if (place.lease !== undefined) this.takeOffLease(place.lease, place.key)
-    place.onEnd()
+    place.onEnd(isGone)
   }
 
   /**
@@ -128,7 +128,7 @@ export class Registry {
   markGone(tracked: TrackedClaim, isOwed = false): void {
     const { state } = tracked
     if (state === "over") return
-    this.end(tracked)
+    this.end(tracked, true)
     this.placeNames.endGeneration()
     if (state === "held") this.onLost({ id: tracked.claim.id, reason: "Expired", isOwed })
     else {this.telemetry.callBack(() =>

@@ -118,7 +118,8 @@ export const make = (
       return Transactions.enter(place, lease.id, epoch, sign)
     }
     place.lifeLease = life
-    if (queue !== undefined) tracked.askedSince = queue.noteAsked()
+    const askedAt = queue?.noteAsked()
+    if (askedAt !== undefined) tracked.askedSince = askedAt
     const asked = put(
       tracked,
       lease,
@@ -132,7 +133,7 @@ export const make = (
         return enterSigned(tracked, lease, true)
       }
     )
-    return queue === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => queue.noteAnswered()))
+    return askedAt === undefined ? asked : Effect.ensuring(asked, Effect.sync(() => queue!.noteAnswered(askedAt)))
   }
 
   /**

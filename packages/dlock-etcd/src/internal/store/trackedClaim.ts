@@ -129,8 +129,8 @@ export class Place implements PlaceInQueue {
   /** The neighbours among the waiting places of this process. */
   previous: Place | undefined
   next: Place | undefined
-  /** Called when the claim of the place has ended. */
-  onEnd: () => void = () => {}
+  /** Called when the claim of the place has ended. `isGone`: the server no longer has it, so no withdrawal follows. */
+  onEnd: (isGone: boolean) => void = () => {}
   /** Ends the watch on the process of the claim before this place. */
   stopDeathWatch: () => void = () => {}
 

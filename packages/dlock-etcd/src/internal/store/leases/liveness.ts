@@ -213,6 +213,18 @@ export class Liveness {
     }))
   }
 
+  /** Which of these processes are dead now; none where the server does not say. */
+  findDead(prefix: string, processes: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>> {
+    const { keys } = this.regionOf(prefix)
+    return this.port.txn(Transactions.findAll(processes.map(keys.of))).pipe(
+      Effect.map(({ value }) => {
+        const areThere = Transactions.whichAreThere(value)
+        return processes.filter((_, index) => areThere[index] === false)
+      }),
+      Effect.orElseSucceed(() => [])
+    )
+  }
+
   private watch(region: Region, process: string, other: OtherProcess, after: bigint): void {
     if (other.stopWatching !== undefined || region.others.get(process) !== other) return
     other.stopWatching = this.watches.add(

@@ -80,6 +80,8 @@ export class LocalQueue {
   private turn: { readonly place: Place; readonly since: number } | undefined
   /** How many requests have no answer yet. Their answers may list claims that were deleted in the meantime. */
   private unanswered = 0
+  /** The revisions that were known when those requests were sent, with how many were sent at each, in order. */
+  private readonly askedAt = new Map<bigint, number>()
   private readonly deletions: Array<Deletion> = []
   /** The highest revision of any answer. */
   private latest = 0n
@@ -109,6 +111,8 @@ export class LocalQueue {
   private stopWatching: () => void = () => {}
   /** The watched claim was deleted, so the first claim of this process may be near the head. A look will tell. */
   private isApproaching = false
+  /** When a dead process was last found before a claim of this process. */
+  private deathSeenAt = -Infinity
   /** When to look although no event arrived; if no claim of this process waits, when to end the watch. In milliseconds. */
   wakeAt = Infinity
   private readonly outside: Outside
@@ -126,11 +130,15 @@ export class LocalQueue {
    */
   noteAsked(): bigint {
     this.unanswered++
+    this.askedAt.set(this.latest, (this.askedAt.get(this.latest) ?? 0) + 1)
     return this.latest
   }
 
   /** Records that such a request was answered or has failed. */
-  noteAnswered(): void {
+  noteAnswered(asked: bigint): void {
+    const others = (this.askedAt.get(asked) ?? 1) - 1
+    if (others > 0) this.askedAt.set(asked, others)
+    else this.askedAt.delete(asked)
     if (--this.unanswered > 0) return
     this.deletions.length = 0
     if (this.waiting.size === 0) this.rest()
@@ -157,7 +165,7 @@ export class LocalQueue {
   /** Records that a claim of this process got a place, and applies the snapshot that its answer contained. */
   arrive(place: Place, snapshot: Snapshot.QueueSnapshot, since: bigint): void {
     this.observeRevision(snapshot.revision, since)
-    place.onEnd = () => this.noteEnded(place)
+    place.onEnd = (isGone) => this.noteEnded(place, isGone)
     place.isBlind = snapshot.isBlind
     this.waiting.add(place)
     const one = this.byKey.get(place.key)
@@ -263,7 +271,7 @@ export class LocalQueue {
     if (one.place === undefined) this.others++
     else {
       if (this.waiting.has(one.place)) this.placed++
-      one.place.onEnd = () => this.noteEnded(place!)
+      one.place.onEnd = (isGone) => this.noteEnded(place!, isGone)
     }
     this.watchPredecessor(one)
     if (one.next !== undefined) this.watchPredecessor(one.next)
@@ -332,9 +340,18 @@ export class LocalQueue {
 
   // Deletions.
 
+  /** An answer is newer than the revision that was known when its request was sent, and shows what was deleted before. */
+  private keepForAnswers(deletions: ReadonlyArray<Deletion>): void {
+    this.deletions.push(...deletions)
+    if (this.deletions.length < mostKept) return
+    const [oldest = 0n] = this.askedAt.keys()
+    const kept = this.deletions.filter(({ revision }) => revision > oldest)
+    this.deletions.splice(0, this.deletions.length, ...kept)
+  }
+
   /** Applies deletions. Those of one event are all applied before any claim is granted because of them. */
   private takeDeletions(deletions: ReadonlyArray<Deletion>): void {
-    if (this.unanswered > 0) this.deletions.push(...deletions)
+    if (this.unanswered > 0) this.keepForAnswers(deletions)
     const ours: Array<Place> = []
     for (const { key, revision } of deletions) {
       const one = this.byKey.get(key)
@@ -352,10 +369,14 @@ export class LocalQueue {
   }
 
   /** Records that a claim of this process ended, waiting or held. Its deletion is reported later, unless it was the reason. */
-  private noteEnded(place: Place): void {
+  private noteEnded(place: Place, isGone: boolean): void {
     const one = this.queuedAt(place)
     this.stopWaiting(place)
-    if (one !== undefined) {
+    if (one !== undefined && isGone) {
+      this.remove(one)
+      // Nothing else is known of that moment. The next claim of this process may be gone too, so a look comes before its turn.
+      this.mustLook = true
+    } else if (one !== undefined) {
       one.place = undefined
       one.isBeingDeleted = true
     }
@@ -498,7 +519,7 @@ export class LocalQueue {
     }
     // If this process showed no sign of life for a time, other processes may have deleted the successor.
     if (successor.lifeLease !== undefined && !liveness.isStill(successor.lifeLease)) return undefined
-    this.noteEnded(place)
+    this.noteEnded(place, false)
     place.onEnd = () => {}
     one.isHandedOver = true
     this.turn = { place: successor, since: this.outside.now() }
@@ -612,7 +633,10 @@ export class LocalQueue {
    */
   private verifyOrLook(place: Place): void {
     const watched = this.from > 0n && this.target !== undefined ? this.byKey.get(this.target) : undefined
-    if (watched === undefined || this.queuedAt(place) === undefined || ++this.verified % looksAmongPolls === 0) {
+    if (
+      watched === undefined || this.mustLook || this.queuedAt(place) === undefined ||
+      ++this.verified % looksAmongPolls === 0
+    ) {
       return this.look(place)
     }
     this.ask(place, Transactions.verify(place, place.created!, watched.other), ({ header, succeeded }, asked) => {
@@ -684,7 +708,7 @@ export class LocalQueue {
           take(value, asked)
           this.advance()
         }
-      }).pipe(Effect.ensuring(Effect.sync(() => this.noteAnswered())))
+      }).pipe(Effect.ensuring(Effect.sync(() => this.noteAnswered(asked))))
     )
   }
 
@@ -744,17 +768,35 @@ export class LocalQueue {
     const { liveness } = this.outside
     // Skips a claim that may be the head, since the head may have been granted. A look finds out.
     if (process === liveness.process || (previous.previous === undefined && this.from === 0n)) return
-    const onDead = () => this.passOver(one, place, process)
-    place.stopDeathWatch = liveness.onDeath(place.claim.prefix, process, onDead, this.from > 0n ? farDeathAfter : 0)
+    const onDead = () => this.passOverDead(one, place, process)
+    // Processes that die together are found one after another, without a pause.
+    const isPatient = this.from > 0n && this.outside.now() >= this.deathSeenAt + farDeathAfter
+    place.stopDeathWatch = liveness.onDeath(place.claim.prefix, process, onDead, isPatient ? farDeathAfter : 0)
   }
 
-  /** Deletes the claims of a dead process that are right before a claim of this process. */
-  private passOver(one: QueuedClaim, place: Place, process: string): void {
+  /** A process is dead: finds out which others before the claim are dead too, and deletes their waiting claims together. */
+  private passOverDead(one: QueuedClaim, place: Place, process: string): void {
+    const { fork, liveness, now } = this.outside
+    this.deathSeenAt = now()
+    const others = new Set<string>()
+    for (let before = one.previous; before?.previous !== undefined; before = before.previous) {
+      const { capacity, process: its } = before.other.value
+      if (its === undefined || its === liveness.process || capacity !== 1) break
+      if (its !== process) others.add(its)
+    }
+    if (others.size === 0) return this.passOver(one, place, new Set([process]))
+    const found = liveness.findDead(place.claim.prefix, Array.from(others).slice(0, this.mostPassedOver))
+    fork(Effect.map(found, (dead) => this.passOver(one, place, new Set([process, ...dead]))))
+  }
+
+  /** Deletes the claims of dead processes that are right before a claim of this process. */
+  private passOver(one: QueuedClaim, place: Place, processes: ReadonlySet<string>): void {
+    if (this.queuedAt(place) !== one || place.tracked.state !== "queued") return
     const run: Array<Snapshot.OtherClaim> = []
     let before = one.previous
     while (before?.previous !== undefined) {
       const { capacity, process: its } = before.other.value
-      if (its !== process || capacity !== 1) break
+      if (its === undefined || !processes.has(its) || capacity !== 1) break
       run.push(before.other)
       before = before.previous
     }
@@ -762,10 +804,12 @@ export class LocalQueue {
     const dead = run.slice(-this.mostPassedOver).toReversed()
     this.seeksDead = true
     if (before === undefined || dead.length === 0) return this.lookNow()
+    const { of } = lifeKeys(place.claim.prefix)
+    const signs = Array.from(new Set(dead.map(({ value }) => value.process!)), of)
     const { fork, batcher } = this.outside
     fork(
       Effect.match(
-        batcher.run(Transactions.passOver(place, dead, before.other, lifeKeys(place.claim.prefix).of(process))),
+        batcher.run(Transactions.passOver(place, dead, before.other, signs)),
         {
           onFailure: ({ cause }) => {
             if (isTooLarge(cause)) this.mostPassedOver = Math.max(1, dead.length >> 1)
@@ -804,6 +848,9 @@ const fewAhead = 4
 const fewBefore = 4
 
 /** Far from the head, one of this many polls is a look. The others only verify. */
+/** When old deletions are dropped that no answer can show any more. */
+const mostKept = 256
+
 const looksAmongPolls = 4
 
 // Times in milliseconds.
