@@ -58,7 +58,9 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   )
   const watches = new Watches(port, fork)
   const batcher = new RequestBatcher(port, now, fork)
-  const liveness = new Liveness(clock, port, watches, fork, () => registry.hasWaiters())
+  const liveness = new Liveness(clock, port, watches, fork, () => registry.hasWaiters(), () => {
+    for (const queue of waiters.localQueues.values()) queue.lookNow()
+  })
   const askingOrder = new AskingOrder(telemetry, (lock) => waiters.localQueues.get(lock)?.noteEarlierAnswered())
   const parts: StoreParts = {
     telemetry,

@@ -69,18 +69,21 @@ export class Liveness {
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private readonly hasWaiters: () => boolean
 
+  /** `onMissed`: the sign of life was missing for a while, and others may have deleted waiting claims of this process. */
   constructor(
     clock: Clock.Clock,
     port: Port,
     watches: Watches,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
-    hasWaiters: () => boolean
+    hasWaiters: () => boolean,
+    onMissed: () => void = () => {}
   ) {
     this.leases = new Leases(clock, port, fork, (lease) => {
       for (const region of lease.claims.values()) {
         region.lease = undefined
+        if (!hasWaiters() || this.hasClosed) continue
         // While the key is missing, other processes delete the waiting claims of this process.
-        if (hasWaiters() && !this.hasClosed) fork(Effect.ignore(this.show(region.prefix)))
+        fork(Effect.map(Effect.exit(this.show(region.prefix)), onMissed))
       }
     })
     this.port = port

@@ -829,7 +829,7 @@ export class LocalQueue {
   }
 
   /** Looks as soon as possible, because what is known may be wrong. */
-  private lookNow(): void {
+  lookNow(): void {
     this.mustLook = true
     this.advance()
   }
