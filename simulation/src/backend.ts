@@ -1,9 +1,9 @@
 import type { LockStore } from "effect-dlock"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { Server } from "./observer.ts"
 import type { IncidentPlan } from "./plan.ts"
 import type { Process } from "./process.ts"
-import type { Server } from "./witness.ts"
 
 /** A server of one kind, the network before it, and the store over that. */
 export interface Backend extends Server {
@@ -13,7 +13,7 @@ export interface Backend extends Server {
     onMessage: () => void
   ) => Effect.Effect<LockStore["Service"], never, Scope.Scope>
   /** Has something happen to the server or the network. What lasts is over at the time `until`. */
-  readonly strike: (incident: IncidentPlan, until: number) => void
+  readonly inject: (incident: IncidentPlan, until: number) => void
   /** From now on nothing goes wrong. */
   readonly heal: () => void
   /** What is left of locks at the server. */

@@ -10,7 +10,7 @@ export type MessageFault =
   | "error after"
 
 /** What can go wrong with a message that nobody asked for: a grant that is pushed, an event of a watch. */
-export type PushFault = "push lost" | "push late" | "push twice"
+export type NotificationFault = "notification lost" | "notification late" | "notification twice"
 
 /** What replicas do where a grant waits for them. */
 export type ReplicaFault = "replica late" | "replica silent"
@@ -44,7 +44,7 @@ export type Incident =
   | "permission denied"
   | "interrupt"
 
-export type Kind = MessageFault | PushFault | ReplicaFault | Incident
+export type Kind = MessageFault | NotificationFault | ReplicaFault | Incident
 
 /** A fault as it is planned. `only` knows it by its name. */
 export interface Fault {
@@ -63,7 +63,11 @@ export const messageWeights: Readonly<Record<MessageFault, number>> = {
   "error after": 1
 }
 
-export const pushWeights: Readonly<Record<PushFault, number>> = { "push lost": 3, "push late": 3, "push twice": 2 }
+export const notificationWeights: Readonly<Record<NotificationFault, number>> = {
+  "notification lost": 3,
+  "notification late": 3,
+  "notification twice": 2
+}
 
 export const replicaWeights: Readonly<Record<ReplicaFault, number>> = { "replica late": 1, "replica silent": 1 }
 

@@ -1,6 +1,6 @@
 import type { BackendName } from "./backendName.ts"
 import type { Dimension } from "./dimensions.ts"
-import type { Incident, MessageFault, PushFault } from "./faultKinds.ts"
+import type { Incident, MessageFault, NotificationFault } from "./faultKinds.ts"
 
 /** One use of a lock, from the request to its end. */
 export interface SectionPlan {
@@ -40,11 +40,11 @@ export interface Plan {
   readonly seed: number
   readonly backend: BackendName
   /** What is in it besides. */
-  readonly has: ReadonlySet<Dimension>
+  readonly dimensions: ReadonlySet<Dimension>
   /** Nothing goes wrong in it: then the lock must be fair and prompt besides. */
-  readonly quiet: boolean
+  readonly isFaultFree: boolean
   /** No call may fail in it but for what the server refuses. */
-  readonly isWhole: boolean
+  readonly isHealthy: boolean
   readonly drifts: boolean
   readonly interop: boolean
   /** How many members the cluster has. */
@@ -52,7 +52,7 @@ export interface Plan {
   /** How many replicas must have a grant, of as many as there are. */
   readonly replicas: number
   /** Nobody is ever told of anything unasked: that costs time, and nothing else. */
-  readonly deaf: boolean
+  readonly neverNotified: boolean
   /** 1 for mutexes; above it each claim asks for one permit or more. */
   readonly capacity: number
   readonly keys: ReadonlyArray<string>
@@ -60,15 +60,15 @@ export interface Plan {
   readonly processes: ReadonlyArray<ReadonlyArray<ReadonlyArray<SectionPlan>>>
   readonly incidents: ReadonlyArray<IncidentPlan>
   /** How often a message meets a fault, and which; the longest that one is late. */
-  readonly often: number
+  readonly messageFaultRate: number
   readonly messages: Readonly<Partial<Record<MessageFault, number>>>
-  readonly mostDelay: number
+  readonly longestDelay: number
   /** How often a message meets one that nobody asked for. */
-  readonly oftenPushes: number
-  readonly pushes: Readonly<Partial<Record<PushFault, number>>>
+  readonly notificationFaultRate: number
+  readonly notifications: Readonly<Partial<Record<NotificationFault, number>>>
   /** From then on nothing goes wrong any more. */
   readonly healedAt: number
-  readonly mostTtl: number
+  readonly longestTtl: number
   /** The longest time between two steps of a section. */
-  readonly mostPause: number
+  readonly longestPause: number
 }

@@ -21,7 +21,7 @@ export const prefix = "dlock:"
 export class Section {
   readonly plan: SectionPlan
   readonly process: Process
-  state: "idle" | "asking" | "inside" | "leaving" | "over" = "idle"
+  state: "idle" | "acquiring" | "inside" | "releasing" | "ended" = "idle"
   outcome: Outcome | undefined
   /** When it began to ask. */
   askedAt = 0
@@ -34,14 +34,14 @@ export class Section {
   endingSince = 0
   pausedBefore = 0
   /** The lease, once it is in. */
-  holding: HeldLease | undefined
+  lease: HeldLease | undefined
   /** Under which id its claim stands at the server, from then on. */
   id: string | undefined
   lastStepAt = 0
   lateSteps = 0
   /** Its fiber has been interrupted from outside. */
   interrupted = false
-  /** What the witness has heard of its loss, and since when by its process's clock it had to end. */
+  /** What the observer has heard of its loss, and since when by its process's clock it had to end. */
   lossSeen = false
   lostAt = Infinity
 
@@ -50,12 +50,12 @@ export class Section {
     this.plan = plan
   }
 
-  asks(now: number): void {
-    this.state = "asking"
+  beginAsking(now: number): void {
+    this.state = "acquiring"
     this.askedAt = now
     // It may ask within the message at which its process came to stand still.
     this.pausesBefore = this.process.pauses - (this.process.paused ? 1 : 0)
-    this.mustBeAnswered()
+    this.expectAnswerFromNow()
   }
 
   /** It has little time, and its process stood still once more when it had just got going. */
@@ -66,7 +66,7 @@ export class Section {
   }
 
   /** From now on it must have its answer within its time. */
-  mustBeAnswered(): void {
+  expectAnswerFromNow(): void {
     this.answerSince = this.process.monotonic()
     this.answerPausedBefore = this.process.pausedFor
   }
@@ -84,7 +84,7 @@ export class Section {
   }
 
   /** From now on its end is a matter of a few calls. */
-  hurries(now: number): void {
+  expectEndFrom(now: number): void {
     this.endingSince = now
     this.pausedBefore = this.process.pausedFor
   }
@@ -102,8 +102,8 @@ export class Section {
     const lag = 3
     // On etcd a leave may wait for what hangs before it is sent.
     const queued = backend === "etcd" ? 250 : 0
-    if (this.state === "leaving") {
-      const granted = this.holding === undefined ? ttl : Duration.toMillis(this.holding.ttl)
+    if (this.state === "releasing") {
+      const granted = this.lease === undefined ? ttl : Duration.toMillis(this.lease.ttl)
       return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + queued + slack
     }
     if (this.interrupted) return Math.min(ttl / 3, 3_000) + withdrawal + slack
@@ -122,12 +122,12 @@ export class Section {
 
   /** Microseconds of its process's clock. */
   get deadline(): number {
-    return this.holding === undefined ? -Infinity : this.holding.deadline * 1_000
+    return this.lease === undefined ? -Infinity : this.lease.deadline * 1_000
   }
 
   /** Does its holder have reason to believe in it? A process that stands still has its clock to go by when it wakes. */
-  get believes(): boolean {
-    return this.holding?.state === "held" && !this.process.dead && this.process.monotonic() < this.deadline
+  get considersHeld(): boolean {
+    return this.lease?.state === "held" && !this.process.dead && this.process.monotonic() < this.deadline
   }
 
   /**
@@ -137,9 +137,9 @@ export class Section {
   get isWindingDown(): boolean {
     const { careful, form } = this.plan
     const isUnknown = careful && (form === "scope" || form === "tryScope")
-    if (isUnknown && this.holding?.loss?.reason === "Revoked") return false
+    if (isUnknown && this.lease?.loss?.reason === "Revoked") return false
     if (this.state !== "inside" || this.lostAt === Infinity || this.process.dead) return false
-    const guardGap = Duration.toMillis(this.holding!.claim.guardGap)
+    const guardGap = Duration.toMillis(this.lease!.claim.guardGap)
     return this.process.monotonic() < this.lostAt + 800 * guardGap
   }
 }

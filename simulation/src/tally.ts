@@ -46,7 +46,7 @@ const sum = (into: Record<string, number>, from: Readonly<Record<string, number>
 }
 
 /** Takes in what one world has seen. */
-export const add = (tally: Tally, { counts, events, lasted, seed, struck, violation }: Result): void => {
+export const add = (tally: Tally, { counts, events, lasted, seed, injected, violation }: Result): void => {
   tally.seeds++
   tally.events += events
   tally.lasted += lasted / 1_000
@@ -57,7 +57,7 @@ export const add = (tally: Tally, { counts, events, lasted, seed, struck, violat
   tally.lateSteps += counts.lateSteps
   sum(tally.losses, counts.losses)
   sum(tally.outcomes, counts.outcomes)
-  for (const { kind } of struck) sum(tally.faults, { [kind]: 1 })
+  for (const { kind } of injected) sum(tally.faults, { [kind]: 1 })
   if (violation === undefined) return
   sum(tally.rules, { [violation.rule]: 1 })
   tally.broken.push(seed)
@@ -83,7 +83,7 @@ const total = (counts: Readonly<Record<string, number>>): number => Object.value
 export const voidBecause = (
   backend: BackendName,
   tally: Tally,
-  besides: ReadonlySet<Dimension> = none
+  extra: ReadonlySet<Dimension> = none
 ): string | undefined => {
   const { faults, grants, losses, seeds, waits } = tally
   if (seeds < 200) return undefined
@@ -91,7 +91,7 @@ export const voidBecause = (
   if (waits < seeds) return `only ${waits} waits`
   if (total(losses) < seeds / 20) return `only ${total(losses)} losses`
   if (total(faults) < 2 * seeds) return `only ${total(faults)} faults`
-  const missing = seeds < 5_000 ? undefined : kindsOf(backend, besides).find((kind) => faults[kind] === undefined)
+  const missing = seeds < 5_000 ? undefined : kindsOf(backend, extra).find((kind) => faults[kind] === undefined)
   return missing === undefined ? undefined : `no "${missing}" in it`
 }
 

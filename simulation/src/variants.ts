@@ -16,9 +16,9 @@ import { Registry } from "../../packages/dlock-etcd/src/internal/store/registry.
 import { TrackedClaim } from "../../packages/dlock-etcd/src/internal/store/trackedClaim.ts"
 import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { BackendName } from "./backendName.ts"
-import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
+import type { Rule } from "./checker.ts"
+import { doubtsRefusals, trustsEvents, trustsWatchNames } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
-import type { Rule } from "./judge.ts"
 import type { Process } from "./process.ts"
 import type { RedisFlaws } from "./redis/server.ts"
 
@@ -26,7 +26,7 @@ type Store = LockStore["Service"]
 
 /**
  * A library that lacks one of its rules, made by wrapping what ships or by a server that does the wrong thing for it. The
- * witness must catch each: that is how it is known to look.
+ * observer must catch each: that is how it is known to look.
  */
 export interface Variant {
   readonly name: string
@@ -34,7 +34,7 @@ export interface Variant {
   readonly on?: BackendName
   /** The first seed that may catch it, where that is a rare one. */
   readonly from?: number
-  /** It takes tens of thousands of seeds to catch it: the tests do not hunt it. */
+  /** It takes tens of thousands of seeds to catch it: the tests do not search for it. */
   readonly isRare?: boolean
   /** Only these rules are to catch it, where others would for what comes with it. */
   readonly rules?: ReadonlySet<Rule>
@@ -160,7 +160,7 @@ const handsOverBlindly = (): () => void => {
  * what was given up has to be sent all the same, and its withdrawal must not wait for it: without those two, that no batch
  * has two of one claim changes nothing. Such a withdrawal leaves a tombstone that nobody needs, which is not what is looked for.
  */
-const withdrawsBeside = (): () => void => {
+const batchesWithdrawals = (): () => void => {
   let number = 0
   const all = [
     replace(Registry.prototype, "track", (own) =>
@@ -177,28 +177,28 @@ const withdrawsBeside = (): () => void => {
 }
 
 /** In a batch whoever enters goes before whoever leaves. */
-const entersFirst = (): () => void =>
+const requestsFirst = (): () => void =>
   replace(RequestBatcher.prototype, "go", (own) =>
     function(members) {
       return own.call(this, members.toReversed())
     })
 
 /** The end of whoever stood under a name before is taken for that of whoever does now. */
-const believesOldEnds = (): () => void =>
+const appliesOldDeletions = (): () => void =>
   replace(LocalQueue.prototype, "takeDeletions", (own) =>
     function(deletions: ReadonlyArray<Deletion>) {
       return own.call(this, deletions.map(({ key }) => ({ key, revision: 1n << 62n })))
     })
 
 /** Whoever stood under a name before is taken for whoever waits under it now. */
-const placesByName = (): () => void =>
+const takesOldForNew = (): () => void =>
   replace(LocalQueue.prototype, "queuedAt", () =>
     function(place) {
       return this.byKey.get(place.key)
     })
 
 /** Of what it has deleted itself it takes in the answer, before it has heard what went before that. */
-const hurriesOwnEnds = (): () => void =>
+const appliesOwnDeletionsEarly = (): () => void =>
   replace(LocalQueue.prototype, "noteWithdrawn", (own) =>
     function(key, revision) {
       if (revision === undefined) own.call(this, key, revision)
@@ -206,34 +206,34 @@ const hurriesOwnEnds = (): () => void =>
     })
 
 /** That a look lacks some is taken for all that happened until then. */
-const believesParts = (): () => void =>
+const trustsPartialReads = (): () => void =>
   replace(LocalQueue.prototype, "foresee", () =>
     function(one) {
       this.remove(one)
     })
 
 /** What a proxy tells the wrong watch is taken for all that happened until then. */
-const believesStrays = (): () => void =>
+const trustsStrayEvents = (): () => void =>
   replace(Watches.prototype, "add", (own) =>
     function(target, after, onDelete, ...others) {
       return own.call(this, target, after, (deletions: unknown) => onDelete(deletions, false), ...others)
     })
 
 /** Who is far from the head takes the end of the claim that it watches for its turn, without a look. */
-const takesFarForNear = (): () => void =>
+const skipsCheckOfFarWaiter = (): () => void =>
   replace(LocalQueue.prototype, "approach", () =>
     function() {
       if (this.waiting.first !== undefined) this.takeTurn(this.waiting.first)
     })
 
 /** Those of one process are let in as the server took them in. */
-const queuesAsTaken = (): () => void => replace(WaitingPlaces.prototype, "order", () => () => {})
+const grantsInServerOrder = (): () => void => replace(WaitingPlaces.prototype, "order", () => () => {})
 
 /** Those of one process are let in as it heard of their places. */
-const queuesAsHeard = (): () => void => replace(AskingOrder.prototype, "isAwaited", () => () => false)
+const grantsInAnswerOrder = (): () => void => replace(AskingOrder.prototype, "isAwaited", () => () => false)
 
 /** Whoever exchanges places takes along what may yet be executed for the one that is left. */
-const exchangesUnsettled = (): () => void =>
+const exchangesUnanswered = (): () => void =>
   replace(TrackedClaim.prototype, "exchangePlaces", (exchange) =>
     function(this: TrackedClaim, other: TrackedClaim) {
       exchange.call(this, other)
@@ -253,29 +253,35 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "unconditional-delete", redis: { deletesBlindly: true }, etcd: { deletesBlindly: true } },
   { name: "renewal-creates", redis: { renewalCreates: true }, etcd: { renewalCreates: true } },
   { name: "constant-token", store: constantToken },
-  { name: "wake-up-dropped", redis: { neverPushes: true }, etcd: { neverTells: true } },
+  { name: "notification-dropped", redis: { neverNotifies: true }, etcd: { neverNotifies: true } },
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
-  { name: "passes-over-the-first", on: "etcd", from: 5_502, etcd: { passesOverTheFirst: true } },
-  { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresTombstones: true } },
-  { name: "heir-not-looked-at", on: "etcd", from: 4_348, etcd: { deletesWithoutSuccessor: true } },
-  { name: "epoch-not-compared", on: "etcd", etcd: { ignoresEpoch: true } },
-  { name: "watch-name-believed", on: "etcd", port: believesNames },
-  { name: "grant-by-event", on: "etcd", port: believesEvents },
-  { name: "token-kept", on: "etcd", etcd: { keepsToken: true } },
-  { name: "stream-token-kept", on: "etcd", from: 921, etcd: { streamsKeepToken: true } },
+  { name: "first-waiter-skipped", on: "etcd", from: 5_502, etcd: { passesOverTheFirst: true } },
+  { name: "tombstone-ignored", redis: { ignoresTombstones: true }, etcd: { ignoresTombstones: true } },
+  { name: "successor-not-checked", on: "etcd", from: 4_348, etcd: { deletesWithoutSuccessor: true } },
+  { name: "token-epoch-ignored", on: "etcd", etcd: { ignoresEpoch: true } },
+  { name: "watch-name-trusted", on: "etcd", port: trustsWatchNames },
+  { name: "grant-on-unchecked-event", on: "etcd", port: trustsEvents },
+  { name: "auth-token-never-renewed", on: "etcd", etcd: { keepsToken: true } },
+  { name: "stream-auth-token-never-renewed", on: "etcd", from: 921, etcd: { streamsKeepToken: true } },
   { name: "first-host-only", on: "etcd", etcd: { asksFirstOnly: true } },
-  { name: "refusal-doubted", on: "etcd", port: doubtsRefusals },
-  { name: "heir-on-a-lost-lease", on: "etcd", from: 2_319, install: handsOverBlindly },
-  { name: "withdrawal-in-a-batch", on: "etcd", from: 2_038, rules: new Set(["S10"]), install: withdrawsBeside },
-  { name: "enters-before-it-leaves", on: "etcd", isRare: true, install: entersFirst },
-  { name: "name-used-again", on: "etcd", from: 132, install: believesOldEnds },
-  { name: "place-by-name", on: "etcd", from: 8_111, install: placesByName },
-  { name: "own-end-first", on: "etcd", isRare: true, install: hurriesOwnEnds },
-  { name: "part-for-all", on: "etcd", isRare: true, install: believesParts },
-  { name: "stray-in-order", on: "etcd", isRare: true, install: believesStrays },
-  { name: "queue-as-taken", on: "etcd", from: 1_448, install: queuesAsTaken },
-  { name: "queue-as-heard", on: "etcd", from: 2_016, install: queuesAsHeard },
-  { name: "far-for-near", on: "etcd", install: takesFarForNear },
-  { name: "seat-in-doubt", on: "etcd", install: exchangesUnsettled }
+  { name: "refusal-taken-for-silence", on: "etcd", port: doubtsRefusals },
+  { name: "successor-on-a-lost-lease", on: "etcd", from: 2_319, install: handsOverBlindly },
+  {
+    name: "withdrawal-batched-with-request",
+    on: "etcd",
+    from: 2_038,
+    rules: new Set(["S10"]),
+    install: batchesWithdrawals
+  },
+  { name: "requests-before-withdrawals", on: "etcd", isRare: true, install: requestsFirst },
+  { name: "old-deletion-ends-new-claim", on: "etcd", from: 132, install: appliesOldDeletions },
+  { name: "old-claim-taken-for-new", on: "etcd", from: 8_111, install: takesOldForNew },
+  { name: "own-deletion-applied-early", on: "etcd", isRare: true, install: appliesOwnDeletionsEarly },
+  { name: "partial-read-taken-as-complete", on: "etcd", isRare: true, install: trustsPartialReads },
+  { name: "stray-event-trusted", on: "etcd", isRare: true, install: trustsStrayEvents },
+  { name: "granted-in-server-order", on: "etcd", from: 1_448, install: grantsInServerOrder },
+  { name: "granted-in-answer-order", on: "etcd", from: 2_016, install: grantsInAnswerOrder },
+  { name: "far-waiter-skips-check", on: "etcd", install: skipsCheckOfFarWaiter },
+  { name: "exchange-drops-unanswered-request", on: "etcd", install: exchangesUnanswered }
 ]

@@ -9,13 +9,13 @@ import { connect, type Host } from "../../packages/dlock-etcd/src/internal/clien
 import type { Port } from "../../packages/dlock-etcd/src/internal/client/port.ts"
 import { epochKey, lockKeys } from "../../packages/dlock-etcd/src/internal/protocol/keys.ts"
 import * as Transactions from "../../packages/dlock-etcd/src/internal/protocol/transactions.ts"
+import { Checker } from "../src/checker.ts"
 import { denied, type Matter, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
 import { EtcdServer } from "../src/etcd/server.ts"
 import type { Watcher } from "../src/etcd/watching.ts"
-import { Judge } from "../src/judge.ts"
-import { Ledger } from "../src/ledger.ts"
 import * as Plans from "../src/planning.ts"
 import { Random } from "../src/random.ts"
+import { ServerLog } from "../src/serverLog.ts"
 import { millis, Timeline } from "../src/timeline.ts"
 
 const claimOf = (id: string, key: string, permits: number, capacity: number): Claim => ({
@@ -67,8 +67,8 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
   Effect.gen(function*() {
     const random = Random.of(seed)
     const timeline = new Timeline()
-    const ledger = new Ledger(timeline, Plans.make(1, "etcd"), new Judge(timeline, new Set()))
-    const model = new EtcdServer(timeline, ledger, {}, () => 0, leastTtl)
+    const serverLog = new ServerLog(timeline, Plans.make(1, "etcd"), new Checker(timeline, new Set()))
+    const model = new EtcdServer(timeline, serverLog, {}, () => 0, leastTtl)
     // The server has a past, and other revisions than a new one.
     const start = Number((yield* port.txn({})).value.header.revision)
     model.keys.revision = start

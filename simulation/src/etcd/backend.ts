@@ -50,16 +50,16 @@ export const make = (
   flaws: EtcdFlaws,
   changed: (port: Port) => Port = (port) => port
 ): Backend => {
-  const { timeline, ledger } = world
+  const { timeline, serverLog } = world
   const late = Random.of(world.seed, 7)
   const lateness = () => millis(late.between(0, 1_000))
   const leastTtl = late.between(1, 2)
   const odd = Random.of(world.seed, 8)
   const tokenLife = odd.between(millis(300), millis(3_000))
-  const tokens = plan.has.has("tokens") ? { life: tokenLife, refusal: odd.pick(ofTokens) } : undefined
-  const mostListeners = plan.has.has("distance") ? Random.of(world.seed, 24).between(1, 2) : undefined
-  const between = plan.has.has("proxies") ? { mixesUp: () => odd.chance(0.3) } : undefined
-  const server = new EtcdServer(timeline, ledger, flaws, lateness, leastTtl, between)
+  const tokens = plan.dimensions.has("tokens") ? { life: tokenLife, refusal: odd.pick(ofTokens) } : undefined
+  const mostListeners = plan.dimensions.has("far-waiters") ? Random.of(world.seed, 24).between(1, 2) : undefined
+  const between = plan.dimensions.has("proxies") ? { mixesUp: () => odd.chance(0.3) } : undefined
+  const server = new EtcdServer(timeline, serverLog, flaws, lateness, leastTtl, between)
   const refusals = new Refusals(timeline, plan.members)
   const network: Network = {
     ...world,
@@ -74,7 +74,7 @@ export const make = (
   const calls = new Map<number, Calls>()
   const streams = new Map<number, Set<Stream>>()
   /** What the owner of a lease may believe of it, by its own clock. */
-  const believed = new Map<string, number>()
+  const confirmedUntil = new Map<string, number>()
   /** By the claims that have been asked for. */
   const processes = new Map<string, number>()
   server.processOf = (id) => processes.get(id ?? "")
@@ -82,9 +82,9 @@ export const make = (
   const foreignFor = millis(mostForeign * 1_000 + server.lateness)
   let foreignUntil = 0
 
-  const vouch = (lease: string, until: number): void => {
-    if (until > (believed.get(lease) ?? -Infinity)) believed.set(lease, until)
-    for (const id of server.claimsOn(lease)) ledger.vouch(id, believed.get(lease)!)
+  const confirm = (lease: string, until: number): void => {
+    if (until > (confirmedUntil.get(lease) ?? -Infinity)) confirmedUntil.set(lease, until)
+    for (const id of server.claimsOn(lease)) serverLog.confirmUntil(id, confirmedUntil.get(lease)!)
   }
 
   const portOf = (process: Process, mine: Calls): Port => {
@@ -93,9 +93,9 @@ export const make = (
     streams.set(process.index, own)
     let told = 0
     /** Requests of each claim for a place that have been sent and not answered. */
-    const unheard = new Map<string, number>()
+    const unanswered = new Map<string, number>()
     /** The claim for which a name was last asked. */
-    const standsAt = new Map<string, string>()
+    const claimAt = new Map<string, string>()
 
     const keepAlive = (id: string, limit?: number, isPressing = true) =>
       mine.call({
@@ -103,32 +103,35 @@ export const make = (
         matter: "keepAlive",
         execute: (sentAt) => {
           const ttl = server.keepAlive(id)
-          if (ttl > 0) vouch(id, sentAt + millis(ttl * 1_000))
+          if (ttl > 0) confirm(id, sentAt + millis(ttl * 1_000))
           return ttl
         }
       }, { limit, isPressing })
 
-    const countUnheard = (id: string, more: number): void => void unheard.set(id, (unheard.get(id) ?? 0) + more)
+    const countUnanswered = (id: string, more: number): void =>
+      void unanswered.set(id, (unanswered.get(id) ?? 0) + more)
 
     const noteSent = (request: ITxnRequest): void => {
-      for (const tombstone of tombstonesIn(request)) ledger.marked(tombstone.slice(tombstone.indexOf("\0") + 1))
+      for (const tombstone of tombstonesIn(request)) {
+        serverLog.recordTombstone(tombstone.slice(tombstone.indexOf("\0") + 1))
+      }
       const entering = enteringIn(request)
       if (entering === undefined) return
       processes.set(entering, process.index)
-      standsAt.set(String(placingIn(request)?.key), entering)
-      countUnheard(entering, 1)
+      claimAt.set(String(placingIn(request)?.key), entering)
+      countUnanswered(entering, 1)
     }
 
     const noteHeard = (request: ITxnRequest): void => {
       const entering = enteringIn(request)
-      if (entering !== undefined) countUnheard(entering, -1)
+      if (entering !== undefined) countUnanswered(entering, -1)
       const tombstones = tombstonesIn(request)
       // A withdrawal knows the revision or leaves a tombstone; to sweep a stranger away does neither.
       const withdraws = tombstones.length > 0 || (request.compare ?? []).length > 0
-      const left = withdraws ? standsAt.get(String(request.success?.[0]?.request_delete_range?.key)) : undefined
+      const left = withdraws ? claimAt.get(String(request.success?.[0]?.request_delete_range?.key)) : undefined
       if (left === undefined) return
       // Without a tombstone it may be the first of two, where a request is still on its way.
-      if (tombstones.length > 0 || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
+      if (tombstones.length > 0 || (unanswered.get(left) ?? 0) === 0) serverLog.recordWithdrawal(left)
     }
 
     const connect = (listeners: Listeners): Effect.Effect<WatchStream, CallFailure> =>
@@ -170,15 +173,15 @@ export const make = (
             const answer = server.txn(request)
             for (const one of membersOf(request)) {
               const lease = placingIn(one)?.lease
-              if (lease !== undefined && believed.has(String(lease))) vouch(String(lease), -Infinity)
+              if (lease !== undefined && confirmedUntil.has(String(lease))) confirm(String(lease), -Infinity)
             }
             return answer
           },
           sent: () => membersOf(request).forEach(noteSent),
           heard: () => membersOf(request).forEach(noteHeard),
-          refused: () => entering.forEach((id) => countUnheard(id, -1)),
-          begins: () => entering.forEach((id) => ledger.doubts(id)),
-          known: (took) => entering.forEach((id) => ledger.answered(id, took))
+          refused: () => entering.forEach((id) => countUnanswered(id, -1)),
+          begins: () => entering.forEach((id) => serverLog.recordSent(id)),
+          known: (took) => entering.forEach((id) => serverLog.recordAnswer(id, took))
         }
         return mine.call(call, { limit, onUnsent })
       },
@@ -189,7 +192,7 @@ export const make = (
           isKept: true,
           execute: (sentAt) => {
             const ttl = server.grant(id, seconds)
-            if (!(ttl instanceof Error)) vouch(id, sentAt + millis(ttl * 1_000))
+            if (!(ttl instanceof Error)) confirm(id, sentAt + millis(ttl * 1_000))
             return ttl
           }
         }).pipe(
@@ -214,15 +217,15 @@ export const make = (
   }
 
   return {
-    knows: (key, id) => server.knows(key, id),
+    hasClaim: (key, id) => server.hasClaim(key, id),
     // Where the server has lost its data tokens may come again.
     grantedWith: (process, key, token) => {
       const id = server.idOf(key, token)
       return server.processOf(id) === process ? id : undefined
     },
     queueOf: (key) => server.queueOf(key).map((id) => server.processOf(id)),
-    stand: (key) => server.stand(key),
-    excuses: (since) => refusals.excuses(since),
+    stateOf: (key) => server.stateOf(key),
+    hasRefusedSince: (since) => refusals.hasRefusedSince(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {
         const mine = new Calls(
@@ -237,7 +240,7 @@ export const make = (
         yield* Effect.addFinalizer(() => Effect.sync(() => mine.cut()))
         return yield* Store.make(changed(portOf(process, mine)), mostListeners)
       }),
-    strike: ({ choice, duration, key, kind, process }, until) => {
+    inject: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key
       const random = new Random(choice)
       switch (kind) {
@@ -252,7 +255,7 @@ export const make = (
           if (foreignUntil > timeline.now) foreignUntil = Math.max(foreignUntil, timeline.now + foreignFor)
           if (kind === "data lost") {
             server.loseData()
-            for (const key of plan.keys) ledger.forgotTokens(prefix + key)
+            for (const key of plan.keys) serverLog.recordTokensForgotten(prefix + key)
           }
           for (const one of calls.values()) one.cut()
           return

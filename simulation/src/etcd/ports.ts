@@ -53,10 +53,10 @@ const byName = (port: Port, isMisled: (watch: Watch) => boolean, onDeleted: (eve
 })
 
 /** Who holds a lock takes another's end for its own. */
-export const believesNames = (port: Port): Port => byName(port, ({ isOfWaiter }) => !isOfWaiter, () => {})
+export const trustsWatchNames = (port: Port): Port => byName(port, ({ isOfWaiter }) => !isOfWaiter, () => {})
 
 /** Who waits takes whatever its watch is told for the end of whoever stands first, and goes by that without a look. */
-export const believesEvents = (port: Port): Port => {
+export const trustsEvents = (port: Port): Port => {
   /** By queue, the claim that stood first when that was last seen. */
   const firsts = new Map<string, Buffer>()
   const see = (response: ITxnResponse): void => {

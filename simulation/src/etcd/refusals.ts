@@ -148,7 +148,7 @@ export class Refusals {
   }
 
   /** Has anything been refused, or not been answered, since then that no other member would have spared the caller? */
-  excuses(since: number): boolean {
+  hasRefusedSince(since: number): boolean {
     const lately = this.periods.filter(({ until }) => until > since)
     const hasRefused = (member: number): boolean => lately.some((one) => (one.member ?? member) === member)
     return lately.some(({ member }) => member === undefined) ||

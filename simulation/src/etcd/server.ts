@@ -1,10 +1,10 @@
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
 import { epochKey } from "../../../packages/dlock-etcd/src/internal/protocol/keys.ts"
-import type { Ledger } from "../ledger.ts"
+import type { LockState } from "../observer.ts"
+import type { ServerLog } from "../serverLog.ts"
 import type { Event, Timeline } from "../timeline.ts"
 import { millis } from "../timeline.ts"
-import type { Stand } from "../witness.ts"
 import { Keys, type KeyValue, membersOf } from "./store.ts"
 import { type Between, Watching } from "./watching.ts"
 
@@ -21,7 +21,7 @@ export interface EtcdFlaws {
   /** A release that hands over does not look whether the next one still stands. */
   readonly deletesWithoutSuccessor?: boolean
   /** No watch ever tells of anything. */
-  readonly neverTells?: boolean
+  readonly neverNotifies?: boolean
   /** A process goes on with the token that it was given first. */
   readonly keepsToken?: boolean
   /** Its calls have new tokens, its streams are opened with the first. */
@@ -53,7 +53,7 @@ export class EtcdServer {
   private readonly leases = new Map<string, Lease>()
   private readonly dead = new Map<string, ReadonlyArray<KeyValue>>()
   private readonly timeline: Timeline
-  private readonly ledger: Ledger
+  private readonly serverLog: ServerLog
   private readonly flaws: EtcdFlaws
   private readonly late: () => number
   /** Seconds: one and a half election timeouts. */
@@ -61,7 +61,7 @@ export class EtcdServer {
 
   constructor(
     timeline: Timeline,
-    ledger: Ledger,
+    serverLog: ServerLog,
     flaws: EtcdFlaws,
     late: () => number,
     leastTtl: number,
@@ -69,9 +69,9 @@ export class EtcdServer {
   ) {
     this.leastTtl = leastTtl
     this.timeline = timeline
-    this.ledger = ledger
+    this.serverLog = serverLog
     this.flaws = flaws
-    this.watching = new Watching(timeline, this.keys, flaws.neverTells !== true, between)
+    this.watching = new Watching(timeline, this.keys, flaws.neverNotifies !== true, between)
     this.late = late
   }
 
@@ -176,8 +176,8 @@ export class EtcdServer {
       const [lock, id] = claim
       const first = this.first(lock)
       const heads = this.heads.get(lock)
-      this.ledger.gone(lock, id, byItself)
-      if (heads === id && first !== undefined) this.ledger.handedOn(lock, first)
+      this.serverLog.recordEnd(lock, id, byItself)
+      if (heads === id && first !== undefined) this.serverLog.recordRelease(lock, first)
       this.noteFirst(lock, first)
     }
     if (gone.length > 0) this.watching.tellDeletions()
@@ -193,7 +193,7 @@ export class EtcdServer {
   }
 
   /** How a lock stands now: it is the first's. */
-  stand(lock: string): Stand {
+  stateOf(lock: string): LockState {
     const holder = this.heads.get(lock)
     return { holder, process: this.processOf(holder), since: this.firstSince.get(lock) ?? 0 }
   }
@@ -209,7 +209,7 @@ export class EtcdServer {
     const [lock, id] = claim
     this.ids.set(`${lock} ${baseIn(one.value) + BigInt(one.created)}`, id)
     const free = this.heads.get(lock) === undefined
-    this.ledger.arrived(...claim, !free, this.base)
+    this.serverLog.recordArrival(...claim, !free, this.base)
     if (free) this.noteFirst(...claim)
   }
 
@@ -220,7 +220,7 @@ export class EtcdServer {
     return this.ids.get(`${lock} ${token}`)
   }
 
-  knows(lock: string, id: string): boolean {
+  hasClaim(lock: string, id: string): boolean {
     return this.keys.range(`${lock}/`, `${lock}0`).some((one) => claimOf(one)?.[1] === id)
   }
 
@@ -254,12 +254,12 @@ export class EtcdServer {
       const claim = claimOf(one)
       if (claim === undefined) continue
       const [lock, id] = claim
-      this.ledger.deletedByHand(id)
+      this.serverLog.recordDeletion(id)
       const queue = this.queueOf(lock)
       const before = queue.slice(0, queue.indexOf(id))
       const isOwnNext = before.every((other) => this.processOf(other) === this.processOf(id))
-      if (isAll || before.length === 0 || !this.ledger.mayNotEnter(id)) this.ledger.forgot(id)
-      else if (isOwnNext) this.ledger.noteDeletedNext(id)
+      if (isAll || before.length === 0 || !this.serverLog.mustWait(id)) this.serverLog.recordForgotten(id)
+      else if (isOwnNext) this.serverLog.recordDeletionBehindOwn(id)
     }
   }
 
@@ -273,7 +273,7 @@ export class EtcdServer {
   }
 
   loseData(): void {
-    this.ledger.losesMarks()
+    this.serverLog.recordTombstonesLost()
     const all = this.keys.all()
     this.forget(all, true)
     for (const { timer } of this.leases.values()) this.timeline.cancel(timer)
@@ -311,7 +311,7 @@ export class EtcdServer {
 
   /** Leases end before their time, as by another's hand or a clock that jumps. */
   endLeases(which: (index: number) => boolean): void {
-    this.ledger.losesMarks()
+    this.serverLog.recordTombstonesLost()
     Array.from(this.leases.entries()).forEach(([id, { keys }], index) => {
       if (!which(index)) return
       this.forget(Array.from(keys).flatMap((key) => this.keys.range(key, undefined)))

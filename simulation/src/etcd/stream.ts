@@ -65,7 +65,7 @@ export class Stream implements Watcher, WatchStream {
   readonly tell = (response: object): void => {
     const { faults, log, timeline } = this.network
     const number = this.count()
-    const fault = faults.push(this.process.index, number, timeline.now)
+    const fault = faults.notification(this.process.index, number, timeline.now)
     log.note(
       30,
       number,
@@ -75,11 +75,11 @@ export class Stream implements Watcher, WatchStream {
         }`
     )
     // A stream loses nothing but all that follows.
-    if (fault?.kind === "push lost") this.goSilent(fault.delay)
+    if (fault?.kind === "notification lost") this.goSilent(fault.delay)
     if (this.silent) return
-    const delay = fault?.kind === "push late" ? fault.delay : 0
+    const delay = fault?.kind === "notification late" ? fault.delay : 0
     this.responsesAt = Math.max(this.responsesAt + 1, timeline.now + this.random.between(200, 2_500) + delay)
-    for (let times = fault?.kind === "push twice" ? 2 : 1; times > 0; times--) {
+    for (let times = fault?.kind === "notification twice" ? 2 : 1; times > 0; times--) {
       timeline.at(this.responsesAt, () => {
         if (!this.over) this.process.deliver(() => this.over || this.listeners.onResponse(response as IWatchResponse))
       })

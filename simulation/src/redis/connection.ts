@@ -87,7 +87,7 @@ export class Connection {
     const beganAt = this.beganAt ?? sentAt
     const request = Wire.decode(Wire.scripts.get(program)!.name, keys, args)
     const delivery = { command, request, program, keys, args, sentAt, beganAt, number, pending, generation, replicas }
-    for (const { id, ttl } of Wire.claimsIn(request)) this.network.ledger.doubts(id, ttl)
+    for (const { id, ttl } of Wire.claimsIn(request)) this.network.serverLog.recordSent(id, ttl)
     const latency = this.latency()
     switch (fault?.kind) {
       case undefined:
@@ -172,7 +172,7 @@ export class Connection {
   }
 
   private execute(delivery: Delivery, how: How): void {
-    const { ledger, log, server, timeline } = this.network
+    const { serverLog, log, server, timeline } = this.network
     const { args, command, keys, number, program, request, sentAt } = delivery
     const denied = timeline.now < this.deniedUntil ? denial : undefined
     const why = denied ?? how.error
@@ -183,8 +183,8 @@ export class Connection {
       digest(String(done)),
       () => `server executes m${this.line}.${number}: ${done instanceof Error ? done.message : JSON.stringify(done)}`
     )
-    const vouchers = Wire.vouchers(request, done)
-    for (const [id, ms] of vouchers) ledger.vouch(id, sentAt + millis(ms))
+    const confirmations = Wire.confirmations(request, done)
+    for (const [id, ms] of confirmations) serverLog.confirmUntil(id, sentAt + millis(ms))
     if (how.silent === true || delivery.generation !== this.generation) return
     const answered = how.errorAfter === undefined || done instanceof Error ? done : Wire.error(how.errorAfter)
     if (delivery.replicas !== undefined && !(answered instanceof Error)) {
@@ -233,17 +233,17 @@ export class Connection {
 
   /** What was confirmed in good time must be believed. */
   private tellLedger(reply: Wire.Raw, { beganAt, request, sentAt }: Delivery): void {
-    const { ledger } = this.network
+    const { serverLog } = this.network
     // After any other error than a refusal the script may have run.
     if (reply instanceof Error && reply.message.startsWith("ERR")) return
     const took = (this.process.monotonic() - sentAt) / 1_000
-    for (const { id } of Wire.claimsIn(request)) ledger.answered(id, took)
+    for (const { id } of Wire.claimsIn(request)) serverLog.recordAnswer(id, took)
     if (reply instanceof Error) return
-    if (request.name === "release") ledger.leftForGood(request.args.id)
+    if (request.name === "release") serverLog.recordWithdrawal(request.args.id)
     if (request.name !== "renew") return
     const patience = Math.min(...request.claims.map(({ args }) => args.ttl)) / 8
     if (this.process.monotonic() - beganAt > millis(patience) - 2_000) return
-    for (const [id, ms] of Wire.vouchers(request, reply)) ledger.hears(id, sentAt + millis(ms))
+    for (const [id, ms] of Wire.confirmations(request, reply)) serverLog.recordConfirmation(id, sentAt + millis(ms))
   }
 
   private latency(): number {

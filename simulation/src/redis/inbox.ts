@@ -35,9 +35,9 @@ export class Inbox implements Listener {
   }
 
   hear(message: string): void {
-    const { faults, ledger, log, timeline } = this.network
+    const { faults, serverLog, log, timeline } = this.network
     const number = this.heard++
-    const fault = faults.push(this.process.index, number, timeline.now)
+    const fault = faults.notification(this.process.index, number, timeline.now)
     log.note(
       30,
       number,
@@ -46,11 +46,12 @@ export class Inbox implements Listener {
     )
     // What comes late or twice may come when its claim is over.
     const about = /^g:([^:]*):/.exec(message)?.[1]
-    if (fault !== undefined && about !== undefined) ledger.doubts(about)
-    if (this.silent || fault?.kind === "push lost") return
-    const times = fault?.kind === "push twice" ? 2 : 1
+    if (fault !== undefined && about !== undefined) serverLog.recordSent(about)
+    if (this.silent || fault?.kind === "notification lost") return
+    const times = fault?.kind === "notification twice" ? 2 : 1
     for (let time = 0; time < times; time++) {
-      const after = this.random.between(100, 1_500) + (fault?.kind === "push late" || time > 0 ? fault!.delay : 0)
+      const after = this.random.between(100, 1_500) +
+        (fault?.kind === "notification late" || time > 0 ? fault!.delay : 0)
       // A second copy comes as if from nowhere: anyone may publish.
       if (time === 0) this.messagesAt = Math.max(this.messagesAt + 1, timeline.now + after)
       const { generation } = this

@@ -42,7 +42,7 @@ export interface Counts {
 }
 
 /** Keeps the first violation of a world, and counts what went on in it. */
-export class Judge {
+export class Checker {
   violation: Violation | undefined
   readonly counts: Counts = {
     grants: 0,
@@ -55,16 +55,16 @@ export class Judge {
     outcomes: {}
   }
   private readonly timeline: Timeline
-  private readonly heeded: ReadonlySet<Rule> | undefined
+  private readonly checkedRules: ReadonlySet<Rule> | undefined
 
-  /** `heeded`: only these rules count. */
-  constructor(timeline: Timeline, heeded: ReadonlySet<Rule> | undefined) {
+  /** `checkedRules`: only these rules count. */
+  constructor(timeline: Timeline, checkedRules: ReadonlySet<Rule> | undefined) {
     this.timeline = timeline
-    this.heeded = heeded
+    this.checkedRules = checkedRules
   }
 
-  broken(rule: Rule, what: string): void {
-    if (this.heeded !== undefined && !this.heeded.has(rule)) return
+  report(rule: Rule, what: string): void {
+    if (this.checkedRules !== undefined && !this.checkedRules.has(rule)) return
     this.violation ??= { rule, what, at: this.timeline.now }
   }
 }

@@ -1,10 +1,10 @@
 import type { Plan } from "./plan.ts"
-import type { Scene } from "./scene.ts"
 import { millis } from "./timeline.ts"
+import type { WorldContext } from "./worldContext.ts"
 
 /** How long a claim stands at the server at most: milliseconds. An etcd counts in seconds, and two at least. */
-const longestClaim = ({ backend, mostTtl }: Plan): number => {
-  const kept = mostTtl + Math.max(100, mostTtl / 10)
+const longestClaim = ({ backend, longestTtl }: Plan): number => {
+  const kept = longestTtl + Math.max(100, longestTtl / 10)
   return backend === "redis" ? kept : Math.max(2_000, Math.ceil(kept / 1_000) * 1_000)
 }
 
@@ -14,32 +14,33 @@ const longestClaim = ({ backend, mostTtl }: Plan): number => {
  * the longest time between two steps.
  */
 export const progressWithin = (plan: Plan): number =>
-  longestClaim(plan) + Math.max(1_000, plan.mostTtl / 3) * 1.3 + 4_000 + plan.mostPause
+  longestClaim(plan) + Math.max(1_000, plan.longestTtl / 3) * 1.3 + 4_000 + plan.longestPause
 
 /** What must be true once everybody is gone. */
-export const inspect = ({ backend, clients, judge, plan, timeline }: Scene): void => {
+export const runFinalChecks = ({ backend, clients, checker, plan, timeline }: WorldContext): void => {
   for (const { done, process, sections } of clients) {
     if (process.defects.length > 0) {
-      judge.broken("S8", `a fiber of process ${process.index} died: ${process.defects[0]}`)
+      checker.report("S8", `a fiber of process ${process.index} died: ${process.defects[0]}`)
     }
     if (process.dead) continue
     for (const section of sections.flat()) {
-      if (section.state !== "over") judge.broken("S6", `${section.title} is ${section.state} and never ends`)
+      if (section.state !== "ended") checker.report("S6", `${section.title} is ${section.state} and never ends`)
     }
-    if (!done) judge.broken("S6", `process ${process.index} never ends`)
+    if (!done) checker.report("S6", `process ${process.index} never ends`)
   }
-  if (judge.violation !== undefined) return
+  if (checker.violation !== undefined) return
   const longest = Math.max(longestClaim(plan), backend.longestLife) + 100 + backend.lateness()
   // Where nothing was refused to who left, all of it is gone with them.
-  const isClean = plan.quiet || (plan.isWhole && backend.excuses?.(timeline.now - millis(longest)) === false)
+  const isClean = plan.isFaultFree ||
+    (plan.isHealthy && backend.hasRefusedSince?.(timeline.now - millis(longest)) === false)
   // What is yet to go wrong does, and what is on its way arrives; then the times to live are over.
   timeline.pass(Math.max(timeline.now, plan.healedAt + 2))
   timeline.pass(timeline.now + millis(isClean ? 50 : longest))
   for (const { process } of clients) {
     if (process.dead) continue
-    if (process.fibers > 0) judge.broken("S8", `${process.fibers} fibers of process ${process.index} are left`)
-    if (process.timers > 0) judge.broken("S8", `${process.timers} timers of process ${process.index} are left`)
+    if (process.fibers > 0) checker.report("S8", `${process.fibers} fibers of process ${process.index} are left`)
+    if (process.timers > 0) checker.report("S8", `${process.timers} timers of process ${process.index} are left`)
   }
   const left = backend.leftovers()
-  if (left.length > 0) judge.broken("S4", `left at the server: ${left.join(", ")}`)
+  if (left.length > 0) checker.report("S4", `left at the server: ${left.join(", ")}`)
 }
