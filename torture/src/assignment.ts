@@ -22,7 +22,7 @@ export interface Assignment {
   readonly calm: boolean
   /** Milliseconds by which a caller's time limit may be passed; undefined where a call must only end. */
   readonly strict: number | undefined
-  /** Milliseconds by which the backend keeps a lock longer than its holder believes in it. */
+  /** Milliseconds by which the backend keeps a lock longer than its holder considers it held. */
   readonly guard: number
   /** Milliseconds that a program takes to end when it is told to. */
   readonly ending: number

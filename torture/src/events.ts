@@ -24,12 +24,12 @@ export type Told =
   | { readonly t: "ghost"; readonly key: string; readonly waited: number; readonly from: number; readonly at: number }
   | { readonly t: "stuck"; readonly key: string; readonly waited: number }
   /** Long after the last fault it is not served on a key that nobody else wants. */
-  | { readonly t: "deaf"; readonly waited: number }
+  | { readonly t: "unserved"; readonly waited: number }
   | { readonly t: "unhandled"; readonly message: string }
   | { readonly t: "left"; readonly what: string }
   | { readonly t: "orphan" | "elsewhere"; readonly what: string }
-  /** The mark of a cancelled claim on this key, set at that moment. */
-  | { readonly t: "mark"; readonly key: string; readonly at: number }
+  /** The tombstone of a withdrawn claim on this key, left at that moment. */
+  | { readonly t: "tombstone"; readonly key: string; readonly at: number }
   /** A script took so long at the server, which had a processor meanwhile. */
   | { readonly t: "script"; readonly what: string; readonly took: number; readonly from: number; readonly at: number }
   | Fault
@@ -43,15 +43,15 @@ export interface Fault {
   readonly n: number
   readonly kind: string
   readonly from: number
-  /** Workers that it befell, or all of them: one life of each (`w3.2`), or all of its lives (`w3`). */
+  /** Workers that it hit, or all of them: one life of each (`w3.2`), or all of its lives (`w3`). */
   readonly workers: "all" | ReadonlyArray<string>
   /** Keys of which the backend may have forgotten what it had acknowledged; none unless it is of that nature. */
   readonly forgets: "all" | ReadonlyArray<string>
   /** Whether somebody who was inside was hit. */
   readonly hit: boolean
-  /** Keeps no answer away from those whom it befalls. */
+  /** Keeps no answer away from those whom it hits. */
   readonly harmless?: boolean
-  /** Milliseconds after its end for which a grant may yet lie with somebody it befell who has not heard of it. */
+  /** Milliseconds after its end for which a grant may yet lie with a worker that it hit and that has not heard of it. */
   readonly limbo?: number
   /** Of the servers' own accord: nobody did it, so nobody counts it. */
   readonly own?: boolean
@@ -69,7 +69,7 @@ export type Recorded =
 
 export const rules = {
   overlap: "two inside",
-  linear: "beliefs that no lock can have given",
+  linear: "a history that is not linearizable",
   token: "a token repeated or went back",
   late: "a loss told late",
   after: "running on after the loss",
@@ -80,11 +80,11 @@ export const rules = {
   stuck: "a waiter never served",
   slow: "a call without an end",
   failed: "a call that failed although the server was well",
-  gone: "a lock lost although nothing befell it",
+  gone: "a lock lost although no fault hit it",
   idle: "a key idle although somebody waits",
-  mark: "a mark left although no answer was lost",
+  tombstone: "a tombstone left although no answer was lost",
   script: "a script of more than 5 ms",
-  deaf: "a client that never came back",
+  unserved: "a client that never came back",
   unhandled: "an error that nobody handled",
   left: "sockets or timers left"
 } as const

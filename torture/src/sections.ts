@@ -1,8 +1,8 @@
 import { Effect, Fiber, Schedule, type Scope } from "effect"
 import type { Assignment, Crowd, Keep } from "./assignment.ts"
 import { now, type Outcome } from "./events.ts"
-import type { Line } from "./line.ts"
 import type { Random } from "./random.ts"
+import type { ResourceClient } from "./resourceClient.ts"
 import type { Ask, Handle, Subject } from "./subjects/subject.ts"
 
 /** What a program does while it is inside. */
@@ -21,17 +21,17 @@ export class Sections {
   readonly waiting = new Map<string, { readonly key: string; readonly since: number }>()
   count = 0
   private readonly subject: Subject
-  private readonly line: Line
+  private readonly client: ResourceClient
   private readonly who: string
   private readonly stopped: () => boolean
   private readonly habits: Habits
   private next = 0
 
-  constructor(subject: Subject, line: Line, who: string, habits: Habits, stopped: () => boolean) {
+  constructor(subject: Subject, client: ResourceClient, who: string, habits: Habits, stopped: () => boolean) {
     this.habits = habits
     this.subject = subject
     this.stopped = stopped
-    this.line = line
+    this.client = client
     this.who = who
   }
 
@@ -44,14 +44,14 @@ export class Sections {
       let leftAt: number | undefined
       let id: string | undefined
       this.waiting.set(waiter, { key: ask.key, since })
-      if (ask.way !== "try") this.line.tell({ t: "asked", ask: waiter, key: ask.key, ttl: ask.ttl, at: since })
+      if (ask.way !== "try") this.client.tell({ t: "asked", ask: waiter, key: ask.key, ttl: ask.ttl, at: since })
       const served = () => {
         grantedAt = now()
         this.waiting.delete(waiter)
       }
       const hasty = ask.timeout !== undefined || ask.way === "try"
       const failed = (why: string) =>
-        this.line.tell({ t: "failed", what: ask.key, why, from: since, at: now(), ...(hasty && { hasty }) })
+        this.client.tell({ t: "failed", what: ask.key, why, from: since, at: now(), ...(hasty && { hasty }) })
       const section = this.subject.hold({ ...ask, failed, guard: this.habits.guard }, (handle) =>
         Effect.suspend(() => {
           served()
@@ -67,7 +67,7 @@ export class Sections {
             const at = now()
             const waited = (grantedAt ?? at) - since
             const outcome = exit._tag === "Success" ? exit.value : "interrupted"
-            this.line.tell({ t: "ended", ask: waiter, key: ask.key, outcome, waited, at, id })
+            this.client.tell({ t: "ended", ask: waiter, key: ask.key, outcome, waited, at, id })
             const slack = ask.ttl + 1_000
             const { strict } = this.habits
             if (ask.timeout !== undefined) {
@@ -91,7 +91,7 @@ export class Sections {
     })
 
   private limit(what: string, took: number, limit: number, at: number): void {
-    if (took > limit) this.line.tell({ t: "slow", what, took, limit, at })
+    if (took > limit) this.client.tell({ t: "slow", what, took, limit, at })
   }
 
   private readonly program = (
@@ -103,7 +103,7 @@ export class Sections {
     Effect.suspend(() => {
       const { age, token, ttl } = handle
       this.count++
-      this.line.tell({
+      this.client.tell({
         t: "acquired",
         id,
         key,
@@ -116,7 +116,7 @@ export class Sections {
       })
       const watch = Effect.map(
         handle.lost,
-        ({ ago, reason }) => this.line.tell({ t: "lost", id, at: now(), reason, ago })
+        ({ ago, reason }) => this.client.tell({ t: "lost", id, at: now(), reason, ago })
       )
       const steps = Effect.gen({ self: this }, function*() {
         // Stubborn: what the resource refuses does not stop it. Only the lock's own word does.
@@ -146,7 +146,7 @@ export class Sections {
         holds ?? Effect.succeed(false),
         (held) =>
           Effect.callback((resume) =>
-            this.line.ask(
+            this.client.ask(
               { t, id, ...(held && { held: [from, now()] as const }) },
               (accepted) => resume(Effect.succeed(accepted))
             )
@@ -227,7 +227,7 @@ export const keeps = (work: Work, { key, millis, ttl }: Keep): Effect.Effect<voi
 }
 
 /** Many keys at once, each for no time. What fails of it is told in one line. */
-export const burst = (subject: Subject, line: Line, count: number, name: string): Effect.Effect<void> =>
+export const burst = (subject: Subject, client: ResourceClient, count: number, name: string): Effect.Effect<void> =>
   Effect.suspend(() => {
     const from = now()
     let [fails, last] = [0, ""]
@@ -238,13 +238,13 @@ export const burst = (subject: Subject, line: Line, count: number, name: string)
     const keys = Array.from({ length: count }, (_, index) => `burst-${name}-${index}`)
     const one = (key: string) => subject.hold({ key, ttl: 6_000, way: "with", failed }, () => Effect.void)
     const tell = Effect.sync(() => {
-      if (fails > 0) line.tell({ t: "failed", what: `${fails} of ${count} at once`, why: last, from, at: now() })
+      if (fails > 0) client.tell({ t: "failed", what: `${fails} of ${count} at once`, why: last, from, at: now() })
     })
     return Effect.andThen(Effect.forEach(keys, one, { concurrency: "unbounded", discard: true }), tell)
   })
 
 /** Gives up at some point of an acquire, and asks at once again: nothing of the first try may stand in its own way. */
-export const probe = (work: Work, key: string, line: Line): Effect.Effect<void, never, Scope.Scope> =>
+export const probe = (work: Work, key: string, client: ResourceClient): Effect.Effect<void, never, Scope.Scope> =>
   until(
     work,
     Effect.gen(function*() {
@@ -264,20 +264,25 @@ export const probe = (work: Work, key: string, line: Line): Effect.Effect<void, 
       const asked = now()
       yield* sections.run({ key, ttl, way: "with" }, { steps: 0, pace: 0 })
       const at = now()
-      if (at - asked > ttl / 2) line.tell({ t: "ghost", key, waited: at - asked, from, at })
+      if (at - asked > ttl / 2) client.tell({ t: "ghost", key, waited: at - asked, from, at })
       yield* Effect.sleep(100)
     })
   )
 
-/** Whatever befell a client, it is served when the faults are over. */
-export const comesBack = ({ sections, ttl }: Work, who: string, limit: number, line: Line): Effect.Effect<void> =>
+/** Whatever faults hit a client, it is served when they are over. */
+export const comesBack = (
+  { sections, ttl }: Work,
+  who: string,
+  limit: number,
+  client: ResourceClient
+): Effect.Effect<void> =>
   Effect.suspend(() => {
     const from = now()
     return sections.run({ key: `last-${who}`, ttl, way: "with" }, { steps: 0, pace: 0 }).pipe(
       Effect.repeat({ until: (outcome) => outcome === "done", schedule: Schedule.spaced(50) }),
       Effect.timeoutOrElse({
         duration: limit,
-        orElse: () => Effect.sync(() => line.tell({ t: "deaf", waited: now() - from }))
+        orElse: () => Effect.sync(() => client.tell({ t: "unserved", waited: now() - from }))
       })
     )
   })

@@ -2,31 +2,31 @@ import type { Group } from "dlock-testing"
 import type { Random } from "../random.ts"
 import type { Address } from "../subjects/subject.ts"
 
-/** What befalls a server, from its beginning to its end. */
+/** A fault of a server, from its beginning to its end. */
 export interface ServerFault {
   readonly weight: number
   /** Whether the backend may lose what it had acknowledged. */
   readonly forgets: boolean
   /** Milliseconds for which its consequences last when it is over. */
   readonly tail?: number
-  /** Whether it befalls the worker of this number: all, unless given. */
-  readonly whom?: (index: number) => boolean
+  /** Whether it hits the worker of this number: all, unless given. */
+  readonly hits?: (index: number) => boolean
   /** See `Fault`. */
   readonly harmless?: boolean
   readonly limbo?: number
-  readonly act: (key: string, random: Random) => Promise<void>
+  readonly inject: (key: string, random: Random) => Promise<void>
 }
 
 /** What is done at once to the server of one key. Says before it acts which locks that may free. */
-export interface Strike {
+export interface KeyFault {
   readonly weight: number
   /** See `Fault`. */
   readonly harmless?: boolean
-  readonly act: (key: string, about: (forgets: "all" | ReadonlyArray<string>) => void) => Promise<void>
+  readonly inject: (key: string, about: (forgets: "all" | ReadonlyArray<string>) => void) => Promise<void>
 }
 
 /** The servers of one campaign, and what can be done to them. */
-export interface Field {
+export interface Environment {
   readonly ttl: number
   /** Ports of the servers; each worker has a proxy of its own before each. */
   readonly ports: ReadonlyArray<number>
@@ -34,10 +34,10 @@ export interface Field {
   readonly through: (ports: ReadonlyArray<number>, index: number) => Address
   /** Milliseconds that the worker of this number asks for, where it needs more than the others. */
   readonly ttlOf?: (index: number) => number | undefined
-  readonly faults: Readonly<Record<string, ServerFault>>
+  readonly serverFaults: Readonly<Record<string, ServerFault>>
   /** What has to be put right at the end, where that is a fault of its own. */
   readonly last?: { readonly kind: string; readonly fault: ServerFault }
-  readonly strikes: Readonly<Record<string, Strike>>
+  readonly keyFaults: Readonly<Record<string, KeyFault>>
   /** Stops all replicas, unless somebody has; returns what lets them go on. */
   readonly freezeReplicas?: () => (() => void) | undefined
   /** Whether these bytes hold a request that gives a claim back. */
@@ -52,8 +52,10 @@ export interface Field {
   readonly inStep?: () => Promise<boolean>
   /** What of locks is where none of them belongs. */
   readonly elsewhere?: () => Promise<ReadonlyArray<string>>
-  /** Marks of cancelled claims that stand, and for how many milliseconds they have stood. */
-  readonly marks?: () => Promise<ReadonlyArray<{ readonly name: string; readonly key: string; readonly age: number }>>
+  /** Tombstones of withdrawn claims at the server, and their ages in milliseconds. */
+  readonly tombstones?: () => Promise<
+    ReadonlyArray<{ readonly name: string; readonly key: string; readonly age: number }>
+  >
   /** What is left of locks. */
   readonly orphans: () => Promise<ReadonlyArray<string>>
   readonly skipped: ReadonlyArray<string>

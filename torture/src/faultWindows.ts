@@ -1,24 +1,24 @@
 import type { Fault } from "./events.ts"
 
-interface Trouble extends Fault {
+interface FaultWindow extends Fault {
   to: number
 }
 
 /** The faults of a campaign, by what they may have done. */
-export class Troubles {
-  private readonly open = new Map<number, Trouble>()
+export class FaultWindows {
+  private readonly open = new Map<number, FaultWindow>()
   /** Those that may have made a backend forget: few enough to keep for good. */
-  private readonly forgetting: Array<Trouble> = []
-  private recent: Array<Trouble> = []
+  private readonly forgetting: Array<FaultWindow> = []
+  private recent: Array<FaultWindow> = []
   total = 0
   hits = 0
   readonly kinds = new Map<string, number>()
 
   begin(fault: Fault): void {
-    const trouble = { ...fault, to: Infinity }
-    this.open.set(fault.n, trouble)
-    this.recent.push(trouble)
-    if (fault.forgets.length > 0) this.forgetting.push(trouble)
+    const faultWindow = { ...fault, to: Infinity }
+    this.open.set(fault.n, faultWindow)
+    this.recent.push(faultWindow)
+    if (fault.forgets.length > 0) this.forgetting.push(faultWindow)
     if (fault.own === true) return
     this.total++
     if (fault.hit) this.hits++
@@ -26,27 +26,27 @@ export class Troubles {
   }
 
   end(n: number, to: number): void {
-    const trouble = this.open.get(n)
-    if (trouble !== undefined) trouble.to = to
+    const faultWindow = this.open.get(n)
+    if (faultWindow !== undefined) faultWindow.to = to
     this.open.delete(n)
   }
 
   /** What may have made the backend forget a lock on `key` that was held in this time. */
-  forgot(key: string, from: number, to: number): string | undefined {
+  findDataLoss(key: string, from: number, to: number): string | undefined {
     return this.forgetting.findLast((one) =>
       one.from <= to && one.to + margin >= from && (one.forgets === "all" || one.forgets.includes(key))
     )?.kind
   }
 
-  /** Whether any fault befell this worker in this time. */
-  befell(who: string, from: number, to: number): boolean {
+  /** Whether any fault hit this worker in this time. */
+  hasHit(who: string, from: number, to: number): boolean {
     return this.recent.some((one) =>
       one.from <= to && one.to >= from && (one.workers === "all" || one.workers.some((name) => isOneOf(name, who)))
     )
   }
 
-  /** When the last trouble of any of these on a key was over, with what it left behind; `Infinity` where one is not. */
-  lastOf(those: ReadonlySet<string>, key: string, before: number): number {
+  /** When the last fault of any of these on a key had ended, with its after-effects; `Infinity` where one has not. */
+  endOfLast(those: ReadonlySet<string>, key: string, before: number): number {
     let last = 0
     for (const { forgets, from, limbo = usualLimbo, to, workers } of this.recent) {
       // What is done to other keys is nothing to this one.
@@ -58,7 +58,7 @@ export class Troubles {
   }
 
   /** Whether an answer to this worker, in any of its lives, or to anybody, may have been kept from it in this time, or be late. */
-  severed(who: string | undefined, from: number, to: number): boolean {
+  mayHaveLostAnswer(who: string | undefined, from: number, to: number): boolean {
     return this.recent.some((one) =>
       one.harmless !== true && one.from <= to && one.to + usualLimbo >= from &&
       (one.workers === "all" || who === undefined ||
@@ -67,12 +67,12 @@ export class Troubles {
   }
 
   /** Whether the servers may refuse at this moment what they are asked. */
-  refuses(at: number): boolean {
+  mayRefuse(at: number): boolean {
     return this.recent.some(({ from, kind, to }) => kind.startsWith("refuse the ") && from <= at && to >= at)
   }
 
-  /** Whether anything befell the servers in this time. */
-  befellAll(from: number, to: number): boolean {
+  /** Whether any fault hit the servers in this time. */
+  hasHitServers(from: number, to: number): boolean {
     return this.recent.some((one) => one.workers === "all" && one.from <= to && one.to >= from)
   }
 

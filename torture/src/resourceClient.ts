@@ -3,7 +3,7 @@ import * as Readline from "node:readline"
 import type { Told } from "./events.ts"
 
 /** The connection of one process to the resource. What is told and asked on it arrives in that order. */
-export class Line {
+export class ResourceClient {
   private readonly waiting = new Map<number, (value: unknown) => void>()
   private readonly socket: Net.Socket
   private next = 0
@@ -19,9 +19,12 @@ export class Line {
     this.write({ hello: who })
   }
 
-  static open(port: number, who: string): Promise<Line> {
+  static open(port: number, who: string): Promise<ResourceClient> {
     return new Promise((resolve, reject) => {
-      const socket = Net.connect(port, "127.0.0.1", () => resolve(new Line(socket, who))).once("error", reject)
+      const socket = Net.connect(port, "127.0.0.1", () => resolve(new ResourceClient(socket, who))).once(
+        "error",
+        reject
+      )
     })
   }
 
