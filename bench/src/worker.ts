@@ -75,7 +75,7 @@ const hold = async ({ form, keys }: Extract<Job, { do: "hold" }>): Promise<objec
   return {}
 }
 
-const letGo = async (): Promise<Answers["let go"]> => {
+const release = async (): Promise<Answers["release"]> => {
   const at = now()
   gate.resolve()
   await held
@@ -111,8 +111,8 @@ const doJob = (job: Job): object | Promise<object> => {
         : slice(job)
     case "hold":
       return hold(job)
-    case "let go":
-      return letGo()
+    case "release":
+      return release()
     case "queue":
       return enqueue(job)
     case "drain":

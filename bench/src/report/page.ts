@@ -138,7 +138,7 @@ export const page = (
     + "they stay.",
     [
       "- **One task** waits for the server twice a section and has nothing else to do meanwhile. Inside the server ours makes "
-      + "seven calls (is there a queue, a mark, what is the time, what was the last token) to the floor's three, and each "
+      + "seven calls (is there a queue, a tombstone, what is the time, what was the last token) to the floor's three, and each "
       + "costs several microseconds in a server that has just woken. In the client the section has a fiber and a scope of "
       + "its own, a deadline and a place among the renewals. With many tasks at once both hide behind each other.",
       "- **A hot key** is handed from one process to another, which has to be woken, while a contender of the floor that "

@@ -28,12 +28,12 @@ export const ShopInRedis = Layer.effect(
       (redis) => Effect.sync(() => redis.disconnect())
     )
     // A command only says that there is no connection; this says why.
-    let trouble: Error | undefined
+    let failure: Error | undefined
     redis.on("error", (error) => {
-      trouble = error
+      failure = error
     })
     const send = <A>(command: () => Promise<A>) =>
-      Effect.tryPromise({ try: command, catch: (cause) => new ShopUnreachable({ cause: trouble ?? cause }) })
+      Effect.tryPromise({ try: command, catch: (cause) => new ShopUnreachable({ cause: failure ?? cause }) })
 
     yield* send(() => redis.connect())
 

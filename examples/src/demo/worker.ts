@@ -5,11 +5,11 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Queue, Schema, Stdio, Stream } from "effect"
 import { Ndjson } from "effect/encoding"
 import { LockerLive } from "../locker.ts"
-import { Order } from "./crew.ts"
 import { Event, Journal, Worker } from "./journal.ts"
 import { LogLines } from "./log.ts"
 import { Payment, sellLocked, sellUnlocked } from "./sale.ts"
 import { ShopByDriver } from "./shops.ts"
+import { Order } from "./workers.ts"
 
 const encode = Schema.encodeSync(Schema.fromJsonString(Event))
 
