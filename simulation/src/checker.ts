@@ -1,28 +1,28 @@
 import type { Timeline } from "./timeline.ts"
 
 /**
- * What must hold.
+ * The rules.
  *
- * - S1: nobody else is in while a holder believes in its lock, and no stale step is taken.
- * - S2: tokens grow from grant to grant, and are above what they were raised above before the claim came.
- * - S3: a holder is out before its time at the server is over, by its own clock.
- * - S4: nothing is left at the server, and no mark for what is not in doubt.
- * - S5: whoever waits gets on, once nothing goes wrong any more.
+ * - S1: while a holder considers its lock held, no other holder is inside, and no stale step is accepted.
+ * - S2: tokens grow from grant to grant, and are above what they had been raised above when the claim came.
+ * - S3: a holder stops before the server's expiry, by its own clock.
+ * - S4: nothing is left at the server, and no tombstone without an unanswered request.
+ * - S5: every waiter makes progress once the faults are over.
  * - S6: everything ends.
- * - S7: no good lock is thrown away.
- * - S8: nothing dies, and no fiber and no timer is left.
- * - S9: without faults, first come is first served, and at once.
- * - S10: no lock is idle although somebody waits.
- * - S11: no call fails on a server and a network that are whole, unless it had little time and its process stood still
- *   twice; nor where one member of a cluster refuses and another would have done it.
- * - S12: whoever loses a lock has the guard gap to end before the next is in.
- * - S13: whoever asks is answered within the time that it gave.
+ * - S7: no healthy lock is given up.
+ * - S8: no fiber dies, and no fiber and no timer is left.
+ * - S9: without faults waiters are served in order, and at once.
+ * - S10: no lock is idle while somebody waits.
+ * - S11: no call fails while server and network are healthy, unless it had little time and its process paused twice; nor
+ *   where one member of a cluster refuses and another would have answered.
+ * - S12: a program that loses its lock has the guard gap to end before the next holder is inside.
+ * - S13: a caller gets its answer within its time limit.
  */
 export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13"] as const
 
 export type Rule = typeof rules[number]
 
-/** A promise that was broken. */
+/** A broken promise. */
 export interface Violation {
   readonly rule: Rule
   readonly what: string
@@ -41,7 +41,7 @@ export interface Counts {
   readonly outcomes: Record<string, number>
 }
 
-/** Keeps the first violation of a world, and counts what went on in it. */
+/** Keeps the first violation of a world, and counts its events. */
 export class Checker {
   violation: Violation | undefined
   readonly counts: Counts = {
@@ -57,7 +57,7 @@ export class Checker {
   private readonly timeline: Timeline
   private readonly checkedRules: ReadonlySet<Rule> | undefined
 
-  /** `checkedRules`: only these rules count. */
+  /** Only violations of `checkedRules` count, where given. */
   constructor(timeline: Timeline, checkedRules: ReadonlySet<Rule> | undefined) {
     this.timeline = timeline
     this.checkedRules = checkedRules

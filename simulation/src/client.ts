@@ -11,7 +11,7 @@ import { prefix, type Section } from "./section.ts"
 import type { Variant } from "./variants.ts"
 import type { Client, WorldContext } from "./worldContext.ts"
 
-/** Starts a process: its layer, and its programs over it. */
+/** Starts a process: its layer, and the programs that use it. */
 export const start = (
   client: Client,
   { backend, plan, observer }: WorldContext,
@@ -22,7 +22,7 @@ export const start = (
     for (const trigger of client.triggers.slice()) {
       if (--trigger.messagesLeft > 0) continue
       client.triggers.splice(client.triggers.indexOf(trigger), 1)
-      // What it strikes may be a fiber with an observer that throws, and it happens amid something else.
+      // It may hit a fiber with an observer that throws, and must not disturb the current callback.
       guarded(() => trigger.inject())
     }
   }
@@ -36,7 +36,7 @@ export const start = (
   const program = (locker: Locker["Service"], sections: ReadonlyArray<Section>) =>
     Effect.forEach(sections, (section) =>
       Effect.gen(function*() {
-        // Who asks again at once does so in the same turn.
+        // Without a delay it asks again in the same turn of the event loop.
         if (section.plan.delay > 0) yield* Effect.sleep(section.plan.delay)
         const fiber = yield* Effect.forkDetach(Program.run(observer, locker, section), { startImmediately: true })
         client.running.set(section.plan.number, fiber)
@@ -53,13 +53,13 @@ export const start = (
       yield* Effect.raceFirst(Fiber.awaitAll(programs), Deferred.await(client.closing))
       return programs
     }))
-    // Where the locker was closed under them, they must come to an end by themselves.
+    // If the locker was closed while they ran, they must end by themselves.
     yield* Fiber.awaitAll(programs)
     const left = plan.dimensions.has("closing") ? observer.server.claimsOf?.(process.index) ?? [] : []
     for (const claim of left) observer.report("S4", `process ${process.index} has closed its locker, and ${claim}`)
     client.done = true
     observer.closed.add(process.index)
-    // What was interrupted when the locker closed ends in this turn. This one is still there.
+    // Fibers that were interrupted when the locker closed end in this turn. This fiber is still running.
     yield* Effect.yieldNow
     const fibers = process.fibers - 1
     if (fibers > 0) observer.report("S8", `${fibers} fibers of process ${process.index} are left`)
@@ -68,7 +68,7 @@ export const start = (
   process.run(all)
 }
 
-/** Waits for its end, of which an observer hears that throws. */
+/** Waits for the end of a fiber, with an observer that throws. */
 const observed = (fiber: Fiber.Fiber<void>): Effect.Effect<void> =>
   Effect.callback((resume) => {
     if (fiber.pollUnsafe() !== undefined) return resume(Effect.void)

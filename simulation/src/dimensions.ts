@@ -1,44 +1,47 @@
 import type { BackendName } from "./backendName.ts"
 import { Random } from "./random.ts"
 
-/** What may be in a world besides what is in all of them: something that happens there, or a rule that holds there. */
+/** What only some worlds have: a kind of event, or a rule. */
 export type Dimension = /** The store waits for replicas to confirm its grants; they do, or late, or not. */
   | "replicas"
-  /** Many wait for one lock, and a process dies with a whole queue: it may not stand idle for that. */
+  /** Many processes wait for one lock, and a process with many of the waiters dies. The lock must not stay idle. */
   | "crowds"
   /**
-   * Many wait for one lock, and what tells them of their grants is lost or late, or meets what they ask. On etcd many give up
-   * at the same moment besides and ask again, while what they hear of others is of the past.
+   * Many wait for one lock, and notifications of their grants are lost, late, or cross with their requests. On etcd
+   * many waiters also give up at the same moment and ask again, while the events that they receive are old.
    */
   | "notifications"
-  /** Processes stand still while replies lie in their sockets, on a server and a network that are whole. */
+  /** Processes pause while replies lie in their sockets. Server and network are healthy. */
   | "stalls"
-  /** Lockers close under sections that take their time to end. */
+  /** Lockers close while sections run that take a while to end. */
   | "closing"
-  /** Callers are answered in their time, whatever the server does. */
+  /** Callers get an answer within their time limits, whatever the server does. */
   | "time-limits"
-  /** No mark of a cancelled claim is left where no answer was lost. */
+  /** No tombstone of a withdrawn claim is left unless an answer was lost. */
   | "tombstones"
-  /** A server refuses who a process is, for a while: what it asks, or its new connections. */
+  /** For a while a server refuses the credentials of a process: its requests, or its new connections. */
   | "handshakes"
-  /** A proxy before the server names watches itself, and tells some of what is another's. */
+  /** A proxy before the server numbers watches by itself, and sends some events to the wrong watch. */
   | "proxies"
-  /** Tokens run out: on a stream that was opened with one no more watches are to be had. */
+  /** Auth tokens expire. A stream that was opened with an expired token gets no more watches. */
   | "tokens"
-  /** Claims that may stand for long wait behind others; their processes die, or fall silent for seconds. */
+  /** Claims with a long ttl wait behind others. Their processes die, or are silent for seconds. */
   | "dead-waiters"
-  /** Somebody deletes claims of queues in which processes hand over to their own. */
+  /** An operator deletes claims from queues in which processes hand over to claims of their own. */
   | "successors"
-  /** Processes ask for much at once, so that what they ask goes together. */
+  /** Processes send many requests at once, so that requests go in batches. */
   | "bursts"
-  /** Members of a cluster refuse what they are asked, or all of them do, for a while. */
+  /** For a while one member of a cluster, or all of them, refuse requests. */
   | "refusals"
-  /** A process soon counts as far from the head of a queue: where claims of two or three other processes are before its own. */
+  /**
+   * A process counts as far from the head of a queue when claims of only two or three other processes come before its
+   * own.
+   */
   | "far-waiters"
-  /** Programs have put observers on their fibers that throw: what runs on within a call back must harm nobody else. */
+  /** Programs have observers on their fibers that throw. The library must survive an exception out of any callback. */
   | "observers"
 
-/** Those that every run has: what the library lives up to on a backend. */
+/** The dimensions of every run: what the library promises on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
   redis: new Set([
     "replicas",
@@ -67,13 +70,15 @@ export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
 
 interface Kind {
   readonly backends: ReadonlyArray<BackendName>
-  /** In what part of the worlds it is. */
+  /** In which share of the worlds it is. */
   readonly share: number
-  /** It changes what a world is about: no other of these is there. */
+  /** It has a scenario: a world has at most one such dimension. */
   readonly alone?: true
 }
 
-/** Their order tells which worlds each is in. A new one is the last, so that those of the others stay theirs. */
+/**
+ * The order decides which worlds have which dimension. Add a new one at the end, so that all others keep their worlds.
+ */
 const kinds: Readonly<Record<Dimension, Kind>> = {
   replicas: { backends: ["redis"], share: 0.3 },
   crowds: { backends: ["redis"], share: 0.1, alone: true },
@@ -95,7 +100,10 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>
 
-/** Which of the usual and of those besides a world has. None of it depends on which others there might have been. */
+/**
+ * The dimensions of a world, out of the usual and the extra ones. Whether it has one does not depend on which others
+ * are allowed.
+ */
 export const drawn = (seed: number, backend: BackendName, extra: ReadonlySet<Dimension>): ReadonlySet<Dimension> => {
   let dice = Random.of(seed, 20).next()
   return new Set(dimensions.filter((one, index) => {
@@ -106,7 +114,7 @@ export const drawn = (seed: number, backend: BackendName, extra: ReadonlySet<Dim
   }))
 }
 
-/** Whether some of the worlds of a backend have it. */
+/** Whether some worlds of a backend have it. */
 export const isIn = (backend: BackendName, one: Dimension, extra: ReadonlySet<Dimension>): boolean =>
   kinds[one].backends.includes(backend) && (usual[backend].has(one) || extra.has(one))
 

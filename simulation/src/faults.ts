@@ -10,11 +10,11 @@ import type { Plan } from "./plan.ts"
 import { Random } from "./random.ts"
 
 /**
- * The faults of a world. Each has a name that says where it strikes, and whether it does depends on the seed and that name
- * alone: so a world can be run again with some of them only.
+ * The faults of a world. The name of a fault says where it is injected. Whether it is depends on the seed and the name
+ * alone: so a world can be run again with some of its faults only.
  */
 export class Faults {
-  /** Those that have struck, in that order. */
+  /** The faults that were injected, in their order. */
   readonly injected: Array<Fault> = []
   private readonly plan: Plan
   private readonly only: ReadonlySet<string> | undefined
@@ -67,8 +67,8 @@ export class Faults {
 
 export interface Injected<A extends Kind> {
   readonly kind: A
-  /** Microseconds, and over when the faults are. */
+  /** Microseconds. It ends by the end of all faults. */
   readonly delay: number
-  /** For what else is to be chosen about it. */
+  /** For further choices about this fault. */
   readonly random: Random
 }

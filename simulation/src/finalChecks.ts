@@ -2,21 +2,21 @@ import type { Plan } from "./plan.ts"
 import { millis } from "./timeline.ts"
 import type { WorldContext } from "./worldContext.ts"
 
-/** How long a claim stands at the server at most: milliseconds. An etcd counts in seconds, and two at least. */
+/** For how many milliseconds the server keeps a claim at most. etcd counts in whole seconds, two at least. */
 const longestClaim = ({ backend, longestTtl }: Plan): number => {
   const kept = longestTtl + Math.max(100, longestTtl / 10)
   return backend === "redis" ? kept : Math.max(2_000, Math.ceil(kept / 1_000) * 1_000)
 }
 
 /**
- * How long nothing may happen on a key for which somebody waits, once nothing goes wrong any more: milliseconds. The
- * longest time for which a claim stands that nobody ends, the time after which the next one looks for itself, calls, and
- * the longest time between two steps.
+ * How many milliseconds may pass without progress on a key that has waiters, after the faults. It is the sum of the
+ * longest life of an abandoned claim, the time until the next waiter checks by itself, a few calls, and the longest
+ * time between two steps.
  */
 export const progressWithin = (plan: Plan): number =>
   longestClaim(plan) + Math.max(1_000, plan.longestTtl / 3) * 1.3 + 4_000 + plan.longestPause
 
-/** What must be true once everybody is gone. */
+/** What must be true when all processes have ended. */
 export const runFinalChecks = ({ backend, clients, checker, plan, timeline }: WorldContext): void => {
   for (const { done, process, sections } of clients) {
     if (process.defects.length > 0) {
@@ -30,10 +30,10 @@ export const runFinalChecks = ({ backend, clients, checker, plan, timeline }: Wo
   }
   if (checker.violation !== undefined) return
   const longest = Math.max(longestClaim(plan), backend.longestLife) + 100 + backend.lateness()
-  // Where nothing was refused to who left, all of it is gone with them.
+  // If no withdrawal was refused, nothing is left at once.
   const isClean = plan.isFaultFree ||
     (plan.isHealthy && backend.hasRefusedSince?.(timeline.now - millis(longest)) === false)
-  // What is yet to go wrong does, and what is on its way arrives; then the times to live are over.
+  // First the remaining faults happen and messages on their way arrive; then all ttls end.
   timeline.pass(Math.max(timeline.now, plan.healedAt + 2))
   timeline.pass(timeline.now + millis(isClean ? 50 : longest))
   for (const { process } of clients) {

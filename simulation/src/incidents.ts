@@ -5,7 +5,7 @@ import type { IncidentPlan } from "./plan.ts"
 import type { ServerLog } from "./serverLog.ts"
 import type { WorldContext } from "./worldContext.ts"
 
-/** Those who are inside make the better targets. */
+/** A holder that is inside makes the better target. */
 const aim = (incident: IncidentPlan, { inside }: ServerLog): IncidentPlan => {
   const targets = Array.from(inside).filter(({ process }) => !process.dead && !process.paused)
   const target = targets[incident.choice % targets.length]
@@ -14,7 +14,7 @@ const aim = (incident: IncidentPlan, { inside }: ServerLog): IncidentPlan => {
   return { ...incident, process: target.process.index, key, section: number }
 }
 
-/** Has an incident happen. */
+/** Injects an incident. */
 export const injectIncident = (planned: IncidentPlan, context: WorldContext): void => {
   const { backend, clients, log, plan, timeline, observer } = context
   const incident = aim(planned, context.serverLog)
@@ -28,14 +28,14 @@ export const injectIncident = (planned: IncidentPlan, context: WorldContext): vo
   )
   switch (kind) {
     case "client paused": {
-      // Where that is all that happens it is best when an answer is on its way.
+      // If pauses are the only faults, they find most while an answer is on its way.
       const inject = () => client.process.pause(Math.min(duration, Math.max(0, plan.healedAt - timeline.now)))
       if (!plan.dimensions.has("stalls") || incident.afterMessages === 0) return inject()
       return void client.triggers.push({ messagesLeft: incident.afterMessages, inject })
     }
     case "client crashed":
       observer.recordCrash(client.process)
-      // Where only that happens it is a process that ends, and not its machine.
+      // In this scenario a process ends, not its machine: the system closes its connections.
       if (plan.dimensions.has("crowds")) backend.hangUp(incident.process)
       return client.process.crash()
     case "wall clock set":
@@ -52,7 +52,7 @@ export const injectIncident = (planned: IncidentPlan, context: WorldContext): vo
       }
       return owner.process.deliver(() => interrupt(owner, incident.section, timeline.now))
     }
-    // Another library's client knows mutexes only, and where it is the key is in use as one.
+    // A client of another library knows only mutexes, so the key must be one.
     case "foreign lock":
       return plan.capacity === 1 ? backend.inject(incident, until) : undefined
     default:

@@ -11,7 +11,7 @@ export interface Network<Server> {
   readonly faults: Faults
   readonly serverLog: ServerLog
   readonly server: Server
-  /** When the server takes the next request: later than now while it is stopped, or on its way up again. */
+  /** When the server takes the next request: later than now while it is paused or starting again. */
   awakeAt: number
   /** Until then nobody can connect. */
   upAt: number

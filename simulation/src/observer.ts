@@ -8,62 +8,61 @@ import { prefix } from "./section.ts"
 import type { ServerLog } from "./serverLog.ts"
 import { millis, type Timeline } from "./timeline.ts"
 
-/** How late a timer of a process that runs may be, in microseconds, with what an early one costs in a second try. */
+/** How many microseconds late a timer of a running process may be, with a second try after an early one. */
 const tick = 4_000
 
 /** What the observer asks of the backend. */
 export interface Server {
-  /** Does the server hold or queue this claim? */
+  /** Whether the server has this claim, granted or queued. */
   readonly hasClaim: (key: string, id: string) => boolean
   /**
-   * The id of the claim that was granted with a token, where that may not be its holder's own: claims of one process that wait
-   * for the same may have exchanged their places.
+   * The id of the claim that was granted with a token, if it may be another than the holder's: waiting claims of one
+   * process may have exchanged their places.
    */
   readonly grantedWith?: (process: number, key: string, token: bigint) => string | undefined
-  /** How does a lock stand? Where that is not told, nobody asks whether it is idle. */
+  /** The state of a lock. Without this, idle locks are not looked for. */
   readonly stateOf?: (key: string) => LockState
-  /** Whose claims stand in a queue, the holder's first; undefined where it is none of ours. */
+  /** The processes of the claims in a queue, the holder's first; undefined for a claim of another library. */
   readonly queueOf?: (key: string) => ReadonlyArray<number | undefined>
-  /** Has it refused something since then, which may have had a call fail? */
+  /** Whether it has refused something since then that may have made a call fail. */
   readonly hasRefusedSince?: (since: number) => boolean
-  /** What the server keeps for claims of a process, in words. */
+  /** What the server keeps for claims of a process, as text. */
   readonly claimsOf?: (process: number) => ReadonlyArray<string>
 }
 
-/** Who has a lock at the server. */
+/** The state of a lock at the server. */
 export interface LockState {
-  /** A claim's id, which is empty for another library's; undefined where it is free. */
+  /** The id of the claim that has it, empty for another library's; undefined if the lock is free. */
   readonly holder: string | undefined
-  /** Whose claim that is; undefined where it is none of ours. */
+  /** The process of that claim; undefined for another library's. */
   readonly process: number | undefined
   /** Since when: microseconds. */
   readonly since: number
 }
 
 /**
- * Sees the resource and the holders' leases on the one clock of the world, and says what promise was broken.
- *
- * The resource is a number that each step carries: it takes a step whose number is not below the largest it has seen.
+ * Watches the protected resource and the holders' leases by the clock of the world, and reports broken promises. The
+ * resource remembers the largest token that it has seen, and accepts a step unless its token is smaller.
  */
 export class Observer {
   server: Server = { hasClaim: () => false }
-  /** Sections that ask. */
+  /** Sections that acquire. */
   readonly acquiring = new Set<Section>()
 
-  /** Sections that are on their way out. */
+  /** Sections that release. */
   private readonly releasing = new Set<Section>()
   /** Processes that have crashed, and when. */
   private readonly dead = new Map<number, number>()
   /** Processes whose lockers are closed. */
   readonly closed = new Set<number>()
-  /** Since when somebody waits for each lock behind claims that nobody keeps. */
+  /** By lock, since when somebody waits behind claims of dead processes. */
   private readonly blockedSince = new Map<string, number>()
   private readonly timeline: Timeline
   private readonly log: Log
   private readonly plan: Plan
   private readonly checker: Checker
   private readonly serverLog: ServerLog
-  /** The largest number that the resource of a key has seen. */
+  /** The largest token that the resource of a key has seen. */
   private readonly fences = new Map<string, bigint>()
   private readonly entered = new Map<string, bigint>()
   private readonly progressAt = new Map<string, number>()
@@ -108,7 +107,7 @@ export class Observer {
     this.note(2, section, () => `${section.title} enters ${key} with token ${token}, claim ${id}`)
     if (!this.serverLog.hasForgotten(id)) {
       const last = this.entered.get(key)
-      // Several who are granted at once may come in in any order.
+      // Several that are granted at once may enter in any order.
       const repeats = last !== undefined && (this.plan.capacity === 1 ? token <= last : token === last)
       if (repeats && !this.serverLog.mayRepeatTokens(key)) {
         this.report("S2", `${section.title} enters with token ${token} after ${last}`)
@@ -137,8 +136,9 @@ export class Observer {
   }
 
   /**
-   * It was handed over to by another of its process, which was deaf to its deletion. Where that one's claim stands it keeps the
-   * others out until this one is told; where that too was deleted by somebody nothing is promised of either.
+   * Another claim of its process handed over to it without knowing of its deletion. If that claim is still there, it
+   * keeps others out until this one learns of the deletion. If an operator deleted that claim too, nothing is promised
+   * about either.
    */
   private checkHandOver({ lock, process }: Section, id: string): void {
     if (this.server.queueOf?.(lock)[0] === process.index) return this.serverLog.expectToHearOfDeletion(id)
@@ -150,8 +150,8 @@ export class Observer {
   }
 
   /**
-   * Without faults, what one process asks for in turn it gets in turn. A Redis that does not know a script yet lets the next
-   * one pass, which comes when it does.
+   * Without faults a process gets locks in the order in which it asked. This does not hold on Redis: a request whose
+   * script the server does not know yet is sent again, behind the next one.
    */
   private checkOrder({ askedAt, lock, plan, process, title }: Section): void {
     if (this.plan.backend !== "etcd" || !this.plan.isFaultFree || this.plan.capacity > 1) return
@@ -223,7 +223,7 @@ export class Observer {
     this.releasing.delete(section)
     section.state = "ended"
     section.outcome = outcome
-    // At the end of its time nothing is heard of the server while it looks at a password, once or more.
+    // A server is silent while it checks a password, which may happen at the end of the time limit.
     const isHasty = section.plan.timeout !== undefined || millis(section.plan.ttl / 3) < 4 * logIn
     const mayLogIn = this.plan.dimensions.has("tokens") && isHasty
     if (outcome === "backend failed" && !section.hadNoTime && !mayLogIn && !this.isExcused(section.askedAt)) {
@@ -243,7 +243,7 @@ export class Observer {
     }
   }
 
-  // What holds at every moment.
+  // Checks for every moment.
 
   checkAll(): void {
     const { dimensions } = this.plan
@@ -257,7 +257,7 @@ export class Observer {
         if (over > tick && !process.paused && this.timeline.now - process.resumedAt > tick) {
           this.report("S3", `${section.title} has not been told of its deadline ${over / 1_000} ms after it`)
         }
-        // On etcd a lease is what is vouched for, and it lives longer by the guard.
+        // On etcd the confirmed time is that of the lease, which includes the guard gap.
         const guard = this.plan.backend === "etcd" ? millis(Math.max(100, section.plan.ttl / 10)) : 0
         const most = this.serverLog.confirmedUntil(section.id!) - guard
         const isExcused = this.serverLog.hasForgotten(section.id!) || this.serverLog.isAboutToHear(section.id!)
@@ -269,7 +269,7 @@ export class Observer {
     }
   }
 
-  /** Is it answered in the time that it gave? */
+  /** Checks that it is answered within its time limit. */
   private checkTimeLimit(section: Section, what: string): void {
     if (!this.plan.dimensions.has("time-limits") || section.overtime <= 100) return
     const { form, timeout } = section.plan
@@ -277,17 +277,17 @@ export class Observer {
     this.report("S13", `${section.title} (${given}) ${what} ${Math.round(section.overtime)} ms after its time`)
   }
 
-  /** Is a lock free, or granted to somebody who does not know, while somebody waits for it? */
+  /** Checks that no lock is free, or granted to a claim that does not know, while somebody waits. */
   checkIdleLocks(): void {
     for (const lock of this.plan.keys.map((key) => prefix + key)) {
       const state = this.server.stateOf?.(lock)
       if (state === undefined) return
       const { holder, process, since } = state
       if (holder !== undefined) {
-        // What is nobody's of us, or of one who is dead, is over in its time.
+        // A claim of another library, or of a dead process, ends by itself.
         if (process === undefined || this.dead.has(process)) continue
         const knows = ({ id }: Section) => id === holder
-        // Who has closed, and had no answer to that, hears of nothing.
+        // A process that has closed, without an answer to its withdrawal, is told nothing.
         if ([...this.inside, ...this.releasing].some(knows) || this.closed.has(process)) continue
       }
       for (const section of this.acquiring) {
@@ -300,31 +300,31 @@ export class Observer {
     }
   }
 
-  /** Does one wait behind a claim of a process that has long been dead, and that is not the first? */
+  /** Checks that nobody waits behind the claim of a process that died long ago, unless that claim is the first. */
   private checkDeadWaiters(): void {
     const isAwake = (index: number | undefined): boolean =>
       Array.from(this.acquiring).some(({ process }) => process.index === index && !process.dead && !process.paused)
-    // What a process had sent before it was cut off may be executed when that is over, and show that it lives.
+    // Requests that a process sent before it was cut off may be executed later, and then it looks alive.
     const held = this.plan.incidents.filter(({ kind }) => kind === "cut off").map(({ at, duration }) => at + duration)
     const heldUntil = Math.min(this.plan.healedAt, Math.max(0, ...held))
     for (const lock of this.plan.keys.map((key) => prefix + key)) {
       const isDead = (index: number | undefined): boolean =>
         index !== undefined && this.timeline.now - Math.max(heldUntil, this.dead.get(index) ?? Infinity) > deadAfter
       const waiting = this.server.queueOf?.(lock).slice(1) ?? []
-      // Far from the head a process goes by its foremost claim.
+      // Far from the head a process acts on its foremost claim only.
       const isSeen = (one: number | undefined, place: number): boolean =>
         !this.plan.dimensions.has("far-waiters") || waiting.indexOf(one) === place
       const isBlocked = waiting.some((one, place) => isAwake(one) && isSeen(one, place) && isDead(waiting[place - 1]))
       if (!isBlocked) this.blockedSince.delete(lock)
       else if (!this.blockedSince.has(lock)) this.blockedSince.set(lock, this.timeline.now)
-      // Who is cut off can do nothing about it.
+      // A process that is cut off can do nothing about it.
       const since = Math.max(this.plan.healedAt, this.blockedSince.get(lock) ?? Infinity)
       if (this.timeline.now - since <= passedOverWithin) continue
       return this.report("S10", `somebody waits for ${lock} behind one whose process is dead`)
     }
   }
 
-  /** Was the lease rightly said to be lost, and in time? */
+  /** Checks that a loss was reported rightly and in time. */
   private checkLoss(section: Section): void {
     const loss = section.lease?.loss
     if (loss === undefined || section.lossSeen) return
@@ -335,7 +335,7 @@ export class Observer {
     const id = section.id!
     this.note(6, section, () => `${section.title} has lost ${section.lock}: ${loss.reason}`)
     const over = process.monotonic() - section.deadline
-    // What is gone at the server is not ours to keep for it.
+    // A claim that is gone at the server gives no guard gap.
     if (loss.reason !== "Expired" && loss.reason !== "Replaced") {
       section.lostAt = Math.min(process.monotonic(), section.deadline)
     }
@@ -364,14 +364,14 @@ export class Observer {
     }
   }
 
-  /** Was anything wrong in the time for which its lease was last confirmed? It may have lived a little longer. */
+  /** Checks that a fault explains the loss, in the time for which its lease was last confirmed and a little before. */
   private checkLossReason({ lease, title }: Section, reason: string): void {
     const confirmedFor = millis(Duration.toMillis(lease!.ttl) + 3_000)
     if (this.isExcused(this.timeline.now - confirmedFor)) return
     this.report("S7", `${title} has lost its lock (${reason}), although nothing was wrong`)
   }
 
-  /** Has anything been wrong since then that a call may have failed for? What was answered then is heard a little later. */
+  /** Whether a fault since then may have made a call fail. An answer of that moment arrives a little later. */
   private isExcused(since: number): boolean {
     return !this.plan.isHealthy || this.server.hasRefusedSince?.(since - millis(10)) === true
   }
@@ -380,7 +380,7 @@ export class Observer {
     this.progressAt.set(key, this.timeline.now)
   }
 
-  /** With the faults over: is somebody waiting while nothing goes on? `most` is in milliseconds. */
+  /** After the faults: checks that no waiter waits for `most` milliseconds without progress on its key. */
   checkProgress(since: number, most: number): void {
     for (const section of this.acquiring) {
       if (section.process.dead) continue
@@ -397,27 +397,26 @@ export class Observer {
 }
 
 /**
- * Within how many microseconds a lock that was released is in the next one's hands, where nothing goes wrong; and how much
- * later where the next one has to be given a new token first, or is far from the head as far as it knows: its watch began in the
- * past, and the server lets such watches catch up at its own pace.
+ * Within how many microseconds a released lock has its next holder, without faults. It may take longer if the next one
+ * needs a new auth token first, or counts itself far from the head: then its watch began in the past, and the server
+ * lets such watches catch up at its own pace.
  */
 const promptness = 30_000
 const logIn = 100_000
 const catchingUp = 100_000
 
-/** Microseconds until a process that died is known to be dead: the lease by which it lives, and how late that may end. */
+/** Microseconds until others know that a process is dead: its lease of life, and how late that may end. */
 const deadAfter = 6_000_000
 
-/** Within how many microseconds all of its claims are taken out of a queue from then on. */
+/** Within how many microseconds from then on all of its claims are removed from a queue. */
 const passedOverWithin = 1_000_000
 
 /**
- * For how many milliseconds a lock may be idle while somebody waits: from the end of the holder's time at the server the
- * interval at which waiters retry, and 100 ms; where answers are late, two of them; where messages are lost, two seconds.
- * A grant that replicas do not confirm is given back after a tenth of the time to live, a second at most.
- *
- * On etcd whoever is near the head looks every two seconds, and an answer that does not come is waited for as long. Where
- * somebody deletes claims each that a look finds gone costs one, until that is heard.
+ * For how many milliseconds a lock may be idle while somebody waits. On Redis: the retry interval of waiters from the
+ * server's expiry, and 100 ms; two late answers, if answers may be late; two seconds, if notifications may be lost. A
+ * grant that replicas do not confirm is withdrawn after a tenth of the ttl, a second at most. On etcd: waiters near the
+ * head check every two seconds, and wait as long for a missing answer. If an operator deletes claims, each deleted
+ * claim that a check finds costs another delay.
  */
 const idleWithin = (
   {
@@ -433,10 +432,10 @@ const idleWithin = (
   }: Plan
 ): number => {
   if (backend === "etcd") {
-    // Where nothing is wrong all is told at once, or a tenth of a second later of what was to be told before.
+    // Without faults all events arrive at once, or a tenth of a second later if a watch catches up.
     if (dimensions.has("bursts") && isHealthy && !dimensions.has("proxies")) return 300
     const isMeddled = incidents.some(({ kind }) => kind === "claim deleted")
-    // Two seconds until it looks by itself, and more where many stand before it.
+    // Two seconds until it checks by itself, and more behind many claims.
     return 2_800 + 500 + (messageFaultRate === 0 ? 0 : 2_000 + 2 * longestDelay / 1_000) +
       (isMeddled ? longestDelay / 1_000 : 0)
   }

@@ -79,7 +79,7 @@ export const make = (
   const random = Random.of(seed, 10, backend === "redis" ? 0 : 1)
   const isFaultFree = random.chance(0.15)
   const keys = ["k0", "k1", "k2"].slice(0, random.pick([1, 1, 1, 2, 3]))
-  // One or two lengths a world, so that locks are contended by like and unlike.
+  // One or two ttls in a world, so that claims with equal and with different ttls compete.
   const lengths = [random.pick(ttls[backend]), random.pick(ttls[backend])]
   const longestTtl = Math.max(...lengths)
   const window = Math.max(1_500, Math.min(9_000, random.between(2, 5) * longestTtl))

@@ -27,7 +27,7 @@ const body = (observer: Observer, section: Section, lease: Lease) =>
     return windDown === 0 || Exit.isSuccess(exit) ? leave : Effect.andThen(Effect.sleep(windDown), leave)
   }))
 
-/** A section from its beginning to its end, whatever that is. */
+/** A section from its beginning to any of its ends. */
 export const run = (observer: Observer, locker: Locker["Service"], section: Section): Effect.Effect<void> => {
   const { form, key, releasesEarly, timeout, ttl } = section.plan
   const options = { ttl: Duration.millis(ttl) }
@@ -39,7 +39,7 @@ export const run = (observer: Observer, locker: Locker["Service"], section: Sect
       yield* section.plan.careful ? program(lease) : lease.whileHeld(program(lease))
       if (releasesEarly) {
         yield* lease.release
-        // The scope goes on, and others are in meanwhile.
+        // The scope goes on, and others may hold the lock meanwhile.
         yield* Effect.sleep(section.plan.pause)
       }
     })

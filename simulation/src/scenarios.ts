@@ -3,13 +3,13 @@ import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
 import type { Random } from "./random.ts"
 import { millis } from "./timeline.ts"
 
-/** A world that is about one thing, in which nothing else goes wrong. */
+/** Turns a plan into a world about one thing, mostly without other faults. */
 type Scenario = (plan: Plan, random: Random) => Plan
 
 const list = <A>(count: number, make: (index: number) => A): ReadonlyArray<A> =>
   Array.from({ length: count }, (_, i) => make(i))
 
-/** Sections by number, all of one lock where nothing else is said. */
+/** Numbered sections, all on one lock unless given otherwise. */
 const sections = (ttl: number, first = 0) => {
   let number = first
   return (some: Partial<SectionPlan>): SectionPlan => ({
@@ -42,7 +42,7 @@ const incidentOf = (kind: Incident, some: Partial<IncidentPlan>): IncidentPlan =
   ...some
 })
 
-/** A plan of these programs and incidents, on true clocks and a network that is whole. */
+/** A plan of these programs and incidents, with exact clocks and a healthy network. */
 const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: Plan["incidents"]): Plan => ({
   ...plan,
   isFaultFree: false,
@@ -61,7 +61,7 @@ const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: 
   longestPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
 })
 
-/** A process dies with a whole queue of its own before the others', or gives up all of it at once. */
+/** A process with many waiters before those of others dies, or gives up all of them at once. */
 const crowds: Scenario = (plan, random) => {
   const ttl = random.pick([1_000, 5_000, 15_000, 60_000])
   const section = sections(ttl)
@@ -84,7 +84,7 @@ const crowds: Scenario = (plan, random) => {
   return calm(plan, ttl, [dying, ...others], incidents)
 }
 
-/** What tells waiters of their grants does not come, or comes while they have asked and their answer is under way. */
+/** Notifications of grants are lost, or arrive while a request of the waiter is in flight. */
 const lostNotifications: Scenario = (plan, random) => {
   if (plan.backend === "etcd") return lateNotifications(plan, random)
   const ttl = random.pick([3_000, 15_000, 60_000])
@@ -115,8 +115,8 @@ const lostNotifications: Scenario = (plan, random) => {
 }
 
 /**
- * Crowds that give up at the same moment and ask again, so that names in the folder are used again, while what is heard of
- * others is late against what is answered; somebody deletes a claim now and then, or answers are late or lost too.
+ * Crowds give up at the same moment and ask again, so that keys in the queue are used again, while events are late
+ * against answers. Now and then an operator deletes a claim, or answers are late or lost too.
  */
 const lateNotifications: Scenario = (plan, random) => {
   const ttl = random.pick([2_000, 12_000])
@@ -134,7 +134,7 @@ const lateNotifications: Scenario = (plan, random) => {
           pause: random.pick([1, 1, 10, 50])
         })))
   }
-  // One that comes amid crowds has many before it, of whom it knows the nearest only.
+  // A claim that comes after crowds has many before it, and knows only the nearest of them.
   const processes = random.chance(0.3)
     ? [crowd(random.between(2, 6), 100), ...list(random.between(2, 3), () => crowd(random.between(15, 40)))]
     : [crowd(random.between(9, 24)), ...list(random.between(1, 2), () => crowd(random.spread(1, 24)))]
@@ -163,7 +163,7 @@ const lateNotifications: Scenario = (plan, random) => {
   }
 }
 
-/** Processes stand still, or are interrupted, and nothing is wrong anywhere else. */
+/** Processes pause or are interrupted, and there are no other faults. */
 const stalls: Scenario = (plan, random) => {
   const lasts = () => millis(random.spread(10, 4 * plan.longestTtl))
   const incidents = list(
@@ -185,8 +185,8 @@ const stalls: Scenario = (plan, random) => {
 }
 
 /**
- * Lockers close while sections go on in other fibers, which are told and have something to bring to an end, and while
- * others have just asked, for long.
+ * Lockers close while sections run in other fibers, which then need time to end, and while others have just asked for
+ * locks with a long ttl.
  */
 const closing: Scenario = (plan, random) => {
   const going = plan.processes.map((programs) =>
@@ -214,7 +214,7 @@ const closing: Scenario = (plan, random) => {
   return { ...made, keys: plan.keys, capacity: plan.capacity, longestPause }
 }
 
-/** A server does not let a process in any more, or lets it do nothing, for a while. */
+/** For a while a server refuses new connections of a process, or all of its requests. */
 const refusedHandshakes: Scenario = (plan, random) => {
   const incidents = list(random.between(1, 3), (index) =>
     incidentOf("credentials refused", {
@@ -228,7 +228,7 @@ const refusedHandshakes: Scenario = (plan, random) => {
   return { ...calm(plan, plan.longestTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
 }
 
-/** Processes die with claims in queues, or stand still for longer than it takes to be thought dead; as holders too. */
+/** Processes with waiting claims, or holders, die, or pause for so long that others consider them dead. */
 const deadWaiters: Scenario = (plan, random) => {
   const ttl = random.pick([12_000, 30_000])
   const section = sections(ttl)
@@ -258,7 +258,10 @@ const deadWaiters: Scenario = (plan, random) => {
   return calm(plan, ttl, processes, incidents)
 }
 
-/** Much is asked for at the same moment, tries and short limits among it; nothing is wrong, or some answers are lost. */
+/**
+ * Many acquires at the same moment, with tries and short timeouts among them. There are no faults, or some answers are
+ * lost.
+ */
 const bursts: Scenario = (plan, random) => {
   const ttl = random.pick([2_000, 12_000])
   const section = sections(ttl)
@@ -282,7 +285,7 @@ const bursts: Scenario = (plan, random) => {
             pause: random.pick([1, 1, 10])
           })))
   )
-  // Who has next to no time cannot tell a crowd from a server that is away.
+  // An acquire with a very short timeout cannot tell a crowd from a server that does not answer.
   const made = { ...calm(plan, ttl, processes, []), keys, isHealthy: !isHasty }
   if (random.chance(0.5)) return made
   return {
@@ -294,7 +297,10 @@ const bursts: Scenario = (plan, random) => {
   }
 }
 
-/** Few processes with several sections each on one lock, whose claims somebody deletes, also of those who have just been let in. */
+/**
+ * A few processes with several sections each on one lock. An operator deletes their claims, also claims that were just
+ * granted.
+ */
 const deletedClaims: Scenario = (plan, random) => {
   const ttl = 12_000
   const section = sections(ttl)
@@ -303,7 +309,7 @@ const deletedClaims: Scenario = (plan, random) => {
     () =>
       list(random.between(2, 6), () =>
         list(random.between(1, 4), () => {
-          // Claims of one length are on one lease: some are to lose theirs before the holder does.
+          // Claims with the same ttl share a lease: some claims should lose theirs before the holder does.
           const isShort = random.chance(0.3)
           return section({
             ...(isShort && { ttl: 1_500 }),
@@ -328,9 +334,9 @@ const deletedClaims: Scenario = (plan, random) => {
 }
 
 /**
- * Members refuse what they are asked, or are silent, or the cluster has no space, or the user may not do something any
- * more. In some worlds it is one member only, and where it is not silent nobody may notice if there are others. In half of
- * them all else goes wrong too.
+ * Members refuse requests or are silent, or the cluster has no space, or the user loses a permission. In some worlds
+ * only one member does so; unless it is silent, nobody may notice if there are others. In half of the worlds all other
+ * faults happen too.
  */
 const refusals: Scenario = (plan, random) => {
   const sick = random.chance(0.5) ? random.between(0, 2) : undefined
@@ -349,7 +355,7 @@ const refusals: Scenario = (plan, random) => {
       choice: random.between(0, 1_000_000)
     }))
   const made = calm(plan, plan.longestTtl, plan.processes, incidents)
-  // A call that meets a silent member may take more time than who asks has.
+  // A call to a silent member may take more time than its caller has.
   if (random.chance(0.5)) return { ...made, isHealthy: !isSilent, keys: plan.keys, capacity: plan.capacity }
   return {
     ...plan,
@@ -360,7 +366,7 @@ const refusals: Scenario = (plan, random) => {
   }
 }
 
-/** By the dimension that each is. */
+/** By dimension. */
 export const scenarios = {
   crowds,
   notifications: lostNotifications,

@@ -10,11 +10,11 @@ export interface Caught {
   readonly seconds: number
   /** The last of them. */
   readonly seed: number
-  /** Absent where it got away. */
+  /** Undefined if it was not caught. */
   readonly rule: Rule | undefined
 }
 
-/** Lives seeds, with a variant or with what ships, until one of them catches it. */
+/** Runs seeds, with a variant or with the library as it ships, until one finds a violation. */
 export const search = (
   variant: Variant | undefined,
   backend: BackendName,

@@ -4,42 +4,42 @@ import type { Plan } from "./plan.ts"
 import type { Section } from "./section.ts"
 import { millis, type Timeline } from "./timeline.ts"
 
-/** What the server has said of claims, as it executed requests, whatever of that was ever heard. */
+/** What the server did with claims as it executed requests, whether or not a client received the replies. */
 export class ServerLog {
-  /** Sections that are inside. */
+  /** Sections that are inside their locks. */
   readonly inside = new Set<Section>()
   private readonly timeline: Timeline
   private readonly plan: Plan
   private readonly checker: Checker
-  /** The largest token that was granted on a key, as far as tokens must grow. */
+  /** The largest token that was granted on a key. */
   private readonly granted = new Map<string, bigint>()
-  /** Claims that the server forgot although it had acknowledged them: nobody promises anything about those. */
+  /** Claims that the server acknowledged and then forgot. Nothing is promised about those. */
   private readonly forgotten = new Set<string>()
-  /** What tokens had been raised above when a claim came. */
+  /** By claim, what tokens had been raised above when it came. */
   private readonly floors = new Map<string, bigint>()
   /** Keys whose tokens may repeat. */
   private readonly unordered = new Set<string>()
-  /** Claims that ended at the server, for whatever reason. */
+  /** Claims that ended at the server, for any reason. */
   private readonly ended = new Set<string>()
-  /** Claims that were withdrawn, as their process was told. */
+  /** Claims whose withdrawal was acknowledged to their process. */
   private readonly withdrawn = new Set<string>()
-  /** Claims that somebody deleted, or whose lease he ended. */
+  /** Claims that an operator deleted, or whose lease an operator ended. */
   private readonly deleted = new Set<string>()
   private tombstonesLost = false
-  /** How many requests of a claim have had no answer in time. */
+  /** By claim, how many of its requests have no answer in time. */
   private readonly unanswered = new Map<string, number>()
   private readonly ttls = new Map<string, number>()
-  /** Until when a claim may be believed at most, by the clock of its process. */
+  /** Until when a claim may be considered held at most, by the clock of its process. */
   private readonly confirmed = new Map<string, number>()
-  /** Until when a claim must be believed at least: its process has heard so. */
+  /** Until when a claim must be considered held at least: its process has received that. */
   private readonly heard = new Map<string, number>()
-  /** Claims by arrival at the server that are neither granted nor gone. */
+  /** By key, the claims that are neither granted nor gone, in the order of their arrival. */
   private readonly arrivals = new Map<string, Array<string>>()
-  /** By when claims that were deleted have heard of that. */
+  /** By when the processes of deleted claims know of the deletion. */
   private readonly heardOfAt = new Map<string, number>()
   /** Claims whose sections have begun. */
   readonly entered = new Set<string>()
-  /** When the holder of a key left, with somebody waiting. */
+  /** By key, when its holder released it while somebody waited. */
   private readonly freeSince = new Map<string, number>()
 
   constructor(timeline: Timeline, plan: Plan, checker: Checker) {
@@ -48,7 +48,7 @@ export class ServerLog {
     this.checker = checker
   }
 
-  /** A claim has a place that it did not have; `waits` where it is not the first. Its token must be above the floor. */
+  /** A claim has got a place. `waits`: it is not the first. Its token must be above `floor`. */
   recordArrival(key: string, id: string, waits: boolean, floor = 0n): void {
     this.floors.set(id, floor)
     if (this.withdrawn.has(id) && !this.tombstonesLost) {
@@ -60,7 +60,7 @@ export class ServerLog {
     else list.push(id)
   }
 
-  /** The server has granted a claim, with a token that must be above all before. */
+  /** The server has granted a claim. Its token must be above all earlier ones. */
   recordGrant(key: string, id: string, token: bigint): void {
     const last = this.granted.get(key)
     if (last !== undefined && token <= last && !this.unordered.has(key)) {
@@ -71,18 +71,18 @@ export class ServerLog {
     this.checkFairness(key, id)
   }
 
-  /** Another library's client has the lock. */
+  /** A client of another library has the lock. */
   recordForeignGrant(key: string): void {
     this.checkExclusion(key, undefined, "(another library's client) has the lock")
   }
 
-  /** A claim that has ended at the server, by its holder's wish or because its time is over. */
+  /** A claim has ended at the server. `byItself`: its time was over, and nobody withdrew it. */
   recordEnd(key: string, id: string, byItself: boolean): void {
     this.ended.add(id)
     const list = this.arrivals.get(key)
     const index = list?.indexOf(id) ?? -1
     if (index >= 0) list!.splice(index, 1)
-    // Whoever was to have it may have given up.
+    // The claim that was next may have given up.
     if (this.freeSince.has(key)) {
       if (list === undefined || list.length === 0) this.freeSince.delete(key)
       else this.freeSince.set(key, this.timeline.now)
@@ -96,21 +96,21 @@ export class ServerLog {
     }
   }
 
-  /** The process has been told that its claim is over: whatever of it is still on its way must find that. */
+  /** The process has been told that its claim is withdrawn: a request of it that arrives later must take nothing. */
   recordWithdrawal(id: string): void {
     this.withdrawn.add(id)
   }
 
-  /** Something of this claim has been sent, or may come from nowhere: until it is answered it is in doubt. */
+  /** A request of this claim has been sent. Until its answer the claim is in doubt. */
   recordSent(id: string, ttl?: number): void {
     if (ttl !== undefined) this.ttls.set(id, ttl)
     this.unanswered.set(id, (this.unanswered.get(id) ?? 0) + 1)
   }
 
   /**
-   * After so many milliseconds; where the caller may have given up by then, the answer is lost. A call has a quarter of the
-   * time to live at least; where replicas are waited for, which may take a tenth of it, a third less that; and one that has
-   * waited for a connection has 50 ms for its answer.
+   * A request has been answered after so many milliseconds. If its caller may have given up by then, the answer counts
+   * as lost. A call has at least a quarter of the ttl; with replicas, which may take a tenth of it, a third less that
+   * tenth; and a call that has waited for a connection has 50 ms for its answer.
    */
   recordAnswer(id: string, took: number): void {
     const share = this.plan.replicas === 0 ? 1 / 4 : 1 / 3 - 1 / 10
@@ -118,29 +118,29 @@ export class ServerLog {
     this.unanswered.set(id, this.unanswered.get(id)! - 1)
   }
 
-  /** May something of this claim still be on its way, as far as its process knows? */
+  /** Whether a request of this claim may still be on its way, as far as its process knows. */
   isInDoubt(id: string): boolean {
     return (this.unanswered.get(id) ?? 0) > 0
   }
 
-  /** Its process has its cancellation marked, in case something of it arrives yet. */
+  /** Its process leaves a tombstone for it, in case a request of it still arrives. */
   recordTombstone(id: string): void {
     if (!this.isInDoubt(id)) this.checker.report("S4", `a tombstone is left for ${id}, of which nothing is in doubt`)
   }
 
-  /** The server may no longer know of claims that are cancelled. */
+  /** The server may have lost its tombstones. */
   recordTombstonesLost(): void {
     this.tombstonesLost = true
   }
 
-  /** The holder has been released with others in the queue: from now on somebody should get it. */
+  /** The holder has released the lock, and others wait: one of them should get it now. */
   recordRelease(key: string, next?: string): void {
-    // A process may let its own next one in before the server has heard of it.
+    // A process may grant the lock to its own next claim before the server knows of it.
     if (next !== undefined && this.entered.has(next)) return
     if (this.plan.isFaultFree && this.plan.capacity === 1) this.freeSince.set(key, this.timeline.now)
   }
 
-  /** It waits for one before it, as far as anybody can know. */
+  /** Whether it must still wait for a claim before it, as far as is known. */
   mustWait(id: string): boolean {
     return this.plan.capacity === 1 && !this.entered.has(id)
   }
@@ -154,47 +154,49 @@ export class ServerLog {
   }
 
   /**
-   * Somebody has deleted it, behind none but claims of its own process: it may have been let in already, and hear of that in a
-   * moment, where it hears at all.
+   * An operator has deleted it while only claims of its own process came before it. It may have been granted by hand-
+   * over already, and learns of its deletion in a moment, if events arrive at all.
    */
   recordDeletionBehindOwn(id: string): void {
     if (this.plan.dimensions.has("successors")) this.expectToHearOfDeletion(id)
   }
 
-  /** It hears of its deletion in a moment, where it hears at all. */
+  /** It learns of its deletion in a moment, if events arrive at all. */
   expectToHearOfDeletion(id: string): void {
     const { incidents } = this.plan
     if (incidents.some(({ kind }) => kind !== "claim deleted")) return this.recordForgotten(id)
     this.heardOfAt.set(id, this.timeline.now + millis(30))
   }
 
-  /** It was deleted, and has not had the time to hear of that. */
+  /** Whether it was deleted and has not had time to learn of that. */
   isAboutToHear(id: string): boolean {
     return this.timeline.now < (this.heardOfAt.get(id) ?? 0)
   }
 
-  /** The server no longer keeps what it acknowledged. */
+  /** The server has forgotten a claim that it had acknowledged. */
   recordForgotten(id: string): void {
     this.forgotten.add(id)
   }
 
-  /** Tokens may begin anew: from then on nothing is promised of their order on this key. */
+  /** Tokens of this key may start again: from now on nothing is promised of their order. */
   recordTokensForgotten(key: string): void {
     this.unordered.add(key)
   }
 
-  /** A request that was sent at a moment of its process's clock has the claim live until then, at most. */
+  /** A request keeps the claim alive until then, at most, by the clock of its process. */
   confirmUntil(id: string, until: number): void {
     if (until > (this.confirmed.get(id) ?? -Infinity)) this.confirmed.set(id, until)
   }
 
-  /** The process has been told so; whoever hears it at the deadline hears it too late. */
+  /** The process has received a confirmation until then. One that arrives after the deadline is too late. */
   recordConfirmation(id: string, until: number): void {
     for (const section of this.inside) if (section.id === id && !section.considersHeld) return
     if (until > (this.heard.get(id) ?? -Infinity)) this.heard.set(id, until)
   }
 
-  /** All who may believe in a lock must have room in it beside this claim, which has it now; and those who have to end. */
+  /**
+   * Checks that all sections that consider the lock held, and those that are still ending, have room beside this claim.
+   */
   checkExclusion(key: string, id: string | undefined, what: string): void {
     const { capacity, dimensions } = this.plan
     const others = Array.from(this.inside).filter((section) =>
@@ -217,7 +219,7 @@ export class ServerLog {
     }
   }
 
-  /** Without faults, nobody who came before may still be waiting. */
+  /** Without faults no claim that came earlier may still wait. */
   checkFairness(key: string, id: string): void {
     const list = this.arrivals.get(key)
     const index = list?.indexOf(id) ?? -1
@@ -228,14 +230,14 @@ export class ServerLog {
     list!.splice(index, 1)
   }
 
-  /** For how many microseconds the lock that somebody takes now was free for the taking; undefined where it was not. */
+  /** For how many microseconds the lock was free before it is taken now; undefined if it was not free. */
   takeFreeTime(key: string): number | undefined {
     const since = this.freeSince.get(key)
     this.freeSince.delete(key)
     return since === undefined ? undefined : this.timeline.now - since
   }
 
-  /** What the token of a claim must be above. */
+  /** The number that the token of a claim must be above. */
   floorOf(id: string): bigint {
     return this.floors.get(id) ?? 0n
   }

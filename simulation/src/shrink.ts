@@ -8,8 +8,8 @@ export interface Shrunk {
 }
 
 /**
- * Takes away faults and sections for as long as the same promise is broken: halves first, then smaller parts, then one by
- * one.
+ * Removes faults and sections while the same promise is still broken: first halves, then smaller parts, then one at a
+ * time.
  */
 export const shrink = (settings: Settings, mostRuns = 600): Shrunk => {
   const first = run(settings)

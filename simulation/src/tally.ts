@@ -3,7 +3,7 @@ import { type Dimension, none } from "./dimensions.ts"
 import { kindsOf } from "./planning.ts"
 import type { Result } from "./world.ts"
 
-/** What many worlds have seen, together. Plain data: it crosses from thread to thread. */
+/** The sums over many worlds. Plain data, since threads send it to each other. */
 export interface Tally {
   seeds: number
   events: number
@@ -14,7 +14,7 @@ export interface Tally {
   lateSteps: number
   /** Seconds of the worlds' time. */
   lasted: number
-  /** Seeds that were lived twice and came out the same. */
+  /** Seeds that were run twice with the same result. */
   replayed: number
   readonly losses: Record<string, number>
   readonly outcomes: Record<string, number>
@@ -45,7 +45,7 @@ const sum = (into: Record<string, number>, from: Readonly<Record<string, number>
   for (const [name, count] of Object.entries(from)) into[name] = (into[name] ?? 0) + count
 }
 
-/** Takes in what one world has seen. */
+/** Adds the result of one world. */
 export const add = (tally: Tally, { counts, events, lasted, seed, injected, violation }: Result): void => {
   tally.seeds++
   tally.events += events
@@ -63,7 +63,7 @@ export const add = (tally: Tally, { counts, events, lasted, seed, injected, viol
   tally.broken.push(seed)
 }
 
-/** Takes in what another thread has seen since it last told. */
+/** Adds what another thread has counted since its last report. */
 export const merge = (into: Tally, from: Tally): void => {
   for (
     const name of ["seeds", "events", "grants", "steps", "waits", "refused", "lateSteps", "lasted", "replayed"] as const
@@ -79,7 +79,7 @@ export const merge = (into: Tally, from: Tally): void => {
 
 const total = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((a, b) => a + b, 0)
 
-/** Why a run of many seeds proves nothing; `undefined` where it may. */
+/** Why a run of many seeds proves nothing; `undefined` if it may prove something. */
 export const voidBecause = (
   backend: BackendName,
   tally: Tally,

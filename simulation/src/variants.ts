@@ -25,29 +25,29 @@ import type { RedisFlaws } from "./redis/server.ts"
 type Store = LockStore["Service"]
 
 /**
- * A library that lacks one of its rules, made by wrapping what ships or by a server that does the wrong thing for it. The
- * observer must catch each: that is how it is known to look.
+ * The library with one rule broken, by a wrapper around its parts or by a server that misbehaves. The checker must
+ * catch each: that shows that it can see.
  */
 export interface Variant {
   readonly name: string
-  /** Where it is one, if not everywhere. */
+  /** The backend that has this variant, if not both. */
   readonly on?: BackendName
-  /** The first seed that may catch it, where that is a rare one. */
+  /** The first seed to try, if seeds that catch it are rare. */
   readonly from?: number
   /** It takes tens of thousands of seeds to catch it: the tests do not search for it. */
   readonly isRare?: boolean
-  /** Only these rules are to catch it, where others would for what comes with it. */
+  /** Only these rules may catch it, where others would catch a side effect. */
   readonly rules?: ReadonlySet<Rule>
   readonly store?: (store: Store, process: Process) => Store
   readonly redis?: RedisFlaws
   readonly etcd?: EtcdFlaws
-  /** What the store is given for its port to an etcd. */
+  /** Changes the port to etcd that the store gets. */
   readonly port?: (port: Port) => Port
-  /** Changes what all worlds share; gives back the way to undo it. */
+  /** Changes code that all worlds share; returns the function that undoes it. */
   readonly install?: () => () => void
 }
 
-/** Has every grant that a store reports be another. */
+/** Changes every grant that a store reports. */
 const withGrants = (store: Store, change: (granted: Granted) => Granted): Store => {
   const one = <A extends Answer>(answer: A): A | Granted => answer._tag === "Granted" ? change(answer) : answer
   return {
@@ -60,14 +60,14 @@ const withGrants = (store: Store, change: (granted: Granted) => Granted): Store 
   }
 }
 
-/** No lease is ever over by its own time. */
+/** No lease ever ends at its deadline. */
 const withoutDeadline = (): () => void => {
   const own = Object.getOwnPropertyDescriptor(HeldLease.prototype, "deadline")!
   Object.defineProperty(HeldLease.prototype, "deadline", { ...own, get: () => Infinity })
   return () => Object.defineProperty(HeldLease.prototype, "deadline", own)
 }
 
-/** What was confirmed counts from the moment at which the answer came. */
+/** A confirmation counts from the moment of the answer. */
 const fromReply = (store: Store, { clock }: Process): Store => ({
   ...withGrants(store, (granted) => ({ ...granted, confirmedAt: clock.monotonicTimeNanosUnsafe() })),
   renew: (held) =>
@@ -83,7 +83,7 @@ const fromReply = (store: Store, { clock }: Process): Store => ({
 const twiceTheTtl = (store: Store): Store =>
   withGrants(store, (granted) => ({ ...granted, ttl: Duration.times(granted.ttl, 2) }))
 
-/** Every token is the same; the store itself still goes by the right ones. */
+/** Every token is the same. The store itself still uses the right ones. */
 const constantToken = (store: Store): Store => {
   const tokens = new Map<string, bigint>()
   const hide = (id: string, granted: Granted): Granted => {
@@ -101,7 +101,7 @@ const constantToken = (store: Store): Store => {
   }
 }
 
-/** Whoever gives up before the grant leaves the claim where it is. */
+/** A claim that is interrupted before its grant is not withdrawn. */
 const withoutCleanUp = (store: Store): Store => {
   const granted = new Set<string>()
   return {
@@ -115,7 +115,7 @@ const withoutCleanUp = (store: Store): Store => {
   }
 }
 
-/** Has objects of a class do another thing; gives back the way to undo it. What is private there is changed too. */
+/** Replaces a method of a class, also a private one; returns the function that undoes it. */
 const replace = (
   prototype: object,
   name: string,
@@ -127,7 +127,10 @@ const replace = (
   return () => void Object.defineProperty(prototype, name, own)
 }
 
-/** It hands over to its next one whatever has become of the lease that this one is on, and whatever it has not heard. */
+/**
+ * A holder hands over to the next claim of its process without checking that its lease lives and that it has heard of
+ * all deletions.
+ */
 const handsOverBlindly = (): () => void => {
   const blindly = (own: () => unknown) => {
     const after = [
@@ -156,9 +159,9 @@ const handsOverBlindly = (): () => void => {
 }
 
 /**
- * A withdrawal goes in one batch with what it withdraws, where neither sees what the other does. For that to happen at all
- * what was given up has to be sent all the same, and its withdrawal must not wait for it: without those two, that no batch
- * has two of one claim changes nothing. Such a withdrawal leaves a tombstone that nobody needs, which is not what is looked for.
+ * A withdrawal goes in one batch with the request of the same claim, and neither sees the other's effect. For that to
+ * happen, a request must still be sent after its caller gave up, and the withdrawal must not wait for it; so this
+ * variant changes both. Such a withdrawal also leaves a needless tombstone, which is a side effect here.
  */
 const batchesWithdrawals = (): () => void => {
   let number = 0
@@ -176,28 +179,28 @@ const batchesWithdrawals = (): () => void => {
   return () => all.forEach((undo) => undo())
 }
 
-/** In a batch whoever enters goes before whoever leaves. */
+/** In a batch requests go before withdrawals. */
 const requestsFirst = (): () => void =>
   replace(RequestBatcher.prototype, "go", (own) =>
     function(members) {
       return own.call(this, members.toReversed())
     })
 
-/** The end of whoever stood under a name before is taken for that of whoever does now. */
+/** The deletion of an earlier claim under a key ends the claim that has the key now. */
 const appliesOldDeletions = (): () => void =>
   replace(LocalQueue.prototype, "takeDeletions", (own) =>
     function(deletions: ReadonlyArray<Deletion>) {
       return own.call(this, deletions.map(({ key }) => ({ key, revision: 1n << 62n })))
     })
 
-/** Whoever stood under a name before is taken for whoever waits under it now. */
+/** An earlier claim under a key is taken for the claim that has the key now. */
 const takesOldForNew = (): () => void =>
   replace(LocalQueue.prototype, "queuedAt", () =>
     function(place) {
       return this.byKey.get(place.key)
     })
 
-/** Of what it has deleted itself it takes in the answer, before it has heard what went before that. */
+/** The answer to its own deletion is applied before the events that came before it. */
 const appliesOwnDeletionsEarly = (): () => void =>
   replace(LocalQueue.prototype, "noteWithdrawn", (own) =>
     function(key, revision) {
@@ -205,34 +208,34 @@ const appliesOwnDeletionsEarly = (): () => void =>
       else this.takeDeletions([{ key, revision }])
     })
 
-/** That a look lacks some is taken for all that happened until then. */
+/** A read that lacks some claims is taken for a complete one. */
 const trustsPartialReads = (): () => void =>
   replace(LocalQueue.prototype, "foresee", () =>
     function(one) {
       this.remove(one)
     })
 
-/** What a proxy tells the wrong watch is taken for all that happened until then. */
+/** An event that a proxy sent to the wrong watch counts as if the watch had seen all events before it. */
 const trustsStrayEvents = (): () => void =>
   replace(Watches.prototype, "add", (own) =>
     function(target, after, onDelete, ...others) {
       return own.call(this, target, after, (deletions: unknown) => onDelete(deletions, false), ...others)
     })
 
-/** Who is far from the head takes the end of the claim that it watches for its turn, without a look. */
+/** A waiter far from the head takes the end of the claim that it watches for its own turn, without a check. */
 const skipsCheckOfFarWaiter = (): () => void =>
   replace(LocalQueue.prototype, "approach", () =>
     function() {
       if (this.waiting.first !== undefined) this.takeTurn(this.waiting.first)
     })
 
-/** Those of one process are let in as the server took them in. */
+/** Claims of one process are granted in the order in which the server executed them. */
 const grantsInServerOrder = (): () => void => replace(WaitingPlaces.prototype, "order", () => () => {})
 
-/** Those of one process are let in as it heard of their places. */
+/** Claims of one process are granted in the order in which it received their places. */
 const grantsInAnswerOrder = (): () => void => replace(AskingOrder.prototype, "isAwaited", () => () => false)
 
-/** Whoever exchanges places takes along what may yet be executed for the one that is left. */
+/** A claim that exchanges places takes the unanswered requests of its old place along. */
 const exchangesUnanswered = (): () => void =>
   replace(TrackedClaim.prototype, "exchangePlaces", (exchange) =>
     function(this: TrackedClaim, other: TrackedClaim) {
@@ -242,7 +245,7 @@ const exchangesUnanswered = (): () => void =>
       other.place.unanswered = unanswered
     })
 
-/** Whether a variant is one on this backend. */
+/** Whether this backend has a variant. */
 export const runsOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
 
 export const variants: ReadonlyArray<Variant> = [

@@ -1,4 +1,4 @@
-// One thread's share of the seeds: every `step`-th from `from`, told of now and then.
+// One thread's share of the seeds: every `step`-th from `from`. It reports its sums now and then.
 import { parentPort, workerData } from "node:worker_threads"
 import type { BackendName } from "./backendName.ts"
 import type { Rule } from "./checker.ts"
@@ -15,11 +15,11 @@ export interface Share {
   readonly step: number
 }
 
-/** One in so many seeds is lived twice. */
+/** One in so many seeds is run twice. */
 const replayedOneIn = 200
 const toldEvery = 500
 
-// Errors are made by the thousand here, and nobody reads where: a seed that is found is lived again elsewhere.
+// Thousands of errors are made here, and nobody reads their stacks: a seed with a violation is run again elsewhere.
 Error.stackTraceLimit = 0
 
 const { backend, extra, from, rules, step, to } = workerData as Share

@@ -25,15 +25,15 @@ export interface Settings {
   readonly seed: number
   readonly backend: BackendName
   readonly variant?: Variant | undefined
-  /** What may be in it besides the usual. */
+  /** Dimensions that it may have in addition to the usual ones. */
   readonly extra?: ReadonlySet<Dimension> | undefined
-  /** Only these faults strike. */
+  /** Only these faults are injected. */
   readonly only?: ReadonlySet<string> | undefined
-  /** Only these sections are there. */
+  /** Only these sections run. */
   readonly sections?: ReadonlySet<number> | undefined
   /** Only these rules count. */
   readonly rules?: ReadonlySet<Rule> | undefined
-  /** Whether to keep what happened in words. */
+  /** Whether to keep a readable trace. */
   readonly recorded?: boolean | undefined
 }
 
@@ -42,7 +42,7 @@ export interface Result {
   readonly violation: Violation | undefined
   readonly injected: ReadonlyArray<Fault>
   readonly counts: Counts
-  /** The numbers of the sections that were there. */
+  /** The numbers of the sections that ran. */
   readonly sections: ReadonlyArray<number>
   readonly events: number
   /** Milliseconds of the world's time. */
@@ -51,7 +51,7 @@ export interface Result {
   readonly lines: ReadonlyArray<string>
 }
 
-/** Lives one seed from beginning to end. */
+/** Runs one seed from beginning to end. */
 export const run = (settings: Settings): Result => {
   const restore = settings.variant?.install?.()
   try {
@@ -97,7 +97,7 @@ const live = (settings: Settings): Result => {
     log.note(40, 0, () => "from now on nothing goes wrong")
   })
 
-  // The library tells of each observer that throws, and not in this world's log.
+  // The library logs each observer that throws, to the console.
   const { log: print } = console
   if (plan.dimensions.has("observers")) console.log = () => {}
   const patience = progressWithin(plan)
@@ -129,5 +129,5 @@ const live = (settings: Settings): Result => {
   }
 }
 
-/** Nobody in a world lives longer than this: milliseconds. */
+/** The longest life of a world, in milliseconds. */
 const longest = 600_000

@@ -11,19 +11,19 @@ import type { Section } from "./section.ts"
 import type { ServerLog } from "./serverLog.ts"
 import type { Timeline } from "./timeline.ts"
 
-/** A process while its programs run. */
+/** A running process. */
 export interface Client {
   readonly process: Process
   readonly sections: ReadonlyArray<ReadonlyArray<Section>>
   readonly closing: Deferred.Deferred<void>
-  /** Programs that run now, by the number of their section. */
+  /** The programs that run now, by the numbers of their sections. */
   readonly running: Map<number, Fiber.Fiber<void>>
-  /** What waits for a message, and for how many more. */
+  /** Faults that wait for so many more messages. */
   readonly triggers: Array<{ messagesLeft: number; readonly inject: () => void }>
   done: boolean
 }
 
-/** All that a world is made of. */
+/** All parts of a world. */
 export interface WorldContext {
   readonly plan: Plan
   readonly timeline: Timeline

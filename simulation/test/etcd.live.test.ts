@@ -10,7 +10,7 @@ import type { Port } from "../../packages/dlock-etcd/src/internal/client/port.ts
 import { epochKey, lockKeys } from "../../packages/dlock-etcd/src/internal/protocol/keys.ts"
 import * as Transactions from "../../packages/dlock-etcd/src/internal/protocol/transactions.ts"
 import { Checker } from "../src/checker.ts"
-import { denied, type Matter, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
+import { type CallKind, denied, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
 import { EtcdServer } from "../src/etcd/server.ts"
 import type { Watcher } from "../src/etcd/watching.ts"
 import * as Plans from "../src/planning.ts"
@@ -244,7 +244,7 @@ const key = Buffer.from("elsewhere")
 const value = Buffer.from("x")
 
 /** What a server is asked, for each matter that may be refused. */
-const requests: ReadonlyArray<readonly [Matter, string, string, object]> = [
+const requests: ReadonlyArray<readonly [CallKind, string, string, object]> = [
   ["nothing", "KV", "txn", {}],
   ["read", "KV", "txn", { success: [{ request_range: { key } }] }],
   ["delete", "KV", "txn", { success: [{ request_delete_range: { key } }] }],
@@ -255,11 +255,11 @@ const requests: ReadonlyArray<readonly [Matter, string, string, object]> = [
 ]
 
 /** Asks for each of them, and for a keep-alive. */
-const refusedBy = async (host: Host): Promise<ReadonlyMap<Matter, string>> => {
-  const refused = new Map<Matter, string>()
+const refusedBy = async (host: Host): Promise<ReadonlyMap<CallKind, string>> => {
+  const refused = new Map<CallKind, string>()
   const options = () => ({ deadline: Date.now() + 5_000 })
-  const ask = (matter: Matter, call: Promise<unknown>) =>
-    call.then(() => {}, (error: Error) => void refused.set(matter, error.message))
+  const ask = (kind: CallKind, call: Promise<unknown>) =>
+    call.then(() => {}, (error: Error) => void refused.set(kind, error.message))
   await ask(
     "keepAlive",
     host.exchange("Lease", "leaseKeepAlive", options(), (stream) =>
@@ -269,8 +269,8 @@ const refusedBy = async (host: Host): Promise<ReadonlyMap<Matter, string>> => {
         stream.write({ ID: "4" })
       }))
   )
-  for (const [matter, service, method, request] of requests) {
-    await ask(matter, host.call(service, method, request, options()))
+  for (const [kind, service, method, request] of requests) {
+    await ask(kind, host.call(service, method, request, options()))
   }
   return refused
 }
@@ -293,14 +293,14 @@ const hostOf = (server: Pick<Server, "url">, auth?: { readonly username: string;
   connect({ hosts: server.url, ...(auth && { auth }) }, server.url)
 
 /** All that the model's refusal is of, in its words, but for a watch. */
-const expected = (refusal: Refusal): ReadonlyMap<Matter, string> =>
+const expected = (refusal: Refusal): ReadonlyMap<CallKind, string> =>
   new Map(
-    [...requests.map(([matter]) => matter), "keepAlive" as const].filter((matter) => refusal.of.has(matter)).map((
-      matter
-    ) => [matter, refusal.text])
+    [...requests.map(([kind]) => kind), "keepAlive" as const].filter((kind) => refusal.of.has(kind)).map((
+      kind
+    ) => [kind, refusal.text])
   )
 
-const same = (our: ReadonlyMap<Matter, string>, their: ReadonlyMap<Matter, string>): void =>
+const same = (our: ReadonlyMap<CallKind, string>, their: ReadonlyMap<CallKind, string>): void =>
   assert.deepStrictEqual(Object.fromEntries(our), Object.fromEntries(their))
 
 describe("the model's refusals are those of a real etcd", () => {

@@ -1,4 +1,4 @@
-// Each rule finds what breaks it: here in worlds that are made up, one thing at a time.
+// Each rule finds what breaks it. These worlds are made by hand, with one thing in each.
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -62,7 +62,7 @@ describe("S10: no lock is idle although somebody waits", () => {
     assert.strictEqual(ruleOf(checker), "S10")
   })
 
-  it("which was granted to one who has not heard of it", () => {
+  it("which was granted to a claim that does not know", () => {
     const { checker, pass } = waits({ holder: "x", process: 1, since: 0 })
     pass(201)
     assert.strictEqual(ruleOf(checker), "S10")
@@ -85,7 +85,7 @@ describe("S10: no lock is idle although somebody waits", () => {
     assert.strictEqual(ruleOf(checker), "S10")
   })
 
-  it("counted from when the process that waits woke", () => {
+  it("counted from the end of a pause of the waiting process", () => {
     const { checker, pass, process } = waits(free)
     process.pause(millis(1_000))
     pass(1_100)
@@ -95,7 +95,7 @@ describe("S10: no lock is idle although somebody waits", () => {
   })
 })
 
-describe("S11: no call fails on a server and a network that are whole", () => {
+describe("S11: no call fails while server and network are healthy", () => {
   it("with an error of the backend", () => {
     const { checker, section, observer } = world("stalls", { isHealthy: true })
     const one = section()
@@ -114,7 +114,7 @@ describe("S11: no call fails on a server and a network that are whole", () => {
     assert.isUndefined(ruleOf(checker))
   })
 
-  it("or have met what the server refuses, since it asked", () => {
+  it("or the server may have refused something since the request", () => {
     const { checker, pass, section, observer } = world("refusals", { isHealthy: true })
     const refusedAt = 0
     observer.server = { hasClaim: () => true, hasRefusedSince: (since) => since <= refusedAt }
@@ -130,9 +130,9 @@ describe("S11: no call fails on a server and a network that are whole", () => {
   })
 })
 
-describe("S7: no good lock is thrown away", () => {
+describe("S7: no healthy lock is given up", () => {
   it.each([["Unreachable", "S7"], ["Expired", "S7"], ["Revoked", undefined]] as const)(
-    "where nothing is wrong: %s",
+    "without a fault: %s",
     (reason, rule) => {
       const { checker, pass, section, observer } = world("refusals", { isHealthy: true, backend: "etcd" })
       const one = section()
@@ -150,7 +150,7 @@ describe("S7: no good lock is thrown away", () => {
   )
 })
 
-describe("S12: whoever loses a lock has the guard gap to end before the next is in", () => {
+describe("S12: a program that loses its lock has the guard gap to end before the next holder is inside", () => {
   const loses = (reason: "Revoked" | "Expired") => {
     const made = world("closing")
     const one = made.section()
@@ -178,14 +178,14 @@ describe("S12: whoever loses a lock has the guard gap to end before the next is 
     assert.isUndefined(ruleOf(checker))
   })
 
-  it("unless the server has let go of it", () => {
+  it("unless the server has dropped the claim", () => {
     const { checker, serverLog } = loses("Expired")
     serverLog.recordGrant("dlock:k0", "other", 2n)
     assert.isUndefined(ruleOf(checker))
   })
 })
 
-describe("S13: whoever asks is answered within the time that it gave", () => {
+describe("S13: a caller gets its answer within its time limit", () => {
   const ends = (some: Partial<SectionPlan>, ms: number, interruptedAt?: number) => {
     const { checker, pass, section, observer } = world("time-limits")
     const one = section({ ttl: 60_000, ...some })
@@ -226,7 +226,7 @@ describe("S13: whoever asks is answered within the time that it gave", () => {
 })
 
 describe("S4: nothing is left at the server", () => {
-  it("nor a mark of a claim on etcd that was refused", () => {
+  it("nor a tombstone of a claim on etcd that was refused", () => {
     const { checker, serverLog } = world("refusals")
     serverLog.recordSent("mine")
     serverLog.recordTombstone("mine")
@@ -236,7 +236,7 @@ describe("S4: nothing is left at the server", () => {
     assert.strictEqual(ruleOf(checker), "S4")
   })
 
-  it("nor a mark of a claim that is not in doubt", () => {
+  it("nor a tombstone of a claim without an unanswered request", () => {
     const { checker, serverLog, timeline } = world("tombstones")
     const server = new RedisServer(timeline, serverLog, {})
     const keys = keysOf("dlock:k0")!
@@ -254,7 +254,7 @@ describe("S4: nothing is left at the server", () => {
 })
 
 describe("a server that refuses a process for a while", () => {
-  it("ends no lock before its time: who takes a refusal for an end is caught", () => {
+  it("ends no lock early: a store that takes a refusal for an expiry is caught", () => {
     const hasty: Variant = {
       name: "refusal-taken-for-expiry",
       store: (store) => ({
@@ -271,6 +271,6 @@ describe("a server that refuses a process for a while", () => {
     const limits = { from: 1, seeds: 1_000, seconds: 60 }
     const { rule, seeds } = search(hasty, "redis", limits, undefined, extra)
     assert.strictEqual(rule, "S7", `after ${seeds} seeds`)
-    console.log(`a refusal taken for an end: S7 after ${seeds} seeds`)
+    console.log(`a refusal taken for an expiry: S7 after ${seeds} seeds`)
   })
 })

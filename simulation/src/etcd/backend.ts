@@ -17,33 +17,33 @@ import { Random } from "../random.ts"
 import { prefix } from "../section.ts"
 import { millis } from "../timeline.ts"
 import { atMember, type Call, Calls, type Network } from "./network.ts"
-import { matterOf, ofTokens, Refusals } from "./refusals.ts"
+import { callKindOf, ofTokens, Refusals } from "./refusals.ts"
 import { type EtcdFlaws, EtcdServer, idIn } from "./server.ts"
 import { membersOf, placingIn } from "./store.ts"
 import { type Listeners, Stream } from "./stream.ts"
-import { wordsOf } from "./words.ts"
+import { traceOf } from "./trace.ts"
 
-/** With what the leases and claims of another library's client begin here, and how many seconds they live at most. */
+/** The prefix of leases and claims of another library's client, and how many seconds they live at most. */
 const foreign = "foreign-"
 const mostForeign = 5
 
-/** Milliseconds: the lease by which a process shows that it lives. */
+/** Milliseconds: the lease that shows that a process lives. */
 const longestLife = 5_000
 
 /** Milliseconds: the store's default. */
 const operationTimeout = 2_000
 
-/** The claim that a transaction has put in a queue. */
+/** The claim that a transaction puts into a queue. */
 const enteringIn = (request: ITxnRequest): string | undefined => {
   const put = placingIn(request)
   return put && idIn(put.value)
 }
 
-/** The tombstones that it leaves. */
+/** The tombstones that a transaction leaves. */
 const tombstonesIn = ({ success = [] }: ITxnRequest): ReadonlyArray<string> =>
   success.slice(1).flatMap(({ request_put }) => request_put === undefined ? [] : [String(request_put.key)])
 
-/** `changed`: what a variant makes of the port before the store has it. */
+/** `changed`: how a variant changes the port before the store gets it. */
 export const make = (
   world: Omit<Shared<EtcdServer>, "server" | "awakeAt" | "upAt">,
   plan: Plan,
@@ -73,9 +73,9 @@ export const make = (
   }
   const calls = new Map<number, Calls>()
   const streams = new Map<number, Set<Stream>>()
-  /** What the owner of a lease may believe of it, by its own clock. */
+  /** By lease, until when it is confirmed, by its owner's clock. */
   const confirmedUntil = new Map<string, number>()
-  /** By the claims that have been asked for. */
+  /** By claim, the process that asked for it. */
   const processes = new Map<string, number>()
   server.processOf = (id) => processes.get(id ?? "")
   let foreigners = 0
@@ -92,15 +92,15 @@ export const make = (
     const own = new Set<Stream>()
     streams.set(process.index, own)
     let told = 0
-    /** Requests of each claim for a place that have been sent and not answered. */
+    /** By claim, how many requests for a place are sent and not answered. */
     const unanswered = new Map<string, number>()
-    /** The claim for which a name was last asked. */
+    /** By key, the claim that was last requested under it. */
     const claimAt = new Map<string, string>()
 
     const keepAlive = (id: string, limit?: number, isPressing = true) =>
       mine.call({
         words: `keepAlive ${id}`,
-        matter: "keepAlive",
+        kind: "keepAlive",
         execute: (sentAt) => {
           const ttl = server.keepAlive(id)
           if (ttl > 0) confirm(id, sentAt + millis(ttl * 1_000))
@@ -126,11 +126,11 @@ export const make = (
       const entering = enteringIn(request)
       if (entering !== undefined) countUnanswered(entering, -1)
       const tombstones = tombstonesIn(request)
-      // A withdrawal knows the revision or leaves a tombstone; to sweep a stranger away does neither.
+      // A withdrawal knows the revision or leaves a tombstone; the removal of a dead process's claim does neither.
       const withdraws = tombstones.length > 0 || (request.compare ?? []).length > 0
       const left = withdraws ? claimAt.get(String(request.success?.[0]?.request_delete_range?.key)) : undefined
       if (left === undefined) return
-      // Without a tombstone it may be the first of two, where a request is still on its way.
+      // Without a tombstone it may be the first of two withdrawals, if a request is still on its way.
       if (tombstones.length > 0 || (unanswered.get(left) ?? 0) === 0) serverLog.recordWithdrawal(left)
     }
 
@@ -167,8 +167,8 @@ export const make = (
       txn: (request, limit, onUnsent) => {
         const entering = membersOf(request).flatMap((one) => enteringIn(one) ?? [])
         const call: Call<ITxnResponse> = {
-          words: `txn ${wordsOf(request)}`,
-          matter: matterOf(request),
+          words: `txn ${traceOf(request)}`,
+          kind: callKindOf(request),
           execute: () => {
             const answer = server.txn(request)
             for (const one of membersOf(request)) {
@@ -177,18 +177,18 @@ export const make = (
             }
             return answer
           },
-          sent: () => membersOf(request).forEach(noteSent),
-          heard: () => membersOf(request).forEach(noteHeard),
-          refused: () => entering.forEach((id) => countUnanswered(id, -1)),
-          begins: () => entering.forEach((id) => serverLog.recordSent(id)),
-          known: (took) => entering.forEach((id) => serverLog.recordAnswer(id, took))
+          onSent: () => membersOf(request).forEach(noteSent),
+          onAnswer: () => membersOf(request).forEach(noteHeard),
+          onRefusal: () => entering.forEach((id) => countUnanswered(id, -1)),
+          onStart: () => entering.forEach((id) => serverLog.recordSent(id)),
+          onOutcome: (took) => entering.forEach((id) => serverLog.recordAnswer(id, took))
         }
         return mine.call(call, { limit, onUnsent })
       },
       grant: (id, seconds) =>
         mine.call({
           words: `grant ${id} ${seconds}`,
-          matter: "grant",
+          kind: "grant",
           isKept: true,
           execute: (sentAt) => {
             const ttl = server.grant(id, seconds)
@@ -199,7 +199,7 @@ export const make = (
           Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
         ),
       revoke: (id) =>
-        mine.call({ words: `revoke ${id}`, matter: "revoke", execute: () => server.revoke(id) }, {
+        mine.call({ words: `revoke ${id}`, kind: "revoke", execute: () => server.revoke(id) }, {
           isPressing: true
         }),
       heardAt: () => mine.failover.heardAt(),
@@ -208,7 +208,7 @@ export const make = (
       keepAlive,
       keepAliveOnStream: (id, limit) => keepAlive(id, limit, false),
       inspect: (id, limit) =>
-        mine.call({ words: `inspect ${id}`, matter: "inspect", execute: () => server.inspect(id) }, {
+        mine.call({ words: `inspect ${id}`, kind: "inspect", execute: () => server.inspect(id) }, {
           limit,
           isPressing: true
         }),
@@ -218,7 +218,7 @@ export const make = (
 
   return {
     hasClaim: (key, id) => server.hasClaim(key, id),
-    // Where the server has lost its data tokens may come again.
+    // After the server has lost its data, tokens may repeat.
     grantedWith: (process, key, token) => {
       const id = server.idOf(key, token)
       return server.processOf(id) === process ? id : undefined
@@ -251,7 +251,7 @@ export const make = (
         case "data lost":
           network.upAt = Math.max(network.upAt, until)
           server.restart()
-          // Another library's lease too has its whole time again.
+          // The lease of another library starts again with its whole ttl too.
           if (foreignUntil > timeline.now) foreignUntil = Math.max(foreignUntil, timeline.now + foreignFor)
           if (kind === "data lost") {
             server.loseData()

@@ -10,7 +10,7 @@ export interface Listeners {
   readonly onEnd: () => void
 }
 
-/** One stream of watches, in order both ways. It may end, or go silent until that is noticed. */
+/** One stream of watches, in order in both directions. It may end, or be silent until that is noticed. */
 export class Stream implements Watcher, WatchStream {
   readonly watches: Watcher["watches"] = new Map()
   named = 0
@@ -26,7 +26,7 @@ export class Stream implements Watcher, WatchStream {
   private silent = false
   private over = false
 
-  /** It is opened with the host's token of that time, and watches are asked for with that. */
+  /** It is opened with the host's auth token of that time, and its watches are requested with that token. */
   constructor(
     network: Network,
     process: Process,
@@ -74,7 +74,7 @@ export class Stream implements Watcher, WatchStream {
           fault === undefined ? "" : `  [${fault.kind}]`
         }`
     )
-    // A stream loses nothing but all that follows.
+    // A stream loses no single event: after a loss all that follows is lost too.
     if (fault?.kind === "notification lost") this.goSilent(fault.delay)
     if (this.silent) return
     const delay = fault?.kind === "notification late" ? fault.delay : 0
@@ -86,7 +86,7 @@ export class Stream implements Watcher, WatchStream {
     }
   }
 
-  /** Nothing comes through any more, which the connection's own pings notice in the end. */
+  /** Nothing passes any more, which the connection's own pings notice in the end. */
   goSilent(micros: number): void {
     if (this.silent) return
     this.silent = true

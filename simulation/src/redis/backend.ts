@@ -18,10 +18,10 @@ import { type RedisFlaws, RedisServer } from "./server.ts"
 const operationTimeout = 2_000
 const retryInterval = 100
 
-/** By their lines the connections that wait for replicas are told from the others. */
+/** The numbers of connections that wait for replicas begin here. */
 const confirmingLine = 100
 
-/** What a socket calls back for comes with the next turn, which is late where the process is stopped in between. */
+/** A socket calls back in the next turn of the event loop, which is late if the process is paused in between. */
 const whenWritten = (run: Port["run"], process: Process): Port["run"] => (script, args, tally, limit) =>
   Effect.suspend(() => {
     let writtenAt: bigint | undefined
@@ -49,7 +49,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     hangUp: (process) => inboxes[process]?.close(),
     open: (process, onMessage) =>
       Effect.gen(function*() {
-        // The client of a cluster limits its calls by itself, that of one server leaves it to the store.
+        // The client of a cluster limits its calls by itself; the client of one server leaves that to the store.
         const isHealthy = plan.dimensions.has("stalls")
         const connection = new Connection(network, process, isHealthy ? Infinity : operationTimeout)
         const inbox = new Inbox(network, process, operationTimeout)

@@ -6,30 +6,32 @@ import type { Timeline } from "../timeline.ts"
 import { decode, type Request } from "./wire.ts"
 import * as Wire from "./wire.ts"
 
-/** Rules taken out on purpose, to see whether the checks find what they prevent. */
+/** Rules that a variant takes out, to see whether the checks find what they prevent. */
 export interface RedisFlaws {
-  /** A release deletes the lock whoever holds it. */
+  /** A release deletes the lock, no matter who holds it. */
   readonly deletesBlindly?: boolean
-  /** A renewal makes the lock where it is gone. */
+  /** A renewal creates a lock that is gone. */
   readonly renewalCreates?: boolean
-  /** A claim that is cancelled is taken in all the same. */
+  /** The request of a withdrawn claim is granted or queued all the same. */
   readonly ignoresTombstones?: boolean
-  /** Whoever looks finds the holder that he knows, whoever that is by now. */
+  /** A check always reports the holder that the client knows, even if there is another by now. */
   readonly findsAlways?: boolean
-  /** No message ever reaches an inbox. */
+  /** No notification ever reaches an inbox. */
   readonly neverNotifies?: boolean
-  /** Of the client: a request counts from when its bytes were written, as the socket calls back, rather than from before. */
+  /**
+   * In the client: a request counts from the callback of the socket that its bytes are written, not from before that.
+   */
   readonly countsFromWritten?: boolean
 }
 
-/** A connection that listens. */
+/** A subscribed connection. */
 export interface Listener {
   readonly hear: (message: string) => void
 }
 
 /**
- * The server: the model of the scripts that is checked against the real ones, under the commands of the wire, with a
- * clock that can be set, data that can be lost, and the subscriptions.
+ * The server: the model of the scripts, which tests compare with the real ones, with the commands of the wire, a clock
+ * that can be set, data that can be lost, and subscriptions.
  */
 export class RedisServer {
   private readonly timeline: Timeline
@@ -37,15 +39,15 @@ export class RedisServer {
   private readonly flaws: RedisFlaws
   private readonly locks = new Map<string, Model.Server>()
   private readonly labels = new Map<string, string>()
-  /** Which process a claim is of, by its number. */
+  /** The process of each claim, by its index. */
   private readonly owners = new Map<string, number>()
-  /** When a claim was granted, and since when nobody has a lock. */
+  /** When each claim was granted, and since when each lock is free. */
   private readonly grantedAt = new Map<string, number>()
   private readonly freeSince = new Map<string, number>()
   private readonly known = new Set<string>()
   private readonly listeners = new Map<string, Set<Listener>>()
   private clockOffset = 0
-  /** By how much the clock was set back: so much later things may expire. */
+  /** By how much the clock was set back: keys may expire so much later. */
   setBack = 0
   private dataWasLost = false
 
@@ -55,7 +57,7 @@ export class RedisServer {
     this.flaws = flaws
   }
 
-  /** Runs a command: its raw reply, or the error that the server says. */
+  /** Runs a command and returns its raw reply or the server's error. */
   execute(
     command: "eval" | "evalsha",
     program: string,
@@ -160,7 +162,7 @@ export class RedisServer {
     for (const { id } of [...before.holders, ...before.queue]) {
       if (!has(after, id)) this.serverLog.recordEnd(key, id, id !== withdrawn)
     }
-    // Whoever is granted at once has been in the queue for that moment.
+    // A claim that is granted at once has been in the queue for that moment.
     const granted = after.holders.filter((one) => before.holders.every((other) => other.id !== one.id))
     for (const { id } of [...granted, ...after.queue]) {
       if (!has(before, id)) this.serverLog.recordArrival(key, id, !granted.some((one) => one.id === id))
@@ -176,12 +178,12 @@ export class RedisServer {
     }
   }
 
-  /** The time of the world at which the server's clock shows this. */
+  /** The time of the world at which the server's clock shows a given time. */
   private momentOf(expiry: number): number {
     return expiry * 1_000 - epoch - this.clockOffset
   }
 
-  /** How a lock stands now, whether or not anybody has asked the server since. */
+  /** The state of a lock now, also if no request has touched it since its expiry. */
   stateOf(key: string): LockState {
     const { now } = this.timeline
     const { foreign, holders } = this.locks.get(key) ?? Model.empty
@@ -268,7 +270,9 @@ export class RedisServer {
     this.serverLog.recordTombstonesLost()
   }
 
-  /** Sets its clock, in microseconds: forward, everything expires early. Tokens may repeat once it was behind itself. */
+  /**
+   * Moves its clock, in microseconds. Forward, all keys expire early. Backward, tokens may repeat after data was lost.
+   */
   setClock(by: number): void {
     for (const key of this.locks.keys()) {
       const { holders, queue } = this.lock(key)
@@ -288,7 +292,7 @@ export class RedisServer {
   }
 }
 
-/** Which process listens on an inbox. */
+/** The process that is subscribed to an inbox. */
 const numberOf = (inbox: string): number => Number(/\d+$/.exec(inbox)?.[0])
 
 /** The server's clock at the beginning, in microseconds. */
