@@ -21,7 +21,7 @@ export interface Result {
   readonly leases: number
   /** Sections a second before the first fault. */
   readonly rate: number
-  /** Why the run says nothing, if it does not. */
+  /** Why the run proves nothing, if it does not. */
   readonly void: string | undefined
   readonly skipped: ReadonlyArray<string>
   /** Seconds after the first fault at which the first violation was found. */
@@ -33,10 +33,10 @@ export interface CampaignOptions {
   readonly backend: Backend
   readonly subject: string
   readonly with: With
-  /** For everything, starting and checking included. */
+  /** For everything, including start and checks. */
   readonly seconds: number
   readonly seed: number
-  /** Ends soon after the first violation: for those that are known to be bad. */
+  /** Ends soon after the first violation: for variants with a broken rule. */
   readonly untilCaught: boolean
   /** Keeps the history although nothing is wrong. */
   readonly keepHistory?: boolean
@@ -46,14 +46,14 @@ export interface CampaignOptions {
 /** Milliseconds of faults, however long the start took. */
 const atLeast = 10_000
 
-/** One backend and one subject for a time: servers, workers, faults, and what the history says. */
+/** Runs one subject on one backend for a time: servers, workers, faults, and the checks of the history. */
 export const campaign = async (options: CampaignOptions): Promise<Result> => {
   const { backend, keepHistory = false, progress, seconds, seed, subject, untilCaught, with: dimensions } = options
   const startedAt = now()
   const environment = await startEnvironment(backend, dimensions)
   const settings = settingsOf(backend, subject, environment.ttl, dimensions, seconds)
   const recorder = await startRecorder(settings.checker, `${backend}-${subject}-${seed}`)
-  // The proxies live in this process: while it stands still, nothing comes through.
+  // The proxies are in this process: while it has no processor, nothing passes.
   const unwatch = watchLag((from, to) => recorder.tell({ t: "lag", from, to }))
   const unwatchServers = watchServers(environment, recorder)
   let keep = true

@@ -4,7 +4,7 @@ interface FaultWindow extends Fault {
   to: number
 }
 
-/** The faults of a campaign, by what they may have done. */
+/** The faults of a campaign, with the time and the effects of each. */
 export class FaultWindows {
   private readonly open = new Map<number, FaultWindow>()
   /** Those that may have made a backend forget: few enough to keep for good. */
@@ -49,7 +49,7 @@ export class FaultWindows {
   endOfLast(those: ReadonlySet<string>, key: string, before: number): number {
     let last = 0
     for (const { forgets, from, limbo = usualLimbo, to, workers } of this.recent) {
-      // What is done to other keys is nothing to this one.
+      // A fault of other keys does not affect this one.
       if (forgets !== "all" && forgets.length > 0 && !forgets.includes(key)) continue
       if (from > before || (workers !== "all" && !workers.some((name) => hasOneOf(those, name)))) continue
       last = Math.max(last, to + limbo)
@@ -57,7 +57,7 @@ export class FaultWindows {
     return last
   }
 
-  /** Whether an answer to this worker, in any of its lives, or to anybody, may have been kept from it in this time, or be late. */
+  /** Whether an answer to this worker (any worker, if undefined) may have been lost or late in this time. */
   mayHaveLostAnswer(who: string | undefined, from: number, to: number): boolean {
     return this.recent.some((one) =>
       one.harmless !== true && one.from <= to && one.to + usualLimbo >= from &&
@@ -66,7 +66,7 @@ export class FaultWindows {
     )
   }
 
-  /** Whether the servers may refuse at this moment what they are asked. */
+  /** Whether the servers may refuse requests at this moment. */
   mayRefuse(at: number): boolean {
     return this.recent.some(({ from, kind, to }) => kind.startsWith("refuse the ") && from <= at && to >= at)
   }
@@ -81,14 +81,14 @@ export class FaultWindows {
   }
 }
 
-/** Whether the name of a worker, in one life or in all, is this one's. */
+/** Whether `name`, of a worker or of one of its processes, includes `who`. */
 export const isOneOf = (name: string, who: string): boolean => who === name || who.startsWith(`${name}.`)
 
 const hasOneOf = (those: ReadonlySet<string>, name: string): boolean =>
   those.has(name) || Array.from(those).some((who) => isOneOf(name, who))
 
-/** Milliseconds in which a client has a connection again and has asked what it may have missed. */
+/** Milliseconds in which a client has connected again and asked for what it missed. */
 const usualLimbo = 3_000
 
-/** A grant is heard of a little later than it was given. */
+/** A grant arrives a little later than it was given. */
 const margin = 250

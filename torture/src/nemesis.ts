@@ -8,24 +8,27 @@ import type { Recorder } from "./recorder.ts"
 import { type FaultContext, type WorkerFault, workerFaults } from "./workerFaults.ts"
 import type { Role, TorturedWorker, WorkerGroup } from "./workers.ts"
 
-/** Milliseconds in which a server that is back serves what lay in its sockets. */
+/** Milliseconds in which a server, after a fault, serves the requests in its sockets. */
 const afterwards = 1_500
 
 /** Milliseconds from one fault of a loop to its next, at least. */
 const beat = 450
 
-/** Milliseconds between two faults of a crowd, about. Who dies behind a holder has to be before others when that begins. */
+/**
+ * About how many milliseconds pass between two faults of a role. A worker that dies behind a holder must first wait
+ * before others.
+ */
 const between: Readonly<Record<Role, number>> = { usual: 5_000, crowd: 5_000, far: 5_000, doomed: 10_000 }
 
 /** Milliseconds in which the last fault has to end. */
 const patience = 60_000
 
 export interface Nemesis {
-  /** Ends when what is under way has ended. */
+  /** Stops new faults and waits until the current ones have ended. */
   readonly stop: () => Promise<void>
-  /** No more is told. */
+  /** Stops reporting. */
   readonly end: () => Promise<void>
-  /** The first reason for which it could not go on. */
+  /** The first reason why it could not go on. */
   readonly failed: () => string | undefined
 }
 
@@ -41,7 +44,7 @@ export interface NemesisOptions {
   readonly pause: number
   /** Milliseconds between two faults of the servers, about. */
   readonly serverPause: number
-  /** By kind, where they are not the usual ones. */
+  /** Weights by kind, if they differ from the usual ones. */
   readonly weights: Readonly<Record<string, number>>
   /** Only these, where given. */
   readonly only: ReadonlyArray<string> | undefined
@@ -136,14 +139,14 @@ export const startNemesis = (
       await Promise.race([sleep(rest(random)), stopping.promise])
       if (stopped) return
       const startedAt = now()
-      // A server that is away has no key to delete.
+      // Injecting may fail, for example deleting a key while the server is down.
       await one(random).catch((error: unknown) => {
         if (/did not start/.test(String(error))) {
           failure ??= String(error)
           stopped = true
         }
       })
-      // Many faults that take no time are not many faults.
+      // Faults that take no time must not follow each other too fast.
       await sleep(Math.max(0, startedAt + beat - now()))
     }
   }
@@ -200,7 +203,7 @@ export const startNemesis = (
       (random) => serverPause * random.between(0.5, 1.5)
     ))
   }
-  // On a busy machine servers replace one another without being made to.
+  // On a busy machine servers fail over by themselves.
   let over = false
   const watch = async (inStep: () => Promise<boolean>) => {
     let calm: ((tail: number) => void) | undefined

@@ -17,17 +17,17 @@ export interface Recorder {
   readonly state: () => Promise<State>
   /** Checks what was still open: nothing more will come. */
   readonly settle: () => Promise<State>
-  /** Ends the process, with a history that is whole. */
+  /** Ends the process, with a complete history. */
   readonly end: () => Promise<void>
   /** The histories of the leases, checked by themselves. After the end. */
   readonly histories: () => Promise<ReturnType<LeaseHistories["check"]>>
-  /** Ends the process. The history stays, where it is wanted, and its path is returned. */
+  /** Ends the process. With `keep` the history stays, and its path is returned. */
   readonly stop: (keep: boolean) => Promise<string | undefined>
 }
 
 const folder = Path.resolve(import.meta.dirname, "../../.cache/torture")
 
-/** Without `name` no history is written: of a run without faults there is too much of it. */
+/** Without `name` no history is written: that of a run without faults would be too large. */
 export const startRecorder = async (limits: Partial<Limits>, name?: string): Promise<Recorder> => {
   if (name !== undefined) Fs.mkdirSync(folder, { recursive: true })
   const file = name === undefined ? "" : Path.join(folder, `${name}.ndjson`)

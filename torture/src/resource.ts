@@ -1,6 +1,6 @@
 /**
- * What the locks protect, as a process of its own: the one place that sees who comes, works and goes, in an order of its
- * own. It refuses stale tokens, writes the history, and has it checked as it grows.
+ * The protected resource, a separate process. It alone sees the order in which workers enter, step and leave. It
+ * refuses stale tokens, writes the history, and runs the checker on it as it grows.
  */
 import { onMessage, report } from "dlock-testing/report"
 import * as Fs from "node:fs"
@@ -16,7 +16,7 @@ const history = historyFile === "" ? undefined : Fs.createWriteStream(historyFil
 const checker = new Checker(JSON.parse(limits) as Partial<Limits>)
 const fence = new Fence()
 const leases = new Map<string, { readonly key: string; readonly token: bigint | undefined }>()
-/** The clock, so that no two lines of the history are of one moment. */
+/** The last time given out, so that no two lines of the history have the same time. */
 let last = 0
 
 const record = (event: Recorded): void => {
@@ -28,7 +28,7 @@ type Step = Extract<Told, { readonly t: "enter" | "step" | "exit" }>
 
 const isStep = (told: Told): told is Step => told.t === "enter" || told.t === "step" || told.t === "exit"
 
-/** Writes one line down; for what happens inside, whether the fence lets it. */
+/** Records one event; for a step, returns whether the fence accepts it. */
 const take = (who: string, told: Told): boolean => {
   const arrived = last = Math.max(now(), last + 0.0001)
   if (told.t === "acquired") {

@@ -2,7 +2,7 @@ import * as Net from "node:net"
 import * as Readline from "node:readline"
 import type { Told } from "./events.ts"
 
-/** The connection of one process to the resource. What is told and asked on it arrives in that order. */
+/** The connection of one process to the resource. Reports and questions arrive in their order. */
 export class ResourceClient {
   private readonly waiting = new Map<number, (value: unknown) => void>()
   private readonly socket: Net.Socket
@@ -32,7 +32,7 @@ export class ResourceClient {
     this.write({ e: told })
   }
 
-  /** Whether the resource lets it. */
+  /** Reports a step and learns whether the resource accepts it. */
   ask(told: Told, answered: (accepted: boolean) => void): void {
     this.await((value) => answered(value === true), (n) => ({ e: told, n }))
   }

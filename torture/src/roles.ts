@@ -1,16 +1,16 @@
-// Who takes part in a campaign, as far as the servers' side must know of it.
+// What the environments must know of the workers.
 
 /**
- * Milliseconds that those ask for who die behind a holder. Their claims live for longer than it takes to know of their death, however long
- * ago they were last kept alive, so that who passes them over is told from who waits for their end.
+ * The ttl, in milliseconds, of workers that die behind a holder. It is longer than it takes to notice their death, so
+ * that the checker can tell a waiter that passes them over from one that waits for their expiry.
  */
 export const longDoomed = 12_000
 
-/** Those who ask for many keys. */
+/** How many workers use many keys. */
 export const workers = 6
 
 /**
- * Whether etcd's own proxy is before this worker, in all of its lives, each of which counts a hundred: half of those who ask for
- * many keys, no crowd, and not the quiet worker. So there is a key that all come to directly.
+ * Whether this worker is behind etcd's own proxy: half of the workers with many keys, no crowd, and not the quiet
+ * worker, so that some keys are used without the proxy. A restarted worker has its index plus a multiple of 100.
  */
 export const isBehindProxy = (index: number): boolean => index % 100 < workers && index % 2 === 1

@@ -109,7 +109,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
       without: rulesWithout(dimensions),
       // etcd looks for leases that are over twice a second. The limits of its store's calls do not wait for their sockets to be
       // read: one busy stretch of seconds fails no call, since it is asked again, but one after the other does (336 ms of which
-      // the thread had no processor for 226 failed, as did what came a second after a burst). So on it there is no `busy`.
+      // the thread had no processor for 226 failed, as did what came a second after a burst). So etcd has no `busy-thread`.
       ...(onEtcd && { grain: 1_000, deadAfter: deadAfterOnEtcd, busyFails: true }),
       ...(dimensions.has("proxies") && {
         remote: {

@@ -1,6 +1,6 @@
 /**
- * One process that uses a lock library with many fibers, tells the resource of everything, and, when told to stop,
- * finishes what it has begun, closes what it has opened, and ends by having nothing left to do.
+ * A process that uses a lock library with many fibers and reports everything to the resource. When told to stop, it
+ * finishes its sections, closes what it has opened, and exits because nothing is left to do.
  */
 import { onMessage, report } from "dlock-testing/report"
 import { Cause, Effect, Exit, Fiber, Schedule, Scope, Semaphore } from "effect"
@@ -35,7 +35,7 @@ onMessage((message) => {
   if (section !== undefined) orders?.section(section)
   if (close === true) orders?.close()
   if (burst !== undefined) orders?.burst(burst)
-  // What a long loop or a garbage collection does. What was just asked for has been sent; its reply lies in the socket.
+  // As a long loop or a garbage collection does. The last request has been sent; its reply will lie in the socket.
   if (stall !== undefined) setImmediate(() => stand(stall))
   if (stop !== undefined) {
     stopsSoon = true
@@ -125,7 +125,7 @@ const main = Effect.gen(function*() {
 await Effect.runPromise(main)
 unwatch()
 client.close()
-// The last fibers, and what the client closes behind its back.
+// Time for the last fibers, and for sockets that the client closes in the background.
 await new Promise((resolve) => setTimeout(resolve, 500))
 const pipes = new Set(["PipeWrap", "TTYWrap", "FSReqCallback", "Immediate"])
 report({ closed: now(), left: process.getActiveResourcesInfo().filter((name) => !pipes.has(name)) })

@@ -19,7 +19,7 @@ export interface WorkerFault {
   /** See `Fault`. */
   readonly limbo?: number
   readonly harmless?: boolean
-  /** Whether nothing is left of its process, so that nothing lasts for it. */
+  /** Whether it kills the process, so that it ends at once. */
   readonly endsProcess?: boolean
   /** Whether it hits the other workers too. */
   readonly hitsAll?: boolean
@@ -29,20 +29,20 @@ export interface WorkerFault {
 export interface FaultContext {
   readonly workers: WorkerGroup
   readonly environment: Environment
-  /** Milliseconds that a holder survives at most. */
+  /** The longest time in milliseconds that a holder keeps a lock without renewal. */
   readonly ttl: number
   readonly recorder: Recorder
   /** Keys that a burst asks for. */
   readonly burst: number
-  /** Makes what lasts last longer. */
+  /** Multiplies the durations of faults. */
   readonly stretch: number
-  /** Nothing more is to be done. */
+  /** Whether the nemesis is stopping. */
   readonly isOver: () => boolean
 }
 
 const last = (random: Random, { stretch, ttl }: FaultContext) => sleep(aLittle(ttl, random) * stretch)
 
-/** A fault of all its connections that is over when they are healed. */
+/** A fault of all connections of a worker that ends when they are healed. */
 const connections = (weight: number, begin: (proxy: TorturedWorker["proxies"][number]) => void): WorkerFault => ({
   weight,
   inject: async (worker, random, context) => {
@@ -52,7 +52,7 @@ const connections = (weight: number, begin: (proxy: TorturedWorker["proxies"][nu
   }
 })
 
-/** What becomes of the messages to those who wait far from the head, for so many milliseconds at most. */
+/** A fault of the notifications to waiters far from the head, for so many milliseconds at most. */
 const notifications = (
   fate: (random: Random) => Parameters<TorturedWorker["proxies"][number]["deliverNotifications"]>[0],
   longest: number
@@ -144,7 +144,7 @@ export const workerFaults = {
       thaw()
     }
   },
-  // A grant that no replica has is given back, and asked for again. That it is given back arrives after all that.
+  // A grant that no replica confirmed is withdrawn and requested again. The withdrawal arrives after that request.
   "freeze the replicas, and withdraw late": {
     weight: 20,
     with: "replicas",
@@ -228,7 +228,7 @@ export const workerFaults = {
       await sleep(random.between(500, 1_500))
     }
   },
-  // For a while only those wait who come by seldom.
+  // For a while only other workers wait, which come seldom.
   "SIGKILL a crowd": {
     weight: 8,
     with: "crowds",
@@ -246,7 +246,8 @@ export const workerFaults = {
     // What it leaves behind is checked by the time of its death.
     limbo: 0,
     inject: async (worker, random, { isOver, recorder }) => {
-      // Others have it for a moment each: who is still there half a second later has it for long, since a moment ago.
+      // Others hold it for a moment only: a holder that is still there half a second later has just begun to hold it
+      // for long.
       const isKept = async (): Promise<boolean> =>
         (await recorder.present()).some(({ key, who }) => key === behind.key && who === "calm")
       await eventually(async () => isOver() || !await isKept(), behind.millis)

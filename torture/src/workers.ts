@@ -5,26 +5,29 @@ import { type Assignment, type Crowd, placeOf, type Report } from "./assignment.
 import type { Environment } from "./environments/environment.ts"
 import type { Recorder } from "./recorder.ts"
 
-/** Who asks for many keys, who waits in a crowd for one, who far from its head and for long, and who dies behind a holder. */
+/**
+ * `usual` workers use many keys. A `crowd` waits for one key, `far` workers wait far from the head with a long ttl, and
+ * `doomed` ones die behind a holder.
+ */
 export type Role = "usual" | "crowd" | "far" | "doomed"
 
 /** One worker: its proxies, and its process, which may be replaced by another. */
 export interface TorturedWorker {
   readonly role: Role
   readonly proxies: ReadonlyArray<Proxy>
-  /** Its name in all of its lives. */
+  /** Its name, which its processes share. */
   readonly place: string
   readonly who: () => string
   readonly process: () => Worker<Report>
-  /** Ends the process without a warning, and starts another so many milliseconds later. */
+  /** Kills the process, and starts another so many milliseconds later. */
   readonly replace: (after?: number) => Promise<void>
-  /** What the proxies did to it is over. */
+  /** Ends all faults of its proxies. */
   readonly heal: () => Promise<void>
 }
 
 export interface WorkerGroup {
   readonly all: ReadonlyArray<TorturedWorker>
-  /** Each finishes what it has begun, closes, and ends by itself; who does not is told of. */
+  /** Each worker finishes its sections, closes, and exits by itself; one that does not is reported. */
   readonly finish: (limit: number) => Promise<void>
   readonly stop: () => Promise<void>
 }
@@ -35,7 +38,7 @@ export interface WorkerGroupOptions {
   readonly crowds?: ReadonlyArray<{ readonly role: Role; readonly crowd: Crowd }>
   readonly assignment: Omit<Assignment, "address" | "resource" | "who" | "seed" | "calm">
   readonly seed: number
-  /** Whether each has proxies of its own, and there is one more without that looks at what is left behind. */
+  /** Whether each has its own proxies, and one more worker without proxies checks what is left behind. */
   readonly proxied: boolean
 }
 

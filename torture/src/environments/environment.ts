@@ -7,7 +7,7 @@ export interface ServerFault {
   readonly weight: number
   /** Whether the backend may lose what it had acknowledged. */
   readonly forgets: boolean
-  /** Milliseconds for which its consequences last when it is over. */
+  /** Milliseconds for which its effects last after its end. */
   readonly tail?: number
   /** Whether it hits the worker of this number: all, unless given. */
   readonly hits?: (index: number) => boolean
@@ -17,7 +17,7 @@ export interface ServerFault {
   readonly inject: (key: string, random: Random) => Promise<void>
 }
 
-/** What is done at once to the server of one key. Says before it acts which locks that may free. */
+/** A fault without duration, at the server of one key. Before it acts it reports which locks it may free. */
 export interface KeyFault {
   readonly weight: number
   /** See `Fault`. */
@@ -25,7 +25,7 @@ export interface KeyFault {
   readonly inject: (key: string, about: (forgets: "all" | ReadonlyArray<string>) => void) => Promise<void>
 }
 
-/** The servers of one campaign, and what can be done to them. */
+/** The servers of one campaign, and their faults. */
 export interface Environment {
   readonly ttl: number
   /** Ports of the servers; each worker has a proxy of its own before each. */
@@ -35,10 +35,10 @@ export interface Environment {
   /** Milliseconds that the worker of this number asks for, where it needs more than the others. */
   readonly ttlOf?: (index: number) => number | undefined
   readonly serverFaults: Readonly<Record<string, ServerFault>>
-  /** What has to be put right at the end, where that is a fault of its own. */
+  /** A repair at the end that is itself a fault. */
   readonly last?: { readonly kind: string; readonly fault: ServerFault }
   readonly keyFaults: Readonly<Record<string, KeyFault>>
-  /** Stops all replicas, unless somebody has; returns what lets them go on. */
+  /** Stops all replicas, unless they are stopped; returns the function that lets them go on. */
   readonly freezeReplicas?: () => (() => void) | undefined
   /** Whether these bytes hold a request that gives a claim back. */
   readonly givesBack?: (request: Buffer) => boolean
@@ -46,11 +46,11 @@ export interface Environment {
   readonly waited?: () => number
   /** Scripts that took more than 5 ms of a processor, since it was last asked. */
   readonly slowScripts?: () => Promise<ReadonlyArray<{ readonly what: string; readonly took: number }>>
-  /** Resolves when all servers are there and in step. */
+  /** Resolves when all servers are up and in sync. */
   readonly whole: () => Promise<void>
-  /** Whether each server is in its place, where they may change places by themselves. */
+  /** Whether each server has its role, if they may fail over by themselves. */
   readonly inStep?: () => Promise<boolean>
-  /** What of locks is where none of them belongs. */
+  /** Keys of locks where none belongs. */
   readonly elsewhere?: () => Promise<ReadonlyArray<string>>
   /** Tombstones of withdrawn claims at the server, and their ages in milliseconds. */
   readonly tombstones?: () => Promise<
@@ -66,7 +66,7 @@ export interface Environment {
 export const aLittle = (ttl: number, random: Random): number =>
   ttl * (random.chance(0.7) ? random.between(0.05, 0.6) : random.between(0.8, 2.2))
 
-/** Waits until it is so; what never becomes so within the limit is left to the checks that follow. */
+/** Waits until the check is true, or the limit is over: later checks find what is still wrong. */
 export const eventually = async (check: () => Promise<boolean>, limit: number): Promise<boolean> => {
   const end = performance.now() + limit
   while (performance.now() < end) {

@@ -1,6 +1,6 @@
 import type { Recorded } from "../events.ts"
 
-/** Somebody inside a lock, from the resource's point of view. */
+/** A holder's stay inside a lock, as the resource saw it. */
 export interface Stay {
   readonly who: string
   readonly key: string
@@ -20,7 +20,7 @@ export interface FaultWindow {
   to: number
 }
 
-/** What can be drawn of a history. */
+/** What the picture of a history shows. */
 export interface Intervals {
   readonly stays: ReadonlyArray<Stay>
   readonly faultWindows: ReadonlyArray<FaultWindow>
@@ -67,7 +67,7 @@ export const intervalsOf = (history: Iterable<Recorded>): Intervals => {
   return { stays: whole(stays.values()), faultWindows: whole(faultWindows.values()), end }
 }
 
-/** The stretch of so many milliseconds in which most is lost, and by the most kinds of faults. */
+/** The start of the span of so many milliseconds with the most losses and the most kinds of faults. */
 export const busiest = ({ end, stays, faultWindows }: Intervals, span: number): number => {
   const first = faultWindows[0]?.from ?? stays[0]?.from ?? end
   let best = { from: first, score: -1 }
