@@ -9,7 +9,7 @@ export type Job =
     readonly keys: ReadonlyArray<string>
     readonly bodyMs: number
     readonly ms: number
-    /** Looks where the thread is meanwhile, which takes time of its own. */
+    /** Profiles the thread meanwhile, which takes some time itself. */
     readonly isProfiled?: boolean
   }
   /**

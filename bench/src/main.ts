@@ -58,7 +58,7 @@ const results: Array<Result> = flags.backends.flatMap((backend) =>
 const all = chosen(flags)
 const broken: Array<string> = []
 
-/** One run of everything on one backend, on a server of its own. */
+/** One run of all workloads on one backend, with a new server. */
 const runOn = async (backend: Backend, run: number): Promise<void> => {
   const mine = rotated(all.filter((contender) => contender.backend === backend), run)
   const server = await servers[backend]()

@@ -1,4 +1,4 @@
-// One contender at work in a process of its own, which does what the benchmark tells it, job by job.
+// One contender in a separate process, which does the jobs that the benchmark sends it.
 import { onMessage, report } from "dlock-testing/report"
 import type { Task } from "./contenders/contender.ts"
 import { named } from "./contenders/index.ts"

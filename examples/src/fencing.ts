@@ -2,7 +2,7 @@
 //
 // What to learn from it:
 // - `OwnershipLost` arrives where the lock was asked for, with a reason, once the program has been interrupted. How much
-//   was done by then it cannot say: who does it again under a new lock looks first.
+//   was done by then it cannot say: a program that does it again under a new lock checks first.
 // - What cannot be interrupted cannot be stopped in time by any lock. So the fencing token goes along with every access,
 //   and the resource refuses tokens that are older than the newest it has seen.
 // - Reads raise the fence too: from then on nothing older may come in between the read and the write.

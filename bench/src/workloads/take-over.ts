@@ -15,7 +15,7 @@ interface Expiry {
   readonly stop: () => Promise<void>
 }
 
-/** Each library has a prefix of its own, and none puts anything behind the key. */
+/** Each library has its own prefix, and none appends anything to the key. */
 const ofRedis = (url: string): Expiry => {
   const redis = new Redis(url)
   return {

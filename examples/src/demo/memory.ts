@@ -6,7 +6,7 @@ import { Payment, sellLocked, sellUnlocked } from "./sale.ts"
 import type { Shop } from "./shop.ts"
 import { type Order, WorkerFailed, workerNames, Workers } from "./workers.ts"
 
-/** A worker with a locker of its own, as every process has one, and a network that can fail. */
+/** A worker with its own locker, as every process has one, and a network that can fail. */
 const startWorker = Effect.fnUntraced(function*(worker: string, store: LockStore["Service"]) {
   const toStore = yield* FaultyLockStore.make(store)
   const toBank = yield* Latch.make(true)

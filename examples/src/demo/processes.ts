@@ -73,7 +73,7 @@ const words = {
   etcd: { place: "etcd", adds: "; etcd counts in whole seconds, so it takes two" }
 } as const
 
-/** Each worker is a process of its own, and the locks and the shop are in the server of the driver. */
+/** Each worker is a separate process, and the locks and the shop are in the server of the driver. */
 export const workersInProcesses = (driver: ServerDriver) =>
   Layer.unwrap(Effect.gen(function*() {
     const prefix = `dlock-demo:${process.pid}:`

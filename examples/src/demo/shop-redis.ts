@@ -14,7 +14,7 @@ if left ~= "" then redis.call("SET", KEYS[1], left, "KEEPTTL") end
 return { "done", redis.call("GET", KEYS[1]) }
 `
 
-/** In the same Redis as the locks, but a matter of its own: a plain key for the stock and one for the newest token. */
+/** In the same Redis as the locks, but independent of them: a plain key for the stock and one for the newest token. */
 export const ShopInRedis = Layer.effect(
   Shop,
   Effect.gen(function*() {

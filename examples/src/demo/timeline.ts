@@ -98,14 +98,14 @@ const drawMarks = (row: Row, section: Section, column: (at: number) => number): 
   row.fill(at, at + 1, "⊘", alarm)
 }
 
-/** #1 for the oldest fencing token, and so on: real ones may be too long to stand in a row. */
+/** #1 for the oldest fencing token, and so on: real ones may be too long for a row. */
 const ordinalsOf = (sections: ReadonlyArray<Section>): ReadonlyMap<bigint, number> => {
   const tokens = sections.flatMap(({ token }) => token === undefined ? [] : [token])
   tokens.sort((a, b) => a < b ? -1 : a > b ? 1 : 0)
   return new Map(tokens.map((token, index) => [token, index + 1]))
 }
 
-/** What could stand in a block, the most telling first. */
+/** Possible labels of a block, the most telling first. */
 const labelOf = ({ left, token }: Section, ordinals: ReadonlyMap<bigint, number>): ReadonlyArray<string> => {
   const ordinal = token === undefined ? "" : `#${ordinals.get(token)}`
   const stock = left === undefined ? "" : `${left}→${left - 1}`

@@ -1,4 +1,4 @@
-// One worker as a process of its own. The demo starts it, tells it what to do by lines of JSON on standard input, and
+// One worker as a separate process. The demo starts it, tells it what to do by lines of JSON on standard input, and
 // reads on standard output what it did.
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
