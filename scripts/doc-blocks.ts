@@ -1,5 +1,5 @@
 // Finds every TypeScript example in the Markdown files and in the doc comments of the packages, and type-checks each as
-// a module of its own. `node scripts/doc-blocks.ts` says what is wrong; testing/test/docs.test.ts makes it part of the
+// a separate module. `node scripts/doc-blocks.ts` says what is wrong; testing/test/docs.test.ts makes it part of the
 // tests.
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -71,7 +71,7 @@ export const findBlocks = (): ReadonlyArray<Block> => {
 
 /** Type-checks the examples, all in one run of the compiler. */
 export const checkBlocks = (blocks: ReadonlyArray<Block>): ReadonlyArray<Problem> => {
-  // Inside the workspace, where its packages resolve; of its own, since two runs may check at the same time.
+  // Inside the workspace, where its packages resolve; a new folder, since two runs may check at the same time.
   const cache = Path.join(root, ".cache")
   Fs.mkdirSync(cache, { recursive: true })
   const dir = Fs.mkdtempSync(Path.join(cache, "doc-blocks-"))

@@ -9,15 +9,15 @@ export type Job =
     readonly keys: ReadonlyArray<string>
     readonly bodyMs: number
     readonly ms: number
-    /** Looks where the thread is meanwhile, which takes time of its own. */
+    /** Profiles the thread meanwhile, which takes some time itself. */
     readonly isProfiled?: boolean
   }
   /**
-   * One lock for each key, all held until `let go`: in sections, or as the library's own leases where it has them. `bare`
+   * One lock for each key, all held until the job "release": in sections, or as the library's own leases where it has them. `bare`
    * are the bodies of the sections, without locks.
    */
   | { readonly do: "hold"; readonly keys: ReadonlyArray<string>; readonly form: "section" | "lease" | "bare" }
-  | { readonly do: "let go" }
+  | { readonly do: "release" }
   /** So many sections on one key, at once; answers when all have asked. */
   | { readonly do: "queue"; readonly key: string; readonly count: number }
   /** Answers when all of the queue have been through. */
@@ -36,7 +36,7 @@ export interface Answers {
   readonly slice: Slice & { readonly profile?: Profile }
   readonly hold: object
   /** When. */
-  readonly "let go": { readonly at: number }
+  readonly "release": { readonly at: number }
   readonly queue: object
   /** When each was in and out, in turns. */
   readonly drain: { readonly times: ReadonlyArray<number>; readonly failures: ReadonlyArray<string> }

@@ -3,9 +3,9 @@ import { type Server, startEtcd, startRedis } from "dlock-testing"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { type Backend, type Contender, contenders } from "./contenders/index.ts"
-import { Crew } from "./crew.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { counter } from "./measure/requests.ts"
+import { ProcessPool } from "./pool.ts"
 import { readHistory, withRun } from "./report/history.ts"
 import { isBusy, load, machine, processor, revision } from "./report/machine.ts"
 import { page, remarksOf, resultTable, targetTable } from "./report/page.ts"
@@ -58,12 +58,12 @@ const results: Array<Result> = flags.backends.flatMap((backend) =>
 const all = chosen(flags)
 const broken: Array<string> = []
 
-/** One run of everything on one backend, on a server of its own. */
+/** One run of all workloads on one backend, with a new server. */
 const runOn = async (backend: Backend, run: number): Promise<void> => {
   const mine = rotated(all.filter((contender) => contender.backend === backend), run)
   const server = await servers[backend]()
   const requests = counter(backend, server.url)
-  const crew = new Crew()
+  const pool = new ProcessPool()
   const where = `run ${run + 1} of ${flags.runs}, ${backend}`
   try {
     for (const { runs, workload } of results.filter((result) => result.backend === backend)) {
@@ -72,7 +72,7 @@ const runOn = async (backend: Backend, run: number): Promise<void> => {
         url: server.url,
         port: server.port,
         contenders: mine,
-        crew,
+        pool,
         requests,
         quick: flags.quick,
         say: (text) => say(`${where}: ${text}`)
@@ -85,7 +85,7 @@ const runOn = async (backend: Backend, run: number): Promise<void> => {
       }
     }
   } finally {
-    await crew.dismiss()
+    await pool.stop()
     requests.stop()
     await server.stop()
   }

@@ -1,4 +1,4 @@
-// One contender at work in a process of its own, which does what the benchmark tells it, job by job.
+// One contender in a separate process, which does the jobs that the benchmark sends it.
 import { onMessage, report } from "dlock-testing/report"
 import type { Task } from "./contenders/contender.ts"
 import { named } from "./contenders/index.ts"
@@ -75,7 +75,7 @@ const hold = async ({ form, keys }: Extract<Job, { do: "hold" }>): Promise<objec
   return {}
 }
 
-const letGo = async (): Promise<Answers["let go"]> => {
+const release = async (): Promise<Answers["release"]> => {
   const at = now()
   gate.resolve()
   await held
@@ -111,8 +111,8 @@ const doJob = (job: Job): object | Promise<object> => {
         : slice(job)
     case "hold":
       return hold(job)
-    case "let go":
-      return letGo()
+    case "release":
+      return release()
     case "queue":
       return enqueue(job)
     case "drain":

@@ -3,18 +3,20 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Console, Effect, Layer } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
 import { customers, items, unlucky, withALoss, withoutLock, withTheLock } from "./demo/acts.ts"
-import { Crew, workers } from "./demo/crew.ts"
 import { History } from "./demo/journal.ts"
 import { LogLines } from "./demo/log.ts"
-import { CrewInMemory } from "./demo/memory.ts"
+import { WorkersInMemory } from "./demo/memory.ts"
 import { say, show } from "./demo/page.ts"
-import { crewOfProcesses } from "./demo/processes.ts"
+import { workersInProcesses } from "./demo/processes.ts"
 import { Shop } from "./demo/shop.ts"
+import { workerNames, Workers } from "./demo/workers.ts"
 import { drivers } from "./servers.ts"
 
 const play = Effect.gen(function*() {
-  const crew = yield* Crew
-  yield* say(`${workers.length} workers with ${customers} customers each sell ${items} pieces. ${crew.described}`)
+  const workers = yield* Workers
+  yield* say(
+    `${workerNames.length} workers with ${customers} customers each sell ${items} pieces. ${workers.described}`
+  )
 
   const findings = [
     ...yield* show(
@@ -29,7 +31,7 @@ const play = Effect.gen(function*() {
     ),
     ...yield* show(
       "Act 3: a lock that is lost",
-      `In the middle of ${unlucky}'s sale ${crew.misfortune}.`,
+      `In the middle of ${unlucky}'s sale ${workers.fault}.`,
       withALoss
     )
   ]
@@ -43,10 +45,10 @@ const play = Effect.gen(function*() {
   }
 })
 
-const crews = {
-  memory: CrewInMemory.pipe(Layer.provideMerge(Layer.mergeAll(Shop.layerMemory, History.layerJournal))),
-  redis: crewOfProcesses("redis"),
-  etcd: crewOfProcesses("etcd")
+const workersOf = {
+  memory: WorkersInMemory.pipe(Layer.provideMerge(Layer.mergeAll(Shop.layerMemory, History.layerJournal))),
+  redis: workersInProcesses("redis"),
+  etcd: workersInProcesses("etcd")
 }
 
 const demo = Command.make("demo", {
@@ -55,7 +57,7 @@ const demo = Command.make("demo", {
     Flag.withDefault("memory")
   )
 }, ({ driver }) =>
-  Effect.provide(play, crews[driver]).pipe(
+  Effect.provide(play, workersOf[driver]).pipe(
     Effect.mapError((cause) => new CliError.UserError({ cause }))
   )).pipe(
     Command.withDescription(

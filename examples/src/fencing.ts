@@ -2,13 +2,13 @@
 //
 // What to learn from it:
 // - `OwnershipLost` arrives where the lock was asked for, with a reason, once the program has been interrupted. How much
-//   was done by then it cannot say: who does it again under a new lock looks first.
+//   was done by then it cannot say: a program that does it again under a new lock checks first.
 // - What cannot be interrupted cannot be stopped in time by any lock. So the fencing token goes along with every access,
 //   and the resource refuses tokens that are older than the newest it has seen.
 // - Reads raise the fence too: from then on nothing older may come in between the read and the write.
 //
-// The misfortune is a garbage collection, so to speak: it stops the event loop, timers and renewals with it, for longer
-// than the lock stands.
+// The pause stands for a garbage collection: it stops the event loop, with all timers and renewals, for longer
+// than the lock lasts.
 import { NodeRuntime } from "@effect/platform-node"
 import { Duration, Effect, Latch, Schema } from "effect"
 import { Lease, withLock } from "effect-dlock"
@@ -25,13 +25,13 @@ const visit = <A>(token: bigint, act: () => A) =>
     return Effect.succeed(act())
   })
 
-const deposit = Effect.fn("deposit")(function*(name: string, amount: number, misfortune: Misfortune) {
+const deposit = Effect.fn("deposit")(function*(name: string, amount: number, pause: Pause) {
   const { fencingToken, key, ttl } = yield* Lease
   const { balance, deposits } = yield* visit(fencingToken, () => ({ ...account }))
   if (deposits.has(name)) return yield* Effect.log(`${name}'s deposit is in already`)
 
   yield* Effect.log(`${name} read ${balance} of ${key}, token ${fencingToken}, good for ${Duration.format(ttl)}`)
-  yield* misfortune.pipe(
+  yield* pause.pipe(
     Effect.andThen(visit(fencingToken, () => {
       account.balance = balance + amount
       account.deposits.add(name)
@@ -45,10 +45,10 @@ const deposit = Effect.fn("deposit")(function*(name: string, amount: number, mis
   )
 })
 
-type Misfortune = Effect.Effect<unknown, never, Lease>
+type Pause = Effect.Effect<unknown, never, Lease>
 
-const locked = (name: string, amount: number, misfortune: Misfortune = Effect.void) =>
-  withLock("accounts/7", deposit(name, amount, misfortune), { ttl: "1 second" })
+const locked = (name: string, amount: number, pause: Pause = Effect.void) =>
+  withLock("accounts/7", deposit(name, amount, pause), { ttl: "1 second" })
 
 /** Past the end of the lease, however long the backend has granted it. */
 const stopTheWorld = Lease.use(({ ttl }) =>
@@ -58,13 +58,13 @@ const stopTheWorld = Lease.use(({ ttl }) =>
 const program = Effect.gen(function*() {
   const annIsIn = yield* Latch.make()
   const bobIsDone = yield* Latch.make()
-  const misfortune = annIsIn.open.pipe(
+  const pause = annIsIn.open.pipe(
     Effect.andThen(Effect.sleep("100 millis")),
     Effect.andThen(stopTheWorld),
     Effect.andThen(bobIsDone.await)
   )
 
-  const ann = locked("Ann", 10, misfortune).pipe(
+  const ann = locked("Ann", 10, pause).pipe(
     Effect.catchTag(
       "OwnershipLost",
       (lost) =>

@@ -1,11 +1,11 @@
-// A task that one instance has for as long as it lives, while the others stand by.
+// A task that one instance runs for as long as it lives, while the others wait to take over.
 //
 // What to learn from it:
-// - `withLock` waits its turn: whoever stands by is told when the instance in charge leaves, and is in within
+// - `withLock` waits its turn: an instance that waits is told when the running one leaves, and is in within
 //   milliseconds. Nobody polls.
 // - `NodeRuntime.runMain` makes an interruption of Ctrl-C and SIGTERM. The task is interrupted, its finalizers run,
 //   and only then the lock is released: a deployment costs no `ttl` of standing still.
-// - A lock that is lost ends the task, not the instance: it stands by again. The same where the server is away.
+// - A lock that is lost ends the task, not the instance: it waits again. The same happens while the server does not answer.
 //
 // Run it in two terminals, on one server, and stop the first.
 import { NodeRuntime } from "@effect/platform-node"

@@ -5,7 +5,7 @@
 // - `ttl` and `timeout` are a call's own. An order is quick, and an instance that dies in the middle of one should
 //   block the item for seconds; stocktaking may as well survive an outage of a minute.
 // - What the backend grants may be more than what was asked for (etcd counts in whole seconds): `lease.ttl` says it.
-// - Errors have tags. To be sold out is the shop's business; `LockTimeout` says on whom an order has waited in vain.
+// - Errors have tags. To be sold out is the shop's business; `LockTimeout` names the holder that an order has waited for in vain.
 import { NodeRuntime } from "@effect/platform-node"
 import { Array, Duration, Effect, Schema } from "effect"
 import { Lease, withLock } from "effect-dlock"
@@ -13,7 +13,7 @@ import { LockerLive } from "./locker.ts"
 
 class SoldOut extends Schema.TaggedError<SoldOut>()("SoldOut", { item: Schema.Int }) {}
 
-/** A table somewhere: whoever reads it and writes it back is easily overtaken in between. */
+/** A table in a database: between a read and the write that follows, another process may write. */
 const stock = new Map([[42, 7]])
 const read = (item: number) => Effect.sync(() => stock.get(item) ?? 0).pipe(Effect.delay("10 millis"))
 const write = (item: number, left: number) => Effect.sync(() => stock.set(item, left)).pipe(Effect.delay("10 millis"))

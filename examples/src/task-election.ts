@@ -1,10 +1,10 @@
 // Task election: every instance of a service has the same schedule, and the work is done by one of them.
 //
 // What to learn from it:
-// - `withLockIfAvailable` does not wait. Who comes second hears `Option.none` at once, and skips this round.
+// - `withLockIfAvailable` does not wait. The second instance gets `Option.none` at once, and skips this round.
 // - Nobody has to know how long the work takes: the lock is renewed while it runs. The `ttl` is for the worst case:
 //   when the elected instance dies, the others are kept out for that long.
-// - The lock says who is at work, not what has been done. A report that must be written but once an hour needs a look
+// - The lock says which instance runs, not what has been done. A report that must be written but once an hour needs a look
 //   at the last one, inside the lock.
 //
 // Here the instances are fibers of one process. Run it in several terminals, on one server, and they are processes.

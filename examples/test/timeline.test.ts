@@ -6,8 +6,8 @@ import { timeline } from "../src/demo/timeline.ts"
 
 const page = { columns: 80, colours: false }
 
-/** The cells of a worker's lane: what stands above the axis. */
-const lane = (picture: string, worker: string): string => {
+/** The cells of a worker's row: what stands above the axis. */
+const row = (picture: string, worker: string): string => {
   const rows = picture.split("\n")
   const margin = rows.find((row) => row.includes("┴"))!.indexOf("┴")
   return rows.find((row) => row.trimStart().startsWith(worker))!.slice(margin)
@@ -59,9 +59,9 @@ describe("sections", () => {
 describe("timeline", () => {
   it("draws a loss: the block ends with the lease, the worker goes on, its write is refused", () => {
     const picture = timeline(sectionsOf(loss), ["Ada", "Ben"], page)
-    assert.match(lane(picture, "Ben"), /^█#1 3→2█+▌✗▒+⊘▒+·+▏$/)
-    assert.match(lane(picture, "Ada"), /^·+█#2▌$/)
-    assert.isBelow(lane(picture, "Ben").indexOf("✗"), lane(picture, "Ada").indexOf("█"))
+    assert.match(row(picture, "Ben"), /^█#1 3→2█+▌✗▒+⊘▒+·+▏$/)
+    assert.match(row(picture, "Ada"), /^·+█#2▌$/)
+    assert.isBelow(row(picture, "Ben").indexOf("✗"), row(picture, "Ada").indexOf("█"))
     assert.include(picture, "⊘ write refused")
   })
 
@@ -74,8 +74,8 @@ describe("timeline", () => {
   it("numbers the fencing tokens by their size, however long they are", () => {
     const events = [...stay("Ada", 0, 50, 1763848800123456n), ...stay("Ben", 60, 110, 1763848800999999n)]
     const picture = timeline(sectionsOf(events), ["Ada", "Ben"], page)
-    assert.include(lane(picture, "Ada"), "#1")
-    assert.include(lane(picture, "Ben"), "#2")
+    assert.include(row(picture, "Ada"), "#1")
+    assert.include(row(picture, "Ben"), "#2")
   })
 
   it("draws overlapping stays as overlapping", () => {
@@ -83,7 +83,7 @@ describe("timeline", () => {
       "Ada",
       "Ben"
     ], page)
-    assert.strictEqual(lane(picture, "Ada"), lane(picture, "Ben"))
+    assert.strictEqual(row(picture, "Ada"), row(picture, "Ben"))
   })
 
   it.each([20, 40, 80, 120, 300])("fits %i columns, or the 20 that it needs, and at most 120", (columns) => {
@@ -118,9 +118,9 @@ describe("timeline", () => {
     })
     const sections = sectionsOf(events)
     const picture = timeline(sections, ["Ada", "Ben", "Cleo", "Dan"], { columns: 120, colours: false })
-    const lanes = ["Ada", "Ben", "Cleo", "Dan"].map((worker) => lane(picture, worker))
+    const rows = ["Ada", "Ben", "Cleo", "Dan"].map((worker) => row(picture, worker))
     for (let column = 0; column < 120; column++) {
-      assert.isAtMost(lanes.filter((cells) => "█▌".includes(cells[column] ?? " ")).length, 1)
+      assert.isAtMost(rows.filter((cells) => "█▌".includes(cells[column] ?? " ")).length, 1)
     }
     if (stays.length > 1) assert.isAtLeast(closestHandOver(sections), 0)
   })

@@ -7,26 +7,26 @@ import * as Layer from "effect/Layer"
 import { withPermits } from "./permits.ts"
 import { guarded, Thrown } from "./process.ts"
 import * as Program from "./program.ts"
-import type { Client, Scene } from "./scene.ts"
 import { prefix, type Section } from "./section.ts"
 import type { Variant } from "./variants.ts"
+import type { Client, WorldContext } from "./worldContext.ts"
 
-/** Starts a process: its layer, and its programs over it. */
+/** Starts a process: its layer, and the programs that use it. */
 export const start = (
   client: Client,
-  { backend, plan, witness }: Scene,
+  { backend, plan, observer }: WorldContext,
   variant: Variant | undefined
 ): void => {
   const { process } = client
-  const heed = () => {
-    for (const armed of client.armed.slice()) {
-      if (--armed.left > 0) continue
-      client.armed.splice(client.armed.indexOf(armed), 1)
-      // What it strikes may be a fiber with an observer that throws, and it happens amid something else.
-      guarded(() => armed.strike())
+  const onMessage = () => {
+    for (const trigger of client.triggers.slice()) {
+      if (--trigger.messagesLeft > 0) continue
+      client.triggers.splice(client.triggers.indexOf(trigger), 1)
+      // It may hit a fiber with an observer that throws, and must not disturb the current callback.
+      guarded(() => trigger.inject())
     }
   }
-  const store = Effect.map(backend.open(process, heed), (store) => {
+  const store = Effect.map(backend.open(process, onMessage), (store) => {
     const wide = withPermits(store, plan.capacity)
     return variant?.store?.(wide, process) ?? wide
   })
@@ -36,11 +36,11 @@ export const start = (
   const program = (locker: Locker["Service"], sections: ReadonlyArray<Section>) =>
     Effect.forEach(sections, (section) =>
       Effect.gen(function*() {
-        // Who asks again at once does so in the same turn.
+        // Without a delay it asks again in the same turn of the event loop.
         if (section.plan.delay > 0) yield* Effect.sleep(section.plan.delay)
-        const fiber = yield* Effect.forkDetach(Program.run(witness, locker, section), { startImmediately: true })
+        const fiber = yield* Effect.forkDetach(Program.run(observer, locker, section), { startImmediately: true })
         client.running.set(section.plan.number, fiber)
-        yield* plan.has.has("observers") ? observed(fiber) : Fiber.await(fiber)
+        yield* plan.dimensions.has("observers") ? observed(fiber) : Fiber.await(fiber)
         client.running.delete(section.plan.number)
       }), { discard: true })
   const all = Effect.gen(function*() {
@@ -53,22 +53,22 @@ export const start = (
       yield* Effect.raceFirst(Fiber.awaitAll(programs), Deferred.await(client.closing))
       return programs
     }))
-    // Where the locker was closed under them, they must come to an end by themselves.
+    // If the locker was closed while they ran, they must end by themselves.
     yield* Fiber.awaitAll(programs)
-    const left = plan.has.has("closing") ? witness.server.claimsOf?.(process.index) ?? [] : []
-    for (const claim of left) witness.broken("S4", `process ${process.index} has closed its locker, and ${claim}`)
+    const left = plan.dimensions.has("closing") ? observer.server.claimsOf?.(process.index) ?? [] : []
+    for (const claim of left) observer.report("S4", `process ${process.index} has closed its locker, and ${claim}`)
     client.done = true
-    witness.closed.add(process.index)
-    // What was interrupted when the locker closed ends in this turn. This one is still there.
+    observer.closed.add(process.index)
+    // Fibers that were interrupted when the locker closed end in this turn. This fiber is still running.
     yield* Effect.yieldNow
     const fibers = process.fibers - 1
-    if (fibers > 0) witness.broken("S8", `${fibers} fibers of process ${process.index} are left`)
-    if (process.timers > 0) witness.broken("S8", `${process.timers} timers of process ${process.index} are left`)
+    if (fibers > 0) observer.report("S8", `${fibers} fibers of process ${process.index} are left`)
+    if (process.timers > 0) observer.report("S8", `${process.timers} timers of process ${process.index} are left`)
   })
   process.run(all)
 }
 
-/** Waits for its end, of which an observer hears that throws. */
+/** Waits for the end of a fiber, with an observer that throws. */
 const observed = (fiber: Fiber.Fiber<void>): Effect.Effect<void> =>
   Effect.callback((resume) => {
     if (fiber.pollUnsafe() !== undefined) return resume(Effect.void)
@@ -83,9 +83,9 @@ export const interrupt = ({ running, sections }: Client, number: number, now: nu
   const section = sections.flat().find(({ plan }) => plan.number === number)
   const fiber = running.get(number)
   if (section === undefined || fiber === undefined) return
-  if (!section.interrupted && section.state === "asking") {
-    section.hurries(now)
-    section.mustBeAnswered()
+  if (!section.interrupted && section.state === "acquiring") {
+    section.expectEndFrom(now)
+    section.expectAnswerFromNow()
   }
   section.interrupted = true
   fiber.interruptUnsafe()

@@ -1,103 +1,121 @@
 import type { BackendName } from "./backendName.ts"
 import { Random } from "./random.ts"
 
-/** What may be in a world besides what is in all of them: something that happens there, or a rule that holds there. */
+/** What only some worlds have: a kind of event, or a rule. */
 export type Dimension = /** The store waits for replicas to confirm its grants; they do, or late, or not. */
   | "replicas"
-  /** Many wait for one lock, and a process dies with a whole queue: it may not stand idle for that. */
+  /** Many processes wait for one lock, and a process with many of the waiters dies. The lock must not stay idle. */
   | "crowds"
   /**
-   * Many wait for one lock, and what tells them of their grants is lost or late, or meets what they ask. On etcd many give up
-   * at the same moment besides and ask again, while what they hear of others is of the past.
+   * Many wait for one lock, and notifications of their grants are lost, late, or cross with their requests. On etcd
+   * many waiters also give up at the same moment and ask again, while the events that they receive are old.
    */
-  | "pushes"
-  /** Processes stand still while replies lie in their sockets, on a server and a network that are whole. */
-  | "sockets"
-  /** Lockers close under sections that take their time to end. */
+  | "notifications"
+  /** Processes pause while replies lie in their sockets. Server and network are healthy. */
+  | "stalls"
+  /** Lockers close while sections run that take a while to end. */
   | "closing"
-  /** Callers are answered in their time, whatever the server does. */
-  | "callers"
-  /** No mark of a cancelled claim is left where no answer was lost. */
-  | "marks"
-  /** A server refuses who a process is, for a while: what it asks, or its new connections. */
-  | "greetings"
-  /** A proxy before the server names watches itself, and tells some of what is another's. */
+  /** Callers get an answer within their time limits, whatever the server does. */
+  | "time-limits"
+  /** No tombstone of a withdrawn claim is left unless an answer was lost. */
+  | "tombstones"
+  /** For a while a server refuses the credentials of a process: its requests, or its new connections. */
+  | "handshakes"
+  /** A proxy before the server numbers watches by itself, and sends some events to the wrong watch. */
   | "proxies"
-  /** Tokens run out: on a stream that was opened with one no more watches are to be had. */
+  /** Auth tokens expire. A stream that was opened with an expired token gets no more watches. */
   | "tokens"
-  /** Claims that may stand for long wait behind others; their processes die, or fall silent for seconds. */
-  | "deaths"
-  /** Somebody deletes claims of queues in which processes hand over to their own. */
-  | "heirs"
-  /** Processes ask for much at once, so that what they ask goes together. */
+  /** Claims with a long ttl wait behind others. Their processes die, or are silent for seconds. */
+  | "dead-waiters"
+  /** An operator deletes claims from queues in which processes hand over to claims of their own. */
+  | "successors"
+  /** Processes send many requests at once, so that requests go in batches. */
   | "bursts"
-  /** Members of a cluster refuse what they are asked, or all of them do, for a while. */
+  /** For a while one member of a cluster, or all of them, refuse requests. */
   | "refusals"
-  /** A process soon counts as far from the head of a queue: where claims of two or three other processes are before its own. */
-  | "distance"
-  /** Programs have put observers on their fibers that throw: what runs on within a call back must harm nobody else. */
+  /**
+   * A process counts as far from the head of a queue when claims of only two or three other processes come before its
+   * own.
+   */
+  | "far-waiters"
+  /** Programs have observers on their fibers that throw. The library must survive an exception out of any callback. */
   | "observers"
 
-/** Those that every run has: what the library lives up to on a backend. */
+/** The dimensions of every run: what the library promises on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
-  redis: new Set(["replicas", "crowds", "pushes", "sockets", "closing", "callers", "marks", "greetings", "observers"]),
+  redis: new Set([
+    "replicas",
+    "crowds",
+    "notifications",
+    "stalls",
+    "closing",
+    "time-limits",
+    "tombstones",
+    "handshakes",
+    "observers"
+  ]),
   etcd: new Set([
     "closing",
     "observers",
     "proxies",
     "tokens",
     "refusals",
-    "deaths",
+    "dead-waiters",
     "bursts",
-    "heirs",
-    "pushes",
-    "distance"
+    "successors",
+    "notifications",
+    "far-waiters"
   ])
 }
 
 interface Kind {
   readonly backends: ReadonlyArray<BackendName>
-  /** In what part of the worlds it is. */
+  /** In which share of the worlds it is. */
   readonly share: number
-  /** It changes what a world is about: no other of these is there. */
+  /** It has a scenario: a world has at most one such dimension. */
   readonly alone?: true
 }
 
-/** Their order tells which worlds each is in. A new one is the last, so that those of the others stay theirs. */
+/**
+ * The order decides which worlds have which dimension. Add a new one at the end, so that all others keep their worlds.
+ */
 const kinds: Readonly<Record<Dimension, Kind>> = {
   replicas: { backends: ["redis"], share: 0.3 },
   crowds: { backends: ["redis"], share: 0.1, alone: true },
-  pushes: { backends: ["redis", "etcd"], share: 0.1, alone: true },
-  sockets: { backends: ["redis"], share: 0.1, alone: true },
+  notifications: { backends: ["redis", "etcd"], share: 0.1, alone: true },
+  stalls: { backends: ["redis"], share: 0.1, alone: true },
   closing: { backends: ["redis", "etcd"], share: 0.1, alone: true },
-  callers: { backends: ["redis", "etcd"], share: 1 },
-  marks: { backends: ["redis"], share: 1 },
-  greetings: { backends: ["redis"], share: 0.1, alone: true },
+  "time-limits": { backends: ["redis", "etcd"], share: 1 },
+  tombstones: { backends: ["redis"], share: 1 },
+  handshakes: { backends: ["redis"], share: 0.1, alone: true },
   observers: { backends: ["redis", "etcd"], share: 0.2 },
   proxies: { backends: ["etcd"], share: 0.3 },
   tokens: { backends: ["etcd"], share: 0.3 },
   refusals: { backends: ["etcd"], share: 0.2, alone: true },
-  deaths: { backends: ["etcd"], share: 0.1, alone: true },
+  "dead-waiters": { backends: ["etcd"], share: 0.1, alone: true },
   bursts: { backends: ["etcd"], share: 0.1, alone: true },
-  heirs: { backends: ["etcd"], share: 0.1, alone: true },
-  distance: { backends: ["etcd"], share: 0.4 }
+  successors: { backends: ["etcd"], share: 0.1, alone: true },
+  "far-waiters": { backends: ["etcd"], share: 0.4 }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>
 
-/** Which of the usual and of those besides a world has. None of it depends on which others there might have been. */
-export const drawn = (seed: number, backend: BackendName, besides: ReadonlySet<Dimension>): ReadonlySet<Dimension> => {
+/**
+ * The dimensions of a world, out of the usual and the extra ones. Whether it has one does not depend on which others
+ * are allowed.
+ */
+export const drawn = (seed: number, backend: BackendName, extra: ReadonlySet<Dimension>): ReadonlySet<Dimension> => {
   let dice = Random.of(seed, 20).next()
   return new Set(dimensions.filter((one, index) => {
     const { alone, share } = kinds[one]
     const has = alone === true ? dice >= 0 && dice < share : Random.of(seed, 21, index).chance(share)
     if (alone === true) dice -= share
-    return has && isIn(backend, one, besides)
+    return has && isIn(backend, one, extra)
   }))
 }
 
-/** Whether some of the worlds of a backend have it. */
-export const isIn = (backend: BackendName, one: Dimension, besides: ReadonlySet<Dimension>): boolean =>
-  kinds[one].backends.includes(backend) && (usual[backend].has(one) || besides.has(one))
+/** Whether some worlds of a backend have it. */
+export const isIn = (backend: BackendName, one: Dimension, extra: ReadonlySet<Dimension>): boolean =>
+  kinds[one].backends.includes(backend) && (usual[backend].has(one) || extra.has(one))
 
 export const none: ReadonlySet<Dimension> = new Set()

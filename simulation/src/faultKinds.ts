@@ -9,13 +9,13 @@ export type MessageFault =
   | "error before"
   | "error after"
 
-/** What can go wrong with a message that nobody asked for: a grant that is pushed, an event of a watch. */
-export type PushFault = "push lost" | "push late" | "push twice"
+/** What can go wrong with a notification: a message on an inbox, an event of a watch. */
+export type NotificationFault = "notification lost" | "notification late" | "notification twice"
 
-/** What replicas do where a grant waits for them. */
+/** What replicas do while a grant waits for them. */
 export type ReplicaFault = "replica late" | "replica silent"
 
-/** What happens at a moment of its own. */
+/** A fault that happens at a planned moment. */
 export type Incident =
   | "server paused"
   | "server restarted"
@@ -44,9 +44,9 @@ export type Incident =
   | "permission denied"
   | "interrupt"
 
-export type Kind = MessageFault | PushFault | ReplicaFault | Incident
+export type Kind = MessageFault | NotificationFault | ReplicaFault | Incident
 
-/** A fault as it is planned. `only` knows it by its name. */
+/** A planned fault. `only` selects faults by their names. */
 export interface Fault {
   readonly name: string
   readonly kind: Kind
@@ -63,11 +63,15 @@ export const messageWeights: Readonly<Record<MessageFault, number>> = {
   "error after": 1
 }
 
-export const pushWeights: Readonly<Record<PushFault, number>> = { "push lost": 3, "push late": 3, "push twice": 2 }
+export const notificationWeights: Readonly<Record<NotificationFault, number>> = {
+  "notification lost": 3,
+  "notification late": 3,
+  "notification twice": 2
+}
 
 export const replicaWeights: Readonly<Record<ReplicaFault, number>> = { "replica late": 1, "replica silent": 1 }
 
-/** Who refuses what it is asked, for a while: one of the members, the cluster, or who looks after the users. */
+/** Refusals that last for a while: by one of the members, by the cluster, or by the user management. */
 export const refusalWeights = {
   "member refuses": 6,
   "member silent": 2,

@@ -2,7 +2,7 @@ import {
   type Fault,
   type Kind,
   type MessageFault,
-  type PushFault,
+  type NotificationFault,
   type ReplicaFault,
   replicaWeights
 } from "./faultKinds.ts"
@@ -10,12 +10,12 @@ import type { Plan } from "./plan.ts"
 import { Random } from "./random.ts"
 
 /**
- * The faults of a world. Each has a name that says where it strikes, and whether it does depends on the seed and that name
- * alone: so a world can be run again with some of them only.
+ * The faults of a world. The name of a fault says where it is injected. Whether it is depends on the seed and the name
+ * alone: so a world can be run again with some of its faults only.
  */
 export class Faults {
-  /** Those that have struck, in that order. */
-  readonly struck: Array<Fault> = []
+  /** The faults that were injected, in their order. */
+  readonly injected: Array<Fault> = []
   private readonly plan: Plan
   private readonly only: ReadonlySet<string> | undefined
 
@@ -24,29 +24,29 @@ export class Faults {
     this.only = only
   }
 
-  strikes(name: string, kind: Kind): boolean {
+  tryInject(name: string, kind: Kind): boolean {
     if (this.only !== undefined && !this.only.has(name)) return false
-    this.struck.push({ name, kind })
+    this.injected.push({ name, kind })
     return true
   }
 
-  message(process: number, number: number, now: number): Struck<MessageFault> | undefined {
+  message(process: number, number: number, now: number): Injected<MessageFault> | undefined {
     return this.roll(`m${process}.${number}`, Random.of(this.plan.seed, 3, process, number), this.plan.messages, now)
   }
 
-  push(process: number, number: number, now: number): Struck<PushFault> | undefined {
+  notification(process: number, number: number, now: number): Injected<NotificationFault> | undefined {
     return this.roll(
       `p${process}.${number}`,
       Random.of(this.plan.seed, 4, process, number),
-      this.plan.pushes,
+      this.plan.notifications,
       now,
-      this.plan.oftenPushes
+      this.plan.notificationFaultRate
     )
   }
 
-  replicas(process: number, number: number, now: number): Struck<ReplicaFault> | undefined {
-    const { often, seed } = this.plan
-    if (often === 0) return undefined
+  replicas(process: number, number: number, now: number): Injected<ReplicaFault> | undefined {
+    const { messageFaultRate, seed } = this.plan
+    if (messageFaultRate === 0) return undefined
     return this.roll(`r${process}.${number}`, Random.of(seed, 7, process, number), replicaWeights, now, 0.3)
   }
 
@@ -55,20 +55,20 @@ export class Faults {
     random: Random,
     weights: Readonly<Partial<Record<A, number>>>,
     now: number,
-    often = this.plan.often
-  ): Struck<A> | undefined {
-    const { healedAt, mostDelay } = this.plan
-    if (now >= healedAt || !random.chance(often)) return undefined
+    rate = this.plan.messageFaultRate
+  ): Injected<A> | undefined {
+    const { healedAt, longestDelay } = this.plan
+    if (now >= healedAt || !random.chance(rate)) return undefined
     const kind = random.weighted(weights as Readonly<Record<A, number>>)
-    const delay = Math.min(random.spread(5_000, mostDelay), Math.max(0, healedAt - now))
-    return this.strikes(name, kind) ? { kind, delay, random } : undefined
+    const delay = Math.min(random.spread(5_000, longestDelay), Math.max(0, healedAt - now))
+    return this.tryInject(name, kind) ? { kind, delay, random } : undefined
   }
 }
 
-export interface Struck<A extends Kind> {
+export interface Injected<A extends Kind> {
   readonly kind: A
-  /** Microseconds, and over when the faults are. */
+  /** Microseconds. It ends by the end of all faults. */
   readonly delay: number
-  /** For what else is to be chosen about it. */
+  /** For further choices about this fault. */
   readonly random: Random
 }

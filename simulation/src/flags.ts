@@ -1,6 +1,6 @@
 import type { BackendName } from "./backendName.ts"
+import { type Rule, rules } from "./checker.ts"
 import { type Dimension, dimensions } from "./dimensions.ts"
-import { type Rule, rules } from "./judge.ts"
 import { type Variant, variants } from "./variants.ts"
 
 export interface Flags {
@@ -12,7 +12,7 @@ export interface Flags {
   readonly variants: boolean
   readonly faults: ReadonlySet<string> | undefined
   readonly sections: ReadonlySet<number> | undefined
-  readonly besides: ReadonlySet<Dimension>
+  readonly extra: ReadonlySet<Dimension>
   readonly rules: ReadonlySet<Rule> | undefined
 }
 
@@ -24,7 +24,7 @@ export const usage = `Usage: npm run simulate -- [flags]
   --seed SEED      lives this one and prints all that happens in it
   --faults LIST    with --seed: only these of its faults (names with commas between them; "none" for none)
   --sections LIST  with --seed: only these of its sections
-  --with LIST      with these besides: ${dimensions.join(", ")}
+  --with LIST      also with these dimensions: ${dimensions.join(", ")}
   --rules LIST     only these rules count (S1,S4)
   --variant NAME   a library that lacks a rule, which must be caught: ${variants.map(({ name }) => name).join(", ")}
   --variants       all of those, with how many seeds each took`
@@ -70,11 +70,11 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
   const faults = list("--faults")
   const sections = list("--sections")
   if (seed === undefined && (faults ?? sections) !== undefined) return "--faults and --sections are for one --seed"
-  const besides = (list("--with") ?? []) as ReadonlyArray<Dimension>
-  const unknown = besides.find((one) => !dimensions.includes(one))
+  const extra = (list("--with") ?? []) as ReadonlyArray<Dimension>
+  const unknown = extra.find((one) => !dimensions.includes(one))
   if (unknown !== undefined) return `There is no dimension ${unknown}`
-  const heeded = list("--rules") as ReadonlyArray<Rule> | undefined
-  const noRule = heeded?.find((one) => !rules.includes(one))
+  const checkedRules = list("--rules") as ReadonlyArray<Rule> | undefined
+  const noRule = checkedRules?.find((one) => !rules.includes(one))
   if (noRule !== undefined) return `There is no rule ${noRule}`
   const flags: Flags = {
     seeds: whole("--seeds", 1) ?? 20_000,
@@ -85,8 +85,8 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
     variants: given.has("--variants"),
     faults: faults && new Set(faults),
     sections: sections && new Set(sections.map(Number)),
-    besides: new Set(besides),
-    rules: heeded && new Set(heeded)
+    extra: new Set(extra),
+    rules: checkedRules && new Set(checkedRules)
   }
   return wrong ?? flags
 }

@@ -1,12 +1,12 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { interrupt } from "./client.ts"
-import type { Ledger } from "./ledger.ts"
 import type { IncidentPlan } from "./plan.ts"
-import type { Scene } from "./scene.ts"
+import type { ServerLog } from "./serverLog.ts"
+import type { WorldContext } from "./worldContext.ts"
 
-/** Those who are inside make the better targets. */
-const aim = (incident: IncidentPlan, { inside }: Ledger): IncidentPlan => {
+/** A holder that is inside makes the better target. */
+const aim = (incident: IncidentPlan, { inside }: ServerLog): IncidentPlan => {
   const targets = Array.from(inside).filter(({ process }) => !process.dead && !process.paused)
   const target = targets[incident.choice % targets.length]
   if (!incident.aimed || target === undefined) return incident
@@ -14,10 +14,10 @@ const aim = (incident: IncidentPlan, { inside }: Ledger): IncidentPlan => {
   return { ...incident, process: target.process.index, key, section: number }
 }
 
-/** Has an incident happen. */
-export const strike = (planned: IncidentPlan, scene: Scene): void => {
-  const { backend, clients, log, plan, timeline, witness } = scene
-  const incident = aim(planned, scene.ledger)
+/** Injects an incident. */
+export const injectIncident = (planned: IncidentPlan, context: WorldContext): void => {
+  const { backend, clients, log, plan, timeline, observer } = context
+  const incident = aim(planned, context.serverLog)
   const { duration, kind, name } = incident
   const client = clients[incident.process]!
   const until = Math.min(timeline.now + duration, Math.max(timeline.now, plan.healedAt))
@@ -28,15 +28,15 @@ export const strike = (planned: IncidentPlan, scene: Scene): void => {
   )
   switch (kind) {
     case "client paused": {
-      // Where that is all that happens it is best when an answer is on its way.
-      const strike = () => client.process.pause(Math.min(duration, Math.max(0, plan.healedAt - timeline.now)))
-      if (!plan.has.has("sockets") || incident.afterMessages === 0) return strike()
-      return void client.armed.push({ left: incident.afterMessages, strike })
+      // If pauses are the only faults, they find most while an answer is on its way.
+      const inject = () => client.process.pause(Math.min(duration, Math.max(0, plan.healedAt - timeline.now)))
+      if (!plan.dimensions.has("stalls") || incident.afterMessages === 0) return inject()
+      return void client.triggers.push({ messagesLeft: incident.afterMessages, inject })
     }
     case "client crashed":
-      witness.crashes(client.process)
-      // Where only that happens it is a process that ends, and not its machine.
-      if (plan.has.has("crowds")) backend.hangUp(incident.process)
+      observer.recordCrash(client.process)
+      // In this scenario a process ends, not its machine: the system closes its connections.
+      if (plan.dimensions.has("crowds")) backend.hangUp(incident.process)
       return client.process.crash()
     case "wall clock set":
       return client.process.jump((incident.choice % 2 === 0 ? 1 : -1) * duration / 1_000)
@@ -45,17 +45,17 @@ export const strike = (planned: IncidentPlan, scene: Scene): void => {
     case "interrupt": {
       const owner = clients.find(({ sections }) => sections.flat().some(({ plan }) => plan.number === incident.section))
       if (owner === undefined) return
-      scene.judge.counts.interrupts++
+      context.checker.counts.interrupts++
       if (incident.afterMessages > 0) {
-        const strike = () => interrupt(owner, incident.section, timeline.now)
-        return void owner.armed.push({ left: incident.afterMessages, strike })
+        const inject = () => interrupt(owner, incident.section, timeline.now)
+        return void owner.triggers.push({ messagesLeft: incident.afterMessages, inject })
       }
       return owner.process.deliver(() => interrupt(owner, incident.section, timeline.now))
     }
-    // Another library's client knows mutexes only, and where it is the key is in use as one.
+    // A client of another library knows only mutexes, so the key must be one.
     case "foreign lock":
-      return plan.capacity === 1 ? backend.strike(incident, until) : undefined
+      return plan.capacity === 1 ? backend.inject(incident, until) : undefined
     default:
-      return backend.strike(incident, until)
+      return backend.inject(incident, until)
   }
 }

@@ -1,7 +1,7 @@
 import { mix } from "./random.ts"
 import type { Timeline } from "./timeline.ts"
 
-/** What happened, as a number that is the same for the same world, and in words where somebody wants to read it. */
+/** What happened, as a hash that is the same for the same world, and as text if somebody wants to read it. */
 export class Log {
   hash = 0
   readonly lines: Array<string> | undefined
@@ -12,7 +12,7 @@ export class Log {
     this.lines = recorded ? [] : undefined
   }
 
-  /** `code` and `detail` stand for the words, which are only made where they are kept. */
+  /** `code` and `detail` go into the hash. The text is only made if it is kept. */
   note(code: number, detail: number, words: () => string): void {
     this.hash = mix(mix(mix(this.hash, this.timeline.now >>> 0), code), detail >>> 0)
     if (this.lines === undefined) return
@@ -20,7 +20,7 @@ export class Log {
   }
 }
 
-/** A text as a number, for `detail`. */
+/** The hash of a text, for `detail`. */
 export const digest = (text: string): number => {
   let hash = 0
   for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193)

@@ -1,9 +1,9 @@
 // The simulation from the command line: many seeds, or one of them in full, or the variants that must be caught.
 import type { BackendName } from "./backendName.ts"
 import { campaign } from "./campaign.ts"
+import type { Rule } from "./checker.ts"
 import { type Flags, parse, usage } from "./flags.ts"
-import { hunt } from "./hunt.ts"
-import type { Rule } from "./judge.ts"
+import { search } from "./search.ts"
 import { shrink } from "./shrink.ts"
 import * as Tally from "./tally.ts"
 import { runsOn, type Variant, variants } from "./variants.ts"
@@ -12,27 +12,27 @@ import { run } from "./world.ts"
 const say = (line: string): void => console.log(line)
 
 /** The smallest part of a seed that breaks the promise, and how to see it again. */
-const explain = ({ besides, rules }: Flags, backend: BackendName, seed: number, variant?: Variant): void => {
-  const settings = { backend, seed, variant, besides, rules }
+const explain = ({ extra, rules }: Flags, backend: BackendName, seed: number, variant?: Variant): void => {
+  const settings = { backend, seed, variant, extra, rules }
   const { violation } = run(settings)
   const { faults, runs, sections } = shrink(settings)
   const small = run({ ...settings, only: new Set(faults), sections: new Set(sections) })
   say(`\n${backend}, seed ${seed}: ${violation?.rule}, ${violation?.what}`)
   say(`  in small, after ${runs} runs: ${small.violation?.what} at ${(small.violation?.at ?? 0) / 1_000} ms`)
-  for (const { kind, name } of small.struck) say(`    ${name.padEnd(7)} ${kind}`)
+  for (const { kind, name } of small.injected) say(`    ${name.padEnd(7)} ${kind}`)
   const named = [
     variant && `--variant ${variant.name}`,
-    besides.size > 0 && `--with ${Array.from(besides).join(",")}`,
+    extra.size > 0 && `--with ${Array.from(extra).join(",")}`,
     rules && `--rules ${Array.from(rules).join(",")}`
   ].filter((flag) => typeof flag === "string").map((flag) => ` ${flag}`).join("")
   const only = `--faults ${faults.join(",") || "none"} --sections ${sections.join(",")}`
   say(`  again: npm run simulate -- --backend ${backend} --seed ${seed}${named} ${only}`)
 }
 
-const one = ({ backends, besides, faults, rules, sections, variant }: Flags, seed: number): number => {
+const one = ({ backends, extra, faults, rules, sections, variant }: Flags, seed: number): number => {
   let broken = 0
   for (const backend of backends) {
-    const result = run({ backend, seed, variant, besides, rules, only: faults, sections, recorded: true })
+    const result = run({ backend, seed, variant, extra, rules, only: faults, sections, recorded: true })
     say(`${backend}, seed ${seed}`)
     for (const line of result.lines) say(line)
     say(`${result.events} events, hash ${result.hash.toString(16)}`)
@@ -45,16 +45,16 @@ const one = ({ backends, besides, faults, rules, sections, variant }: Flags, see
 }
 
 const many = async (flags: Flags): Promise<boolean> => {
-  const { backends, besides, from, rules, seeds } = flags
+  const { backends, extra, from, rules, seeds } = flags
   let good = true
   for (const backend of backends) {
     const started = performance.now()
-    const tally = await campaign({ backend, besides, rules }, from, Math.ceil(seeds / backends.length), say)
+    const tally = await campaign({ backend, extra, rules }, from, Math.ceil(seeds / backends.length), say)
     const seconds = ((performance.now() - started) / 1_000).toFixed(1)
     say(`\n${Tally.table(`${backend}: ${seconds} s`, tally)}`)
     if (tally.broken.length > 0) say(`  the first after ${tally.broken[0]! - from + 1} seeds`)
     for (const seed of tally.broken.slice(0, 3)) explain(flags, backend, seed)
-    const reason = Tally.voidBecause(backend, tally, besides)
+    const reason = Tally.voidBecause(backend, tally, extra)
     if (reason !== undefined) say(`  void: ${reason}, so it proves nothing`)
     good &&= tally.broken.length === 0 && reason === undefined
   }
@@ -66,18 +66,18 @@ const exclusion: ReadonlySet<Rule> = new Set(["S1"])
 
 const caught = (flags: Flags, list: ReadonlyArray<Variant>): boolean => {
   let good = true
-  say("variant                backend  caught by  seeds    seconds  seeds until two were in")
+  say("variant                            backend  caught by  seeds    seconds  seeds until two were in")
   for (const variant of list) {
     for (const backend of flags.backends) {
       if (!runsOn(backend)(variant)) continue
-      const { besides, from, rules, seeds } = flags
-      const { rule, seconds, seeds: needed } = hunt(variant, backend, { from, seeds, seconds: 60 }, rules, besides)
+      const { extra, from, rules, seeds } = flags
+      const { rule, seconds, seeds: needed } = search(variant, backend, { from, seeds, seconds: 60 }, rules, extra)
       const two = rule === undefined
         ? undefined
-        : hunt(variant, backend, { from, seeds: 2_000, seconds: 20 }, exclusion, besides)
+        : search(variant, backend, { from, seeds: 2_000, seconds: 20 }, exclusion, extra)
       good &&= rule !== undefined
       const cells = [
-        variant.name.padEnd(22),
+        variant.name.padEnd(34),
         backend.padEnd(8),
         (rule ?? "NOT").padEnd(10),
         String(needed).padEnd(8),
@@ -105,7 +105,7 @@ if (typeof flags === "string") {
   for (const backend of flags.backends) {
     if (!runsOn(backend)(variant)) continue
     const limits = { from: flags.from, seeds: flags.seeds, seconds: 60 }
-    const { rule, seed } = hunt(variant, backend, limits, flags.rules, flags.besides)
+    const { rule, seed } = search(variant, backend, limits, flags.rules, flags.extra)
     if (rule !== undefined) explain(flags, backend, seed, variant)
   }
   process.exitCode = good ? 0 : 1

@@ -2,12 +2,12 @@ import type { LockStore } from "effect-dlock"
 import type { Claim } from "effect-dlock/LockStore"
 import { digest } from "./log.ts"
 
-/** How many permits a claim asks for: whoever knows its id knows that. */
+/** How many permits a claim asks for, which follows from its id. */
 export const permitsOf = (id: string, capacity: number): number => 1 + digest(id) % capacity
 
 /**
- * The claims of a locker are those of a mutex. Beneath it they are made claims on several permits, as the semaphores to
- * come will make them, so that the stores are seen with those too.
+ * The claims of a locker are those of a mutex. This turns them into claims on several permits, as future semaphores
+ * will make them, so that the simulation tests the stores with those too.
  */
 export const withPermits = (store: LockStore["Service"], capacity: number): LockStore["Service"] => {
   if (capacity === 1) return store

@@ -1,6 +1,6 @@
 import type { BackendName } from "./backendName.ts"
 import type { Dimension } from "./dimensions.ts"
-import type { Incident, MessageFault, PushFault } from "./faultKinds.ts"
+import type { Incident, MessageFault, NotificationFault } from "./faultKinds.ts"
 
 /** One use of a lock, from the request to its end. */
 export interface SectionPlan {
@@ -13,10 +13,10 @@ export interface SectionPlan {
   readonly delay: number
   readonly steps: number
   readonly pause: number
-  /** A scope's holder that looks at its lease before each step, rather than being interrupted. */
+  /** The holder of a scope checks its lease before each step, instead of being interrupted. */
   readonly careful: boolean
   readonly releasesEarly: boolean
-  /** How long it takes to end where it is interrupted or fails. */
+  /** How long it takes to end after an interrupt or a failure. */
   readonly windDown: number
 }
 
@@ -27,48 +27,48 @@ export interface IncidentPlan {
   readonly duration: number
   readonly process: number
   readonly key: string
-  /** For an interrupt: which section, and at which of its process's messages from then on, if not at once. */
+  /** For an interrupt: which section, and after how many more messages of its process; 0 is at once. */
   readonly section: number
   readonly afterMessages: number
-  /** It strikes whoever is inside at that moment, if anybody is. */
+  /** It hits a holder that is inside at that moment, if there is one. */
   readonly aimed: boolean
   readonly choice: number
 }
 
-/** All that a seed decides beforehand. Times are microseconds where they are not said to be milliseconds. */
+/** All that a seed decides in advance. Times are in microseconds unless a comment says milliseconds. */
 export interface Plan {
   readonly seed: number
   readonly backend: BackendName
-  /** What is in it besides. */
-  readonly has: ReadonlySet<Dimension>
-  /** Nothing goes wrong in it: then the lock must be fair and prompt besides. */
-  readonly quiet: boolean
-  /** No call may fail in it but for what the server refuses. */
-  readonly isWhole: boolean
+  /** Its dimensions. */
+  readonly dimensions: ReadonlySet<Dimension>
+  /** It has no faults: then the lock must also be fair and prompt. */
+  readonly isFaultFree: boolean
+  /** Calls may fail only because the server refuses them. */
+  readonly isHealthy: boolean
   readonly drifts: boolean
   readonly interop: boolean
   /** How many members the cluster has. */
   readonly members: number
-  /** How many replicas must have a grant, of as many as there are. */
+  /** How many replicas must confirm a grant: all that there are. */
   readonly replicas: number
-  /** Nobody is ever told of anything unasked: that costs time, and nothing else. */
-  readonly deaf: boolean
+  /** No notification is ever sent: that may cost time, and nothing else. */
+  readonly neverNotified: boolean
   /** 1 for mutexes; above it each claim asks for one permit or more. */
   readonly capacity: number
   readonly keys: ReadonlyArray<string>
-  /** Of each process the programs, and of each program the sections one after the other. */
+  /** The programs of each process, and the sections of each program in their order. */
   readonly processes: ReadonlyArray<ReadonlyArray<ReadonlyArray<SectionPlan>>>
   readonly incidents: ReadonlyArray<IncidentPlan>
-  /** How often a message meets a fault, and which; the longest that one is late. */
-  readonly often: number
+  /** How often a message has a fault, which faults, and the longest delay. */
+  readonly messageFaultRate: number
   readonly messages: Readonly<Partial<Record<MessageFault, number>>>
-  readonly mostDelay: number
-  /** How often a message meets one that nobody asked for. */
-  readonly oftenPushes: number
-  readonly pushes: Readonly<Partial<Record<PushFault, number>>>
-  /** From then on nothing goes wrong any more. */
+  readonly longestDelay: number
+  /** How often a notification has a fault, and which faults. */
+  readonly notificationFaultRate: number
+  readonly notifications: Readonly<Partial<Record<NotificationFault, number>>>
+  /** From then on there are no faults. */
   readonly healedAt: number
-  readonly mostTtl: number
+  readonly longestTtl: number
   /** The longest time between two steps of a section. */
-  readonly mostPause: number
+  readonly longestPause: number
 }

@@ -1,9 +1,16 @@
 import type { BackendName } from "./backendName.ts"
 import { type Dimension, drawn, isIn, none } from "./dimensions.ts"
-import { type Incident, type Kind, messageWeights, pushWeights, refusalWeights, replicaWeights } from "./faultKinds.ts"
+import {
+  type Incident,
+  type Kind,
+  messageWeights,
+  notificationWeights,
+  refusalWeights,
+  replicaWeights
+} from "./faultKinds.ts"
 import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
 import { Random } from "./random.ts"
-import { scenes } from "./scenes.ts"
+import { scenarios } from "./scenarios.ts"
 import { millis } from "./timeline.ts"
 
 const ttls: Readonly<Record<BackendName, ReadonlyArray<number>>> = {
@@ -53,29 +60,29 @@ const incidentsOf: Readonly<Record<BackendName, Readonly<Partial<Record<Incident
 }
 
 /** All that can go wrong on a backend. */
-export const kindsOf = (backend: BackendName, besides: ReadonlySet<Dimension> = none): ReadonlyArray<Kind> =>
+export const kindsOf = (backend: BackendName, extra: ReadonlySet<Dimension> = none): ReadonlyArray<Kind> =>
   [
     messageWeights,
-    pushWeights,
+    notificationWeights,
     incidentsOf[backend],
-    ...(isIn(backend, "replicas", besides) ? [replicaWeights] : []),
-    ...(isIn(backend, "refusals", besides) ? [refusalWeights] : [])
+    ...(isIn(backend, "replicas", extra) ? [replicaWeights] : []),
+    ...(isIn(backend, "refusals", extra) ? [refusalWeights] : [])
   ].flatMap((weights) => Object.keys(weights) as Array<Kind>)
 
 /** What a seed decides. */
 export const make = (
   seed: number,
   backend: BackendName,
-  besides: ReadonlySet<Dimension> = none
+  extra: ReadonlySet<Dimension> = none
 ): Plan => {
-  const has = drawn(seed, backend, besides)
+  const dimensions = drawn(seed, backend, extra)
   const random = Random.of(seed, 10, backend === "redis" ? 0 : 1)
-  const quiet = random.chance(0.15)
+  const isFaultFree = random.chance(0.15)
   const keys = ["k0", "k1", "k2"].slice(0, random.pick([1, 1, 1, 2, 3]))
-  // One or two lengths a world, so that locks are contended by like and unlike.
+  // One or two ttls in a world, so that claims with equal and with different ttls compete.
   const lengths = [random.pick(ttls[backend]), random.pick(ttls[backend])]
-  const mostTtl = Math.max(...lengths)
-  const window = Math.max(1_500, Math.min(9_000, random.between(2, 5) * mostTtl))
+  const longestTtl = Math.max(...lengths)
+  const window = Math.max(1_500, Math.min(9_000, random.between(2, 5) * longestTtl))
   let number = 0
   const section = (): SectionPlan => {
     const ttl = random.pick(lengths)
@@ -104,7 +111,7 @@ export const make = (
     name: `e${index}`,
     kind: random.weighted(incidentsOf[backend] as Readonly<Record<Incident, number>>),
     at: millis(random.between(1, window)),
-    duration: millis(random.spread(10, 4 * mostTtl)),
+    duration: millis(random.spread(10, 4 * longestTtl)),
     process: random.between(0, processes.length - 1),
     key: random.pick(keys),
     section: random.between(0, number - 1),
@@ -112,33 +119,33 @@ export const make = (
     aimed: random.chance(0.6),
     choice: random.between(0, 1_000_000)
   })
-  const often = quiet ? 0 : random.pick([0, 0.01, 0.03, 0.1, 0.25])
+  const messageFaultRate = isFaultFree ? 0 : random.pick([0, 0.01, 0.03, 0.1, 0.25])
   const plan: Plan = {
     seed,
     backend,
-    has,
-    quiet,
-    isWhole: quiet,
+    dimensions,
+    isFaultFree,
+    isHealthy: isFaultFree,
     drifts: random.chance(0.5),
     interop: backend === "redis" && random.chance(0.15),
-    members: has.has("refusals") ? Random.of(seed, 23).pick([1, 2, 2, 3]) : 1,
-    replicas: has.has("replicas") ? Random.of(seed, 22).between(1, 2) : 0,
-    deaf: !quiet && random.chance(0.1),
+    members: dimensions.has("refusals") ? Random.of(seed, 23).pick([1, 2, 2, 3]) : 1,
+    replicas: dimensions.has("replicas") ? Random.of(seed, 22).between(1, 2) : 0,
+    neverNotified: !isFaultFree && random.chance(0.1),
     capacity: random.pick([1, 1, 1, 3]),
     keys,
     processes,
-    incidents: quiet ? [] : Array.from({ length: random.between(0, 8) }, incident),
-    often,
+    incidents: isFaultFree ? [] : Array.from({ length: random.between(0, 8) }, incident),
+    messageFaultRate,
     messages: messageWeights,
-    mostDelay: millis(8_000),
-    oftenPushes: often,
-    pushes: pushWeights,
-    healedAt: quiet ? 0 : millis(window),
-    mostTtl,
-    mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
+    longestDelay: millis(8_000),
+    notificationFaultRate: messageFaultRate,
+    notifications: notificationWeights,
+    healedAt: isFaultFree ? 0 : millis(window),
+    longestTtl,
+    longestPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
   }
-  for (const [name, scene] of Object.entries(scenes)) {
-    if (has.has(name as Dimension)) return scene(plan, Random.of(seed, 30))
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    if (dimensions.has(name as Dimension)) return scenario(plan, Random.of(seed, 30))
   }
   return plan
 }

@@ -13,10 +13,10 @@ import { millis, type Timeline } from "./timeline.ts"
 /** Microseconds. */
 const mostGrace = millis(50)
 
-/** What an observer of a program throws. It comes out of whatever had the fiber run on. */
+/** What an observer of a fiber throws. It comes out of the call that resumed the fiber. */
 export class Thrown extends Error {}
 
-/** That an observer throws is its program's affair; what it leaves undone is not. */
+/** An observer may throw: that is its program's business. What the library leaves undone because of it is not. */
 export const guarded = (callback: () => void): void => {
   try {
     callback()
@@ -26,11 +26,10 @@ export const guarded = (callback: () => void): void => {
 }
 
 /**
- * A process of the world: its own clock, its own event loop, and the fibers that run on it.
- *
- * It is not `TestClock`, for three reasons. Each process has a clock of its own, with an offset and a rate. A process can
- * be stopped while its clock runs on, and then all that was due comes at once. And fibers run on a loop that the world
- * turns by hand, without a promise or a real timer in between: thousands of seeds a minute, each the same every time.
+ * A process of the world: its own clock, its own event loop, and the fibers that run on it. It does not use
+ * `TestClock`, for three reasons. Each process has its own clock, with an offset and a rate. A process can be paused
+ * while its clock goes on, and then all that was due happens at once. And fibers run on a loop that the world drives,
+ * without promises or real timers: thousands of seeds a minute, each the same every time.
  */
 export class Process {
   readonly index: number
@@ -42,8 +41,8 @@ export class Process {
   dead = false
   paused = false
   /**
-   * How often it has been paused, the microseconds that this has cost up to now, and the end of the last pause. Whoever
-   * wakes has as much time again for what came meanwhile, within a limit: its timers wait for that.
+   * How often it has been paused, how many microseconds that has cost, and the end of the last pause. After a pause its
+   * timers wait until it has handled what came meanwhile, so the same time counts again, up to a limit.
    */
   pauses = 0
   pausedFor = 0
@@ -117,7 +116,7 @@ export class Process {
     if (ms > 0) this.wallJumped = true
   }
 
-  /** A timer of Node's: whole milliseconds, never less than one, and a little early or late against the clock. */
+  /** A timer like Node's: whole milliseconds, at least one, and a little early or late against the clock. */
   timer(ms: number, callback: () => void): () => void {
     this.timers++
     let waits = true
@@ -144,7 +143,10 @@ export class Process {
     }
   }
 
-  /** Once it has taken in what has come for it by now. That is no timer: nothing is left where nobody waits for it. */
+  /**
+   * Calls back when it has handled all that has arrived by now. It is not a timer, so it does not keep the process
+   * alive.
+   */
   afterReading(callback: () => void): () => void {
     let wanted = true
     this.timeline.in(0, () =>
@@ -156,7 +158,7 @@ export class Process {
     }
   }
 
-  /** Something has come for it from outside. */
+  /** Delivers a message from outside. */
   deliver(message: () => void): void {
     if (this.dead) return
     if (this.paused) this.lateMessages.push(message)
@@ -170,7 +172,7 @@ export class Process {
     return fiber
   }
 
-  /** Stops for so many microseconds. */
+  /** Pauses for so many microseconds. */
   pause(duration: number): void {
     if (this.paused || this.dead) return
     this.paused = true
@@ -179,7 +181,7 @@ export class Process {
     this.timeline.in(duration, () => this.resume())
   }
 
-  /** All that was due meanwhile comes at once; whether timers or messages come first is anybody's guess. */
+  /** All that was due meanwhile happens at once. The seed decides whether timers or messages come first. */
   private resume(): void {
     if (!this.paused || this.dead) return
     this.paused = false
@@ -195,7 +197,7 @@ export class Process {
     this.drain()
   }
 
-  /** It ends without a word. */
+  /** Ends it without any clean-up. */
   crash(): void {
     this.dead = true
     this.tasks = []
@@ -203,11 +205,11 @@ export class Process {
 
   private turn(callback: () => void): void {
     guarded(callback)
-    // What fibers have put off runs when all that was due at the end of a pause has been taken in.
+    // At the end of a pause, tasks of fibers run only after all that was due has been handled.
     if (!this.wakes) this.drain()
   }
 
-  /** Runs what fibers have put off, by priority, until nothing is left: one turn of the loop. */
+  /** Runs the tasks of fibers by priority until none is left: one turn of the loop. */
   private drain(): void {
     let count = 0
     while (this.tasks.length > 0 && !this.dead) {

@@ -5,16 +5,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
+import type { Observer } from "./observer.ts"
 import type { Outcome, Section } from "./section.ts"
-import type { Witness } from "./witness.ts"
 
 /** What a program does with a lock: it enters, takes its steps at the resource, and leaves. */
-const body = (witness: Witness, section: Section, lease: Lease) =>
+const body = (observer: Observer, section: Section, lease: Lease) =>
   Effect.suspend(() => {
     const { careful, pause, steps } = section.plan
-    section.holding = lease as HeldLease
-    witness.enters(section)
-    const step = Effect.sync(() => witness.steps(section))
+    section.lease = lease as HeldLease
+    observer.recordEntry(section)
+    const step = Effect.sync(() => observer.recordStep(section))
     const one = careful ? Effect.andThen(lease.ensureHeld, step) : step
     const more = (left: number): Effect.Effect<void, unknown> =>
       left === 0
@@ -22,24 +22,24 @@ const body = (witness: Witness, section: Section, lease: Lease) =>
         : Effect.andThen(Effect.sleep(pause), Effect.andThen(one, Effect.suspend(() => more(left - 1))))
     return Effect.andThen(one, more(steps - 1))
   }).pipe(Effect.onExit((exit) => {
-    const leave = Effect.sync(() => witness.leaves(section))
+    const leave = Effect.sync(() => observer.recordExit(section))
     const { windDown } = section.plan
     return windDown === 0 || Exit.isSuccess(exit) ? leave : Effect.andThen(Effect.sleep(windDown), leave)
   }))
 
-/** A section from its beginning to its end, whatever that is. */
-export const run = (witness: Witness, locker: Locker["Service"], section: Section): Effect.Effect<void> => {
+/** A section from its beginning to any of its ends. */
+export const run = (observer: Observer, locker: Locker["Service"], section: Section): Effect.Effect<void> => {
   const { form, key, releasesEarly, timeout, ttl } = section.plan
   const options = { ttl: Duration.millis(ttl) }
   const waiting = timeout === undefined ? options : { ...options, timeout: Duration.millis(timeout) }
-  const program = (lease: Lease) => body(witness, section, lease)
+  const program = (lease: Lease) => body(observer, section, lease)
 
   const inScope = (lease: Lease) =>
     Effect.gen(function*() {
       yield* section.plan.careful ? program(lease) : lease.whileHeld(program(lease))
       if (releasesEarly) {
         yield* lease.release
-        // The scope goes on, and others are in meanwhile.
+        // The scope goes on, and others may hold the lock meanwhile.
         yield* Effect.sleep(section.plan.pause)
       }
     })
@@ -58,10 +58,10 @@ export const run = (witness: Witness, locker: Locker["Service"], section: Sectio
     )
 
   return Effect.uninterruptibleMask((restore) => {
-    witness.asks(section)
+    observer.recordRequest(section)
     return Effect.matchCause(restore(whole), {
-      onFailure: (cause) => witness.ends(section, outcomeOf(witness, section, cause)),
-      onSuccess: () => witness.ends(section, "done")
+      onFailure: (cause) => observer.recordEnd(section, outcomeOf(observer, section, cause)),
+      onSuccess: () => observer.recordEnd(section, "done")
     })
   })
 }
@@ -70,11 +70,11 @@ const busy = "busy"
 const ifBusy = (taken: Option.Option<unknown>) => Option.isNone(taken) ? Effect.fail(busy) : Effect.void
 
 /** Every way to end has a name; any other is a defect. */
-const outcomeOf = (witness: Witness, section: Section, cause: Cause.Cause<unknown>): Outcome => {
+const outcomeOf = (observer: Observer, section: Section, cause: Cause.Cause<unknown>): Outcome => {
   const reasons = cause.reasons
   for (const reason of reasons) {
     if (reason._tag === "Die") {
-      witness.broken("S8", `${section.title} died: ${String((reason.defect as Error)?.stack ?? reason.defect)}`)
+      observer.report("S8", `${section.title} died: ${String((reason.defect as Error)?.stack ?? reason.defect)}`)
     }
     if (reason._tag !== "Fail") continue
     if (reason.error === busy) return "busy"
@@ -82,17 +82,17 @@ const outcomeOf = (witness: Witness, section: Section, cause: Cause.Cause<unknow
       case "OwnershipLost":
         return "lost"
       case "LockTimeout":
-        if (section.plan.timeout === undefined) witness.broken("S8", `${section.title} timed out without a limit`)
+        if (section.plan.timeout === undefined) observer.report("S8", `${section.title} timed out without a limit`)
         return "timed out"
       case "LockBackendError":
         return "backend failed"
       default:
-        witness.broken("S8", `${section.title} failed with ${String(reason.error)}`)
+        observer.report("S8", `${section.title} failed with ${String(reason.error)}`)
         return "refused"
     }
   }
   if (!section.interrupted && Cause.hasInterruptsOnly(cause)) {
-    witness.broken("S8", `${section.title} was interrupted, and by nobody`)
+    observer.report("S8", `${section.title} was interrupted, and by nobody`)
   }
   return "interrupted"
 }

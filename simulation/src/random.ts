@@ -1,4 +1,4 @@
-/** One well-stirred number of 32 bits out of two. */
+/** Mixes two numbers of 32 bits into one. */
 export const mix = (a: number, b: number): number => {
   let hash = Math.imul(a ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(b + 0x7f4a7c15, 0xc2b2ae35)
   hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
@@ -7,8 +7,8 @@ export const mix = (a: number, b: number): number => {
 }
 
 /**
- * Choices that a seed repeats. What is chosen for one thing must not depend on how often others were asked for, or a
- * fault taken out would change all that comes after it: so each thing draws from a source of its own, by `of`.
+ * Choices that a seed repeats. If all drew from one source, a fault that is left out would change everything after it.
+ * So each thing draws from its own source, made by `of`.
  */
 export class Random {
   private state: number
@@ -21,7 +21,7 @@ export class Random {
     return new Random(names.reduce(mix, mix(seed, 0)))
   }
 
-  /** From 0 up to, and without, 1. */
+  /** From 0 to below 1. */
   next(): number {
     this.state = (this.state + 0x6d2b79f5) >>> 0
     let t = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state)
@@ -38,7 +38,7 @@ export class Random {
     return least + Math.floor(this.next() * (most - least + 1))
   }
 
-  /** As often below the geometric middle as above: short times and long ones alike. */
+  /** Half of them are below the geometric mean, so short times are as frequent as long ones. */
   spread(least: number, most: number): number {
     return Math.round(least * (most / least) ** this.next())
   }
@@ -47,7 +47,7 @@ export class Random {
     return list[this.between(0, list.length - 1)] as A
   }
 
-  /** One of the names, each as likely as its weight says. */
+  /** One of the names, by their weights. */
   weighted<A extends string>(weights: Readonly<Record<A, number>>): A {
     const entries = Object.entries(weights) as Array<[A, number]>
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0)

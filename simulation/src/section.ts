@@ -14,34 +14,34 @@ export type Outcome =
   | "interrupted"
   | "refused"
 
-/** What stands before each key at the server. */
+/** The prefix of each key at the server. */
 export const prefix = "dlock:"
 
 /** One use of a lock while it goes on. */
 export class Section {
   readonly plan: SectionPlan
   readonly process: Process
-  state: "idle" | "asking" | "inside" | "leaving" | "over" = "idle"
+  state: "idle" | "acquiring" | "inside" | "releasing" | "ended" = "idle"
   outcome: Outcome | undefined
   /** When it began to ask. */
   askedAt = 0
   /** How often its process had been paused by then. */
   private pausesBefore = 0
-  /** Since when it must have its answer, by the clock of its process, and how long that had been paused by then. */
+  /** From when its time limit counts, by the clock of its process, and how long its process had been paused by then. */
   answerSince = 0
   answerPausedBefore = 0
-  /** Since when it should come to an end soon, and for how long its process had been paused by then. */
+  /** From when it should end soon, and for how long its process had been paused by then. */
   endingSince = 0
   pausedBefore = 0
-  /** The lease, once it is in. */
-  holding: HeldLease | undefined
-  /** Under which id its claim stands at the server, from then on. */
+  /** The lease, once it is granted. */
+  lease: HeldLease | undefined
+  /** The id of its claim at the server, once it is granted. */
   id: string | undefined
   lastStepAt = 0
   lateSteps = 0
   /** Its fiber has been interrupted from outside. */
   interrupted = false
-  /** What the witness has heard of its loss, and since when by its process's clock it had to end. */
+  /** Whether the observer has seen its loss, and when it had to end, by the clock of its process. */
   lossSeen = false
   lostAt = Infinity
 
@@ -50,30 +50,30 @@ export class Section {
     this.plan = plan
   }
 
-  asks(now: number): void {
-    this.state = "asking"
+  beginAsking(now: number): void {
+    this.state = "acquiring"
     this.askedAt = now
-    // It may ask within the message at which its process came to stand still.
+    // It may ask while the message is handled at which its process was paused.
     this.pausesBefore = this.process.pauses - (this.process.paused ? 1 : 0)
-    this.mustBeAnswered()
+    this.expectAnswerFromNow()
   }
 
-  /** It has little time, and its process stood still once more when it had just got going. */
+  /** It has little time, and its process was paused twice. */
   get hadNoTime(): boolean {
     const { form, timeout } = this.plan
     const hasty = timeout !== undefined || form === "trySection" || form === "tryScope"
     return hasty && this.process.pauses - this.pausesBefore > 1
   }
 
-  /** From now on it must have its answer within its time. */
-  mustBeAnswered(): void {
+  /** Its time limit counts from now. */
+  expectAnswerFromNow(): void {
     this.answerSince = this.process.monotonic()
     this.answerPausedBefore = this.process.pausedFor
   }
 
   /**
-   * By how many milliseconds its time is over; negative where it is not, or there is none. A try may take a second, and an
-   * interrupt nothing. The pauses of its process do not count, nor the drift of its clock meanwhile.
+   * By how many milliseconds it has passed its time limit; negative if it has not, or has none. A try may take a
+   * second, an interrupt no time. Pauses of its process do not count, nor the drift of its clock.
    */
   get overtime(): number {
     const { form, timeout } = this.plan
@@ -83,16 +83,16 @@ export class Section {
     return took - given
   }
 
-  /** From now on its end is a matter of a few calls. */
-  hurries(now: number): void {
+  /** It should end after a few calls from now. */
+  expectEndFrom(now: number): void {
     this.endingSince = now
     this.pausedBefore = this.process.pausedFor
   }
 
   /**
-   * How long it may take from then to its end, in milliseconds; infinite where it waits for others. Before it is in, the
-   * caller's time is the caller's: a try has a second, whatever its time to live; what is withdrawn then is waited for 75 ms
-   * past that time at most. At the end a renewal under way is waited for, then the release.
+   * How many milliseconds it may take from then to its end; infinite while it waits for others. Before the grant the
+   * caller's time limit counts: a try has a second, whatever its ttl; its withdrawal may take 75 ms more. At the end it
+   * waits for a renewal in flight, then for the release.
    */
   endsWithin(backend: BackendName): number {
     const { form, pause, releasesEarly, timeout, ttl } = this.plan
@@ -100,10 +100,10 @@ export class Section {
     const slack = 50
     // Three timers in a row, each of which may be a millisecond late here.
     const lag = 3
-    // On etcd a leave may wait for what hangs before it is sent.
+    // On etcd a withdrawal may wait for an unanswered request before it is sent.
     const queued = backend === "etcd" ? 250 : 0
-    if (this.state === "leaving") {
-      const granted = this.holding === undefined ? ttl : Duration.toMillis(this.holding.ttl)
+    if (this.state === "releasing") {
+      const granted = this.lease === undefined ? ttl : Duration.toMillis(this.lease.ttl)
       return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + queued + slack
     }
     if (this.interrupted) return Math.min(ttl / 3, 3_000) + withdrawal + slack
@@ -122,24 +122,25 @@ export class Section {
 
   /** Microseconds of its process's clock. */
   get deadline(): number {
-    return this.holding === undefined ? -Infinity : this.holding.deadline * 1_000
+    return this.lease === undefined ? -Infinity : this.lease.deadline * 1_000
   }
 
-  /** Does its holder have reason to believe in it? A process that stands still has its clock to go by when it wakes. */
-  get believes(): boolean {
-    return this.holding?.state === "held" && !this.process.dead && this.process.monotonic() < this.deadline
+  /** Whether its holder considers the lock held. A paused process will check its clock when it wakes. */
+  get considersHeld(): boolean {
+    return this.lease?.state === "held" && !this.process.dead && this.process.monotonic() < this.deadline
   }
 
   /**
-   * Is it about to end, within the time that it was promised for that? A fifth of that is for the drift of clocks. A locker
-   * that closes gives it to what runs under a lease: of a scope's holder who looks for himself it knows nothing.
+   * Whether it is ending after a loss, within the guard gap. A fifth of the gap is for the drift of clocks. A locker
+   * that closes gives that time to programs that run under a lease; it does not know of a scope whose holder checks by
+   * itself.
    */
   get isWindingDown(): boolean {
     const { careful, form } = this.plan
     const isUnknown = careful && (form === "scope" || form === "tryScope")
-    if (isUnknown && this.holding?.loss?.reason === "Revoked") return false
+    if (isUnknown && this.lease?.loss?.reason === "Revoked") return false
     if (this.state !== "inside" || this.lostAt === Infinity || this.process.dead) return false
-    const guardGap = Duration.toMillis(this.holding!.claim.guardGap)
+    const guardGap = Duration.toMillis(this.lease!.claim.guardGap)
     return this.process.monotonic() < this.lostAt + 800 * guardGap
   }
 }

@@ -8,8 +8,8 @@ export interface Shrunk {
 }
 
 /**
- * Takes away faults and sections for as long as the same promise is broken: halves first, then smaller parts, then one by
- * one.
+ * Removes faults and sections while the same promise is still broken: first halves, then smaller parts, then one at a
+ * time.
  */
 export const shrink = (settings: Settings, mostRuns = 600): Shrunk => {
   const first = run(settings)
@@ -36,7 +36,7 @@ export const shrink = (settings: Settings, mostRuns = 600): Shrunk => {
     return kept
   }
   const all = Array.from(first.sections)
-  let faults: ReadonlyArray<string> = first.struck.map(({ name }) => name)
+  let faults: ReadonlyArray<string> = first.injected.map(({ name }) => name)
   if (!breaks(faults, all)) return { faults, sections: all, runs }
   faults = least(faults, (fewer) => breaks(fewer, all))
   const sections = least(all, (fewer) => breaks(faults, fewer))

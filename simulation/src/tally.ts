@@ -3,7 +3,7 @@ import { type Dimension, none } from "./dimensions.ts"
 import { kindsOf } from "./planning.ts"
 import type { Result } from "./world.ts"
 
-/** What many worlds have seen, together. Plain data: it crosses from thread to thread. */
+/** The sums over many worlds. Plain data, since threads send it to each other. */
 export interface Tally {
   seeds: number
   events: number
@@ -14,7 +14,7 @@ export interface Tally {
   lateSteps: number
   /** Seconds of the worlds' time. */
   lasted: number
-  /** Seeds that were lived twice and came out the same. */
+  /** Seeds that were run twice with the same result. */
   replayed: number
   readonly losses: Record<string, number>
   readonly outcomes: Record<string, number>
@@ -45,8 +45,8 @@ const sum = (into: Record<string, number>, from: Readonly<Record<string, number>
   for (const [name, count] of Object.entries(from)) into[name] = (into[name] ?? 0) + count
 }
 
-/** Takes in what one world has seen. */
-export const add = (tally: Tally, { counts, events, lasted, seed, struck, violation }: Result): void => {
+/** Adds the result of one world. */
+export const add = (tally: Tally, { counts, events, lasted, seed, injected, violation }: Result): void => {
   tally.seeds++
   tally.events += events
   tally.lasted += lasted / 1_000
@@ -57,13 +57,13 @@ export const add = (tally: Tally, { counts, events, lasted, seed, struck, violat
   tally.lateSteps += counts.lateSteps
   sum(tally.losses, counts.losses)
   sum(tally.outcomes, counts.outcomes)
-  for (const { kind } of struck) sum(tally.faults, { [kind]: 1 })
+  for (const { kind } of injected) sum(tally.faults, { [kind]: 1 })
   if (violation === undefined) return
   sum(tally.rules, { [violation.rule]: 1 })
   tally.broken.push(seed)
 }
 
-/** Takes in what another thread has seen since it last told. */
+/** Adds what another thread has counted since its last report. */
 export const merge = (into: Tally, from: Tally): void => {
   for (
     const name of ["seeds", "events", "grants", "steps", "waits", "refused", "lateSteps", "lasted", "replayed"] as const
@@ -79,11 +79,11 @@ export const merge = (into: Tally, from: Tally): void => {
 
 const total = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((a, b) => a + b, 0)
 
-/** Why a run of many seeds proves nothing; `undefined` where it may. */
+/** Why a run of many seeds proves nothing; `undefined` if it may prove something. */
 export const voidBecause = (
   backend: BackendName,
   tally: Tally,
-  besides: ReadonlySet<Dimension> = none
+  extra: ReadonlySet<Dimension> = none
 ): string | undefined => {
   const { faults, grants, losses, seeds, waits } = tally
   if (seeds < 200) return undefined
@@ -91,7 +91,7 @@ export const voidBecause = (
   if (waits < seeds) return `only ${waits} waits`
   if (total(losses) < seeds / 20) return `only ${total(losses)} losses`
   if (total(faults) < 2 * seeds) return `only ${total(faults)} faults`
-  const missing = seeds < 5_000 ? undefined : kindsOf(backend, besides).find((kind) => faults[kind] === undefined)
+  const missing = seeds < 5_000 ? undefined : kindsOf(backend, extra).find((kind) => faults[kind] === undefined)
   return missing === undefined ? undefined : `no "${missing}" in it`
 }
 

@@ -1,4 +1,4 @@
-/** Something that happens at a moment, unless it is cancelled before. */
+/** Something that happens at a given moment, unless it is cancelled. */
 export interface Event {
   readonly at: number
   readonly order: number
@@ -6,8 +6,8 @@ export interface Event {
 }
 
 /**
- * The one time of a world, in whole microseconds, and all that is yet to happen in it. What happens at the same moment
- * happens in the order in which it was arranged.
+ * The time of a world, in whole microseconds, and its future events. Events of the same moment happen in the order in
+ * which they were scheduled.
  */
 export class Timeline {
   now = 0
@@ -38,7 +38,7 @@ export class Timeline {
     event.run = undefined
   }
 
-  /** Lets everything happen until `goesOn` says no, or nothing is left, or the time is over. */
+  /** Runs all events until `goesOn` returns false, no event is left, or the time is over. */
   run(until: number, goesOn: () => boolean): void {
     while (this.heap.length > 0 && this.heap[0]!.at <= until && goesOn()) {
       const event = this.take()
@@ -49,7 +49,7 @@ export class Timeline {
     }
   }
 
-  /** Lets all the time pass until then. */
+  /** Runs all events up to that time. */
   pass(until: number): void {
     this.run(until, () => true)
     this.now = Math.max(this.now, until)

@@ -16,38 +16,38 @@ import { Registry } from "../../packages/dlock-etcd/src/internal/store/registry.
 import { TrackedClaim } from "../../packages/dlock-etcd/src/internal/store/trackedClaim.ts"
 import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { BackendName } from "./backendName.ts"
-import { believesEvents, believesNames, doubtsRefusals } from "./etcd/ports.ts"
+import type { Rule } from "./checker.ts"
+import { doubtsRefusals, trustsEvents, trustsWatchNames } from "./etcd/ports.ts"
 import type { EtcdFlaws } from "./etcd/server.ts"
-import type { Rule } from "./judge.ts"
 import type { Process } from "./process.ts"
 import type { RedisFlaws } from "./redis/server.ts"
 
 type Store = LockStore["Service"]
 
 /**
- * A library that lacks one of its rules, made by wrapping what ships or by a server that does the wrong thing for it. The
- * witness must catch each: that is how it is known to look.
+ * The library with one rule broken, by a wrapper around its parts or by a server that misbehaves. The checker must
+ * catch each: that shows that it can see.
  */
 export interface Variant {
   readonly name: string
-  /** Where it is one, if not everywhere. */
+  /** The backend that has this variant, if not both. */
   readonly on?: BackendName
-  /** The first seed that may catch it, where that is a rare one. */
+  /** The first seed to try, if seeds that catch it are rare. */
   readonly from?: number
-  /** It takes tens of thousands of seeds to catch it: the tests do not hunt it. */
+  /** It takes tens of thousands of seeds to catch it: the tests do not search for it. */
   readonly isRare?: boolean
-  /** Only these rules are to catch it, where others would for what comes with it. */
+  /** Only these rules may catch it, where others would catch a side effect. */
   readonly rules?: ReadonlySet<Rule>
   readonly store?: (store: Store, process: Process) => Store
   readonly redis?: RedisFlaws
   readonly etcd?: EtcdFlaws
-  /** What the store is given for its port to an etcd. */
+  /** Changes the port to etcd that the store gets. */
   readonly port?: (port: Port) => Port
-  /** Changes what all worlds share; gives back the way to undo it. */
+  /** Changes code that all worlds share; returns the function that undoes it. */
   readonly install?: () => () => void
 }
 
-/** Has every grant that a store reports be another. */
+/** Changes every grant that a store reports. */
 const withGrants = (store: Store, change: (granted: Granted) => Granted): Store => {
   const one = <A extends Answer>(answer: A): A | Granted => answer._tag === "Granted" ? change(answer) : answer
   return {
@@ -60,14 +60,14 @@ const withGrants = (store: Store, change: (granted: Granted) => Granted): Store 
   }
 }
 
-/** No lease is ever over by its own time. */
+/** No lease ever ends at its deadline. */
 const withoutDeadline = (): () => void => {
   const own = Object.getOwnPropertyDescriptor(HeldLease.prototype, "deadline")!
   Object.defineProperty(HeldLease.prototype, "deadline", { ...own, get: () => Infinity })
   return () => Object.defineProperty(HeldLease.prototype, "deadline", own)
 }
 
-/** What was confirmed counts from the moment at which the answer came. */
+/** A confirmation counts from the moment of the answer. */
 const fromReply = (store: Store, { clock }: Process): Store => ({
   ...withGrants(store, (granted) => ({ ...granted, confirmedAt: clock.monotonicTimeNanosUnsafe() })),
   renew: (held) =>
@@ -83,7 +83,7 @@ const fromReply = (store: Store, { clock }: Process): Store => ({
 const twiceTheTtl = (store: Store): Store =>
   withGrants(store, (granted) => ({ ...granted, ttl: Duration.times(granted.ttl, 2) }))
 
-/** Every token is the same; the store itself still goes by the right ones. */
+/** Every token is the same. The store itself still uses the right ones. */
 const constantToken = (store: Store): Store => {
   const tokens = new Map<string, bigint>()
   const hide = (id: string, granted: Granted): Granted => {
@@ -101,7 +101,7 @@ const constantToken = (store: Store): Store => {
   }
 }
 
-/** Whoever gives up before the grant leaves the claim where it is. */
+/** A claim that is interrupted before its grant is not withdrawn. */
 const withoutCleanUp = (store: Store): Store => {
   const granted = new Set<string>()
   return {
@@ -115,7 +115,7 @@ const withoutCleanUp = (store: Store): Store => {
   }
 }
 
-/** Has objects of a class do another thing; gives back the way to undo it. What is private there is changed too. */
+/** Replaces a method of a class, also a private one; returns the function that undoes it. */
 const replace = (
   prototype: object,
   name: string,
@@ -127,7 +127,10 @@ const replace = (
   return () => void Object.defineProperty(prototype, name, own)
 }
 
-/** It hands over to its next one whatever has become of the lease that this one is on, and whatever it has not heard. */
+/**
+ * A holder hands over to the next claim of its process without checking that its lease lives and that it has heard of
+ * all deletions.
+ */
 const handsOverBlindly = (): () => void => {
   const blindly = (own: () => unknown) => {
     const after = [
@@ -156,11 +159,11 @@ const handsOverBlindly = (): () => void => {
 }
 
 /**
- * A withdrawal goes in one batch with what it withdraws, where neither sees what the other does. For that to happen at all
- * what was given up has to be sent all the same, and its withdrawal must not wait for it: without those two, that no batch
- * has two of one claim changes nothing. Such a withdrawal leaves a tombstone that nobody needs, which is not what is looked for.
+ * A withdrawal goes in one batch with the request of the same claim, and neither sees the other's effect. For that to
+ * happen, a request must still be sent after its caller gave up, and the withdrawal must not wait for it; so this
+ * variant changes both. Such a withdrawal also leaves a needless tombstone, which is a side effect here.
  */
-const withdrawsBeside = (): () => void => {
+const batchesWithdrawals = (): () => void => {
   let number = 0
   const all = [
     replace(Registry.prototype, "track", (own) =>
@@ -176,64 +179,64 @@ const withdrawsBeside = (): () => void => {
   return () => all.forEach((undo) => undo())
 }
 
-/** In a batch whoever enters goes before whoever leaves. */
-const entersFirst = (): () => void =>
+/** In a batch requests go before withdrawals. */
+const requestsFirst = (): () => void =>
   replace(RequestBatcher.prototype, "go", (own) =>
     function(members) {
       return own.call(this, members.toReversed())
     })
 
-/** The end of whoever stood under a name before is taken for that of whoever does now. */
-const believesOldEnds = (): () => void =>
+/** The deletion of an earlier claim under a key ends the claim that has the key now. */
+const appliesOldDeletions = (): () => void =>
   replace(LocalQueue.prototype, "takeDeletions", (own) =>
     function(deletions: ReadonlyArray<Deletion>) {
       return own.call(this, deletions.map(({ key }) => ({ key, revision: 1n << 62n })))
     })
 
-/** Whoever stood under a name before is taken for whoever waits under it now. */
-const placesByName = (): () => void =>
+/** An earlier claim under a key is taken for the claim that has the key now. */
+const takesOldForNew = (): () => void =>
   replace(LocalQueue.prototype, "queuedAt", () =>
     function(place) {
       return this.byKey.get(place.key)
     })
 
-/** Of what it has deleted itself it takes in the answer, before it has heard what went before that. */
-const hurriesOwnEnds = (): () => void =>
+/** The answer to its own deletion is applied before the events that came before it. */
+const appliesOwnDeletionsEarly = (): () => void =>
   replace(LocalQueue.prototype, "noteWithdrawn", (own) =>
     function(key, revision) {
       if (revision === undefined) own.call(this, key, revision)
       else this.takeDeletions([{ key, revision }])
     })
 
-/** That a look lacks some is taken for all that happened until then. */
-const believesParts = (): () => void =>
+/** A read that lacks some claims is taken for a complete one. */
+const trustsPartialReads = (): () => void =>
   replace(LocalQueue.prototype, "foresee", () =>
     function(one) {
       this.remove(one)
     })
 
-/** What a proxy tells the wrong watch is taken for all that happened until then. */
-const believesStrays = (): () => void =>
+/** An event that a proxy sent to the wrong watch counts as if the watch had seen all events before it. */
+const trustsStrayEvents = (): () => void =>
   replace(Watches.prototype, "add", (own) =>
     function(target, after, onDelete, ...others) {
       return own.call(this, target, after, (deletions: unknown) => onDelete(deletions, false), ...others)
     })
 
-/** Who is far from the head takes the end of the claim that it watches for its turn, without a look. */
-const takesFarForNear = (): () => void =>
+/** A waiter far from the head takes the end of the claim that it watches for its own turn, without a check. */
+const skipsCheckOfFarWaiter = (): () => void =>
   replace(LocalQueue.prototype, "approach", () =>
     function() {
       if (this.waiting.first !== undefined) this.takeTurn(this.waiting.first)
     })
 
-/** Those of one process are let in as the server took them in. */
-const queuesAsTaken = (): () => void => replace(WaitingPlaces.prototype, "order", () => () => {})
+/** Claims of one process are granted in the order in which the server executed them. */
+const grantsInServerOrder = (): () => void => replace(WaitingPlaces.prototype, "order", () => () => {})
 
-/** Those of one process are let in as it heard of their places. */
-const queuesAsHeard = (): () => void => replace(AskingOrder.prototype, "isAwaited", () => () => false)
+/** Claims of one process are granted in the order in which it received their places. */
+const grantsInAnswerOrder = (): () => void => replace(AskingOrder.prototype, "isAwaited", () => () => false)
 
-/** Whoever exchanges places takes along what may yet be executed for the one that is left. */
-const exchangesUnsettled = (): () => void =>
+/** A claim that exchanges places takes the unanswered requests of its old place along. */
+const exchangesUnanswered = (): () => void =>
   replace(TrackedClaim.prototype, "exchangePlaces", (exchange) =>
     function(this: TrackedClaim, other: TrackedClaim) {
       exchange.call(this, other)
@@ -242,7 +245,7 @@ const exchangesUnsettled = (): () => void =>
       other.place.unanswered = unanswered
     })
 
-/** Whether a variant is one on this backend. */
+/** Whether this backend has a variant. */
 export const runsOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
 
 export const variants: ReadonlyArray<Variant> = [
@@ -253,29 +256,35 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "unconditional-delete", redis: { deletesBlindly: true }, etcd: { deletesBlindly: true } },
   { name: "renewal-creates", redis: { renewalCreates: true }, etcd: { renewalCreates: true } },
   { name: "constant-token", store: constantToken },
-  { name: "wake-up-dropped", redis: { neverPushes: true }, etcd: { neverTells: true } },
+  { name: "notification-dropped", redis: { neverNotifies: true }, etcd: { neverNotifies: true } },
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
-  { name: "passes-over-the-first", on: "etcd", from: 42_643, etcd: { passesOverTheFirst: true } },
-  { name: "mark-ignored", redis: { ignoresMarks: true }, etcd: { ignoresTombstones: true } },
-  { name: "heir-not-looked-at", on: "etcd", from: 4_348, etcd: { deletesWithoutSuccessor: true } },
-  { name: "epoch-not-compared", on: "etcd", etcd: { ignoresEpoch: true } },
-  { name: "watch-name-believed", on: "etcd", port: believesNames },
-  { name: "grant-by-event", on: "etcd", port: believesEvents },
-  { name: "token-kept", on: "etcd", etcd: { keepsToken: true } },
-  { name: "stream-token-kept", on: "etcd", from: 921, etcd: { streamsKeepToken: true } },
+  { name: "first-waiter-skipped", on: "etcd", from: 42_643, etcd: { passesOverTheFirst: true } },
+  { name: "tombstone-ignored", redis: { ignoresTombstones: true }, etcd: { ignoresTombstones: true } },
+  { name: "successor-not-checked", on: "etcd", from: 4_348, etcd: { deletesWithoutSuccessor: true } },
+  { name: "token-epoch-ignored", on: "etcd", etcd: { ignoresEpoch: true } },
+  { name: "watch-name-trusted", on: "etcd", port: trustsWatchNames },
+  { name: "grant-on-unchecked-event", on: "etcd", port: trustsEvents },
+  { name: "auth-token-never-renewed", on: "etcd", etcd: { keepsToken: true } },
+  { name: "stream-auth-token-never-renewed", on: "etcd", from: 921, etcd: { streamsKeepToken: true } },
   { name: "first-host-only", on: "etcd", etcd: { asksFirstOnly: true } },
-  { name: "refusal-doubted", on: "etcd", port: doubtsRefusals },
-  { name: "heir-on-a-lost-lease", on: "etcd", from: 2_319, install: handsOverBlindly },
-  { name: "withdrawal-in-a-batch", on: "etcd", from: 2_038, rules: new Set(["S10"]), install: withdrawsBeside },
-  { name: "enters-before-it-leaves", on: "etcd", isRare: true, install: entersFirst },
-  { name: "name-used-again", on: "etcd", from: 132, install: believesOldEnds },
-  { name: "place-by-name", on: "etcd", from: 8_111, install: placesByName },
-  { name: "own-end-first", on: "etcd", isRare: true, install: hurriesOwnEnds },
-  { name: "part-for-all", on: "etcd", isRare: true, install: believesParts },
-  { name: "stray-in-order", on: "etcd", isRare: true, install: believesStrays },
-  { name: "queue-as-taken", on: "etcd", from: 1_448, install: queuesAsTaken },
-  { name: "queue-as-heard", on: "etcd", from: 2_016, install: queuesAsHeard },
-  { name: "far-for-near", on: "etcd", install: takesFarForNear },
-  { name: "seat-in-doubt", on: "etcd", install: exchangesUnsettled }
+  { name: "refusal-taken-for-silence", on: "etcd", port: doubtsRefusals },
+  { name: "successor-on-a-lost-lease", on: "etcd", from: 2_319, install: handsOverBlindly },
+  {
+    name: "withdrawal-batched-with-request",
+    on: "etcd",
+    from: 2_038,
+    rules: new Set(["S10"]),
+    install: batchesWithdrawals
+  },
+  { name: "requests-before-withdrawals", on: "etcd", isRare: true, install: requestsFirst },
+  { name: "old-deletion-ends-new-claim", on: "etcd", from: 132, install: appliesOldDeletions },
+  { name: "old-claim-taken-for-new", on: "etcd", from: 8_111, install: takesOldForNew },
+  { name: "own-deletion-applied-early", on: "etcd", isRare: true, install: appliesOwnDeletionsEarly },
+  { name: "partial-read-taken-as-complete", on: "etcd", isRare: true, install: trustsPartialReads },
+  { name: "stray-event-trusted", on: "etcd", isRare: true, install: trustsStrayEvents },
+  { name: "granted-in-server-order", on: "etcd", from: 1_448, install: grantsInServerOrder },
+  { name: "granted-in-answer-order", on: "etcd", from: 2_016, install: grantsInAnswerOrder },
+  { name: "far-waiter-skips-check", on: "etcd", install: skipsCheckOfFarWaiter },
+  { name: "exchange-drops-unanswered-request", on: "etcd", install: exchangesUnanswered }
 ]

@@ -1,35 +1,35 @@
-// One thread's share of the seeds: every `step`-th from `from`, told of now and then.
+// One thread's share of the seeds: every `step`-th from `from`. It reports its sums now and then.
 import { parentPort, workerData } from "node:worker_threads"
 import type { BackendName } from "./backendName.ts"
+import type { Rule } from "./checker.ts"
 import type { Dimension } from "./dimensions.ts"
-import type { Rule } from "./judge.ts"
 import * as Tally from "./tally.ts"
 import { run } from "./world.ts"
 
 export interface Share {
   readonly backend: BackendName
-  readonly besides: ReadonlySet<Dimension>
+  readonly extra: ReadonlySet<Dimension>
   readonly rules: ReadonlySet<Rule> | undefined
   readonly from: number
   readonly to: number
   readonly step: number
 }
 
-/** One in so many seeds is lived twice. */
+/** One in so many seeds is run twice. */
 const replayedOneIn = 200
 const toldEvery = 500
 
-// Errors are made by the thousand here, and nobody reads where: a seed that is found is lived again elsewhere.
+// Thousands of errors are made here, and nobody reads their stacks: a seed with a violation is run again elsewhere.
 Error.stackTraceLimit = 0
 
-const { backend, besides, from, rules, step, to } = workerData as Share
+const { backend, extra, from, rules, step, to } = workerData as Share
 let tally = Tally.empty()
 let told = performance.now()
 for (let seed = from; seed < to; seed += step) {
-  const result = run({ backend, seed, besides, rules })
+  const result = run({ backend, seed, extra, rules })
   Tally.add(tally, result)
   if (seed % replayedOneIn === 0) {
-    if (run({ backend, seed, besides, rules, recorded: true }).hash !== result.hash) {
+    if (run({ backend, seed, extra, rules, recorded: true }).hash !== result.hash) {
       throw new Error(`seed ${seed} is not the same twice`)
     }
     tally.replayed++

@@ -1,48 +1,48 @@
 import * as Deferred from "effect/Deferred"
 import type { Backend } from "./backend.ts"
 import type { BackendName } from "./backendName.ts"
+import { Checker, type Counts, type Rule, type Violation } from "./checker.ts"
 import { start } from "./client.ts"
 import { type Dimension, none } from "./dimensions.ts"
-import { inspect, progressWithin } from "./ending.ts"
 import * as Etcd from "./etcd/backend.ts"
 import type { Fault } from "./faultKinds.ts"
 import { Faults } from "./faults.ts"
+import { progressWithin, runFinalChecks } from "./finalChecks.ts"
 import * as Ids from "./ids.ts"
-import { strike } from "./incidents.ts"
-import { type Counts, Judge, type Rule, type Violation } from "./judge.ts"
-import { Ledger } from "./ledger.ts"
+import { injectIncident } from "./incidents.ts"
 import { Log } from "./log.ts"
+import { Observer } from "./observer.ts"
 import * as Plans from "./planning.ts"
 import { Process } from "./process.ts"
 import * as Redis from "./redis/backend.ts"
-import type { Client, Scene } from "./scene.ts"
 import { Section } from "./section.ts"
+import { ServerLog } from "./serverLog.ts"
 import { millis, Timeline } from "./timeline.ts"
 import type { Variant } from "./variants.ts"
-import { Witness } from "./witness.ts"
+import type { Client, WorldContext } from "./worldContext.ts"
 
 export interface Settings {
   readonly seed: number
   readonly backend: BackendName
   readonly variant?: Variant | undefined
-  /** What may be in it besides the usual. */
-  readonly besides?: ReadonlySet<Dimension> | undefined
-  /** Only these faults strike. */
+  /** Dimensions that it may have in addition to the usual ones. */
+  readonly extra?: ReadonlySet<Dimension> | undefined
+  /** Only these faults are injected. */
   readonly only?: ReadonlySet<string> | undefined
-  /** Only these sections are there. */
+  /** Only these sections run. */
   readonly sections?: ReadonlySet<number> | undefined
   /** Only these rules count. */
   readonly rules?: ReadonlySet<Rule> | undefined
-  /** Whether to keep what happened in words. */
+  /** Whether to keep a readable trace. */
   readonly recorded?: boolean | undefined
 }
 
 export interface Result {
   readonly seed: number
   readonly violation: Violation | undefined
-  readonly struck: ReadonlyArray<Fault>
+  readonly injected: ReadonlyArray<Fault>
   readonly counts: Counts
-  /** The numbers of the sections that were there. */
+  /** The numbers of the sections that ran. */
   readonly sections: ReadonlyArray<number>
   readonly events: number
   /** Milliseconds of the world's time. */
@@ -51,7 +51,7 @@ export interface Result {
   readonly lines: ReadonlyArray<string>
 }
 
-/** Lives one seed from beginning to end. */
+/** Runs one seed from beginning to end. */
 export const run = (settings: Settings): Result => {
   const restore = settings.variant?.install?.()
   try {
@@ -64,18 +64,18 @@ export const run = (settings: Settings): Result => {
 const live = (settings: Settings): Result => {
   const { backend: backendName, seed, variant } = settings
   Ids.restart(seed)
-  const plan = Plans.make(seed, backendName, settings.besides ?? none)
+  const plan = Plans.make(seed, backendName, settings.extra ?? none)
   const timeline = new Timeline()
   const log = new Log(timeline, settings.recorded === true)
-  const judge = new Judge(timeline, settings.rules ?? variant?.rules)
-  const ledger = new Ledger(timeline, plan, judge)
-  const witness = new Witness(timeline, log, plan, judge, ledger)
+  const checker = new Checker(timeline, settings.rules ?? variant?.rules)
+  const serverLog = new ServerLog(timeline, plan, checker)
+  const observer = new Observer(timeline, log, plan, checker, serverLog)
   const faults = new Faults(plan, settings.only)
-  const network = { seed, timeline, log, faults, ledger }
+  const network = { seed, timeline, log, faults, serverLog }
   const backend: Backend = backendName === "redis"
-    ? Redis.make(network, plan, { neverPushes: plan.deaf, ...variant?.redis })
-    : Etcd.make(network, plan, { neverTells: plan.deaf, ...variant?.etcd }, variant?.port)
-  witness.server = backend
+    ? Redis.make(network, plan, { neverNotifies: plan.neverNotified, ...variant?.redis })
+    : Etcd.make(network, plan, { neverNotifies: plan.neverNotified, ...variant?.etcd }, variant?.port)
+  observer.server = backend
 
   const clients = plan.processes.map((programs, index): Client => {
     const process = new Process(timeline, seed, index, plan.drifts)
@@ -83,13 +83,13 @@ const live = (settings: Settings): Result => {
       program.filter(({ number }) => settings.sections?.has(number) !== false).map((plan) => new Section(process, plan))
     )
     const closing = Deferred.makeUnsafe<void>()
-    return { process, sections, closing, running: new Map(), armed: [], done: false }
+    return { process, sections, closing, running: new Map(), triggers: [], done: false }
   })
-  const scene: Scene = { plan, timeline, log, faults, judge, ledger, witness, backend, clients }
-  for (const client of clients) start(client, scene, variant)
+  const context: WorldContext = { plan, timeline, log, faults, checker, serverLog, observer, backend, clients }
+  for (const client of clients) start(client, context, variant)
   for (const incident of plan.incidents) {
     timeline.at(incident.at, () => {
-      if (faults.strikes(incident.name, incident.kind)) strike(incident, scene)
+      if (faults.tryInject(incident.name, incident.kind)) injectIncident(incident, context)
     })
   }
   timeline.at(plan.healedAt + 1, () => {
@@ -97,30 +97,30 @@ const live = (settings: Settings): Result => {
     log.note(40, 0, () => "from now on nothing goes wrong")
   })
 
-  // The library tells of each observer that throws, and not in this world's log.
+  // The library logs each observer that throws, to the console.
   const { log: print } = console
-  if (plan.has.has("observers")) console.log = () => {}
+  if (plan.dimensions.has("observers")) console.log = () => {}
   const patience = progressWithin(plan)
   const isAlive = ({ done, process }: Client): boolean => !done && !process.dead
   const goesOn = (): boolean => {
-    witness.look()
-    if (timeline.now > plan.healedAt + 1) witness.lookForProgress(plan.healedAt, patience + backend.lateness())
-    return judge.violation === undefined && clients.some(isAlive)
+    observer.checkAll()
+    if (timeline.now > plan.healedAt + 1) observer.checkProgress(plan.healedAt, patience + backend.lateness())
+    return checker.violation === undefined && clients.some(isAlive)
   }
   try {
     timeline.run(millis(longest), goesOn)
-    if (judge.violation === undefined) inspect(scene)
+    if (checker.violation === undefined) runFinalChecks(context)
   } catch (error) {
-    judge.broken("S8", String((error as Error).stack))
+    checker.report("S8", String((error as Error).stack))
   } finally {
     console.log = print
   }
   for (const client of clients) client.process.crash()
   return {
     seed,
-    violation: judge.violation,
-    struck: faults.struck,
-    counts: judge.counts,
+    violation: checker.violation,
+    injected: faults.injected,
+    counts: checker.counts,
     sections: clients.flatMap(({ sections }) => sections.flat().map(({ plan }) => plan.number)),
     events: timeline.steps,
     lasted: timeline.now / 1_000,
@@ -129,5 +129,5 @@ const live = (settings: Settings): Result => {
   }
 }
 
-/** Nobody in a world lives longer than this: milliseconds. */
+/** The longest life of a world, in milliseconds. */
 const longest = 600_000

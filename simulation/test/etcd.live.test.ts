@@ -9,13 +9,13 @@ import { connect, type Host } from "../../packages/dlock-etcd/src/internal/clien
 import type { Port } from "../../packages/dlock-etcd/src/internal/client/port.ts"
 import { epochKey, lockKeys } from "../../packages/dlock-etcd/src/internal/protocol/keys.ts"
 import * as Transactions from "../../packages/dlock-etcd/src/internal/protocol/transactions.ts"
-import { denied, type Matter, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
+import { Checker } from "../src/checker.ts"
+import { type CallKind, denied, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
 import { EtcdServer } from "../src/etcd/server.ts"
 import type { Watcher } from "../src/etcd/watching.ts"
-import { Judge } from "../src/judge.ts"
-import { Ledger } from "../src/ledger.ts"
 import * as Plans from "../src/planning.ts"
 import { Random } from "../src/random.ts"
+import { ServerLog } from "../src/serverLog.ts"
 import { millis, Timeline } from "../src/timeline.ts"
 
 const claimOf = (id: string, key: string, permits: number, capacity: number): Claim => ({
@@ -67,8 +67,8 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
   Effect.gen(function*() {
     const random = Random.of(seed)
     const timeline = new Timeline()
-    const ledger = new Ledger(timeline, Plans.make(1, "etcd"), new Judge(timeline, new Set()))
-    const model = new EtcdServer(timeline, ledger, {}, () => 0, leastTtl)
+    const serverLog = new ServerLog(timeline, Plans.make(1, "etcd"), new Checker(timeline, new Set()))
+    const model = new EtcdServer(timeline, serverLog, {}, () => 0, leastTtl)
     // The server has a past, and other revisions than a new one.
     const start = Number((yield* port.txn({})).value.header.revision)
     model.keys.revision = start
@@ -244,7 +244,7 @@ const key = Buffer.from("elsewhere")
 const value = Buffer.from("x")
 
 /** What a server is asked, for each matter that may be refused. */
-const requests: ReadonlyArray<readonly [Matter, string, string, object]> = [
+const requests: ReadonlyArray<readonly [CallKind, string, string, object]> = [
   ["nothing", "KV", "txn", {}],
   ["read", "KV", "txn", { success: [{ request_range: { key } }] }],
   ["delete", "KV", "txn", { success: [{ request_delete_range: { key } }] }],
@@ -255,11 +255,11 @@ const requests: ReadonlyArray<readonly [Matter, string, string, object]> = [
 ]
 
 /** Asks for each of them, and for a keep-alive. */
-const refusedBy = async (host: Host): Promise<ReadonlyMap<Matter, string>> => {
-  const refused = new Map<Matter, string>()
+const refusedBy = async (host: Host): Promise<ReadonlyMap<CallKind, string>> => {
+  const refused = new Map<CallKind, string>()
   const options = () => ({ deadline: Date.now() + 5_000 })
-  const ask = (matter: Matter, call: Promise<unknown>) =>
-    call.then(() => {}, (error: Error) => void refused.set(matter, error.message))
+  const ask = (kind: CallKind, call: Promise<unknown>) =>
+    call.then(() => {}, (error: Error) => void refused.set(kind, error.message))
   await ask(
     "keepAlive",
     host.exchange("Lease", "leaseKeepAlive", options(), (stream) =>
@@ -269,8 +269,8 @@ const refusedBy = async (host: Host): Promise<ReadonlyMap<Matter, string>> => {
         stream.write({ ID: "4" })
       }))
   )
-  for (const [matter, service, method, request] of requests) {
-    await ask(matter, host.call(service, method, request, options()))
+  for (const [kind, service, method, request] of requests) {
+    await ask(kind, host.call(service, method, request, options()))
   }
   return refused
 }
@@ -293,14 +293,14 @@ const hostOf = (server: Pick<Server, "url">, auth?: { readonly username: string;
   connect({ hosts: server.url, ...(auth && { auth }) }, server.url)
 
 /** All that the model's refusal is of, in its words, but for a watch. */
-const expected = (refusal: Refusal): ReadonlyMap<Matter, string> =>
+const expected = (refusal: Refusal): ReadonlyMap<CallKind, string> =>
   new Map(
-    [...requests.map(([matter]) => matter), "keepAlive" as const].filter((matter) => refusal.of.has(matter)).map((
-      matter
-    ) => [matter, refusal.text])
+    [...requests.map(([kind]) => kind), "keepAlive" as const].filter((kind) => refusal.of.has(kind)).map((
+      kind
+    ) => [kind, refusal.text])
   )
 
-const same = (our: ReadonlyMap<Matter, string>, their: ReadonlyMap<Matter, string>): void =>
+const same = (our: ReadonlyMap<CallKind, string>, their: ReadonlyMap<CallKind, string>): void =>
   assert.deepStrictEqual(Object.fromEntries(our), Object.fromEntries(their))
 
 describe("the model's refusals are those of a real etcd", () => {

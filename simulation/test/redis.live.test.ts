@@ -4,11 +4,11 @@ import { startRedis } from "dlock-testing"
 import { Redis } from "ioredis"
 import * as Scripts from "../../packages/dlock-redis/src/internal/protocol/index.ts"
 import { keysOf } from "../../packages/dlock-redis/src/internal/protocol/keys.ts"
-import { Judge } from "../src/judge.ts"
-import { Ledger } from "../src/ledger.ts"
+import { Checker } from "../src/checker.ts"
 import * as Plans from "../src/planning.ts"
 import { Random } from "../src/random.ts"
 import { RedisServer } from "../src/redis/server.ts"
+import { ServerLog } from "../src/serverLog.ts"
 import { Timeline } from "../src/timeline.ts"
 
 /** Milliseconds, so long that the time a walk takes does not matter. */
@@ -27,8 +27,8 @@ const longWay = (reply: Raw): Raw => {
 const walk = async (redis: Redis, seed: number, steps: number): Promise<number> => {
   const random = Random.of(seed)
   const timeline = new Timeline()
-  const ledger = new Ledger(timeline, Plans.make(1, "redis"), new Judge(timeline, new Set()))
-  const server = new RedisServer(timeline, ledger, {})
+  const serverLog = new ServerLog(timeline, Plans.make(1, "redis"), new Checker(timeline, new Set()))
+  const server = new RedisServer(timeline, serverLog, {})
   const keys = keysOf(`wire-${seed}`)!
   /** Tokens of both sides, which grow alike and are not the same. */
   const tokens = new Map<string, string>()

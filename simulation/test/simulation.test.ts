@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { BackendName } from "../src/backendName.ts"
 import { parse } from "../src/flags.ts"
-import { hunt } from "../src/hunt.ts"
+import { search } from "../src/search.ts"
 import { shrink } from "../src/shrink.ts"
 import * as Tally from "../src/tally.ts"
 import { runsOn, variants } from "../src/variants.ts"
@@ -38,7 +38,7 @@ describe.each(backends)("the whole client over a simulated %s", (backend) => {
     "catches $name",
     { timeout: 120_000 },
     (variant) => {
-      const { rule, seconds, seed, seeds } = hunt(variant, backend, { from: 1, seeds: 3_000, seconds: 60 })
+      const { rule, seconds, seed, seeds } = search(variant, backend, { from: 1, seeds: 3_000, seconds: 60 })
       assert.isDefined(rule, `${variant.name} got away with ${seeds} seeds in ${seconds.toFixed(1)} s`)
       console.log(`${backend}, ${variant.name}: ${rule} after ${seeds} seeds, at ${seed}`)
     }
@@ -48,13 +48,13 @@ describe.each(backends)("the whole client over a simulated %s", (backend) => {
 describe("a violation", () => {
   it("is made small: no fault and no section of what is left can be spared", { timeout: 60_000 }, () => {
     const variant = variants.find(({ name }) => name === "renewal-creates")!
-    const { seeds } = hunt(variant, "redis", { from: 1, seeds: 1_000, seconds: 60 })
+    const { seeds } = search(variant, "redis", { from: 1, seeds: 1_000, seconds: 60 })
     const settings = { backend: "redis", seed: seeds, variant } as const
     const { faults, sections } = shrink(settings)
     const breaks = (only: ReadonlyArray<string>, some: ReadonlyArray<number>) =>
       run({ ...settings, only: new Set(only), sections: new Set(some) }).violation !== undefined
     assert.isTrue(breaks(faults, sections))
-    assert.isAbove(run(settings).struck.length, faults.length)
+    assert.isAbove(run(settings).injected.length, faults.length)
     for (const one of faults) assert.isFalse(breaks(faults.filter((name) => name !== one), sections))
     for (const one of sections) assert.isFalse(breaks(faults, sections.filter((number) => number !== one)))
   })

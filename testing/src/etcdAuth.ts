@@ -9,7 +9,7 @@ const cheap = "--bcrypt-cost=4"
 
 /**
  * Arguments for etcd's simple tokens. A member keeps them in memory and forgets one that nobody has used for
- * `ttlSeconds`, give or take a second; each use starts that time anew.
+ * `ttlSeconds`, give or take a second; each use starts that time again.
  */
 export const simpleTokens = (ttlSeconds: number): ReadonlyArray<string> => [`--auth-token-ttl=${ttlSeconds}`, cheap]
 

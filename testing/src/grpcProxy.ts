@@ -6,7 +6,7 @@ import { freePorts, retry, type Server, start } from "./server.ts"
  * come from a member, so the way there is open.
  */
 const passes = async (url: string): Promise<boolean> => {
-  // Loaded only here: whoever wants another server from this package does not wait for the client and its protocol files.
+  // Loaded only here: a test that starts another server does not wait for the client and its protocol files.
   const { Etcd3 } = await import("etcd3")
   const client = new Etcd3({ hosts: url, defaultCallOptions: () => ({ deadline: Date.now() + 1_000 }) })
   const key = `dlock-testing/${process.pid}`
@@ -23,7 +23,7 @@ const passes = async (url: string): Promise<boolean> => {
   }
 }
 
-/** Starts `etcd grpc-proxy` in front of members, named by their URLs. It merges watches and keeps answers of its own. */
+/** Starts `etcd grpc-proxy` in front of members, named by their URLs. It merges watches and caches answers. */
 export const startGrpcProxy = (
   endpoints: ReadonlyArray<string>,
   args: ReadonlyArray<string> = []

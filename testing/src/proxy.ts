@@ -1,6 +1,6 @@
 import * as Net from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
-import { pushesOf } from "./pushes.ts"
+import { splitNotifications } from "./notifications.ts"
 
 /**
  * A TCP proxy in this process that a test can make misbehave. "Requests" are the bytes towards the server, "replies"
@@ -27,8 +27,8 @@ export interface Proxy {
    * the connection of the first such request is stranded, beginning with it; where none comes within two seconds, none is.
    */
   readonly strand: (ms: number, late: number, from?: (request: Buffer) => boolean) => Promise<void>
-  /** Loses what Redis pushes to subscribers, passes it on so many milliseconds late, out of order, or in time again. */
-  readonly pushes: (fate: "lose" | "in time" | { readonly late: number }) => void
+  /** What becomes of Redis's messages to subscribers: lost, so many milliseconds late and out of order, or in time again. */
+  readonly deliverNotifications: (fate: "lose" | "in time" | { readonly late: number }) => void
   /** Passes each chunk on `ms` after it came, both ways. */
   readonly delay: (ms: number) => void
   /** Connections open now. */
@@ -46,7 +46,7 @@ export interface Proxy {
 
 type Way = "requests" | "replies"
 
-interface Lane {
+interface Direction {
   readonly push: (action: () => void) => void
   readonly pump: () => void
   readonly drop: () => void
@@ -60,14 +60,14 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
   const listeners = { requests: new Set<(chunk: Buffer) => void>(), replies: new Set<(chunk: Buffer) => void>() }
   const open = new Map<
     Net.Socket,
-    { readonly server: Net.Socket; readonly lanes: readonly [requests: Lane, replies: Lane] }
+    { readonly server: Net.Socket; readonly directions: readonly [requests: Direction, replies: Direction] }
   >()
   let accepted = 0
   let latency = 0
-  let fate: Parameters<Proxy["pushes"]>[0] = "in time"
+  let fate: Parameters<Proxy["deliverNotifications"]>[0] = "in time"
   let trap: ((request: Buffer, client: Net.Socket) => void) | undefined
 
-  const makeLane = (way: Way): Lane => {
+  const makeLane = (way: Way): Direction => {
     let queue: Array<{ readonly at: number; readonly action: () => void }> = []
     let timer: NodeJS.Timeout | undefined
     let stranded = false
@@ -100,28 +100,28 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
     }
   }
 
-  const join = (way: Way, from: Net.Socket, to: Net.Socket): Lane => {
-    const lane = makeLane(way)
+  const join = (way: Way, from: Net.Socket, to: Net.Socket): Direction => {
+    const direction = makeLane(way)
     from.on("data", (chunk: Buffer) => {
       bytes[way] += chunk.length
       if (way === "requests") trap?.(chunk, from)
       for (const listener of listeners[way]) listener(chunk)
-      const pass = (bytes: Buffer) => lane.push(() => void (to.destroyed || to.write(bytes)))
+      const pass = (bytes: Buffer) => direction.push(() => void (to.destroyed || to.write(bytes)))
       if (way === "requests" || fate === "in time") return pass(chunk)
-      const { pushes, rest } = pushesOf(chunk)
+      const { notifications, rest } = splitNotifications(chunk)
       if (rest.length > 0) pass(rest)
-      if (fate !== "lose") { for (const one of pushes) setTimeout(pass, fate.late, one) }
+      if (fate !== "lose") { for (const one of notifications) setTimeout(pass, fate.late, one) }
     })
-    from.on("end", () => lane.push(() => to.end()))
-    from.on("error", () => lane.push(() => to.resetAndDestroy()))
-    return lane
+    from.on("end", () => direction.push(() => to.end()))
+    from.on("error", () => direction.push(() => to.resetAndDestroy()))
+    return direction
   }
 
   const onConnection = (client: Net.Socket): void => {
     accepted += 1
     const server = Net.connect({ port: targetPort, host: "127.0.0.1", allowHalfOpen: true, noDelay: true })
-    const lanes = [join("requests", client, server), join("replies", server, client)] as const
-    open.set(client, { server, lanes })
+    const directions = [join("requests", client, server), join("replies", server, client)] as const
+    open.set(client, { server, directions })
     client.once("close", () => {
       if (server.destroyed) open.delete(client)
     })
@@ -142,15 +142,15 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
   await listen(0)
   const { port } = listener.address() as Net.AddressInfo
 
-  const pump = (): void => open.forEach(({ lanes }) => lanes.forEach((lane) => lane.pump()))
+  const pump = (): void => open.forEach(({ directions }) => directions.forEach((direction) => direction.pump()))
   const hold = (ways: ReadonlyArray<Way>) => (): void => ways.forEach((way) => (held[way] = true))
   const subscribe = (way: Way) => (listener: (chunk: Buffer) => void) => {
     listeners[way].add(listener)
     return () => void listeners[way].delete(listener)
   }
   const reset = (): void => {
-    for (const [client, { lanes, server }] of open) {
-      lanes.forEach((lane) => lane.drop())
+    for (const [client, { directions, server }] of open) {
+      directions.forEach((direction) => direction.drop())
       client.resetAndDestroy()
       server.resetAndDestroy()
     }
@@ -178,21 +178,21 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
         const timer = setTimeout(end, 2_000)
         trap = (request, client) => {
           if (!from(request)) return
-          open.get(client)?.lanes[0].strand(true)
+          open.get(client)?.directions[0].strand(true)
           end(client)
         }
       })
       const those = Array.from(open).filter(([client]) => from === undefined || client === only)
-      for (const [, { lanes: [requests] }] of those) requests.strand(true)
+      for (const [, { directions: [requests] }] of those) requests.strand(true)
       await sleep(ms)
       for (const [client] of those) client.resetAndDestroy()
       await sleep(late)
-      for (const [, { lanes: [requests], server }] of those) {
+      for (const [, { directions: [requests], server }] of those) {
         requests.push(() => server.end())
         requests.strand(false)
       }
     },
-    pushes: (next) => {
+    deliverNotifications: (next) => {
       fate = next
     },
     reset,

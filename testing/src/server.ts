@@ -56,7 +56,7 @@ export interface Options {
   readonly env?: Readonly<Record<string, string>>
 }
 
-/** Starts a server in a folder of its own under the system's temporary folder and waits until it answers. */
+/** Starts a server in a new folder under the system's temporary folder and waits until it answers. */
 export const start = async (options: Options): Promise<Server> => {
   const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), `dlock-${options.name}-`))
   const log = Path.join(dir, "server.log")
@@ -65,7 +65,7 @@ export const start = async (options: Options): Promise<Server> => {
   let gone = Promise.resolve()
   const launch = () => {
     const output = Fs.openSync(log, "a")
-    // In a group of its own: Ctrl-C in a terminal is for this process, whose clients may yet have something to release.
+    // In a separate process group: Ctrl-C in a terminal is for this process, whose clients may still have locks to release.
     const launched = spawn(file, args, {
       cwd: dir,
       stdio: ["ignore", output, output],

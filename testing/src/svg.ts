@@ -1,6 +1,6 @@
 // What charts are drawn with: few kinds of marks, and readable on light and on dark pages.
 
-/** Colours stand in each rule: not every viewer of SVG knows variables. */
+/** Each rule repeats the colours: not every viewer of SVG knows variables. */
 export interface Colours {
   readonly ink: string
   readonly soft: string

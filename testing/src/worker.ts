@@ -3,7 +3,7 @@ import * as Readline from "node:readline"
 import { dieWithParent } from "./server.ts"
 import { sendSignal } from "./signal.ts"
 
-/** A TypeScript program in an operating-system process of its own, which tells of itself in lines of JSON. */
+/** A TypeScript program in a separate operating-system process, which reports in lines of JSON. */
 export interface Worker<Message> {
   readonly pid: number
   /** Every message so far, in order. */

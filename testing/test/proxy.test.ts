@@ -75,16 +75,16 @@ test("strands one connection from a request on, if such a request comes", async 
   other.socket.destroy()
 })
 
-test("loses what is pushed to a subscriber, or passes it on late, and nothing else", async () => {
+test("loses messages to a subscriber, or passes them on late, and nothing else", async () => {
   const { events, socket } = await connect()
   const message = (text: string) => `*3\r\n$7\r\nmessage\r\n$5\r\ninbox\r\n$${text.length}\r\n${text}\r\n`
-  proxy.pushes("lose")
+  proxy.deliverNotifications("lose")
   socket.write(`+OK\r\n${message("one")}+PONG\r\n`)
   await until(() => events.join("") === "+OK\r\n+PONG\r\n")
-  proxy.pushes({ late: 50 })
+  proxy.deliverNotifications({ late: 50 })
   socket.write(`${message("two")}+PONG\r\n`)
   await until(() => events.join("") === `+OK\r\n+PONG\r\n+PONG\r\n${message("two")}`)
-  proxy.pushes("in time")
+  proxy.deliverNotifications("in time")
   socket.write(message("three"))
   await until(() => events.at(-1) === message("three"))
   socket.destroy()

@@ -9,30 +9,30 @@ export interface Assignment {
   readonly who: string
   readonly seed: number
   readonly ttl: number
-  /** Keys that all workers want, and fibers of this worker on each. */
+  /** Keys that all workers use, and how many fibers of this worker use each. */
   readonly hot: ReadonlyArray<string>
   readonly fibers: number
-  /** Keys that are its own. */
+  /** How many keys only this worker uses. */
   readonly cold: number
-  /** How many sections are longer than the `ttl`. */
+  /** The share of sections that are longer than the `ttl`. */
   readonly long: number
   /** Milliseconds between two sections, at most. */
   readonly rest: number
-  /** Nobody aims at it: it looks at what is left behind in the quiet case. */
+  /** No fault is aimed at it: it checks what is left behind without faults. */
   readonly calm: boolean
-  /** Milliseconds by which a caller's time limit may be passed; undefined where a call must only end. */
+  /** By how many milliseconds a call may exceed its caller's time limit; undefined if it must only end. */
   readonly strict: number | undefined
-  /** Milliseconds by which the backend keeps a lock longer than its holder believes in it. */
+  /** Milliseconds by which the backend keeps a lock longer than its holder considers it held. */
   readonly guard: number
-  /** Milliseconds that a program takes to end when it is told to. */
+  /** Milliseconds that a program takes to end after an interrupt. */
   readonly ending: number
-  /** Its fibers, where it is a crowd and nothing else. */
+  /** Its fibers, if it is only a crowd. */
   readonly crowd?: Crowd
-  /** Whom the quiet worker joins, with a claim that lasts. */
+  /** Keys for which the quiet worker waits, with a long ttl. */
   readonly joins: ReadonlyArray<string>
-  /** What the quiet worker has for long, again and again. */
+  /** A key that the quiet worker holds for long, again and again. */
   readonly keeps?: Keep
-  /** Sections to go through as fast as may be, and then no more. */
+  /** How many sections to run, as fast as possible. */
   readonly sections?: number
 }
 
@@ -43,7 +43,7 @@ export interface Crowd {
   readonly ttls: ReadonlyArray<number>
 }
 
-/** One key that somebody has for so many milliseconds. */
+/** A key that a worker holds for so many milliseconds. */
 export interface Keep {
   readonly key: string
   readonly ttl: number
@@ -64,13 +64,13 @@ export interface Section {
 /** What a worker is told while it works. */
 export interface Order {
   readonly section?: Section
-  /** So many keys at once. */
+  /** Acquires so many keys at once. */
   readonly burst?: number
-  /** The layer is closed, with all that runs under it, and another is made. */
+  /** Closes the layer, with all that runs on it, and builds another. */
   readonly close?: boolean
-  /** Milliseconds for which its thread does nothing else. */
+  /** Blocks its thread for so many milliseconds. */
   readonly stall?: number
-  /** No more is begun; what is under way has so many milliseconds to end. */
+  /** Begins no more sections; running ones have so many milliseconds to end. */
   readonly stop?: number
 }
 

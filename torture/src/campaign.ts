@@ -1,27 +1,27 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import { type Backend } from "./backends.ts"
-import { startCrew } from "./crew.ts"
 import type { With } from "./dimensions.ts"
+import { eventually } from "./environments/environment.ts"
+import { startEnvironment } from "./environments/index.ts"
 import { now } from "./events.ts"
-import { eventually } from "./fields/field.ts"
-import { startField } from "./fields/index.ts"
 import { inspect, watchServers } from "./inspection.ts"
 import { startNemesis } from "./nemesis.ts"
 import { type Recorder, startRecorder } from "./recorder.ts"
 import type { State } from "./resource.ts"
 import { settingsOf } from "./settings.ts"
-import { watchLag } from "./stillness.ts"
+import { watchLag } from "./watchLag.ts"
+import { startWorkers } from "./workers.ts"
 
 export interface Result {
   readonly backend: Backend
   readonly subject: string
   readonly seconds: number
   readonly state: State
-  /** Leases of which it was judged whether a lock can have given them. */
+  /** Leases whose histories were checked for linearizability. */
   readonly leases: number
   /** Sections a second before the first fault. */
   readonly rate: number
-  /** Why the run says nothing, if it does not. */
+  /** Why the run proves nothing, if it does not. */
   readonly void: string | undefined
   readonly skipped: ReadonlyArray<string>
   /** Seconds after the first fault at which the first violation was found. */
@@ -33,10 +33,10 @@ export interface CampaignOptions {
   readonly backend: Backend
   readonly subject: string
   readonly with: With
-  /** For everything, starting and checking included. */
+  /** For everything, including start and checks. */
   readonly seconds: number
   readonly seed: number
-  /** Ends soon after the first violation: for those that are known to be bad. */
+  /** Ends soon after the first violation: for variants with a broken rule. */
   readonly untilCaught: boolean
   /** Keeps the history although nothing is wrong. */
   readonly keepHistory?: boolean
@@ -46,19 +46,19 @@ export interface CampaignOptions {
 /** Milliseconds of faults, however long the start took. */
 const atLeast = 10_000
 
-/** One backend and one subject for a time: servers, workers, faults, and what the history says. */
+/** Runs one subject on one backend for a time: servers, workers, faults, and the checks of the history. */
 export const campaign = async (options: CampaignOptions): Promise<Result> => {
   const { backend, keepHistory = false, progress, seconds, seed, subject, untilCaught, with: dimensions } = options
   const startedAt = now()
-  const field = await startField(backend, dimensions)
-  const settings = settingsOf(backend, subject, field.ttl, dimensions, seconds)
-  const recorder = await startRecorder(settings.judge, `${backend}-${subject}-${seed}`)
-  // The proxies live in this process: while it stands still, nothing comes through.
+  const environment = await startEnvironment(backend, dimensions)
+  const settings = settingsOf(backend, subject, environment.ttl, dimensions, seconds)
+  const recorder = await startRecorder(settings.checker, `${backend}-${subject}-${seed}`)
+  // The proxies are in this process: while it has no processor, nothing passes.
   const unwatch = watchLag((from, to) => recorder.tell({ t: "lag", from, to }))
-  const unwatchServers = watchServers(field, recorder)
+  const unwatchServers = watchServers(environment, recorder)
   let keep = true
   try {
-    const crew = await startCrew(field, recorder, {
+    const workers = await startWorkers(environment, recorder, {
       count: settings.workers,
       crowds: settings.crowds,
       assignment: { subject, ...settings.assignment },
@@ -66,16 +66,23 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
       proxied: true
     })
     try {
-      const endInspection = inspect(field, recorder)
+      const endInspection = inspect(environment, recorder)
       const rate = await warmUp(recorder, settings.floor)
       const firstFault = now()
-      const nemesis = startNemesis(crew, field, recorder, {
+      const nemesis = startNemesis(workers, environment, recorder, {
         ...settings.nemesis,
         hot: settings.assignment.hot,
         usual: settings.workers,
         seed,
         with: dimensions,
-        scene: { crew, field, ttl: settings.granted, recorder, burst: settings.burst, stretch: settings.stretch }
+        context: {
+          workers,
+          environment,
+          ttl: settings.granted,
+          recorder,
+          burst: settings.burst,
+          stretch: settings.stretch
+        }
       })
       const end = Math.max(
         startedAt + Math.min(seconds, settings.longest) * 1_000 - settings.drain,
@@ -96,21 +103,21 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
       const phase = (name: string) => progress(`${((now() - startedAt) / 1_000).toFixed(0).padStart(5)} s  ${name}`)
       phase("the faults end")
       await nemesis.stop()
-      await field.whole()
+      await environment.whole()
       await endInspection()
       phase("the workers finish")
-      await crew.finish(settings.patience)
+      await workers.finish(settings.patience)
       await nemesis.end()
       phase("what is left is looked for")
-      await eventually(async () => (await field.orphans()).length === 0, settings.leftFor)
-      for (const what of (await field.orphans()).slice(0, 10)) recorder.tell({ t: "orphan", what })
-      const judged = await recorder.settle()
+      await eventually(async () => (await environment.orphans()).length === 0, settings.leftFor)
+      for (const what of (await environment.orphans()).slice(0, 10)) recorder.tell({ t: "orphan", what })
+      const checked = await recorder.settle()
       await recorder.end()
-      const { leases, wrong } = await recorder.beliefs()
+      const { leases, wrong } = await recorder.histories()
       const state: State = {
-        ...judged,
-        found: judged.found + wrong.length,
-        violations: [...judged.violations, ...wrong.map((text) => ({ rule: "linear" as const, text, at: now() }))]
+        ...checked,
+        found: checked.found + wrong.length,
+        violations: [...checked.violations, ...wrong.map((text) => ({ rule: "linear" as const, text, at: now() }))]
       }
       if (state.found > 0) caughtAt ??= now()
       progress(line(now() - startedAt, state))
@@ -123,19 +130,19 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
         leases,
         rate,
         void: nemesis.failed() ?? hollow(state, rate, settings.floor),
-        skipped: field.skipped,
+        skipped: environment.skipped,
         caughtAfter: caughtAt === undefined ? undefined : (caughtAt - firstFault) / 1_000
       }
-      await crew.stop()
+      await workers.stop()
       return { ...result, history: await recorder.stop(keep) }
     } finally {
-      await crew.stop()
+      await workers.stop()
     }
   } finally {
     unwatch()
     unwatchServers()
     await recorder.stop(keep)
-    await field.stop()
+    await environment.stop()
   }
 }
 

@@ -17,13 +17,13 @@ export const dimensions = {
   bursts: {
     on: both,
     about:
-      "thousands of acquires at once in a process whose other locks go on; calls that fail although nothing befell them"
+      "thousands of acquires at once in a process whose other locks go on; calls that fail although no fault hit them"
   },
-  pushes: {
+  notifications: {
     on: redis,
     about: "messages to waiters far from the head that are lost or late; keys that stand idle"
   },
-  greetings: {
+  handshakes: {
     on: redis,
     about: "users whose password, database or commands are refused for a while, and connections made anew meanwhile"
   },
@@ -31,18 +31,18 @@ export const dimensions = {
     on: both,
     about: "layers that close while sections of detached fibers run, which take a moment to end"
   },
-  limits: {
+  "time-limits": {
     on: both,
-    about: "callers' time limits, kept within 100 ms whatever befell the servers"
+    about: "callers' time limits, kept within 100 ms whatever faults hit the servers"
   },
-  marks: {
+  tombstones: {
     on: redis,
-    about: "marks of cancelled claims, only where an answer may have been lost"
+    about: "tombstones of cancelled claims, only where an answer may have been lost"
   },
-  busy: {
+  "busy-thread": {
     on: redis,
     about:
-      "a thread that is busy for seconds while replies lie in its socket; calls that fail although nothing befell them"
+      "a thread that is busy for seconds while replies lie in its socket; calls that fail although no fault hit them"
   },
   proxies: {
     on: etcd,

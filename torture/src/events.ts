@@ -1,9 +1,11 @@
 /** Milliseconds of the monotonic clock, which all processes of one machine share. */
 export const now = (): number => Number(process.hrtime.bigint()) / 1_000_000
 
-/** What a worker tells the resource. `at` is the worker's moment, `arrived` (added there) the resource's. */
+/**
+ * An event that a worker reports to the resource. `at` is the worker's time, `arrived` (added there) the resource's.
+ */
 export type Told =
-  /** Somebody waits, as long as it takes; `ask` is the name of that until it has ended. */
+  /** A caller waits; `ask` names this acquire until it has ended. */
   | { readonly t: "asked"; readonly ask: string; readonly key: string; readonly ttl: number; readonly at: number }
   | { readonly t: "acquired"; readonly id: string; readonly key: string; readonly ttl: number; readonly at: number }
     & { readonly age: number; readonly ask: string; readonly asked: number }
@@ -14,9 +16,12 @@ export type Told =
     & { readonly ago: number | undefined }
   | { readonly t: "ended"; readonly key: string; readonly outcome: Outcome; readonly waited: number }
     & { readonly ask: string; readonly at: number; readonly id: string | undefined }
-  /** Between the two moments nothing of this process ran; before that it has told of all. Empty where it ran. */
+  /**
+   * This process did not run between the two moments, and has reported everything before them. Equal moments say that
+   * it ran.
+   */
   | { readonly t: "lag"; readonly from: number; readonly to: number; readonly worker?: string }
-  /** A call, or so many of them, failed for the server's sake. `hasty`: its caller had given it little time. */
+  /** A call, or several, failed with an error of the backend. `hasty`: its time limit was short. */
   | { readonly t: "failed"; readonly what: string; readonly why: string; readonly from: number; readonly at: number }
     & { readonly hasty?: true }
   | { readonly t: "slow"; readonly what: string; readonly took: number; readonly limit: number; readonly at: number }
@@ -24,18 +29,18 @@ export type Told =
   | { readonly t: "ghost"; readonly key: string; readonly waited: number; readonly from: number; readonly at: number }
   | { readonly t: "stuck"; readonly key: string; readonly waited: number }
   /** Long after the last fault it is not served on a key that nobody else wants. */
-  | { readonly t: "deaf"; readonly waited: number }
+  | { readonly t: "unserved"; readonly waited: number }
   | { readonly t: "unhandled"; readonly message: string }
   | { readonly t: "left"; readonly what: string }
   | { readonly t: "orphan" | "elsewhere"; readonly what: string }
-  /** The mark of a cancelled claim on this key, set at that moment. */
-  | { readonly t: "mark"; readonly key: string; readonly at: number }
+  /** The tombstone of a withdrawn claim on this key, left at that moment. */
+  | { readonly t: "tombstone"; readonly key: string; readonly at: number }
   /** A script took so long at the server, which had a processor meanwhile. */
   | { readonly t: "script"; readonly what: string; readonly took: number; readonly from: number; readonly at: number }
   | Fault
   | { readonly t: "healed"; readonly n: number; readonly to: number }
 
-/** How a section ended, seen by who asked for it. */
+/** How a section ended, for its caller. */
 export type Outcome = "done" | "busy" | "timeout" | "lost" | "backend" | "interrupted"
 
 export interface Fault {
@@ -43,17 +48,17 @@ export interface Fault {
   readonly n: number
   readonly kind: string
   readonly from: number
-  /** Workers that it befell, or all of them: one life of each (`w3.2`), or all of its lives (`w3`). */
+  /** Workers that it hit, or all of them: one life of each (`w3.2`), or all of its lives (`w3`). */
   readonly workers: "all" | ReadonlyArray<string>
-  /** Keys of which the backend may have forgotten what it had acknowledged; none unless it is of that nature. */
+  /** Keys whose acknowledged locks the backend may have forgotten. */
   readonly forgets: "all" | ReadonlyArray<string>
-  /** Whether somebody who was inside was hit. */
+  /** Whether it hit a holder. */
   readonly hit: boolean
-  /** Keeps no answer away from those whom it befalls. */
+  /** Whether it delays and loses no answer. */
   readonly harmless?: boolean
-  /** Milliseconds after its end for which a grant may yet lie with somebody it befell who has not heard of it. */
+  /** Milliseconds after its end for which a grant may yet lie with a worker that it hit and that has not heard of it. */
   readonly limbo?: number
-  /** Of the servers' own accord: nobody did it, so nobody counts it. */
+  /** Whether the servers did it by themselves: then it is not counted. */
   readonly own?: boolean
 }
 
@@ -69,7 +74,7 @@ export type Recorded =
 
 export const rules = {
   overlap: "two inside",
-  linear: "beliefs that no lock can have given",
+  linear: "a history that is not linearizable",
   token: "a token repeated or went back",
   late: "a loss told late",
   after: "running on after the loss",
@@ -80,11 +85,11 @@ export const rules = {
   stuck: "a waiter never served",
   slow: "a call without an end",
   failed: "a call that failed although the server was well",
-  gone: "a lock lost although nothing befell it",
+  gone: "a lock lost although no fault hit it",
   idle: "a key idle although somebody waits",
-  mark: "a mark left although no answer was lost",
+  tombstone: "a tombstone left although no answer was lost",
   script: "a script of more than 5 ms",
-  deaf: "a client that never came back",
+  unserved: "a client that never came back",
   unhandled: "an error that nobody handled",
   left: "sockets or timers left"
 } as const

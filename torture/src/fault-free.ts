@@ -1,11 +1,11 @@
 import { type Backend } from "./backends.ts"
-import { startCrew } from "./crew.ts"
+import { eventually } from "./environments/environment.ts"
+import { startEnvironment } from "./environments/index.ts"
 import { now } from "./events.ts"
-import { eventually } from "./fields/field.ts"
-import { startField } from "./fields/index.ts"
 import { startRecorder } from "./recorder.ts"
 import type { State } from "./resource.ts"
 import { settingsOf } from "./settings.ts"
+import { startWorkers } from "./workers.ts"
 
 export interface Quiet {
   readonly backend: Backend
@@ -17,7 +17,7 @@ export interface Quiet {
   readonly flat: boolean
 }
 
-const workers = 4
+const workerCount = 4
 
 /** Sections without faults, as fast as may be. Nothing may be wrong with them, and nothing may pile up. */
 export const faultFree = async (
@@ -26,19 +26,19 @@ export const faultFree = async (
   seed: number,
   progress: (line: string) => void
 ): Promise<Quiet> => {
-  const field = await startField(backend, new Set())
-  const settings = settingsOf(backend, "ours", field.ttl, new Set(), 0)
-  const recorder = await startRecorder(settings.judge)
+  const environment = await startEnvironment(backend, new Set())
+  const settings = settingsOf(backend, "ours", environment.ttl, new Set(), 0)
+  const recorder = await startRecorder(settings.checker)
   try {
-    const crew = await startCrew(field, recorder, {
-      count: workers,
+    const workers = await startWorkers(environment, recorder, {
+      count: workerCount,
       assignment: {
         ...settings.assignment,
         subject: "ours",
         ttl: 30_000,
         fibers: 24,
         cold: 16,
-        sections: Math.ceil(sections / workers)
+        sections: Math.ceil(sections / workerCount)
       },
       seed,
       proxied: false
@@ -46,7 +46,7 @@ export const faultFree = async (
     try {
       const startedAt = now()
       const finished = Promise.all(
-        crew.members.map((member) => member.worker().waitFor((one) => "finished" in one, 3_600_000))
+        workers.all.map((worker) => worker.process().waitFor((one) => "finished" in one, 3_600_000))
       )
       const ticker = setInterval(() => {
         void recorder.state().then((state) =>
@@ -59,23 +59,23 @@ export const faultFree = async (
       }, 5_000)
       await finished.finally(() => clearInterval(ticker))
       const seconds = (now() - startedAt) / 1_000
-      const samples = crew.members.map((member) =>
-        member.worker().messages.flatMap((one) => "heap" in one ? [one.heap] : [])
+      const samples = workers.all.map((worker) =>
+        worker.process().messages.flatMap((one) => "heap" in one ? [one.heap] : [])
       )
-      await crew.finish(settings.patience)
-      await eventually(async () => (await field.orphans()).length === 0, settings.patience)
-      for (const what of (await field.orphans()).slice(0, 10)) recorder.tell({ t: "orphan", what })
+      await workers.finish(settings.patience)
+      await eventually(async () => (await environment.orphans()).length === 0, settings.patience)
+      for (const what of (await environment.orphans()).slice(0, 10)) recorder.tell({ t: "orphan", what })
       const state = await recorder.settle()
       const heap = [0.15, 0.5, 1].map((share) => median(samples.map((of) => of[Math.ceil(share * of.length) - 1] ?? 0)))
       // What the machine compiles and caches comes at the beginning.
       const flat = heap[2]! <= 1.25 * heap[1]! + 2 * 2 ** 20
       return { backend, seconds, sections: state.sections, state, heap, flat }
     } finally {
-      await crew.stop()
+      await workers.stop()
     }
   } finally {
     await recorder.stop(false)
-    await field.stop()
+    await environment.stop()
   }
 }
 

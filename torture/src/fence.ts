@@ -1,6 +1,6 @@
 /**
- * What a protected resource does with fencing tokens: it remembers the largest that it has seen of each key, and
- * refuses whoever comes with a smaller one. Who has none is let in: nothing tells him from the holder.
+ * What a protected resource does with fencing tokens: it remembers the largest token of each key and refuses smaller
+ * ones. A step without a token is accepted: nothing distinguishes it from the holder's.
  */
 export class Fence {
   private readonly newest = new Map<string, bigint>()

@@ -1,5 +1,5 @@
+import { type FaultWindows, isOneOf } from "./faultWindows.ts"
 import type { Lags } from "./lags.ts"
-import { isOneOf, type Troubles } from "./troubles.ts"
 
 interface Waiter {
   readonly who: string
@@ -10,7 +10,7 @@ interface Waiter {
 interface Key {
   readonly waiting: Map<string, Waiter>
   readonly inside: Set<string>
-  /** Everybody who ever asked for it: what befalls one of them may cost the others time. */
+  /** Everybody who ever asked for it: a fault of one of them may cost the others time. */
   readonly known: Set<string>
   /** From when the server has nobody on it, at the latest. */
   freeFrom: number
@@ -19,7 +19,7 @@ interface Key {
 }
 
 export interface IdleLimits {
-  /** By how much a backend keeps a lock longer than its holder believes in it. */
+  /** By how much a backend keeps a lock longer than its holder considers it held. */
   readonly guard: number
   /** How late a release or the end of a holder's time may be noticed. */
   readonly notice: number
@@ -43,7 +43,7 @@ const untold = 100
 
 /**
  * Keys that stand idle although somebody waits. Whose holder gave it back is free at once, whose holder died or lost it
- * at the end of what it may have had left. From there on, and from the last trouble of any who ever asked for it, the
+ * at the end of what it may have had left. From there on, and from the last fault of any who ever asked for it, the
  * next is let in within `notice`.
  */
 export class Idle {
@@ -79,8 +79,8 @@ export class Idle {
     const longest = one.waiting.values().next().value
     if (longest === undefined) return undefined
     const [{ since, who }, known] = [longest, new Set(one.known)]
-    return (troubles: Troubles, lags: Lags): { readonly who: string; readonly ms: number } | undefined => {
-      const from = Math.max(freeFrom, troubles.lastOf(known, key, at), since)
+    return (faultWindows: FaultWindows, lags: Lags): { readonly who: string; readonly ms: number } | undefined => {
+      const from = Math.max(freeFrom, faultWindows.endOfLast(known, key, at), since)
       if (at - from <= notice) return undefined
       // Each of those who wait may be the next, and a machine that stands still is nobody's fault.
       const lag = untold + lags.onTheWay(from, at) +

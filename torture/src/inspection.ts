@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises"
+import type { Environment } from "./environments/environment.ts"
 import { now } from "./events.ts"
-import type { Field } from "./fields/field.ts"
 import type { Recorder } from "./recorder.ts"
 
 const period = 250
 
 /** Tells of when the servers stood still for want of a processor: nobody else would. */
-export const watchServers = ({ waited }: Field, { tell }: Recorder): () => void => {
+export const watchServers = ({ waited }: Environment, { tell }: Recorder): () => void => {
   if (waited === undefined) return () => {}
   let [before, lookedAt] = [waited(), now()]
   const timer = setInterval(() => {
@@ -22,8 +22,11 @@ export const watchServers = ({ waited }: Field, { tell }: Recorder): () => void 
 /** Milliseconds, out of a hundred. */
 const least = 10
 
-/** Tells of each script that was slow, of marks, and of locks where none belongs. Returns the way to stop that. */
-export const inspect = ({ elsewhere, marks, slowScripts }: Field, { tell }: Recorder): () => Promise<void> => {
+/** Reports slow scripts, tombstones, and locks where none belongs. Returns the function that stops it. */
+export const inspect = (
+  { elsewhere, tombstones, slowScripts }: Environment,
+  { tell }: Recorder
+): () => Promise<void> => {
   let over = false
   const seen = new Set<string>()
   const watch = async () => {
@@ -35,8 +38,8 @@ export const inspect = ({ elsewhere, marks, slowScripts }: Field, { tell }: Reco
       const at = now()
       for (const { took, what } of slow) tell({ t: "script", what, took, from, at })
       from = at
-      for (const { age, key, name } of await marks?.().catch(() => []) ?? []) {
-        if (!seen.has(name)) tell({ t: "mark", key, at: now() - age })
+      for (const { age, key, name } of await tombstones?.().catch(() => []) ?? []) {
+        if (!seen.has(name)) tell({ t: "tombstone", key, at: now() - age })
         seen.add(name)
       }
       for (const what of await elsewhere?.().catch(() => []) ?? []) {

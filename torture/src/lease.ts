@@ -8,7 +8,7 @@ export interface Lease {
   readonly token: bigint | undefined
   readonly ttl: number
   readonly acquiredAt: number
-  /** When it began to count, as its holder believes. */
+  /** When it began to count, as its holder was told. */
   readonly since: number
   over: number | undefined
   lostAt: number | undefined

@@ -1,60 +1,68 @@
 import { setTimeout as sleep } from "node:timers/promises"
-import type { Crew, Member, Role } from "./crew.ts"
 import type { With } from "./dimensions.ts"
+import type { Environment } from "./environments/environment.ts"
 import { type Fault, now } from "./events.ts"
-import type { Field } from "./fields/field.ts"
-import { type Misfortune, misfortunes, type Scene } from "./misfortunes.ts"
+import { isOneOf } from "./faultWindows.ts"
 import { Random } from "./random.ts"
 import type { Recorder } from "./recorder.ts"
-import { isOneOf } from "./troubles.ts"
+import { type FaultContext, type WorkerFault, workerFaults } from "./workerFaults.ts"
+import type { Role, TorturedWorker, WorkerGroup } from "./workers.ts"
 
-/** Milliseconds in which a server that is back serves what lay in its sockets. */
+/** Milliseconds in which a server, after a fault, serves the requests in its sockets. */
 const afterwards = 1_500
 
-/** Milliseconds from one fault of a lane to its next, at least. */
+/** Milliseconds from one fault of a loop to its next, at least. */
 const beat = 450
 
-/** Milliseconds between two faults of a crowd, about. Who dies behind a holder has to be before others when that begins. */
+/**
+ * About how many milliseconds pass between two faults of a role. A worker that dies behind a holder must first wait
+ * before others.
+ */
 const between: Readonly<Record<Role, number>> = { usual: 5_000, crowd: 5_000, far: 5_000, doomed: 10_000 }
 
 /** Milliseconds in which the last fault has to end. */
 const patience = 60_000
 
 export interface Nemesis {
-  /** Ends when what is under way has ended. */
+  /** Stops new faults and waits until the current ones have ended. */
   readonly stop: () => Promise<void>
-  /** No more is told. */
+  /** Stops reporting. */
   readonly end: () => Promise<void>
-  /** The first reason for which it could not go on. */
+  /** The first reason why it could not go on. */
   readonly failed: () => string | undefined
 }
 
 export interface NemesisOptions {
   readonly hot: ReadonlyArray<string>
   readonly seed: number
-  /** Workers that ask for many keys. */
+  /** How many workers use many keys. */
   readonly usual: number
   readonly with: With
-  /** How many workers are in trouble at once. */
-  readonly lanes: number
-  /** Milliseconds between two faults of one lane. */
+  /** How many loops inject faults into workers and keys: as many workers have a fault at once. */
+  readonly faultLoops: number
+  /** Milliseconds between two faults of one loop. */
   readonly pause: number
   /** Milliseconds between two faults of the servers, about. */
   readonly serverPause: number
-  /** By kind, where they are not the usual ones. */
+  /** Weights by kind, if they differ from the usual ones. */
   readonly weights: Readonly<Record<string, number>>
   /** Only these, where given. */
   readonly only: ReadonlyArray<string> | undefined
-  readonly scene: Omit<Scene, "isOver">
+  readonly context: Omit<FaultContext, "isOver">
 }
 
-/** Brings faults over a crew and its servers, four of five aimed at somebody who is inside at that moment. */
-export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, options: NemesisOptions): Nemesis => {
-  const { hot, lanes, only, pause, seed, serverPause, with: dimensions } = options
-  const troubled = new Set<Member>()
+/** Injects faults into workers and their servers. Four of five are aimed at a worker that holds a lock at that moment. */
+export const startNemesis = (
+  workers: WorkerGroup,
+  environment: Environment,
+  recorder: Recorder,
+  options: NemesisOptions
+): Nemesis => {
+  const { hot, faultLoops, only, pause, seed, serverPause, with: dimensions } = options
+  const busyWorkers = new Set<TorturedWorker>()
   const underWay = new Set<string>()
   let stopped = false
-  const scene: Scene = { ...options.scene, isOver: () => stopped }
+  const context: FaultContext = { ...options.context, isOver: () => stopped }
   const stopping = Promise.withResolvers<void>()
   let failure: string | undefined
   let count = 0
@@ -62,20 +70,20 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
   const allowed = (name: string) => only === undefined || only.includes(name)
   const ofRole = (role: Role) =>
     weights(Object.fromEntries(
-      Object.entries<Misfortune>(misfortunes).filter(([, { of = "usual" }]) => of === role)
+      Object.entries<WorkerFault>(workerFaults).filter(([, { role: own = "usual" }]) => own === role)
     ))
-  const weights = (of: Readonly<Record<string, Pick<Misfortune, "weight" | "with" | "on">>>) =>
+  const weights = (of: Readonly<Record<string, Pick<WorkerFault, "weight" | "with" | "on">>>) =>
     Object.fromEntries(
       Object.entries(of)
         .filter(([name, one]) =>
-          allowed(name) && (one.with === undefined || dimensions.has(one.with)) && (one.on?.(field) ?? true)
+          allowed(name) && (one.with === undefined || dimensions.has(one.with)) && (one.on?.(environment) ?? true)
         )
         .map(([name, { weight }]) => [name, options.weights[name] ?? weight])
     )
-  const lane = { ...ofRole("usual"), ...weights(field.strikes) }
-  /** Where half of the crew is in trouble already, nobody would be inside for long. */
-  const short = weights({ ...field.strikes, cut: misfortunes.cut })
-  const serverLane = weights(field.faults)
+  const kinds = { ...ofRole("usual"), ...weights(environment.keyFaults) }
+  /** While half of the workers have a fault already, only short ones: else nobody would hold a lock for long. */
+  const short = weights({ ...environment.keyFaults, cut: workerFaults.cut })
+  const serverKinds = weights(environment.serverFaults)
 
   const begin = (
     kind: string,
@@ -93,35 +101,35 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     }
   }
 
-  const strike = async (kind: string, random: Random): Promise<void> => {
+  const injectKeyFault = async (kind: string, random: Random): Promise<void> => {
     const present = await recorder.present()
     const aimed = present.filter(({ key }) => hot.includes(key))
     const key = random.chance(0.8) && aimed.length > 0 ? random.pick(aimed).key : random.pick(hot)
     const hit = aimed.some((one) => one.key === key)
     let heal: (() => void) | undefined
-    const { act, harmless } = field.strikes[kind]!
-    await act(key, (forgets) => (heal = begin(kind, "all", forgets, hit, { ...(harmless && { harmless }) })))
+    const { inject, harmless } = environment.keyFaults[kind]!
+    await inject(key, (forgets) => (heal = begin(kind, "all", forgets, hit, { ...(harmless && { harmless }) })))
     heal?.()
   }
 
-  const befall = async (kind: string, misfortune: Misfortune, random: Random): Promise<void> => {
+  const injectWorkerFault = async (kind: string, fault: WorkerFault, random: Random): Promise<void> => {
     const present = await recorder.present()
-    const free = crew.members.filter((one) => one.role === (misfortune.of ?? "usual") && !troubled.has(one))
-    const holders = free.filter((member) => present.some(({ who }) => who === member.who()))
+    const free = workers.all.filter((one) => one.role === (fault.role ?? "usual") && !busyWorkers.has(one))
+    const holders = free.filter((worker) => present.some(({ who }) => who === worker.who()))
     const victim = random.chance(0.8) && holders.length > 0 ? random.pick(holders) : random.pick(free)
     if (victim === undefined) return
-    troubled.add(victim)
-    const { all = false, ends = false, harmless, limbo } = misfortune
-    const heal = begin(kind, all ? "all" : [victim.who()], [], holders.includes(victim), {
+    busyWorkers.add(victim)
+    const { endsProcess = false, harmless, hitsAll = false, limbo } = fault
+    const heal = begin(kind, hitsAll ? "all" : [victim.who()], [], holders.includes(victim), {
       ...(limbo !== undefined && { limbo }),
       ...(harmless && { harmless })
     })
-    if (ends) heal()
+    if (endsProcess) heal()
     try {
-      await misfortune.act(victim, random, scene)
+      await fault.inject(victim, random, context)
     } finally {
-      troubled.delete(victim)
-      if (!ends) heal()
+      busyWorkers.delete(victim)
+      if (!endsProcess) heal()
     }
   }
 
@@ -131,63 +139,63 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
       await Promise.race([sleep(rest(random)), stopping.promise])
       if (stopped) return
       const startedAt = now()
-      // A server that is away has no key to delete.
+      // Injecting may fail, for example deleting a key while the server is down.
       await one(random).catch((error: unknown) => {
         if (/did not start/.test(String(error))) {
           failure ??= String(error)
           stopped = true
         }
       })
-      // Many faults that take no time are not many faults.
+      // Faults that take no time must not follow each other too fast.
       await sleep(Math.max(0, startedAt + beat - now()))
     }
   }
 
-  const running = Array.from({ length: lanes }, (_, index) =>
+  const running = Array.from({ length: faultLoops }, (_, index) =>
     run(
       index,
       async (random) => {
-        const crowded = troubled.size >= options.usual / 2 && Object.keys(short).length > 0
-        const kind = random.weighted(crowded ? short : lane)
-        const misfortune = (misfortunes as Record<string, Misfortune>)[kind]
-        await (misfortune === undefined ? strike(kind, random) : befall(kind, misfortune, random))
+        const crowded = busyWorkers.size >= options.usual / 2 && Object.keys(short).length > 0
+        const kind = random.weighted(crowded ? short : kinds)
+        const fault = (workerFaults as Record<string, WorkerFault>)[kind]
+        await (fault === undefined ? injectKeyFault(kind, random) : injectWorkerFault(kind, fault, random))
       },
       (random) => pause * random.between(0.5, 1.5)
     ))
-  // What befalls a crowd has a lane of its own: it takes long, and a crowd is not one of those who hold many keys.
-  for (const role of new Set(crew.members.map(({ role }) => role))) {
-    const crowdLane = ofRole(role)
-    if (role === "usual" || Object.keys(crowdLane).length === 0) continue
+  // Faults of a crowd have a loop of their own: they take long, and a crowd does not use many keys.
+  for (const role of new Set(workers.all.map(({ role }) => role))) {
+    const crowdKinds = ofRole(role)
+    if (role === "usual" || Object.keys(crowdKinds).length === 0) continue
     running.push(run(
-      lanes + 1 + running.length,
+      faultLoops + 1 + running.length,
       (random) => {
-        const kind = random.weighted(crowdLane)
-        return befall(kind, (misfortunes as Record<string, Misfortune>)[kind]!, random)
+        const kind = random.weighted(crowdKinds)
+        return injectWorkerFault(kind, (workerFaults as Record<string, WorkerFault>)[kind]!, random)
       },
       (random) => between[role] * random.between(0.5, 1.5)
     ))
   }
-  if (Object.keys(serverLane).length > 0) {
+  if (Object.keys(serverKinds).length > 0) {
     running.push(run(
-      lanes,
+      faultLoops,
       async (random) => {
-        const kind = random.weighted(serverLane)
-        const fault = field.faults[kind]!
+        const kind = random.weighted(serverKinds)
+        const fault = environment.serverFaults[kind]!
         const present = await recorder.present()
-        const { harmless, limbo, whom } = fault
-        const workers = whom === undefined
+        const { harmless, limbo, hits } = fault
+        const affected = hits === undefined
           ? "all"
-          : crew.members.filter((_, index) => whom(index)).map((member) => member.place)
+          : workers.all.filter((_, index) => hits(index)).map((worker) => worker.place)
         const aimed = present.filter(({ key, who }) =>
-          hot.includes(key) && (workers === "all" || workers.some((place) => isOneOf(place, who)))
+          hot.includes(key) && (affected === "all" || affected.some((place) => isOneOf(place, who)))
         )
         const key = aimed.length > 0 ? random.pick(aimed).key : random.pick(hot)
-        const heal = begin(kind, workers, fault.forgets ? "all" : [], aimed.length > 0, {
+        const heal = begin(kind, affected, fault.forgets ? "all" : [], aimed.length > 0, {
           ...(limbo !== undefined && { limbo }),
           ...(harmless && { harmless })
         })
         try {
-          await fault.act(key, random)
+          await fault.inject(key, random)
         } finally {
           heal(fault.tail ?? afterwards)
         }
@@ -195,7 +203,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
       (random) => serverPause * random.between(0.5, 1.5)
     ))
   }
-  // On a busy machine servers replace one another without being made to.
+  // On a busy machine servers fail over by themselves.
   let over = false
   const watch = async (inStep: () => Promise<boolean>) => {
     let calm: ((tail: number) => void) | undefined
@@ -210,7 +218,7 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
     }
     calm?.(afterwards)
   }
-  const watching = field.inStep === undefined ? undefined : watch(field.inStep)
+  const watching = environment.inStep === undefined ? undefined : watch(environment.inStep)
   return {
     end: async () => {
       over = true
@@ -221,11 +229,11 @@ export const startNemesis = (crew: Crew, field: Field, recorder: Recorder, optio
       stopping.resolve()
       const ended = await Promise.race([Promise.all(running), sleep(patience)])
       if (ended === undefined) failure ??= `these faults do not end: ${Array.from(underWay).join(", ")}`
-      await Promise.all(crew.members.map((member) => member.heal()))
-      if (field.last !== undefined) {
-        const { fault, kind } = field.last
+      await Promise.all(workers.all.map((worker) => worker.heal()))
+      if (environment.last !== undefined) {
+        const { fault, kind } = environment.last
         const heal = begin(kind, "all", fault.forgets ? "all" : [], false, { own: true })
-        await fault.act(hot[0]!, new Random(seed))
+        await fault.inject(hot[0]!, new Random(seed))
         heal(fault.tail)
       }
     },

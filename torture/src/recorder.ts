@@ -2,11 +2,11 @@ import { startWorker } from "dlock-testing"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Readline from "node:readline"
-import { Beliefs } from "./beliefs.ts"
+import type { Limits } from "./checker.ts"
 import type { Recorded, Told } from "./events.ts"
-import type { Limits } from "./judge.ts"
-import { Line } from "./line.ts"
+import { LeaseHistories } from "./leaseHistories.ts"
 import type { State } from "./resource.ts"
+import { ResourceClient } from "./resourceClient.ts"
 
 /** The resource's process, as the harness sees it. */
 export interface Recorder {
@@ -15,19 +15,19 @@ export interface Recorder {
   /** Who is inside right now. */
   readonly present: () => Promise<ReadonlyArray<{ readonly key: string; readonly who: string }>>
   readonly state: () => Promise<State>
-  /** Judges what was still open: nothing more will come. */
+  /** Checks what was still open: nothing more will come. */
   readonly settle: () => Promise<State>
-  /** Ends the process, with a history that is whole. */
+  /** Ends the process, with a complete history. */
   readonly end: () => Promise<void>
-  /** What its holders believed, judged apart. After the end. */
-  readonly beliefs: () => Promise<ReturnType<Beliefs["judge"]>>
-  /** Ends the process. The history stays, where it is wanted, and its path is returned. */
+  /** The histories of the leases, checked by themselves. After the end. */
+  readonly histories: () => Promise<ReturnType<LeaseHistories["check"]>>
+  /** Ends the process. With `keep` the history stays, and its path is returned. */
   readonly stop: (keep: boolean) => Promise<string | undefined>
 }
 
 const folder = Path.resolve(import.meta.dirname, "../../.cache/torture")
 
-/** Without `name` no history is written: of a run without faults there is too much of it. */
+/** Without `name` no history is written: that of a run without faults would be too large. */
 export const startRecorder = async (limits: Partial<Limits>, name?: string): Promise<Recorder> => {
   if (name !== undefined) Fs.mkdirSync(folder, { recursive: true })
   const file = name === undefined ? "" : Path.join(folder, `${name}.ndjson`)
@@ -37,24 +37,24 @@ export const startRecorder = async (limits: Partial<Limits>, name?: string): Pro
   const { port } = await worker.waitFor((message) => message.port > 0, 20_000)
   let ended: Promise<void> | undefined
   const end = async () => {
-    line.close()
+    client.close()
     worker.send({ stop: true })
     await Promise.race([worker.exited, new Promise((resolve) => setTimeout(resolve, 5_000))])
     await worker.kill()
   }
-  const line = await Line.open(port, "harness")
+  const client = await ResourceClient.open(port, "harness")
   return {
     port,
-    tell: (told) => line.tell(told),
-    present: () => line.query("present"),
-    state: () => line.query("state"),
-    settle: () => line.query("settle"),
+    tell: (told) => client.tell(told),
+    present: () => client.query("present"),
+    state: () => client.query("state"),
+    settle: () => client.query("settle"),
     end: () => ended ??= end(),
-    beliefs: async () => {
-      const beliefs = new Beliefs()
+    histories: async () => {
+      const histories = new LeaseHistories()
       const lines = Readline.createInterface({ input: Fs.createReadStream(file) })
-      for await (const text of lines) if (text.endsWith("}")) beliefs.add(JSON.parse(text) as Recorded)
-      return beliefs.judge()
+      for await (const text of lines) if (text.endsWith("}")) histories.add(JSON.parse(text) as Recorded)
+      return histories.check()
     },
     stop: async (keep) => {
       await (ended ??= end())

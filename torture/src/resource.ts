@@ -1,34 +1,34 @@
 /**
- * What the locks protect, as a process of its own: the one place that sees who comes, works and goes, in an order of its
- * own. It refuses stale tokens, writes the history, and has it judged as it goes.
+ * The protected resource, a separate process. It alone sees the order in which workers enter, step and leave. It
+ * refuses stale tokens, writes the history, and runs the checker on it as it grows.
  */
 import { onMessage, report } from "dlock-testing/report"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Readline from "node:readline"
+import { Checker, type Limits } from "./checker.ts"
 import { now, type Recorded, type Told } from "./events.ts"
 import { Fence } from "./fence.ts"
-import { Judge, type Limits } from "./judge.ts"
-import { watchLag } from "./stillness.ts"
+import { watchLag } from "./watchLag.ts"
 
 const [historyFile, limits] = process.argv.slice(2) as [string, string]
 const history = historyFile === "" ? undefined : Fs.createWriteStream(historyFile)
-const judge = new Judge(JSON.parse(limits) as Partial<Limits>)
+const checker = new Checker(JSON.parse(limits) as Partial<Limits>)
 const fence = new Fence()
 const leases = new Map<string, { readonly key: string; readonly token: bigint | undefined }>()
-/** The clock, so that no two lines of the history are of one moment. */
+/** The last time given out, so that no two lines of the history have the same time. */
 let last = 0
 
 const record = (event: Recorded): void => {
   history?.write(`${JSON.stringify(event)}\n`)
-  judge.add(event)
+  checker.add(event)
 }
 
 type Step = Extract<Told, { readonly t: "enter" | "step" | "exit" }>
 
 const isStep = (told: Told): told is Step => told.t === "enter" || told.t === "step" || told.t === "exit"
 
-/** Writes one line down; for what happens inside, whether the fence lets it. */
+/** Records one event; for a step, returns whether the fence accepts it. */
 const take = (who: string, told: Told): boolean => {
   const arrived = last = Math.max(now(), last + 0.0001)
   if (told.t === "acquired") {
@@ -46,22 +46,22 @@ const take = (who: string, told: Told): boolean => {
 }
 
 const state = () => ({
-  violations: judge.violations.slice(0, 50),
-  found: judge.violations.length,
-  sections: judge.sections,
-  outcomes: judge.outcomes,
-  losses: Object.fromEntries(judge.losses),
-  excused: judge.excused,
-  refused: judge.refused,
-  longestWait: judge.longestWait,
-  faults: judge.troubles.total,
-  hits: judge.troubles.hits,
-  kinds: Object.fromEntries(judge.troubles.kinds)
+  violations: checker.violations.slice(0, 50),
+  found: checker.violations.length,
+  sections: checker.sections,
+  outcomes: checker.outcomes,
+  losses: Object.fromEntries(checker.losses),
+  excused: checker.excused,
+  refused: checker.refused,
+  longestWait: checker.longestWait,
+  faults: checker.faultWindows.total,
+  hits: checker.faultWindows.hits,
+  kinds: Object.fromEntries(checker.faultWindows.kinds)
 })
 
 export type State = ReturnType<typeof state>
 
-type Line =
+type Message =
   | { readonly hello: string }
   | { readonly e: Told; readonly n?: number }
   | { readonly q: "present" | "state" | "settle"; readonly n: number }
@@ -75,15 +75,15 @@ const serve = (socket: Net.Socket): void => {
   Readline.createInterface({ input: socket }).on("line", (text) => {
     // The last line of a process that was killed may be cut off.
     if (!text.endsWith("}")) return
-    const line = JSON.parse(text) as Line
-    if ("hello" in line) who = line.hello
-    else if ("q" in line) {
-      if (line.q === "present") return answer(line.n, judge.present())
-      judge.settle(now(), line.q === "settle")
-      answer(line.n, state())
+    const message = JSON.parse(text) as Message
+    if ("hello" in message) who = message.hello
+    else if ("q" in message) {
+      if (message.q === "present") return answer(message.n, checker.present())
+      checker.settle(now(), message.q === "settle")
+      answer(message.n, state())
     } else {
-      const accepted = take(who, line.e)
-      if (line.n !== undefined) answer(line.n, accepted)
+      const accepted = take(who, message.e)
+      if (message.n !== undefined) answer(message.n, accepted)
     }
   }).on("error", () => {})
 }

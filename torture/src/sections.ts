@@ -1,8 +1,8 @@
 import { Effect, Fiber, Schedule, type Scope } from "effect"
 import type { Assignment, Crowd, Keep } from "./assignment.ts"
 import { now, type Outcome } from "./events.ts"
-import type { Line } from "./line.ts"
 import type { Random } from "./random.ts"
+import type { ResourceClient } from "./resourceClient.ts"
 import type { Ask, Handle, Subject } from "./subjects/subject.ts"
 
 /** What a program does while it is inside. */
@@ -12,26 +12,26 @@ export interface Shape {
   readonly pace: number
 }
 
-/** How the sections of a run are. */
+/** Settings of all sections of a run. */
 export type Habits = Pick<Assignment, "strict" | "ending" | "guard">
 
-/** Asks for locks, works under them, and tells the resource of all of it. */
+/** Acquires locks, works under them, and reports all of it to the resource. */
 export class Sections {
-  /** Since when who waits for which key. */
+  /** The current waiters: which key, since when. */
   readonly waiting = new Map<string, { readonly key: string; readonly since: number }>()
   count = 0
   private readonly subject: Subject
-  private readonly line: Line
+  private readonly client: ResourceClient
   private readonly who: string
   private readonly stopped: () => boolean
   private readonly habits: Habits
   private next = 0
 
-  constructor(subject: Subject, line: Line, who: string, habits: Habits, stopped: () => boolean) {
+  constructor(subject: Subject, client: ResourceClient, who: string, habits: Habits, stopped: () => boolean) {
     this.habits = habits
     this.subject = subject
     this.stopped = stopped
-    this.line = line
+    this.client = client
     this.who = who
   }
 
@@ -44,14 +44,14 @@ export class Sections {
       let leftAt: number | undefined
       let id: string | undefined
       this.waiting.set(waiter, { key: ask.key, since })
-      if (ask.way !== "try") this.line.tell({ t: "asked", ask: waiter, key: ask.key, ttl: ask.ttl, at: since })
+      if (ask.way !== "try") this.client.tell({ t: "asked", ask: waiter, key: ask.key, ttl: ask.ttl, at: since })
       const served = () => {
         grantedAt = now()
         this.waiting.delete(waiter)
       }
       const hasty = ask.timeout !== undefined || ask.way === "try"
       const failed = (why: string) =>
-        this.line.tell({ t: "failed", what: ask.key, why, from: since, at: now(), ...(hasty && { hasty }) })
+        this.client.tell({ t: "failed", what: ask.key, why, from: since, at: now(), ...(hasty && { hasty }) })
       const section = this.subject.hold({ ...ask, failed, guard: this.habits.guard }, (handle) =>
         Effect.suspend(() => {
           served()
@@ -67,17 +67,17 @@ export class Sections {
             const at = now()
             const waited = (grantedAt ?? at) - since
             const outcome = exit._tag === "Success" ? exit.value : "interrupted"
-            this.line.tell({ t: "ended", ask: waiter, key: ask.key, outcome, waited, at, id })
+            this.client.tell({ t: "ended", ask: waiter, key: ask.key, outcome, waited, at, id })
             const slack = ask.ttl + 1_000
             const { strict } = this.habits
             if (ask.timeout !== undefined) {
               this.limit(`an acquire of ${ask.key}`, waited, ask.timeout + (strict ?? slack), at)
             }
-            // The server may be silent: a try waits for it for a second at most.
+            // If the server is silent, a try waits for a second at most.
             if (ask.way === "try") {
               this.limit(`a try of ${ask.key}`, waited, strict === undefined ? slack : 1_000 + strict, at)
             }
-            // Who is inside has to leave, and the release has a time of its own.
+            // A holder must leave first, and its release has its own limit.
             const interrupted = patience !== undefined && grantedAt === undefined
             if (interrupted) {
               this.limit(`an interrupt at ${ask.key}`, at - since, patience + (strict ?? 2 * slack), at)
@@ -91,7 +91,7 @@ export class Sections {
     })
 
   private limit(what: string, took: number, limit: number, at: number): void {
-    if (took > limit) this.line.tell({ t: "slow", what, took, limit, at })
+    if (took > limit) this.client.tell({ t: "slow", what, took, limit, at })
   }
 
   private readonly program = (
@@ -103,7 +103,7 @@ export class Sections {
     Effect.suspend(() => {
       const { age, token, ttl } = handle
       this.count++
-      this.line.tell({
+      this.client.tell({
         t: "acquired",
         id,
         key,
@@ -116,10 +116,10 @@ export class Sections {
       })
       const watch = Effect.map(
         handle.lost,
-        ({ ago, reason }) => this.line.tell({ t: "lost", id, at: now(), reason, ago })
+        ({ ago, reason }) => this.client.tell({ t: "lost", id, at: now(), reason, ago })
       )
       const steps = Effect.gen({ self: this }, function*() {
-        // Stubborn: what the resource refuses does not stop it. Only the lock's own word does.
+        // A refused step does not stop it. Only the lock's report of a loss does.
         yield* this.step("enter", id, handle)
         for (let step = 0; step < shape.steps && !this.stopped(); step++) {
           yield* Effect.sleep(shape.pace)
@@ -130,7 +130,7 @@ export class Sections {
         Effect.forkDetach(watch, { startImmediately: true }),
         () => steps,
         (watcher) =>
-          // What has been lost by now is told first. The resource has heard of the end before the lock is given back.
+          // A loss is reported first. The resource hears of the end before the lock is released.
           Effect.sleep(this.habits.ending).pipe(
             Effect.andThen(this.step("exit", id, handle)),
             Effect.andThen(Effect.asVoid(Effect.forkDetach(later(Fiber.interrupt(watcher)))))
@@ -146,7 +146,7 @@ export class Sections {
         holds ?? Effect.succeed(false),
         (held) =>
           Effect.callback((resume) =>
-            this.line.ask(
+            this.client.ask(
               { t, id, ...(held && { held: [from, now()] as const }) },
               (accepted) => resume(Effect.succeed(accepted))
             )
@@ -160,7 +160,7 @@ const later = <A>(effect: Effect.Effect<A>) => Effect.delay(effect, 50)
 const interrupted = (section: Effect.Effect<Outcome>, patience: number): Effect.Effect<Outcome> =>
   Effect.map(Effect.timeoutOption(section, patience), (exit) => exit._tag === "Some" ? exit.value : "interrupted")
 
-/** What fibers of a worker do until they are told to stop. */
+/** What the fibers of a worker need until they are told to stop. */
 export interface Work {
   readonly sections: Sections
   readonly random: Random
@@ -173,7 +173,7 @@ const until = <A, R>({ stopped }: Work, one: Effect.Effect<A, never, R>): Effect
     until: (over) => over
   })
 
-/** The many ways of using a lock, on one key that others want too. A program may well be longer than the `ttl`. */
+/** Uses a lock in many ways, on a key that others use too. A program may be longer than the `ttl`. */
 export const busy = (work: Work, key: string, long: number, rest: number): Effect.Effect<void, never, Scope.Scope> =>
   until(
     work,
@@ -187,13 +187,13 @@ export const busy = (work: Work, key: string, long: number, rest: number): Effec
       const patience = random.chance(0.15) ? ttl * random.between(0, 1.5) : undefined
       return Effect.flatMap(
         sections.run({ key, ttl, way, ...timeout }, shape, patience),
-        // Nobody tries again at once where the answer was no.
+        // After a busy lock it waits before the next try.
         (outcome) => Effect.sleep(outcome === "done" ? random.between(0, rest) : random.between(20, 150 + rest))
       )
     })
   )
 
-/** Waits its turn, is inside for a moment, and waits again. Ends when it is interrupted. */
+/** Waits for the lock, holds it for a moment, and waits again, until it is interrupted. */
 const queues = ({ random, sections }: Work, key: string, ttl: number): Effect.Effect<void> =>
   Effect.forever(
     Effect.suspend(() =>
@@ -204,7 +204,7 @@ const queues = ({ random, sections }: Work, key: string, ttl: number): Effect.Ef
     )
   )
 
-/** Many who wait for one key. When the process is told to stop, all give up. */
+/** Many waiters for one key. All give up when the process is told to stop. */
 export const crowd = (work: Work, { key, ttls, waiters }: Crowd): Effect.Effect<void> =>
   Effect.raceFirst(
     Effect.forEach(Array.from({ length: waiters }), () => queues(work, key, work.random.pick(ttls)), {
@@ -214,7 +214,7 @@ export const crowd = (work: Work, { key, ttls, waiters }: Crowd): Effect.Effect<
     Effect.repeat(Effect.delay(Effect.sync(work.stopped), 100), { until: (over) => over })
   )
 
-/** Has one key for long, and lets others have it for a moment. */
+/** Holds one key for long, and leaves it to others for a moment. */
 export const keeps = (work: Work, { key, millis, ttl }: Keep): Effect.Effect<void> => {
   const pace = 100
   return until(
@@ -226,8 +226,8 @@ export const keeps = (work: Work, { key, millis, ttl }: Keep): Effect.Effect<voi
   )
 }
 
-/** Many keys at once, each for no time. What fails of it is told in one line. */
-export const burst = (subject: Subject, line: Line, count: number, name: string): Effect.Effect<void> =>
+/** Acquires many keys at once and releases each at once. Failures are reported in one event. */
+export const burst = (subject: Subject, client: ResourceClient, count: number, name: string): Effect.Effect<void> =>
   Effect.suspend(() => {
     const from = now()
     let [fails, last] = [0, ""]
@@ -238,13 +238,13 @@ export const burst = (subject: Subject, line: Line, count: number, name: string)
     const keys = Array.from({ length: count }, (_, index) => `burst-${name}-${index}`)
     const one = (key: string) => subject.hold({ key, ttl: 6_000, way: "with", failed }, () => Effect.void)
     const tell = Effect.sync(() => {
-      if (fails > 0) line.tell({ t: "failed", what: `${fails} of ${count} at once`, why: last, from, at: now() })
+      if (fails > 0) client.tell({ t: "failed", what: `${fails} of ${count} at once`, why: last, from, at: now() })
     })
     return Effect.andThen(Effect.forEach(keys, one, { concurrency: "unbounded", discard: true }), tell)
   })
 
-/** Gives up at some point of an acquire, and asks at once again: nothing of the first try may stand in its own way. */
-export const probe = (work: Work, key: string, line: Line): Effect.Effect<void, never, Scope.Scope> =>
+/** Gives up at some point of an acquire, and acquires again at once: no remains of the first acquire may block it. */
+export const probe = (work: Work, key: string, client: ResourceClient): Effect.Effect<void, never, Scope.Scope> =>
   until(
     work,
     Effect.gen(function*() {
@@ -264,20 +264,25 @@ export const probe = (work: Work, key: string, line: Line): Effect.Effect<void, 
       const asked = now()
       yield* sections.run({ key, ttl, way: "with" }, { steps: 0, pace: 0 })
       const at = now()
-      if (at - asked > ttl / 2) line.tell({ t: "ghost", key, waited: at - asked, from, at })
+      if (at - asked > ttl / 2) client.tell({ t: "ghost", key, waited: at - asked, from, at })
       yield* Effect.sleep(100)
     })
   )
 
-/** Whatever befell a client, it is served when the faults are over. */
-export const comesBack = ({ sections, ttl }: Work, who: string, limit: number, line: Line): Effect.Effect<void> =>
+/** Checks that a client is served after the faults. */
+export const comesBack = (
+  { sections, ttl }: Work,
+  who: string,
+  limit: number,
+  client: ResourceClient
+): Effect.Effect<void> =>
   Effect.suspend(() => {
     const from = now()
     return sections.run({ key: `last-${who}`, ttl, way: "with" }, { steps: 0, pace: 0 }).pipe(
       Effect.repeat({ until: (outcome) => outcome === "done", schedule: Schedule.spaced(50) }),
       Effect.timeoutOrElse({
         duration: limit,
-        orElse: () => Effect.sync(() => line.tell({ t: "deaf", waited: now() - from }))
+        orElse: () => Effect.sync(() => client.tell({ t: "unserved", waited: now() - from }))
       })
     )
   })

@@ -1,8 +1,8 @@
 import { type Assignment, type Crowd, type Keep, placeOf } from "./assignment.ts"
 import type { Backend } from "./backends.ts"
-import { isBehindProxy, longDoomed, workers } from "./cast.ts"
 import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
+import { isBehindProxy, longDoomed, workers } from "./roles.ts"
 
 const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot-${index}`)
 
@@ -27,18 +27,18 @@ const deadAfterOnEtcd = 5_000
 /** What the quiet worker has for long, so that others die behind it: about twice what it takes to know of that. */
 export const behind: Keep = { key: "behind", ttl: 4_000, millis: 11_000 }
 
-const idleWith: ReadonlyArray<Dimension> = ["crowds", "pushes"]
+const idleWith: ReadonlyArray<Dimension> = ["crowds", "notifications"]
 const failedWith: ReadonlyArray<Dimension> = [
   "crowds",
   "bursts",
-  "busy",
+  "busy-thread",
   "proxies",
   "learners",
   "refusals",
   "tokens"
 ]
 
-/** What is judged only where a dimension asks for it: elsewhere too much befalls everybody. */
+/** Rules that are checked only where a dimension asks for it: elsewhere too many faults explain what they find. */
 const rulesWithout = (dimensions: With): ReadonlyArray<Rule> => [
   ...(idleWith.some((one) => dimensions.has(one)) ? [] : ["idle"] as const),
   ...(failedWith.some((one) => dimensions.has(one)) ? [] : ["failed", "gone"] as const)
@@ -84,7 +84,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     cold: 3,
     long: 0.3,
     rest: 20,
-    strict: dimensions.has("limits") ? 100 : undefined,
+    strict: dimensions.has("time-limits") ? 100 : undefined,
     guard,
     ending: dimensions.has("closing") ? 0.6 * guard : 0,
     joins: dimensions.has("crowds") ? onEtcd ? ["crowd", behind.key] : ["crowd"] : [],
@@ -103,13 +103,13 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   const usual = {
     workers,
     granted,
-    judge: {
+    checker: {
       guard,
       ending: assignment.ending,
       without: rulesWithout(dimensions),
       // etcd looks for leases that are over twice a second. The limits of its store's calls do not wait for their sockets to be
       // read: one busy stretch of seconds fails no call, since it is asked again, but one after the other does (336 ms of which
-      // the thread had no processor for 226 failed, as did what came a second after a burst). So on it there is no `busy`.
+      // the thread had no processor for 226 failed, as did what came a second after a burst). So etcd has no `busy-thread`.
       ...(onEtcd && { grain: 1_000, deadAfter: deadAfterOnEtcd, busyFails: true }),
       ...(dimensions.has("proxies") && {
         remote: {
@@ -121,7 +121,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     crowds: [
       ...(dimensions.has("crowds") ? [{ role: "crowd" as const, crowd }] : []),
       ...(doomed === undefined ? [] : [{ role: "doomed" as const, crowd: doomed }]),
-      ...Array.from({ length: dimensions.has("pushes") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
+      ...Array.from({ length: dimensions.has("notifications") ? 2 : 0 }, () => ({ role: "far" as const, crowd: far }))
     ],
     /**
      * Milliseconds for which something of those who died may stand at the servers. The keys of a queue on Redis are kept half
@@ -134,13 +134,13 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     ),
     assignment,
     nemesis: {
-      lanes: dimensions.size > 0 ? 3 : 6,
+      faultLoops: dimensions.size > 0 ? 3 : 6,
       pause: 40,
       serverPause: dimensions.size > 0 && onEtcd
         ? 5_000
-        : dimensions.has("greetings")
+        : dimensions.has("handshakes")
         ? 1_500
-        : dimensions.has("crowds") || dimensions.has("pushes")
+        : dimensions.has("crowds") || dimensions.has("notifications")
         ? 15_000
         : 3_000,
       only: undefined as ReadonlyArray<string> | undefined,
@@ -163,7 +163,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   }
   switch (subject) {
     // A renewal finds the key missing only where another came and went in between.
-    case "re-create":
+    case "renewal-creates":
       return {
         ...usual,
         workers: 3,
@@ -173,18 +173,18 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
       }
     // What counts is that a holder hears nothing from the beginning.
     case "no-deadline":
-    case "reply-deadline":
+    case "deadline-from-reply":
     case "twice-the-ttl":
       return {
         ...usual,
         workers: 4,
         assignment: { ...assignment, long: 0.6 },
-        nemesis: { ...usual.nemesis, lanes: 3, only: ["hold", "hold the requests"] },
+        nemesis: { ...usual.nemesis, faultLoops: 3, only: ["hold", "hold the requests"] },
         stretch: 1.5
       }
     // Who was not woken, or does not come back, is found when all others have gone.
-    case "lost-wake-up":
-    case "gives-up":
+    case "notification-dropped":
+    case "never-reconnects":
       return { ...usual, longest: 25 }
     case "default-client":
       return { ...usual, stretch: 4 }

@@ -1,8 +1,8 @@
 import { backends } from "./backends.ts"
 import type { Result } from "./campaign.ts"
+import { unrefused } from "./checker.ts"
 import { rules, type Violation } from "./events.ts"
 import type { Quiet } from "./fault-free.ts"
-import { unrefused } from "./judge.ts"
 
 const table = (rows: ReadonlyArray<ReadonlyArray<string | number>>): string => {
   const cells = rows.map((row) => row.map(String))
@@ -62,7 +62,7 @@ const details = (result: Result): ReadonlyArray<string> => {
     "",
     `${backend}: ${rate.toFixed(0)} sections a second before the first fault; the longest wait ${
       (state.longestWait / 1_000).toFixed(1)
-    } s; sections ended as ${byCount(state.outcomes)}; ${leases} leases judged for linearizability; losses: ${
+    } s; sections ended as ${byCount(state.outcomes)}; ${leases} leases checked for linearizability; losses: ${
       byCount(state.losses)
     }`,
     `  faults: ${byCount(state.kinds)}`,

@@ -1,19 +1,19 @@
 /**
- * One process that uses a lock library with many fibers, tells the resource of everything, and, when told to stop,
- * finishes what it has begun, closes what it has opened, and ends by having nothing left to do.
+ * A process that uses a lock library with many fibers and reports everything to the resource. When told to stop, it
+ * finishes its sections, closes what it has opened, and exits because nothing is left to do.
  */
 import { onMessage, report } from "dlock-testing/report"
 import { Cause, Effect, Exit, Fiber, Schedule, Scope, Semaphore } from "effect"
 import type { Assignment, Order, Section } from "./assignment.ts"
 import { now } from "./events.ts"
-import { Line } from "./line.ts"
 import { quick } from "./quick.ts"
 import { Random } from "./random.ts"
+import { ResourceClient } from "./resourceClient.ts"
 import { burst, busy, comesBack, crowd, keeps, probe, Sections, type Work } from "./sections.ts"
 import { longFar } from "./settings.ts"
-import { watchLag } from "./stillness.ts"
 import { makeOf } from "./subjects/index.ts"
 import type { Subject } from "./subjects/subject.ts"
+import { watchLag } from "./watchLag.ts"
 
 const assignment = JSON.parse(process.argv[2]!) as Assignment
 const { address, calm, cold, fibers, hot, joins, keeps: keep, long, resource, rest, seed, ttl, who } = assignment
@@ -35,7 +35,7 @@ onMessage((message) => {
   if (section !== undefined) orders?.section(section)
   if (close === true) orders?.close()
   if (burst !== undefined) orders?.burst(burst)
-  // What a long loop or a garbage collection does. What was just asked for has been sent; its reply lies in the socket.
+  // As a long loop or a garbage collection does. The last request has been sent; its reply will lie in the socket.
   if (stall !== undefined) setImmediate(() => stand(stall))
   if (stop !== undefined) {
     stopsSoon = true
@@ -43,18 +43,18 @@ onMessage((message) => {
   }
 })
 
-const line = await Line.open(resource, who)
+const client = await ResourceClient.open(resource, who)
 for (const event of ["unhandledRejection", "uncaughtException"] as const) {
-  process.on(event, (error: unknown) => line.tell({ t: "unhandled", message: String(error).slice(0, 300) }))
+  process.on(event, (error: unknown) => client.tell({ t: "unhandled", message: String(error).slice(0, 300) }))
 }
-const unwatch = watchLag((from, to) => line.tell({ t: "lag", from, to }))
+const unwatch = watchLag((from, to) => client.tell({ t: "lag", from, to }))
 
 const closing = (scope: Scope.Closeable) =>
   Effect.suspend(() => {
     const from = now()
     return Effect.tap(Scope.close(scope, Exit.void), () => {
       const took = now() - from
-      if (took > 5_000) line.tell({ t: "slow", what: "closing the layer", took, limit: 5_000, at: now() })
+      if (took > 5_000) client.tell({ t: "slow", what: "closing the layer", took, limit: 5_000, at: now() })
       return Effect.void
     })
   })
@@ -82,14 +82,14 @@ const main = Effect.gen(function*() {
   // One after the other, and none when the last is closed.
   const layers = Semaphore.makeUnsafe(1)
   const random = new Random(seed)
-  const sections = new Sections(subject, line, who, calm ? { ...assignment, ending: 0 } : assignment, () => stopsSoon)
+  const sections = new Sections(subject, client, who, calm ? { ...assignment, ending: 0 } : assignment, () => stopsSoon)
   const work: Work = { sections, random, ttl, stopped: () => stopsSoon }
   let bursts = 0
   orders = {
     section: ({ key, pace, steps, ttl }) =>
       void Effect.runFork(sections.run({ key, ttl, way: "with" }, { steps, pace })),
     close: () => void (stopsSoon || Effect.runFork(layers.withPermits(1)(rebuild))),
-    burst: (count) => void Effect.runFork(burst(subject, line, count, `${who}-${bursts++}`))
+    burst: (count) => void Effect.runFork(burst(subject, client, count, `${who}-${bursts++}`))
   }
   report({ ready: now() })
   const names = [...hot, ...Array.from({ length: cold }, (_, index) => `cold-${who.split(".")[0]}-${index}`)]
@@ -99,7 +99,7 @@ const main = Effect.gen(function*() {
     ? [crowd(work, assignment.crowd)]
     : calm
     ? [
-      ...["a", "b", "c"].map((name) => probe(work, `probe-${who}-${name}`, line)),
+      ...["a", "b", "c"].map((name) => probe(work, `probe-${who}-${name}`, client)),
       ...joins.map((key) => crowd(work, { key, waiters: 2, ttls: [longFar] })),
       ...(keep === undefined ? [] : [keeps(work, keep)])
     ]
@@ -114,18 +114,18 @@ const main = Effect.gen(function*() {
   const ended = yield* Effect.timeoutOption(Fiber.await(running), limit)
   if (ended._tag === "None") {
     const moment = now()
-    for (const { key, since } of sections.waiting.values()) line.tell({ t: "stuck", key, waited: moment - since })
+    for (const { key, since } of sections.waiting.values()) client.tell({ t: "stuck", key, waited: moment - since })
   } else if (Exit.isFailure(ended.value)) {
-    line.tell({ t: "unhandled", message: Cause.pretty(ended.value.cause).slice(0, 500) })
+    client.tell({ t: "unhandled", message: Cause.pretty(ended.value.cause).slice(0, 500) })
   }
-  if (assignment.sections === undefined) yield* comesBack(work, who, limit, line)
+  if (assignment.sections === undefined) yield* comesBack(work, who, limit, client)
   yield* layers.withPermits(1)(Effect.suspend(() => closing(scope)))
 })
 
 await Effect.runPromise(main)
 unwatch()
-line.close()
-// The last fibers, and what the client closes behind its back.
+client.close()
+// Time for the last fibers, and for sockets that the client closes in the background.
 await new Promise((resolve) => setTimeout(resolve, 500))
 const pipes = new Set(["PipeWrap", "TTYWrap", "FSReqCallback", "Immediate"])
 report({ closed: now(), left: process.getActiveResourcesInfo().filter((name) => !pipes.has(name)) })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Recorded } from "../src/events.ts"
 import { draw } from "../src/timeline/draw.ts"
-import { busiest, sceneOf } from "../src/timeline/scene.ts"
+import { busiest, intervalsOf } from "../src/timeline/intervals.ts"
 
 const acquired = (id: string, who: string, at: number): Recorded => ({
   t: "acquired",
@@ -59,22 +59,22 @@ const history: ReadonlyArray<Recorded> = [
 ]
 
 describe("a timeline", () => {
-  it("knows who was inside, until when, and what befell them", () => {
-    const { end, stays, troubles } = sceneOf(history)
+  it("knows who was inside, until when, and which faults hit them", () => {
+    const { end, stays, faultWindows } = intervalsOf(history)
     assert.strictEqual(end, 9_200)
     assert.deepStrictEqual(stays, [
       { who: "w0.0", key: "hot-0", from: 1_001, to: 1_502, lostAt: 1_501, reason: "Unreachable", refused: [] },
       { who: "w1.0", key: "hot-0", from: 1_611, to: 9_200, lostAt: undefined, reason: undefined, refused: [9_100] }
     ])
-    assert.deepStrictEqual(troubles, [
+    assert.deepStrictEqual(faultWindows, [
       { kind: "hold", workers: ["w0.0"], from: 1_100, to: 1_700 },
       { kind: "failover", workers: "all", from: 9_000, to: 9_200 }
     ])
   })
 
   it("shows the time in which most was lost", () => {
-    assert.strictEqual(busiest(sceneOf(history), 6_000), 1_100)
-    const svg = draw("a run", sceneOf(history))
+    assert.strictEqual(busiest(intervalsOf(history), 6_000), 1_100)
+    const svg = draw("a run", intervalsOf(history))
     assert.include(svg, ">hold<")
     assert.notInclude(svg, ">failover<")
     assert.strictEqual(svg.match(/class="lost"/g)?.length, 1)

@@ -14,7 +14,7 @@ export interface Task extends Body {
   readonly failed: (error: unknown) => void
 }
 
-/** A library at work in this process, over connections of its own. */
+/** A library in this process, with its own connections. */
 export interface Lock {
   /** Runs tasks side by side, in the library's own idiom. A section that fails is told of, and the task goes on. */
   readonly run: (tasks: ReadonlyArray<Task>) => Promise<void>

@@ -148,8 +148,7 @@ export const page = (
       + "process that releases the lock often takes it again at once, which explains the floor's high p99. The "
       + "server answers the process that releases before it notifies the next holder. If both share two cores "
       + "with the server, the process that releases runs first.",
-      "- **On etcd**, a waiter whose turn has come checks once that its own claim still exists before it enters. "
-      + "Bodies of 5 ms allow at most 200 sections a second. So twice as many sections as etcd3's Lock is out "
+      "- **On etcd**, bodies of 5 ms allow at most 200 sections a second. So twice as many sections as etcd3's Lock is out "
       + "of reach where that makes more than 100."
     ].join("\n"),
     ...whereOf(facts),

@@ -1,9 +1,9 @@
 // Where the time of a section goes, of the floor and of ours.
 import { startRedis } from "dlock-testing"
 import type { Contender } from "../contenders/index.ts"
-import { Crew } from "../crew.ts"
 import type { Profile } from "../measure/profile.ts"
 import { sum } from "../measure/stats.ts"
+import { ProcessPool } from "../pool.ts"
 import { digits } from "../workloads/workload.ts"
 import { table } from "./table.ts"
 
@@ -27,16 +27,16 @@ export const profilesOf = async (
     backend === "redis" && (role === "floor" || role === "ours")
   )
   const server = await startRedis()
-  const crew = new Crew()
+  const pool = new ProcessPool()
   const all: Array<Where> = []
   try {
     for (const { tasks, title } of shapes) {
       for (const contender of compared) {
         say(`${title}: where the time of ${contender.name} goes`)
-        const [member] = await crew.of(contender, server.url, 1)
+        const [worker] = await pool.get(contender, server.url, 1)
         const keys = Array.from({ length: tasks }, (_, task) => `where-${contender.role}-${tasks}-${task}`)
-        await member!.call({ do: "slice", keys, bodyMs: 0, ms: warmUpMs })
-        const slice = await member!.call({ do: "slice", keys, bodyMs: 0, ms: measuredMs, isProfiled: true })
+        await worker!.call({ do: "slice", keys, bodyMs: 0, ms: warmUpMs })
+        const slice = await worker!.call({ do: "slice", keys, bodyMs: 0, ms: measuredMs, isProfiled: true })
         const sections = sum(slice.tasks.map(({ times }) => times.length / 3))
         const parts = Object.entries(slice.profile!).map(([part, millis]) => [part, millis * 1_000 / sections])
         all.push({
@@ -46,7 +46,7 @@ export const profilesOf = async (
       }
     }
   } finally {
-    await crew.dismiss()
+    await pool.stop()
     await server.stop()
   }
   return all

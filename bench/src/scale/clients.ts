@@ -1,4 +1,4 @@
-// Many separate clients in one process, each a locker with connections of its own, that all want one lock for ever.
+// Many separate clients in one process, each a locker with its own connections, that all wait for one lock for ever.
 import { onMessage, report } from "dlock-testing/report"
 import { setTimeout as sleep } from "node:timers/promises"
 import { open } from "../contenders/ours-etcd.ts"

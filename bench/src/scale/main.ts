@@ -138,11 +138,11 @@ const scenarios: Readonly<Record<Name, () => Promise<void>>> = {
             })
           )
         ))
-      const marks = await admin.eval(
+      const tombstones = await admin.eval(
         "local c,n='0',0 repeat local x=redis.call('SCAN',c,'MATCH','*\\0x*','COUNT',10000) c=x[1] n=n+#x[2] until c=='0' return n",
         0
       )
-      if (marks !== 0) console.error(`${String(marks)} marks left`)
+      if (tombstones !== 0) console.error(`${String(tombstones)} tombstones left`)
     }),
   waited: () =>
     onRedis(async ({ admin, crowd, measure, runtime }) => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Contender } from "../contenders/index.ts"
-import { type Member, startMember } from "../crew.ts"
+import { type ContenderProcess, startContender } from "../pool.ts"
 import { digits, type Outcome, type Setting, type Workload } from "./workload.ts"
 
 const all = 10_000
@@ -9,58 +9,58 @@ const keysOf = (name: string, count: number): ReadonlyArray<string> =>
   Array.from({ length: count }, (_, index) => `${name}-${index}`)
 
 /** KiB of heap for each of them, from one state of a process to another. */
-const grown = async (member: Member, count: number, job: () => Promise<unknown>): Promise<number> => {
-  const before = await member.call({ do: "usage" })
+const grown = async (worker: ContenderProcess, count: number, job: () => Promise<unknown>): Promise<number> => {
+  const before = await worker.call({ do: "usage" })
   await job()
-  const after = await member.call({ do: "usage" })
+  const after = await worker.call({ do: "usage" })
   return (after.heap - before.heap) / count / 1_024
 }
 
 /** Leaves its locks held, and tells what they weigh. */
-const weigh = async (member: Member, count: number): Promise<Record<string, number>> => {
-  const name = `held-${member.contender.name.replaceAll(" ", "-")}`
+const weigh = async (worker: ContenderProcess, count: number): Promise<Record<string, number>> => {
+  const name = `held-${worker.contender.name.replaceAll(" ", "-")}`
   // What a library makes once it makes now.
-  await member.call({ do: "hold", keys: keysOf(`${name}-first`, 1_000), form: "section" })
-  await member.call({ do: "let go" })
+  await worker.call({ do: "hold", keys: keysOf(`${name}-first`, 1_000), form: "section" })
+  await worker.call({ do: "release" })
   const figures: Record<string, number> = {}
-  if (member.contender.role === "ours") {
+  if (worker.contender.role === "ours") {
     figures.lease = await grown(
-      member,
+      worker,
       count,
-      () => member.call({ do: "hold", keys: keysOf(`${name}-lease`, count), form: "lease" })
+      () => worker.call({ do: "hold", keys: keysOf(`${name}-lease`, count), form: "lease" })
     )
-    await member.call({ do: "let go" })
+    await worker.call({ do: "release" })
   }
   const bare = await grown(
-    member,
+    worker,
     count,
-    () => member.call({ do: "hold", keys: keysOf(`${name}-bare`, count), form: "bare" })
+    () => worker.call({ do: "hold", keys: keysOf(`${name}-bare`, count), form: "bare" })
   )
-  await member.call({ do: "let go" })
+  await worker.call({ do: "release" })
   const section = await grown(
-    member,
+    worker,
     count,
-    () => member.call({ do: "hold", keys: keysOf(name, count), form: "section" })
+    () => worker.call({ do: "hold", keys: keysOf(name, count), form: "section" })
   )
   return { ...figures, section: section - bare }
 }
 
 /** Over whole periods of its renewals: each lock is renewed as often as any other. */
-const renewing = async (member: Member, ttl: number): Promise<number> => {
-  const period = member.contender.renewsAfter?.(ttl)
+const renewing = async (worker: ContenderProcess, ttl: number): Promise<number> => {
+  const period = worker.contender.renewsAfter?.(ttl)
   if (period === undefined) return NaN
-  const before = await member.call({ do: "usage" })
+  const before = await worker.call({ do: "usage" })
   const from = performance.now()
   await sleep(period * Math.max(1, Math.floor(ttl / period)))
   const during = performance.now() - from
-  const after = await member.call({ do: "usage" })
+  const after = await worker.call({ do: "usage" })
   return (after.cpu - before.cpu) / during * 100
 }
 
 const run = async ({ contenders, quick, say, url }: Setting): Promise<ReadonlyArray<Outcome>> => {
   const ttl = quick ? 4_000 : 30_000
   const countOf = ({ role }: Contender) => !quick ? all : role === "ours" ? 5_000 : 500
-  const members: Array<Member> = []
+  const workers: Array<ContenderProcess> = []
   const outcome = (contender: Contender, figures: Record<string, number>, remark?: string): Outcome => ({
     contender: contender.name,
     figures,
@@ -69,27 +69,27 @@ const run = async ({ contenders, quick, say, url }: Setting): Promise<ReadonlyAr
     ...(remark !== undefined && { remark })
   })
   try {
-    const weighed: Array<{ readonly member: Member; readonly figures: Record<string, number> }> = []
+    const weighed: Array<{ readonly worker: ContenderProcess; readonly figures: Record<string, number> }> = []
     const outcomes: Array<Outcome> = []
     for (const contender of contenders) {
       say(`10,000 held locks: ${contender.name} takes them`)
-      const member = await startMember(contender, url, { ttl, gc: true })
-      members.push(member)
+      const worker = await startContender(contender, url, { ttl, gc: true })
+      workers.push(worker)
       try {
-        weighed.push({ member, figures: await weigh(member, countOf(contender)) })
+        weighed.push({ worker, figures: await weigh(worker, countOf(contender)) })
       } catch (error) {
         outcomes.push({ ...outcome(contender, {}), failures: [String(error)] })
       }
     }
     say(`10,000 held locks: ${ttl / 1_000} s under renewal, all side by side`)
     // Hardly busy, so that they do not disturb each other.
-    const renewed = await Promise.all(weighed.map(async ({ figures, member }) => {
-      const cpu = await renewing(member, ttl) * (all / countOf(member.contender)) * (ttl / 30_000)
-      return outcome(member.contender, { ...figures, cpu }, Number.isNaN(cpu) ? "renews nothing" : undefined)
+    const renewed = await Promise.all(weighed.map(async ({ figures, worker }) => {
+      const cpu = await renewing(worker, ttl) * (all / countOf(worker.contender)) * (ttl / 30_000)
+      return outcome(worker.contender, { ...figures, cpu }, Number.isNaN(cpu) ? "renews nothing" : undefined)
     }))
     return [...renewed, ...outcomes]
   } finally {
-    await Promise.all(members.map((member) => member.kill()))
+    await Promise.all(workers.map((worker) => worker.kill()))
   }
 }
 

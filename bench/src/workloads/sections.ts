@@ -45,7 +45,7 @@ const ratioToFloor = (outcomes: ReadonlyArray<Outcome>, contenders: ReadonlyArra
 
 const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcome>> => {
   const { bodyMs, keys, least = 0, processes, tasks, title } = shape
-  const { contenders, crew, quick, requests, say, url } = setting
+  const { contenders, pool, quick, requests, say, url } = setting
   const { count, ms } = quick ? shape.quickTurns : shape.turns
   const rounds = new Map(contenders.map((contender) => [contender, [] as Array<Round>]))
   const out = new Map<Contender, string>()
@@ -54,11 +54,11 @@ const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcom
   const turn = async (contender: Contender, duration: number): Promise<Round | undefined> => {
     if (out.has(contender)) return undefined
     try {
-      const members = await crew.of(contender, url, processes)
+      const workers = await pool.get(contender, url, processes)
       const name = `${shape.name}-${contender.name.replaceAll(" ", "-")}-${turns++}`
       const before = await requests.read(contender.sends)
-      const slices = await Promise.all(members.map((member, process) =>
-        member.call({
+      const slices = await Promise.all(workers.map((worker, process) =>
+        worker.call({
           do: "slice",
           keys: Array.from({ length: tasks }, (_, task) => keys === "hot" ? name : `${name}-${process}-${task}`),
           bodyMs,
@@ -68,7 +68,7 @@ const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcom
       return { slices, requests: await requests.read(contender.sends) - before }
     } catch (error) {
       out.set(contender, String(error))
-      await crew.replace(contender)
+      await pool.replace(contender)
       return undefined
     }
   }

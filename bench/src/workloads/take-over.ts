@@ -2,8 +2,8 @@ import { Etcd3 } from "etcd3"
 import { Redis } from "ioredis"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Contender } from "../contenders/index.ts"
-import { startMember } from "../crew.ts"
 import { now } from "../jobs.ts"
+import { startContender } from "../pool.ts"
 import { digits, type Outcome, type Setting, type Workload } from "./workload.ts"
 
 const ttl = 2_000
@@ -15,7 +15,7 @@ interface Expiry {
   readonly stop: () => Promise<void>
 }
 
-/** Each library has a prefix of its own, and none puts anything behind the key. */
+/** Each library has its own prefix, and none appends anything to the key. */
 const ofRedis = (url: string): Expiry => {
   const redis = new Redis(url)
   return {
@@ -67,22 +67,25 @@ const ofEtcd = async (url: string): Promise<Expiry> => {
 const takeOver = async (contender: Contender, expiry: Expiry, { url }: Setting): Promise<Outcome> => {
   const key = `take-over-${contender.name.replaceAll(" ", "-")}-end`
   const outcome = { contender: contender.name, figures: {}, violations: 0, failures: [] as Array<string> }
-  const [holder, heir] = await Promise.all([startMember(contender, url, { ttl }), startMember(contender, url, { ttl })])
+  const [holder, waiter] = await Promise.all([
+    startContender(contender, url, { ttl }),
+    startContender(contender, url, { ttl })
+  ])
   try {
     await holder.call({ do: "hold", keys: [key], form: "section" })
-    await heir.call({ do: "queue", key, count: 1 })
+    await waiter.call({ do: "queue", key, count: 1 })
     await sleep(700)
     const killing = holder.kill()
     const killedAt = now()
     const expires = expiry.of(key)
     await killing
-    const { failures, times } = await heir.call({ do: "drain" }, 30_000)
+    const { failures, times } = await waiter.call({ do: "drain" }, 30_000)
     const past = times[0]! - await expires
     return { ...outcome, figures: { past, dead: times[0]! - killedAt }, failures: [...failures] }
   } catch (error) {
     return { ...outcome, failures: [String(error)] }
   } finally {
-    await Promise.all([holder.kill(), heir.kill()])
+    await Promise.all([holder.kill(), waiter.kill()])
   }
 }
 

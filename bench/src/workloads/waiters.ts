@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Contender } from "../contenders/index.ts"
-import type { Member } from "../crew.ts"
 import { overlaps } from "../measure/sections.ts"
+import type { ContenderProcess } from "../pool.ts"
 import { digits, type Outcome, type Setting, short, type Workload } from "./workload.ts"
 
 /** One process holds the key and so many tasks of another wait for it, and then each goes in and out once. */
 const wait = async (contender: Contender, count: number, setting: Setting): Promise<Outcome> => {
-  const { crew, quick, requests, say, url } = setting
+  const { pool, quick, requests, say, url } = setting
   const key = `waiters-${count}-${contender.name.replaceAll(" ", "-")}`
   say(`${count} waiters: ${contender.name}`)
-  const [holder, crowd] = await crew.of(contender, url, 2) as [Member, Member]
+  const [holder, crowd] = await pool.get(contender, url, 2) as [ContenderProcess, ContenderProcess]
   await holder.call({ do: "hold", keys: [key], form: "section" })
   await crowd.call({ do: "queue", key, count })
   // Until all have asked, and have connected where each brings a connection.
@@ -20,12 +20,12 @@ const wait = async (contender: Contender, count: number, setting: Setting): Prom
   const rate = (await requests.read(contender.sends) - before) / (performance.now() - from) * 1_000
   const limit = quick ? 1_200 : 30_000
   // A crowd that keeps the server busy may hold up the release too.
-  const release = holder.call({ do: "let go" })
+  const release = holder.call({ do: "release" })
   const drained = crowd.call({ do: "drain" }, limit).catch(() => undefined)
   const { at } = await release
   const through = await drained
   if (through === undefined) {
-    await crew.replace(contender)
+    await pool.replace(contender)
     return {
       contender: contender.name,
       figures: { [`idle${count}`]: rate },
@@ -72,7 +72,7 @@ export const waiters: Workload = {
         try {
           parts.push(await wait(contender, count, setting))
         } catch (error) {
-          await setting.crew.replace(contender)
+          await setting.pool.replace(contender)
           parts.push({ contender: contender.name, figures: {}, violations: 0, failures: [String(error)] })
         }
       }

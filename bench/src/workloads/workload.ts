@@ -1,6 +1,6 @@
 import type { Backend, Contender } from "../contenders/index.ts"
-import type { Crew } from "../crew.ts"
 import type { Counter } from "../measure/requests.ts"
+import type { ProcessPool } from "../pool.ts"
 
 /** Where and how a workload is run. */
 export interface Setting {
@@ -9,7 +9,7 @@ export interface Setting {
   readonly port: number
   /** In the order in which they have their turns. */
   readonly contenders: ReadonlyArray<Contender>
-  readonly crew: Crew
+  readonly pool: ProcessPool
   readonly requests: Counter
   readonly quick: boolean
   /** Tells how far it is. */

@@ -1,8 +1,8 @@
 import { Duration, Effect } from "effect"
-import { Crew, workers } from "./crew.ts"
 import { History } from "./journal.ts"
 import { closestHandOver, type Section, sectionsOf } from "./sections.ts"
 import { Shop } from "./shop.ts"
+import { workerNames, Workers } from "./workers.ts"
 
 /** Something that was counted or measured, and whether it is as it has to be. */
 export interface Finding {
@@ -29,7 +29,7 @@ export const withoutLock = Effect.gen(function*() {
   return act(sections, {
     holds: sold > items,
     bad: true,
-    text: `${sold} of ${workers.length * customers} customers were told "yes", with ${items} in stock: ` +
+    text: `${sold} of ${workerNames.length * customers} customers were told "yes", with ${items} in stock: ` +
       `${sold - items} too many. The shelf says ${left} are left.`
   })
 })
@@ -47,20 +47,20 @@ export const withTheLock = Effect.gen(function*() {
 
 /** Act 3: one worker loses the lock in the middle of a sale and acts on all the same. */
 export const withALoss = Effect.gen(function*() {
-  const crew = yield* Crew
+  const workers = yield* Workers
   const history = yield* History
-  const others = workers.filter((worker) => worker !== unlucky)
+  const others = workerNames.filter((worker) => worker !== unlucky)
   const isPaying = history.first((event) => event._tag === "Paying" && event.worker === unlucky)
   const isReplaced = history.first((event) => event._tag === "Sold" && event.worker !== unlucky)
 
   const { events, left, sections, sold } = yield* observe(
     others.length,
     Effect.all([
-      crew.serve(unlucky, { locked: true, customers: 1, payment: Duration.millis(300) }),
-      crew.cutOff(unlucky, isPaying, isReplaced),
+      workers.serve(unlucky, { locked: true, customers: 1, payment: Duration.millis(300) }),
+      workers.cutOff(unlucky, isPaying, isReplaced),
       Effect.andThen(
         isPaying,
-        Effect.forEach(others, (worker) => crew.serve(worker, { locked: true, customers: 1, payment }), together)
+        Effect.forEach(others, (worker) => workers.serve(worker, { locked: true, customers: 1, payment }), together)
       )
     ], together)
   )
@@ -92,11 +92,11 @@ export const withALoss = Effect.gen(function*() {
 const together = { concurrency: "unbounded", discard: true } as const
 
 const everybody = Effect.fnUntraced(function*(locked: boolean) {
-  const crew = yield* Crew
-  yield* Effect.forEach(workers, (worker) => crew.serve(worker, { locked, customers, payment }), together)
+  const workers = yield* Workers
+  yield* Effect.forEach(workerNames, (worker) => workers.serve(worker, { locked, customers, payment }), together)
 })
 
-/** Puts items on the shelf, lets the crew loose, and gathers what they wrote down and what is left. */
+/** Puts items on the shelf, lets the workers sell, and gathers what they wrote down and what is left. */
 const observe = Effect.fnUntraced(function*<E, R>(items: number, work: Effect.Effect<unknown, E, R>) {
   const shop = yield* Shop
   const history = yield* History

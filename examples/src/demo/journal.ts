@@ -29,7 +29,7 @@ export type Event = typeof Event.Type
 
 type Told<E> = E extends Event ? Omit<E, "worker" | "at"> : never
 
-/** Who is at work: set once for each worker. */
+/** The current worker: set once for each worker. */
 export const Worker = Context.Reference<string>("examples/Worker", { defaultValue: () => "somebody" })
 
 /** Where workers write down what they do. */

@@ -1,8 +1,8 @@
 import { Console, Effect, Terminal } from "effect"
 import { TerminalCapabilities } from "effect/cli"
 import type { Act, Finding } from "./acts.ts"
-import { workers } from "./crew.ts"
 import { type Canvas, paint, timeline } from "./timeline.ts"
+import { workerNames } from "./workers.ts"
 
 /** The terminal as it is, or 80 columns in black and white. */
 const canvas: Effect.Effect<Canvas, never, Terminal.Terminal> = Effect.gen(function*() {
@@ -31,7 +31,7 @@ export const show = Effect.fnUntraced(function*<E, R>(title: string, story: stri
   yield* Console.log(`\n${paint(title, "1", page)}`)
   yield* say(story)
   const { findings, sections } = yield* act
-  yield* Console.log(`\n${timeline(sections, workers, page)}\n`)
+  yield* Console.log(`\n${timeline(sections, workerNames, page)}\n`)
   for (const finding of findings) {
     yield* Console.log(`  ${mark(finding, page)} ${wrap(finding.text, "    ", page.columns)}`)
   }

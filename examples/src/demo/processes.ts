@@ -2,12 +2,12 @@ import { ConfigProvider, Effect, Fiber, Layer, Queue, Record, Redacted, Stream }
 import { Ndjson } from "effect/encoding"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { type Environment, environment, type ServerDriver } from "../servers.ts"
-import { Crew, CrewFailed, Order, workers } from "./crew.ts"
 import { Event, History } from "./journal.ts"
 import { ShopByDriver } from "./shops.ts"
+import { Order, WorkerFailed, workerNames, Workers } from "./workers.ts"
 
 /** Starts a worker and waits until it is ready. It ends with the scope, or when its standard input ends. */
-const hire = Effect.fnUntraced(function*(worker: string, env: Environment) {
+const startWorker = Effect.fnUntraced(function*(worker: string, env: Environment) {
   const history = yield* History
   const orders = yield* Queue.unbounded<Order>()
   const child = yield* ChildProcess.make(process.execPath, [`${import.meta.dirname}/worker.ts`, worker], {
@@ -21,7 +21,7 @@ const hire = Effect.fnUntraced(function*(worker: string, env: Environment) {
     Stream.pipeThroughChannel(Ndjson.decodeSchema(Event)()),
     Stream.runForEach(history.add),
     Effect.andThen(Effect.fail("its process has ended")),
-    Effect.mapError((cause) => new CrewFailed({ worker, cause })),
+    Effect.mapError((cause) => new WorkerFailed({ worker, cause })),
     Effect.forkScoped
   )
   const heard = (tag: Event["_tag"]) =>
@@ -37,7 +37,7 @@ const hire = Effect.fnUntraced(function*(worker: string, env: Environment) {
     cutOff: (from: Effect.Effect<unknown>, until: Effect.Effect<unknown>) =>
       pause(child.pid, from, until).pipe(
         Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner),
-        Effect.mapError((cause) => new CrewFailed({ worker, cause }))
+        Effect.mapError((cause) => new WorkerFailed({ worker, cause }))
       )
   }
 })
@@ -57,12 +57,12 @@ const pause = (pid: number, from: Effect.Effect<unknown>, until: Effect.Effect<u
   )
 }
 
-const makeCrew = Effect.fnUntraced(function*(env: Environment, { adds, place }: typeof words[ServerDriver]) {
-  const hired = yield* Effect.forEach(workers, (worker) => hire(worker, env), { concurrency: "unbounded" })
-  const staff = new Map(workers.map((worker, index) => [worker, hired[index]!]))
-  return Crew.of({
+const makeWorkers = Effect.fnUntraced(function*(env: Environment, { adds, place }: typeof words[ServerDriver]) {
+  const started = yield* Effect.forEach(workerNames, (worker) => startWorker(worker, env), { concurrency: "unbounded" })
+  const staff = new Map(workerNames.map((worker, index) => [worker, started[index]!]))
+  return Workers.of({
     described: `Each worker is a process of its own, and the locks are in ${place}.`,
-    misfortune: `his process is stopped (SIGSTOP), as by a long garbage collection or a moved machine${adds}`,
+    fault: `his process is stopped (SIGSTOP), as by a long garbage collection or a moved machine${adds}`,
     serve: (worker, order) => Effect.asVoid(staff.get(worker)!.serve(order)),
     cutOff: (worker, from, until) => Effect.asVoid(staff.get(worker)!.cutOff(from, until))
   })
@@ -73,8 +73,8 @@ const words = {
   etcd: { place: "etcd", adds: "; etcd counts in whole seconds, so it takes two" }
 } as const
 
-/** Each worker is a process of its own, and the locks and the shop are in the server of the driver. */
-export const crewOfProcesses = (driver: ServerDriver) =>
+/** Each worker is a separate process, and the locks and the shop are in the server of the driver. */
+export const workersInProcesses = (driver: ServerDriver) =>
   Layer.unwrap(Effect.gen(function*() {
     const prefix = `dlock-demo:${process.pid}:`
     const env: Environment = {
@@ -82,7 +82,7 @@ export const crewOfProcesses = (driver: ServerDriver) =>
       DLOCK_PREFIX: prefix
     }
     const plain = Record.map(env, (value) => Redacted.isRedacted(value) ? Redacted.value(value) : value)
-    return Layer.effect(Crew, makeCrew(env, words[driver])).pipe(
+    return Layer.effect(Workers, makeWorkers(env, words[driver])).pipe(
       Layer.provideMerge(ShopByDriver),
       Layer.provideMerge(History.layer),
       Layer.provide(ConfigProvider.layerAdd(ConfigProvider.fromUnknown(plain), { asPrimary: true }))

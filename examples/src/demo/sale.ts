@@ -28,7 +28,7 @@ const sell = Effect.fnUntraced(function*(token?: bigint) {
   )
 })
 
-/** A sale of Act 1: whoever comes, comes. */
+/** A sale of Act 1, without a lock. */
 export const sellUnlocked = Effect.andThen(Journal.note({ _tag: "Entered" }), sell()).pipe(
   Effect.ensuring(Journal.note({ _tag: "Left" }))
 )
@@ -55,7 +55,7 @@ const attempt = Effect.andThen(
   withLock("inventory:42", deductStock, { ttl: "1 second" })
 )
 
-/** A sale of Acts 2 and 3. Whoever loses the lock queues up again, once. */
+/** A sale of Acts 2 and 3. A worker that loses the lock tries again, once. */
 export const sellLocked = attempt.pipe(
   Effect.catchTag(
     "OwnershipLost",

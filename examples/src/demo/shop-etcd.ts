@@ -6,7 +6,7 @@ import { Shop, ShopUnreachable, StaleToken } from "./shop.ts"
 const Shelf = Schema.fromJsonString(Schema.Struct({ left: Schema.Int, newest: Schema.BigIntFromString }))
 type Shelf = typeof Shelf.Type
 
-/** In the same etcd as the locks, but a matter of its own. */
+/** In the same etcd as the locks, but independent of them. */
 export const ShopInEtcd = Layer.effect(
   Shop,
   Effect.gen(function*() {
@@ -33,7 +33,7 @@ export const ShopInEtcd = Layer.effect(
     // The client connects with its first call. Better now than in the middle of a sale.
     yield* look
 
-    /** One transaction if nobody else is at it; whoever was slower looks again. */
+    /** One transaction, which fails if another worker was faster: then it reads again. */
     const visit: (
       token: bigint | undefined,
       change: (left: number) => number

@@ -14,7 +14,7 @@ if left ~= "" then redis.call("SET", KEYS[1], left, "KEEPTTL") end
 return { "done", redis.call("GET", KEYS[1]) }
 `
 
-/** In the same Redis as the locks, but a matter of its own: a plain key for the stock and one for the newest token. */
+/** In the same Redis as the locks, but independent of them: a plain key for the stock and one for the newest token. */
 export const ShopInRedis = Layer.effect(
   Shop,
   Effect.gen(function*() {
@@ -28,12 +28,12 @@ export const ShopInRedis = Layer.effect(
       (redis) => Effect.sync(() => redis.disconnect())
     )
     // A command only says that there is no connection; this says why.
-    let trouble: Error | undefined
+    let failure: Error | undefined
     redis.on("error", (error) => {
-      trouble = error
+      failure = error
     })
     const send = <A>(command: () => Promise<A>) =>
-      Effect.tryPromise({ try: command, catch: (cause) => new ShopUnreachable({ cause: trouble ?? cause }) })
+      Effect.tryPromise({ try: command, catch: (cause) => new ShopUnreachable({ cause: failure ?? cause }) })
 
     yield* send(() => redis.connect())
 

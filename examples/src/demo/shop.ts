@@ -1,6 +1,6 @@
 import { Context, Effect, Layer, Schema } from "effect"
 
-/** A visit under a token that is older than one which the shop has seen: whoever makes it has lost the lock. */
+/** A visit under a token that is older than one which the shop has seen: its worker has lost the lock. */
 export class StaleToken extends Schema.TaggedError<StaleToken>("examples/StaleToken")("StaleToken", {
   token: Schema.BigIntFromString,
   newest: Schema.BigIntFromString
@@ -19,8 +19,8 @@ export class ShopUnreachable extends Schema.TaggedError<ShopUnreachable>("exampl
 /**
  * One number that everybody changes: how many pieces of item 42 are left.
  *
- * Against those who lost their lock and do not know it yet, the shop defends itself: it remembers the newest fencing
- * token that it has seen, and refuses older ones. Reads count as well as writes: whoever reads is about to write, and
+ * The shop defends itself against workers that have lost their lock and do not know it yet: it remembers the newest fencing
+ * token that it has seen, and refuses older ones. Reads count as well as writes: a worker that reads is about to write, and
  * from then on nothing older may come in between.
  */
 export class Shop extends Context.Service<Shop, {

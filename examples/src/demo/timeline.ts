@@ -18,26 +18,30 @@ const alarm = "1;31"
 const inks = ["36", "33", "35", "32", "34", "31"]
 const papers = ["30;46", "30;43", "30;45", "30;42", "30;44", "30;41"]
 
-/** A lane for each worker over one axis of time: who was inside when, who waited, and what went wrong. */
-export const timeline = (sections: ReadonlyArray<Section>, workers: ReadonlyArray<string>, canvas: Canvas): string => {
-  const margin = Math.max(2, ...workers.map((worker) => worker.length)) + 4
+/** A row for each worker over one axis of time: who was inside when, who waited, and what went wrong. */
+export const timeline = (
+  sections: ReadonlyArray<Section>,
+  workerNames: ReadonlyArray<string>,
+  canvas: Canvas
+): string => {
+  const margin = Math.max(2, ...workerNames.map((worker) => worker.length)) + 4
   const width = Math.max(20, Math.min(canvas.columns, 120) - margin - 1)
   const span = Math.max(1, ...sections.map((section) => section.leftAt))
   const column = (at: number): number => Math.round(at / span * (width - 1))
   const ordinals = ordinalsOf(sections)
 
-  const lanes = workers.map((worker, index) => {
+  const rows = workerNames.map((worker, index) => {
     const own = sections.filter((section) => section.worker === worker)
-    const lane = new Lane(width)
-    for (const section of own) drawStay(lane, section, labelOf(section, ordinals), index, column, canvas)
-    for (const section of own) drawMarks(lane, section, column)
-    return `  ${worker.padEnd(margin - 2)}${lane.render(canvas)}`
+    const row = new Row(width)
+    for (const section of own) drawStay(row, section, labelOf(section, ordinals), index, column, canvas)
+    for (const section of own) drawMarks(row, section, column)
+    return `  ${worker.padEnd(margin - 2)}${row.render(canvas)}`
   })
-  return [...lanes, ...axis(span, margin, width, column, canvas), legend(sections, margin, canvas)].join("\n")
+  return [...rows, ...axis(span, margin, width, column, canvas), legend(sections, margin, canvas)].join("\n")
 }
 
 /** A row of cells, with a gap at the end for a mark that comes last. */
-class Lane {
+class Row {
   private readonly cells: Array<Cell>
 
   constructor(width: number) {
@@ -65,7 +69,7 @@ class Lane {
 }
 
 const drawStay = (
-  lane: Lane,
+  row: Row,
   section: Section,
   labels: ReadonlyArray<string>,
   index: number,
@@ -75,33 +79,33 @@ const drawStay = (
   const ink = inks[index % inks.length]!
   const from = column(section.enteredAt)
   const to = Math.max(from + 1, column(section.endedAt))
-  if (section.askedAt !== undefined) lane.fill(column(section.askedAt), from, "·", dim)
-  if (section.outcome === "sold out") return lane.fill(from, to, "▏", ink)
+  if (section.askedAt !== undefined) row.fill(column(section.askedAt), from, "·", dim)
+  if (section.outcome === "sold out") return row.fill(from, to, "▏", ink)
 
   const label = labels.find((label) => label.length + 2 <= to - from) ?? ""
-  lane.fill(from, to - 1, "█", ink)
-  if (canvas.colours) lane.write(from, ` ${label}`.padEnd(to - from - 1), papers[index % papers.length]!)
-  else lane.write(from + 1, label, "")
-  lane.fill(to - 1, to, "▌", ink)
-  if (section.lost !== undefined) lane.fill(to, column(section.leftAt), "▒", ink)
+  row.fill(from, to - 1, "█", ink)
+  if (canvas.colours) row.write(from, ` ${label}`.padEnd(to - from - 1), papers[index % papers.length]!)
+  else row.write(from + 1, label, "")
+  row.fill(to - 1, to, "▌", ink)
+  if (section.lost !== undefined) row.fill(to, column(section.leftAt), "▒", ink)
 }
 
-const drawMarks = (lane: Lane, section: Section, column: (at: number) => number): void => {
+const drawMarks = (row: Row, section: Section, column: (at: number) => number): void => {
   const end = Math.max(column(section.enteredAt) + 1, column(section.endedAt))
-  if (section.lost !== undefined) lane.fill(end, end + 1, "✗", alarm)
+  if (section.lost !== undefined) row.fill(end, end + 1, "✗", alarm)
   if (section.refusedAt === undefined) return
   const at = Math.max(column(section.refusedAt), section.lost === undefined ? 0 : end + 1)
-  lane.fill(at, at + 1, "⊘", alarm)
+  row.fill(at, at + 1, "⊘", alarm)
 }
 
-/** #1 for the oldest fencing token, and so on: real ones may be too long to stand in a lane. */
+/** #1 for the oldest fencing token, and so on: real ones may be too long for a row. */
 const ordinalsOf = (sections: ReadonlyArray<Section>): ReadonlyMap<bigint, number> => {
   const tokens = sections.flatMap(({ token }) => token === undefined ? [] : [token])
   tokens.sort((a, b) => a < b ? -1 : a > b ? 1 : 0)
   return new Map(tokens.map((token, index) => [token, index + 1]))
 }
 
-/** What could stand in a block, the most telling first. */
+/** Possible labels of a block, the most telling first. */
 const labelOf = ({ left, token }: Section, ordinals: ReadonlyMap<bigint, number>): ReadonlyArray<string> => {
   const ordinal = token === undefined ? "" : `#${ordinals.get(token)}`
   const stock = left === undefined ? "" : `${left}→${left - 1}`
@@ -118,8 +122,8 @@ const axis = (
   canvas: Canvas
 ): ReadonlyArray<string> => {
   const step = steps.find((step) => column(step) >= 8) ?? span
-  const line = new Lane(width)
-  const numbers = new Lane(width)
+  const line = new Row(width)
+  const numbers = new Row(width)
   line.fill(0, width, "─", dim)
   for (let at = 0; at <= span; at += step) {
     line.fill(column(at), column(at) + 1, "┴", dim)

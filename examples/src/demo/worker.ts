@@ -1,15 +1,15 @@
-// One worker as a process of its own. The demo starts it, tells it what to do by lines of JSON on standard input, and
+// One worker as a separate process. The demo starts it, tells it what to do by lines of JSON on standard input, and
 // reads on standard output what it did.
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Queue, Schema, Stdio, Stream } from "effect"
 import { Ndjson } from "effect/encoding"
 import { LockerLive } from "../locker.ts"
-import { Order } from "./crew.ts"
 import { Event, Journal, Worker } from "./journal.ts"
 import { LogLines } from "./log.ts"
 import { Payment, sellLocked, sellUnlocked } from "./sale.ts"
 import { ShopByDriver } from "./shops.ts"
+import { Order } from "./workers.ts"
 
 const encode = Schema.encodeSync(Schema.fromJsonString(Event))
 

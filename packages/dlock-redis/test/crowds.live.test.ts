@@ -137,7 +137,7 @@ describe("the foremost of a process", () => {
       yield* eventually("they wait", async () => (await admin.zcard("{dlock:k}:\0q")) === 30)
       const last = yield* Effect.forkChild(Effect.scoped(Effect.as(late.scoped("k", { ttl: "10 minutes" }), "in")))
       yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 31)
-      deaf.pushes("lose")
+      deaf.deliverNotifications("lose")
       yield* Fiber.interruptAll(front)
       const recorded = recordLag()
       const [took] = yield* Effect.timed(Effect.andThen(held.release, Fiber.join(last)))

@@ -17,49 +17,49 @@ import { Random } from "../random.ts"
 import { prefix } from "../section.ts"
 import { millis } from "../timeline.ts"
 import { atMember, type Call, Calls, type Network } from "./network.ts"
-import { matterOf, ofTokens, Refusals } from "./refusals.ts"
+import { callKindOf, ofTokens, Refusals } from "./refusals.ts"
 import { type EtcdFlaws, EtcdServer, idIn } from "./server.ts"
 import { membersOf, placingIn } from "./store.ts"
 import { type Listeners, Stream } from "./stream.ts"
-import { wordsOf } from "./words.ts"
+import { traceOf } from "./trace.ts"
 
-/** With what the leases and claims of another library's client begin here, and how many seconds they live at most. */
+/** The prefix of leases and claims of another library's client, and how many seconds they live at most. */
 const foreign = "foreign-"
 const mostForeign = 5
 
-/** Milliseconds: the lease by which a process shows that it lives. */
+/** Milliseconds: the lease that shows that a process lives. */
 const longestLife = 5_000
 
 /** Milliseconds: the store's default. */
 const operationTimeout = 2_000
 
-/** The claim that a transaction has put in a queue. */
+/** The claim that a transaction puts into a queue. */
 const enteringIn = (request: ITxnRequest): string | undefined => {
   const put = placingIn(request)
   return put && idIn(put.value)
 }
 
-/** The tombstones that it leaves. */
+/** The tombstones that a transaction leaves. */
 const tombstonesIn = ({ success = [] }: ITxnRequest): ReadonlyArray<string> =>
   success.slice(1).flatMap(({ request_put }) => request_put === undefined ? [] : [String(request_put.key)])
 
-/** `changed`: what a variant makes of the port before the store has it. */
+/** `changed`: how a variant changes the port before the store gets it. */
 export const make = (
   world: Omit<Shared<EtcdServer>, "server" | "awakeAt" | "upAt">,
   plan: Plan,
   flaws: EtcdFlaws,
   changed: (port: Port) => Port = (port) => port
 ): Backend => {
-  const { timeline, ledger } = world
+  const { timeline, serverLog } = world
   const late = Random.of(world.seed, 7)
   const lateness = () => millis(late.between(0, 1_000))
   const leastTtl = late.between(1, 2)
   const odd = Random.of(world.seed, 8)
   const tokenLife = odd.between(millis(300), millis(3_000))
-  const tokens = plan.has.has("tokens") ? { life: tokenLife, refusal: odd.pick(ofTokens) } : undefined
-  const mostListeners = plan.has.has("distance") ? Random.of(world.seed, 24).between(1, 2) : undefined
-  const between = plan.has.has("proxies") ? { mixesUp: () => odd.chance(0.3) } : undefined
-  const server = new EtcdServer(timeline, ledger, flaws, lateness, leastTtl, between)
+  const tokens = plan.dimensions.has("tokens") ? { life: tokenLife, refusal: odd.pick(ofTokens) } : undefined
+  const mostListeners = plan.dimensions.has("far-waiters") ? Random.of(world.seed, 24).between(1, 2) : undefined
+  const between = plan.dimensions.has("proxies") ? { mixesUp: () => odd.chance(0.3) } : undefined
+  const server = new EtcdServer(timeline, serverLog, flaws, lateness, leastTtl, between)
   const refusals = new Refusals(timeline, plan.members)
   const network: Network = {
     ...world,
@@ -73,18 +73,18 @@ export const make = (
   }
   const calls = new Map<number, Calls>()
   const streams = new Map<number, Set<Stream>>()
-  /** What the owner of a lease may believe of it, by its own clock. */
-  const believed = new Map<string, number>()
-  /** By the claims that have been asked for. */
+  /** By lease, until when it is confirmed, by its owner's clock. */
+  const confirmedUntil = new Map<string, number>()
+  /** By claim, the process that asked for it. */
   const processes = new Map<string, number>()
   server.processOf = (id) => processes.get(id ?? "")
   let foreigners = 0
   const foreignFor = millis(mostForeign * 1_000 + server.lateness)
   let foreignUntil = 0
 
-  const vouch = (lease: string, until: number): void => {
-    if (until > (believed.get(lease) ?? -Infinity)) believed.set(lease, until)
-    for (const id of server.claimsOn(lease)) ledger.vouch(id, believed.get(lease)!)
+  const confirm = (lease: string, until: number): void => {
+    if (until > (confirmedUntil.get(lease) ?? -Infinity)) confirmedUntil.set(lease, until)
+    for (const id of server.claimsOn(lease)) serverLog.confirmUntil(id, confirmedUntil.get(lease)!)
   }
 
   const portOf = (process: Process, mine: Calls): Port => {
@@ -92,43 +92,46 @@ export const make = (
     const own = new Set<Stream>()
     streams.set(process.index, own)
     let told = 0
-    /** Requests of each claim for a place that have been sent and not answered. */
-    const unheard = new Map<string, number>()
-    /** The claim for which a name was last asked. */
-    const standsAt = new Map<string, string>()
+    /** By claim, how many requests for a place are sent and not answered. */
+    const unanswered = new Map<string, number>()
+    /** By key, the claim that was last requested under it. */
+    const claimAt = new Map<string, string>()
 
     const keepAlive = (id: string, limit?: number, isPressing = true) =>
       mine.call({
         words: `keepAlive ${id}`,
-        matter: "keepAlive",
+        kind: "keepAlive",
         execute: (sentAt) => {
           const ttl = server.keepAlive(id)
-          if (ttl > 0) vouch(id, sentAt + millis(ttl * 1_000))
+          if (ttl > 0) confirm(id, sentAt + millis(ttl * 1_000))
           return ttl
         }
       }, { limit, isPressing })
 
-    const countUnheard = (id: string, more: number): void => void unheard.set(id, (unheard.get(id) ?? 0) + more)
+    const countUnanswered = (id: string, more: number): void =>
+      void unanswered.set(id, (unanswered.get(id) ?? 0) + more)
 
     const noteSent = (request: ITxnRequest): void => {
-      for (const tombstone of tombstonesIn(request)) ledger.marked(tombstone.slice(tombstone.indexOf("\0") + 1))
+      for (const tombstone of tombstonesIn(request)) {
+        serverLog.recordTombstone(tombstone.slice(tombstone.indexOf("\0") + 1))
+      }
       const entering = enteringIn(request)
       if (entering === undefined) return
       processes.set(entering, process.index)
-      standsAt.set(String(placingIn(request)?.key), entering)
-      countUnheard(entering, 1)
+      claimAt.set(String(placingIn(request)?.key), entering)
+      countUnanswered(entering, 1)
     }
 
     const noteHeard = (request: ITxnRequest): void => {
       const entering = enteringIn(request)
-      if (entering !== undefined) countUnheard(entering, -1)
+      if (entering !== undefined) countUnanswered(entering, -1)
       const tombstones = tombstonesIn(request)
-      // A withdrawal knows the revision or leaves a tombstone; to sweep a stranger away does neither.
+      // A withdrawal knows the revision or leaves a tombstone; the removal of a dead process's claim does neither.
       const withdraws = tombstones.length > 0 || (request.compare ?? []).length > 0
-      const left = withdraws ? standsAt.get(String(request.success?.[0]?.request_delete_range?.key)) : undefined
+      const left = withdraws ? claimAt.get(String(request.success?.[0]?.request_delete_range?.key)) : undefined
       if (left === undefined) return
-      // Without a tombstone it may be the first of two, where a request is still on its way.
-      if (tombstones.length > 0 || (unheard.get(left) ?? 0) === 0) ledger.leftForGood(left)
+      // Without a tombstone it may be the first of two withdrawals, if a request is still on its way.
+      if (tombstones.length > 0 || (unanswered.get(left) ?? 0) === 0) serverLog.recordWithdrawal(left)
     }
 
     const connect = (listeners: Listeners): Effect.Effect<WatchStream, CallFailure> =>
@@ -164,39 +167,39 @@ export const make = (
       txn: (request, limit, onUnsent) => {
         const entering = membersOf(request).flatMap((one) => enteringIn(one) ?? [])
         const call: Call<ITxnResponse> = {
-          words: `txn ${wordsOf(request)}`,
-          matter: matterOf(request),
+          words: `txn ${traceOf(request)}`,
+          kind: callKindOf(request),
           execute: () => {
             const answer = server.txn(request)
             for (const one of membersOf(request)) {
               const lease = placingIn(one)?.lease
-              if (lease !== undefined && believed.has(String(lease))) vouch(String(lease), -Infinity)
+              if (lease !== undefined && confirmedUntil.has(String(lease))) confirm(String(lease), -Infinity)
             }
             return answer
           },
-          sent: () => membersOf(request).forEach(noteSent),
-          heard: () => membersOf(request).forEach(noteHeard),
-          refused: () => entering.forEach((id) => countUnheard(id, -1)),
-          begins: () => entering.forEach((id) => ledger.doubts(id)),
-          known: (took) => entering.forEach((id) => ledger.answered(id, took))
+          onSent: () => membersOf(request).forEach(noteSent),
+          onAnswer: () => membersOf(request).forEach(noteHeard),
+          onRefusal: () => entering.forEach((id) => countUnanswered(id, -1)),
+          onStart: () => entering.forEach((id) => serverLog.recordSent(id)),
+          onOutcome: (took) => entering.forEach((id) => serverLog.recordAnswer(id, took))
         }
         return mine.call(call, { limit, onUnsent })
       },
       grant: (id, seconds) =>
         mine.call({
           words: `grant ${id} ${seconds}`,
-          matter: "grant",
+          kind: "grant",
           isKept: true,
           execute: (sentAt) => {
             const ttl = server.grant(id, seconds)
-            if (!(ttl instanceof Error)) vouch(id, sentAt + millis(ttl * 1_000))
+            if (!(ttl instanceof Error)) confirm(id, sentAt + millis(ttl * 1_000))
             return ttl
           }
         }).pipe(
           Effect.catchIf((failure) => /lease already exists/.test(failure.cause.message), () => keepAlive(id))
         ),
       revoke: (id) =>
-        mine.call({ words: `revoke ${id}`, matter: "revoke", execute: () => server.revoke(id) }, {
+        mine.call({ words: `revoke ${id}`, kind: "revoke", execute: () => server.revoke(id) }, {
           isPressing: true
         }),
       heardAt: () => mine.failover.heardAt(),
@@ -205,7 +208,7 @@ export const make = (
       keepAlive,
       keepAliveOnStream: (id, limit) => keepAlive(id, limit, false),
       inspect: (id, limit) =>
-        mine.call({ words: `inspect ${id}`, matter: "inspect", execute: () => server.inspect(id) }, {
+        mine.call({ words: `inspect ${id}`, kind: "inspect", execute: () => server.inspect(id) }, {
           limit,
           isPressing: true
         }),
@@ -214,15 +217,15 @@ export const make = (
   }
 
   return {
-    knows: (key, id) => server.knows(key, id),
-    // Where the server has lost its data tokens may come again.
+    hasClaim: (key, id) => server.hasClaim(key, id),
+    // After the server has lost its data, tokens may repeat.
     grantedWith: (process, key, token) => {
       const id = server.idOf(key, token)
       return server.processOf(id) === process ? id : undefined
     },
     queueOf: (key) => server.queueOf(key).map((id) => server.processOf(id)),
-    stand: (key) => server.stand(key),
-    excuses: (since) => refusals.excuses(since),
+    stateOf: (key) => server.stateOf(key),
+    hasRefusedSince: (since) => refusals.hasRefusedSince(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {
         const mine = new Calls(
@@ -237,7 +240,7 @@ export const make = (
         yield* Effect.addFinalizer(() => Effect.sync(() => mine.cut()))
         return yield* Store.make(changed(portOf(process, mine)), mostListeners)
       }),
-    strike: ({ choice, duration, key, kind, process }, until) => {
+    inject: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key
       const random = new Random(choice)
       switch (kind) {
@@ -248,11 +251,11 @@ export const make = (
         case "data lost":
           network.upAt = Math.max(network.upAt, until)
           server.restart()
-          // Another library's lease too has its whole time again.
+          // The lease of another library starts again with its whole ttl too.
           if (foreignUntil > timeline.now) foreignUntil = Math.max(foreignUntil, timeline.now + foreignFor)
           if (kind === "data lost") {
             server.loseData()
-            for (const key of plan.keys) ledger.forgotTokens(prefix + key)
+            for (const key of plan.keys) serverLog.recordTokensForgotten(prefix + key)
           }
           for (const one of calls.values()) one.cut()
           return

@@ -15,32 +15,32 @@ import type { Network as Shared } from "../network.ts"
 import type { Process } from "../process.ts"
 import { Random } from "../random.ts"
 import { millis } from "../timeline.ts"
-import type { Matter, Refusal, Refusals } from "./refusals.ts"
+import type { CallKind, Refusal, Refusals } from "./refusals.ts"
 import type { EtcdFlaws, EtcdServer } from "./server.ts"
-import { wordsOfAnswer } from "./words.ts"
+import { traceOfAnswer } from "./trace.ts"
 
 /** What all connections of a world share. */
 export interface Network extends Shared<EtcdServer> {
   readonly refusals: Refusals
   readonly flaws: EtcdFlaws
   readonly members: number
-  /** Absent where nobody is asked who they are. */
+  /** Undefined without authentication. */
   readonly tokens: Tokens | undefined
 }
 
-/** For how many microseconds a token is good, and what is said of one that is not any more. */
+/** For how many microseconds an auth token is valid, and how the server refuses an expired one. */
 export interface Tokens {
   readonly life: number
   readonly refusal: Refusal
 }
 
-/** One member as a process asks it, with a token of its own. */
+/** One member as a process calls it, with its own auth token. */
 export interface Host {
   readonly member: number
   token: Token | undefined
-  /** The first that it had. */
+  /** Its first token. */
   firstToken: Token | undefined
-  /** Those who wait for a new one. */
+  /** Calls that wait for a new token. */
   asking: Array<(failure: Error | undefined) => void> | undefined
 }
 
@@ -51,30 +51,30 @@ interface Token {
 /** A call as the server executes it; `sentAt` is the caller's clock in microseconds. */
 export interface Call<A> {
   readonly words: string
-  readonly matter: Matter
-  /** It is not abandoned when the store closes. */
+  readonly kind: CallKind
+  /** Whether it goes on when the store closes. */
   readonly isKept?: boolean
   readonly execute: (sentAt: number) => A | Error
-  /** It is sent, once or twice. */
-  readonly sent?: () => void
-  /** The caller has the answer to what was sent. */
-  readonly heard?: () => void
-  /** The caller knows that what was sent has not been done. */
-  readonly refused?: () => void
-  /** A host is asked for it; of a host that is asked it may be sent twice. */
-  readonly begins?: () => void
-  /** After so many milliseconds who asked the host has been told whether it has been done. */
-  readonly known?: (took: number) => void
+  /** Called when it is sent, once or twice. */
+  readonly onSent?: () => void
+  /** Called when the caller has the answer. */
+  readonly onAnswer?: () => void
+  /** Called when the caller knows that it has not been executed. */
+  readonly onRefusal?: () => void
+  /** Called when a host is asked; to one host it may be sent twice. */
+  readonly onStart?: () => void
+  /** Called when the caller knows whether the host has executed it, with the milliseconds that took. */
+  readonly onOutcome?: (took: number) => void
 }
 
 const unavailable = (why: string): Error => new Error(`14 UNAVAILABLE: ${why}`)
 
-/** What is said of a call that has not been done, and will not be. */
+/** The error of a call that has not been executed and will not be. */
 class NotDone extends Error {}
 
 const unsent = new NotDone("14 UNAVAILABLE: No connection established")
 
-/** Runs what comes to a member once that is awake, or says that it is down. */
+/** Runs a request at a member as soon as the member is awake, or reports that it is down. */
 export const atMember = (network: Network, member: number, run: () => void, down: () => void): void => {
   const { refusals, timeline, upAt } = network
   const awakeAt = Math.max(network.awakeAt, refusals.silentUntil(member))
@@ -83,7 +83,7 @@ export const atMember = (network: Network, member: number, run: () => void, down
   else run()
 }
 
-/** The calls of one process: each by itself, in no order, within its own time. */
+/** The calls of one process: each by itself, in no order, with its own time limit. */
 export class Calls {
   onMessage: () => void = () => {}
   readonly failover: Failover.Failover<Host>
@@ -108,14 +108,14 @@ export class Calls {
     this.network = network
     this.process = process
     this.random = Random.of(seed, 5, process.index)
-    // Each process has them in another order.
+    // Each process tries them in another order.
     const hosts = Array.from({ length: members }, (_, nth): Host => ({
       member: (nth + process.index) % members,
       token: undefined,
       firstToken: undefined,
       asking: undefined
     }))
-    const look: Call<unknown> = { words: "look for a host", matter: "nothing", execute: () => server.txn({}) }
+    const look: Call<unknown> = { words: "look for a host", kind: "nothing", execute: () => server.txn({}) }
     this.failover = Failover.make({
       hosts: flaws.asksFirstOnly === true ? hosts.slice(0, 1) : hosts,
       telemetry,
@@ -140,10 +140,10 @@ export class Calls {
       if (call.isKept !== true) this.attempts.add(fail)
       const began = this.process.monotonic()
       let waits = true
-      call.begins?.()
+      call.onStart?.()
       this.withToken(host, limit, call, (answer) => {
         const isKnown = !(answer instanceof Error) || answer instanceof NotDone
-        if (waits && isKnown) call.known?.((this.process.monotonic() - began) / 1_000)
+        if (waits && isKnown) call.onOutcome?.((this.process.monotonic() - began) / 1_000)
         if (answer instanceof Error) return fail(fromClient(answer))
         this.attempts.delete(fail)
         resume(Effect.succeed({ sentAt, value: answer as A, doubled: false }))
@@ -155,7 +155,7 @@ export class Calls {
     }).pipe(Effect.timeoutOrElse({ duration: limit + 50, orElse: () => Effect.fail(silentFailure) }))
   }
 
-  /** As `host.ts` does it, for whose promises no world can wait. */
+  /** The same as in `host.ts`, which uses promises: the simulation cannot wait for those. */
   private withToken<A>(host: Host, limit: number, call: Call<A>, onAnswer: (answer: A | Error) => void): void {
     const { flaws, tokens } = this.network
     if (tokens === undefined) return this.send(host, limit, call, onAnswer)
@@ -183,7 +183,7 @@ export class Calls {
     const { timeline } = this.network
     const ask: Call<Token> = {
       words: `authenticate at member ${host.member}`,
-      matter: "authenticate",
+      kind: "authenticate",
       execute: () => ({ until: timeline.now + tokens.life })
     }
     this.send(host, authLimit, ask, (answer) => {
@@ -208,7 +208,7 @@ export class Calls {
       number,
       () => `process ${process.index} sends ${name}: ${call.words}${fault === undefined ? "" : `  [${fault.kind}]`}`
     )
-    call.sent?.()
+    call.onSent?.()
     const settle = (answer: unknown): void => {
       if (!this.pending.delete(settle)) return
       stop()
@@ -230,27 +230,27 @@ export class Calls {
           if (!this.pending.has(settle)) return
           log.note(22, number, () => `process ${process.index} hears the reply to ${name}`)
           this.onMessage()
-          if (!(answer instanceof Error)) call.heard?.()
-          else if (answer instanceof NotDone) call.refused?.()
+          if (!(answer instanceof Error)) call.onAnswer?.()
+          else if (answer instanceof NotDone) call.onRefusal?.()
           settle(answer)
         }))
     }
-    /** Has the server take it after a time, and does what is to be done with its answer. */
+    /** Delivers it to the server after a delay, and handles its answer. */
     const take = (after: number, then: (answer: A | Error) => void): void => {
       unlessStalled(after, () =>
         atMember(this.network, host.member, () => {
           const answer = execute()
           log.note(21, digest(String(answer)) + this.network.server.keys.revision, () =>
-            `server executes ${name}: ${wordsOfAnswer(answer)}`)
+            `server executes ${name}: ${traceOfAnswer(answer)}`)
           then(answer)
         }, () =>
           hear(isDone ? unavailable("Connection dropped") : unsent, this.latency())))
     }
     const execute = (): A | Error => {
       const { refusals, tokens } = this.network
-      const isOld = used !== undefined && timeline.now >= used.until && tokens?.refusal.of.has(call.matter) === true
-      const refusal = isOld ? tokens.refusal : refusals.saidBy(host.member, call.matter, chances)
-      // Of what was done when it came first, nothing is told but that.
+      const isOld = used !== undefined && timeline.now >= used.until && tokens?.refusal.of.has(call.kind) === true
+      const refusal = isOld ? tokens.refusal : refusals.saidBy(host.member, call.kind, chances)
+      // The second copy does not report again what the first has done.
       if (refusal !== undefined && isDone) return unavailable("Connection dropped")
       if (refusal === undefined || refusal.mayBeDone === true && chances.chance(0.5)) {
         isDone = true
@@ -260,7 +260,7 @@ export class Calls {
       return refusal.mayBeDone === true ? new Error(refusal.text) : new NotDone(refusal.text)
     }
     const reply = (answer: unknown): void => hear(answer, this.latency())
-    const latency = this.latency() + (call.matter === "authenticate" ? overPassword : 0)
+    const latency = this.latency() + (call.kind === "authenticate" ? overPassword : 0)
     switch (fault?.kind) {
       case undefined:
         take(latency, reply)
@@ -295,18 +295,18 @@ export class Calls {
     process.deliver(this.onMessage)
   }
 
-  /** Nothing passes until then, either way. */
+  /** Until then nothing passes in either direction. */
   stall(until: number): void {
     this.stalledUntil = Math.max(this.stalledUntil, until)
   }
 
-  /** All that is under way fails. */
+  /** All calls in flight fail. */
   cut(): void {
     const left = Array.from(this.pending)
     this.process.deliver(() => left.forEach((settle) => settle(unavailable("Connection dropped"))))
   }
 
-  /** The store has closed: nobody waits for them any more. */
+  /** The store has closed: nobody waits for these calls any more. */
   abandon(): void {
     this.failover.abandon()
     for (const fail of Array.from(this.attempts)) fail(closedFailure)
@@ -320,7 +320,7 @@ export class Calls {
 /** Milliseconds. */
 const authLimit = 2_000
 
-/** Microseconds that a server takes over a password. */
+/** Microseconds that a server needs to check a password. */
 const overPassword = 75_000
 
 const timedOut = "etcdserver: request timed out"

@@ -2,18 +2,18 @@ import * as Effect from "effect/Effect"
 import type { IResponseOp, ITxnResponse, IWatchRequest, IWatchResponse } from "etcd3"
 import type { Port } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
 
-/** A watch as it was asked for. */
+/** A watch as it was requested. */
 interface Watch {
   readonly key: Buffer
-  /** It is for who waits for that key to go; the others look after what is held. */
+  /** Whether it is a waiter's, which waits for the deletion of that key; others guard held locks. */
   readonly isOfWaiter: boolean
 }
 
 type Event = IWatchResponse["events"][number]
 
 /**
- * A port whose watches go by their names alone: of whatever they are told they take it that it befell the key which they
- * were asked for. So did the store before it looked at the keys of events, and a proxy mixes those names up.
+ * A port that trusts the numbers of watches: each event counts for the key that its watch was requested for. The store
+ * did so before it compared the keys of events, and a proxy mixes those numbers up.
  */
 const byName = (port: Port, isMisled: (watch: Watch) => boolean, onDeleted: (event: Event) => void): Port => ({
   ...port,
@@ -42,7 +42,7 @@ const byName = (port: Port, isMisled: (watch: Watch) => boolean, onDeleted: (eve
       ...stream,
       send: (request: IWatchRequest) => {
         const { key, range_end, start_revision } = (request.create_request ?? {}) as Partial<Record<string, Buffer>>
-        // Who watches a whole folder can tell its keys apart by nothing but the events.
+        // A watch on a whole queue can tell its keys apart only by the events.
         if (key !== undefined) {
           unnamed.push({ key, isOfWaiter: start_revision === undefined && range_end === undefined })
         }
@@ -52,12 +52,12 @@ const byName = (port: Port, isMisled: (watch: Watch) => boolean, onDeleted: (eve
   }
 })
 
-/** Who holds a lock takes another's end for its own. */
-export const believesNames = (port: Port): Port => byName(port, ({ isOfWaiter }) => !isOfWaiter, () => {})
+/** A holder takes the deletion of another claim for its own. */
+export const trustsWatchNames = (port: Port): Port => byName(port, ({ isOfWaiter }) => !isOfWaiter, () => {})
 
-/** Who waits takes whatever its watch is told for the end of whoever stands first, and goes by that without a look. */
-export const believesEvents = (port: Port): Port => {
-  /** By queue, the claim that stood first when that was last seen. */
+/** A waiter takes any event of its watch for the end of the first claim, and acts on that without a check. */
+export const trustsEvents = (port: Port): Port => {
+  /** By queue, the claim that was first when last seen. */
   const firsts = new Map<string, Buffer>()
   const see = (response: ITxnResponse): void => {
     for (const one of response.responses as ReadonlyArray<IResponseOp & { readonly response_txn?: ITxnResponse }>) {
@@ -97,7 +97,7 @@ export const believesEvents = (port: Port): Port => {
 /** A queue's part of a claim's key. */
 const folderOf = (key: string): string => key.slice(0, key.lastIndexOf("/") + 1)
 
-/** What is refused is taken for what brought no answer: it may have been done. */
+/** A refusal is taken for a missing answer: the request may have been executed. */
 export const doubtsRefusals = (port: Port): Port => ({
   ...port,
   txn: (request, limit, onUnsent) =>

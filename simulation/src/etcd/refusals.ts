@@ -3,8 +3,10 @@ import { Random } from "../random.ts"
 import type { Timeline } from "../timeline.ts"
 import type { Operation } from "./store.ts"
 
-/** What a call is about, to those who may refuse it. A transaction is about the most that any of its branches does. */
-export type Matter =
+/**
+ * The kind of a call, by which it may be refused. A transaction has the kind of the most that any of its branches does.
+ */
+export type CallKind =
   | "nothing"
   | "read"
   | "delete"
@@ -16,7 +18,7 @@ export type Matter =
   | "watch"
   | "authenticate"
 
-export const matterOf = (request: ITxnRequest): Matter => {
+export const callKindOf = (request: ITxnRequest): CallKind => {
   const operations = operationsOf(request)
   if (operations.some(({ request_put }) => request_put !== undefined)) return "put"
   if (operations.some(({ request_delete_range }) => request_delete_range !== undefined)) return "delete"
@@ -28,19 +30,19 @@ const operationsOf = ({ failure = [], success = [] }: ITxnRequest): ReadonlyArra
     one.request_txn === undefined ? [one] : operationsOf(one.request_txn)
   )
 
-/** What etcd 3.5 says, of which calls, and as the client's transport tells it. */
+/** What etcd 3.5 answers to which calls, as the client's transport reports it. */
 export interface Refusal {
   readonly text: string
-  readonly of: ReadonlySet<Matter>
-  /** What it answers to a request for a watch; where there is none it ends the stream. */
+  readonly of: ReadonlySet<CallKind>
+  /** What it answers to a request for a watch; if there is nothing, it ends the stream. */
   readonly cancelReason?: string
-  /** It may have done what it was asked. */
+  /** Whether it may have executed the request. */
   readonly mayBeDone?: true
 }
 
-const proposals: ReadonlyArray<Matter> = ["delete", "put", "grant", "revoke"]
-const ofTheLeader: ReadonlyArray<Matter> = [...proposals, "read", "keepAlive", "inspect"]
-const byToken: ReadonlyArray<Matter> = [...ofTheLeader, "nothing", "watch"]
+const proposals: ReadonlyArray<CallKind> = ["delete", "put", "grant", "revoke"]
+const ofTheLeader: ReadonlyArray<CallKind> = [...proposals, "read", "keepAlive", "inspect"]
+const byToken: ReadonlyArray<CallKind> = [...ofTheLeader, "nothing", "watch"]
 
 const invalidToken: Refusal = {
   text: "16 UNAUTHENTICATED: etcdserver: invalid auth token",
@@ -48,20 +50,20 @@ const invalidToken: Refusal = {
   cancelReason: "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
 }
 
-/** Tokens that have run out, and those from before the users were changed. */
+/** Expired auth tokens, and those from before a change of users. */
 export const ofTokens: ReadonlyArray<Refusal> = [invalidToken, {
   text: "3 INVALID_ARGUMENT: etcdserver: revision of auth store is old",
   of: new Set(byToken),
   cancelReason: "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old"
 }]
 
-/** A learner answers nobody but who asks how it is. */
+/** A learner answers only status requests. */
 export const ofLearner: Refusal = {
   text: "14 UNAVAILABLE: etcdserver: rpc not supported for learner",
   of: new Set([...ofTheLeader, "nothing", "authenticate", "watch"])
 }
 
-/** What one member says of itself. */
+/** How one member refuses by itself. */
 const ofMembers: ReadonlyArray<Refusal> = [
   { text: "8 RESOURCE_EXHAUSTED: etcdserver: too many requests", of: new Set([...proposals, "authenticate"]) },
   { text: "15 DATA_LOSS: etcdserver: corrupt cluster", of: new Set([...proposals, "read"]) },
@@ -75,40 +77,40 @@ const ofMembers: ReadonlyArray<Refusal> = [
   invalidToken
 ]
 
-/** The cluster's: nothing more may be put, and what is there may be deleted. */
+/** The cluster's refusal: no more puts, but deletions are allowed. */
 export const noSpace: Refusal = {
   text: "8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded",
   of: new Set(["put", "grant"])
 }
 
-/** To a user who may not do it. */
-export const denied = (...of: ReadonlyArray<Matter>): Refusal => ({
+/** The refusal to a user without permission. */
+export const denied = (...of: ReadonlyArray<CallKind>): Refusal => ({
   text: "7 PERMISSION_DENIED: etcdserver: permission denied",
   of: new Set(of),
   cancelReason: "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
 })
 
-/** What the user may not do any more: the real one asks that of keys, this one of calls. */
+/** What the user may not do any more: a real etcd decides by keys, this one by calls. */
 const ofUsers: ReadonlyArray<Refusal> = [
   denied("put", "delete"),
   denied("put", "delete", "revoke"),
   denied(...ofTheLeader, "watch")
 ]
 
-/** How the refusals are called that happen to a world. */
+/** The names of refusals among a world's faults. */
 export type Refusing = "member refuses" | "member silent" | "space exceeded" | "permission denied"
 
 interface Period {
-  /** Absent where it says nothing. */
+  /** Undefined if the member is silent. */
   readonly refusal: Refusal | undefined
-  /** Absent where all of them refuse. */
+  /** Undefined if all members refuse. */
   readonly member: number | undefined
   readonly until: number
   /** How often. */
   readonly share: number
 }
 
-/** Who refuses what, or says nothing, and until when. */
+/** Which members refuse what, or are silent, and until when. */
 export class Refusals {
   private readonly timeline: Timeline
   private readonly members: number
@@ -132,23 +134,23 @@ export class Refusals {
     }
   }
 
-  /** What a member says to this instead of an answer. */
-  saidBy(member: number, matter: Matter, random: Random): Refusal | undefined {
+  /** How a member refuses a call; undefined if it does not. */
+  saidBy(member: number, kind: CallKind, random: Random): Refusal | undefined {
     const { now } = this.timeline
     return this.periods.find((one) =>
-      now < one.until && (one.member ?? member) === member && one.refusal?.of.has(matter) === true &&
+      now < one.until && (one.member ?? member) === member && one.refusal?.of.has(kind) === true &&
       random.chance(one.share)
     )?.refusal
   }
 
-  /** Until when a member does nothing, and takes in nothing. */
+  /** Until when a member is silent and accepts nothing. */
   silentUntil(member: number): number {
     const silent = this.periods.filter((one) => one.refusal === undefined && one.member === member)
     return Math.max(-Infinity, ...silent.map(({ until }) => until))
   }
 
-  /** Has anything been refused, or not been answered, since then that no other member would have spared the caller? */
-  excuses(since: number): boolean {
+  /** Whether since then something was refused, or not answered, that no other member would have answered. */
+  hasRefusedSince(since: number): boolean {
     const lately = this.periods.filter(({ until }) => until > since)
     const hasRefused = (member: number): boolean => lately.some((one) => (one.member ?? member) === member)
     return lately.some(({ member }) => member === undefined) ||

@@ -1,34 +1,34 @@
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
 import { epochKey } from "../../../packages/dlock-etcd/src/internal/protocol/keys.ts"
-import type { Ledger } from "../ledger.ts"
+import type { LockState } from "../observer.ts"
+import type { ServerLog } from "../serverLog.ts"
 import type { Event, Timeline } from "../timeline.ts"
 import { millis } from "../timeline.ts"
-import type { Stand } from "../witness.ts"
 import { Keys, type KeyValue, membersOf } from "./store.ts"
 import { type Between, Watching } from "./watching.ts"
 
-/** Rules taken out on purpose. */
+/** Rules that a variant takes out. */
 export interface EtcdFlaws {
-  /** A leave deletes the first of the queue, whoever it is. */
+  /** A withdrawal deletes the first claim of the queue, no matter which it is. */
   readonly deletesBlindly?: boolean
-  /** A keep-alive makes its lease and what was on it where they are gone. */
+  /** A keep-alive creates its lease again, with its keys, if they are gone. */
   readonly renewalCreates?: boolean
-  /** A claim that is cancelled is taken in all the same. */
+  /** The request of a withdrawn claim is executed all the same. */
   readonly ignoresTombstones?: boolean
-  /** Who takes a dead claim out of a queue does not look whether another stands before it. */
+  /** The removal of a dead claim does not check whether another is before it. */
   readonly passesOverTheFirst?: boolean
-  /** A release that hands over does not look whether the next one still stands. */
+  /** A release that hands over does not check whether the successor still exists. */
   readonly deletesWithoutSuccessor?: boolean
-  /** No watch ever tells of anything. */
-  readonly neverTells?: boolean
-  /** A process goes on with the token that it was given first. */
+  /** No watch ever gets an event. */
+  readonly neverNotifies?: boolean
+  /** A process keeps its first auth token for ever. */
   readonly keepsToken?: boolean
-  /** Its calls have new tokens, its streams are opened with the first. */
+  /** Its calls have new auth tokens, its streams are opened with the first. */
   readonly streamsKeepToken?: boolean
-  /** A claim is put in its queue whatever epoch its process knows. */
+  /** A claim is put into its queue without comparing the token epoch. */
   readonly ignoresEpoch?: boolean
-  /** What the first of its hosts says is taken for the cluster's word. */
+  /** The answer of the first host is final. */
   readonly asksFirstOnly?: boolean
 }
 
@@ -39,21 +39,24 @@ interface Lease {
   timer: Event
 }
 
-/** What the server says instead of an answer. */
+/** An error of the server. */
 const refusal = (words: string): Error => new Error(`etcdserver: ${words}`)
 
 /** One etcd: keys, leases that expire a little late, and watches. */
 export class EtcdServer {
   readonly keys = new Keys()
   readonly watching: Watching
-  /** By how much a lease may outlive its time, in milliseconds: its end is looked for twice a second, and proposed. */
+  /**
+   * By how many milliseconds a lease may outlive its ttl: etcd looks for ended leases twice a second, and must agree on
+   * each.
+   */
   lateness = 1_000
-  /** Whose claim is it? Undefined where it is none of ours. */
+  /** The process of a claim; undefined for one of another library. */
   processOf: (id: string | undefined) => number | undefined = () => undefined
   private readonly leases = new Map<string, Lease>()
   private readonly dead = new Map<string, ReadonlyArray<KeyValue>>()
   private readonly timeline: Timeline
-  private readonly ledger: Ledger
+  private readonly serverLog: ServerLog
   private readonly flaws: EtcdFlaws
   private readonly late: () => number
   /** Seconds: one and a half election timeouts. */
@@ -61,7 +64,7 @@ export class EtcdServer {
 
   constructor(
     timeline: Timeline,
-    ledger: Ledger,
+    serverLog: ServerLog,
     flaws: EtcdFlaws,
     late: () => number,
     leastTtl: number,
@@ -69,9 +72,9 @@ export class EtcdServer {
   ) {
     this.leastTtl = leastTtl
     this.timeline = timeline
-    this.ledger = ledger
+    this.serverLog = serverLog
     this.flaws = flaws
-    this.watching = new Watching(timeline, this.keys, flaws.neverTells !== true, between)
+    this.watching = new Watching(timeline, this.keys, flaws.neverNotifies !== true, between)
     this.late = late
   }
 
@@ -124,7 +127,7 @@ export class EtcdServer {
     this.leases.set(id, { ttl, keys, expiresAt, timer })
   }
 
-  /** Zero where there is no such lease. One whose time is over gets no answer before its end. */
+  /** Zero if there is no such lease. If its time is over, the answer comes after its end. */
   keepAlive(id: string): number {
     const lease = this.leases.get(id)
     if (lease === undefined) return this.flaws.renewalCreates === true ? this.revive(id) : 0
@@ -176,14 +179,14 @@ export class EtcdServer {
       const [lock, id] = claim
       const first = this.first(lock)
       const heads = this.heads.get(lock)
-      this.ledger.gone(lock, id, byItself)
-      if (heads === id && first !== undefined) this.ledger.handedOn(lock, first)
+      this.serverLog.recordEnd(lock, id, byItself)
+      if (heads === id && first !== undefined) this.serverLog.recordRelease(lock, first)
       this.noteFirst(lock, first)
     }
     if (gone.length > 0) this.watching.tellDeletions()
   }
 
-  /** Who stands first at each lock. */
+  /** The first claim of each lock. */
   private readonly heads = new Map<string, string | undefined>()
   private readonly firstSince = new Map<string, number>()
 
@@ -192,8 +195,8 @@ export class EtcdServer {
     this.heads.set(lock, id)
   }
 
-  /** How a lock stands now: it is the first's. */
-  stand(lock: string): Stand {
+  /** The state of a lock now: the first claim has it. */
+  stateOf(lock: string): LockState {
     const holder = this.heads.get(lock)
     return { holder, process: this.processOf(holder), since: this.firstSince.get(lock) ?? 0 }
   }
@@ -209,22 +212,22 @@ export class EtcdServer {
     const [lock, id] = claim
     this.ids.set(`${lock} ${baseIn(one.value) + BigInt(one.created)}`, id)
     const free = this.heads.get(lock) === undefined
-    this.ledger.arrived(...claim, !free, this.base)
+    this.serverLog.recordArrival(...claim, !free, this.base)
     if (free) this.noteFirst(...claim)
   }
 
-  /** The ids of all claims that have come, by their locks and tokens. */
+  /** The ids of all claims that have arrived, by their locks and tokens. */
   private readonly ids = new Map<string, string>()
 
   idOf(lock: string, token: bigint): string | undefined {
     return this.ids.get(`${lock} ${token}`)
   }
 
-  knows(lock: string, id: string): boolean {
+  hasClaim(lock: string, id: string): boolean {
     return this.keys.range(`${lock}/`, `${lock}0`).some((one) => claimOf(one)?.[1] === id)
   }
 
-  /** The ids of those who stand in a queue. */
+  /** The ids of the claims in a queue. */
   queueOf(lock: string): ReadonlyArray<string | undefined> {
     const queue = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
     return queue.map((one) => claimOf(one)?.[1])
@@ -238,7 +241,7 @@ export class EtcdServer {
     })
   }
 
-  /** Tombstones, and their leases, are meant to stay for a while. */
+  /** Tombstones and their leases stay for a while by design. */
   leftovers(): ReadonlyArray<string> {
     return [
       ...this.keys.all().filter((one) => claimOf(one) !== undefined).map(({ key }) => `the claim ${key}`),
@@ -248,22 +251,25 @@ export class EtcdServer {
 
   // What happens to it.
 
-  /** Whoever waits behind those of other processes when that happens has not been let in, and is not to be from then on. */
+  /**
+   * A claim that waits behind claims of other processes when it is deleted has not been granted, and must not be from
+   * then on.
+   */
   private forget(keys: ReadonlyArray<KeyValue>, isAll = false): void {
     for (const one of keys) {
       const claim = claimOf(one)
       if (claim === undefined) continue
       const [lock, id] = claim
-      this.ledger.deletedByHand(id)
+      this.serverLog.recordDeletion(id)
       const queue = this.queueOf(lock)
       const before = queue.slice(0, queue.indexOf(id))
       const isOwnNext = before.every((other) => this.processOf(other) === this.processOf(id))
-      if (isAll || before.length === 0 || !this.ledger.mayNotEnter(id)) this.ledger.forgot(id)
-      else if (isOwnNext) this.ledger.noteDeletedNext(id)
+      if (isAll || before.length === 0 || !this.serverLog.mustWait(id)) this.serverLog.recordForgotten(id)
+      else if (isOwnNext) this.serverLog.recordDeletionBehindOwn(id)
     }
   }
 
-  /** Starts anew: its streams are over, and its leases have their whole time again. */
+  /** Restarts: its streams end, and its leases start again with their whole ttl. */
   restart(): void {
     this.watching.endAll()
     for (const [id, lease] of Array.from(this.leases)) {
@@ -273,7 +279,7 @@ export class EtcdServer {
   }
 
   loseData(): void {
-    this.ledger.losesMarks()
+    this.serverLog.recordTombstonesLost()
     const all = this.keys.all()
     this.forget(all, true)
     for (const { timer } of this.leases.values()) this.timeline.cancel(timer)
@@ -284,7 +290,7 @@ export class EtcdServer {
     this.keys.deletions.length = 0
   }
 
-  /** What is added to the revisions of claims that come, as whoever raises tokens does it. */
+  /** Raises the token epoch, which is added to the revisions of new claims, as an operator does. */
   private base = 0n
 
   raiseEpoch(prefix: string, by: bigint): void {
@@ -294,14 +300,14 @@ export class EtcdServer {
     })
   }
 
-  /** Somebody deletes all claims of a lock. */
+  /** An operator deletes all claims of a lock. */
   deleteLock(lock: string): void {
     const keys = this.keys.range(`${lock}/`, `${lock}0`)
     this.forget(keys)
     this.removed(this.keys.remove(keys.map(({ key }) => key)), true)
   }
 
-  /** Somebody deletes one claim of a queue, not the first: that is there for the one that it may have handed over to. */
+  /** An operator deletes one claim of a queue, but not the first, since that may stay in place of a successor. */
   deleteClaim(lock: string, place: number): void {
     const queue = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
     const keys = queue.slice(place, place + 1)
@@ -309,9 +315,9 @@ export class EtcdServer {
     this.removed(this.keys.remove(keys.map(({ key }) => key)), true)
   }
 
-  /** Leases end before their time, as by another's hand or a clock that jumps. */
+  /** Leases end early, as by an operator or a clock that jumps. */
   endLeases(which: (index: number) => boolean): void {
-    this.ledger.losesMarks()
+    this.serverLog.recordTombstonesLost()
     Array.from(this.leases.entries()).forEach(([id, { keys }], index) => {
       if (!which(index)) return
       this.forget(Array.from(keys).flatMap((key) => this.keys.range(key, undefined)))
@@ -328,13 +334,13 @@ const together = (members: ReadonlyArray<ITxnRequest>): ITxnRequest => ({
   success: members.map((one) => ({ request_txn: one }) as IRequestOp)
 })
 
-/** The same without its comparisons of one kind. */
+/** The same transaction without its comparisons of one kind. */
 const without = (kind: "tombstone" | "epoch", request: ITxnRequest): ITxnRequest => ({
   ...request,
   compare: (request.compare ?? []).filter(({ key }) => kindOf(String(key)) !== kind)
 })
 
-/** What a key is that is no claim's. */
+/** The description of a key that is no claim. */
 const kindOf = (key: string): "tombstone" | "epoch" | "life" | undefined => {
   const [, what] = key.split("\0")
   return what === undefined ? undefined : what === "epoch" ? "epoch" : what === "alive" ? "life" : "tombstone"
@@ -343,16 +349,16 @@ const kindOf = (key: string): "tombstone" | "epoch" | "life" | undefined => {
 /** The tombstones' lease is granted for a quarter of an hour. */
 const tombstonesAtLeast = 600
 
-/** The lock and the id that a key is for; a tombstone has none. Another library's claim is known by the end of its key. */
+/** The lock and the claim of a key; none for a tombstone. A claim of another library is known by the end of its key. */
 const claimOf = ({ key, value }: KeyValue): readonly [lock: string, id: string] | undefined => {
   const slash = key.lastIndexOf("/")
   return slash < 0 || key.includes("\0") ? undefined : [key.slice(0, slash), idIn(value) ?? key.slice(slash + 1)]
 }
 
-/** The id of the claim that stands in a value. */
+/** The id of the claim in a value. */
 export const idIn = (value: unknown): string | undefined => read(value).id
 
-/** What is added to its create revision for its token. */
+/** What is added to a create revision to make a token. */
 const baseIn = (value: unknown): bigint => BigInt(read(value).base ?? 0)
 
 const read = (value: unknown): { readonly id?: string; readonly base?: string } => {

@@ -8,7 +8,7 @@ export interface KeyValue {
   readonly lease: string
 }
 
-/** A key that was deleted, for those who watch. */
+/** A deleted key, for the watches. */
 export interface Deletion {
   readonly key: string
   readonly revision: number
@@ -21,12 +21,12 @@ export interface Changes {
 }
 
 /**
- * The keys of an etcd, as far as the store asks of them: ranges by create revision, comparisons with it and of values, puts
- * and deletions, each transaction at one revision.
+ * The keys of an etcd, as far as our store needs them: ranges by create revision, comparisons of create revisions and
+ * values, puts and deletions, each transaction at one revision.
  */
 export class Keys {
   revision = 1
-  /** Up to there the past is not known any more. */
+  /** Up to this revision the history is compacted. */
   compacted = 0
   readonly deletions: Array<Deletion> = []
   private readonly keys = new Map<string, KeyValue>()
@@ -39,13 +39,13 @@ export class Keys {
     return this.keys.get(key)
   }
 
-  /** In the order of the keys themselves, which is that of their bytes. */
+  /** In the order of the keys, byte by byte. */
   range(key: string, end: string | undefined): ReadonlyArray<KeyValue> {
     if (end === undefined) return this.keys.has(key) ? [this.keys.get(key)!] : []
     return this.all().filter((one) => one.key >= key && one.key < end).sort((a, b) => a.key < b.key ? -1 : 1)
   }
 
-  /** Fails with the lease that a put names and that does not live. */
+  /** Fails if a put names a lease that does not exist. */
   txn(request: ITxnRequest, isLease: (id: string) => boolean): Changes | { readonly leaseGone: true } {
     const way = this.wayOf(request)
     for (const { request_put } of flat(way.steps)) {
@@ -60,7 +60,7 @@ export class Keys {
     return { put, deleted, response: { header: this.header(), ...answer } as unknown as ITxnResponse }
   }
 
-  /** All comparisons come before any change, those of a transaction within too. */
+  /** All comparisons come before any change, also those of nested transactions. */
   private wayOf(request: ITxnRequest): Way {
     const succeeded = (request.compare ?? []).every((compare) => this.holds(compare))
     const operations: ReadonlyArray<Operation> = (succeeded ? request.success : request.failure) ?? []
@@ -85,14 +85,14 @@ export class Keys {
   private holds({ create_revision, key, range_end, result, target, value }: ICompare): boolean {
     const found = this.range(text(key)!, text(range_end))
     if (target === "Value" && result === "Equal") {
-      // Nothing there has no value that could be compared.
+      // A missing key has no value to compare.
       return found.length > 0 && found.every((one) => one.value.equals(value!))
     }
     if (target !== "Create") throw new Error("the model compares create revisions and values only")
     const other = Number(create_revision)
     const holds = (created: number) =>
       result === "Less" ? created < other : result === "Greater" ? created > other : created === other
-    // Nothing there counts as one key that was created at 0.
+    // A missing key counts as created at revision 0.
     return found.length === 0 ? holds(0) : found.every(({ created }) => holds(created))
   }
 
@@ -144,7 +144,7 @@ export class Keys {
     return gone
   }
 
-  /** Puts a key there as it was, which no etcd does. */
+  /** Restores a key as it was, which no etcd does. */
   restore(one: KeyValue): void {
     this.keys.set(one.key, one)
   }
@@ -157,22 +157,24 @@ export class Keys {
   }
 }
 
-/** What a request for a place would put there: it stands in the first way of all. */
+/** What a request for a place would put: it is in the first branch. */
 export const placingIn = ({ success }: ITxnRequest): IRequestOp["request_put"] => {
   const [first] = (success ?? []) as ReadonlyArray<Operation>
   return first?.request_txn === undefined ? first?.request_put : placingIn(first.request_txn)
 }
 
-/** The client's types know of no transaction within another. */
+/** The client's types have no nested transactions. */
 export type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
 
-/** What a client sends together goes in one transaction without a condition; what it sends alone is one itself. */
+/**
+ * The requests of a batch are nested in one transaction without a condition; a single request is a transaction itself.
+ */
 export const membersOf = (request: ITxnRequest): ReadonlyArray<ITxnRequest> => {
   const within = ((request.success ?? []) as ReadonlyArray<Operation>).flatMap(({ request_txn }) => request_txn ?? [])
   return within.length > 0 && (request.compare ?? []).length === 0 ? within : [request]
 }
 
-/** What is to be done of a transaction, as its comparisons came out. */
+/** The operations of a transaction, by the results of its comparisons. */
 interface Way {
   readonly succeeded: boolean
   readonly steps: ReadonlyArray<IRequestOp | Way>

@@ -10,7 +10,7 @@ export interface Listeners {
   readonly onEnd: () => void
 }
 
-/** One stream of watches, in order both ways. It may end, or go silent until that is noticed. */
+/** One stream of watches, in order in both directions. It may end, or be silent until that is noticed. */
 export class Stream implements Watcher, WatchStream {
   readonly watches: Watcher["watches"] = new Map()
   named = 0
@@ -26,7 +26,7 @@ export class Stream implements Watcher, WatchStream {
   private silent = false
   private over = false
 
-  /** It is opened with the host's token of that time, and watches are asked for with that. */
+  /** It is opened with the host's auth token of that time, and its watches are requested with that token. */
   constructor(
     network: Network,
     process: Process,
@@ -65,7 +65,7 @@ export class Stream implements Watcher, WatchStream {
   readonly tell = (response: object): void => {
     const { faults, log, timeline } = this.network
     const number = this.count()
-    const fault = faults.push(this.process.index, number, timeline.now)
+    const fault = faults.notification(this.process.index, number, timeline.now)
     log.note(
       30,
       number,
@@ -74,19 +74,19 @@ export class Stream implements Watcher, WatchStream {
           fault === undefined ? "" : `  [${fault.kind}]`
         }`
     )
-    // A stream loses nothing but all that follows.
-    if (fault?.kind === "push lost") this.goSilent(fault.delay)
+    // A stream loses no single event: after a loss all that follows is lost too.
+    if (fault?.kind === "notification lost") this.goSilent(fault.delay)
     if (this.silent) return
-    const delay = fault?.kind === "push late" ? fault.delay : 0
+    const delay = fault?.kind === "notification late" ? fault.delay : 0
     this.responsesAt = Math.max(this.responsesAt + 1, timeline.now + this.random.between(200, 2_500) + delay)
-    for (let times = fault?.kind === "push twice" ? 2 : 1; times > 0; times--) {
+    for (let times = fault?.kind === "notification twice" ? 2 : 1; times > 0; times--) {
       timeline.at(this.responsesAt, () => {
         if (!this.over) this.process.deliver(() => this.over || this.listeners.onResponse(response as IWatchResponse))
       })
     }
   }
 
-  /** Nothing comes through any more, which the connection's own pings notice in the end. */
+  /** Nothing passes any more, which the connection's own pings notice in the end. */
   goSilent(micros: number): void {
     if (this.silent) return
     this.silent = true

@@ -6,27 +6,27 @@ interface Watch {
   readonly key: string
   readonly end: string | undefined
   from: number
-  /** It has yet to be told of the past. */
+  /** Whether it still waits for past events. */
   behind: boolean
 }
 
 /** The server's end of a stream of watches. */
 export interface Watcher {
   readonly watches: Map<number, Watch>
-  /** How many watches have been named here. */
+  /** How many watches have been numbered here. */
   named: number
-  /** Why it may have no more watches, in the server's words. */
+  /** The server's error for further watches, if it refuses them. */
   readonly refusal: () => string | undefined
   readonly tell: (response: object) => void
   readonly end: () => void
 }
 
-/** A proxy before the server: it names watches itself, and some of what it tells one is another's. */
+/** A proxy before the server: it numbers watches by itself, and sends some events to the wrong watch. */
 export interface Between {
   readonly mixesUp: () => boolean
 }
 
-/** The watches of an etcd, of which each tells of deletions. */
+/** The watches of an etcd, for deletions only. */
 export class Watching {
   readonly watchers = new Set<Watcher>()
   private readonly timeline: Timeline
@@ -73,7 +73,7 @@ export class Watching {
     const watch: Watch = { key: key.toString(), end: range_end?.toString(), from, behind: from <= this.keys.revision }
     watcher.watches.set(id, watch)
     if (!watch.behind) return
-    // What lies in the past is told by a loop that goes round ten times a second.
+    // Past events are sent by a loop that runs ten times a second.
     this.timeline.in(100_000, () => {
       watch.behind = false
       this.tellDeletions()

@@ -18,10 +18,10 @@ import { type RedisFlaws, RedisServer } from "./server.ts"
 const operationTimeout = 2_000
 const retryInterval = 100
 
-/** By their lines the connections that wait for replicas are told from the others. */
+/** The numbers of connections that wait for replicas begin here. */
 const confirmingLine = 100
 
-/** What a socket calls back for comes with the next turn, which is late where the process is stopped in between. */
+/** A socket calls back in the next turn of the event loop, which is late if the process is paused in between. */
 const whenWritten = (run: Port["run"], process: Process): Port["run"] => (script, args, tally, limit) =>
   Effect.suspend(() => {
     let writtenAt: bigint | undefined
@@ -30,8 +30,8 @@ const whenWritten = (run: Port["run"], process: Process): Port["run"] => (script
   })
 
 export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: RedisFlaws): Backend => {
-  const { timeline, ledger } = world
-  const server = new RedisServer(timeline, ledger, flaws)
+  const { timeline, serverLog } = world
+  const server = new RedisServer(timeline, serverLog, flaws)
   const network: Network = { ...world, server, awakeAt: 0, upAt: 0 }
   const connections: Array<Connection> = []
   const inboxes: Array<Inbox> = []
@@ -43,15 +43,15 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
   }
 
   return {
-    knows: (key, id) => server.knows(key, id),
-    stand: (key) => server.stand(key),
+    hasClaim: (key, id) => server.hasClaim(key, id),
+    stateOf: (key) => server.stateOf(key),
     claimsOf: (process) => server.leftovers(process),
     hangUp: (process) => inboxes[process]?.close(),
     open: (process, onMessage) =>
       Effect.gen(function*() {
-        // The client of a cluster limits its calls by itself, that of one server leaves it to the store.
-        const isWhole = plan.has.has("sockets")
-        const connection = new Connection(network, process, isWhole ? Infinity : operationTimeout)
+        // The client of a cluster limits its calls by itself; the client of one server leaves that to the store.
+        const isHealthy = plan.dimensions.has("stalls")
+        const connection = new Connection(network, process, isHealthy ? Infinity : operationTimeout)
         const inbox = new Inbox(network, process, operationTimeout)
         connection.onMessage = onMessage
         connections.push(connection)
@@ -62,7 +62,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           : new Connection(
             network,
             process,
-            isWhole ? Infinity : operationTimeout + 1_000,
+            isHealthy ? Infinity : operationTimeout + 1_000,
             confirmingLine + process.index
           )
         if (confirming !== undefined) {
@@ -139,7 +139,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           waitReplicas: plan.replicas
         })
       }),
-    strike: ({ choice, duration, key, kind, process }, until) => {
+    inject: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key
       const random = new Random(choice)
       switch (kind) {
@@ -184,7 +184,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
     heal: () => {
       for (const inbox of inboxes) inbox.heal()
     },
-    leftovers: () => [...server.leftovers(), ...(plan.has.has("marks") ? server.needlessTombstones() : [])],
+    leftovers: () => [...server.leftovers(), ...(plan.dimensions.has("tombstones") ? server.needlessTombstones() : [])],
     longestLife: 0,
     lateness: () => server.setBack / 1_000 + Math.max(0, foreignUntil - timeline.now) / 1_000
   }

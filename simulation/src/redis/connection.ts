@@ -6,28 +6,28 @@ import { millis } from "../timeline.ts"
 import { Answer, type Network, refusals } from "./network.ts"
 import * as Wire from "./wire.ts"
 
-/** A request whose reply has not come. */
+/** A request without a reply so far. */
 interface Pending {
   readonly settle: (reply: Wire.Raw) => void
   readonly stopTimer: () => void
 }
 
 /**
- * A process's connection for commands, as the store's own client keeps it: requests and replies in order, nothing sent
- * again, a limit on each reply, and a new connection where the old one broke. What had been sent on the old one may still
- * be executed, late and behind what the new one brings.
+ * A process's connection for commands, as the store's own client keeps it: requests and replies in order, no request
+ * sent again, a time limit on each reply, and a new connection when the old one breaks. Requests that were sent on the
+ * old one may still be executed, late, after requests on the new one.
  */
 export class Connection {
   ready = true
   onReconnect: () => void = () => {}
-  /** Its connection has broken. */
+  /** Whether its connection has broken. */
   onClose: () => void = () => {}
-  /** Called at each message, before or after it is taken in: there a program may be interrupted. */
+  /** Called at each message, before or after it is handled: a program may be interrupted there. */
   onMessage: () => void = () => {}
   private readonly network: Network
   private readonly process: Process
   private readonly operationTimeout: number
-  /** By which its messages are known: the index of its process, or beyond all of those. */
+  /** The number in the names of its messages: the index of its process, or a number above all of those. */
   private readonly line: number
   private readonly random: Random
   private generation = 0
@@ -40,7 +40,10 @@ export class Connection {
   private deniedUntil = 0
   private attempts = 0
   private readonly pending = new Set<Pending>()
-  /** When the call began whose reply is taken in now: a script that is not known is sent once more in the same call. */
+  /**
+   * When the call began whose reply is handled now: a script that the server does not know is sent again in the same
+   * call.
+   */
   private beganAt: number | undefined
 
   constructor(network: Network, process: Process, operationTimeout: number, line = process.index) {
@@ -51,7 +54,7 @@ export class Connection {
     this.random = Random.of(network.seed, 5, line)
   }
 
-  /** With `replicas` the reply is in a pair with the number of those that have what was written. */
+  /** With `replicas` the reply is a pair with the number of replicas that confirmed the write. */
   send(
     command: "evalsha" | "eval",
     program: string,
@@ -87,7 +90,7 @@ export class Connection {
     const beganAt = this.beganAt ?? sentAt
     const request = Wire.decode(Wire.scripts.get(program)!.name, keys, args)
     const delivery = { command, request, program, keys, args, sentAt, beganAt, number, pending, generation, replicas }
-    for (const { id, ttl } of Wire.claimsIn(request)) this.network.ledger.doubts(id, ttl)
+    for (const { id, ttl } of Wire.claimsIn(request)) this.network.serverLog.recordSent(id, ttl)
     const latency = this.latency()
     switch (fault?.kind) {
       case undefined:
@@ -111,7 +114,7 @@ export class Connection {
         this.breakDown(2 * latency, fault.random)
         break
       case "executed late":
-        // It lies in a buffer of the old connection, out of any order with the new one.
+        // It lies in a buffer of the old connection, so its order with the new one is not defined.
         timeline.in(latency + fault.delay, () => this.whenAwake(() => this.execute(delivery, { silent: true })))
         this.breakDown(latency, fault.random)
         break
@@ -127,8 +130,8 @@ export class Connection {
   }
 
   /**
-   * Until then the server refuses whom it belongs to: a new connection in place of this one, or all that is asked on it.
-   * How a client greets a server is not in this world; a connection that was not greeted well is none.
+   * Until then the server refuses the process: it accepts no new connection in place of this one, or refuses all
+   * requests on it. The simulation has no handshakes: a connection whose handshake fails does not exist.
    */
   refuse(until: number, greeting: boolean, random: Random): void {
     if (!greeting) {
@@ -143,14 +146,14 @@ export class Connection {
     return this.process.index === process
   }
 
-  /** Nothing passes either way until then; it is not lost. */
+  /** Until then nothing passes in either direction. Nothing is lost. */
   stall(until: number): void {
     this.requestsAt = Math.max(this.requestsAt, until)
     this.repliesAt = Math.max(this.repliesAt, until)
     this.stalledUntil = Math.max(this.stalledUntil, until)
   }
 
-  /** In order behind all that was sent before it. */
+  /** Delivers it after all that was sent before it. */
   private arrive(delivery: Delivery, after: number, how: How = {}): void {
     const { timeline } = this.network
     this.requestsAt = Math.max(this.requestsAt + 1, timeline.now + after)
@@ -162,7 +165,7 @@ export class Connection {
       }))
   }
 
-  /** Generations whose requests on the way were still delivered. */
+  /** Broken connections whose requests in flight were still delivered. */
   private readonly buffered = new Set<number>()
 
   private whenAwake(run: () => void): void {
@@ -172,7 +175,7 @@ export class Connection {
   }
 
   private execute(delivery: Delivery, how: How): void {
-    const { ledger, log, server, timeline } = this.network
+    const { serverLog, log, server, timeline } = this.network
     const { args, command, keys, number, program, request, sentAt } = delivery
     const denied = timeline.now < this.deniedUntil ? denial : undefined
     const why = denied ?? how.error
@@ -183,8 +186,8 @@ export class Connection {
       digest(String(done)),
       () => `server executes m${this.line}.${number}: ${done instanceof Error ? done.message : JSON.stringify(done)}`
     )
-    const vouchers = Wire.vouchers(request, done)
-    for (const [id, ms] of vouchers) ledger.vouch(id, sentAt + millis(ms))
+    const confirmations = Wire.confirmations(request, done)
+    for (const [id, ms] of confirmations) serverLog.confirmUntil(id, sentAt + millis(ms))
     if (how.silent === true || delivery.generation !== this.generation) return
     const answered = how.errorAfter === undefined || done instanceof Error ? done : Wire.error(how.errorAfter)
     if (delivery.replicas !== undefined && !(answered instanceof Error)) {
@@ -193,7 +196,7 @@ export class Connection {
     this.reply(delivery, answered, how.replyAfter ?? 0)
   }
 
-  /** Nothing else is taken in on this connection meanwhile. */
+  /** Meanwhile nothing else is handled on this connection. */
   private waitForReplicas(
     { count, limit }: Replicas,
     delivery: Delivery,
@@ -231,26 +234,26 @@ export class Connection {
     })
   }
 
-  /** What was confirmed in good time must be believed. */
+  /** A confirmation that came in time must count. */
   private tellLedger(reply: Wire.Raw, { beganAt, request, sentAt }: Delivery): void {
-    const { ledger } = this.network
+    const { serverLog } = this.network
     // After any other error than a refusal the script may have run.
     if (reply instanceof Error && reply.message.startsWith("ERR")) return
     const took = (this.process.monotonic() - sentAt) / 1_000
-    for (const { id } of Wire.claimsIn(request)) ledger.answered(id, took)
+    for (const { id } of Wire.claimsIn(request)) serverLog.recordAnswer(id, took)
     if (reply instanceof Error) return
-    if (request.name === "release") ledger.leftForGood(request.args.id)
+    if (request.name === "release") serverLog.recordWithdrawal(request.args.id)
     if (request.name !== "renew") return
     const patience = Math.min(...request.claims.map(({ args }) => args.ttl)) / 8
     if (this.process.monotonic() - beganAt > millis(patience) - 2_000) return
-    for (const [id, ms] of Wire.vouchers(request, reply)) ledger.hears(id, sentAt + millis(ms))
+    for (const [id, ms] of Wire.confirmations(request, reply)) serverLog.recordConfirmation(id, sentAt + millis(ms))
   }
 
   private latency(): number {
     return this.random.between(100, 1_500)
   }
 
-  /** The connection breaks, in a moment. What is on its way may be delivered or not; no reply comes. */
+  /** The connection breaks in a moment. Requests in flight may be delivered or not; no reply comes. */
   breakDown(after: number, random: Random): void {
     const { timeline } = this.network
     const { generation } = this
@@ -263,7 +266,7 @@ export class Connection {
       this.requestsAt = this.repliesAt = 0
       this.ready = false
       this.network.log.note(23, this.process.index, () => `the connection of process ${this.process.index} breaks`)
-      // One line of clients fails what had no reply, the other leaves it to its limit.
+      // One major version of the client fails requests without a reply, the other leaves them to their time limits.
       if (settlesAtOnce) this.failPending()
       this.process.deliver(() => this.onClose())
       this.connect()
@@ -318,7 +321,7 @@ interface Delivery {
   readonly replicas: Replicas | undefined
 }
 
-/** How many must have what was written, and for how many milliseconds they are waited for. */
+/** How many replicas must confirm a write, and how many milliseconds to wait for them. */
 export interface Replicas {
   readonly count: number
   readonly limit: number

@@ -5,8 +5,8 @@ import type { Network } from "./network.ts"
 import type { Listener } from "./server.ts"
 
 /**
- * A process's connection that listens. It may break, or go silent while both sides take it for alive; what is published
- * meanwhile is lost.
+ * A process's subscribed connection. It may break, or be silent while both sides consider it alive; messages that are
+ * published meanwhile are lost.
  */
 export class Inbox implements Listener {
   readonly name: string
@@ -35,23 +35,24 @@ export class Inbox implements Listener {
   }
 
   hear(message: string): void {
-    const { faults, ledger, log, timeline } = this.network
+    const { faults, serverLog, log, timeline } = this.network
     const number = this.heard++
-    const fault = faults.push(this.process.index, number, timeline.now)
+    const fault = faults.notification(this.process.index, number, timeline.now)
     log.note(
       30,
       number,
       () =>
         `server pushes p${this.process.index}.${number}: ${message}${fault === undefined ? "" : `  [${fault.kind}]`}`
     )
-    // What comes late or twice may come when its claim is over.
+    // A late or second copy may come when its claim has ended.
     const about = /^g:([^:]*):/.exec(message)?.[1]
-    if (fault !== undefined && about !== undefined) ledger.doubts(about)
-    if (this.silent || fault?.kind === "push lost") return
-    const times = fault?.kind === "push twice" ? 2 : 1
+    if (fault !== undefined && about !== undefined) serverLog.recordSent(about)
+    if (this.silent || fault?.kind === "notification lost") return
+    const times = fault?.kind === "notification twice" ? 2 : 1
     for (let time = 0; time < times; time++) {
-      const after = this.random.between(100, 1_500) + (fault?.kind === "push late" || time > 0 ? fault!.delay : 0)
-      // A second copy comes as if from nowhere: anyone may publish.
+      const after = this.random.between(100, 1_500) +
+        (fault?.kind === "notification late" || time > 0 ? fault!.delay : 0)
+      // A second copy looks as if somebody else had sent it: anybody may publish.
       if (time === 0) this.messagesAt = Math.max(this.messagesAt + 1, timeline.now + after)
       const { generation } = this
       timeline.at(time === 0 ? this.messagesAt : timeline.now + after, () => {
@@ -61,17 +62,17 @@ export class Inbox implements Listener {
     }
   }
 
-  /** Nothing comes through, and nobody notices. */
+  /** Nothing passes, and nobody notices. */
   goSilent(): void {
     this.silent = true
   }
 
-  /** A silent connection is noticed by its silence sooner or later. */
+  /** A silent connection is noticed sooner or later. */
   heal(): void {
     if (this.silent) this.breakDown()
   }
 
-  /** A ping: whether it is answered. Where it is not, the connection is made anew. */
+  /** Whether a ping is answered. If not, the connection is replaced. */
   probe(done: () => void): () => void {
     if (!this.up) {
       done()
@@ -94,7 +95,7 @@ export class Inbox implements Listener {
     return stop
   }
 
-  /** Until then the server takes no new one. */
+  /** Until then the server accepts no new one. */
   breakDown(refusedUntil = 0): void {
     if (this.closed) return
     this.refusedUntil = Math.max(this.refusedUntil, refusedUntil)

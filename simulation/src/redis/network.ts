@@ -5,7 +5,7 @@ import type * as Wire from "./wire.ts"
 /** What all connections of a world share. */
 export type Network = Shared<RedisServer>
 
-/** What a client's promise is to its caller, without the detour over the event loop. */
+/** What a client's promise is to its caller, without a turn of the event loop. */
 export class Answer {
   private listeners: readonly [(value: unknown) => void, (error: unknown) => void] | undefined
 
@@ -19,7 +19,7 @@ export class Answer {
   }
 }
 
-/** After these a script has not run. */
+/** After these errors a script has not run. */
 export const refusals = [
   "LOADING Redis is loading the dataset in memory",
   "READONLY You can't write against a read only replica.",

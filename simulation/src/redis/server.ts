@@ -1,61 +1,63 @@
 import * as Scripts from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
-import type { Ledger } from "../ledger.ts"
+import type { LockState } from "../observer.ts"
+import type { ServerLog } from "../serverLog.ts"
 import type { Timeline } from "../timeline.ts"
-import type { Stand } from "../witness.ts"
 import { decode, type Request } from "./wire.ts"
 import * as Wire from "./wire.ts"
 
-/** Rules taken out on purpose, to see whether the ledger finds what they prevent. */
+/** Rules that a variant takes out, to see whether the checks find what they prevent. */
 export interface RedisFlaws {
-  /** A release deletes the lock whoever holds it. */
+  /** A release deletes the lock, no matter who holds it. */
   readonly deletesBlindly?: boolean
-  /** A renewal makes the lock where it is gone. */
+  /** A renewal creates a lock that is gone. */
   readonly renewalCreates?: boolean
-  /** A claim that is cancelled is taken in all the same. */
-  readonly ignoresMarks?: boolean
-  /** Whoever looks finds the holder that he knows, whoever that is by now. */
+  /** The request of a withdrawn claim is granted or queued all the same. */
+  readonly ignoresTombstones?: boolean
+  /** A check always reports the holder that the client knows, even if there is another by now. */
   readonly findsAlways?: boolean
-  /** No message ever reaches an inbox. */
-  readonly neverPushes?: boolean
-  /** Of the client: a request counts from when its bytes were written, as the socket calls back, rather than from before. */
+  /** No notification ever reaches an inbox. */
+  readonly neverNotifies?: boolean
+  /**
+   * In the client: a request counts from the callback of the socket that its bytes are written, not from before that.
+   */
   readonly countsFromWritten?: boolean
 }
 
-/** A connection that listens. */
+/** A subscribed connection. */
 export interface Listener {
   readonly hear: (message: string) => void
 }
 
 /**
- * The server: the model of the scripts that is checked against the real ones, under the commands of the wire, with a
- * clock that can be set, data that can be lost, and the subscriptions.
+ * The server: the model of the scripts, which tests compare with the real ones, with the commands of the wire, a clock
+ * that can be set, data that can be lost, and subscriptions.
  */
 export class RedisServer {
   private readonly timeline: Timeline
-  private readonly ledger: Ledger
+  private readonly serverLog: ServerLog
   private readonly flaws: RedisFlaws
   private readonly locks = new Map<string, Model.Server>()
   private readonly labels = new Map<string, string>()
-  /** Which process a claim is of, by its number. */
+  /** The process of each claim, by its index. */
   private readonly owners = new Map<string, number>()
-  /** When a claim was granted, and since when nobody has a lock. */
+  /** When each claim was granted, and since when each lock is free. */
   private readonly grantedAt = new Map<string, number>()
   private readonly freeSince = new Map<string, number>()
   private readonly known = new Set<string>()
   private readonly listeners = new Map<string, Set<Listener>>()
   private clockOffset = 0
-  /** By how much the clock was set back: so much later things may expire. */
+  /** By how much the clock was set back: keys may expire so much later. */
   setBack = 0
   private dataWasLost = false
 
-  constructor(timeline: Timeline, ledger: Ledger, flaws: RedisFlaws) {
+  constructor(timeline: Timeline, serverLog: ServerLog, flaws: RedisFlaws) {
     this.timeline = timeline
-    this.ledger = ledger
+    this.serverLog = serverLog
     this.flaws = flaws
   }
 
-  /** Runs a command: its raw reply, or the error that the server says. */
+  /** Runs a command and returns its raw reply or the server's error. */
   execute(
     command: "eval" | "evalsha",
     program: string,
@@ -74,12 +76,12 @@ export class RedisServer {
       case "acquire": {
         this.labels.set(request.args.id, request.label)
         this.owners.set(request.args.id, numberOf(request.args.inbox))
-        const { ignoresMarks } = this.flaws
+        const { ignoresTombstones } = this.flaws
         const reply = this.change(
           request.lock,
           (server) =>
             Model.acquire(
-              ignoresMarks === true ? { ...server, tombstones: [] } : server,
+              ignoresTombstones === true ? { ...server, tombstones: [] } : server,
               request.args,
               this.subscribers
             )
@@ -101,7 +103,7 @@ export class RedisServer {
           if (this.flaws.deletesBlindly === true) server = { ...server, holders: server.holders.slice(1) }
           const before = server.queue.length
           const step = Model.release(server, args, Scripts.tombstoneTtl, this.subscribers)
-          if (step.reply._tag === "Released" && before > 0) this.ledger.handedOn(request.lock)
+          if (step.reply._tag === "Released" && before > 0) this.serverLog.recordRelease(request.lock)
           return step
         }, args.id)
         return Wire.releaseReply(reply, this.labels)
@@ -147,27 +149,27 @@ export class RedisServer {
   }
 
   private publish(key: string, { id, inbox, token }: Model.Notification): void {
-    if (this.flaws.neverPushes === true) return
+    if (this.flaws.neverNotifies === true) return
     const message = token === undefined ? `w:${key}` : `g:${id}:${token}:${key}`
     for (const listener of this.listeners.get(inbox) ?? []) listener.hear(message)
   }
 
-  /** Tells the ledger what has changed about the claims of a lock. */
+  /** Tells the server log what has changed about the claims of a lock. */
   private compare(key: string, before: Model.Server, after: Model.Server, withdrawn: string | undefined): void {
     if (before.holders === after.holders && before.queue === after.queue) return
     const has = (server: Model.Server, id: string) =>
       server.holders.some((one) => one.id === id) || server.queue.some((one) => one.id === id)
     for (const { id } of [...before.holders, ...before.queue]) {
-      if (!has(after, id)) this.ledger.gone(key, id, id !== withdrawn)
+      if (!has(after, id)) this.serverLog.recordEnd(key, id, id !== withdrawn)
     }
-    // Whoever is granted at once has been in the queue for that moment.
+    // A claim that is granted at once has been in the queue for that moment.
     const granted = after.holders.filter((one) => before.holders.every((other) => other.id !== one.id))
     for (const { id } of [...granted, ...after.queue]) {
-      if (!has(before, id)) this.ledger.arrived(key, id, !granted.some((one) => one.id === id))
+      if (!has(before, id)) this.serverLog.recordArrival(key, id, !granted.some((one) => one.id === id))
     }
     for (const { id, token } of granted) {
       this.grantedAt.set(id, this.timeline.now)
-      this.ledger.serverGranted(key, id, BigInt(token))
+      this.serverLog.recordGrant(key, id, BigInt(token))
     }
     if (after.holders.length === 0) {
       for (const { expiry } of before.holders) {
@@ -176,13 +178,13 @@ export class RedisServer {
     }
   }
 
-  /** The time of the world at which the server's clock shows this. */
+  /** The time of the world at which the server's clock shows a given time. */
   private momentOf(expiry: number): number {
     return expiry * 1_000 - epoch - this.clockOffset
   }
 
-  /** How a lock stands now, whether or not anybody has asked the server since. */
-  stand(key: string): Stand {
+  /** The state of a lock now, also if no request has touched it since its expiry. */
+  stateOf(key: string): LockState {
     const { now } = this.timeline
     const { foreign, holders } = this.locks.get(key) ?? Model.empty
     if (foreign !== undefined && this.momentOf(foreign) > now) return { holder: "", process: undefined, since: 0 }
@@ -195,7 +197,7 @@ export class RedisServer {
     return { holder: undefined, process: undefined, since: Math.max(over, this.freeSince.get(key) ?? 0) }
   }
 
-  knows(key: string, id: string): boolean {
+  hasClaim(key: string, id: string): boolean {
     const { holders, queue } = this.lock(key)
     return holders.some((one) => one.id === id) || queue.some((one) => one.id === id)
   }
@@ -216,8 +218,8 @@ export class RedisServer {
   /** Tombstones of claims that are not in doubt. */
   needlessTombstones(): ReadonlyArray<string> {
     return Array.from(this.locks.keys()).flatMap((key) =>
-      this.lock(key).tombstones.filter(({ id }) => !this.ledger.isInDoubt(id)).map(({ id }) =>
-        `a mark of ${id} on ${key}`
+      this.lock(key).tombstones.filter(({ id }) => !this.serverLog.isInDoubt(id)).map(({ id }) =>
+        `a tombstone of ${id} on ${key}`
       )
     )
   }
@@ -240,8 +242,8 @@ export class RedisServer {
 
   private forget(key: string, claims: ReadonlyArray<{ readonly id: string }>): void {
     for (const { id } of claims) {
-      this.ledger.forgot(id)
-      this.ledger.gone(key, id, true)
+      this.serverLog.recordForgotten(id)
+      this.serverLog.recordEnd(key, id, true)
     }
   }
 
@@ -262,18 +264,20 @@ export class RedisServer {
       const server = this.lock(key)
       this.forget(key, [...server.holders, ...server.queue])
       this.locks.set(key, Model.flush(server))
-      if (this.setBack > 0) this.ledger.forgotTokens(key)
+      if (this.setBack > 0) this.serverLog.recordTokensForgotten(key)
     }
     this.dataWasLost = true
-    this.ledger.losesMarks()
+    this.serverLog.recordTombstonesLost()
   }
 
-  /** Sets its clock, in microseconds: forward, everything expires early. Tokens may repeat once it was behind itself. */
+  /**
+   * Moves its clock, in microseconds. Forward, all keys expire early. Backward, tokens may repeat after data was lost.
+   */
   setClock(by: number): void {
     for (const key of this.locks.keys()) {
       const { holders, queue } = this.lock(key)
-      if (by > 0) { for (const { id } of [...holders, ...queue]) this.ledger.forgot(id) }
-      if (by < 0 && this.dataWasLost) this.ledger.forgotTokens(key)
+      if (by > 0) { for (const { id } of [...holders, ...queue]) this.serverLog.recordForgotten(id) }
+      if (by < 0 && this.dataWasLost) this.serverLog.recordTokensForgotten(key)
     }
     this.clockOffset += by
     if (by < 0) this.setBack -= by
@@ -284,11 +288,11 @@ export class RedisServer {
     const before = this.lock(key)
     const server = Model.foreignSet(before, before.now + ms)
     this.locks.set(key, server)
-    if (server.foreign !== before.foreign) this.ledger.foreignGranted(key)
+    if (server.foreign !== before.foreign) this.serverLog.recordForeignGrant(key)
   }
 }
 
-/** Which process listens on an inbox. */
+/** The process that is subscribed to an inbox. */
 const numberOf = (inbox: string): number => Number(/\d+$/.exec(inbox)?.[0])
 
 /** The server's clock at the beginning, in microseconds. */

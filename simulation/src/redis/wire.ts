@@ -154,7 +154,7 @@ export const claimsIn = (request: Request): ReadonlyArray<{ readonly id: string;
 }
 
 /** Until when, after it was sent, a request's reply lets each of its claims be believed in: milliseconds by claim. */
-export const vouchers = (request: Request, reply: Raw): ReadonlyArray<readonly [id: string, ms: number]> => {
+export const confirmations = (request: Request, reply: Raw): ReadonlyArray<readonly [id: string, ms: number]> => {
   if (!Array.isArray(reply)) return []
   const stands = (one: Raw): boolean => Array.isArray(one) && (one[0] === "granted" || one[0] === "queued")
   switch (request.name) {

@@ -2,15 +2,15 @@ import type { Make } from "./subject.ts"
 
 /** Variants of ours that are known to be bad, and what is bad about each. */
 export const variants = {
-  "no-deadline": "believes in its lock until the backend says otherwise",
-  "reply-deadline": "counts the time to live from the reply",
-  "twice-the-ttl": "believes for twice the time to live",
-  "blind-delete": "releases without comparing",
-  "re-create": "a renewal sets the key again where it is missing",
+  "no-deadline": "considers its lock held until the backend says otherwise",
+  "deadline-from-reply": "counts the time to live from the reply",
+  "twice-the-ttl": "considers its lock held for twice the `ttl`",
+  "unconditional-delete": "releases without comparing",
+  "renewal-creates": "a renewal sets the key again where it is missing",
   "constant-token": "gives everybody the same token",
-  "lost-wake-up": "drops what tells a waiter of its grant",
+  "notification-dropped": "drops what tells a waiter of its grant",
   "no-clean-up": "leaves its claim in the queue when it is interrupted",
-  "gives-up": "asks no more once its connection has failed",
+  "never-reconnects": "asks no more once its connection has failed",
   "default-client": "SET NX over a client with default options"
 } as const
 

@@ -21,7 +21,7 @@ export const subjectOf = (library: Promised): Subject => ({
               return Effect.sync(() => lost.removeEventListener("abort", tell))
             })
           }),
-          // Told to stop, it stops: as a program that heeds its signal would.
+          // Told to stop, it stops: as a program that follows its signal would.
           { signal: lost }
         ))
     )

@@ -59,7 +59,7 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
       )
   }),
 
-  "reply-deadline": (store) => {
+  "deadline-from-reply": (store) => {
     const late = grants(store, (granted) => ({ ...granted, confirmedAt: moment() }))
     return {
       ...late,
@@ -74,7 +74,7 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
 
   "twice-the-ttl": (store) => grants(store, (granted) => ({ ...granted, ttl: Duration.times(granted.ttl, 2) })),
 
-  "blind-delete": (store, address) =>
+  "unconditional-delete": (store, address) =>
     withClient(address, (redis) => {
       const granted = new Set<string>()
       const noting = grants(store, (one, id) => {
@@ -90,7 +90,7 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
       }
     }),
 
-  "re-create": (store, address) =>
+  "renewal-creates": (store, address) =>
     withClient(address, (redis) => ({
       ...store,
       renew: (held) =>
@@ -127,7 +127,7 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
     }
   },
 
-  "lost-wake-up": (store) => ({
+  "notification-dropped": (store) => ({
     ...store,
     request: (claim, mode) =>
       Effect.map(
@@ -136,7 +136,7 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
       )
   }),
 
-  "gives-up": (store) => {
+  "never-reconnects": (store) => {
     let failure: LockBackendError | undefined
     const request: Store["request"] = (claim, mode) =>
       failure === undefined

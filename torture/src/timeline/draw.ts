@@ -1,5 +1,5 @@
 import { block, chart, type Colours, text, upright } from "dlock-testing/svg"
-import { busiest, type Scene, type Stay, type Trouble } from "./scene.ts"
+import { busiest, type FaultWindow, type Intervals, type Stay } from "./intervals.ts"
 
 const width = 1_060
 const left = 92
@@ -17,13 +17,13 @@ const rules = ({ bar, series, soft, wrong }: Colours): string =>
 /** A worker that was killed and started again keeps its colour. */
 const workerOf = (who: string): string => who.split(".")[0]!
 
-/** Some seconds of a run: what befell whom, and who was inside when. */
-export const draw = (title: string, scene: Scene): string => {
-  const from = busiest(scene, span)
-  const shown = ({ from: begun, to }: Stay | Trouble) => to > from && begun < from + span
+/** Some seconds of a run: which faults hit whom, and who was inside when. */
+export const draw = (title: string, intervals: Intervals): string => {
+  const from = busiest(intervals, span)
+  const shown = ({ from: begun, to }: Stay | FaultWindow) => to > from && begun < from + span
   const x = (at: number) => left + (right - left) * Math.min(1, Math.max(0, (at - from) / span))
-  const stays = scene.stays.filter(shown)
-  const troubles = scene.troubles.filter(shown)
+  const stays = intervals.stays.filter(shown)
+  const faultWindows = intervals.faultWindows.filter(shown)
   const keys = Array.from(new Set(stays.map(({ key }) => key))).filter((key) => key.startsWith("hot")).toSorted()
   const workers = Array.from(new Set(stays.map(({ who }) => workerOf(who)))).filter((who) => /^w\d/.test(who))
     .toSorted()
@@ -31,15 +31,15 @@ export const draw = (title: string, scene: Scene): string => {
   const parts: Array<string> = []
   let y = 44
 
-  parts.push(text(16, y + 10, "what befell whom", "soft"))
+  parts.push(text(16, y + 10, "faults", "soft"))
   y += 18
-  for (const lane of [...workers, "servers"]) {
-    const those = troubles.filter(({ workers: of }) =>
-      lane === "servers" ? of === "all" : of !== "all" && of.some((who) => workerOf(who) === lane)
+  for (const row of [...workers, "servers"]) {
+    const those = faultWindows.filter(({ workers: of }) =>
+      row === "servers" ? of === "all" : of !== "all" && of.some((who) => workerOf(who) === row)
     )
     parts.push(
-      lane === "servers" ? "" : block(16, y + 5, 10, 10, colour(lane)),
-      text(lane === "servers" ? 16 : 32, y + 15, lane)
+      row === "servers" ? "" : block(16, y + 5, 10, 10, colour(row)),
+      text(row === "servers" ? 16 : 32, y + 15, row)
     )
     const inOrder = those.toSorted((a, b) => a.from - b.from)
     for (const one of inOrder) {

@@ -1,6 +1,6 @@
 import type { BackendName } from "./backendName.ts"
+import type { Rule } from "./checker.ts"
 import type { Dimension } from "./dimensions.ts"
-import type { Rule } from "./judge.ts"
 import type { Variant } from "./variants.ts"
 import { run } from "./world.ts"
 
@@ -10,24 +10,24 @@ export interface Caught {
   readonly seconds: number
   /** The last of them. */
   readonly seed: number
-  /** Absent where it got away. */
+  /** Undefined if it was not caught. */
   readonly rule: Rule | undefined
 }
 
-/** Lives seeds, with a variant or with what ships, until one of them catches it. */
-export const hunt = (
+/** Runs seeds, with a variant or with the library as it ships, until one finds a violation. */
+export const search = (
   variant: Variant | undefined,
   backend: BackendName,
   limits: { readonly from: number; readonly seeds: number; readonly seconds: number },
   rules?: ReadonlySet<Rule>,
-  besides?: ReadonlySet<Dimension>
+  extra?: ReadonlySet<Dimension>
 ): Caught => {
   const started = performance.now()
   const passed = () => (performance.now() - started) / 1_000
   const from = Math.max(limits.from, variant?.from ?? 0)
   let seeds = 0
   while (seeds < limits.seeds && passed() < limits.seconds) {
-    const { violation } = run({ backend, seed: from + seeds++, variant, rules, besides })
+    const { violation } = run({ backend, seed: from + seeds++, variant, rules, extra })
     if (violation !== undefined) return { seeds, seconds: passed(), seed: from + seeds - 1, rule: violation.rule }
   }
   return { seeds, seconds: passed(), seed: from + seeds - 1, rule: undefined }

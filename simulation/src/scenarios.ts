@@ -3,13 +3,13 @@ import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
 import type { Random } from "./random.ts"
 import { millis } from "./timeline.ts"
 
-/** A world that is about one thing, in which nothing else goes wrong. */
-type Scene = (plan: Plan, random: Random) => Plan
+/** Turns a plan into a world about one thing, mostly without other faults. */
+type Scenario = (plan: Plan, random: Random) => Plan
 
 const list = <A>(count: number, make: (index: number) => A): ReadonlyArray<A> =>
   Array.from({ length: count }, (_, i) => make(i))
 
-/** Sections by number, all of one lock where nothing else is said. */
+/** Numbered sections, all on one lock unless given otherwise. */
 const sections = (ttl: number, first = 0) => {
   let number = first
   return (some: Partial<SectionPlan>): SectionPlan => ({
@@ -42,27 +42,27 @@ const incidentOf = (kind: Incident, some: Partial<IncidentPlan>): IncidentPlan =
   ...some
 })
 
-/** A plan of these programs and incidents, on true clocks and a network that is whole. */
+/** A plan of these programs and incidents, with exact clocks and a healthy network. */
 const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: Plan["incidents"]): Plan => ({
   ...plan,
-  quiet: false,
-  isWhole: false,
+  isFaultFree: false,
+  isHealthy: false,
   drifts: false,
   interop: false,
-  deaf: false,
+  neverNotified: false,
   capacity: 1,
   keys: ["k0"],
   processes,
   incidents,
-  often: 0,
-  oftenPushes: 0,
+  messageFaultRate: 0,
+  notificationFaultRate: 0,
   healedAt: Math.max(millis(1_000), ...incidents.map(({ at, duration }) => at + duration)) + 1,
-  mostTtl: ttl,
-  mostPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
+  longestTtl: ttl,
+  longestPause: Math.max(...processes.flat(2).map(({ pause }) => pause))
 })
 
-/** A process dies with a whole queue of its own before the others', or gives up all of it at once. */
-const crowd: Scene = (plan, random) => {
+/** A process with many waiters before those of others dies, or gives up all of them at once. */
+const crowds: Scenario = (plan, random) => {
   const ttl = random.pick([1_000, 5_000, 15_000, 60_000])
   const section = sections(ttl)
   const dying = list(
@@ -84,9 +84,9 @@ const crowd: Scene = (plan, random) => {
   return calm(plan, ttl, [dying, ...others], incidents)
 }
 
-/** What tells waiters of their grants does not come, or comes while they have asked and their answer is under way. */
-const deaf: Scene = (plan, random) => {
-  if (plan.backend === "etcd") return lagging(plan, random)
+/** Notifications of grants are lost, or arrive while a request of the waiter is in flight. */
+const lostNotifications: Scenario = (plan, random) => {
+  if (plan.backend === "etcd") return lateNotifications(plan, random)
   const ttl = random.pick([3_000, 15_000, 60_000])
   const section = sections(ttl)
   const processes = list(random.between(2, 3), () =>
@@ -96,7 +96,7 @@ const deaf: Scene = (plan, random) => {
     ))
   if (random.chance(0.5)) {
     const made = calm(plan, ttl, processes, [])
-    return { ...made, oftenPushes: random.pick([0.03, 0.1, 0.3]), healedAt: millis(30_000) }
+    return { ...made, notificationFaultRate: random.pick([0.03, 0.1, 0.3]), healedAt: millis(30_000) }
   }
   const cuts = list(random.between(1, 3), (index) =>
     incidentOf("connections cut", {
@@ -107,18 +107,18 @@ const deaf: Scene = (plan, random) => {
     }))
   return {
     ...calm(plan, ttl, processes, cuts),
-    often: random.pick([0.1, 0.3]),
+    messageFaultRate: random.pick([0.1, 0.3]),
     messages: { "reply late": 1 },
-    mostDelay: millis(300),
+    longestDelay: millis(300),
     healedAt: millis(5_000)
   }
 }
 
 /**
- * Crowds that give up at the same moment and ask again, so that names in the folder are used again, while what is heard of
- * others is late against what is answered; somebody deletes a claim now and then, or answers are late or lost too.
+ * Crowds give up at the same moment and ask again, so that keys in the queue are used again, while events are late
+ * against answers. Now and then an operator deletes a claim, or answers are late or lost too.
  */
-const lagging: Scene = (plan, random) => {
+const lateNotifications: Scenario = (plan, random) => {
   const ttl = random.pick([2_000, 12_000])
   const section = sections(ttl)
   const patience = random.spread(5, 300)
@@ -134,7 +134,7 @@ const lagging: Scene = (plan, random) => {
           pause: random.pick([1, 1, 10, 50])
         })))
   }
-  // One that comes amid crowds has many before it, of whom it knows the nearest only.
+  // A claim that comes after crowds has many before it, and knows only the nearest of them.
   const processes = random.chance(0.3)
     ? [crowd(random.between(2, 6), 100), ...list(random.between(2, 3), () => crowd(random.between(15, 40)))]
     : [crowd(random.between(9, 24)), ...list(random.between(1, 2), () => crowd(random.spread(1, 24)))]
@@ -154,18 +154,18 @@ const lagging: Scene = (plan, random) => {
     }))
   return {
     ...calm(plan, ttl, processes, [...givenUp, ...deleted]),
-    often: random.pick([0, 0, 0.02, 0.2]),
+    messageFaultRate: random.pick([0, 0, 0.02, 0.2]),
     messages: { "reply late": 1, "reply lost": 1, "request late": 1, "error after": 4 },
-    pushes: { "push late": 1 },
-    oftenPushes: random.pick([0.03, 0.1, 0.5]),
-    mostDelay: millis(random.pick([200, 3_000])),
+    notifications: { "notification late": 1 },
+    notificationFaultRate: random.pick([0.03, 0.1, 0.5]),
+    longestDelay: millis(random.pick([200, 3_000])),
     healedAt: millis(random.pick([1_000, 5_000]))
   }
 }
 
-/** Processes stand still, or are interrupted, and nothing is wrong anywhere else. */
-const stalled: Scene = (plan, random) => {
-  const lasts = () => millis(random.spread(10, 4 * plan.mostTtl))
+/** Processes pause or are interrupted, and there are no other faults. */
+const stalls: Scenario = (plan, random) => {
+  const lasts = () => millis(random.spread(10, 4 * plan.longestTtl))
   const incidents = list(
     random.between(2, 8),
     (index) =>
@@ -180,15 +180,15 @@ const stalled: Scene = (plan, random) => {
         aimed: random.chance(0.3)
       })
   )
-  const made = calm(plan, plan.mostTtl, plan.processes, incidents)
-  return { ...made, isWhole: true, keys: plan.keys, capacity: plan.capacity }
+  const made = calm(plan, plan.longestTtl, plan.processes, incidents)
+  return { ...made, isHealthy: true, keys: plan.keys, capacity: plan.capacity }
 }
 
 /**
- * Lockers close while sections go on in other fibers, which are told and have something to bring to an end, and while
- * others have just asked, for long.
+ * Lockers close while sections run in other fibers, which then need time to end, and while others have just asked for
+ * locks with a long ttl.
  */
-const closed: Scene = (plan, random) => {
+const closing: Scenario = (plan, random) => {
   const going = plan.processes.map((programs) =>
     programs.map((sections) =>
       sections.map((section) => ({ ...section, windDown: random.spread(5, 3 * Math.max(100, section.ttl / 10)) }))
@@ -203,33 +203,33 @@ const closed: Scene = (plan, random) => {
       aimed: random.chance(0.7)
     }))
   const section = sections(60_000, 1_000)
-  const asking = (index: number) =>
+  const acquiring = (index: number) =>
     list(random.spread(1, 40), (nth) => {
       const at = (incidents[index]?.at ?? 0) / 1_000
       return [section({ key: `late-${index}-${nth}`, delay: Math.max(0, at - random.between(-1, 3)), pause: 50 })]
     })
-  const processes = going.map((programs, index) => random.chance(0.5) ? [...programs, ...asking(index)] : programs)
-  const made = calm(plan, plan.mostTtl, processes, incidents)
-  const mostPause = Math.max(...processes.flat(2).map(({ pause, windDown }) => pause + windDown))
-  return { ...made, keys: plan.keys, capacity: plan.capacity, mostPause }
+  const processes = going.map((programs, index) => random.chance(0.5) ? [...programs, ...acquiring(index)] : programs)
+  const made = calm(plan, plan.longestTtl, processes, incidents)
+  const longestPause = Math.max(...processes.flat(2).map(({ pause, windDown }) => pause + windDown))
+  return { ...made, keys: plan.keys, capacity: plan.capacity, longestPause }
 }
 
-/** A server does not let a process in any more, or lets it do nothing, for a while. */
-const refused: Scene = (plan, random) => {
+/** For a while a server refuses new connections of a process, or all of its requests. */
+const refusedHandshakes: Scenario = (plan, random) => {
   const incidents = list(random.between(1, 3), (index) =>
     incidentOf("credentials refused", {
       name: `e${index}`,
       at: millis(random.between(1, 3_000)),
-      duration: millis(random.spread(10, 2 * plan.mostTtl)),
+      duration: millis(random.spread(10, 2 * plan.longestTtl)),
       process: random.between(0, plan.processes.length - 1),
       choice: random.between(0, 1_000_000),
       aimed: random.chance(0.6)
     }))
-  return { ...calm(plan, plan.mostTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
+  return { ...calm(plan, plan.longestTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
 }
 
-/** Processes die with claims in queues, or stand still for longer than it takes to be thought dead; as holders too. */
-const deadly: Scene = (plan, random) => {
+/** Processes with waiting claims, or holders, die, or pause for so long that others consider them dead. */
+const deadWaiters: Scenario = (plan, random) => {
   const ttl = random.pick([12_000, 30_000])
   const section = sections(ttl)
   const processes = list(random.between(3, 5), () =>
@@ -258,8 +258,11 @@ const deadly: Scene = (plan, random) => {
   return calm(plan, ttl, processes, incidents)
 }
 
-/** Much is asked for at the same moment, tries and short limits among it; nothing is wrong, or some answers are lost. */
-const burst: Scene = (plan, random) => {
+/**
+ * Many acquires at the same moment, with tries and short timeouts among them. There are no faults, or some answers are
+ * lost.
+ */
+const bursts: Scenario = (plan, random) => {
   const ttl = random.pick([2_000, 12_000])
   const section = sections(ttl)
   const keys = ["k0", "k1", "k2"].slice(0, random.between(1, 3))
@@ -282,20 +285,23 @@ const burst: Scene = (plan, random) => {
             pause: random.pick([1, 1, 10])
           })))
   )
-  // Who has next to no time cannot tell a crowd from a server that is away.
-  const made = { ...calm(plan, ttl, processes, []), keys, isWhole: !isHasty }
+  // An acquire with a very short timeout cannot tell a crowd from a server that does not answer.
+  const made = { ...calm(plan, ttl, processes, []), keys, isHealthy: !isHasty }
   if (random.chance(0.5)) return made
   return {
     ...made,
-    isWhole: false,
-    often: random.pick([0.02, 0.1]),
-    mostDelay: millis(500),
+    isHealthy: false,
+    messageFaultRate: random.pick([0.02, 0.1]),
+    longestDelay: millis(500),
     healedAt: millis(random.between(100, 3_000))
   }
 }
 
-/** Few processes with several sections each on one lock, whose claims somebody deletes, also of those who have just been let in. */
-const meddled: Scene = (plan, random) => {
+/**
+ * A few processes with several sections each on one lock. An operator deletes their claims, also claims that were just
+ * granted.
+ */
+const deletedClaims: Scenario = (plan, random) => {
   const ttl = 12_000
   const section = sections(ttl)
   const processes = list(
@@ -303,7 +309,7 @@ const meddled: Scene = (plan, random) => {
     () =>
       list(random.between(2, 6), () =>
         list(random.between(1, 4), () => {
-          // Claims of one length are on one lease: some are to lose theirs before the holder does.
+          // Claims with the same ttl share a lease: some claims should lose theirs before the holder does.
           const isShort = random.chance(0.3)
           return section({
             ...(isShort && { ttl: 1_500 }),
@@ -328,11 +334,11 @@ const meddled: Scene = (plan, random) => {
 }
 
 /**
- * Members refuse what they are asked, or are silent, or the cluster has no space, or the user may not do something any
- * more. In some worlds it is one member only, and where it is not silent nobody may notice if there are others. In half of
- * them all else goes wrong too.
+ * Members refuse requests or are silent, or the cluster has no space, or the user loses a permission. In some worlds
+ * only one member does so; unless it is silent, nobody may notice if there are others. In half of the worlds all other
+ * faults happen too.
  */
-const refusing: Scene = (plan, random) => {
+const refusals: Scenario = (plan, random) => {
   const sick = random.chance(0.5) ? random.between(0, 2) : undefined
   const isSilent = random.chance(0.3)
   const weights: Record<keyof typeof refusalWeights, number> = {
@@ -344,34 +350,34 @@ const refusing: Scene = (plan, random) => {
     incidentOf(random.weighted(weights), {
       name: `r${index}`,
       at: millis(random.between(1, 3_000)),
-      duration: millis(random.spread(10, 2 * plan.mostTtl)),
+      duration: millis(random.spread(10, 2 * plan.longestTtl)),
       process: sick ?? random.between(0, 2),
       choice: random.between(0, 1_000_000)
     }))
-  const made = calm(plan, plan.mostTtl, plan.processes, incidents)
-  // A call that meets a silent member may take more time than who asks has.
-  if (random.chance(0.5)) return { ...made, isWhole: !isSilent, keys: plan.keys, capacity: plan.capacity }
+  const made = calm(plan, plan.longestTtl, plan.processes, incidents)
+  // A call to a silent member may take more time than its caller has.
+  if (random.chance(0.5)) return { ...made, isHealthy: !isSilent, keys: plan.keys, capacity: plan.capacity }
   return {
     ...plan,
-    quiet: false,
-    isWhole: false,
+    isFaultFree: false,
+    isHealthy: false,
     incidents: [...plan.incidents, ...incidents],
     healedAt: Math.max(plan.healedAt, made.healedAt)
   }
 }
 
-/** By the dimension that each is. */
-export const scenes = {
-  crowds: crowd,
-  pushes: deaf,
-  sockets: stalled,
-  closing: closed,
-  greetings: refused,
-  refusals: refusing,
-  deaths: deadly,
-  bursts: burst,
-  heirs: meddled
+/** By dimension. */
+export const scenarios = {
+  crowds,
+  notifications: lostNotifications,
+  stalls,
+  closing,
+  handshakes: refusedHandshakes,
+  refusals,
+  "dead-waiters": deadWaiters,
+  bursts,
+  successors: deletedClaims
 } as const satisfies Record<
   string,
-  Scene
+  Scenario
 >

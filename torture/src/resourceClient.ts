@@ -2,8 +2,8 @@ import * as Net from "node:net"
 import * as Readline from "node:readline"
 import type { Told } from "./events.ts"
 
-/** The connection of one process to the resource. What is told and asked on it arrives in that order. */
-export class Line {
+/** The connection of one process to the resource. Reports and questions arrive in their order. */
+export class ResourceClient {
   private readonly waiting = new Map<number, (value: unknown) => void>()
   private readonly socket: Net.Socket
   private next = 0
@@ -19,9 +19,12 @@ export class Line {
     this.write({ hello: who })
   }
 
-  static open(port: number, who: string): Promise<Line> {
+  static open(port: number, who: string): Promise<ResourceClient> {
     return new Promise((resolve, reject) => {
-      const socket = Net.connect(port, "127.0.0.1", () => resolve(new Line(socket, who))).once("error", reject)
+      const socket = Net.connect(port, "127.0.0.1", () => resolve(new ResourceClient(socket, who))).once(
+        "error",
+        reject
+      )
     })
   }
 
@@ -29,7 +32,7 @@ export class Line {
     this.write({ e: told })
   }
 
-  /** Whether the resource lets it. */
+  /** Reports a step and learns whether the resource accepts it. */
   ask(told: Told, answered: (accepted: boolean) => void): void {
     this.await((value) => answered(value === true), (n) => ({ e: told, n }))
   }

@@ -2,31 +2,31 @@ import type { Group } from "dlock-testing"
 import type { Random } from "../random.ts"
 import type { Address } from "../subjects/subject.ts"
 
-/** What befalls a server, from its beginning to its end. */
+/** A fault of a server, from its beginning to its end. */
 export interface ServerFault {
   readonly weight: number
   /** Whether the backend may lose what it had acknowledged. */
   readonly forgets: boolean
-  /** Milliseconds for which its consequences last when it is over. */
+  /** Milliseconds for which its effects last after its end. */
   readonly tail?: number
-  /** Whether it befalls the worker of this number: all, unless given. */
-  readonly whom?: (index: number) => boolean
+  /** Whether it hits the worker of this number: all, unless given. */
+  readonly hits?: (index: number) => boolean
   /** See `Fault`. */
   readonly harmless?: boolean
   readonly limbo?: number
-  readonly act: (key: string, random: Random) => Promise<void>
+  readonly inject: (key: string, random: Random) => Promise<void>
 }
 
-/** What is done at once to the server of one key. Says before it acts which locks that may free. */
-export interface Strike {
+/** A fault without duration, at the server of one key. Before it acts it reports which locks it may free. */
+export interface KeyFault {
   readonly weight: number
   /** See `Fault`. */
   readonly harmless?: boolean
-  readonly act: (key: string, about: (forgets: "all" | ReadonlyArray<string>) => void) => Promise<void>
+  readonly inject: (key: string, about: (forgets: "all" | ReadonlyArray<string>) => void) => Promise<void>
 }
 
-/** The servers of one campaign, and what can be done to them. */
-export interface Field {
+/** The servers of one campaign, and their faults. */
+export interface Environment {
   readonly ttl: number
   /** Ports of the servers; each worker has a proxy of its own before each. */
   readonly ports: ReadonlyArray<number>
@@ -34,11 +34,11 @@ export interface Field {
   readonly through: (ports: ReadonlyArray<number>, index: number) => Address
   /** Milliseconds that the worker of this number asks for, where it needs more than the others. */
   readonly ttlOf?: (index: number) => number | undefined
-  readonly faults: Readonly<Record<string, ServerFault>>
-  /** What has to be put right at the end, where that is a fault of its own. */
+  readonly serverFaults: Readonly<Record<string, ServerFault>>
+  /** A repair at the end that is itself a fault. */
   readonly last?: { readonly kind: string; readonly fault: ServerFault }
-  readonly strikes: Readonly<Record<string, Strike>>
-  /** Stops all replicas, unless somebody has; returns what lets them go on. */
+  readonly keyFaults: Readonly<Record<string, KeyFault>>
+  /** Stops all replicas, unless they are stopped; returns the function that lets them go on. */
   readonly freezeReplicas?: () => (() => void) | undefined
   /** Whether these bytes hold a request that gives a claim back. */
   readonly givesBack?: (request: Buffer) => boolean
@@ -46,14 +46,16 @@ export interface Field {
   readonly waited?: () => number
   /** Scripts that took more than 5 ms of a processor, since it was last asked. */
   readonly slowScripts?: () => Promise<ReadonlyArray<{ readonly what: string; readonly took: number }>>
-  /** Resolves when all servers are there and in step. */
+  /** Resolves when all servers are up and in sync. */
   readonly whole: () => Promise<void>
-  /** Whether each server is in its place, where they may change places by themselves. */
+  /** Whether each server has its role, if they may fail over by themselves. */
   readonly inStep?: () => Promise<boolean>
-  /** What of locks is where none of them belongs. */
+  /** Keys of locks where none belongs. */
   readonly elsewhere?: () => Promise<ReadonlyArray<string>>
-  /** Marks of cancelled claims that stand, and for how many milliseconds they have stood. */
-  readonly marks?: () => Promise<ReadonlyArray<{ readonly name: string; readonly key: string; readonly age: number }>>
+  /** Tombstones of withdrawn claims at the server, and their ages in milliseconds. */
+  readonly tombstones?: () => Promise<
+    ReadonlyArray<{ readonly name: string; readonly key: string; readonly age: number }>
+  >
   /** What is left of locks. */
   readonly orphans: () => Promise<ReadonlyArray<string>>
   readonly skipped: ReadonlyArray<string>
@@ -64,7 +66,7 @@ export interface Field {
 export const aLittle = (ttl: number, random: Random): number =>
   ttl * (random.chance(0.7) ? random.between(0.05, 0.6) : random.between(0.8, 2.2))
 
-/** Waits until it is so; what never becomes so within the limit is left to the checks that follow. */
+/** Waits until the check is true, or the limit is over: later checks find what is still wrong. */
 export const eventually = async (check: () => Promise<boolean>, limit: number): Promise<boolean> => {
   const end = performance.now() + limit
   while (performance.now() < end) {

@@ -13,9 +13,9 @@ import {
 import { Etcd3 } from "etcd3"
 import * as Fs from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
-import { isBehindProxy, longDoomed } from "../cast.ts"
 import type { With } from "../dimensions.ts"
-import { aLittle, eventually, type Field, type ServerFault } from "./field.ts"
+import { isBehindProxy, longDoomed } from "../roles.ts"
+import { aLittle, type Environment, eventually, type ServerFault } from "./environment.ts"
 
 /** Seconds for which a token is good: one that is kept by its use, and a signed one, which is not. */
 const tokenLife = { simple: 3, signed: 10 }
@@ -116,7 +116,7 @@ const portsOf = ({ members, refuser }: Servers): ReadonlyArray<number> => {
 /**
  * etcd of one member or three. What they acknowledged is on disk, so a restart forgets nothing.
  */
-export const startField = async (count: number, dimensions: With): Promise<Field> => {
+export const startEnvironment = async (count: number, dimensions: With): Promise<Environment> => {
   const ttl = 1_000
   const all = await start(count, dimensions)
   const { isGuarded, learner, members: servers, proxy, refuser, stop } = all
@@ -170,7 +170,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
     weight: 3,
     forgets: false,
     limbo: recounted,
-    act: async (_, random) => {
+    inject: async (_, random) => {
       const one = await which(random)
       one.signal("SIGSTOP")
       await sleep(aLittle(1_900, random))
@@ -181,7 +181,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
     weight: 3,
     forgets: false,
     limbo: recounted,
-    act: async (_, random) => {
+    inject: async (_, random) => {
       await (await which()).restart(random.between(0, 1_500))
       await eventually(inStep, 10_000)
     }
@@ -191,7 +191,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
     forgets: false,
     harmless: true,
     limbo: 0,
-    act: async () => {
+    inject: async () => {
       await etcdctl(urls, ...root, "user", "add", `user-${users++}:any`)
     }
   }
@@ -200,7 +200,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
     forgets: false,
     harmless: true,
     limbo: 0,
-    act: async (_, random) => {
+    inject: async (_, random) => {
       one.refuse({ code, message })
       await sleep(random.between(200, 4_000))
       one.heal()
@@ -209,8 +209,8 @@ export const startField = async (count: number, dimensions: With): Promise<Field
   const restartProxy = (one: Server): ServerFault => ({
     weight: 4,
     forgets: false,
-    whom: isBehindProxy,
-    act: (_, random) => one.restart(random.between(0, 1_500))
+    hits: isBehindProxy,
+    inject: (_, random) => one.restart(random.between(0, 1_500))
   })
   /** Raised by hand. It does what it does of a server that is full, and to fill one takes gigabytes of memory. */
   const alarm = async (action: "Activate" | "Deactivate") => {
@@ -226,7 +226,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
     weight: 1,
     forgets: false,
     limbo: recounted,
-    act: async (_, random) => {
+    inject: async (_, random) => {
       try {
         await alarm("Activate")
         await sleep(random.between(200, 4_000))
@@ -245,7 +245,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
     weight: 1,
     forgets: false,
     limbo: recounted,
-    act: async (_, random) => {
+    inject: async (_, random) => {
       try {
         await permission("revoke-permission", "dlock:")
         await sleep(random.between(200, 4_000))
@@ -272,7 +272,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
       }
     },
     ...(proxy !== undefined && { ttlOf: (index) => isBehindProxy(index) ? ttlBehindProxy : undefined }),
-    faults: {
+    serverFaults: {
       ...(count === 1
         ? { "freeze the server": freeze(leader), "restart the server": restart(leader) }
         : {
@@ -289,11 +289,11 @@ export const startField = async (count: number, dimensions: With): Promise<Field
       ...(dimensions.has("space") && { "refuse the space": outOfSpace }),
       ...(dimensions.has("permissions") && { "refuse the role": withoutPermission })
     },
-    strikes: {
+    keyFaults: {
       "delete the key": {
         weight: 14,
         harmless: true,
-        act: async (key, about) => {
+        inject: async (key, about) => {
           const holder = await holderOf(key)
           about([key])
           if (holder !== undefined) await asAdmin((admin) => admin.delete().key(holder.key).exec())
@@ -301,7 +301,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
       },
       "revoke the lease": {
         weight: 8,
-        act: async (key, about) => {
+        inject: async (key, about) => {
           const holder = await holderOf(key)
           if (holder === undefined || holder.lease === "0") return
           const { keys } = await asAdmin(({ leaseClient }) =>
@@ -315,7 +315,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
       "compact the history": {
         weight: 1,
         harmless: true,
-        act: async (_, about) => {
+        inject: async (_, about) => {
           about([])
           await asAdmin(async ({ kv }) => {
             const { header } = await kv.range({ key: Buffer.from("x") })
@@ -334,7 +334,7 @@ export const startField = async (count: number, dimensions: With): Promise<Field
         const { leases } = await leaseClient.leaseLeases()
         return Promise.all(leases.map(({ ID }) => leaseClient.leaseTimeToLive({ ID, keys: true })))
       })
-      // A lease of marks ends by itself: the one with the long time, whose first mark may never have come.
+      // A lease of tombstones ends by itself: it is the one with the long time, and its first tombstone may never have come.
       const live = states.filter(({ grantedTTL, keys }) =>
         keys.length === 0 ? Number(grantedTTL) < 600 : !keys.every((key) => String(key).includes("\0"))
       )

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Checker, type Limits } from "../src/checker.ts"
 import type { Fault, Recorded, Rule } from "../src/events.ts"
-import { Judge, type Limits } from "../src/judge.ts"
 
 const ttl = 600
 
@@ -63,22 +63,22 @@ const fault = (from: number, to: number, about: Partial<Fault>): ReadonlyArray<L
   { t: "healed", n: from, to, who: "", arrived: to }
 ]
 
-const judged = (history: ReadonlyArray<Line>, limits: Partial<Limits> = {}): Judge => {
-  const judge = new Judge(limits)
-  for (const event of history.toSorted((a, b) => a.arrived - b.arrived)) judge.add(event)
-  judge.settle(1e9, true)
-  return judge
+const checked = (history: ReadonlyArray<Line>, limits: Partial<Limits> = {}): Checker => {
+  const checker = new Checker(limits)
+  for (const event of history.toSorted((a, b) => a.arrived - b.arrived)) checker.add(event)
+  checker.settle(1e9, true)
+  return checker
 }
 const found = (...history: ReadonlyArray<Line>): ReadonlyArray<Rule> =>
-  judged(history).violations.map(({ rule }) => rule)
+  checked(history).violations.map(({ rule }) => rule)
 
-/** Something befell everybody: losses are to be expected. */
+/** A fault hit everybody: losses are to be expected. */
 const unwell = fault(0, 1, {})
 
 const a = acquired(0, "a", 1)
 const b = acquired(100, "b", 2)
 
-describe("the judge", () => {
+describe("the checker", () => {
   it("finds nothing in sections one after the other", () => {
     const second = acquired(60, "b", 2)
     assert.deepStrictEqual(
@@ -95,9 +95,9 @@ describe("the judge", () => {
 
   it("lets go one that the process slept through, if it made no more than one step, and that was refused", () => {
     const slept = [a, enter(1, a), lag(10, 900, "a"), b, enter(801, b)]
-    const judge = judged([...slept, step(901, a, false), exit(905, a), exit(910, b)])
-    assert.deepStrictEqual(judge.violations, [])
-    assert.deepStrictEqual(judge.excused, { paused: 1, forgot: 0 })
+    const checker = checked([...slept, step(901, a, false), exit(905, a), exit(910, b)])
+    assert.deepStrictEqual(checker.violations, [])
+    assert.deepStrictEqual(checker.excused, { paused: 1, forgot: 0 })
     assert.deepStrictEqual(found(...slept, step(901, a, false), step(902, a, false), exit(905, a)), ["after"])
     assert.deepStrictEqual(found(...slept, step(901, a, true), exit(905, a)), ["overlap"], "it was not refused")
     assert.deepStrictEqual(
@@ -124,8 +124,8 @@ describe("the judge", () => {
       exit(1_800, second)
     ]
     const limits = { guard: 1_000, ending: 600 }
-    assert.deepStrictEqual(judged(slow(900), limits).violations, [])
-    assert.deepStrictEqual(judged(slow(100), limits).violations.map(({ rule }) => rule), ["overlap"], "too short")
+    assert.deepStrictEqual(checked(slow(900), limits).violations, [])
+    assert.deepStrictEqual(checked(slow(100), limits).violations.map(({ rule }) => rule), ["overlap"], "too short")
     assert.deepStrictEqual(found(...slow(900)), ["overlap"], "it ends at once")
   })
 
@@ -248,22 +248,22 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(lag(100, 700, "a"), slow), [])
   })
 
-  it("judges nothing of a process before that has told of its standing still", () => {
-    const judge = new Judge()
+  it("checks nothing of a process before that process has reported its pauses", () => {
+    const checker = new Checker()
     const slow: Line = { t: "slow", what: "a call", took: 4_000, limit: 1_000, at: 4_000, who: "a", arrived: 4_000 }
     // What is told in the midst of a long turn says nothing of how long the turn is.
-    for (const event of [lag(90, 90, "a"), slow, asked(7_900, "a")]) judge.add(event)
-    judge.settle(8_000)
-    assert.deepStrictEqual(judge.violations, [])
-    judge.add(lag(90, 8_100, "a"))
-    judge.settle(8_200)
-    assert.deepStrictEqual(judge.violations, [])
-    judge.add({ ...slow, at: 14_000, arrived: 14_000 })
-    judge.settle(18_000)
-    assert.deepStrictEqual(judge.violations, [])
-    judge.add(lag(18_100, 18_100, "a"))
-    judge.settle(18_200)
-    assert.deepStrictEqual(judge.violations.map(({ rule }) => rule), ["slow"])
+    for (const event of [lag(90, 90, "a"), slow, asked(7_900, "a")]) checker.add(event)
+    checker.settle(8_000)
+    assert.deepStrictEqual(checker.violations, [])
+    checker.add(lag(90, 8_100, "a"))
+    checker.settle(8_200)
+    assert.deepStrictEqual(checker.violations, [])
+    checker.add({ ...slow, at: 14_000, arrived: 14_000 })
+    checker.settle(18_000)
+    assert.deepStrictEqual(checker.violations, [])
+    checker.add(lag(18_100, 18_100, "a"))
+    checker.settle(18_200)
+    assert.deepStrictEqual(checker.violations.map(({ rule }) => rule), ["slow"])
   })
 
   it("finds a key that nobody has although somebody waits", () => {
@@ -281,10 +281,10 @@ describe("the judge", () => {
     const [refusal, end] = fault(40, 60, { kind: "refuse the commands" }) as [Line, Line]
     assert.deepStrictEqual(found(a, enter(1, a), asked(20, "b", next(690)), refusal, exit(50, a), end, next(690)), [])
     assert.deepStrictEqual(found(a, enter(1, a), exit(50, a), asked(250, "b", next(300)), next(300)), [], "none waited")
-    const judge = new Judge({ without: ["idle"] })
-    for (const event of given(400)) judge.add(event)
-    judge.settle(1e9, true)
-    assert.deepStrictEqual(judge.violations, [])
+    const checker = new Checker({ without: ["idle"] })
+    for (const event of given(400)) checker.add(event)
+    checker.settle(1e9, true)
+    assert.deepStrictEqual(checker.violations, [])
   })
 
   it("gives the next of a dead holder what its lock may have had left, and the guard gap", () => {
@@ -314,7 +314,7 @@ describe("the judge", () => {
     const gone: Line = { t: "gone", who: "c", arrived: 50 }
     const waits = (at: number) => [asked(0, "c"), a, enter(1, a), asked(20, "b", next(at)), gone]
     const onEtcd = (history: ReadonlyArray<Line>) =>
-      judged(history, { grain: 1_000, deadAfter: 5_000 }).violations.map(({ rule }) => rule)
+      checked(history, { grain: 1_000, deadAfter: 5_000 }).violations.map(({ rule }) => rule)
     const ends = (freed: number, at: number) => onEtcd([...waits(at), exit(freed, a), next(at)])
     // In whole seconds and one more.
     assert.deepStrictEqual(ends(6_000, 7_300), [], "its death was not known yet")
@@ -342,13 +342,13 @@ describe("the judge", () => {
   it("lets those take longer who are remote, and whoever waits for a key with them", () => {
     const late = acquired(1_000, "b.1", 2)
     const history = [a, enter(1, a), asked(20, "b.1", late), exit(50, a), late]
-    const rules = (remote: Limits["remote"]) => judged(history, { remote }).violations.map(({ rule }) => rule)
+    const rules = (remote: Limits["remote"]) => checked(history, { remote }).violations.map(({ rule }) => rule)
     assert.deepStrictEqual(rules({ places: ["b"], notice: 2_000 }), [])
     assert.deepStrictEqual(rules({ places: ["b"], notice: 500 }), ["idle"])
     assert.deepStrictEqual(rules({ places: ["c"], notice: 2_000 }), ["idle"])
   })
 
-  it("finds calls that failed although nothing befell them", () => {
+  it("finds calls that failed although no fault hit them", () => {
     const failed: Line = { t: "failed", what: "k", why: "no", from: 9_000, at: 9_500, who: "a", arrived: 9_500 }
     assert.deepStrictEqual(found(failed), ["failed"])
     assert.deepStrictEqual(found(failed, ...fault(8_500, 8_600, { workers: ["a"] })), [])
@@ -358,7 +358,7 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(failed, ...fault(9_100, 9_400, { harmless: true, workers: ["a"] })), ["failed"])
     assert.deepStrictEqual(found(failed, lag(9_000, 9_400, "a")), ["failed"], "its thread was busy")
     const busyFails = (from: number, to: number) =>
-      judged([{ ...failed, from: 1_000 }, lag(from, to, "a")], { busyFails: true }).violations.map(({ rule }) => rule)
+      checked([{ ...failed, from: 1_000 }, lag(from, to, "a")], { busyFails: true }).violations.map(({ rule }) => rule)
     assert.deepStrictEqual(busyFails(9_000, 9_400), [])
     assert.deepStrictEqual(busyFails(3_000, 3_400), ["failed"], "long before it was asked for the last time")
     const another = { ...failed, who: "a.2" }
@@ -377,7 +377,7 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(failed, lag(9_000, 9_150, "servers"), lag(9_200, 9_330, "harness")), [])
   })
 
-  it("finds locks that were lost although nothing befell them", () => {
+  it("finds locks that were lost although no fault hit them", () => {
     const late = acquired(9_000, "a", 1)
     const history = [late, enter(9_001, late), lost(9_600, late, 600), exit(9_601, late)]
     assert.deepStrictEqual(found(...history), ["gone"])
@@ -387,22 +387,24 @@ describe("the judge", () => {
     assert.deepStrictEqual(found(...history, lag(9_200, 9_300, "a")), ["gone"])
   })
 
-  it("finds marks that were set although no answer to who asked was lost", () => {
-    const mark = (key: string): Line => ({ t: "mark", key, at: 9_000, who: "", arrived: 9_100 })
-    assert.deepStrictEqual(found(mark("cold-w1-0")), ["mark"])
-    assert.deepStrictEqual(found(mark("cold-w1-0"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), [])
-    assert.deepStrictEqual(found(mark("cold-w1-0"), ...fault(8_500, 8_900, { workers: ["w11.3"] })), ["mark"])
-    assert.deepStrictEqual(found(mark("hot-1"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), [])
-    assert.deepStrictEqual(found(mark("probe-calm-a"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), ["mark"])
-    assert.deepStrictEqual(found(mark("probe-calm-a"), ...fault(8_500, 8_900, {})), [])
+  it("finds tombstones that were left although no answer to a caller was lost", () => {
+    const tombstone = (key: string): Line => ({ t: "tombstone", key, at: 9_000, who: "", arrived: 9_100 })
+    assert.deepStrictEqual(found(tombstone("cold-w1-0")), ["tombstone"])
+    assert.deepStrictEqual(found(tombstone("cold-w1-0"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), [])
+    assert.deepStrictEqual(found(tombstone("cold-w1-0"), ...fault(8_500, 8_900, { workers: ["w11.3"] })), ["tombstone"])
+    assert.deepStrictEqual(found(tombstone("hot-1"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), [])
+    assert.deepStrictEqual(found(tombstone("probe-calm-a"), ...fault(8_500, 8_900, { workers: ["w1.3"] })), [
+      "tombstone"
+    ])
+    assert.deepStrictEqual(found(tombstone("probe-calm-a"), ...fault(8_500, 8_900, {})), [])
     for (const who of ["w1.3", "servers"]) {
-      assert.deepStrictEqual(found(mark("hot-1"), lag(8_500, 8_800, who)), [], "an answer may have come too late")
+      assert.deepStrictEqual(found(tombstone("hot-1"), lag(8_500, 8_800, who)), [], "an answer may have come too late")
     }
-    assert.deepStrictEqual(found(mark("hot-1"), lag(8_500, 8_600, "w1.3")), ["mark"])
+    assert.deepStrictEqual(found(tombstone("hot-1"), lag(8_500, 8_600, "w1.3")), ["tombstone"])
   })
 
-  it("takes a mark for one of somebody who has lost an answer since they asked", () => {
-    const mark = (at: number): Line => ({ t: "mark", key: "k", at, who: "", arrived: at + 100 })
+  it("takes a tombstone for one of a caller who has lost an answer since it asked", () => {
+    const tombstone = (at: number): Line => ({ t: "tombstone", key: "k", at, who: "", arrived: at + 100 })
     const ask = asked(1_000, "w1.3")
     const ended: Line = {
       t: "ended",
@@ -416,12 +418,14 @@ describe("the judge", () => {
       arrived: 9_500
     }
     const lost = fault(1_500, 1_600, { workers: ["w1.3"] })
-    assert.deepStrictEqual(found(ask, ...lost, ended, mark(9_000)), [])
-    assert.deepStrictEqual(found(ask, ...lost, ended, mark(11_000)), ["mark"], "it had ended")
-    assert.deepStrictEqual(found(ask, ...fault(1_500, 1_600, { workers: ["w2.1"] }), ended, mark(9_000)), ["mark"])
+    assert.deepStrictEqual(found(ask, ...lost, ended, tombstone(9_000)), [])
+    assert.deepStrictEqual(found(ask, ...lost, ended, tombstone(11_000)), ["tombstone"], "it had ended")
+    assert.deepStrictEqual(found(ask, ...fault(1_500, 1_600, { workers: ["w2.1"] }), ended, tombstone(9_000)), [
+      "tombstone"
+    ])
   })
 
-  it("finds scripts that were slow while nothing befell the servers", () => {
+  it("finds scripts that were slow while no fault hit the servers", () => {
     const script: Line = { t: "script", what: "evalsha", took: 12, from: 1_000, at: 1_250, who: "", arrived: 1_250 }
     assert.deepStrictEqual(found(script), ["script"])
     assert.deepStrictEqual(found(script, ...fault(1_100, 1_150, {})), [])
@@ -436,17 +440,17 @@ describe("the judge", () => {
         { t: "left", what: "a timer", who: "", arrived: 3 },
         { t: "orphan", what: "a key", who: "", arrived: 4 },
         { t: "elsewhere", what: "a key", who: "", arrived: 4 },
-        { t: "deaf", waited: 7_000, who: "a", arrived: 5 }
+        { t: "unserved", waited: 7_000, who: "a", arrived: 5 }
       ),
-      ["stuck", "unhandled", "left", "orphan", "elsewhere", "deaf"]
+      ["stuck", "unhandled", "left", "orphan", "elsewhere", "unserved"]
     )
   })
 
   it("knows who is inside", () => {
-    const judge = new Judge()
-    for (const event of [a, enter(1, a)]) judge.add(event)
-    assert.deepStrictEqual(judge.present(), [{ key: "k", who: "a" }])
-    judge.add(exit(2, a))
-    assert.deepStrictEqual(judge.present(), [])
+    const checker = new Checker()
+    for (const event of [a, enter(1, a)]) checker.add(event)
+    assert.deepStrictEqual(checker.present(), [{ key: "k", who: "a" }])
+    checker.add(exit(2, a))
+    assert.deepStrictEqual(checker.present(), [])
   })
 })

@@ -1,12 +1,15 @@
 import { now } from "./events.ts"
 
 const period = 10
-/** What a timer may be late by on a machine that has other work. */
+/** By how many milliseconds a timer may be late on a busy machine. */
 const usual = 20
-/** Milliseconds after which it is told that nothing was to be told. */
+/** After how many milliseconds without a lag that is reported too. */
 const beat = 250
 
-/** Tells of each stretch of time in which nothing of this process ran, and now and then of none: by then all is told. */
+/**
+ * Reports each time span in which this process did not run. Now and then it reports an empty one: all earlier spans are
+ * reported by then.
+ */
 export const watchLag = (tell: (from: number, to: number) => void): () => void => {
   let last = now()
   let toldAt = last

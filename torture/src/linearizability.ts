@@ -1,5 +1,5 @@
 /**
- * Whether what holders believed can have come from a lock: a lock that one holds at a time, whose operations each took
+ * Whether what holders were told can have come from a lock: a lock that one holds at a time, whose operations each took
  * effect at some moment between their beginning and their end. It knows nothing of deadlines, tokens and faults.
  */
 export interface Operation {
@@ -30,7 +30,7 @@ const after = (holder: string | undefined, operation: Operation): string | undef
  * The first operation at whose end no way is left, if there is one. An operation takes effect no sooner than some end
  * asks for it, so the ways are no more than those who are under way together; where nothing is, one is left.
  */
-export const impossible = (operations: ReadonlyArray<Operation>): Operation | undefined => {
+export const findImpossible = (operations: ReadonlyArray<Operation>): Operation | undefined => {
   const begins = operations.toSorted((a, b) => a.from - b.from)
   const ends = operations.toSorted((a, b) => a.to - b.to)
   const underWay = new Set<Operation>()

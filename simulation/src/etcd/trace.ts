@@ -1,12 +1,12 @@
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 
-/** A transaction in a few words, for a trace. */
-export const wordsOf = ({ compare = [], failure = [], success = [] }: ITxnRequest): string => {
+/** A transaction as text, for a trace. */
+export const traceOf = ({ compare = [], failure = [], success = [] }: ITxnRequest): string => {
   const one = (operation: NonNullable<ITxnRequest["success"]>[number]): string => {
     const { request_delete_range, request_put, request_range, request_txn } = operation as typeof operation & {
       readonly request_txn?: ITxnRequest
     }
-    if (request_txn !== undefined) return `(${wordsOf(request_txn)})`
+    if (request_txn !== undefined) return `(${traceOf(request_txn)})`
     if (request_put !== undefined) return `put ${text(request_put.key)} on ${request_put.lease}`
     if (request_delete_range !== undefined) return `delete ${text(request_delete_range.key)}`
     return `range ${text(request_range?.key)}${request_range?.range_end === undefined ? "" : "..."}`
@@ -20,8 +20,8 @@ export const wordsOf = ({ compare = [], failure = [], success = [] }: ITxnReques
 
 const text = (key: unknown): string => JSON.stringify(String(key))
 
-/** An answer likewise. */
-export const wordsOfAnswer = (answer: unknown): string => {
+/** An answer as text, for a trace. */
+export const traceOfAnswer = (answer: unknown): string => {
   if (answer instanceof Error) return answer.message
   const { header, responses, succeeded } = (answer ?? {}) as Partial<ITxnResponse>
   if (responses === undefined) return JSON.stringify(answer) ?? "done"
@@ -29,7 +29,7 @@ export const wordsOfAnswer = (answer: unknown): string => {
     { response_delete_range, response_range, response_txn }
   ): string =>
     response_txn !== undefined
-      ? `(${wordsOfAnswer({ ...response_txn, header })})`
+      ? `(${traceOfAnswer({ ...response_txn, header })})`
       : response_range !== undefined
       ? `[${response_range.kvs.map(({ create_revision, key }) => `${text(key)}@${create_revision}`).join(" ")}]`
       : response_delete_range !== undefined

@@ -1,6 +1,6 @@
 import type { Recorded } from "../events.ts"
 
-/** Somebody inside a lock, from the resource's point of view. */
+/** A holder's stay inside a lock, as the resource saw it. */
 export interface Stay {
   readonly who: string
   readonly key: string
@@ -13,26 +13,26 @@ export interface Stay {
   readonly refused: ReadonlyArray<number>
 }
 
-export interface Trouble {
+export interface FaultWindow {
   readonly kind: string
   readonly workers: "all" | ReadonlyArray<string>
   readonly from: number
   to: number
 }
 
-/** What can be drawn of a history. */
-export interface Scene {
+/** What the picture of a history shows. */
+export interface Intervals {
   readonly stays: ReadonlyArray<Stay>
-  readonly troubles: ReadonlyArray<Trouble>
+  readonly faultWindows: ReadonlyArray<FaultWindow>
   readonly end: number
 }
 
 type Growing = Omit<Stay, "refused" | "reason"> & { reason: string | undefined; readonly refused: Array<number> }
 
 /** Reads a history in its order. */
-export const sceneOf = (history: Iterable<Recorded>): Scene => {
+export const intervalsOf = (history: Iterable<Recorded>): Intervals => {
   const stays = new Map<string, Growing>()
-  const troubles = new Map<number, Trouble>()
+  const faultWindows = new Map<number, FaultWindow>()
   const keys = new Map<string, string>()
   let end = 0
   for (const event of history) {
@@ -56,25 +56,25 @@ export const sceneOf = (history: Iterable<Recorded>): Scene => {
     } else if (event.t === "gone") {
       for (const stay of stays.values()) if (stay.who === event.who) stay.to = Math.min(stay.to, end)
     } else if (event.t === "fault" && event.own !== true) {
-      troubles.set(event.n, { kind: event.kind, workers: event.workers, from: event.from, to: Infinity })
+      faultWindows.set(event.n, { kind: event.kind, workers: event.workers, from: event.from, to: Infinity })
     } else if (event.t === "healed") {
-      const trouble = troubles.get(event.n)
-      if (trouble !== undefined) trouble.to = event.to
+      const faultWindow = faultWindows.get(event.n)
+      if (faultWindow !== undefined) faultWindow.to = event.to
     }
   }
   const whole = <A extends { to: number }>(all: Iterable<A>) =>
     Array.from(all, (one) => ({ ...one, to: Math.min(one.to, end) }))
-  return { stays: whole(stays.values()), troubles: whole(troubles.values()), end }
+  return { stays: whole(stays.values()), faultWindows: whole(faultWindows.values()), end }
 }
 
-/** The stretch of so many milliseconds in which most is lost, and by the most kinds of faults. */
-export const busiest = ({ end, stays, troubles }: Scene, span: number): number => {
-  const first = troubles[0]?.from ?? stays[0]?.from ?? end
+/** The start of the span of so many milliseconds with the most losses and the most kinds of faults. */
+export const busiest = ({ end, stays, faultWindows }: Intervals, span: number): number => {
+  const first = faultWindows[0]?.from ?? stays[0]?.from ?? end
   let best = { from: first, score: -1 }
   for (let from = first; from + span <= end; from += span / 12) {
     const within = (at: number | undefined) => at !== undefined && at >= from && at < from + span
     const lost = stays.filter(({ lostAt }) => within(lostAt))
-    const kinds = new Set(troubles.filter((one) => within(one.from)).map(({ kind }) => kind))
+    const kinds = new Set(faultWindows.filter((one) => within(one.from)).map(({ kind }) => kind))
     const score = lost.length + 2 * new Set(lost.map(({ reason }) => reason)).size + 2 * kinds.size
     if (score > best.score) best = { from, score }
   }

@@ -1,10 +1,10 @@
 import { command, type Server, startSentinel } from "dlock-testing"
 import { setTimeout as sleep } from "node:timers/promises"
-import { eventually, type Field, type ServerFault } from "./field.ts"
-import { left, strikesOn } from "./redis.ts"
+import { type Environment, eventually, type ServerFault } from "./environment.ts"
+import { keyFaultsOn, left } from "./redis.ts"
 
 /** A primary, its replica, and three sentinels that fail over between the two. */
-export const startField = async (): Promise<Field> => {
+export const startEnvironment = async (): Promise<Environment> => {
   const ttl = 800
   const group = await startSentinel()
   const [first, second] = group.servers as [Server, Server]
@@ -40,13 +40,14 @@ export const startField = async (): Promise<Field> => {
   }
   const promoted = (from: Server) =>
     eventually(async () => await isPrimary(other(from)) && await primary() !== from, 10_000)
-  const failover = (strike: (from: Server) => Promise<() => Promise<void>>): ServerFault["act"] => async () => {
-    const from = await primary()
-    const heal = await strike(from)
-    await promoted(from)
-    await heal()
-    await eventually(inStep, 30_000)
-  }
+  const failover =
+    (breakPrimary: (from: Server) => Promise<() => Promise<void>>): ServerFault["inject"] => async () => {
+      const from = await primary()
+      const heal = await breakPrimary(from)
+      await promoted(from)
+      await heal()
+      await eventually(inStep, 30_000)
+    }
   const cut = () => {
     group.primaryLink.refuse()
     group.primaryLink.reset()
@@ -69,11 +70,11 @@ export const startField = async (): Promise<Field> => {
         [`127.0.0.1:${second.port}`]: { host: "127.0.0.1", port: two! }
       }
     }),
-    faults: {
+    serverFaults: {
       "freeze the primary for a moment": {
         weight: 3,
         forgets: false,
-        act: async (_, random) => {
+        inject: async (_, random) => {
           const one = await primary()
           one.signal("SIGSTOP")
           await sleep(random.between(150, 400))
@@ -83,7 +84,7 @@ export const startField = async (): Promise<Field> => {
       "isolate the primary": {
         weight: 2,
         forgets: true,
-        act: failover(async (from) => {
+        inject: failover(async (from) => {
           // Only the first has a link of its own; the second is frozen for as long instead.
           if (from === first) cut()
           else from.signal("SIGSTOP")
@@ -96,7 +97,7 @@ export const startField = async (): Promise<Field> => {
       "freeze the primary until it is replaced": {
         weight: 2,
         forgets: true,
-        act: failover(async (from) => {
+        inject: failover(async (from) => {
           from.signal("SIGSTOP")
           return async () => from.signal("SIGCONT")
         })
@@ -104,7 +105,7 @@ export const startField = async (): Promise<Field> => {
       "kill the primary": {
         weight: 2,
         forgets: true,
-        act: failover(async (from) => {
+        inject: failover(async (from) => {
           from.signal("SIGKILL")
           // Its proxy would go on accepting.
           if (from === first) cut()
@@ -114,13 +115,13 @@ export const startField = async (): Promise<Field> => {
       "order a failover": {
         weight: 2,
         forgets: true,
-        act: failover(async () => {
+        inject: failover(async () => {
           await command(sentinels[0]!, "SENTINEL FAILOVER dlock")
           return async () => {}
         })
       }
     },
-    strikes: strikesOn(async () => [(await primary()).port]),
+    keyFaults: keyFaultsOn(async () => [(await primary()).port]),
     whole,
     inStep,
     orphans: async () => left((await primary()).port),

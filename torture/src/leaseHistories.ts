@@ -1,8 +1,8 @@
 import type { Recorded } from "./events.ts"
-import { impossible, type Operation } from "./linear.ts"
+import { findImpossible, type Operation } from "./linearizability.ts"
 
-/** What one holder believed of one lease, from when to when. */
-interface Belief {
+/** What one holder was told of one lease, from when to when. */
+interface LeaseHistory {
   readonly who: string
   readonly key: string
   readonly operations: Array<Operation>
@@ -22,9 +22,9 @@ interface Loss {
 /** Milliseconds after which what a backend forgot is heard of by nobody any more. */
 const margin = 250
 
-/** What a run's holders believed, key by key, as far as its backend forgot nothing of it. */
-export class Beliefs {
-  private readonly all = new Map<string, Belief>()
+/** What the holders of a run were told, key by key. Leases that the backend may have forgotten are left out. */
+export class LeaseHistories {
+  private readonly all = new Map<string, LeaseHistory>()
   private readonly losses = new Map<number, Loss>()
 
   add(event: Recorded): void {
@@ -38,19 +38,19 @@ export class Beliefs {
       case "enter":
       case "step":
       case "exit": {
-        const belief = this.all.get(event.id)
-        if (belief === undefined || event.held === undefined) return
+        const history = this.all.get(event.id)
+        if (history === undefined || event.held === undefined) return
         const [from, to] = event.held
-        belief.operations.push({ kind: "holds", holder: event.id, from, to })
-        belief.last = from
+        history.operations.push({ kind: "holds", holder: event.id, from, to })
+        history.last = from
         return
       }
       case "lost":
-        return this.ends(event.id, event.at)
+        return this.recordEnd(event.id, event.at)
       case "ended":
-        return event.id === undefined ? undefined : this.ends(event.id, event.at)
+        return event.id === undefined ? undefined : this.recordEnd(event.id, event.at)
       case "gone":
-        for (const [id, { who }] of this.all) if (who === event.who) this.ends(id, event.arrived)
+        for (const [id, { who }] of this.all) if (who === event.who) this.recordEnd(id, event.arrived)
         return
       case "fault":
         if (event.forgets.length > 0) this.losses.set(event.n, { keys: event.forgets, from: event.from, to: Infinity })
@@ -63,27 +63,27 @@ export class Beliefs {
   }
 
   /** How many leases were looked at, and what cannot have come from a lock. */
-  judge(): { readonly leases: number; readonly wrong: ReadonlyArray<string> } {
-    const remembered = Array.from(this.all.values()).filter((one) => !this.forgot(one))
+  check(): { readonly leases: number; readonly wrong: ReadonlyArray<string> } {
+    const remembered = Array.from(this.all.values()).filter((one) => !this.hasBeenForgotten(one))
     const wrong: Array<string> = []
     for (const [key, of] of Map.groupBy(remembered, (one) => one.key)) {
-      const found = impossible(of.flatMap((one) => one.operations))
+      const found = findImpossible(of.flatMap((one) => one.operations))
       if (found === undefined) continue
       const { holder, kind, to } = found
-      wrong.push(`${key}: no order of what ${holder} (${kind}) and others believed until ${to.toFixed(0)}`)
+      wrong.push(`${key}: no order explains what ${holder} (${kind}) and others were told until ${to.toFixed(0)}`)
     }
     return { leases: remembered.length, wrong }
   }
 
   /** It is over at some moment since it was last found to be held. */
-  private ends(id: string, at: number): void {
-    const belief = this.all.get(id)
-    if (belief === undefined || belief.over !== undefined) return
-    belief.over = at
-    belief.operations.push({ kind: "end", holder: id, from: belief.last, to: Math.max(at, belief.last) })
+  private recordEnd(id: string, at: number): void {
+    const history = this.all.get(id)
+    if (history === undefined || history.over !== undefined) return
+    history.over = at
+    history.operations.push({ kind: "end", holder: id, from: history.last, to: Math.max(at, history.last) })
   }
 
-  private forgot({ key, over = Infinity, since }: Belief): boolean {
+  private hasBeenForgotten({ key, over = Infinity, since }: LeaseHistory): boolean {
     for (const { from, keys, to } of this.losses.values()) {
       if (from <= over && to >= since && (keys === "all" || keys.includes(key))) return true
     }

@@ -1,10 +1,10 @@
 import { command, type Server, startCluster } from "dlock-testing"
 import { setTimeout as sleep } from "node:timers/promises"
-import { eventually, type Field, type ServerFault } from "./field.ts"
-import { left, strikesOn } from "./redis.ts"
+import { type Environment, eventually, type ServerFault } from "./environment.ts"
+import { keyFaultsOn, left } from "./redis.ts"
 
 /** Three primaries, each with a replica. */
-export const startField = async (): Promise<Field> => {
+export const startEnvironment = async (): Promise<Environment> => {
   const ttl = 800
   const group = await startCluster({ replicas: 1, nodeTimeoutMs: 1_000 })
   const { servers } = group
@@ -41,12 +41,12 @@ export const startField = async (): Promise<Field> => {
     return states.every((ok) => ok)
   }
   const failover = (
-    strike: (primary: Server, replica: Server) => Promise<() => Promise<void> | void>
-  ): ServerFault["act"] =>
+    breakPrimary: (primary: Server, replica: Server) => Promise<() => Promise<void> | void>
+  ): ServerFault["inject"] =>
   async (key) => {
     const { primary, replica } = await ofKey(key)
     if (replica === undefined) return
-    const heal = await strike(primary, replica)
+    const heal = await breakPrimary(primary, replica)
     await eventually(() => isPrimary(replica), 6_000)
     await heal()
     await eventually(inStep, 10_000)
@@ -63,11 +63,11 @@ export const startField = async (): Promise<Field> => {
         { host: "127.0.0.1", port: ports[index]! }
       ]))
     }),
-    faults: {
+    serverFaults: {
       "freeze a primary for a moment": {
         weight: 3,
         forgets: false,
-        act: async (key, random) => {
+        inject: async (key, random) => {
           const { primary } = await ofKey(key)
           primary.signal("SIGSTOP")
           await sleep(random.between(150, 500))
@@ -77,7 +77,7 @@ export const startField = async (): Promise<Field> => {
       "freeze a primary until it is replaced": {
         weight: 2,
         forgets: true,
-        act: failover(async (primary) => {
+        inject: failover(async (primary) => {
           primary.signal("SIGSTOP")
           return () => primary.signal("SIGCONT")
         })
@@ -85,7 +85,7 @@ export const startField = async (): Promise<Field> => {
       "kill a primary": {
         weight: 2,
         forgets: true,
-        act: failover(async (primary) => {
+        inject: failover(async (primary) => {
           primary.signal("SIGKILL")
           return () => primary.restart()
         })
@@ -93,7 +93,7 @@ export const startField = async (): Promise<Field> => {
       "order a failover": {
         weight: 2,
         forgets: true,
-        act: failover(async (_, replica) => {
+        inject: failover(async (_, replica) => {
           await command(replica.port, "CLUSTER FAILOVER")
           return () => {}
         })
@@ -101,14 +101,14 @@ export const startField = async (): Promise<Field> => {
       "take over": {
         weight: 1,
         forgets: true,
-        act: failover(async (_, replica) => {
+        inject: failover(async (_, replica) => {
           await command(replica.port, "CLUSTER FAILOVER TAKEOVER")
           return () => {}
         })
       }
     },
     inStep,
-    strikes: strikesOn(async () => (await primaries()).map(({ port }) => port)),
+    keyFaults: keyFaultsOn(async () => (await primaries()).map(({ port }) => port)),
     whole: async () => {
       for (const { signal } of servers) signal("SIGCONT")
       await eventually(inStep, 20_000)

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Beliefs } from "../src/beliefs.ts"
 import type { Recorded } from "../src/events.ts"
-import { impossible, type Operation } from "../src/linear.ts"
+import { LeaseHistories } from "../src/leaseHistories.ts"
+import { findImpossible, type Operation } from "../src/linearizability.ts"
 import { Random } from "../src/random.ts"
 
 const moves = (kind: Operation["kind"]) => (holder: string, from: number, to = from): Operation => ({
@@ -32,9 +32,9 @@ const run = (sections: number, seed: number): ReadonlyArray<Operation> => {
   return seen
 }
 
-describe("the linearizability of what holders believed", () => {
+describe("the linearizability of what holders were told", () => {
   it("is there in sections one after the other, in whatever order they asked", () => {
-    assert.isUndefined(impossible([
+    assert.isUndefined(findImpossible([
       acquire("a", 0, 5),
       acquire("b", 1, 30),
       holds("a", 10),
@@ -46,40 +46,43 @@ describe("the linearizability of what holders believed", () => {
 
   it("leaves each operation the time that it took", () => {
     const overlapping = (endOfA: Operation) => [acquire("a", 0, 5), acquire("b", 1, 30), endOfA, end("b", 50)]
-    assert.isUndefined(impossible(overlapping(end("a", 20, 60))), "it ended before b was let in, and heard of it later")
-    assert.deepStrictEqual(impossible(overlapping(end("a", 31, 60))), acquire("b", 1, 30))
+    assert.isUndefined(
+      findImpossible(overlapping(end("a", 20, 60))),
+      "it ended before b was let in, and heard of it later"
+    )
+    assert.deepStrictEqual(findImpossible(overlapping(end("a", 31, 60))), acquire("b", 1, 30))
   })
 
   it("finds a holder who found that it holds what another has", () => {
     const history = (at: number) => [acquire("a", 0, 5), holds("a", at), acquire("b", 1, 30), end("a", at, 60)]
-    assert.isUndefined(impossible([...history(29), holds("b", 31), end("b", 50)]))
-    assert.isDefined(impossible([...history(35), holds("b", 31), end("b", 50)]))
+    assert.isUndefined(findImpossible([...history(29), holds("b", 31), end("b", 50)]))
+    assert.isDefined(findImpossible([...history(35), holds("b", 31), end("b", 50)]))
   })
 
   it("finds one end that two acquires went by", () => {
-    assert.isDefined(impossible([acquire("a", 0, 2), acquire("b", 3, 4), acquire("c", 3, 5), end("a", 1, 9)]))
+    assert.isDefined(findImpossible([acquire("a", 0, 2), acquire("b", 3, 4), acquire("c", 3, 5), end("a", 1, 9)]))
   })
 
   it("takes a time that grows with the history, however many wait", () => {
     const [short, long] = [run(300, 1), run(3_000, 2)]
     const took = (history: ReadonlyArray<Operation>) => {
       const from = performance.now()
-      assert.isUndefined(impossible(history))
+      assert.isUndefined(findImpossible(history))
       return performance.now() - from
     }
     took(short)
     assert.isBelow(took(long), 40 * Math.max(5, took(short)))
   })
 
-  it("finds one moment of belief too many in a long history", () => {
+  it("finds one moment too many in a long history", () => {
     const history = run(500, 3)
     const [wrong] = history.filter(({ kind }) => kind === "holds").slice(777)
     const late = { ...wrong!, from: wrong!.from + 100, to: wrong!.to + 100 }
-    assert.isDefined(impossible(history.map((one) => one === wrong ? late : one)))
+    assert.isDefined(findImpossible(history.map((one) => one === wrong ? late : one)))
   })
 })
 
-describe("what holders believed", () => {
+describe("the histories of leases", () => {
   const acquired = (id: string, asked: number, at: number): Recorded => ({
     t: "acquired",
     id,
@@ -112,27 +115,27 @@ describe("what holders believed", () => {
     who: id,
     arrived: at
   })
-  const judged = (...history: ReadonlyArray<Recorded>) => {
-    const beliefs = new Beliefs()
-    for (const event of history) beliefs.add(event)
-    return beliefs.judge()
+  const checked = (...history: ReadonlyArray<Recorded>) => {
+    const histories = new LeaseHistories()
+    for (const event of history) histories.add(event)
+    return histories.check()
   }
   const early = [acquired("a", 0, 5), held("a", 10), acquired("b", 1, 30)]
   const late = [held("a", 35), held("b", 40), ended("a", 60), ended("b", 70)]
 
   it("is read from a history", () => {
-    assert.deepStrictEqual(judged(...early, held("b", 40), ended("a", 60), ended("b", 70)), { leases: 2, wrong: [] })
-    assert.strictEqual(judged(...early, ...late).wrong.length, 1)
+    assert.deepStrictEqual(checked(...early, held("b", 40), ended("a", 60), ended("b", 70)), { leases: 2, wrong: [] })
+    assert.strictEqual(checked(...early, ...late).wrong.length, 1)
   })
 
   it("is not held against a lock that was lost, or whose backend forgot it", () => {
     const lost: Recorded = { t: "lost", id: "a", at: 20, reason: "Expired", ago: 20, who: "a", arrived: 20 }
-    assert.deepStrictEqual(judged(...early.slice(0, 2), lost, ...early.slice(2), ...late.slice(1)).wrong, [])
+    assert.deepStrictEqual(checked(...early.slice(0, 2), lost, ...early.slice(2), ...late.slice(1)).wrong, [])
     const fault = (keys: ReadonlyArray<string>): ReadonlyArray<Recorded> => [
       { t: "fault", n: 1, kind: "", from: 20, workers: "all", forgets: keys, hit: true, who: "", arrived: 20 },
       { t: "healed", n: 1, to: 21, who: "", arrived: 21 }
     ]
-    assert.deepStrictEqual(judged(...early, ...fault(["k"]), ...late), { leases: 0, wrong: [] })
-    assert.strictEqual(judged(...early, ...fault(["other"]), ...late).wrong.length, 1)
+    assert.deepStrictEqual(checked(...early, ...fault(["k"]), ...late), { leases: 0, wrong: [] })
+    assert.strictEqual(checked(...early, ...fault(["other"]), ...late).wrong.length, 1)
   })
 })

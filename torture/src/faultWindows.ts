@@ -1,24 +1,24 @@
 import type { Fault } from "./events.ts"
 
-interface Trouble extends Fault {
+interface FaultWindow extends Fault {
   to: number
 }
 
-/** The faults of a campaign, by what they may have done. */
-export class Troubles {
-  private readonly open = new Map<number, Trouble>()
+/** The faults of a campaign, with the time and the effects of each. */
+export class FaultWindows {
+  private readonly open = new Map<number, FaultWindow>()
   /** Those that may have made a backend forget: few enough to keep for good. */
-  private readonly forgetting: Array<Trouble> = []
-  private recent: Array<Trouble> = []
+  private readonly forgetting: Array<FaultWindow> = []
+  private recent: Array<FaultWindow> = []
   total = 0
   hits = 0
   readonly kinds = new Map<string, number>()
 
   begin(fault: Fault): void {
-    const trouble = { ...fault, to: Infinity }
-    this.open.set(fault.n, trouble)
-    this.recent.push(trouble)
-    if (fault.forgets.length > 0) this.forgetting.push(trouble)
+    const faultWindow = { ...fault, to: Infinity }
+    this.open.set(fault.n, faultWindow)
+    this.recent.push(faultWindow)
+    if (fault.forgets.length > 0) this.forgetting.push(faultWindow)
     if (fault.own === true) return
     this.total++
     if (fault.hit) this.hits++
@@ -26,30 +26,30 @@ export class Troubles {
   }
 
   end(n: number, to: number): void {
-    const trouble = this.open.get(n)
-    if (trouble !== undefined) trouble.to = to
+    const faultWindow = this.open.get(n)
+    if (faultWindow !== undefined) faultWindow.to = to
     this.open.delete(n)
   }
 
   /** What may have made the backend forget a lock on `key` that was held in this time. */
-  forgot(key: string, from: number, to: number): string | undefined {
+  findDataLoss(key: string, from: number, to: number): string | undefined {
     return this.forgetting.findLast((one) =>
       one.from <= to && one.to + margin >= from && (one.forgets === "all" || one.forgets.includes(key))
     )?.kind
   }
 
-  /** Whether any fault befell this worker in this time. */
-  befell(who: string, from: number, to: number): boolean {
+  /** Whether any fault hit this worker in this time. */
+  hasHit(who: string, from: number, to: number): boolean {
     return this.recent.some((one) =>
       one.from <= to && one.to >= from && (one.workers === "all" || one.workers.some((name) => isOneOf(name, who)))
     )
   }
 
-  /** When the last trouble of any of these on a key was over, with what it left behind; `Infinity` where one is not. */
-  lastOf(those: ReadonlySet<string>, key: string, before: number): number {
+  /** When the last fault of any of these on a key had ended, with its after-effects; `Infinity` where one has not. */
+  endOfLast(those: ReadonlySet<string>, key: string, before: number): number {
     let last = 0
     for (const { forgets, from, limbo = usualLimbo, to, workers } of this.recent) {
-      // What is done to other keys is nothing to this one.
+      // A fault of other keys does not affect this one.
       if (forgets !== "all" && forgets.length > 0 && !forgets.includes(key)) continue
       if (from > before || (workers !== "all" && !workers.some((name) => hasOneOf(those, name)))) continue
       last = Math.max(last, to + limbo)
@@ -57,8 +57,8 @@ export class Troubles {
     return last
   }
 
-  /** Whether an answer to this worker, in any of its lives, or to anybody, may have been kept from it in this time, or be late. */
-  severed(who: string | undefined, from: number, to: number): boolean {
+  /** Whether an answer to this worker (any worker, if undefined) may have been lost or late in this time. */
+  mayHaveLostAnswer(who: string | undefined, from: number, to: number): boolean {
     return this.recent.some((one) =>
       one.harmless !== true && one.from <= to && one.to + usualLimbo >= from &&
       (one.workers === "all" || who === undefined ||
@@ -66,13 +66,13 @@ export class Troubles {
     )
   }
 
-  /** Whether the servers may refuse at this moment what they are asked. */
-  refuses(at: number): boolean {
+  /** Whether the servers may refuse requests at this moment. */
+  mayRefuse(at: number): boolean {
     return this.recent.some(({ from, kind, to }) => kind.startsWith("refuse the ") && from <= at && to >= at)
   }
 
-  /** Whether anything befell the servers in this time. */
-  befellAll(from: number, to: number): boolean {
+  /** Whether any fault hit the servers in this time. */
+  hasHitServers(from: number, to: number): boolean {
     return this.recent.some((one) => one.workers === "all" && one.from <= to && one.to >= from)
   }
 
@@ -81,14 +81,14 @@ export class Troubles {
   }
 }
 
-/** Whether the name of a worker, in one life or in all, is this one's. */
+/** Whether `name`, of a worker or of one of its processes, includes `who`. */
 export const isOneOf = (name: string, who: string): boolean => who === name || who.startsWith(`${name}.`)
 
 const hasOneOf = (those: ReadonlySet<string>, name: string): boolean =>
   those.has(name) || Array.from(those).some((who) => isOneOf(name, who))
 
-/** Milliseconds in which a client has a connection again and has asked what it may have missed. */
+/** Milliseconds in which a client has connected again and asked for what it missed. */
 const usualLimbo = 3_000
 
-/** A grant is heard of a little later than it was given. */
+/** A grant arrives a little later than it was given. */
 const margin = 250

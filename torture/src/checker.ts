@@ -1,10 +1,10 @@
 import type { Outcome, Recorded, Rule, Violation } from "./events.ts"
+import { FaultWindows } from "./faultWindows.ts"
 import { Idle, type IdleLimits } from "./idle.ts"
 import { Lags, onTheWay } from "./lags.ts"
 import { begun, type Lease } from "./lease.ts"
-import { Troubles } from "./troubles.ts"
 
-/** Somebody who asks, or has asked, for a key. */
+/** A caller that asks, or has asked, for a key. */
 interface Asked {
   readonly key: string
   readonly who: string
@@ -12,23 +12,23 @@ interface Asked {
   over: number
 }
 
-/** Something that needs what is told a moment later before it can be judged. */
+/** A finding that can be checked only when the events of the next moments have come. */
 interface Open {
   readonly at: number
-  /** Whose standing still has a say. */
+  /** The processes whose pauses count. */
   readonly of: ReadonlyArray<string>
-  /** Undefined while it is too early to say. */
+  /** Returns false while it is too early to decide. */
   readonly decide: (last: boolean) => boolean
 }
 
 export interface Limits {
-  /** Milliseconds by which a loss may be told late, besides the lag of its process. */
+  /** By how many milliseconds a loss may be reported late, in addition to the lag of its process. */
   readonly late: number
-  /** By how much a backend keeps a lock longer than its holder believes in it. */
+  /** How much longer than its holder considers it held a backend keeps a lock. */
   readonly guard: number
-  /** Milliseconds that a program takes to end, once it is told to. */
+  /** Milliseconds that a program takes to end after an interrupt. */
   readonly ending: number
-  /** For how long what is still to come may change the judgement. */
+  /** For how long later events may change a finding. */
   readonly grace: number
   /** How late the end of a holder's time may be noticed: every `retryInterval`, and a little. */
   readonly notice: number
@@ -38,20 +38,20 @@ export interface Limits {
   readonly deadAfter: number
   /** Whether a call may fail because its own process's thread was busy, with the answer in its socket. */
   readonly busyFails: boolean
-  /** What is not judged. */
+  /** Rules that are not checked. */
   readonly without: ReadonlyArray<Rule>
 }
 
-/** Whose key it is: some are a worker's own, in all of its lives. Of others everybody's trouble counts. */
+/** Whose key it is: some are a worker's own, in all of its lives. Of other keys every worker's faults count. */
 const askerOf = (key: string): string | undefined => /^(?:cold|probe)-([a-z0-9]+)/.exec(key)?.[1]
 
-/** Milliseconds after which a machine, not the library, may have let a call fail. */
+/** Milliseconds of lag after which the machine, not the library, may have made a call fail. */
 const stalled = 200
 
-/** Milliseconds from a request to the failure of who asked: a call, and the time in which it is asked once more. */
+/** Milliseconds from a request to the failure of its caller: a call and its retries. */
 const longestCall = 5_000
 
-/** How an overlap is told of that did harm. */
+/** How the text of a violation names an overlap that did harm. */
 export const unrefused = "late steps that nothing refused"
 
 const usual: Limits = {
@@ -68,14 +68,14 @@ const usual: Limits = {
 }
 
 /**
- * Reads a history in its order and says what was wrong. A function of the history alone, one line at a time, so that a
- * long run needs no more memory than a short one.
+ * Reads a history in its order and finds violations. It depends on the history alone and reads one line at a time, so
+ * that a long run needs no more memory than a short one.
  */
-export class Judge {
+export class Checker {
   readonly violations: Array<Violation> = []
-  readonly troubles = new Troubles()
+  readonly faultWindows = new FaultWindows()
   readonly outcomes: Record<Outcome, number> = { done: 0, busy: 0, timeout: 0, lost: 0, backend: 0, interrupted: 0 }
-  /** Overlaps that the nature of the backend or of a paused process explains, all refused by the fence. */
+  /** Overlaps that a data loss of the backend or a paused process explains. The fence refused all their late steps. */
   readonly excused = { paused: 0, forgot: 0 }
   readonly losses = new Map<string, number>()
   sections = 0
@@ -135,36 +135,36 @@ export class Judge {
         }, who)
       case "failed":
         return this.later(arrived, () => {
-          if (this.troubles.severed(who, event.from, event.at)) return true
-          // A busy thread is no reason, unless its caller did not mean to wait for so long.
+          if (this.faultWindows.mayHaveLostAnswer(who, event.from, event.at)) return true
+          // A busy thread is no excuse, unless the caller's time limit was short.
           const isExcused = event.hasty === true || this.limits.busyFails
-          // What it waited for before it was asked for the last time has let nothing fail.
+          // Only the last request counts: waits before it made nothing fail.
           const from = Math.max(event.from, event.at - longestCall)
           const own = isExcused ? this.lags.within(who, from, event.at) : 0
-          // A call of a third of a second asks three hosts for a tenth each: one of those may be all that the machine took.
+          // A call with a third of a second gives three hosts a tenth each, so a lag of one tenth may make it fail.
           const enough = Math.min(stalled, (event.at - event.from) / 4)
           if (own + this.lags.onTheWay(from, event.at) > enough) return true
           this.found("failed", `${who}, ${event.what}: ${event.why}`, arrived)
           return true
         }, who)
-      case "mark":
+      case "tombstone":
         return this.later(arrived, () => {
-          if (this.troubles.severed(askerOf(event.key), event.at - 1_000, event.at + 100)) return true
+          if (this.faultWindows.mayHaveLostAnswer(askerOf(event.key), event.at - 1_000, event.at + 100)) return true
           if (this.isInDoubt(event.key, event.at)) return true
-          // An answer that comes after its call was given up is as good as lost.
+          // An answer that comes after its caller gave up counts as lost.
           if (this.lags.ofAnybody(event.at - 1_000, event.at + 100) > stalled) return true
-          this.found("mark", event.key, arrived)
+          this.found("tombstone", event.key, arrived)
           return true
         })
       case "script":
         return this.later(arrived, () => {
-          if (this.troubles.befellAll(event.from - 100, event.at)) return true
+          if (this.faultWindows.hasHitServers(event.from - 100, event.at)) return true
           this.found("script", `${event.what}: ${event.took.toFixed(1)} ms`, arrived)
           return true
         })
       case "ghost":
         return this.later(arrived, () => {
-          if (this.troubles.befell(who, event.from - 2_000, event.at)) return true
+          if (this.faultWindows.hasHit(who, event.from - 2_000, event.at)) return true
           const lag = this.lags.within(who, event.from, event.at) + this.lags.onTheWay(event.from, event.at)
           if (lag > event.waited / 4) return true
           this.found("ghost", `${event.key} kept its own process out for ${event.waited.toFixed(0)} ms`, arrived)
@@ -172,8 +172,8 @@ export class Judge {
         }, who)
       case "stuck":
         return this.found("stuck", `${who} waited ${event.waited.toFixed(0)} ms for ${event.key}`, arrived)
-      case "deaf":
-        return this.found("deaf", `${who} was not served for ${event.waited.toFixed(0)} ms`, arrived)
+      case "unserved":
+        return this.found("unserved", `${who} was not served for ${event.waited.toFixed(0)} ms`, arrived)
       case "unhandled":
         return this.found("unhandled", `${who}: ${event.message}`, arrived)
       case "left":
@@ -181,9 +181,9 @@ export class Judge {
       case "elsewhere":
         return this.found(event.t, event.what, arrived)
       case "fault":
-        return this.troubles.begin(event)
+        return this.faultWindows.begin(event)
       case "healed":
-        return this.troubles.end(event.n, event.to)
+        return this.faultWindows.end(event.n, event.to)
       case "gone":
         this.idle.gone(who, arrived)
         for (const asked of this.asked.values()) if (asked.who === who) this.overAt(asked, arrived)
@@ -191,13 +191,13 @@ export class Judge {
     }
   }
 
-  /** Who is inside now, nearest the present: what faults are aimed at. */
+  /** Who is inside now, for faults to aim at. */
   present(): ReadonlyArray<{ readonly key: string; readonly who: string }> {
     return Array.from(this.inside.values(), (of) => Array.from(of.values()).at(-1))
       .flatMap((lease) => lease === undefined ? [] : [{ key: lease.key, who: lease.who }])
   }
 
-  /** Judges what has become ripe; with `last`, everything. */
+  /** Checks the findings that are old enough; with `last`, all of them. */
   settle(moment: number, last = false): void {
     const isRipe = ({ at, of }: Open): boolean =>
       moment >= at + this.limits.grace && !of.some((who) => this.lags.isOpen(who, at))
@@ -205,17 +205,18 @@ export class Judge {
     for (const [id, { over }] of this.leases) if (over !== undefined && over < moment - 30_000) this.leases.delete(id)
     for (const [ask, { over }] of this.asked) if (over < moment - 30_000) this.asked.delete(ask)
     this.lags.forget(moment - 120_000)
-    this.troubles.forget(moment - 60_000)
+    this.faultWindows.forget(moment - 60_000)
   }
 
   private overAt(asked: Asked | undefined, at: number): void {
     if (asked !== undefined) asked.over = Math.min(asked.over, at)
   }
 
-  /** Whether an answer may have been lost, at any time since they asked, to any who ask for this key at this moment. */
+  /** Whether any caller that asks for this key at this moment may have lost an answer since it asked. */
   private isInDoubt(key: string, at: number): boolean {
     return Array.from(this.asked.values()).some((one) =>
-      one.key === key && one.from <= at && one.over >= at - 1_000 && this.troubles.severed(one.who, one.from, at + 100)
+      one.key === key && one.from <= at && one.over >= at - 1_000 &&
+      this.faultWindows.mayHaveLostAnswer(one.who, one.from, at + 100)
     )
   }
 
@@ -242,28 +243,28 @@ export class Judge {
     const decide = this.idle.enters(id, key, at)
     if (decide === undefined) return
     this.later(arrived, () => {
-      const idle = decide(this.troubles, this.lags)
+      const idle = decide(this.faultWindows, this.lags)
       if (idle === undefined) return true
       this.found("idle", `${idle.who} waited ${idle.ms.toFixed(0)} ms for ${key}, which nobody had`, arrived)
       return true
     })
   }
 
-  /** It is given back, unless it was lost or its process is gone. */
+  /** The lock is released, unless it was lost or its process is gone. */
   private leave(lease: Lease, arrived: number, gone = false): void {
-    // A release that is refused is told to nobody here: the time to live ends that lock.
-    const isGivenBack = !gone && lease.lostAt === undefined && !this.troubles.refuses(arrived)
+    // A refused release is not reported: the lock ends by its ttl.
+    const isGivenBack = !gone && lease.lostAt === undefined && !this.faultWindows.mayRefuse(arrived)
     this.idle.leaves(lease.id, lease.key, arrived, isGivenBack ? 0 : lease.ttl)
     lease.over ??= arrived
     this.inside.get(lease.key)?.delete(lease.id)
   }
 
-  /** Two are inside. The one with the smaller token is too much, or, without tokens, the one who was first. */
+  /** Two are inside. The one with the smaller token is stale, or, without tokens, the first one. */
   private overlap(first: Lease, second: Lease, at: number): void {
     const stale = first.token !== undefined && second.token !== undefined && second.token < first.token ? second : first
     const fresh = stale === first ? second : first
     stale.stale = true
-    // Who came second with a smaller token may well be the holder, where tokens could go back.
+    // The second one with a smaller token may be the holder, if tokens could go back.
     if (stale === first) stale.overtakenAt ??= at
     this.later(at, (last) => {
       if (stale.over === undefined && !last) return false
@@ -298,22 +299,22 @@ export class Judge {
     }
   }
 
-  /** Why a lease may have been another's by `at` without its holder having done wrong. */
+  /** Why the lock may have had another holder by `at` without a fault of the library. */
   private excuse(stale: Lease, at: number): "forgot" | "paused" | undefined {
-    // A grant that was under way for long, or that was heard of when its process ran again, was given before.
+    // A grant that was in flight for long, or that arrived after a pause of its process, counts from its sending.
     const asleep = this.lags.within(stale.who, stale.acquiredAt - stale.ttl, stale.acquiredAt)
     const since = Math.min(stale.since, stale.acquiredAt - Math.min(stale.ttl, asleep))
-    const forgot = this.troubles.forgot(stale.key, since, at)
+    const forgot = this.faultWindows.findDataLoss(stale.key, since, at)
     if (forgot !== undefined) return "forgot"
-    // Its process slept past the deadline, and then took its time to end; or the resource itself was too late to tell who
-    // came first.
+    // Its process was paused past the deadline, and then needed time to end; or the resource had no processor and cannot tell
+    // which came first.
     const { ending, guard } = this.limits
     const slept = this.lags.within(stale.who, Math.max(since, at - ending - 250), at + 20) +
       this.lags.within("resource", at - 250, at)
     return slept >= (guard - ending) / 2 || this.lags.isSilentSince(stale.who, at) ? "paused" : undefined
   }
 
-  /** Whatever befell the backend, who was overtaken is told within one time to live. */
+  /** Whatever faults hit the backend, a holder that was overtaken is told within one `ttl`. */
   private stillThere(lease: Lease, at: number): void {
     const { overtakenAt } = lease
     if (overtakenAt === undefined) return
@@ -335,9 +336,9 @@ export class Judge {
     lease.lostAt ??= event.arrived
     this.later(event.arrived, () => {
       const from = event.at - lease.ttl
-      if (this.troubles.severed(lease.who, from, event.at)) return true
-      if (this.troubles.forgot(lease.key, lease.since, event.at) !== undefined) return true
-      // It renews three times in that time.
+      if (this.faultWindows.mayHaveLostAnswer(lease.who, from, event.at)) return true
+      if (this.faultWindows.findDataLoss(lease.key, lease.since, event.at) !== undefined) return true
+      // It renews three times within a ttl.
       const lag = this.lags.within(lease.who, from, event.at) + this.lags.onTheWay(from, event.at)
       if (lag > lease.ttl / 3) return true
       this.found("gone", `${lease.who} lost ${lease.key}: ${event.reason}`, event.arrived)

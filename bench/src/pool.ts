@@ -3,7 +3,7 @@ import type { Contender } from "./contenders/index.ts"
 import type { Answers, Job, Message } from "./jobs.ts"
 
 /** One process of a contender. */
-export interface Member {
+export interface ContenderProcess {
   readonly contender: Contender
   /** Has it do a job. Fails after the limit, and when the job fails. */
   readonly call: <Name extends Job["do"]>(
@@ -15,11 +15,11 @@ export interface Member {
 
 const file = `${import.meta.dirname}/worker.ts`
 
-export const startMember = async (
+export const startContender = async (
   contender: Contender,
   url: string,
   options: { readonly ttl?: number; readonly gc?: boolean } = {}
-): Promise<Member> => {
+): Promise<ContenderProcess> => {
   const worker: Worker<Message> = startWorker<Message>(file, {
     args: [contender.name, url, String(options.ttl ?? 30_000)],
     execArgv: options.gc === true ? ["--expose-gc"] : []
@@ -42,26 +42,26 @@ export const startMember = async (
 }
 
 /** The processes of all contenders in one run: started when first needed, and then kept, so that they stay warm. */
-export class Crew {
-  private readonly members = new Map<Contender, Array<Member>>()
+export class ProcessPool {
+  private readonly processes = new Map<Contender, Array<ContenderProcess>>()
 
-  async of(contender: Contender, url: string, count: number): Promise<ReadonlyArray<Member>> {
-    const members = this.members.get(contender) ?? []
-    this.members.set(contender, members)
-    const missing = Array.from({ length: count - members.length }, () => startMember(contender, url))
-    members.push(...await Promise.all(missing))
-    return members.slice(0, count)
+  async get(contender: Contender, url: string, count: number): Promise<ReadonlyArray<ContenderProcess>> {
+    const processes = this.processes.get(contender) ?? []
+    this.processes.set(contender, processes)
+    const missing = Array.from({ length: count - processes.length }, () => startContender(contender, url))
+    processes.push(...await Promise.all(missing))
+    return processes.slice(0, count)
   }
 
   /** For one that is in no state to go on. */
   async replace(contender: Contender): Promise<void> {
-    const members = this.members.get(contender) ?? []
-    this.members.delete(contender)
-    await Promise.all(members.map((member) => member.kill()))
+    const processes = this.processes.get(contender) ?? []
+    this.processes.delete(contender)
+    await Promise.all(processes.map((one) => one.kill()))
   }
 
-  async dismiss(): Promise<void> {
-    await Promise.all([...this.members.values()].flat().map((member) => member.kill()))
-    this.members.clear()
+  async stop(): Promise<void> {
+    await Promise.all([...this.processes.values()].flat().map((one) => one.kill()))
+    this.processes.clear()
   }
 }

@@ -2,46 +2,53 @@ import { type Proxy, startProxy, startWorker, type Worker } from "dlock-testing"
 import * as Path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { type Assignment, type Crowd, placeOf, type Report } from "./assignment.ts"
-import type { Field } from "./fields/field.ts"
+import type { Environment } from "./environments/environment.ts"
 import type { Recorder } from "./recorder.ts"
 
-/** Who asks for many keys, who waits in a crowd for one, who far from its head and for long, and who dies behind a holder. */
+/**
+ * `usual` workers use many keys. A `crowd` waits for one key, `far` workers wait far from the head with a long ttl, and
+ * `doomed` ones die behind a holder.
+ */
 export type Role = "usual" | "crowd" | "far" | "doomed"
 
-/** A place in the crew: its proxies, and the process that is in it now. */
-export interface Member {
+/** One worker: its proxies, and its process, which may be replaced by another. */
+export interface TorturedWorker {
   readonly role: Role
   readonly proxies: ReadonlyArray<Proxy>
-  /** Its name in all of its lives. */
+  /** Its name, which its processes share. */
   readonly place: string
   readonly who: () => string
-  readonly worker: () => Worker<Report>
-  /** Ends the process without a warning, and starts another so many milliseconds later. */
+  readonly process: () => Worker<Report>
+  /** Kills the process, and starts another so many milliseconds later. */
   readonly replace: (after?: number) => Promise<void>
-  /** What the proxies did to it is over. */
+  /** Ends all faults of its proxies. */
   readonly heal: () => Promise<void>
 }
 
-export interface Crew {
-  readonly members: ReadonlyArray<Member>
-  /** Each finishes what it has begun, closes, and ends by itself; who does not is told of. */
+export interface WorkerGroup {
+  readonly all: ReadonlyArray<TorturedWorker>
+  /** Each worker finishes its sections, closes, and exits by itself; one that does not is reported. */
   readonly finish: (limit: number) => Promise<void>
   readonly stop: () => Promise<void>
 }
 
-export interface CrewOptions {
+export interface WorkerGroupOptions {
   readonly count: number
   /** Further processes, each a crowd. */
   readonly crowds?: ReadonlyArray<{ readonly role: Role; readonly crowd: Crowd }>
   readonly assignment: Omit<Assignment, "address" | "resource" | "who" | "seed" | "calm">
   readonly seed: number
-  /** Whether each has proxies of its own, and there is one more without that looks at what is left behind. */
+  /** Whether each has its own proxies, and one more worker without proxies checks what is left behind. */
   readonly proxied: boolean
 }
 
 const file = Path.join(import.meta.dirname, "worker.ts")
 
-export const startCrew = async (field: Field, recorder: Recorder, options: CrewOptions): Promise<Crew> => {
+export const startWorkers = async (
+  environment: Environment,
+  recorder: Recorder,
+  options: WorkerGroupOptions
+): Promise<WorkerGroup> => {
   const { assignment, count, crowds = [], proxied, seed } = options
   const everybody: Array<Worker<Report>> = []
   let finishing = false
@@ -56,8 +63,8 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
     const full: Assignment = {
       ...assignment,
       ...(crowd !== undefined && { crowd }),
-      ttl: field.ttlOf?.(salt) ?? assignment.ttl,
-      address: field.through(ports, salt),
+      ttl: environment.ttlOf?.(salt) ?? assignment.ttl,
+      address: environment.through(ports, salt),
       resource: recorder.port,
       who,
       seed: seed * 1009 + salt,
@@ -77,57 +84,57 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
   }
   const ready = (worker: Worker<Report>) => worker.waitFor((one) => "ready" in one || "failed" in one, 60_000)
 
-  const member = async (index: number, role: Role, crowd?: Crowd): Promise<Member> => {
-    const proxies = proxied ? await Promise.all(field.ports.map((port) => startProxy(port))) : []
-    const ports = proxied ? proxies.map(({ port }) => port) : field.ports
+  const makeWorker = async (index: number, role: Role, crowd?: Crowd): Promise<TorturedWorker> => {
+    const proxies = proxied ? await Promise.all(environment.ports.map((port) => startProxy(port))) : []
+    const ports = proxied ? proxies.map(({ port }) => port) : environment.ports
     let life = 1
     const place = placeOf(index)
     const who = () => `${place}.${life}`
-    let worker = launch(who(), ports, index, false, crowd)
+    let process = launch(who(), ports, index, false, crowd)
     return {
       role,
       proxies,
       place,
       who,
-      worker: () => worker,
+      process: () => process,
       replace: async (after = 0) => {
-        await worker.kill()
+        await process.kill()
         await sleep(after)
         if (finishing) return
         life++
-        worker = launch(who(), ports, index + 100 * life, false, crowd)
-        await ready(worker).catch(() => {})
+        process = launch(who(), ports, index + 100 * life, false, crowd)
+        await ready(process).catch(() => {})
       },
       heal: async () => {
         for (const proxy of proxies) {
           proxy.delay(0)
-          proxy.pushes("in time")
+          proxy.deliverNotifications("in time")
           proxy.release()
           await proxy.accept()
         }
       }
     }
   }
-  const members = await Promise.all([
-    ...Array.from({ length: count }, (_, index) => member(index, "usual")),
-    ...crowds.map(({ crowd, role }, index) => member(count + index, role, crowd))
+  const all = await Promise.all([
+    ...Array.from({ length: count }, (_, index) => makeWorker(index, "usual")),
+    ...crowds.map(({ crowd, role }, index) => makeWorker(count + index, role, crowd))
   ])
-  const calm = proxied ? launch("calm", field.ports, 98, true) : undefined
+  const calm = proxied ? launch("calm", environment.ports, 98, true) : undefined
   await Promise.all(everybody.map(ready))
 
   const alive = () => [
-    ...members.map((one) => ({ who: one.who(), worker: one.worker() })),
+    ...all.map((one) => ({ who: one.who(), worker: one.process() })),
     ...(calm === undefined ? [] : [
       { who: "calm", worker: calm }
     ])
   ]
   return {
-    members,
+    all,
     finish: async (limit) => {
       finishing = true
-      const all = alive()
-      for (const { worker } of all) worker.send({ stop: limit })
-      await Promise.all(all.map(async ({ who, worker }) => {
+      const living = alive()
+      for (const { worker } of living) worker.send({ stop: limit })
+      await Promise.all(living.map(async ({ who, worker }) => {
         const closed = await worker.waitFor((one) => "closed" in one || "failed" in one, limit + 15_000).catch(() =>
           undefined
         )
@@ -141,7 +148,7 @@ export const startCrew = async (field: Field, recorder: Recorder, options: CrewO
     stop: async () => {
       finishing = true
       await Promise.all(everybody.map((worker) => worker.kill()))
-      await Promise.all(members.flatMap(({ proxies }) => proxies.map((proxy) => proxy.stop())))
+      await Promise.all(all.flatMap(({ proxies }) => proxies.map((proxy) => proxy.stop())))
     }
   }
 }

@@ -1,6 +1,6 @@
 import { Context, type Effect, Schema } from "effect"
 
-export const workers = ["Ada", "Ben", "Cleo", "Dan"]
+export const workerNames = ["Ada", "Ben", "Cleo", "Dan"]
 
 /** What a worker is told to do: serve so many customers, with the lock or without it. */
 export const Order = Schema.Struct({
@@ -11,7 +11,7 @@ export const Order = Schema.Struct({
 export type Order = typeof Order.Type
 
 /** A worker failed, or has gone. */
-export class CrewFailed extends Schema.TaggedError<CrewFailed>("examples/CrewFailed")("CrewFailed", {
+export class WorkerFailed extends Schema.TaggedError<WorkerFailed>("examples/WorkerFailed")("WorkerFailed", {
   worker: Schema.String,
   cause: Schema.Defect()
 }) {
@@ -21,16 +21,16 @@ export class CrewFailed extends Schema.TaggedError<CrewFailed>("examples/CrewFai
 }
 
 /** The workers of the shop, whatever they are made of. */
-export class Crew extends Context.Service<Crew, {
+export class Workers extends Context.Service<Workers, {
   /** What the workers are, and how one of them is cut off, in words. */
   readonly described: string
-  readonly misfortune: string
+  readonly fault: string
   /** Has a worker carry out an order, and waits until it has. */
-  readonly serve: (worker: string, order: Order) => Effect.Effect<void, CrewFailed>
+  readonly serve: (worker: string, order: Order) => Effect.Effect<void, WorkerFailed>
   /** Cuts a worker off from its lock between two events. Nobody tells it. */
   readonly cutOff: (
     worker: string,
     from: Effect.Effect<unknown>,
     until: Effect.Effect<unknown>
-  ) => Effect.Effect<void, CrewFailed>
-}>()("examples/Crew") {}
+  ) => Effect.Effect<void, WorkerFailed>
+}>()("examples/Workers") {}

@@ -4,9 +4,9 @@ import * as Fs from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
 import { makeClock } from "../clock.ts"
 import type { With } from "../dimensions.ts"
-import { aLittle, eventually, type Field, type ServerFault, type Strike } from "./field.ts"
+import { aLittle, type Environment, eventually, type KeyFault, type ServerFault } from "./environment.ts"
 
-/** Keys of locks and queues at one server. A counter and the mark of a cancelled claim expire by themselves. */
+/** Keys of locks and queues at one server. A counter and the tombstone of a withdrawn claim expire by themselves. */
 export const left = async (port: number, db = 0): Promise<ReadonlyArray<string>> => {
   const redis = new Redis(port, "127.0.0.1", { maxRetriesPerRequest: 1, db }).on("error", () => {})
   try {
@@ -22,27 +22,30 @@ export const left = async (port: number, db = 0): Promise<ReadonlyArray<string>>
 }
 
 /** What is done at once to the servers that `ports` names at that moment. */
-export const strikesOn = (ports: () => Promise<ReadonlyArray<number>>, db = 0): Readonly<Record<string, Strike>> => {
+export const keyFaultsOn = (
+  ports: () => Promise<ReadonlyArray<number>>,
+  db = 0
+): Readonly<Record<string, KeyFault>> => {
   const tell = async (line: string) => {
     await Promise.all((await ports()).map((port) => command(port, `SELECT ${db}\r\n${line}`).catch(() => {})))
   }
-  const strike = (
+  const commandFault = (
     weight: number,
     line: (key: string) => string,
     forgets: (key: string) => "all" | ReadonlyArray<string> = () => []
-  ): Strike => ({
+  ): KeyFault => ({
     weight,
-    act: async (key, about) => {
+    inject: async (key, about) => {
       about(forgets(key))
       await tell(line(key))
     }
   })
   return {
-    "delete the key": strike(8, (key) => `DEL dlock:${key}`, (key) => [key]),
-    "kill the clients": strike(4, () => "CLIENT KILL TYPE normal"),
-    "kill the subscribers": strike(4, () => "CLIENT KILL TYPE pubsub"),
-    "flush the scripts": strike(2, () => "SCRIPT FLUSH"),
-    "flush everything": strike(1, () => "FLUSHALL", () => "all")
+    "delete the key": commandFault(8, (key) => `DEL dlock:${key}`, (key) => [key]),
+    "kill the clients": commandFault(4, () => "CLIENT KILL TYPE normal"),
+    "kill the subscribers": commandFault(4, () => "CLIENT KILL TYPE pubsub"),
+    "flush the scripts": commandFault(2, () => "SCRIPT FLUSH"),
+    "flush everything": commandFault(1, () => "FLUSHALL", () => "all")
   }
 }
 
@@ -62,7 +65,7 @@ const waitedOf = (servers: ReadonlyArray<Server>): number =>
  * What the server itself writes down is time on the wall. It waited for a processor meanwhile, at the most in the midst of
  * these very scripts: that is the kind which is written down. What is more than all of it was spent by the scripts.
  */
-const slowScriptsOf = (server: Server, limit: number): NonNullable<Field["slowScripts"]> => {
+const slowScriptsOf = (server: Server, limit: number): NonNullable<Environment["slowScripts"]> => {
   let before = waitedOf([server])
   return async () => {
     const redis = new Redis(server.port, "127.0.0.1", { maxRetriesPerRequest: 0, replyMapping: "legacy" })
@@ -87,17 +90,17 @@ const slowScriptsOf = (server: Server, limit: number): NonNullable<Field["slowSc
   }
 }
 
-/** Milliseconds for which a mark stands. */
-const markTtl = 16 * 60 * 1_000
+/** Milliseconds for which a tombstone is kept. */
+const tombstoneTtl = 16 * 60 * 1_000
 
-const marksAt = (port: number, db: number): NonNullable<Field["marks"]> => async () => {
+const tombstonesAt = (port: number, db: number): NonNullable<Environment["tombstones"]> => async () => {
   const redis = new Redis(port, "127.0.0.1", { maxRetriesPerRequest: 0, db }).on("error", () => {})
   try {
     const names = await redis.keys("*\0x*")
     const left = await Promise.all(names.map((name) => redis.pttl(name)))
     return names.map((name, index) => {
       const [, key = name] = /^\{dlock:(.*)\}:\0x/.exec(name) ?? []
-      return { name, key, age: markTtl - left[index]! }
+      return { name, key, age: tombstoneTtl - left[index]! }
     })
   } finally {
     redis.disconnect()
@@ -109,11 +112,11 @@ const users = ["one", "two"] as const
 const admission = (user: string) => `ACL SETUSER ${user} reset on >torture ~* &* +@all`
 
 /** One of two users is refused for a while, and has to greet the server anew meanwhile. */
-const refusals = (server: Server): Field["faults"] => {
+const refusals = (server: Server): Environment["serverFaults"] => {
   const refusal = (how: string): ServerFault => ({
     weight: 5,
     forgets: false,
-    act: async (_, random) => {
+    inject: async (_, random) => {
       const user = random.pick(users)
       await command(server.port, `ACL SETUSER ${user} ${how}`)
       await command(server.port, `CLIENT KILL USER ${user}`)
@@ -131,17 +134,20 @@ const refusals = (server: Server): Field["faults"] => {
 const alone = (server: Server) => ({ servers: [server, undefined] as const, stop: server.stop })
 
 /** One Redis with nothing on disk: a restart forgets every lock. It may have a replica that grants wait for. */
-export const startField = async (dimensions: With): Promise<Field> => {
+export const startEnvironment = async (dimensions: With): Promise<Environment> => {
   const ttl = 600
-  // A stepped clock says nothing of when a mark was set.
-  const clock = dimensions.has("marks") ? undefined : makeClock()
+  // With a stepped clock the age of a tombstone is unknown.
+  const clock = dimensions.has("tombstones") ? undefined : makeClock()
   const env = clock?.env ?? {}
   const { servers: [server, replica], stop } = dimensions.has("replicas")
-    ? await startReplicated({ env }) as { readonly servers: readonly [Server, Server]; readonly stop: Field["stop"] }
+    ? await startReplicated({ env }) as {
+      readonly servers: readonly [Server, Server]
+      readonly stop: Environment["stop"]
+    }
     : alone(await startRedis({ env }))
   let frozen = false
   /** Where users may be refused, locks have a database of their own, and half of the workers are each user. */
-  const db = dimensions.has("greetings") ? 5 : 0
+  const db = dimensions.has("handshakes") ? 5 : 0
   const admit = async () => {
     if (db > 0) { for (const user of users) await command(server.port, admission(user)) }
   }
@@ -153,7 +159,7 @@ export const startField = async (dimensions: With): Promise<Field> => {
       forgets: true,
       // Where the counter is lost too, tokens are small until the clock has caught up.
       tail: 6_000,
-      act: async (_, random) => {
+      inject: async (_, random) => {
         clock.step(random.between(-3_000, 3_000))
         await sleep(500)
       }
@@ -168,11 +174,11 @@ export const startField = async (dimensions: With): Promise<Field> => {
       ...(replica !== undefined && { waitReplicas: 1 }),
       ...(db > 0 && { account: { user: users[index % users.length]!, password: "torture", db } })
     }),
-    faults: {
+    serverFaults: {
       "freeze the server": {
         weight: 4,
         forgets: false,
-        act: async (_, random) => {
+        inject: async (_, random) => {
           server.signal("SIGSTOP")
           await sleep(aLittle(ttl, random))
           server.signal("SIGCONT")
@@ -181,7 +187,7 @@ export const startField = async (dimensions: With): Promise<Field> => {
       "restart the server": {
         weight: 2,
         forgets: true,
-        act: async (_, random) => {
+        inject: async (_, random) => {
           await server.restart(random.between(0, 800))
           await admit()
         }
@@ -192,11 +198,11 @@ export const startField = async (dimensions: With): Promise<Field> => {
     ...(clock !== undefined && {
       last: {
         kind: "set the clock right",
-        fault: { weight: 0, forgets: true, tail: 6_000, act: async () => clock.step(0) }
+        fault: { weight: 0, forgets: true, tail: 6_000, inject: async () => clock.step(0) }
       }
     }),
-    strikes: strikesOn(async () => [server.port], db),
-    // The script's last two arguments: no mark, and not for clients of other libraries.
+    keyFaults: keyFaultsOn(async () => [server.port], db),
+    // The script's last two arguments: no tombstone, and not for clients of other libraries.
     givesBack: (request) => request.includes("\r\n$1\r\n0\r\n$1\r\n0\r\n"),
     ...(replica !== undefined && {
       freezeReplicas: () => {
@@ -212,7 +218,7 @@ export const startField = async (dimensions: With): Promise<Field> => {
     ...(process.platform === "linux" &&
       { waited: () => waitedOf(replica === undefined ? [server] : [server, replica]) }),
     ...(dimensions.has("crowds") && process.platform === "linux" && { slowScripts: slowScriptsOf(server, 5) }),
-    ...(dimensions.has("marks") && { marks: marksAt(server.port, db) }),
+    ...(dimensions.has("tombstones") && { tombstones: tombstonesAt(server.port, db) }),
     whole: async () => {
       server.signal("SIGCONT")
       await eventually(answers, 5_000)

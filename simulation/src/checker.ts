@@ -1,0 +1,70 @@
+import type { Timeline } from "./timeline.ts"
+
+/**
+ * The rules.
+ *
+ * - S1: while a holder considers its lock held, no other holder is inside, and no stale step is accepted.
+ * - S2: tokens grow from grant to grant, and are above what they had been raised above when the claim came.
+ * - S3: a holder stops before the server's expiry, by its own clock.
+ * - S4: nothing is left at the server, and no tombstone without an unanswered request.
+ * - S5: every waiter makes progress once the faults are over.
+ * - S6: everything ends.
+ * - S7: no healthy lock is given up.
+ * - S8: no fiber dies, and no fiber and no timer is left.
+ * - S9: without faults waiters are served in order, and at once.
+ * - S10: no lock is idle while somebody waits.
+ * - S11: no call fails while server and network are healthy, unless it had little time and its process paused twice; nor
+ *   where one member of a cluster refuses and another would have answered.
+ * - S12: a program that loses its lock has the guard gap to end before the next holder is inside.
+ * - S13: a caller gets its answer within its time limit.
+ */
+export const rules = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13"] as const
+
+export type Rule = typeof rules[number]
+
+/** A broken promise. */
+export interface Violation {
+  readonly rule: Rule
+  readonly what: string
+  /** Microseconds. */
+  readonly at: number
+}
+
+export interface Counts {
+  grants: number
+  steps: number
+  refused: number
+  lateSteps: number
+  waits: number
+  interrupts: number
+  readonly losses: Record<string, number>
+  readonly outcomes: Record<string, number>
+}
+
+/** Keeps the first violation of a world, and counts its events. */
+export class Checker {
+  violation: Violation | undefined
+  readonly counts: Counts = {
+    grants: 0,
+    steps: 0,
+    refused: 0,
+    lateSteps: 0,
+    waits: 0,
+    interrupts: 0,
+    losses: {},
+    outcomes: {}
+  }
+  private readonly timeline: Timeline
+  private readonly checkedRules: ReadonlySet<Rule> | undefined
+
+  /** Only violations of `checkedRules` count, where given. */
+  constructor(timeline: Timeline, checkedRules: ReadonlySet<Rule> | undefined) {
+    this.timeline = timeline
+    this.checkedRules = checkedRules
+  }
+
+  report(rule: Rule, what: string): void {
+    if (this.checkedRules !== undefined && !this.checkedRules.has(rule)) return
+    this.violation ??= { rule, what, at: this.timeline.now }
+  }
+}

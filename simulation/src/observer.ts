@@ -1,0 +1,446 @@
+import * as Duration from "effect/Duration"
+import type { Checker, Rule } from "./checker.ts"
+import type { Log } from "./log.ts"
+import type { Plan } from "./plan.ts"
+import type { Process } from "./process.ts"
+import type { Outcome, Section } from "./section.ts"
+import { prefix } from "./section.ts"
+import type { ServerLog } from "./serverLog.ts"
+import { millis, type Timeline } from "./timeline.ts"
+
+/** How many microseconds late a timer of a running process may be, with a second try after an early one. */
+const tick = 4_000
+
+/** What the observer asks of the backend. */
+export interface Server {
+  /** Whether the server has this claim, granted or queued. */
+  readonly hasClaim: (key: string, id: string) => boolean
+  /**
+   * The id of the claim that was granted with a token, if it may be another than the holder's: waiting claims of one
+   * process may have exchanged their places.
+   */
+  readonly grantedWith?: (process: number, key: string, token: bigint) => string | undefined
+  /** The state of a lock. Without this, idle locks are not looked for. */
+  readonly stateOf?: (key: string) => LockState
+  /** The processes of the claims in a queue, the holder's first; undefined for a claim of another library. */
+  readonly queueOf?: (key: string) => ReadonlyArray<number | undefined>
+  /** Whether it has refused something since then that may have made a call fail. */
+  readonly hasRefusedSince?: (since: number) => boolean
+  /** What the server keeps for claims of a process, as text. */
+  readonly claimsOf?: (process: number) => ReadonlyArray<string>
+}
+
+/** The state of a lock at the server. */
+export interface LockState {
+  /** The id of the claim that has it, empty for another library's; undefined if the lock is free. */
+  readonly holder: string | undefined
+  /** The process of that claim; undefined for another library's. */
+  readonly process: number | undefined
+  /** Since when: microseconds. */
+  readonly since: number
+}
+
+/**
+ * Watches the protected resource and the holders' leases by the clock of the world, and reports broken promises. The
+ * resource remembers the largest token that it has seen, and accepts a step unless its token is smaller.
+ */
+export class Observer {
+  server: Server = { hasClaim: () => false }
+  /** Sections that acquire. */
+  readonly acquiring = new Set<Section>()
+
+  /** Sections that release. */
+  private readonly releasing = new Set<Section>()
+  /** Processes that have crashed, and when. */
+  private readonly dead = new Map<number, number>()
+  /** Processes whose lockers are closed. */
+  readonly closed = new Set<number>()
+  /** By lock, since when somebody waits behind claims of dead processes. */
+  private readonly blockedSince = new Map<string, number>()
+  private readonly timeline: Timeline
+  private readonly log: Log
+  private readonly plan: Plan
+  private readonly checker: Checker
+  private readonly serverLog: ServerLog
+  /** The largest token that the resource of a key has seen. */
+  private readonly fences = new Map<string, bigint>()
+  private readonly entered = new Map<string, bigint>()
+  private readonly progressAt = new Map<string, number>()
+
+  constructor(timeline: Timeline, log: Log, plan: Plan, checker: Checker, serverLog: ServerLog) {
+    this.timeline = timeline
+    this.log = log
+    this.plan = plan
+    this.checker = checker
+    this.serverLog = serverLog
+  }
+
+  report(rule: Rule, what: string): void {
+    this.checker.report(rule, what)
+  }
+
+  private get inside(): Set<Section> {
+    return this.serverLog.inside
+  }
+
+  recordRequest(section: Section): void {
+    section.beginAsking(this.timeline.now)
+    section.expectEndFrom(this.timeline.now)
+    this.acquiring.add(section)
+    this.note(1, section, () => `${section.title} asks for ${section.lock} (${section.plan.form})`)
+  }
+
+  recordEntry(section: Section): void {
+    const key = section.lock
+    const { now } = this.timeline
+    const { claim, fencingToken: token } = section.lease!
+    const id = this.server.grantedWith?.(section.process.index, key, token) ?? claim.id
+    section.id = id
+    if (this.serverLog.wasDeletedByHand(id)) this.checkHandOver(section, id)
+    if (!section.interrupted) this.checkTimeLimit(section, "enters")
+    section.state = "inside"
+    section.lastStepAt = now
+    this.acquiring.delete(section)
+    this.inside.add(section)
+    this.checker.counts.grants++
+    this.checkOrder(section)
+    this.note(2, section, () => `${section.title} enters ${key} with token ${token}, claim ${id}`)
+    if (!this.serverLog.hasForgotten(id)) {
+      const last = this.entered.get(key)
+      // Several that are granted at once may enter in any order.
+      const repeats = last !== undefined && (this.plan.capacity === 1 ? token <= last : token === last)
+      if (repeats && !this.serverLog.mayRepeatTokens(key)) {
+        this.report("S2", `${section.title} enters with token ${token} after ${last}`)
+      }
+      if (token <= this.serverLog.floorOf(id) && !this.serverLog.mayRepeatTokens(key)) {
+        this.report(
+          "S2",
+          `${section.title} enters with token ${token}, which is not above ${this.serverLog.floorOf(id)}`
+        )
+      }
+      this.entered.set(key, token)
+    }
+    if (this.plan.backend === "etcd") {
+      if (!this.serverLog.hasForgotten(id)) this.serverLog.checkExclusion(key, id, "enters")
+      if (this.plan.capacity === 1) this.serverLog.checkFairness(key, id)
+    }
+    this.serverLog.entered.add(id)
+    const free = this.serverLog.takeFreeTime(key)
+    const { dimensions } = this.plan
+    const allowed = promptness + (dimensions.has("tokens") ? logIn : 0) +
+      (dimensions.has("far-waiters") ? catchingUp : 0)
+    if (free !== undefined && free > allowed) {
+      this.report("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
+    }
+    this.recordProgress(key)
+  }
+
+  /**
+   * Another claim of its process handed over to it without knowing of its deletion. If that claim is still there, it
+   * keeps others out until this one learns of the deletion. If an operator deleted that claim too, nothing is promised
+   * about either.
+   */
+  private checkHandOver({ lock, process }: Section, id: string): void {
+    if (this.server.queueOf?.(lock)[0] === process.index) return this.serverLog.expectToHearOfDeletion(id)
+    for (const other of [...this.releasing, ...this.inside]) {
+      if (other.lock === lock && other.process === process && this.serverLog.hasForgotten(other.id!)) {
+        this.serverLog.recordForgotten(id)
+      }
+    }
+  }
+
+  /**
+   * Without faults a process gets locks in the order in which it asked. This does not hold on Redis: a request whose
+   * script the server does not know yet is sent again, behind the next one.
+   */
+  private checkOrder({ askedAt, lock, plan, process, title }: Section): void {
+    if (this.plan.backend !== "etcd" || !this.plan.isFaultFree || this.plan.capacity > 1) return
+    if (plan.form === "trySection" || plan.form === "tryScope") return
+    for (const other of this.acquiring) {
+      const { form } = other.plan
+      if (
+        other.askedAt >= askedAt || other.process !== process || other.lock !== lock || form === "trySection" ||
+        form === "tryScope"
+      ) continue
+      if (other.interrupted || other.overtime >= 0) continue
+      this.report("S9", `${title} enters ${lock} before ${other.title}, which asked first`)
+    }
+  }
+
+  recordStep(section: Section): void {
+    const { lease, lock: key, plan: { careful }, process } = section
+    const { now } = this.timeline
+    const token = lease!.fencingToken
+    this.checker.counts.steps++
+    const over = process.monotonic() - section.deadline
+    const late = lease!.state !== "held" || (careful ? over >= 0 : over > tick)
+    if (late) {
+      this.checker.counts.lateSteps++
+      section.lateSteps++
+      const paused = process.resumedAt >= section.lastStepAt && process.resumedAt >= 0
+      if (!paused) this.report("S3", `${section.title} steps after its deadline`)
+      else if (careful) this.report("S3", `${section.title} looked at its lease and steps after its deadline`)
+      else if (section.lateSteps > 1) this.report("S1", `${section.title} takes a second step after its deadline`)
+    }
+    const fence = this.fences.get(key)
+    // Tokens of shared claims order grants; they are no fence.
+    const stale = fence !== undefined && token < fence && this.plan.capacity === 1
+    this.note(3, section, () => `${section.title} steps${late ? " late" : ""}${stale ? " and is refused" : ""}`)
+    if (stale) {
+      this.checker.counts.refused++
+      if (!late && !this.serverLog.hasForgotten(section.id!) && !this.serverLog.mayRepeatTokens(key)) {
+        this.report("S1", `${section.title} steps with token ${token} after a step with ${fence}`)
+      }
+    } else if (fence === undefined || token > fence) this.fences.set(key, token)
+    section.lastStepAt = now
+    this.recordProgress(key)
+  }
+
+  recordExit(section: Section): void {
+    if (section.state !== "inside") return
+    section.state = "releasing"
+    section.expectEndFrom(this.timeline.now)
+    this.inside.delete(section)
+    this.releasing.add(section)
+    this.note(4, section, () => `${section.title} leaves ${section.lock}`)
+    this.checkLoss(section)
+    this.recordProgress(section.lock)
+  }
+
+  recordEnd(section: Section, outcome: Outcome): void {
+    const { process } = section
+    const endsWithin = section.endsWithin(this.plan.backend)
+    if (section.state === "acquiring") this.checkTimeLimit(section, `ends (${outcome})`)
+    const took = this.timeline.now - section.endingSince - (process.pausedFor - section.pausedBefore)
+    if (took > millis(endsWithin)) {
+      this.report(
+        "S6",
+        `${section.title} (${section.state}) took ${took / 1_000} ms to end, and may take ${endsWithin}`
+      )
+    }
+    this.acquiring.delete(section)
+    this.inside.delete(section)
+    this.releasing.delete(section)
+    section.state = "ended"
+    section.outcome = outcome
+    // A server is silent while it checks a password, which may happen at the end of the time limit.
+    const isHasty = section.plan.timeout !== undefined || millis(section.plan.ttl / 3) < 4 * logIn
+    const mayLogIn = this.plan.dimensions.has("tokens") && isHasty
+    if (outcome === "backend failed" && !section.hadNoTime && !mayLogIn && !this.isExcused(section.askedAt)) {
+      this.report("S11", `${section.title} failed with an error of the backend, and nothing is wrong with that`)
+    }
+    this.checker.counts.outcomes[outcome] = (this.checker.counts.outcomes[outcome] ?? 0) + 1
+    this.note(5, section, () => `${section.title} ends: ${outcome}`)
+    this.checkLoss(section)
+  }
+
+  recordCrash(process: Process): void {
+    this.dead.set(process.index, this.timeline.now)
+    for (const set of [this.inside, this.acquiring, this.releasing]) {
+      for (const section of set) {
+        if (section.process === process) set.delete(section)
+      }
+    }
+  }
+
+  // Checks for every moment.
+
+  checkAll(): void {
+    const { dimensions } = this.plan
+    if (dimensions.has("crowds") || dimensions.has("notifications") || dimensions.has("bursts")) this.checkIdleLocks()
+    if (dimensions.has("dead-waiters")) this.checkDeadWaiters()
+    for (const section of this.inside) {
+      const { lease, process } = section
+      if (lease === undefined) continue
+      if (lease.state === "held") {
+        const over = process.monotonic() - section.deadline
+        if (over > tick && !process.paused && this.timeline.now - process.resumedAt > tick) {
+          this.report("S3", `${section.title} has not been told of its deadline ${over / 1_000} ms after it`)
+        }
+        // On etcd the confirmed time is that of the lease, which includes the guard gap.
+        const guard = this.plan.backend === "etcd" ? millis(Math.max(100, section.plan.ttl / 10)) : 0
+        const most = this.serverLog.confirmedUntil(section.id!) - guard
+        const isExcused = this.serverLog.hasForgotten(section.id!) || this.serverLog.isAboutToHear(section.id!)
+        if (section.deadline > most + 1 && !isExcused) {
+          const by = (section.deadline - most) / 1_000
+          this.report("S3", `${section.title} considers its lock held for ${by} ms longer than any request confirms`)
+        }
+      } else if (!section.lossSeen) this.checkLoss(section)
+    }
+  }
+
+  /** Checks that it is answered within its time limit. */
+  private checkTimeLimit(section: Section, what: string): void {
+    if (!this.plan.dimensions.has("time-limits") || section.overtime <= 100) return
+    const { form, timeout } = section.plan
+    const given = section.interrupted ? "was interrupted" : `${form}, timeout ${timeout ?? "none"}`
+    this.report("S13", `${section.title} (${given}) ${what} ${Math.round(section.overtime)} ms after its time`)
+  }
+
+  /** Checks that no lock is free, or granted to a claim that does not know, while somebody waits. */
+  checkIdleLocks(): void {
+    for (const lock of this.plan.keys.map((key) => prefix + key)) {
+      const state = this.server.stateOf?.(lock)
+      if (state === undefined) return
+      const { holder, process, since } = state
+      if (holder !== undefined) {
+        // A claim of another library, or of a dead process, ends by itself.
+        if (process === undefined || this.dead.has(process)) continue
+        const knows = ({ id }: Section) => id === holder
+        // A process that has closed, without an answer to its withdrawal, is told nothing.
+        if ([...this.inside, ...this.releasing].some(knows) || this.closed.has(process)) continue
+      }
+      for (const section of this.acquiring) {
+        if (section.lock !== lock || section.process.dead || section.process.paused) continue
+        const idle = this.timeline.now - Math.max(since, section.askedAt, section.process.resumedAt)
+        if (idle <= millis(idleWithin(this.plan))) continue
+        const what = holder === undefined ? "is free" : "is granted to one who has not heard of it"
+        return this.report("S10", `${section.title} waits for ${lock}, which ${what} for ${idle / 1_000} ms`)
+      }
+    }
+  }
+
+  /** Checks that nobody waits behind the claim of a process that died long ago, unless that claim is the first. */
+  private checkDeadWaiters(): void {
+    const isAwake = (index: number | undefined): boolean =>
+      Array.from(this.acquiring).some(({ process }) => process.index === index && !process.dead && !process.paused)
+    // Requests that a process sent before it was cut off may be executed later, and then it looks alive.
+    const held = this.plan.incidents.filter(({ kind }) => kind === "cut off").map(({ at, duration }) => at + duration)
+    const heldUntil = Math.min(this.plan.healedAt, Math.max(0, ...held))
+    for (const lock of this.plan.keys.map((key) => prefix + key)) {
+      const isDead = (index: number | undefined): boolean =>
+        index !== undefined && this.timeline.now - Math.max(heldUntil, this.dead.get(index) ?? Infinity) > deadAfter
+      const waiting = this.server.queueOf?.(lock).slice(1) ?? []
+      // Far from the head a process acts on its foremost claim only.
+      const isSeen = (one: number | undefined, place: number): boolean =>
+        !this.plan.dimensions.has("far-waiters") || waiting.indexOf(one) === place
+      const isBlocked = waiting.some((one, place) => isAwake(one) && isSeen(one, place) && isDead(waiting[place - 1]))
+      if (!isBlocked) this.blockedSince.delete(lock)
+      else if (!this.blockedSince.has(lock)) this.blockedSince.set(lock, this.timeline.now)
+      // A process that is cut off can do nothing about it.
+      const since = Math.max(this.plan.healedAt, this.blockedSince.get(lock) ?? Infinity)
+      if (this.timeline.now - since <= passedOverWithin) continue
+      return this.report("S10", `somebody waits for ${lock} behind one whose process is dead`)
+    }
+  }
+
+  /** Checks that a loss was reported rightly and in time. */
+  private checkLoss(section: Section): void {
+    const loss = section.lease?.loss
+    if (loss === undefined || section.lossSeen) return
+    section.lossSeen = true
+    const { losses } = this.checker.counts
+    losses[loss.reason] = (losses[loss.reason] ?? 0) + 1
+    const { process } = section
+    const id = section.id!
+    this.note(6, section, () => `${section.title} has lost ${section.lock}: ${loss.reason}`)
+    const over = process.monotonic() - section.deadline
+    // A claim that is gone at the server gives no guard gap.
+    if (loss.reason !== "Expired" && loss.reason !== "Replaced") {
+      section.lostAt = Math.min(process.monotonic(), section.deadline)
+    }
+    if (this.plan.backend === "etcd" && (loss.reason === "Expired" || loss.reason === "Unreachable")) {
+      this.checkLossReason(section, loss.reason)
+    }
+    switch (loss.reason) {
+      case "Expired":
+      case "Replaced":
+        if (
+          !this.serverLog.hasEnded(id) && !this.serverLog.hasForgotten(id) && this.server.hasClaim(section.lock, id)
+        ) {
+          this.report("S7", `${section.title} was told ${loss.reason}, and the server holds its claim`)
+        }
+        return
+      case "Stalled":
+      case "Unreachable": {
+        if (process.wallJumped) return
+        if (over < -1) this.report("S7", `${section.title} was lost ${-over / 1_000} ms before its deadline`)
+        const told = this.serverLog.heardUntil(id) - process.monotonic()
+        if (told > 0) {
+          this.report("S7", `${section.title} was lost, and it had been told that it lives ${told / 1_000} ms more`)
+        }
+        return
+      }
+    }
+  }
+
+  /** Checks that a fault explains the loss, in the time for which its lease was last confirmed and a little before. */
+  private checkLossReason({ lease, title }: Section, reason: string): void {
+    const confirmedFor = millis(Duration.toMillis(lease!.ttl) + 3_000)
+    if (this.isExcused(this.timeline.now - confirmedFor)) return
+    this.report("S7", `${title} has lost its lock (${reason}), although nothing was wrong`)
+  }
+
+  /** Whether a fault since then may have made a call fail. An answer of that moment arrives a little later. */
+  private isExcused(since: number): boolean {
+    return !this.plan.isHealthy || this.server.hasRefusedSince?.(since - millis(10)) === true
+  }
+
+  private recordProgress(key: string): void {
+    this.progressAt.set(key, this.timeline.now)
+  }
+
+  /** After the faults: checks that no waiter waits for `most` milliseconds without progress on its key. */
+  checkProgress(since: number, most: number): void {
+    for (const section of this.acquiring) {
+      if (section.process.dead) continue
+      const from = Math.max(since, section.askedAt, this.progressAt.get(section.lock) ?? 0)
+      if (this.timeline.now - from > millis(most)) {
+        this.report("S5", `${section.title} waits, and nobody has got anywhere for ${most} ms`)
+      }
+    }
+  }
+
+  private note(code: number, section: Section, words: () => string): void {
+    this.log.note(code, section.plan.number, words)
+  }
+}
+
+/**
+ * Within how many microseconds a released lock has its next holder, without faults. It may take longer if the next one
+ * needs a new auth token first, or counts itself far from the head: then its watch began in the past, and the server
+ * lets such watches catch up at its own pace.
+ */
+const promptness = 30_000
+const logIn = 100_000
+const catchingUp = 100_000
+
+/** Microseconds until others know that a process is dead: its lease of life, and how late that may end. */
+const deadAfter = 6_000_000
+
+/** Within how many microseconds from then on all of its claims are removed from a queue. */
+const passedOverWithin = 1_000_000
+
+/**
+ * For how many milliseconds a lock may be idle while somebody waits. On Redis: the retry interval of waiters from the
+ * server's expiry, and 100 ms; two late answers, if answers may be late; two seconds, if notifications may be lost. A
+ * grant that replicas do not confirm is withdrawn after a tenth of the ttl, a second at most. On etcd: waiters near the
+ * head check every two seconds, and wait as long for a missing answer. If an operator deletes claims, each deleted
+ * claim that a check finds costs another delay.
+ */
+const idleWithin = (
+  {
+    backend,
+    dimensions,
+    incidents,
+    isHealthy,
+    longestDelay,
+    longestTtl,
+    messageFaultRate,
+    notificationFaultRate,
+    replicas
+  }: Plan
+): number => {
+  if (backend === "etcd") {
+    // Without faults all events arrive at once, or a tenth of a second later if a watch catches up.
+    if (dimensions.has("bursts") && isHealthy && !dimensions.has("proxies")) return 300
+    const isMeddled = incidents.some(({ kind }) => kind === "claim deleted")
+    // Two seconds until it checks by itself, and more behind many claims.
+    return 2_800 + 500 + (messageFaultRate === 0 ? 0 : 2_000 + 2 * longestDelay / 1_000) +
+      (isMeddled ? longestDelay / 1_000 : 0)
+  }
+  return (notificationFaultRate > 0
+    ? 2_000 + 100
+    : 100 + 100 + (messageFaultRate === 0 ? 0 : 2 * longestDelay / 1_000)) +
+    (replicas === 0 ? 0 : Math.min(longestTtl / 10, 1_000))
+}
