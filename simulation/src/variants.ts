@@ -259,7 +259,7 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "notification-dropped", redis: { neverNotifies: true }, etcd: { neverNotifies: true } },
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
-  { name: "first-waiter-skipped", on: "etcd", from: 5_502, etcd: { passesOverTheFirst: true } },
+  { name: "first-waiter-skipped", on: "etcd", from: 2_051, etcd: { passesOverTheFirst: true } },
   { name: "tombstone-ignored", redis: { ignoresTombstones: true }, etcd: { ignoresTombstones: true } },
   { name: "successor-not-checked", on: "etcd", from: 4_348, etcd: { deletesWithoutSuccessor: true } },
   { name: "token-epoch-ignored", on: "etcd", etcd: { ignoresEpoch: true } },
