@@ -269,7 +269,7 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "stream-auth-token-never-renewed", on: "etcd", from: 921, etcd: { streamsKeepToken: true } },
   { name: "first-host-only", on: "etcd", etcd: { asksFirstOnly: true } },
   { name: "refusal-taken-for-silence", on: "etcd", port: doubtsRefusals },
-  { name: "successor-on-a-lost-lease", on: "etcd", from: 2_319, install: handsOverBlindly },
+  { name: "successor-on-a-lost-lease", on: "etcd", from: 24_670, install: handsOverBlindly },
   {
     name: "withdrawal-batched-with-request",
     on: "etcd",
