@@ -361,6 +361,12 @@ export class Observer {
         }
         return
       }
+      case "Revoked":
+      case "MaxHold":
+        return
+      default:
+        // A reason that is not judged does not compile.
+        loss.reason satisfies never
     }
   }
 

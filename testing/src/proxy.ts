@@ -17,6 +17,11 @@ export interface Proxy {
   readonly release: () => void
   /** Cuts every open connection with RST on both sides; what was held for them is lost. */
   readonly reset: () => void
+  /**
+   * Swallows all bytes of the connections that are open now, both ways, and never closes these connections, as a NAT does that
+   * has forgotten them. `release` does not bring the bytes back. New connections pass.
+   */
+  readonly forget: () => void
   /** Closes the port, so that new connections are refused; open ones live on. */
   readonly refuse: () => void
   /** Opens the port again. */
@@ -196,6 +201,7 @@ export const startProxy = async (targetPort: number, scheme = "redis"): Promise<
       fate = next
     },
     reset,
+    forget: () => open.forEach(({ directions }) => directions.forEach((direction) => direction.strand(true))),
     refuse,
     accept: async () => {
       if (!listener.listening) await listen(port)

@@ -1,3 +1,4 @@
+import { LossReason } from "effect-dlock"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Url from "node:url"
@@ -124,6 +125,26 @@ const declared: ReadonlyArray<readonly [file: string, documents: ReadonlyArray<s
   ]],
   ["packages/dlock-etcd/src/internal/options.ts", ["docs/options.md", "packages/dlock-etcd/src/EtcdLocker.ts"]]
 ]
+
+test("every option of a call is documented", async () => {
+  const { parsers }: { readonly parsers: Readonly<Record<string, unknown>> } = await import(
+    Url.pathToFileURL(Path.join(root, "packages/dlock/src/internal/options/request.ts")).href
+  )
+  const options = read("docs/options.md")
+  expect(Object.keys(parsers).length).toBeGreaterThan(0)
+  expect(Object.keys(parsers).filter((option) => !options.includes(`| \`${option}\``))).toEqual([])
+})
+
+test("every file that declares options is checked", () => {
+  const found = Fs.globSync("packages/*/src/internal/**/*.ts", { cwd: root })
+    .filter((file) => /^export const fields\b/m.test(read(file)))
+  expect(found.toSorted()).toEqual(declared.map(([file]) => file).toSorted())
+})
+
+test("every reason of a loss is documented", () => {
+  const errors = read("docs/errors.md")
+  expect(LossReason.literals.filter((reason) => !errors.includes(`\`${reason}\``))).toEqual([])
+})
 
 test.each(declared)("what is declared in %s is documented, variables too", async (file, documents) => {
   const { fields }: { readonly fields: Readonly<Record<string, { readonly variables: ReadonlyArray<string> }>> } =

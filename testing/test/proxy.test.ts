@@ -75,6 +75,23 @@ test("strands one connection from a request on, if such a request comes", async 
   other.socket.destroy()
 })
 
+test("forgets the connections that are open, and passes new ones", async () => {
+  const forgotten = await connect()
+  forgotten.socket.write("before")
+  await until(() => forgotten.events.join("") === "before")
+  proxy.forget()
+  forgotten.socket.write("after")
+  const next = await connect()
+  next.socket.write("next")
+  await until(() => next.events.join("") === "next")
+  proxy.release()
+  await sleep(50)
+  expect(atServer.filter((text) => text !== "<error>")).toEqual(["before", "next"])
+  expect(forgotten.events).toEqual(["before"])
+  expect(proxy.connections()).toBe(2)
+  for (const { socket } of [forgotten, next]) socket.destroy()
+})
+
 test("loses messages to a subscriber, or passes them on late, and nothing else", async () => {
   const { events, socket } = await connect()
   const message = (text: string) => `*3\r\n$7\r\nmessage\r\n$5\r\ninbox\r\n$${text.length}\r\n${text}\r\n`

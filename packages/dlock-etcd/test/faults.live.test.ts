@@ -173,6 +173,38 @@ describe("a holder", () => {
         }), { ttl: "6 seconds" })
     }).pipe(Effect.scoped))
 
+  // Before, two layers of one process shared a connection, and neither could make a new one while the other had the old one.
+  it.live(
+    "keeps its lock when a NAT forgets its connection, with an idle layer for the same address in its process",
+    () =>
+      Effect.gen(function*() {
+        const { another, proxy, withLock } = yield* proxiedSetting()
+        yield* locker({ hosts: proxy.url })
+        const recorded = yield* lag
+        const held = yield* Deferred.make<void>()
+        const released = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkChild(
+          withLock("held", Effect.andThen(Deferred.succeed(held, undefined), Deferred.await(released)), {
+            ttl: "4 seconds"
+          })
+        )
+        yield* Deferred.await(held)
+        proxy.forget()
+        const forgottenAt = performance.now()
+        yield* withLock("k", Effect.void)
+        const took = performance.now() - forgottenAt
+        yield* Effect.log(`an acquire took ${took.toFixed(0)} ms (lag ${recorded.max().toFixed(0)} ms)`)
+        // One call to the connection that is dead takes 2 seconds. The rest is for the new connection.
+        assert.isAtMost(took, 3_000 + recorded.max())
+        // Longer than the lease and the time that the server may be late to end the lease.
+        yield* Effect.sleep(Math.max(0, 8_000 - took))
+        assert.isTrue(Option.isNone(yield* (yield* another).withLockIfAvailable("held", Effect.void)))
+        yield* Deferred.succeed(released, undefined)
+        yield* Fiber.join(holder)
+      }).pipe(Effect.scoped),
+    40_000
+  )
+
   it.live("that is killed lets the first waiter in when its lease is over", () =>
     Effect.gen(function*() {
       const { admin, etcd, withLock } = yield* setting()

@@ -2,7 +2,20 @@ import { assert, describe, it } from "@effect/vitest"
 import { startWorker, type Worker } from "dlock-testing"
 import { Deferred, Effect, Fiber } from "effect"
 import * as Path from "node:path"
-import { claims, keys, lag, leases, locker, plainClient, queued, requests, server, since } from "./support.ts"
+import {
+  claims,
+  eventually,
+  keys,
+  lag,
+  leases,
+  locker,
+  plainClient,
+  proxyTo,
+  queued,
+  requests,
+  server,
+  since
+} from "./support.ts"
 
 /** Milliseconds after which a dead process is known to be dead, and how late the server may expire its lease. */
 const dead = 5_000
@@ -78,6 +91,40 @@ describe.concurrent("a process that dies while it waits", () => {
       assert.isAtMost(yield* Fiber.join(waiter).pipe(Effect.map((at) => at - releasedAt)), 500 + recorded.max())
     }).pipe(Effect.scoped), 60_000)
 
+  // Before, the processes were found dead one after another, and with 24 of them the wait lasted until their leases ended.
+  it.live("is passed over together with 23 others that died at the same moment", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server()
+      const recorded = yield* lag
+      const admin = yield* plainClient(url)
+      const { withLock } = yield* locker({ hosts: url })
+      const last = yield* locker({ hosts: url })
+      const released = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkChild(withLock("k", Deferred.await(released)), { startImmediately: true })
+      yield* queued(url, 1)
+      // What 24 processes leave that die right after they asked: a claim, and a sign of life that nobody keeps alive.
+      yield* Effect.promise(async () => {
+        const lease = await admin.leaseClient.leaseGrant({ TTL: 33 })
+        const life = await admin.leaseClient.leaseGrant({ TTL: dead / 1_000 })
+        for (let number = 0; number < 24; number++) {
+          const id = `dead${number}`
+          await admin.put(`dlock:\0alive\0${id}`).value("").lease(life.ID)
+          const value = JSON.stringify({ permits: 1, capacity: 1, holder: id, id, process: id })
+          await admin.put(`dlock:k/${id}`).value(value).lease(lease.ID)
+        }
+      })
+      const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
+        startImmediately: true
+      })
+      yield* Effect.sleep(dead + belated + 500 + recorded.max())
+      const releasedAt = performance.now()
+      yield* Deferred.succeed(released, undefined)
+      const took = (yield* Fiber.join(waiter)) - releasedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the release (lag ${recorded.max().toFixed(0)} ms)`)
+      assert.isAtMost(took, 500 + recorded.max())
+      yield* Fiber.join(holder)
+    }).pipe(Effect.scoped), 60_000)
+
   // The first claim may have been granted before its process fell silent.
   it.live("keeps its place where it stands first, for as long as its lease", () =>
     Effect.gen(function*() {
@@ -133,5 +180,43 @@ describe.concurrent("a process that dies while it waits", () => {
       assert.deepStrictEqual((yield* Effect.promise(() => keys(admin))).filter((key) => key.includes("alive")), [])
       // The lease of the locker that is still open.
       assert.lengthOf(yield* Effect.promise(() => leases(admin)), 1)
+    }).pipe(Effect.scoped), 60_000)
+})
+
+describe("a waiter whose connection a NAT has forgotten", () => {
+  // Before, the stream of keep-alives was closed in order, so the next keep-alive went over the same dead connection. By the time
+  // that a new connection was made, the claim behind had found the waiter dead and had deleted its claim.
+  it.live("keeps its place, in whatever moment the connection is forgotten", () =>
+    Effect.gen(function*() {
+      const { port, url } = yield* server()
+      const admin = yield* plainClient(url)
+      const holder = yield* locker({ hosts: url })
+      const inOrder = (key: string, moment: number) =>
+        Effect.gen(function*() {
+          const proxy = yield* proxyTo(port)
+          const [first, second] = [yield* locker({ hosts: proxy.url }), yield* locker({ hosts: url })]
+          const order: Array<string> = []
+          const released = yield* Deferred.make<void>()
+          const standing = (count: number) =>
+            eventually(`${count} stand there`, async () => (await claims(admin, `dlock:${key}`)).length === count)
+          const held = yield* Effect.forkChild(holder.withLock(key, Deferred.await(released)))
+          yield* standing(1)
+          const waiters = [yield* Effect.forkChild(first.withLock(key, Effect.sync(() => order.push("first"))))]
+          yield* standing(2)
+          waiters.push(yield* Effect.forkChild(second.withLock(key, Effect.sync(() => order.push("second")))))
+          yield* standing(3)
+          yield* Effect.sleep(1_500 + moment)
+          proxy.forget()
+          yield* Effect.sleep(dead + belated + 3_000)
+          yield* Deferred.succeed(released, undefined)
+          yield* Fiber.join(held)
+          yield* Effect.forEach(waiters, Fiber.join)
+          return order
+        })
+      // A process sends a keep-alive every third of 5 seconds.
+      const orders = yield* Effect.forEach([0, 330, 660, 990, 1_320], (moment) => inOrder(`k${moment}`, moment), {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(orders, orders.map(() => ["first", "second"]))
     }).pipe(Effect.scoped), 60_000)
 })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { recordLag } from "dlock-testing"
 import { Context, Deferred, Effect, Fiber, Layer } from "effect"
-import { LockStore } from "effect-dlock"
+import { LockStore, type OwnershipLost } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
 import type { ITxnRequest } from "etcd3"
 import { silentFailure } from "../src/internal/client/failure.ts"
@@ -121,6 +121,59 @@ describe.concurrent("a process that waits for a lock with many claims", () => {
         yield* Effect.forEach(fibers, Fiber.join)
         assert.deepStrictEqual(order, ["holder", "early", "between", "late"])
         assert.deepStrictEqual(overlaps, [])
+      }).pipe(Effect.scoped),
+    30_000
+  )
+
+  // Before, the process waited for the report of a deletion that it had heard of already, until its next poll.
+  it.live(
+    "lets its next claim in at once where the claim that holds the lock is deleted by hand",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* server()
+        const admin = yield* plainClient(url)
+        const mine = yield* locker({ hosts: url })
+        const another = yield* locker({ hosts: url })
+        const recorded = recordLag()
+        const delays: Array<string> = []
+        for (const isAlone of [true, false]) {
+          for (const heldFor of [200, 1_000]) {
+            const { ask } = lock()
+            const [first, second] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+            const enteredThird = yield* Deferred.make<number>()
+            const holder = yield* ask(mine, "first", Deferred.await(first))
+            yield* queued(url, 1)
+            const deleted = yield* ask(
+              mine,
+              "second",
+              Effect.andThen(Deferred.succeed(second, undefined), Effect.never)
+            )
+            yield* queued(url, 2)
+            const third = yield* ask(mine, "third", Deferred.succeed(enteredThird, 0))
+            yield* queued(url, 3)
+            const behind = isAlone ? [] : [yield* ask(another, "behind", Effect.void)]
+            yield* queued(url, isAlone ? 3 : 4)
+            yield* Deferred.succeed(first, undefined)
+            yield* Deferred.await(second)
+            yield* Effect.sleep(heldFor)
+            const [key] = yield* Effect.promise(() => claims(admin, "dlock:k"))
+            const deletedAt = performance.now()
+            yield* Effect.promise(() => admin.delete().key(key!))
+            yield* Deferred.await(enteredThird)
+            const took = performance.now() - deletedAt
+            delays.push(took.toFixed(0))
+            assert.isAtMost(
+              took,
+              500 + recorded.max(),
+              `held for ${heldFor} ms, ${isAlone ? "alone" : "another waits"}`
+            )
+            const error = yield* Effect.flip(Fiber.join(deleted))
+            assert.strictEqual((error as OwnershipLost).reason, "Expired")
+            yield* Effect.forEach([holder, third, ...behind], (fiber) => Fiber.join<unknown, unknown>(fiber))
+          }
+        }
+        recorded.stop()
+        yield* Effect.log(`in ${delays.join(", ")} ms after the deletion (lag ${recorded.max().toFixed(0)} ms)`)
       }).pipe(Effect.scoped),
     30_000
   )

@@ -76,7 +76,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   LockStore | Scope.Scope
 > {
   const given = yield* LockStore
-  const store: LockStore["Service"] = {
+  // A member of the contract that is forgotten here is a compile error, also an optional one.
+  const store: Omit<Required<LockStore["Service"]>, "bounded" | "telemetry"> = {
     request: (claim, mode) => called(() => given.request(claim, mode)),
     renew: (held) => called(() => given.renew(held)),
     withdraw: (claim) => called(() => given.withdraw(claim)),

@@ -31,7 +31,8 @@ export const usual = ({ guardGap, holder, ttl }: Settings): Terms => ({
 })
 
 /** The parser of each option. A missing option is a compile error. */
-const parsers = {
+/** How each option is read. */
+export const parsers = {
   ttl: Rules.ttl,
   timeout: Rules.timeout,
   guardGap: Rules.guardGap,
@@ -97,19 +98,23 @@ export const claimOf = (
   { prefix }: Settings,
   key: string,
   { capacity, permits }: Pick<Claim, "permits" | "capacity">,
-  { guardGap, holder, ttl }: Terms,
+  { guardGap, holder, timeout: _, ttl, ...unused }: Terms,
   inside: ReadonlyArray<string> | undefined
-): Claim => ({
-  id: freshId(),
-  key: prefix + key,
-  prefix,
-  permits,
-  capacity,
-  ttl,
-  guardGap,
-  holder,
-  ...(inside !== undefined && { inside })
-})
+): Claim => {
+  // A term that reaches no claim is a compile error. The timeout is the caller's alone.
+  unused satisfies Record<string, never>
+  return {
+    id: freshId(),
+    key: prefix + key,
+    prefix,
+    permits,
+    capacity,
+    ttl,
+    guardGap,
+    holder,
+    ...(inside !== undefined && { inside })
+  }
+}
 
 /** The same claim under a new id. */
 export const renamed = (claim: Claim): Claim => ({ ...claim, id: freshId() })
