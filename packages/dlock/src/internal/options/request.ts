@@ -98,23 +98,22 @@ export const claimOf = (
   { prefix }: Settings,
   key: string,
   { capacity, permits }: Pick<Claim, "permits" | "capacity">,
-  { guardGap, holder, timeout: _, ttl, ...unused }: Terms,
+  { guardGap, holder, ttl }: Terms & EachIsUsed,
   inside: ReadonlyArray<string> | undefined
-): Claim => {
-  // A term that reaches no claim is a compile error. The timeout is the caller's alone.
-  unused satisfies Record<string, never>
-  return {
-    id: freshId(),
-    key: prefix + key,
-    prefix,
-    permits,
-    capacity,
-    ttl,
-    guardGap,
-    holder,
-    ...(inside !== undefined && { inside })
-  }
-}
+): Claim => ({
+  id: freshId(),
+  key: prefix + key,
+  prefix,
+  permits,
+  capacity,
+  ttl,
+  guardGap,
+  holder,
+  ...(inside !== undefined && { inside })
+})
+
+/** A term that reaches neither the claim nor the caller's timeout is a compile error where claims are made. */
+type EachIsUsed = [Exclude<keyof Terms, "guardGap" | "holder" | "ttl" | "timeout">] extends [never] ? unknown : never
 
 /** The same claim under a new id. */
 export const renamed = (claim: Claim): Claim => ({ ...claim, id: freshId() })
