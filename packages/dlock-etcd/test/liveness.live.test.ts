@@ -14,7 +14,8 @@ import {
   queued,
   requests,
   server,
-  since
+  since,
+  within
 } from "./support.ts"
 
 /** Milliseconds after which a dead process is known to be dead, and how late the server may expire its lease. */
@@ -116,7 +117,8 @@ describe.concurrent("a process that dies while it waits", () => {
       const waiter = yield* Effect.forkChild(last.withLock("k", Effect.sync(() => performance.now())), {
         startImmediately: true
       })
-      yield* Effect.sleep(dead + belated + 500 + recorded.max())
+      yield* Effect.sleep(dead)
+      yield* within(queued(url, 2), belated + 1_000)
       const releasedAt = performance.now()
       yield* Deferred.succeed(released, undefined)
       const took = (yield* Fiber.join(waiter)) - releasedAt
