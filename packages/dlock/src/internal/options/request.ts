@@ -98,7 +98,7 @@ export const claimOf = (
   { prefix }: Settings,
   key: string,
   { capacity, permits }: Pick<Claim, "permits" | "capacity">,
-  { guardGap, holder, ttl }: Terms & EachIsUsed,
+  { guardGap, holder, ttl }: UsedTerms,
   inside: ReadonlyArray<string> | undefined
 ): Claim => ({
   id: freshId(),
@@ -113,7 +113,7 @@ export const claimOf = (
 })
 
 /** A term that reaches neither the claim nor the caller's timeout is a compile error where claims are made. */
-type EachIsUsed = [Exclude<keyof Terms, "guardGap" | "holder" | "ttl" | "timeout">] extends [never] ? unknown : never
+type UsedTerms = [Exclude<keyof Terms, "guardGap" | "holder" | "ttl" | "timeout">] extends [never] ? Terms : never
 
 /** The same claim under a new id. */
 export const renamed = (claim: Claim): Claim => ({ ...claim, id: freshId() })
