@@ -10,7 +10,14 @@ const limits = {
 const ours = ["packages/*/test", "{testing,examples,bench,torture,simulation}/test"]
 
 /** These meet servers, and spend nearly all of their time waiting: more of them run at once than there are processors. */
-const waiting = { ...limits, maxWorkers: 5, sequence: { groupOrder: 1 } }
+const waiting = { ...limits, maxWorkers: 4, sequence: { groupOrder: 1 } }
+
+/** Crowds of thousands, of which some are promised an answer in their time: one file after another, and nothing beside it. */
+const crowds = [
+  "packages/dlock-etcd/test/refusals.live.test.ts",
+  "packages/dlock-etcd/test/localQueue.live.test.ts",
+  "packages/dlock-redis/test/crowds.live.test.ts"
+]
 
 /** The live tests that the older line of the Redis client runs too; with DLOCK_LINES=all, every one. */
 const bothLines = process.env.DLOCK_LINES === "all"
@@ -46,6 +53,17 @@ export default defineConfig({
           ...waiting,
           name: "live",
           include: ours.map((folder) => `${folder}/**/*.live.test.ts`),
+          exclude: [...configDefaults.exclude, ...crowds],
+          provide: { ioredisLine: "6" }
+        }
+      },
+      {
+        test: {
+          ...limits,
+          name: "crowds",
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
+          include: crowds,
           provide: { ioredisLine: "6" }
         }
       },
