@@ -96,7 +96,7 @@ export class Observer {
     const { claim, fencingToken: token } = section.lease!
     const id = this.server.grantedWith?.(section.process.index, key, token) ?? claim.id
     section.id = id
-    if (this.serverLog.wasDeletedByHand(id)) this.checkHandOver(section, id)
+    if (this.serverLog.wasDeletedByHand(id) || this.wasPassedOver(key, id)) this.checkHandOver(section, id)
     if (!section.interrupted) this.checkTimeLimit(section, "enters")
     section.state = "inside"
     section.lastStepAt = now
@@ -133,6 +133,12 @@ export class Observer {
       this.report("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
     }
     this.recordProgress(key)
+  }
+
+  /** Others have deleted it, because an operator revoked the lease of its process's sign of life. */
+  private wasPassedOver(key: string, id: string): boolean {
+    return this.plan.backend === "etcd" && !this.server.hasClaim(key, id) &&
+      this.plan.incidents.some(({ kind }) => kind === "lease revoked")
   }
 
   /**
