@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { lifeKeys, lockKeys } from "../../src/internal/protocol/keys.ts"
+import { lifeKeysIn, lockKeys } from "../../src/internal/protocol/keys.ts"
 import { OtherClaim } from "../../src/internal/protocol/snapshot.ts"
 import * as Transactions from "../../src/internal/protocol/transactions.ts"
 import { claimOf } from "../claim.ts"
@@ -11,7 +11,7 @@ describe("passing over the claims of dead processes", () => {
     const other = (name: string, created: bigint) => new OtherClaim(keys.claim(name), created, undefined)
     const place = { claim, keys, keyBytes: keys.claim("own") }
     const dead = [other("b", 2n), other("c", 3n)]
-    const signs = ["one", "two"].map(lifeKeys(claim.prefix).of)
+    const signs = ["one", "two"].map(lifeKeysIn(claim.prefix))
     const { request } = Transactions.passOver(place, dead, other("a", 1n), signs)
     const compared = request.compare!.map(({ create_revision, key, result, target }) =>
       [String(key), target, result, String(create_revision)].join(" ")

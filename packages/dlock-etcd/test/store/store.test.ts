@@ -10,6 +10,16 @@ const claim = claimOf(4_000, 1_000)
 
 const put = { response_put: {} }
 
+/** What no test here is about: nothing is watched, and the server is never away. */
+const silentPort = {
+  telemetry: plainTelemetry,
+  watch: () => Effect.never,
+  longest: 2_000,
+  heardAt: () => undefined,
+  isAway: (): boolean => false,
+  abandon: () => {}
+}
+
 describe("a lease that was over before its owner heard of it", () => {
   // Found by the simulation: the first answer to a grant was late, and the repeated grant found the lease with no time left.
   it.effect("carries no claim: another lease is granted", () =>
@@ -19,7 +29,7 @@ describe("a lease that was over before its owner heard of it", () => {
       const reply = <A>(value: A) =>
         Effect.sync(() => ({ sentAt: clock.monotonicTimeNanosUnsafe(), value, doubled: false }))
       const port: Port = {
-        telemetry: plainTelemetry,
+        ...silentPort,
         txn: () =>
           reply(
             { header: { revision: "2" }, succeeded: true, responses: [put] } as never as ITxnResponse
@@ -28,12 +38,7 @@ describe("a lease that was over before its owner heard of it", () => {
         revoke: () => reply(undefined),
         keepAlive: () => reply(5),
         keepAliveOnStream: () => reply(5),
-        inspect: () => reply({ ttl: 5, keys: [] }),
-        watch: () => Effect.never,
-        longest: 2_000,
-        heardAt: () => undefined,
-        isAway: (): boolean => false,
-        abandon: () => {}
+        inspect: () => reply({ ttl: 5, keys: [] })
       }
       const store = yield* Store.make(port)
       const answer = yield* store.request(claim, "queue")
@@ -71,7 +76,7 @@ describe("a claim that is asked for again while it is held", () => {
       const reply = <A>(value: A) =>
         Effect.sync(() => ({ sentAt: clock.monotonicTimeNanosUnsafe(), value, doubled: false }))
       const port: Port = {
-        telemetry: plainTelemetry,
+        ...silentPort,
         txn: (request) =>
           Effect.suspend(() => {
             sent.push(request)
@@ -81,12 +86,7 @@ describe("a claim that is asked for again while it is held", () => {
         revoke: () => reply(undefined),
         keepAlive: () => reply(5),
         keepAliveOnStream: () => reply(5),
-        inspect: () => reply({ ttl: 5, keys: sent.slice(0, 1).map(placeIn) }),
-        watch: () => Effect.never,
-        longest: 2_000,
-        heardAt: () => undefined,
-        isAway: (): boolean => false,
-        abandon: () => {}
+        inspect: () => reply({ ttl: 5, keys: sent.slice(0, 1).map(placeIn) })
       }
       const store = yield* Store.make(port)
       assert.strictEqual((yield* store.request(claim, "queue"))._tag, "Granted")
@@ -141,18 +141,13 @@ const turnDuringKeepAlive = Effect.gen(function*() {
       responses: [rangeOf(...standing.filter((one) => one === mine)), rangeOf(...standing)]
     }) as never as ITxnResponse
   const port: Port = {
-    telemetry: plainTelemetry,
+    ...silentPort,
     txn: (request) => Effect.suspend(() => reply((sent.push(request), answer()))),
     grant: () => reply(2),
     revoke: () => reply(undefined),
     keepAlive: () => Effect.tap(reply(2), kept.await),
     keepAliveOnStream: () => reply(2),
-    inspect: () => reply({ ttl: 2, keys: sent.slice(0, 1).map(placeIn) }),
-    watch: () => Effect.never,
-    longest: 2_000,
-    heardAt: () => undefined,
-    isAway: (): boolean => false,
-    abandon: () => {}
+    inspect: () => reply({ ttl: 2, keys: sent.slice(0, 1).map(placeIn) })
   }
   yield* TestClock.adjust("1 minute")
   const store = yield* Store.make(port)

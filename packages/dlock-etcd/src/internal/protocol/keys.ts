@@ -35,12 +35,4 @@ export const epochKey = (prefix: string): Buffer => Buffer.from(`${prefix}\0epoc
 /**
  * The keys by which waiting processes show that they are alive. Like a tombstone's key, they contain NUL and are in no queue.
  */
-export const lifeKeys = (prefix: string) => {
-  const folder = `${prefix}\0alive\0`
-  return {
-    first: Buffer.from(folder),
-    end: Buffer.from(`${prefix}\0alive\x01`),
-    of: (process: string): Buffer => Buffer.from(folder + process),
-    processIn: (key: string): string => key.slice(folder.length)
-  }
-}
+export const lifeKeysIn = (prefix: string) => (process: string): Buffer => Buffer.from(`${prefix}\0alive\0${process}`)

@@ -323,18 +323,12 @@ export const showLife = (key: Buffer, lease: string): ITxnRequest => ({
   success: [{ request_put: { key, value: Buffer.alloc(0), lease } }]
 })
 
-/** Checks whether a key exists. */
-export const find = (key: Buffer): ITxnRequest => ({ success: [count(key)] })
-
 /** Checks which of some keys exist. */
-export const findAll = (keys: ReadonlyArray<Buffer>): ITxnRequest => ({ success: keys.map(count) })
+export const find = (keys: ReadonlyArray<Buffer>): ITxnRequest => ({ success: keys.map(count) })
 
-/** Reads the answer to `findAll`: whether each key exists. */
+/** Reads the answer to `find`: whether each key exists. */
 export const whichAreThere = ({ responses }: ITxnResponse): ReadonlyArray<boolean> =>
   responses.map(({ response_range }) => Number(response_range.count) > 0)
-
-/** Reads the answer to `find`. */
-export const isThere = ({ responses }: ITxnResponse): boolean => Number(responses[0]!.response_range.count) > 0
 
 /**
  * Deletes waiting claims of a dead process, if another claim is still before them. None of them may be the head of the queue: a

@@ -9,7 +9,7 @@ import type { CallFailure } from "../../client/failure.ts"
 import type { Port } from "../../client/port.ts"
 import { SingleFlight } from "../../client/singleFlight.ts"
 import type { Watches } from "../../client/watches.ts"
-import { lifeKeys } from "../../protocol/keys.ts"
+import { lifeKeysIn } from "../../protocol/keys.ts"
 import * as Transactions from "../../protocol/transactions.ts"
 import { type Lease, Leases, toMillis } from "./leases.ts"
 
@@ -40,11 +40,11 @@ class Region {
   /** The other processes that have no listener now. The one without a listener for the longest time is first. */
   readonly unwanted = new Map<string, OtherProcess>()
   readonly prefix: string
-  readonly keys: ReturnType<typeof lifeKeys>
+  readonly keyOf: (process: string) => Buffer
 
   constructor(prefix: string) {
     this.prefix = prefix
-    this.keys = lifeKeys(prefix)
+    this.keyOf = lifeKeysIn(prefix)
   }
 }
 
@@ -109,8 +109,8 @@ export class Liveness {
     return this.leases.all().some((lease) => lease === life && this.now() < toMillis(lease.confirmedAt) + lease.ttl)
   }
 
-  private keyIn({ keys }: Region): Buffer {
-    return keys.of(this.process)
+  private keyIn({ keyOf }: Region): Buffer {
+    return keyOf(this.process)
   }
 
   /** Puts this process's key. Callers that need it at the same time share one request. */
@@ -196,7 +196,7 @@ export class Liveness {
     other.soughtAt = at
     const find = Effect.suspend(() =>
       other.soughtAt === at && other.deathListeners.size > 0
-        ? Effect.exit(this.port.txn(Transactions.find(region.keys.of(process))))
+        ? Effect.exit(this.port.txn(Transactions.find([region.keyOf(process)])))
         : Effect.succeed(undefined)
     )
     // Waits for the local queue, which changes in several steps: after the last one this check may no longer be wanted.
@@ -208,7 +208,7 @@ export class Liveness {
         const [reason] = exit.cause.reasons
         const isLasting = reason?._tag === "Fail" && !reason.error.retryable
         if (!isLasting && other.deathListeners.size > 0) this.seek(region, process, other, soughtAgainAfter)
-      } else if (Transactions.isThere(exit.value.value)) {
+      } else if (Transactions.whichAreThere(exit.value.value)[0] === true) {
         other.wasDead = false
         other.trustedUntil = this.now() + trustedFor
         this.watch(region, process, other, BigInt(exit.value.value.header.revision))
@@ -218,8 +218,8 @@ export class Liveness {
 
   /** Which of these processes are dead now; none where the server does not say. */
   findDead(prefix: string, processes: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>> {
-    const { keys } = this.regionOf(prefix)
-    return this.port.txn(Transactions.findAll(processes.map(keys.of))).pipe(
+    const { keyOf } = this.regionOf(prefix)
+    return this.port.txn(Transactions.find(processes.map(keyOf))).pipe(
       Effect.map(({ value }) => {
         const areThere = Transactions.whichAreThere(value)
         return processes.filter((_, index) => areThere[index] === false)
@@ -231,7 +231,7 @@ export class Liveness {
   private watch(region: Region, process: string, other: OtherProcess, after: bigint): void {
     if (other.stopWatching !== undefined || region.others.get(process) !== other) return
     other.stopWatching = this.watches.add(
-      { key: region.keys.of(process) },
+      { key: region.keyOf(process) },
       after,
       () => this.tellOfDeath(region, process, other),
       () => {

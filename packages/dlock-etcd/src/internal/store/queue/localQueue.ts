@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type { ITxnResponse } from "etcd3"
 import { type CallFailure, isTooLarge } from "../../client/failure.ts"
 import type { Deletion } from "../../client/watches.ts"
-import { lifeKeys, type LockKeys } from "../../protocol/keys.ts"
+import { lifeKeysIn, type LockKeys } from "../../protocol/keys.ts"
 import type { Operation } from "../../protocol/operation.ts"
 import * as Snapshot from "../../protocol/snapshot.ts"
 import * as Transactions from "../../protocol/transactions.ts"
@@ -804,8 +804,7 @@ export class LocalQueue {
     const dead = run.slice(-this.mostPassedOver).toReversed()
     this.seeksDead = true
     if (before === undefined || dead.length === 0) return this.lookNow()
-    const { of } = lifeKeys(place.claim.prefix)
-    const signs = Array.from(new Set(dead.map(({ value }) => value.process!)), of)
+    const signs = Array.from(new Set(dead.map(({ value }) => value.process!)), lifeKeysIn(place.claim.prefix))
     const { fork, batcher } = this.outside
     fork(
       Effect.match(
