@@ -77,7 +77,7 @@ export default defineConfig({
     { files: ["packages/dlock/src/internal/telemetry/log.ts"], rules: { "dlock/logs-in-the-telemetry-room": "off" } },
     imports("packages/dlock/src/**", [barrel], core),
     imports("packages/dlock/src/internal/**", [barrel], [...core, {
-      group: ["**/Locker.ts", "**/withLock.ts", "**/index.ts"],
+      group: ["**/Locker.ts", "**/withLock.ts", "**/DistributedSemaphore.ts", "**/ReadWriteLock.ts", "**/index.ts"],
       caseSensitive: true,
       message: "A step does not know the front that calls it."
     }]),

@@ -1,3 +1,4 @@
+import type { SharedLock } from "./contenders/contender.ts"
 import type { Profile } from "./measure/profile.ts"
 import type { Slice } from "./measure/sections.ts"
 
@@ -7,6 +8,8 @@ export type Job =
   | {
     readonly do: "slice"
     readonly keys: ReadonlyArray<string>
+    /** Mutexes, unless given. */
+    readonly lock?: SharedLock
     readonly bodyMs: number
     readonly ms: number
     /** Profiles the thread meanwhile, which takes some time itself. */

@@ -80,7 +80,9 @@ const runOn = async (backend: Backend, run: number): Promise<void> => {
       runs.push(outcomes)
       for (const { contender, failures, violations } of outcomes) {
         if (mine.find(({ name }) => name === contender)?.role !== "ours") continue
-        if (violations > 0) broken.push(`${contender}, ${workload.title}: two holders at once, ${violations} times`)
+        if (violations > 0) {
+          broken.push(`${contender}, ${workload.title}: more holders at once than the lock allows, ${violations} times`)
+        }
         if (failures.length > 0) broken.push(`${contender}, ${workload.title}: ${failures[0]}`)
       }
     }

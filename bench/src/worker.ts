@@ -4,39 +4,54 @@ import type { Task } from "./contenders/contender.ts"
 import { named } from "./contenders/index.ts"
 import { type Answers, type Job, now, type Usage } from "./jobs.ts"
 import { profiled } from "./measure/profile.ts"
-import type { Slice } from "./measure/sections.ts"
+import { isAlone, type Slice } from "./measure/sections.ts"
 
 const [name, url, ttl] = process.argv.slice(2) as [string, string, string]
 const { open } = await named(name).load()
-const lock = await open(url, Number(ttl))
+const contender = await open(url, Number(ttl))
 
 const cpuTime = (): number => {
   const { system, user } = process.cpuUsage()
   return (system + user) / 1_000
 }
 
-const slice = async ({ bodyMs, keys, ms }: Extract<Job, { do: "slice" }>): Promise<Slice> => {
+const slice = async ({ bodyMs, keys, lock, ms }: Extract<Job, { do: "slice" }>): Promise<Slice> => {
   const failures: Array<string> = []
   const before = cpuTime()
   const until = now() + ms
-  const tasks = keys.map((key) => {
+  const writeEvery = lock?.kind === "readWrite" ? lock.writeEvery : Infinity
+  const tasks = keys.map((key, index) => {
     const times: Array<number> = []
-    let asked = 0
+    const permits: Array<number> = []
+    let [asked, writes] = [0, false]
+    // Not all write at the same time.
+    let section = 3 * index
     const task: Task = {
       key,
+      lock,
       ms: bodyMs,
+      writes: () => (writes = ++section % writeEvery === 0),
       again: () => (asked = now()) < until,
-      entered: () => times.push(asked, now()),
+      entered: () => {
+        times.push(asked, now())
+        permits.push(writes ? isAlone : 1)
+      },
       left: () => times.push(now()),
       failed: (error) => {
         times.length -= times.length % 3
+        permits.length = times.length / 3
         failures.push(String(error))
       }
     }
-    return { task, times }
+    return { task, times, permits }
   })
-  await lock.run(tasks.map(({ task }) => task))
-  return { until, tasks: tasks.map(({ task: { key }, times }) => ({ key, times })), cpu: cpuTime() - before, failures }
+  await contender.run(tasks.map(({ task }) => task))
+  return {
+    until,
+    tasks: tasks.map(({ permits, task: { key }, times }) => ({ key, times, ...(lock !== undefined && { permits }) })),
+    cpu: cpuTime() - before,
+    failures
+  }
 }
 
 let gate = Promise.withResolvers<void>()
@@ -50,7 +65,7 @@ const hold = async ({ form, keys }: Extract<Job, { do: "hold" }>): Promise<objec
       const one = () => {
         if (++count === keys.length) resolve()
       }
-      holding.push(lock.hold!(keys, gate.promise, one))
+      holding.push(contender.hold!(keys, gate.promise, one))
       holding[0]!.catch(reject)
     })
   } else {
@@ -63,7 +78,7 @@ const hold = async ({ form, keys }: Extract<Job, { do: "hold" }>): Promise<objec
               resolve()
               return gate.promise
             }
-            const section = form === "bare" ? lock.bare(body) : lock.section(key, body)
+            const section = form === "bare" ? contender.bare(body) : contender.section(key, body)
             section.catch(reject)
             holding.push(section)
           })
@@ -89,7 +104,7 @@ const enqueue = ({ count, key }: Extract<Job, { do: "queue" }>): object => {
   const times: Array<number> = []
   const failures: Array<string> = []
   const section = () =>
-    lock.section(key, async () => {
+    contender.section(key, async () => {
       const enteredAt = now()
       times.push(enteredAt, now())
     }).catch((error) => void failures.push(String(error)))

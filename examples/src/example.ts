@@ -12,7 +12,18 @@ import { Argument, CliError, Command, Flag } from "effect/cli"
 import { ChildProcess } from "effect/process"
 import { drivers, environment } from "./servers.ts"
 
-const examples = ["task-election", "long-task", "stock-deduction", "fencing", "driver-by-config"] as const
+const examples = [
+  "task-election",
+  "long-task",
+  "stock-deduction",
+  "concurrency-cap",
+  "catalogue",
+  "transfer",
+  "typed-lock",
+  "making-room",
+  "fencing",
+  "driver-by-config"
+] as const
 
 /** The example has said itself what went wrong. */
 class Failed extends Schema.TaggedError<Failed>("examples/Failed")("Failed", { code: Schema.Int }) {

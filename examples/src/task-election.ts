@@ -1,41 +1,46 @@
-// Task election: every instance of a service has the same schedule, and the work is done by one of them.
+// Task election: every instance of a service has the same schedule, and each tick is the work of one of them, once.
 //
 // What to learn from it:
-// - `withLockIfAvailable` does not wait. The second instance gets `Option.none` at once, and skips this round.
-// - Nobody has to know how long the work takes: the lock is renewed while it runs. The `ttl` is for the worst case:
-//   when the elected instance dies, the others are kept out for that long.
-// - The lock says which instance runs, not what has been done. A report that must be written but once an hour needs a look
-//   at the last one, inside the lock.
+// - `Once.cron` is the loop as well. Run it in every instance: when one dies, another one goes on.
+// - A lock alone would not do. It keeps two reports from being written at the same time, but an instance whose clock is a
+//   little behind comes when the first report is done, finds the lock free, and writes a second one. `Once` keeps a record
+//   of the last run beside the lock, which outlives the lock and the process.
+// - Only a run that succeeds counts here: a report that fails is tried by another instance for the same tick. With
+//   `counts: "start"` no tick is ever tried twice.
 //
 // Here the instances are fibers of one process. Run it in several terminals, on one server, and they are processes.
 import { NodeRuntime } from "@effect/platform-node"
-import { Effect, Option, Schedule } from "effect"
-import { withLockIfAvailable } from "effect-dlock"
+import { Cron, DateTime, Effect, Option } from "effect"
+import { Once } from "effect-dlock"
 import { LockerLive } from "./locker.ts"
 
-const writeReport = Effect.gen(function*() {
-  yield* Effect.log("elected: writes the report")
-  yield* Effect.sleep("300 millis")
-  return 12
+/** Every second, so that there is something to see: a service says "0 * * * *". */
+const everySecond = Cron.parseUnsafe("* * * * * *")
+
+const writeReport = Effect.fn("writeReport")(function*(tick: DateTime.Utc) {
+  const time = DateTime.formatIso(tick)
+  yield* Effect.log(`elected: writes the report for ${time}`)
+  yield* Effect.sleep("100 millis")
+  yield* Effect.log(`done: 12 pages for ${time}`)
 })
 
-const round = withLockIfAvailable("jobs/report", writeReport, { ttl: "5 seconds" }).pipe(
-  Effect.flatMap(Option.match({
-    onNone: () => Effect.log("skips: another instance is at it"),
-    onSome: (pages) => Effect.log(`done: ${pages} pages`)
-  })),
-  // Neither is a reason to end: the next round is soon. To be skipped is not an error at all.
-  Effect.catchTags({
-    OwnershipLost: (lost) => Effect.logWarning(`stopped in the middle: ${lost.reason}`),
-    LockBackendError: (error) => Effect.logWarning(`no election: ${error.message}`)
-  })
-)
+const instance = (name: string) =>
+  Once.cron("jobs/report", everySecond, (_lease, tick) => writeReport(tick)).pipe(
+    Effect.annotateLogs({ instance: name })
+  )
 
-/** Every second, by the clock on the wall, and three times only: a service says "0 * * * *" and has no end. */
-const rounds = Schedule.cron("* * * * * *").pipe(Schedule.upTo({ times: 3 }))
+const instances = Effect.forEach(["north", "east", "south"], instance, { concurrency: "unbounded", discard: true })
 
-const instance = (name: string) => round.pipe(Effect.schedule(rounds), Effect.annotateLogs({ instance: name }))
-
-const program = Effect.forEach(["north", "east", "south"], instance, { concurrency: "unbounded", discard: true })
+const program = Effect.gen(function*() {
+  // A service has no end. This one has three ticks.
+  const [, , third] = Cron.sequence(everySecond, yield* DateTime.now)
+  const end = DateTime.add(DateTime.makeUnsafe(third!), { milliseconds: 700 })
+  yield* Effect.timeoutOption(instances, DateTime.distance(yield* DateTime.now, end))
+  const last = yield* Once.lastRun("jobs/report")
+  yield* Effect.log(Option.match(last, {
+    onNone: () => "no report at all",
+    onSome: ({ holder, startedAt }) => `the last report was written at ${DateTime.formatIso(startedAt)} by ${holder}`
+  }))
+})
 
 NodeRuntime.runMain(program.pipe(Effect.provide(LockerLive)))

@@ -71,7 +71,8 @@ describe("the demo", () => {
         const [code, output] = yield* run([`--driver=${driver}`], { [variable]: "" })
         assert.strictEqual(code, 0, output)
         assertFacts(output)
-        assert.include(output, "OwnershipLost, reason Stalled")
+        // A process that wakes up learns of it by its own clock or by the server, whichever it reads first.
+        assert.match(output, /OwnershipLost, reason (Stalled|Expired)/)
         const [, port] = output.match(/on 127\.0\.0\.1:(\d+), with nothing on disk/) ?? []
         assert.isFalse(yield* isOpen(Number(port)))
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))

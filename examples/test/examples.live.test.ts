@@ -50,6 +50,10 @@ const place = (driver: keyof typeof drivers): Record<string, string> => ({
   DLOCK_PREFIX: `examples:${process.pid}:${prefixes++}:`
 })
 
+/** The ticks for which a report was written. */
+const reportsIn = (output: string): ReadonlyArray<string> =>
+  Array.from(output.matchAll(/done: 12 pages for (\S+)/g), ([, tick]) => tick!).toSorted()
+
 const count = (text: string, part: string | RegExp) => text.split(part).length - 1
 
 describe.each(["memory", "redis", "etcd"] as const)("the examples on %s", { concurrent: true }, (driver) => {
@@ -61,16 +65,24 @@ describe.each(["memory", "redis", "etcd"] as const)("the examples on %s", { conc
         check(output)
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-  example("task-election", "never do two instances the work at once, and the others skip", (output) => {
-    const [elected, skipped] = [count(output, "elected:"), count(output, "skips:")]
-    // On a busy machine an instance may come to its round when another has done it.
-    assert.strictEqual(elected + skipped, 9, output)
-    assert.isAtLeast(elected, 3, output)
-    assert.isAtLeast(skipped, 1, output)
-    assert.deepStrictEqual(
-      Array.from(output.matchAll(/elected:|done: 12 pages/g), ([what]) => what === "elected:"),
-      Array.from({ length: 2 * elected }, (_, index) => index % 2 === 0)
-    )
+  example("task-election", "each tick is the work of one instance, once", (output) => {
+    const done = reportsIn(output)
+    assert.isAtLeast(done.length, 2, output)
+    assert.deepStrictEqual(done, Array.from(new Set(done)), output)
+    assert.include(output, "the last report was written at", output)
+  })
+
+  example("transfer", "no money is lost or made, whichever way it goes", (output) => {
+    assert.include(output, "12 transfers, and 400 in all", output)
+    assert.strictEqual(count(output, /\d+ from \d to \d/), 12, output)
+  })
+
+  example("typed-lock", "who re-enters has the token of the outer section, and nobody is in between", (output) => {
+    const taken = Array.from(output.matchAll(/took (\w+ ?\d?), put (box \d)/g), ([, took, put]) => [took, put] as const)
+    assert.strictEqual(taken.length, 5, output)
+    // Each takes what the one before has put.
+    assert.deepStrictEqual(taken.map(([took]) => took), ["old", ...taken.slice(0, -1).map(([, put]) => put)], output)
+    assert.include(output, "on the shelf: 1", output)
   })
 
   example("stock-deduction", "no piece is sold twice", (output) => {
@@ -87,6 +99,40 @@ describe.each(["memory", "redis", "etcd"] as const)("the examples on %s", { conc
     assert.match(output, /counted 0 under token \d+, good for 1m/)
   })
 
+  example("concurrency-cap", "never are more permits out than there are, and everybody has one", (output) => {
+    assert.match(output, /at most [34] permits were out, of 4/)
+    assert.strictEqual(count(output, "has the summary of document"), 18, output)
+    assert.strictEqual(count(output, "for 2 permits"), 6, output)
+    assert.include(output, "nobody calls: all permits")
+  })
+
+  example(
+    "catalogue",
+    "no reader sees a catalogue half rebuilt, and readers come in while the writer checks",
+    (output) => {
+      assert.notInclude(output, "half rebuilt")
+      const lines: ReadonlyArray<string> =
+        output.match(/shows version 1|shows version 2|rebuilt as version 2|checked version 2/g) ?? []
+      const [rebuilt, checked] = [lines.indexOf("rebuilt as version 2"), lines.indexOf("checked version 2")]
+      assert.isAtLeast(checked, rebuilt + 1, output)
+      assert.deepStrictEqual(
+        lines.map((line, index) => line.startsWith("shows") ? line : index),
+        lines.map((line, index) => line.startsWith("shows") ? `shows version ${index < rebuilt ? 1 : 2}` : index)
+      )
+      assert.strictEqual(lines.length, 8, output)
+      assert.include(output, "no upgrade: read lock in hand")
+    }
+  )
+
+  example("making-room", "an edit waits for a chunk or two, and the job is done all the same", (output) => {
+    const edits = Array.from(output.matchAll(/edited the index after (\d+) ms/g), ([, millis]) => Number(millis))
+    assert.strictEqual(edits.length, 3, output)
+    // The whole job takes 800 ms. Two edits come at once, and the second waits for the first.
+    assert.isBelow(Math.max(...edits), 400, output)
+    assert.isAtLeast(count(output, "leaves the lock after"), 3, output)
+    assert.include(output, "the index is rebuilt: 40 chunks")
+  })
+
   example("fencing", "the late write is refused, and done again", (output) => {
     assert.match(output, /Ann's late write was refused: the account has seen token \d+/)
     assert.match(output, /Ann has lost the lock \((Stalled|Expired|Replaced)\) and does it again/)
@@ -98,6 +144,26 @@ describe.each(["memory", "redis", "etcd"] as const)("the examples on %s", { conc
     assert.include(output, "DLOCK_DRIVER is \"paper\": set it to one of etcd, memory, redis")
     assert.include(output, "DLOCK_DRIVER is not set: set it to one of etcd, memory, redis")
   })
+})
+
+describe.each(["redis", "etcd"] as const)("the task election on %s", (driver) => {
+  it.live("writes each report once in three processes whose clocks differ", () =>
+    Effect.gen(function*() {
+      const env = place(driver)
+      const clockOff = `--import=${Path.resolve(import.meta.dirname, "clockOff.ts")}`
+      const outputs = yield* Effect.forEach([-400, 60, 400], (offset) =>
+        Effect.gen(function*() {
+          const child = yield* start(["task-election"], { ...env, NODE_OPTIONS: clockOff, CLOCK_OFF: `${offset}` })
+          const [code, output] = yield* child.ended
+          assert.strictEqual(code, 0, output)
+          return output
+        }), { concurrency: "unbounded" })
+      const done = reportsIn(outputs.join("\n"))
+      assert.deepStrictEqual(done, Array.from(new Set(done)), outputs.join("\n"))
+      const seconds = done.map((tick) => Date.parse(tick) / 1_000)
+      assert.deepStrictEqual(seconds, seconds.map((_, index) => seconds[0]! + index), "no tick is missing")
+      assert.isAtLeast(seconds.length, 3)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 })
 
 describe.each(["redis", "etcd"] as const)("the long task on %s", (driver) => {

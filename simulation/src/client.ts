@@ -4,7 +4,6 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import { withPermits } from "./permits.ts"
 import { guarded, Thrown } from "./process.ts"
 import * as Program from "./program.ts"
 import { prefix, type Section } from "./section.ts"
@@ -14,7 +13,7 @@ import type { Client, WorldContext } from "./worldContext.ts"
 /** Starts a process: its layer, and the programs that use it. */
 export const start = (
   client: Client,
-  { backend, plan, observer }: WorldContext,
+  { backend, plan, observer, serverLog }: WorldContext,
   variant: Variant | undefined
 ): void => {
   const { process } = client
@@ -26,9 +25,27 @@ export const start = (
       guarded(() => trigger.inject())
     }
   }
-  const store = Effect.map(backend.open(process, onMessage), (store) => {
-    const wide = withPermits(store, plan.capacity)
-    return variant?.store?.(wide, process) ?? wide
+  const store = Effect.map(backend.open(process, onMessage), (store): LockStore["Service"] => {
+    const changed = variant?.store?.(store, process) ?? store
+    return {
+      ...changed,
+      request: (claim, mode) => {
+        serverLog.recordShape(claim)
+        return changed.request(claim, mode)
+      },
+      requestAll: (claims, mode) => {
+        for (const claim of claims) serverLog.recordShape(claim)
+        return changed.requestAll!(claims, mode)
+      },
+      withdraw: (claim) => {
+        serverLog.recordLeaving(claim.key, claim.id)
+        return changed.withdraw(claim)
+      },
+      withdrawAll: (claims) => {
+        for (const { id, key } of claims) serverLog.recordLeaving(key, id)
+        return changed.withdrawAll!(claims)
+      }
+    }
   })
   const layer = Locker.layer({ prefix, holder: `process-${process.index}` }).pipe(
     Layer.provide(Layer.effect(LockStore, store))
@@ -83,10 +100,13 @@ export const interrupt = ({ running, sections }: Client, number: number, now: nu
   const section = sections.flat().find(({ plan }) => plan.number === number)
   const fiber = running.get(number)
   if (section === undefined || fiber === undefined) return
-  if (!section.interrupted && section.state === "acquiring") {
-    section.expectEndFrom(now)
-    section.expectAnswerFromNow()
+  if (!section.interrupted) {
+    for (const part of section.all) {
+      if (part.state !== "acquiring") continue
+      part.expectEndFrom(now)
+      part.expectAnswerFromNow()
+    }
   }
-  section.interrupted = true
+  section.interrupt()
   fiber.interruptUnsafe()
 }

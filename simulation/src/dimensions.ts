@@ -38,8 +38,23 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
    * own.
    */
   | "far-waiters"
+  /**
+   * An operator deletes claims of semaphores and read-write locks, or one of a writer's two keys, while answers are late and
+   * others wait.
+   */
+  | "shared-deletions"
+  /** Programs want several locks at once, in any combination and any order. */
+  | "several"
+  /** Programs run jobs once. */
+  | "jobs"
+  /** Sections have a `maxHold`, and programs that take a while to end, or longer than they may. */
+  | "caps"
   /** Programs have observers on their fibers that throw. The library must survive an exception out of any callback. */
   | "observers"
+  /** Programs take some of their steps in a section that re-enters their lock. */
+  | "re-entries"
+  /** Holders ask whether others wait behind them, and give way then. */
+  | "contention"
 
 /** The dimensions of every run: what the library promises on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
@@ -52,7 +67,12 @@ export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
     "time-limits",
     "tombstones",
     "handshakes",
-    "observers"
+    "observers",
+    "several",
+    "jobs",
+    "re-entries",
+    "contention",
+    "caps"
   ]),
   etcd: new Set([
     "closing",
@@ -64,7 +84,13 @@ export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
     "bursts",
     "successors",
     "notifications",
-    "far-waiters"
+    "far-waiters",
+    "shared-deletions",
+    "several",
+    "jobs",
+    "re-entries",
+    "contention",
+    "caps"
   ])
 }
 
@@ -74,6 +100,8 @@ interface Kind {
   readonly share: number
   /** It has a scenario: a world has at most one such dimension. */
   readonly alone?: true
+  /** By backend, it has the worlds that this dimension has on the other one. */
+  readonly insteadOf?: Readonly<Partial<Record<BackendName, Dimension>>>
 }
 
 /**
@@ -95,7 +123,24 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
   "dead-waiters": { backends: ["etcd"], share: 0.1, alone: true },
   bursts: { backends: ["etcd"], share: 0.1, alone: true },
   successors: { backends: ["etcd"], share: 0.1, alone: true },
-  "far-waiters": { backends: ["etcd"], share: 0.4 }
+  "far-waiters": { backends: ["etcd"], share: 0.4 },
+  "shared-deletions": { backends: ["etcd"], share: 0, alone: true, insteadOf: { etcd: "stalls" } },
+  several: {
+    backends: ["redis", "etcd"],
+    share: 0,
+    alone: true,
+    insteadOf: { redis: "refusals", etcd: "handshakes" }
+  },
+  jobs: { backends: ["redis", "etcd"], share: 0.08 },
+  // It sends no message and takes no time, so that all else in a world stays as it was.
+  "re-entries": { backends: ["redis", "etcd"], share: 0.3 },
+  contention: {
+    backends: ["redis", "etcd"],
+    share: 0,
+    alone: true,
+    insteadOf: { redis: "dead-waiters", etcd: "crowds" }
+  },
+  caps: { backends: ["redis", "etcd"], share: 0, alone: true, insteadOf: { redis: "bursts", etcd: "crowds" } }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>
@@ -105,13 +150,27 @@ export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>
  * are allowed.
  */
 export const drawn = (seed: number, backend: BackendName, extra: ReadonlySet<Dimension>): ReadonlySet<Dimension> => {
-  let dice = Random.of(seed, 20).next()
+  const slot = drawnAlone(Random.of(seed, 20).next())
+  const inSlot = dimensions.filter((one) =>
+    kinds[one].alone === true && (kinds[one].insteadOf?.[backend] ?? one) === slot
+  )
+  // Two that have the worlds of a third one share them.
+  const only = inSlot.length > 1 ? Random.of(seed, 24).pick(inSlot.filter((one) => one !== slot)) : inSlot[0]
   return new Set(dimensions.filter((one, index) => {
     const { alone, share } = kinds[one]
-    const has = alone === true ? dice >= 0 && dice < share : Random.of(seed, 21, index).chance(share)
-    if (alone === true) dice -= share
+    const has = alone === true ? only === one : Random.of(seed, 21, index).chance(share)
     return has && isIn(backend, one, extra)
   }))
+}
+
+const drawnAlone = (dice: number): Dimension | undefined => {
+  let left = dice
+  return dimensions.find((one) => {
+    const { alone, share } = kinds[one]
+    if (alone !== true) return false
+    left -= share
+    return left < 0
+  })
 }
 
 /** Whether some worlds of a backend have it. */

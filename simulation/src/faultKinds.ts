@@ -23,6 +23,8 @@ export type Incident =
   | "key deleted"
   | "claim deleted"
   | "queue deleted"
+  | "sum of permits evicted"
+  | "permits evicted"
   | "early expiry"
   | "clock back"
   | "scripts forgotten"
@@ -70,6 +72,12 @@ export const notificationWeights: Readonly<Record<NotificationFault, number>> = 
 }
 
 export const replicaWeights: Readonly<Record<ReplicaFault, number>> = { "replica late": 1, "replica silent": 1 }
+
+/** What a server may evict of a lock that several hold. */
+export const evictionWeights = {
+  "sum of permits evicted": 1,
+  "permits evicted": 1
+} as const satisfies Partial<Record<Incident, number>>
 
 /** Refusals that last for a while: by one of the members, by the cluster, or by the user management. */
 export const refusalWeights = {

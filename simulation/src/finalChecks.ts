@@ -13,8 +13,11 @@ const longestClaim = ({ backend, longestTtl }: Plan): number => {
  * longest life of an abandoned claim, the time until the next waiter checks by itself, a few calls, and the longest
  * time between two steps.
  */
-export const progressWithin = (plan: Plan): number =>
-  longestClaim(plan) + Math.max(1_000, plan.longestTtl / 3) * 1.3 + 4_000 + plan.longestPause
+export const progressWithin = (plan: Plan): number => {
+  const most = longestClaim(plan) + Math.max(1_000, plan.longestTtl / 3) * 1.3 + 4_000 + plan.longestPause
+  // Who has one lock and waits for the next keeps others waiting for both, one behind the other.
+  return plan.dimensions.has("several") ? plan.keys.length * most : most
+}
 
 /** What must be true when all processes have ended. */
 export const runFinalChecks = ({ backend, clients, checker, plan, timeline }: WorldContext): void => {
@@ -29,12 +32,13 @@ export const runFinalChecks = ({ backend, clients, checker, plan, timeline }: Wo
     if (!done) checker.report("S6", `process ${process.index} never ends`)
   }
   if (checker.violation !== undefined) return
+  // First the remaining faults happen and messages on their way arrive; then all ttls end. How long that takes is known
+  // only then: a clock that is set back makes it longer.
+  timeline.pass(Math.max(timeline.now, plan.healedAt + 2))
   const longest = Math.max(longestClaim(plan), backend.longestLife) + 100 + backend.lateness()
   // If no withdrawal was refused, nothing is left at once.
   const isClean = plan.isFaultFree ||
     (plan.isHealthy && backend.hasRefusedSince?.(timeline.now - millis(longest)) === false)
-  // First the remaining faults happen and messages on their way arrive; then all ttls end.
-  timeline.pass(Math.max(timeline.now, plan.healedAt + 2))
   timeline.pass(timeline.now + millis(isClean ? 50 : longest))
   for (const { process } of clients) {
     if (process.dead) continue

@@ -54,7 +54,7 @@ export const injectIncident = (planned: IncidentPlan, context: WorldContext): vo
     }
     // A client of another library knows only mutexes, so the key must be one.
     case "foreign lock":
-      return plan.capacity === 1 ? backend.inject(incident, until) : undefined
+      return plan.kind === "mutex" ? backend.inject(incident, until) : undefined
     default:
       return backend.inject(incident, until)
   }

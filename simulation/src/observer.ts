@@ -1,4 +1,5 @@
 import * as Duration from "effect/Duration"
+import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { Checker, Rule } from "./checker.ts"
 import type { Log } from "./log.ts"
 import type { Plan } from "./plan.ts"
@@ -26,6 +27,8 @@ export interface Server {
   readonly queueOf?: (key: string) => ReadonlyArray<number | undefined>
   /** Whether it has refused something since then that may have made a call fail. */
   readonly hasRefusedSince?: (since: number) => boolean
+  /** The first waiter of a lock, where its permits are free and its process is connected. */
+  readonly idleWaiterOf?: (key: string) => IdleWaiter | undefined
   /** What the server keeps for claims of a process, as text. */
   readonly claimsOf?: (process: number) => ReadonlyArray<string>
 }
@@ -40,6 +43,29 @@ export interface LockState {
   readonly since: number
 }
 
+/** A waiting claim that could be granted. */
+export interface IdleWaiter {
+  readonly id: string
+  readonly process: number | undefined
+}
+
+/** The largest tokens of a key: of anybody, and of those who were alone inside. */
+interface Newest {
+  readonly any: bigint
+  readonly exclusive: bigint
+}
+
+const noToken: Newest = { any: -1n, exclusive: -1n }
+
+/** The token that the next one must be above. Tokens of a semaphore order grants; they are no fence. */
+const leastFor = ({ isExclusive, shape: { kind } }: Section, { any, exclusive }: Newest): bigint =>
+  kind === "semaphore" ? -1n : isExclusive ? any : exclusive
+
+const newer = ({ isExclusive }: Section, token: bigint, { any, exclusive }: Newest): Newest => ({
+  any: token > any ? token : any,
+  exclusive: isExclusive && token > exclusive ? token : exclusive
+})
+
 /**
  * Watches the protected resource and the holders' leases by the clock of the world, and reports broken promises. The
  * resource remembers the largest token that it has seen, and accepts a step unless its token is smaller.
@@ -49,8 +75,6 @@ export class Observer {
   /** Sections that acquire. */
   readonly acquiring = new Set<Section>()
 
-  /** Sections that release. */
-  private readonly releasing = new Set<Section>()
   /** Processes that have crashed, and when. */
   private readonly dead = new Map<number, number>()
   /** Processes whose lockers are closed. */
@@ -62,9 +86,11 @@ export class Observer {
   private readonly plan: Plan
   private readonly checker: Checker
   private readonly serverLog: ServerLog
-  /** The largest token that the resource of a key has seen. */
-  private readonly fences = new Map<string, bigint>()
-  private readonly entered = new Map<string, bigint>()
+  /** By lock, who could be granted and is not, and since when. */
+  private readonly idleWaiters = new Map<string, { readonly id: string; readonly since: number }>()
+  /** What the resource of a key has seen. */
+  private readonly fences = new Map<string, Newest>()
+  private readonly entered = new Map<string, Newest>()
   private readonly progressAt = new Map<string, number>()
 
   constructor(timeline: Timeline, log: Log, plan: Plan, checker: Checker, serverLog: ServerLog) {
@@ -83,6 +109,10 @@ export class Observer {
     return this.serverLog.inside
   }
 
+  private get releasing(): Set<Section> {
+    return this.serverLog.releasing
+  }
+
   recordRequest(section: Section): void {
     section.beginAsking(this.timeline.now)
     section.expectEndFrom(this.timeline.now)
@@ -96,21 +126,31 @@ export class Observer {
     const { claim, fencingToken: token } = section.lease!
     const id = this.server.grantedWith?.(section.process.index, key, token) ?? claim.id
     section.id = id
-    if (this.serverLog.wasDeletedByHand(id) || this.wasPassedOver(key, id)) this.checkHandOver(section, id)
+    if (this.serverLog.wasDeletedByHand(id) || this.wasPassedOver(key, id)) {
+      // The answer that let it in may have been late.
+      if (this.serverLog.hearsOfDeletions) this.serverLog.expectToHearOfDeletion(id)
+      else this.checkHandOver(section, id)
+    }
     if (!section.interrupted) this.checkTimeLimit(section, "enters")
+    this.serverLog.jobs.recordBegin(section)
     section.state = "inside"
     section.lastStepAt = now
+    // A job asks for its record before it enters, so the moment of its grant is not known here.
+    const { job, maxHold } = section.plan
+    if (maxHold !== undefined && job === undefined) section.capAt = section.process.monotonic() + millis(maxHold)
     this.acquiring.delete(section)
     this.inside.add(section)
     this.checker.counts.grants++
+    if (section.shape.kind !== "mutex") this.checker.counts.shared++
     this.checkOrder(section)
     this.note(2, section, () => `${section.title} enters ${key} with token ${token}, claim ${id}`)
-    if (!this.serverLog.hasForgotten(id)) {
-      const last = this.entered.get(key)
+    const isExcused = this.serverLog.hasForgotten(id) || this.serverLog.isAboutToHear(id)
+    if (!isExcused) {
+      const newest = this.entered.get(key) ?? noToken
+      const least = leastFor(section, newest)
       // Several that are granted at once may enter in any order.
-      const repeats = last !== undefined && (this.plan.capacity === 1 ? token <= last : token === last)
-      if (repeats && !this.serverLog.mayRepeatTokens(key)) {
-        this.report("S2", `${section.title} enters with token ${token} after ${last}`)
+      if ((token <= least || token === newest.any) && !this.serverLog.mayRepeatTokens(key)) {
+        this.report("S2", `${section.title} enters with token ${token} after ${token === newest.any ? token : least}`)
       }
       if (token <= this.serverLog.floorOf(id) && !this.serverLog.mayRepeatTokens(key)) {
         this.report(
@@ -118,17 +158,22 @@ export class Observer {
           `${section.title} enters with token ${token}, which is not above ${this.serverLog.floorOf(id)}`
         )
       }
-      this.entered.set(key, token)
+      this.entered.set(key, newer(section, token, newest))
     }
-    if (this.plan.backend === "etcd") {
-      if (!this.serverLog.hasForgotten(id)) this.serverLog.checkExclusion(key, id, "enters")
-      if (this.plan.capacity === 1) this.serverLog.checkFairness(key, id)
+    if (!isExcused && (this.plan.backend === "etcd" || section.considersHeld)) {
+      this.serverLog.checkExclusion(key, id, section.shape, "enters")
+    }
+    if (this.plan.backend === "etcd" && this.plan.kind === "mutex") this.serverLog.checkFairness(key, id)
+    const granted = this.serverLog.grantedFor(id)
+    if (this.plan.isFaultFree && granted > promptness && !section.isOneOfSeveral) {
+      this.report("S9", `${section.title} enters ${granted / 1_000} ms after the server granted it`)
     }
     this.serverLog.entered.add(id)
     const free = this.serverLog.takeFreeTime(key)
     const { dimensions } = this.plan
-    const allowed = promptness + (dimensions.has("tokens") ? logIn : 0) +
-      (dimensions.has("far-waiters") ? catchingUp : 0)
+    // Where holders give way at once, a hand-over may come while the server still catches up with a new watch.
+    const isCatchingUp = dimensions.has("far-waiters") || (this.plan.backend === "etcd" && dimensions.has("contention"))
+    const allowed = promptness + (dimensions.has("tokens") ? logIn : 0) + (isCatchingUp ? catchingUp : 0)
     if (free !== undefined && free > allowed) {
       this.report("S9", `${section.title} enters ${free / 1_000} ms after the lock was released to it`)
     }
@@ -160,7 +205,9 @@ export class Observer {
    * script the server does not know yet is sent again, behind the next one.
    */
   private checkOrder({ askedAt, lock, plan, process, title }: Section): void {
-    if (this.plan.backend !== "etcd" || !this.plan.isFaultFree || this.plan.capacity > 1) return
+    if (this.plan.backend !== "etcd" || !this.plan.isFaultFree || this.plan.kind !== "mutex") return
+    // Who wants several locks asks beside those who want one.
+    if (this.plan.dimensions.has("several")) return
     if (plan.form === "trySection" || plan.form === "tryScope") return
     for (const other of this.acquiring) {
       const { form } = other.plan
@@ -188,18 +235,59 @@ export class Observer {
       else if (careful) this.report("S3", `${section.title} looked at its lease and steps after its deadline`)
       else if (section.lateSteps > 1) this.report("S1", `${section.title} takes a second step after its deadline`)
     }
-    const fence = this.fences.get(key)
-    // Tokens of shared claims order grants; they are no fence.
-    const stale = fence !== undefined && token < fence && this.plan.capacity === 1
+    const newest = this.fences.get(key) ?? noToken
+    const fence = leastFor(section, newest)
+    const stale = token < fence
     this.note(3, section, () => `${section.title} steps${late ? " late" : ""}${stale ? " and is refused" : ""}`)
     if (stale) {
       this.checker.counts.refused++
-      if (!late && !this.serverLog.hasForgotten(section.id!) && !this.serverLog.mayRepeatTokens(key)) {
+      const isExcused = this.serverLog.hasForgotten(section.id!) || this.serverLog.isAboutToHear(section.id!)
+      if (!late && !isExcused && !this.serverLog.mayRepeatTokens(key)) {
         this.report("S1", `${section.title} steps with token ${token} after a step with ${fence}`)
       }
-    } else if (fence === undefined || token > fence) this.fences.set(key, token)
+    } else this.fences.set(key, newer(section, token, newest))
     section.lastStepAt = now
     this.recordProgress(key)
+  }
+
+  recordAsking(section: Section): void {
+    section.asksSince = this.timeline.now
+  }
+
+  /** It was told that others wait. */
+  recordContention(section: Section): void {
+    section.wasTold = true
+    this.checker.counts.toldOf++
+    this.note(8, section, () => `${section.title} hears that others wait for ${section.lock}`)
+    const { backend, incidents, isFaultFree, kind } = this.plan
+    // A client of another library may wait on etcd.
+    const isForeign = backend === "etcd" && incidents.some((one) => one.kind === "foreign lock")
+    // Where an answer may be missing, the claim of a caller that gave up may wait for a while.
+    if (kind !== "mutex" || isForeign || !isFaultFree || this.serverLog.wasContended(section.lock, section.id!)) return
+    this.report("S17", `${section.title} hears that others wait for ${section.lock}, and nobody has`)
+  }
+
+  /** Checks that a holder that asks knows of those who wait. */
+  private checkContention({ asksSince, id, lock, title, wasTold }: Section): void {
+    if (asksSince === undefined || wasTold || !this.plan.isFaultFree || this.plan.kind !== "mutex") return
+    const since = this.serverLog.contendedSince(lock, id!)
+    if (since === undefined || this.timeline.now - Math.max(since, asksSince) <= toldWithin) return
+    if (this.plan.dimensions.has("tokens") || this.plan.dimensions.has("proxies")) return
+    this.report("S17", `${title} has not heard that others wait for ${lock}`)
+  }
+
+  /** A writer is about to let readers in. From now on it works as one of them. */
+  recordDowngrade(section: Section): void {
+    section.hasDowngraded = true
+    this.checker.counts.downgrades++
+    this.note(7, section, () => `${section.title} lets readers into ${section.lock}`)
+  }
+
+  /** A program that re-enters must share the lease of its section. */
+  recordReentry(section: Section, entered: HeldLease | undefined): void {
+    this.checker.counts.reentries++
+    this.note(8, section, () => `${section.title} re-enters ${section.lock}`)
+    if (entered !== section.lease) this.report("S16", `${section.title} re-enters, and has another lease`)
   }
 
   recordExit(section: Section): void {
@@ -214,6 +302,7 @@ export class Observer {
   }
 
   recordEnd(section: Section, outcome: Outcome): void {
+    if (outcome === "done") this.serverLog.jobs.recordSuccess(section)
     const { process } = section
     const endsWithin = section.endsWithin(this.plan.backend)
     if (section.state === "acquiring") this.checkTimeLimit(section, `ends (${outcome})`)
@@ -255,13 +344,19 @@ export class Observer {
     const { dimensions } = this.plan
     if (dimensions.has("crowds") || dimensions.has("notifications") || dimensions.has("bursts")) this.checkIdleLocks()
     if (dimensions.has("dead-waiters")) this.checkDeadWaiters()
+    if (this.plan.kind !== "mutex" && (this.plan.isFaultFree || dimensions.has("stalls"))) this.checkIdlePermits()
     for (const section of this.inside) {
       const { lease, process } = section
       if (lease === undefined) continue
+      this.checkCap(section)
       if (lease.state === "held") {
+        this.checkContention(section)
         const over = process.monotonic() - section.deadline
         if (over > tick && !process.paused && this.timeline.now - process.resumedAt > tick) {
           this.report("S3", `${section.title} has not been told of its deadline ${over / 1_000} ms after it`)
+        }
+        if (this.serverLog.shouldHaveHeard(section.id!) && !section.hasDowngraded) {
+          this.report("S3", `${section.title} has not been told that its claim was deleted`)
         }
         // On etcd the confirmed time is that of the lease, which includes the guard gap.
         const guard = this.plan.backend === "etcd" ? millis(Math.max(100, section.plan.ttl / 10)) : 0
@@ -273,6 +368,21 @@ export class Observer {
         }
       } else if (!section.lossSeen) this.checkLoss(section)
     }
+  }
+
+  /** Checks that a section is interrupted at its cap, and keeps others out no longer than it may. */
+  private checkCap(section: Section): void {
+    const { capAt, lease, process } = section
+    if (capAt === Infinity || process.paused || this.timeline.now - process.resumedAt <= tick) return
+    const now = process.monotonic()
+    if (lease!.state === "held" && now - capAt > tick) {
+      this.report("S18", `${section.title} is not interrupted ${(now - capAt) / 1_000} ms after its cap`)
+    }
+    if (lease!.loss?.reason !== "MaxHold" || !this.plan.isHealthy || now - section.boundOfHold <= millis(atBound)) {
+      return
+    }
+    if (!this.server.hasClaim(section.lock, section.id!)) return
+    this.report("S18", `${section.title} keeps others out ${(now - section.boundOfHold) / 1_000} ms after its bound`)
   }
 
   /** Checks that it is answered within its time limit. */
@@ -295,6 +405,10 @@ export class Observer {
         const knows = ({ id }: Section) => id === holder
         // A process that has closed, without an answer to its withdrawal, is told nothing.
         if ([...this.inside, ...this.releasing].some(knows) || this.closed.has(process)) continue
+        // Whoever has the lock of a job first asks for its record.
+        const isAsking = ({ lock: its, plan: { job }, process: { index } }: Section): boolean =>
+          job !== undefined && its === lock && index === process
+        if ([...this.acquiring].some(isAsking)) continue
       }
       for (const section of this.acquiring) {
         if (section.lock !== lock || section.process.dead || section.process.paused) continue
@@ -302,6 +416,31 @@ export class Observer {
         if (idle <= millis(idleWithin(this.plan))) continue
         const what = holder === undefined ? "is free" : "is granted to one who has not heard of it"
         return this.report("S10", `${section.title} waits for ${lock}, which ${what} for ${idle / 1_000} ms`)
+      }
+    }
+  }
+
+  /** Checks that no permits are free for as long that the first waiter is content with. */
+  private checkIdlePermits(): void {
+    const { now } = this.timeline
+    for (const lock of this.plan.keys.map((key) => prefix + key)) {
+      const waiter = this.server.idleWaiterOf?.(lock)
+      const known = this.idleWaiters.get(lock)
+      if (waiter === undefined) {
+        if (known !== undefined) this.idleWaiters.delete(lock)
+        continue
+      }
+      const { id, process } = waiter
+      // A process that stands still asks again when it goes on.
+      const isAwake = Array.from(this.acquiring).some(({ process: { dead, index, paused } }) =>
+        index === process && !dead && !paused
+      )
+      if (known?.id !== id || !isAwake) this.idleWaiters.set(lock, { id, since: now })
+      else if (now - known.since > millis(this.plan.isFaultFree ? idleWithin(this.plan) : idleBehindStalled)) {
+        return this.report(
+          "S10",
+          `${id} waits for ${lock}, where its permits are free for ${(now - known.since) / 1_000} ms`
+        )
       }
     }
   }
@@ -367,8 +506,12 @@ export class Observer {
         }
         return
       }
-      case "Revoked":
       case "MaxHold":
+        if (section.capAt < Infinity && process.monotonic() < section.capAt - 1) {
+          this.report("S18", `${section.title} was lost before its cap`)
+        }
+        return
+      case "Revoked":
         return
       default:
         // A reason that is not judged does not compile.
@@ -415,13 +558,25 @@ export class Observer {
  */
 const promptness = 30_000
 const logIn = 100_000
+
+/** Within how many microseconds a holder that asks is told of those who wait, without faults. */
+const toldWithin = 50_000
 const catchingUp = 100_000
+
+/** Milliseconds for the withdrawal of a claim whose program does not end. */
+const atBound = 500
 
 /** Microseconds until others know that a process is dead: its lease of life, and how late that may end. */
 const deadAfter = 6_000_000
 
 /** Within how many microseconds from then on all of its claims are removed from a queue. */
 const passedOverWithin = 1_000_000
+
+/**
+ * The same where processes stand still. A grant to one of them may end before it goes on. The next waiter hears of
+ * neither, and asks by itself after two seconds at most.
+ */
+const idleBehindStalled = 2_000 + 100
 
 /**
  * For how many milliseconds a lock may be idle while somebody waits. On Redis: the retry interval of waiters from the

@@ -1,11 +1,23 @@
 import type { BackendName } from "./backendName.ts"
 import type { Dimension } from "./dimensions.ts"
 import type { Incident, MessageFault, NotificationFault } from "./faultKinds.ts"
+import type { LockShape } from "./lockShape.ts"
+
+/** A run of the job that a lock has. */
+export interface JobPlan {
+  readonly slot: bigint
+  /** In milliseconds, for a job that runs once within an interval; then the slot is always 0. */
+  readonly within: number | undefined
+  readonly counts: "start" | "success"
+}
 
 /** One use of a lock, from the request to its end. */
 export interface SectionPlan {
   readonly number: number
   readonly key: string
+  readonly shape: LockShape
+  /** Other locks that it wants together with this one. */
+  readonly also: ReadonlyArray<{ readonly key: string; readonly shape: LockShape }>
   readonly form: "section" | "trySection" | "scope" | "tryScope"
   /** Milliseconds, like all durations of a section. */
   readonly ttl: number
@@ -15,9 +27,18 @@ export interface SectionPlan {
   readonly pause: number
   /** The holder of a scope checks its lease before each step, instead of being interrupted. */
   readonly careful: boolean
+  /** After how many steps a writer lets readers in, if it does. */
+  readonly downgradesAfter: number | undefined
+  /** The first and the last of the steps that it takes in a section that re-enters its lock, if it does. */
+  readonly reenters: readonly [first: number, last: number] | undefined
   readonly releasesEarly: boolean
+  /** It runs a job once, without waiting for a run that is under way. */
+  readonly job: JobPlan | undefined
+  /** It ends when others wait for its lock. */
+  readonly givesWay: boolean
   /** How long it takes to end after an interrupt or a failure. */
   readonly windDown: number
+  readonly maxHold: number | undefined
 }
 
 export interface IncidentPlan {
@@ -53,8 +74,8 @@ export interface Plan {
   readonly replicas: number
   /** No notification is ever sent: that may cost time, and nothing else. */
   readonly neverNotified: boolean
-  /** 1 for mutexes; above it each claim asks for one permit or more. */
-  readonly capacity: number
+  /** The kind of all its locks. */
+  readonly kind: LockShape["kind"]
   readonly keys: ReadonlyArray<string>
   /** The programs of each process, and the sections of each program in their order. */
   readonly processes: ReadonlyArray<ReadonlyArray<ReadonlyArray<SectionPlan>>>

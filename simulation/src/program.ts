@@ -1,42 +1,72 @@
-import type { Lease, Locker } from "effect-dlock"
+import type { Locker } from "effect-dlock"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
+import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
+import type { LeaseGroup } from "../../packages/dlock/src/internal/lease/leaseGroup.ts"
+import { LeaseView } from "../../packages/dlock/src/internal/lease/leaseView.ts"
+import { type Front, frontOf, type Reentered } from "./front.ts"
 import type { Observer } from "./observer.ts"
 import type { Outcome, Section } from "./section.ts"
 
-/** What a program does with a lock: it enters, takes its steps at the resource, and leaves. */
-const body = (observer: Observer, section: Section, lease: Lease) =>
+/** The lease of one of the locks. */
+const leaseOf = (lease: HeldLease | LeaseGroup, { plan: { key } }: Section): HeldLease =>
+  (lease instanceof HeldLease ? lease : lease.members.find((one) => one.key === key)) as HeldLease
+
+/** The lease that a section of one of the locks has re-entered. */
+const reenteredIn = (view: Reentered, { plan: { key } }: Section): HeldLease | undefined => {
+  const one = view instanceof LeaseView ? view : view.members.find((one) => one.key === key)
+  return one instanceof LeaseView ? one.outer : undefined
+}
+
+/** What a program does with its locks: it enters, takes its steps at the resources, and leaves. */
+const body = (observer: Observer, section: Section, lease: HeldLease | LeaseGroup, lock: Front) =>
   Effect.suspend(() => {
-    const { careful, pause, steps } = section.plan
-    section.lease = lease as HeldLease
-    observer.recordEntry(section)
-    const step = Effect.sync(() => observer.recordStep(section))
-    const one = careful ? Effect.andThen(lease.ensureHeld, step) : step
-    const more = (left: number): Effect.Effect<void, unknown> =>
-      left === 0
-        ? Effect.void
-        : Effect.andThen(Effect.sleep(pause), Effect.andThen(one, Effect.suspend(() => more(left - 1))))
-    return Effect.andThen(one, more(steps - 1))
+    const { careful, downgradesAfter, pause, reenters, steps } = section.plan
+    for (const part of section.all) part.lease = leaseOf(lease, part)
+    for (const part of section.all) observer.recordEntry(part)
+    const step = Effect.sync(() => section.all.forEach((part) => observer.recordStep(part)))
+    const next = careful ? Effect.andThen(lease.ensureHeld, step) : step
+    const downgrade = lease instanceof HeldLease
+      ? Effect.andThen(Effect.sync(() => observer.recordDowngrade(section)), lease.downgrade)
+      : Effect.void
+    const one = (number: number) => number === downgradesAfter ? Effect.andThen(next, downgrade) : next
+    const [first, last] = reenters ?? []
+    /** A step, and those after it up to `end`. */
+    const from = (number: number, end: number): Effect.Effect<void, unknown> =>
+      number === first ? Effect.andThen(inside(number, last!), after(last!, end)) : outside(number, end)
+    const outside = (number: number, end: number) => Effect.andThen(one(number), after(number, end))
+    const after = (number: number, end: number): Effect.Effect<void, unknown> =>
+      number >= end ? Effect.void : Effect.andThen(Effect.sleep(pause), Effect.suspend(() => from(number + 1, end)))
+    const inside = (number: number, end: number) =>
+      Effect.andThen(
+        lease.ensureHeld,
+        lock.reenter((view) => {
+          for (const part of section.all) observer.recordReentry(part, reenteredIn(view, part))
+          return outside(number, end)
+        })
+      )
+    const all = from(1, steps)
+    if (!section.plan.givesWay) return all
+    observer.recordAsking(section)
+    return Effect.raceFirst(all, Effect.map(lease.contended, () => observer.recordContention(section)))
   }).pipe(Effect.onExit((exit) => {
-    const leave = Effect.sync(() => observer.recordExit(section))
+    const leave = Effect.sync(() => section.all.forEach((part) => observer.recordExit(part)))
     const { windDown } = section.plan
     return windDown === 0 || Exit.isSuccess(exit) ? leave : Effect.andThen(Effect.sleep(windDown), leave)
   }))
 
 /** A section from its beginning to any of its ends. */
 export const run = (observer: Observer, locker: Locker["Service"], section: Section): Effect.Effect<void> => {
-  const { form, key, releasesEarly, timeout, ttl } = section.plan
-  const options = { ttl: Duration.millis(ttl) }
+  const { form, maxHold, releasesEarly, timeout, ttl } = section.plan
+  const options = { ttl: Duration.millis(ttl), ...(maxHold !== undefined && { maxHold: Duration.millis(maxHold) }) }
   const waiting = timeout === undefined ? options : { ...options, timeout: Duration.millis(timeout) }
-  const program = (lease: Lease) => body(observer, section, lease)
-
-  const inScope = (lease: Lease) =>
+  const inScope = (lock: Front) => (lease: HeldLease | LeaseGroup) =>
     Effect.gen(function*() {
-      yield* section.plan.careful ? program(lease) : lease.whileHeld(program(lease))
+      const program = body(observer, section, lease, lock)
+      yield* section.plan.careful ? program : lease.whileHeld(program)
       if (releasesEarly) {
         yield* lease.release
         // The scope goes on, and others may hold the lock meanwhile.
@@ -44,24 +74,29 @@ export const run = (observer: Observer, locker: Locker["Service"], section: Sect
       }
     })
 
-  const whole: Effect.Effect<unknown, unknown> = form === "section"
-    ? locker.withLock(key, program, waiting)
-    : form === "trySection"
-    ? Effect.flatMap(locker.withLockIfAvailable(key, program, options), ifBusy)
-    : form === "scope"
-    ? Effect.scoped(Effect.flatMap(locker.scoped(key, waiting), inScope))
-    : Effect.scoped(
-      Effect.flatMap(
-        locker.scopedIfAvailable(key, options),
-        (lease) => Option.isNone(lease) ? Effect.fail(busy) : inScope(lease.value)
+  const use = (lock: Front): Effect.Effect<unknown, unknown> => {
+    const program = (lease: HeldLease | LeaseGroup) => body(observer, section, lease, lock)
+    return form === "section"
+      ? lock.withLock(program, waiting)
+      : form === "trySection"
+      ? Effect.flatMap(lock.withLockIfAvailable(program, options), ifBusy)
+      : form === "scope"
+      ? Effect.scoped(Effect.flatMap(lock.scoped(waiting), inScope(lock)))
+      : Effect.scoped(
+        Effect.flatMap(
+          lock.scopedIfAvailable(options),
+          (lease) => Option.isNone(lease) ? Effect.fail(busy) : inScope(lock)(lease.value)
+        )
       )
-    )
+  }
+  const whole = Effect.flatMap(frontOf(locker, section.plan), use)
 
   return Effect.uninterruptibleMask((restore) => {
-    observer.recordRequest(section)
+    for (const part of section.all) observer.recordRequest(part)
+    const end = (outcome: Outcome) => section.all.forEach((part) => observer.recordEnd(part, outcome))
     return Effect.matchCause(restore(whole), {
-      onFailure: (cause) => observer.recordEnd(section, outcomeOf(observer, section, cause)),
-      onSuccess: () => observer.recordEnd(section, "done")
+      onFailure: (cause) => end(outcomeOf(observer, section, cause)),
+      onSuccess: () => end("done")
     })
   })
 }

@@ -1,4 +1,5 @@
 import { type Incident, refusalWeights } from "./faultKinds.ts"
+import { type LockShape, mutex, reader, writer } from "./lockShape.ts"
 import type { IncidentPlan, Plan, SectionPlan } from "./plan.ts"
 import type { Random } from "./random.ts"
 import { millis } from "./timeline.ts"
@@ -15,6 +16,8 @@ const sections = (ttl: number, first = 0) => {
   return (some: Partial<SectionPlan>): SectionPlan => ({
     number: number++,
     key: "k0",
+    shape: mutex,
+    also: [],
     form: "section",
     ttl,
     timeout: undefined,
@@ -22,8 +25,13 @@ const sections = (ttl: number, first = 0) => {
     steps: 2,
     pause: 1,
     careful: false,
+    downgradesAfter: undefined,
+    job: undefined,
+    reenters: undefined,
     releasesEarly: false,
+    givesWay: false,
     windDown: 0,
+    maxHold: undefined,
     ...some
   })
 }
@@ -50,7 +58,7 @@ const calm = (plan: Plan, ttl: number, processes: Plan["processes"], incidents: 
   drifts: false,
   interop: false,
   neverNotified: false,
-  capacity: 1,
+  kind: "mutex",
   keys: ["k0"],
   processes,
   incidents,
@@ -181,7 +189,7 @@ const stalls: Scenario = (plan, random) => {
       })
   )
   const made = calm(plan, plan.longestTtl, plan.processes, incidents)
-  return { ...made, isHealthy: true, keys: plan.keys, capacity: plan.capacity }
+  return { ...made, isHealthy: true, keys: plan.keys, kind: plan.kind }
 }
 
 /**
@@ -206,12 +214,13 @@ const closing: Scenario = (plan, random) => {
   const acquiring = (index: number) =>
     list(random.spread(1, 40), (nth) => {
       const at = (incidents[index]?.at ?? 0) / 1_000
-      return [section({ key: `late-${index}-${nth}`, delay: Math.max(0, at - random.between(-1, 3)), pause: 50 })]
+      const delay = Math.max(0, at - random.between(-1, 3))
+      return [section({ key: `late-${index}-${nth}`, shape: going[index]![0]![0]!.shape, delay, pause: 50 })]
     })
   const processes = going.map((programs, index) => random.chance(0.5) ? [...programs, ...acquiring(index)] : programs)
   const made = calm(plan, plan.longestTtl, processes, incidents)
   const longestPause = Math.max(...processes.flat(2).map(({ pause, windDown }) => pause + windDown))
-  return { ...made, keys: plan.keys, capacity: plan.capacity, longestPause }
+  return { ...made, keys: plan.keys, kind: plan.kind, longestPause }
 }
 
 /** For a while a server refuses new connections of a process, or all of its requests. */
@@ -225,7 +234,7 @@ const refusedHandshakes: Scenario = (plan, random) => {
       choice: random.between(0, 1_000_000),
       aimed: random.chance(0.6)
     }))
-  return { ...calm(plan, plan.longestTtl, plan.processes, incidents), keys: plan.keys, capacity: plan.capacity }
+  return { ...calm(plan, plan.longestTtl, plan.processes, incidents), keys: plan.keys, kind: plan.kind }
 }
 
 /** Processes with waiting claims, or holders, die, or pause for so long that others consider them dead. */
@@ -334,6 +343,56 @@ const deletedClaims: Scenario = (plan, random) => {
 }
 
 /**
+ * Sections of a semaphore or a read-write lock. An operator deletes their claims, or one of a writer's two keys, also before the
+ * process has the answer to the request that put the claim. Many are inside together, and some for so long that the watch on held
+ * claims has begun and reports.
+ */
+const sharedDeletions: Scenario = (plan, random) => {
+  const ttl = random.pick([4_000, 12_000])
+  const section = sections(ttl)
+  const kind = random.pick(["semaphore", "readWrite"] as const)
+  const writers = random.pick([0, 0.1, 0.4])
+  const shapeOf = (): LockShape => {
+    if (kind === "semaphore") return { kind, permits: random.between(1, 3), capacity: 8 }
+    return random.chance(writers) ? writer : reader
+  }
+  const one = (delay: number, pause: number): SectionPlan => {
+    const shape = shapeOf()
+    const downgradesAfter = shape === writer && random.chance(0.5) ? 1 : undefined
+    const timeout = random.chance(0.1) ? random.spread(5, 1_000) : undefined
+    return section({ shape, downgradesAfter, timeout, delay, steps: 3, pause })
+  }
+  const processes = list(
+    random.between(1, 3),
+    () => [
+      [one(1, 700)],
+      ...list(
+        random.between(2, 8),
+        () =>
+          list(
+            random.between(1, 3),
+            () => one(random.between(1, 500), random.chance(0.5) ? random.between(50, 600) : random.spread(1, 50))
+          )
+      )
+    ]
+  )
+  const incidents = list(random.spread(1, 60), (index) =>
+    incidentOf("claim deleted", {
+      name: `e${index}`,
+      at: millis(random.between(1, 1_500)),
+      choice: random.between(0, 1_000_000)
+    }))
+  return {
+    ...calm(plan, ttl, processes, incidents),
+    kind,
+    messageFaultRate: random.pick([0, 0.1, 0.4]),
+    messages: { "reply late": 1 },
+    longestDelay: millis(200),
+    healedAt: millis(4_000)
+  }
+}
+
+/**
  * Members refuse requests or are silent, or the cluster has no space, or the user loses a permission. In some worlds
  * only one member does so; unless it is silent, nobody may notice if there are others. In half of the worlds all other
  * faults happen too.
@@ -356,7 +415,7 @@ const refusals: Scenario = (plan, random) => {
     }))
   const made = calm(plan, plan.longestTtl, plan.processes, incidents)
   // A call to a silent member may take more time than its caller has.
-  if (random.chance(0.5)) return { ...made, isHealthy: !isSilent, keys: plan.keys, capacity: plan.capacity }
+  if (random.chance(0.5)) return { ...made, isHealthy: !isSilent, keys: plan.keys, kind: plan.kind }
   return {
     ...plan,
     isFaultFree: false,
@@ -366,8 +425,110 @@ const refusals: Scenario = (plan, random) => {
   }
 }
 
+/**
+ * Sections want some of three locks at once. Mostly all other faults are those of the world. Now and then what fails is
+ * only that which could bring two callers into different orders: one of the queues is lost while requests for several
+ * locks are repeated because their answers are.
+ */
+const several: Scenario = (plan, random) => {
+  const keys = ["k0", "k1", "k2"]
+  const shapes = plan.processes.map((programs) => programs.flat().map(({ shape }) => shape))
+  const processes = plan.processes.map((programs, index) =>
+    programs.map((sections) =>
+      sections.map((section) => {
+        const some = keys.map((key) => ({ key, at: random.next() })).toSorted((a, b) => a.at - b.at)
+          .slice(0, random.pick([1, 2, 2, 3])).map(({ key }) => key)
+        const [key, ...rest] = some
+        return {
+          ...section,
+          key: key!,
+          also: rest.map((key) => ({ key, shape: random.pick(shapes[index]!) })),
+          delay: Math.ceil(section.delay / random.pick([1, 4, 20])),
+          // A writer among others does not let readers in.
+          downgradesAfter: rest.length === 0 ? section.downgradesAfter : undefined
+        }
+      })
+    )
+  )
+  const wanted = { ...plan, keys, processes }
+  if (plan.backend === "etcd" || random.chance(0.8)) return wanted
+  const incidents = list(random.between(2, 12), (index) =>
+    incidentOf("queue deleted", {
+      name: `q${index}`,
+      at: millis(random.spread(5, 3_000)),
+      key: random.pick(keys)
+    }))
+  return {
+    ...calm(plan, plan.longestTtl, processes, incidents),
+    keys,
+    kind: plan.kind,
+    messageFaultRate: random.pick([0.1, 0.3, 0.5]),
+    messages: { "reply lost": 4, "reply late": 1, "request late": 1 },
+    longestDelay: millis(2_000)
+  }
+}
+
+/**
+ * Sections last long and end when others wait for their locks. In half of the worlds nothing goes wrong: then holders must be
+ * told at once.
+ */
+const contention: Scenario = (plan, random) => {
+  const processes = plan.processes.map((programs) =>
+    programs.map((sections) =>
+      sections.map((section) => ({
+        ...section,
+        steps: section.steps * random.pick([1, 2, 6]),
+        givesWay: section.downgradesAfter === undefined && random.chance(0.8)
+      }))
+    )
+  )
+  if (random.chance(0.5)) return { ...plan, processes }
+  return {
+    ...plan,
+    processes,
+    isFaultFree: true,
+    isHealthy: true,
+    neverNotified: false,
+    incidents: [],
+    messageFaultRate: 0,
+    notificationFaultRate: 0,
+    healedAt: 0
+  }
+}
+
+/**
+ * Sections have a cap on holding. Their programs end soon after it, or need most of the guard gap, or longer, or longer than
+ * their claim may stand. Half of the worlds have no other fault.
+ */
+const caps: Scenario = (plan, random) => {
+  const processes = plan.processes.map((programs) =>
+    programs.map((sections) =>
+      sections.map((section) => {
+        const { pause, steps, ttl } = section
+        if (random.chance(0.3)) return section
+        const gap = Math.max(100, ttl / 10)
+        const windDown = Math.round(random.pick([0, 0.3 * gap, 0.9 * gap, 2 * gap, ttl, 3 * (ttl + gap)]))
+        return { ...section, windDown, maxHold: random.spread(1, Math.max(2, Math.round(1.3 * steps * pause))) }
+      })
+    )
+  )
+  const longestPause = Math.max(...processes.flat(2).map(({ pause, windDown }) => pause + windDown))
+  const capped = { ...plan, processes, longestPause }
+  if (random.chance(0.5)) return capped
+  return {
+    ...calm(plan, plan.longestTtl, processes, []),
+    keys: plan.keys,
+    kind: plan.kind,
+    isHealthy: true,
+    longestPause
+  }
+}
+
 /** By dimension. */
 export const scenarios = {
+  contention,
+  several,
+  caps,
   crowds,
   notifications: lostNotifications,
   stalls,
@@ -376,7 +537,8 @@ export const scenarios = {
   refusals,
   "dead-waiters": deadWaiters,
   bursts,
-  successors: deletedClaims
+  successors: deletedClaims,
+  "shared-deletions": sharedDeletions
 } as const satisfies Record<
   string,
   Scenario

@@ -1,6 +1,7 @@
 import * as Duration from "effect/Duration"
 import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { BackendName } from "./backendName.ts"
+import { isExclusive, type LockShape } from "./lockShape.ts"
 import type { SectionPlan } from "./plan.ts"
 import type { Process } from "./process.ts"
 
@@ -21,6 +22,9 @@ export const prefix = "dlock:"
 export class Section {
   readonly plan: SectionPlan
   readonly process: Process
+  /** One for each lock that it wants: itself, and the parts that are about its other locks. */
+  readonly all: ReadonlyArray<Section>
+  private readonly leader: Section | undefined
   state: "idle" | "acquiring" | "inside" | "releasing" | "ended" = "idle"
   outcome: Outcome | undefined
   /** When it began to ask. */
@@ -39,15 +43,38 @@ export class Section {
   id: string | undefined
   lastStepAt = 0
   lateSteps = 0
-  /** Its fiber has been interrupted from outside. */
-  interrupted = false
+  /** It is a writer that has begun to let readers in. */
+  hasDowngraded = false
+  /** Since when it asks whether others wait behind it, and whether it was told. */
+  asksSince: number | undefined
+  wasTold = false
+  private wasInterrupted = false
   /** Whether the observer has seen its loss, and when it had to end, by the clock of its process. */
   lossSeen = false
   lostAt = Infinity
+  /** When its cap is, by the clock of its process. */
+  capAt = Infinity
 
-  constructor(process: Process, plan: SectionPlan) {
+  constructor(process: Process, plan: SectionPlan, leader?: Section) {
     this.process = process
     this.plan = plan
+    this.leader = leader
+    const part = (other: SectionPlan["also"][number]) => new Section(process, { ...plan, ...other, also: [] }, this)
+    this.all = [this, ...plan.also.map(part)]
+  }
+
+  /** Whether it waits for other locks too. */
+  get isOneOfSeveral(): boolean {
+    return this.leader !== undefined || this.all.length > 1
+  }
+
+  /** Its fiber has been interrupted from outside. */
+  get interrupted(): boolean {
+    return this.leader?.wasInterrupted ?? this.wasInterrupted
+  }
+
+  interrupt(): void {
+    this.wasInterrupted = true
   }
 
   beginAsking(now: number): void {
@@ -58,11 +85,16 @@ export class Section {
     this.expectAnswerFromNow()
   }
 
-  /** It has little time, and its process was paused twice. */
+  /**
+   * It has little time, and its process was paused twice, or from before its limit to a moment after it: a process notices a
+   * pause only by a timer that is two milliseconds late.
+   */
   get hadNoTime(): boolean {
     const { form, timeout } = this.plan
     const hasty = timeout !== undefined || form === "trySection" || form === "tryScope"
-    return hasty && this.process.pauses - this.pausesBefore > 1
+    const pauses = this.process.pauses - this.pausesBefore
+    const late = (this.process.resumedAt - this.askedAt) / 1_000 - Math.max(timeout ?? 0, leeway)
+    return hasty && (pauses > 1 || (pauses === 1 && late > -1 && late < 3))
   }
 
   /** Its time limit counts from now. */
@@ -76,7 +108,9 @@ export class Section {
    * second, an interrupt no time. Pauses of its process do not count, nor the drift of its clock.
    */
   get overtime(): number {
-    const { form, timeout } = this.plan
+    const { form, job, timeout } = this.plan
+    // It asks the server twice before it enters.
+    if (job !== undefined && !this.interrupted) return -Infinity
     const paused = 1.01 * (this.process.pausedFor - this.answerPausedBefore)
     const took = (this.process.monotonic() - this.answerSince - paused) / 1_000
     const given = this.interrupted ? 0 : form === "trySection" || form === "tryScope" ? 1_000 : timeout ?? Infinity
@@ -95,7 +129,7 @@ export class Section {
    * waits for a renewal in flight, then for the release.
    */
   endsWithin(backend: BackendName): number {
-    const { form, pause, releasesEarly, timeout, ttl } = this.plan
+    const { form, job, pause, releasesEarly, timeout, ttl } = this.plan
     const withdrawal = Math.min(ttl / 3, 2_000)
     const slack = 50
     // Three timers in a row, each of which may be a millisecond late here.
@@ -104,11 +138,26 @@ export class Section {
     const queued = backend === "etcd" ? 250 : 0
     if (this.state === "releasing") {
       const granted = this.lease === undefined ? ttl : Duration.toMillis(this.lease.ttl)
-      return Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + queued + slack
+      // A success is recorded until the server has answered, at most until the lock is lost.
+      const recording = this.plan.job === undefined ? 0 : 1.1 * granted
+      return recording + Math.min(granted / 6, 2_000) + withdrawal + (releasesEarly ? pause + withdrawal : 0) + queued +
+        slack
     }
     if (this.interrupted) return Math.min(ttl / 3, 3_000) + withdrawal + slack
+    if (job !== undefined) return Infinity
     const isTry = form === "trySection" || form === "tryScope"
     return 1.01 * (isTry ? 1_000 : timeout ?? Infinity) + 2 * slack + lag
+  }
+
+  /** What it has. A writer that has begun to let readers in counts as a reader. */
+  get shape(): LockShape {
+    const { shape } = this.plan
+    return this.hasDowngraded ? { ...shape, permits: 1 } : shape
+  }
+
+  /** Whether nobody else may be inside. */
+  get isExclusive(): boolean {
+    return isExclusive(this.shape)
   }
 
   /** The name of its lock at the server. */
@@ -127,7 +176,26 @@ export class Section {
 
   /** Whether its holder considers the lock held. A paused process will check its clock when it wakes. */
   get considersHeld(): boolean {
-    return this.lease?.state === "held" && !this.process.dead && this.process.monotonic() < this.deadline
+    const isHeld = this.lease?.state === "held" || this.lease?.isKept === true
+    return isHeld && !this.process.dead && this.process.monotonic() < this.deadline
+  }
+
+  /**
+   * Whether it was interrupted at its cap and has not ended, while its claim, renewed or not, stands at the server. A fifth of the
+   * guard gap is for the drift of clocks.
+   */
+  get isOutstaying(): boolean {
+    if (this.state !== "inside" || this.lease?.loss?.reason !== "MaxHold" || this.process.dead) return false
+    return this.process.monotonic() < this.deadline + 800 * this.guardGap
+  }
+
+  /** When others must be in, though it has not ended, by the clock of its process. */
+  get boundOfHold(): number {
+    return this.capAt + 1_000 * (Duration.toMillis(this.lease!.ttl) + 2 * this.guardGap)
+  }
+
+  private get guardGap(): number {
+    return Duration.toMillis(this.lease!.claim.guardGap)
   }
 
   /**
@@ -140,7 +208,9 @@ export class Section {
     const isUnknown = careful && (form === "scope" || form === "tryScope")
     if (isUnknown && this.lease?.loss?.reason === "Revoked") return false
     if (this.state !== "inside" || this.lostAt === Infinity || this.process.dead) return false
-    const guardGap = Duration.toMillis(this.lease!.claim.guardGap)
-    return this.process.monotonic() < this.lostAt + 800 * guardGap
+    return this.process.monotonic() < this.lostAt + 800 * this.guardGap
   }
 }
+
+/** Milliseconds for one answer, which every call has, however little time its caller gives. */
+const leeway = 50

@@ -10,6 +10,12 @@ export interface Tally {
   grants: number
   steps: number
   waits: number
+  /** Grants of permits and of read-write locks. */
+  shared: number
+  downgrades: number
+  reentries: number
+  /** How often a holder was told that others wait. */
+  toldOf: number
   refused: number
   lateSteps: number
   /** Seconds of the worlds' time. */
@@ -30,6 +36,10 @@ export const empty = (): Tally => ({
   grants: 0,
   steps: 0,
   waits: 0,
+  shared: 0,
+  downgrades: 0,
+  reentries: 0,
+  toldOf: 0,
   refused: 0,
   lateSteps: 0,
   lasted: 0,
@@ -53,6 +63,10 @@ export const add = (tally: Tally, { counts, events, lasted, seed, injected, viol
   tally.grants += counts.grants
   tally.steps += counts.steps
   tally.waits += counts.waits
+  tally.shared += counts.shared
+  tally.downgrades += counts.downgrades
+  tally.reentries += counts.reentries
+  tally.toldOf += counts.toldOf
   tally.refused += counts.refused
   tally.lateSteps += counts.lateSteps
   sum(tally.losses, counts.losses)
@@ -63,13 +77,25 @@ export const add = (tally: Tally, { counts, events, lasted, seed, injected, viol
   tally.broken.push(seed)
 }
 
+const sums = [
+  "seeds",
+  "events",
+  "grants",
+  "steps",
+  "waits",
+  "shared",
+  "downgrades",
+  "reentries",
+  "toldOf",
+  "refused",
+  "lateSteps",
+  "lasted",
+  "replayed"
+] as const
+
 /** Adds what another thread has counted since its last report. */
 export const merge = (into: Tally, from: Tally): void => {
-  for (
-    const name of ["seeds", "events", "grants", "steps", "waits", "refused", "lateSteps", "lasted", "replayed"] as const
-  ) {
-    into[name] += from[name]
-  }
+  for (const name of sums) into[name] += from[name]
   sum(into.losses, from.losses)
   sum(into.outcomes, from.outcomes)
   sum(into.faults, from.faults)
@@ -85,10 +111,14 @@ export const voidBecause = (
   tally: Tally,
   extra: ReadonlySet<Dimension> = none
 ): string | undefined => {
-  const { faults, grants, losses, seeds, waits } = tally
+  const { downgrades, faults, grants, losses, reentries, seeds, shared, toldOf, waits } = tally
   if (seeds < 200) return undefined
   if (grants < 3 * seeds) return `only ${grants} grants`
   if (waits < seeds) return `only ${waits} waits`
+  if (shared < seeds / 4) return `only ${shared} grants of permits and of read-write locks`
+  if (downgrades < seeds / 50) return `only ${downgrades} downgrades`
+  if (reentries < seeds / 10) return `only ${reentries} re-entries`
+  if (toldOf < seeds / 50) return `only ${toldOf} holders were told that others wait`
   if (total(losses) < seeds / 20) return `only ${total(losses)} losses`
   if (total(faults) < 2 * seeds) return `only ${total(faults)} faults`
   const missing = seeds < 5_000 ? undefined : kindsOf(backend, extra).find((kind) => faults[kind] === undefined)
@@ -103,7 +133,11 @@ export const table = (title: string, tally: Tally): string =>
   ([
     ["seeds", `${tally.seeds}, of which ${tally.replayed} were lived twice and came out the same`],
     ["events", `${tally.events} in ${Math.round(tally.lasted)} s of their time`],
-    ["grants", `${tally.grants}, after ${tally.waits} waits`],
+    [
+      "grants",
+      `${tally.grants}, after ${tally.waits} waits; ${tally.shared} of shared locks, ${tally.downgrades} downgrades, ${tally.reentries} re-entries`
+    ],
+    ["told", `${tally.toldOf} holders, that others wait`],
     ["steps", `${tally.steps}: ${tally.lateSteps} late, ${tally.refused} refused by the fence`],
     ["ends", list(tally.outcomes)],
     ["losses", `${total(tally.losses)}: ${list(tally.losses)}`],

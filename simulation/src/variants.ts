@@ -1,5 +1,5 @@
 import type { LockStore } from "effect-dlock"
-import type { Answer, Granted } from "effect-dlock/LockStore"
+import type { Answer, Claim, Granted } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -14,7 +14,9 @@ import { LocalQueue } from "../../packages/dlock-etcd/src/internal/store/queue/l
 import { WaitingPlaces } from "../../packages/dlock-etcd/src/internal/store/queue/waitingPlaces.ts"
 import { Registry } from "../../packages/dlock-etcd/src/internal/store/registry.ts"
 import { TrackedClaim } from "../../packages/dlock-etcd/src/internal/store/trackedClaim.ts"
+import { ExclusiveView } from "../../packages/dlock/src/internal/lease/exclusiveView.ts"
 import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
+import { Several } from "../../packages/dlock/src/internal/several.ts"
 import type { BackendName } from "./backendName.ts"
 import type { Rule } from "./checker.ts"
 import { doubtsRefusals, trustsEvents, trustsWatchNames } from "./etcd/ports.ts"
@@ -114,6 +116,36 @@ const withoutCleanUp = (store: Store): Store => {
     withdraw: (claim) => granted.has(claim.id) ? store.withdraw(claim) : Effect.succeed("cancelled")
   }
 }
+
+/** Changes what the store is asked for. */
+const withClaims = (store: Store, change: (claim: Claim) => Claim): Store => ({
+  ...store,
+  request: (claim, mode) => store.request(change(claim), mode)
+})
+
+/** Each claim of a semaphore is for one permit, however many its caller uses. */
+const countsOne = (store: Store): Store =>
+  withClaims(store, (claim) => claim.kind === "semaphore" ? { ...claim, permits: 1 } : claim)
+
+/** A writer is let in as a reader is. */
+const writesAsReader = (store: Store): Store =>
+  withClaims(store, (claim) => claim.kind === "readWrite" ? { ...claim, permits: 1 } : claim)
+
+/** Each process of a roll-out asks for the larger capacity. */
+const largestCapacity = (store: Store): Store =>
+  withClaims(store, (claim) => claim.kind === "semaphore" ? { ...claim, capacity: Math.max(4, claim.capacity) } : claim)
+
+/** A writer that lets readers in gives up its whole claim. */
+const downgradesToNothing = (store: Store, { clock }: Process): Store => ({
+  ...store,
+  shrink: ({ claim }) => {
+    const confirmedAt = clock.monotonicTimeNanosUnsafe()
+    return Effect.match(store.withdraw(claim), {
+      onFailure: (error) => ({ _tag: "Unknown", error }) as const,
+      onSuccess: () => ({ _tag: "Confirmed", confirmedAt }) as const
+    })
+  }
+})
 
 /** Replaces a method of a class, also a private one; returns the function that undoes it. */
 const replace = (
@@ -245,8 +277,114 @@ const exchangesUnanswered = (): () => void =>
       other.place.unanswered = unanswered
     })
 
+/** What the watch on held claims reports before a claim's answer comes is not kept. */
+const forgetsEarlyDeletions = (): () => void =>
+  replace(Registry.prototype, "noteDeleted", (own) =>
+    function(this: Registry, key: string, revision: bigint) {
+      if (this.at(key)?.created !== undefined) own.call(this, key, revision)
+    })
+
+/** Several locks are asked for one after the other, in the order in which the caller names them. */
+const asksOneByOne = (store: Store): Store => ({
+  ...store,
+  requestAll: (claims, mode) => Effect.forEach(claims, (claim) => store.request(claim, mode))
+})
+
+/** A job that was due before its lock was granted is not asked for again under the lock. */
+const asksBeforeTheLock = (store: Store): Store => ({
+  ...store,
+  runs: { ...store.runs!, begin: () => Effect.succeed("due") }
+})
+
+/** A run that counts from its start is recorded when it has succeeded. */
+const recordsStartAtTheEnd = ({ runs, ...store }: Store): Store => ({
+  ...store,
+  runs: {
+    ...runs!,
+    begin: (held, period) => runs!.begin(held, period, "success"),
+    end: (held, period, run) => runs!.end(held, period, { ...run, counts: "success" })
+  }
+})
+
+/** When several locks are given up, the first one is not withdrawn. */
+const keepsFirstOfSeveral = (): () => void =>
+  replace(
+    Several.prototype,
+    "abandon",
+    (own) =>
+      function(this: unknown, attempt: { readonly members: ReadonlyArray<unknown> }, millis: number) {
+        return own.call(
+          this,
+          { ...attempt, members: attempt.members.slice(attempt.members.length > 1 ? 1 : 0) },
+          millis
+        )
+      }
+  )
+
+/** The end of a section that re-entered withdraws the claim, which the outer section still relies on. */
+const releasesReentered = (): () => void =>
+  replace(ExclusiveView.prototype, "onRelease", (own) =>
+    function(this: ExclusiveView) {
+      own.call(this)
+      const { claim, host } = this.outer
+      host.fork(Effect.ignore((host.store as Store).withdraw(claim)))
+    })
+/** Holders never hear that others wait. */
+const neverTold = (store: Store): Store => ({ ...store, contended: () => Effect.never })
+
+/** Holders hear that others wait whenever they ask. */
+const alwaysTold = (store: Store): Store => ({ ...store, contended: () => Effect.void })
+
+/** Holders on etcd look once, and watch nothing. */
+const neverWatchesForOthers = (port: Port): Port => ({
+  ...port,
+  watch: (listeners) =>
+    Effect.map(port.watch(listeners), (stream) => ({
+      ...stream,
+      send: (request) => {
+        const { filters } = (request.create_request ?? {}) as { readonly filters?: ReadonlyArray<string> }
+        stream.send(
+          filters?.includes("Nodelete") === true
+            ? {
+              create_request: { ...request.create_request, key: Buffer.from("nothing"), range_end: undefined } as never
+            }
+            : request
+        )
+      }
+    }))
+})
+
+/** A lock is released at its cap, before its program has ended. */
+const releasesAtCap = (): () => void =>
+  replace(
+    HeldLease.prototype,
+    "outstay",
+    (own) =>
+      function(this: HeldLease, now: number) {
+        own.call(this, now)
+        this.host.fork(this.host.releaseLease(this))
+      }
+  )
+
+/** After its cap a claim is renewed until its program has ended, however long that takes. */
+const renewsForEver = (): () => void => replace(HeldLease.prototype, "stopKeeping", () => () => {})
+
+/** After its cap a claim is withdrawn as soon as the guard gap is over. */
+const withdrawsAfterGap = (): () => void =>
+  replace(
+    HeldLease.prototype,
+    "outstay",
+    () =>
+      function(this: HeldLease, now: number) {
+        this.lose("MaxHold", now, true)
+      }
+  )
+
 /** Whether this backend has a variant. */
 export const runsOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
+
+/** What must be found by the harm that it does, and not by the sum that is wrong. */
+const byRule = (rule: Rule): ReadonlySet<Rule> => new Set([rule])
 
 export const variants: ReadonlyArray<Variant> = [
   { name: "no-deadline", install: withoutDeadline },
@@ -259,14 +397,26 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "notification-dropped", redis: { neverNotifies: true }, etcd: { neverNotifies: true } },
   { name: "holder-always-found", on: "redis", redis: { findsAlways: true } },
   { name: "no-clean-up", store: withoutCleanUp },
+  { name: "permits-asked-as-one", store: countsOne },
+  { name: "writer-asks-as-reader", store: writesAsReader },
+  { name: "larger-capacity-asked", store: largestCapacity },
+  { name: "downgrade-gives-up-the-claim", store: downgradesToNothing },
+  { name: "permits-counted-as-one", on: "redis", rules: byRule("S1"), redis: { scripts: { countsOne: true } } },
+  { name: "permits-counted-twice", on: "redis", rules: byRule("S10"), redis: { countsTwice: true } },
+  { name: "sum-of-permits-wrong", on: "redis", rules: byRule("S14"), redis: { countsTwice: true } },
+  { name: "released-permits-kept", on: "redis", rules: byRule("S10"), redis: { scripts: { keepsUsed: true } } },
+  { name: "expired-permits-kept", on: "redis", from: 500, rules: byRule("S10"), redis: { keepsUsedOfExpired: true } },
+  { name: "smaller-capacity-ignored", on: "redis", rules: byRule("S1"), redis: { scripts: { ignoresHolders: true } } },
+  { name: "waiter-overtaken", on: "redis", rules: byRule("S9"), redis: { scripts: { overtakes: true } } },
+  { name: "shrink-loses-its-place", on: "redis", rules: byRule("S1"), redis: { scripts: { shrinksAnew: true } } },
   { name: "first-waiter-skipped", on: "etcd", from: 42_643, etcd: { passesOverTheFirst: true } },
   { name: "tombstone-ignored", redis: { ignoresTombstones: true }, etcd: { ignoresTombstones: true } },
-  { name: "successor-not-checked", on: "etcd", from: 4_348, etcd: { deletesWithoutSuccessor: true } },
+  { name: "successor-not-checked", on: "etcd", from: 5_600, etcd: { deletesWithoutSuccessor: true } },
   { name: "token-epoch-ignored", on: "etcd", etcd: { ignoresEpoch: true } },
   { name: "watch-name-trusted", on: "etcd", port: trustsWatchNames },
   { name: "grant-on-unchecked-event", on: "etcd", port: trustsEvents },
   { name: "auth-token-never-renewed", on: "etcd", etcd: { keepsToken: true } },
-  { name: "stream-auth-token-never-renewed", on: "etcd", from: 921, etcd: { streamsKeepToken: true } },
+  { name: "stream-auth-token-never-renewed", on: "etcd", isRare: true, etcd: { streamsKeepToken: true } },
   { name: "first-host-only", on: "etcd", etcd: { asksFirstOnly: true } },
   { name: "refusal-taken-for-silence", on: "etcd", port: doubtsRefusals },
   { name: "successor-on-a-lost-lease", on: "etcd", from: 24_670, install: handsOverBlindly },
@@ -286,5 +436,31 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "granted-in-server-order", on: "etcd", from: 1_448, install: grantsInServerOrder },
   { name: "granted-in-answer-order", on: "etcd", from: 2_016, install: grantsInAnswerOrder },
   { name: "far-waiter-skips-check", on: "etcd", install: skipsCheckOfFarWaiter },
-  { name: "exchange-drops-unanswered-request", on: "etcd", install: exchangesUnanswered }
+  { name: "early-deletion-forgotten", on: "etcd", install: forgetsEarlyDeletions },
+  { name: "exchange-drops-unanswered-request", on: "etcd", install: exchangesUnanswered },
+  { name: "several-asked-one-by-one", store: asksOneByOne },
+  { name: "job-asked-for-before-the-lock", store: asksBeforeTheLock },
+  { name: "start-recorded-at-the-end", store: recordsStartAtTheEnd },
+  { name: "part-of-several-kept", install: keepsFirstOfSeveral },
+  { name: "re-entered-released-early", rules: byRule("S1"), install: releasesReentered },
+  { name: "cap-releases-before-the-end", rules: byRule("S18"), install: releasesAtCap },
+  { name: "cap-renews-for-ever", rules: byRule("S18"), install: renewsForEver },
+  { name: "cap-withdraws-after-the-gap", rules: byRule("S18"), install: withdrawsAfterGap },
+  {
+    name: "one-of-several-passed-over",
+    on: "redis",
+    from: 4_200,
+    redis: { scripts: { passesGrouped: true } }
+  },
+  {
+    name: "missing-one-of-several-enters-again",
+    on: "redis",
+    from: 5_700,
+    redis: { scripts: { entersMissing: true } }
+  },
+  { name: "holder-never-told-of-others", rules: byRule("S17"), store: neverTold },
+  { name: "holder-told-of-nobody", rules: byRule("S17"), store: alwaysTold },
+  { name: "queue-forms-unnoticed", on: "redis", rules: byRule("S17"), redis: { scripts: { neverRings: true } } },
+  { name: "holder-told-of-tries", on: "redis", rules: byRule("S17"), redis: { scripts: { ringsForTries: true } } },
+  { name: "others-not-watched-for", on: "etcd", rules: byRule("S17"), port: neverWatchesForOthers }
 ]

@@ -2,12 +2,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { addLearner, enableAuth, etcdctl, startEtcd, startEtcdCluster } from "dlock-testing"
 import { Duration, Effect } from "effect"
-import type { Claim } from "effect-dlock/LockStore"
+import { type Claim, readWriteCapacity } from "effect-dlock/LockStore"
 import type { ITxnRequest, ITxnResponse, IWatchResponse } from "etcd3"
 import { open } from "../../packages/dlock-etcd/src/internal/client/connection.ts"
 import { connect, type Host } from "../../packages/dlock-etcd/src/internal/client/host.ts"
 import type { Port } from "../../packages/dlock-etcd/src/internal/client/port.ts"
-import { epochKey, lockKeys } from "../../packages/dlock-etcd/src/internal/protocol/keys.ts"
+import { claimKeys, epochKey, lockKeys } from "../../packages/dlock-etcd/src/internal/protocol/keys.ts"
+import type { Operation } from "../../packages/dlock-etcd/src/internal/protocol/operation.ts"
+import * as SharedTransactions from "../../packages/dlock-etcd/src/internal/protocol/sharedTransactions.ts"
 import * as Transactions from "../../packages/dlock-etcd/src/internal/protocol/transactions.ts"
 import { Checker } from "../src/checker.ts"
 import { type CallKind, denied, noSpace, ofLearner, type Refusal } from "../src/etcd/refusals.ts"
@@ -18,12 +20,20 @@ import { Random } from "../src/random.ts"
 import { ServerLog } from "../src/serverLog.ts"
 import { millis, Timeline } from "../src/timeline.ts"
 
-const claimOf = (id: string, key: string, permits: number, capacity: number): Claim => ({
+const kinds: ReadonlyArray<Pick<Claim, "kind" | "permits" | "capacity">> = [
+  { kind: "mutex", permits: 1, capacity: 1 },
+  { kind: "mutex", permits: 1, capacity: 1 },
+  { kind: "semaphore", permits: 1, capacity: 3 },
+  { kind: "semaphore", permits: 3, capacity: 3 },
+  { kind: "readWrite", permits: 1, capacity: readWriteCapacity },
+  { kind: "readWrite", permits: readWriteCapacity, capacity: readWriteCapacity }
+]
+
+const claimOf = (id: string, key: string, kind: typeof kinds[number]): Claim => ({
   id: id.padEnd(22, "_"),
   key,
   prefix: "",
-  permits,
-  capacity,
+  ...kind,
   ttl: Duration.seconds(1_000),
   guardGap: Duration.seconds(100),
   holder: `holder of ${id}`
@@ -44,10 +54,11 @@ const essence = (answer: ITxnResponse | Error): unknown =>
         : response_range
         ? {
           count: Number(response_range.count),
-          kvs: response_range.kvs.map(({ create_revision, key, value }) => [
+          kvs: response_range.kvs.map(({ create_revision, key, value, version }) => [
             key.toString(),
             value.toString(),
-            Number(create_revision)
+            Number(create_revision),
+            Number(version)
           ])
         }
         : response_delete_range
@@ -66,6 +77,7 @@ const told = ({ canceled, created, events, watch_id }: IWatchResponse): Readonly
 const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
   Effect.gen(function*() {
     const random = Random.of(seed)
+    const watchesPuts = Random.of(seed, 1)
     const timeline = new Timeline()
     const serverLog = new ServerLog(timeline, Plans.make(1, "etcd"), new Checker(timeline, new Set()))
     const model = new EtcdServer(timeline, serverLog, {}, () => 0, leastTtl)
@@ -109,14 +121,12 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
     const claims: Array<{ readonly claim: Claim; readonly created: () => bigint }> = []
     const leases: Array<string> = []
     const someLease = () => random.chance(0.95) && leases.length > 0 ? random.pick(leases) : "999"
+    const someTerms = () => ({ id: someLease(), ttl: 1_000_000 })
     const someClaim = () => {
       if (claims.length > 0 && random.chance(0.7)) return random.pick(claims.slice(-8))
-      const capacity = random.pick([1, 1, 3])
-      const claim = claimOf(`c${seed}-${born++}`, random.pick(keys), random.between(1, capacity), capacity)
-      const one = {
-        claim,
-        created: () => BigInt(model.keys.get(lockKeys(claim.key, "").claim(claim.id).toString())?.created ?? 1)
-      }
+      const claim = claimOf(`c${seed}-${born++}`, random.pick(keys), random.pick(kinds))
+      const { keyBytes } = claimKeys(lockKeys(claim.key, ""), claim, claim.id)
+      const one = { claim, created: () => BigInt(model.keys.get(keyBytes.toString())?.created ?? 1) }
       claims.push(one)
       return one
     }
@@ -131,11 +141,45 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         : { key: epoch, text: String(base + 1n), base: base + 1n }
     }
 
+    const someKnown = ({ keyBytes }: Transactions.PlaceInQueue, created: bigint): SharedTransactions.Known => ({
+      upTo: BigInt(random.between(0, model.keys.revision)),
+      last: { key: keyBytes.toString(), created }
+    })
+
+    const entering = (place: Transactions.PlaceInQueue): Operation => {
+      const [lease, epoch] = [someTerms(), someEpoch()]
+      if (place.claim.kind === "mutex") {
+        return (random.chance(0.3) ? Transactions.enterIfEmpty : Transactions.enter)(place, lease, epoch)
+      }
+      const another = claims.find(({ claim: { key } }) => key === place.claim.key)
+      if (another !== undefined && random.chance(0.4)) {
+        const its = { ...place, ...claimKeys(place.keys, another.claim, another.claim.id) }
+        return random.chance(0.5)
+          ? SharedTransactions.enterBehind(place, lease, epoch, its, another.created())
+          : SharedTransactions.enterKnowing(place, lease, epoch, someKnown(its, another.created()))
+      }
+      if (random.chance(0.5)) return SharedTransactions.enter(place, lease, epoch)
+      const known = random.chance(0.5) ? undefined : someKnown(place, 1n)
+      return SharedTransactions.enterIfInside(place, lease, epoch, known)
+    }
+
+    const looking = (place: Transactions.PlaceInQueue, created: bigint): Operation => {
+      if (place.claim.kind === "mutex") return Transactions.look(place, created)
+      return random.pick([
+        () => SharedTransactions.look(place, created, random.chance(0.5) ? created : undefined),
+        () => SharedTransactions.lookOn(place, someKnown(place, created)),
+        () => SharedTransactions.check(place, created, random.chance(0.5)),
+        () => SharedTransactions.findHead(place),
+        () => SharedTransactions.readValues(place, [place.keyBytes.toString()]),
+        () => SharedTransactions.shrink(place, created, 1, someTerms(), 0n)
+      ])()
+    }
+
     for (let step = 0; step < length; step++) {
       const dice = random.between(0, 99)
       const { claim, created } = someClaim()
       const its = lockKeys(claim.key, "")
-      const place = { claim, keys: its, keyBytes: its.claim(claim.id) }
+      const place = { claim, keys: its, ...claimKeys(its, claim, claim.id) }
       if (dice < 8 || leases.length === 0) {
         const id = String(seed * 10_000 + step)
         const seconds = random.pick([1, 2, 1_000])
@@ -144,19 +188,18 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         // A short one would be over in the middle of the walk.
         if (seconds > 2) leases.push(id)
       } else if (dice < 40) {
-        const enter = random.chance(0.3) ? Transactions.enterIfEmpty : Transactions.enter
-        yield* txn(`enter ${claim.id}`, enter(place, someLease(), someEpoch()).request)
+        yield* txn(`enter ${claim.id}`, entering(place).request)
       } else if (dice < 43) {
         const from = someEpoch()
         yield* txn(`raise from ${from.text}`, Transactions.raise(from, from.base + BigInt(random.between(1, 3))))
       } else if (dice < 55) {
-        yield* txn(`look ${claim.id}`, Transactions.look(place, created()).request)
+        yield* txn(`look ${claim.id}`, looking(place, created()).request)
       } else if (dice < 78) {
         const known = random.chance(0.7) ? created() : undefined
         const tombstone = random.chance(0.3) ? someLease() : undefined
         yield* txn(`leave ${claim.id}`, Transactions.withdraw(place, known, tombstone, random.chance(0.5)).request)
       } else if (dice < 81) {
-        yield* txn("remove", Transactions.remove([its.claim(claim.id).toString(), its.tombstone(claim.id).toString()]))
+        yield* txn("remove", Transactions.remove([place.keyBytes.toString(), its.tombstone(claim.id).toString()]))
       } else if (dice < 86) {
         const id = someLease()
         same(`keepAlive ${id}`, model.keepAlive(id), (yield* port.keepAlive(id)).value)
@@ -176,10 +219,10 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
         const from = model.keys.revision + 1 - random.pick([0, 0, 0, 3])
         const request = {
           create_request: {
-            key: range ? its.folder : its.claim(claim.id),
+            key: range ? its.folder : place.keyBytes,
             ...(range && { range_end: its.folderEnd }),
             ...(random.chance(0.7) && { start_revision: String(Math.max(start + 1, from)) }),
-            filters: ["Noput"]
+            filters: [watchesPuts.chance(0.4) ? "Nodelete" : "Noput"]
           }
         }
         model.watching.request(watcher, request as never)

@@ -24,6 +24,9 @@ const longWay = (reply: Raw): Raw => {
   return [...places.map((place) => ["queued", floor!, place, length!, "held", label!, remaining!]), 0]
 }
 
+/** A token has a zero in front if others wait behind its claim. */
+const numberIn = (token: string): string => token.replace(/^0/, "")
+
 const walk = async (redis: Redis, seed: number, steps: number): Promise<number> => {
   const random = Random.of(seed)
   const timeline = new Timeline()
@@ -49,9 +52,10 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
       return assert.closeTo(our, their, near, where)
     }
     // A number of a clock in microseconds: a token, or a floor that is one or comes just before the first.
-    if (typeof our === "string" && typeof their === "string" && /^\d{16}$/.test(our)) {
-      assert.match(their, /^\d{16}$/, where)
-      if (!tokens.has(our)) tokens.set(our, their)
+    if (typeof our === "string" && typeof their === "string" && /^0?\d{16}$/.test(our)) {
+      assert.match(their, /^0?\d{16}$/, where)
+      assert.strictEqual(their.startsWith("0"), our.startsWith("0"), where)
+      if (!tokens.has(numberIn(our))) tokens.set(numberIn(our), numberIn(their))
       return
     }
     assert.strictEqual(our, their, where)
@@ -72,14 +76,14 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
       ? reply
       : reply === "released"
       ? [reply, 0]
-      : ["granted", reply, 0]
+      : ["granted", reply, 0, 0]
     const where = `seed ${seed}: ${script.name} ${call.args.join(" ")}: ${JSON.stringify([our, their])}`
     same(our, their, where)
     if (our instanceof Error || their instanceof Error) return
     const readOurs = script.decode(our)
     assert.deepStrictEqual(Object.keys(readOurs as object), Object.keys(script.decode(their) as object), where)
     if (script.name === "acquire" && Array.isArray(our) && Array.isArray(their) && our[0] === "granted") {
-      held.set((ours as Scripts.AcquireArgs).id, [String(our[1]), String(their[1])])
+      held.set((ours as Scripts.AcquireArgs).id, [numberIn(String(our[1])), numberIn(String(their[1]))])
     }
   }
 
@@ -91,7 +95,7 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
     // Nobody is forgotten about: the queue would never move on.
     const left = ids.length > 4 ? ids.pop() : undefined
     if (left !== undefined) {
-      const args = { keys, id: left, capacity: undefined, tombstone: false, interop: false }
+      const args = { keys, id: left, kind: undefined, tombstone: false, interop: false }
       await both(Scripts.release, args, args)
     }
     const dice = random.between(0, 99)
@@ -102,8 +106,10 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
         inbox: "nobody",
         ttl,
         guard: ttl / 10,
-        permits: 1,
-        capacity: random.chance(0.05) ? 2 : 1,
+        // A claim keeps its kind.
+        ...(Number.parseInt(id.slice(1)) % 20 === 7
+          ? { kind: "semaphore", permits: 1, capacity: 2 }
+          : { kind: "mutex", permits: 1, capacity: 1 }),
         mode: random.chance(0.3) ? "try" : "queue",
         label: `label ${id}`
       }
@@ -114,22 +120,26 @@ const walk = async (redis: Redis, seed: number, steps: number): Promise<number> 
         : [id, random.pick(ids)].filter((one, index, all) => all.indexOf(one) === index)
       const args = {
         inbox: "nobody",
-        locks: [{ keys, capacity: undefined, claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }]
+        locks: [{ keys, kind: undefined, claims: claims.map((id) => ({ id, ttl, guard: ttl / 10 })) }]
       }
       await both(Scripts.refresh, args, args)
     } else if (dice < 64) {
       const [our, their] = held.get(id) ?? ["1", "1"]
       await both(Scripts.peek, { locks: [{ keys, token: our }] }, { locks: [{ keys, token: their }] })
+    } else if (dice < 67) {
+      const args = { keys, most: random.pick([2, 64]) }
+      await both(Scripts.waiting, args, args)
     } else if (dice < 74) {
       const [our, their] = held.get(id) ?? ["1", "1"]
-      const claim = { keys, id, ttl, guard: ttl / 10, capacity: 1 }
+      const isWatched = random.chance(0.5)
+      const claim = { keys, id, ttl, guard: ttl / 10, kind: "mutex", permits: 1, capacity: 1, isWatched } as const
       await both(
         Scripts.renew,
         { claims: [{ ...claim, token: BigInt(our) }] },
         { claims: [{ ...claim, token: BigInt(their) }] }
       )
     } else {
-      const args = { keys, id, capacity: undefined, tombstone: random.chance(0.3), interop: random.chance(0.1) }
+      const args = { keys, id, kind: undefined, tombstone: random.chance(0.3), interop: random.chance(0.1) }
       await both(Scripts.release, args, args)
     }
   }

@@ -12,10 +12,16 @@ export interface Assignment {
   /** Keys that all workers use, and how many fibers of this worker use each. */
   readonly hot: ReadonlyArray<string>
   readonly fibers: number
+  /** Keys of which all workers want several at once. */
+  readonly sets: ReadonlyArray<string>
+  /** The jobs that all workers try to run. */
+  readonly jobs: ReadonlyArray<readonly [key: string, counts: "start" | "success"]>
   /** How many keys only this worker uses. */
   readonly cold: number
   /** The share of sections that are longer than the `ttl`. */
   readonly long: number
+  /** The share of writers among the sections of a read-write lock. */
+  readonly writers: number
   /** Milliseconds between two sections, at most. */
   readonly rest: number
   /** No fault is aimed at it: it checks what is left behind without faults. */
@@ -80,4 +86,5 @@ export type Report =
   | { readonly failed: string }
   | { readonly heap: number; readonly sections: number }
   | { readonly finished: number }
+  | { readonly reopened: number }
   | { readonly closed: number; readonly left: ReadonlyArray<string> }

@@ -1,8 +1,10 @@
 import type { Outcome, Recorded, Rule, Violation } from "./events.ts"
 import { FaultWindows } from "./faultWindows.ts"
 import { Idle, type IdleLimits } from "./idle.ts"
+import { JobHistories } from "./jobs.ts"
 import { Lags, onTheWay } from "./lags.ts"
 import { begun, type Lease } from "./lease.ts"
+import { downgraded, fit, isExclusive, type LockShape } from "./lockShape.ts"
 
 /** A caller that asks, or has asked, for a key. */
 interface Asked {
@@ -10,6 +12,20 @@ interface Asked {
   readonly who: string
   readonly from: number
   over: number
+}
+
+/** The largest tokens of a key that is shared: of anybody, and of those who were alone inside. */
+interface Newest {
+  readonly any: bigint
+  readonly exclusive: bigint
+}
+
+/** A lease at the moment at which too many were inside. */
+interface Inside {
+  readonly lease: Lease
+  readonly lock: LockShape
+  readonly steps: number
+  readonly acceptedSteps: number
 }
 
 /** A finding that can be checked only when the events of the next moments have come. */
@@ -84,9 +100,11 @@ export class Checker {
   private readonly limits: Limits
   private readonly lags = new Lags()
   private readonly idle: Idle
+  private readonly jobs = new JobHistories(this.faultWindows)
   private readonly leases = new Map<string, Lease>()
   private readonly inside = new Map<string, Map<string, Lease>>()
   private readonly newest = new Map<string, { readonly id: string; readonly token: bigint }>()
+  private readonly newestShared = new Map<string, Newest>()
   private readonly asked = new Map<string, Asked>()
   private open: Array<Open> = []
 
@@ -102,18 +120,20 @@ export class Checker {
     switch (event.t) {
       case "asked":
         this.asked.set(event.ask, { key: event.key, who, from: event.at, over: Infinity })
-        return this.idle.asks(event.ask, event.key, who, event.at, event.ttl)
+        return this.idle.asks(event.ask, event.key, who, event.at, event.ttl, event.lock !== undefined)
       case "acquired":
         this.leases.set(event.id, begun(event))
         this.stoodIdle(event)
         return this.idle.asksNoMore(event.ask, event.key)
       case "enter":
       case "step":
+      case "downgrade":
       case "exit": {
         const lease = this.leases.get(event.id)
         if (lease === undefined) return
         if (event.t === "exit") this.leave(lease, arrived)
         else this.step(lease, event.t === "enter", event.accepted, arrived)
+        if (event.t === "downgrade") lease.lock = downgraded(lease.lock)
         return
       }
       case "lost":
@@ -125,6 +145,13 @@ export class Checker {
         return this.idle.asksNoMore(event.ask, event.key)
       case "lag":
         return this.lags.add(event.worker ?? who, event.from, event.to, who)
+      case "job":
+        // A fault that explains it may be told a moment later.
+        return this.later(arrived, () => {
+          const wrong = this.jobs.add(event.key, event)
+          if (wrong !== undefined) this.found("repeated", wrong, arrived)
+          return true
+        }, who)
       case "slow":
         return this.later(arrived, () => {
           const from = event.at - event.took
@@ -222,6 +249,9 @@ export class Checker {
 
   private step(lease: Lease, enters: boolean, accepted: boolean, arrived: number): void {
     if (!accepted) this.refused++
+    lease.steps++
+    if (accepted) lease.acceptedSteps++
+    lease.lastStepAt = arrived
     if (lease.lostAt !== undefined && ++lease.afterLoss === 2) {
       this.found("after", `${lease.who} stepped twice into ${lease.key} after it had told of the loss`, arrived)
     }
@@ -234,13 +264,18 @@ export class Checker {
     this.sections++
     const others = this.inside.get(lease.key) ?? new Map<string, Lease>()
     this.inside.set(lease.key, others)
-    for (const other of others.values()) this.overlap(other, lease, arrived)
-    this.compare(lease, accepted, arrived, others.size > 0)
+    if (lease.lock.kind === "mutex") {
+      for (const other of others.values()) this.overlap(other, lease, arrived)
+      this.compare(lease, accepted, arrived, others.size > 0)
+    } else {
+      this.count(lease, Array.from(others.values()), arrived)
+      this.compareShared(lease, arrived)
+    }
     others.set(lease.id, lease)
   }
 
-  private stoodIdle({ arrived, at, id, key }: Recorded & { readonly t: "acquired" }): void {
-    const decide = this.idle.enters(id, key, at)
+  private stoodIdle({ arrived, at, id, key, lock }: Recorded & { readonly t: "acquired" }): void {
+    const decide = this.idle.enters(id, key, at, lock === undefined || isExclusive(lock))
     if (decide === undefined) return
     this.later(arrived, () => {
       const idle = decide(this.faultWindows, this.lags)
@@ -281,6 +316,92 @@ export class Checker {
     })
   }
 
+  /**
+   * Are there more permits inside than the smallest capacity among them? Nobody knows whose have run out, so it is enough
+   * that those without an excuse have room. One who is too much even when all others with an excuse are gone must end as
+   * with a mutex: after a pause it may take one step more, which only a fence would refuse.
+   */
+  private count(newcomer: Lease, others: ReadonlyArray<Lease>, at: number): void {
+    const inside = [newcomer, ...others].map((lease): Inside => {
+      const { acceptedSteps, lock, steps } = lease
+      // Its entry is a step already, and what the fence says of that is checked with its token.
+      return { lease, lock, steps: lease === newcomer ? steps - 1 : steps, acceptedSteps }
+    })
+    const haveRoom = (those: ReadonlyArray<Inside>): boolean => fit(those.map(({ lock }) => lock))
+    if (haveRoom(inside)) return
+    this.later(at, (last) => {
+      if (!last && inside.some(({ lease }) => lease.over === undefined)) return false
+      const excuses = new Map(inside.flatMap((one) => {
+        const excuse = this.excuse(one.lease, at)
+        // The last that was let in has displaced the others.
+        const isLast = inside.every(({ lease }) => lease.token! <= one.lease.token!)
+        return excuse === undefined || isLast ? [] : [[one, excuse] as const]
+      }))
+      const rest = inside.filter((one) => !excuses.has(one))
+      const names = inside.map(({ lease, lock }) => `${lease.who} (${lock.permits} of ${lock.capacity})`).join(" and ")
+      const where = `${names} in ${newcomer.key}`
+      if (!haveRoom(rest)) {
+        this.found("overlap", where, at)
+        return true
+      }
+      for (const [one, excuse] of excuses) {
+        if (!haveRoom([...rest, one])) this.checkEnd(one, inside, excuse, where, at)
+      }
+      const [excuse] = excuses.values()
+      this.excused[excuse!]++
+      return true
+    })
+  }
+
+  /** One of those inside was too much, and its end comes in time. */
+  private checkEnd(
+    { acceptedSteps, lease, lock, steps }: Inside,
+    inside: ReadonlyArray<Inside>,
+    excuse: "forgot" | "paused",
+    where: string,
+    at: number
+  ): void {
+    const late = lease.steps - steps
+    const accepted = lease.acceptedSteps - acceptedSteps
+    const isFenced = isExclusive(lease.lock) && isExclusive(lock) &&
+      inside.some((other) => isExclusive(other.lock) && other.lease.token! > lease.token!)
+    if (isFenced && accepted > 0) {
+      this.found("overlap", `${where}, ${excuse}, ${accepted} ${unrefused}`, at)
+    } else if (excuse === "paused" && late > 1) {
+      this.found("after", `${lease.who} made ${late} steps in ${lease.key} after a pause`, at)
+    } else {
+      const asleep = this.lags.within(lease.who, at, lease.lastStepAt)
+      const since = lease.lastStepAt - at
+      if (since <= lease.ttl + this.limits.late + asleep) return
+      this.found(
+        "revived",
+        `${lease.who} was in ${lease.key} ${since.toFixed(0)} ms after its permits were another's`,
+        at
+      )
+    }
+  }
+
+  /** Tokens of a semaphore only differ. A writer's is above all earlier ones, a reader's above those of earlier writers. */
+  private compareShared(lease: Lease, at: number): void {
+    const { key, lock, token } = lease
+    if (token === undefined) return
+    const newest = this.newestShared.get(key) ?? { any: -1n, exclusive: -1n }
+    const least = lock.kind === "semaphore" ? -1n : isExclusive(lock) ? newest.any : newest.exclusive
+    if (token === newest.any) this.found("token", `${key} has given ${token} twice`, at)
+    else if (token <= least) {
+      this.later(at, () => {
+        const excuse = this.excuse(lease, at)
+        if (excuse === undefined) this.found("token", `${key}: ${token} after ${least}`, at)
+        else this.excused[excuse]++
+        return true
+      })
+    }
+    this.newestShared.set(key, {
+      any: token > newest.any ? token : newest.any,
+      exclusive: isExclusive(lock) && token > newest.exclusive ? token : newest.exclusive
+    })
+  }
+
   private compare(lease: Lease, accepted: boolean, at: number, overlapping: boolean): void {
     if (lease.token === undefined) return
     const newest = this.newest.get(lease.key)
@@ -314,7 +435,10 @@ export class Checker {
     return slept >= (guard - ending) / 2 || this.lags.isSilentSince(stale.who, at) ? "paused" : undefined
   }
 
-  /** Whatever faults hit the backend, a holder that was overtaken is told within one `ttl`. */
+  /**
+   * Whatever faults hit the backend, a holder that was overtaken is told within one `ttl`; but while a failover is under
+   * way two servers may each be somebody's primary, and then the one that was overtaken may be the one that holds.
+   */
   private stillThere(lease: Lease, at: number): void {
     const { overtakenAt } = lease
     if (overtakenAt === undefined) return
@@ -322,7 +446,11 @@ export class Checker {
     if (since < lease.ttl + this.limits.late) return
     this.later(at, () => {
       const asleep = this.lags.within(lease.who, overtakenAt, at)
-      if (since > lease.ttl + this.limits.late + asleep) {
+      const undecided = Math.max(
+        0,
+        Math.min(at, this.faultWindows.endOfDataLoss(lease.key, overtakenAt, at)) - overtakenAt
+      )
+      if (since - undecided > lease.ttl + this.limits.late + asleep) {
         this.found("revived", `${lease.who} was in ${lease.key} ${since.toFixed(0)} ms after it was another's`, at)
       }
       return true

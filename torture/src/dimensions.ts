@@ -1,8 +1,9 @@
-import type { Backend } from "./backends.ts"
+import { type Backend, backends } from "./backends.ts"
 
 const redis: ReadonlyArray<Backend> = ["redis"]
 const etcd: ReadonlyArray<Backend> = ["etcd", "etcd3"]
 const both = [...redis, ...etcd]
+const all = Object.keys(backends) as ReadonlyArray<Backend>
 
 /** What a run can have more of than the faults of its servers and connections, and on which servers there is such a thing. */
 export const dimensions = {
@@ -38,6 +39,18 @@ export const dimensions = {
   tombstones: {
     on: redis,
     about: "tombstones of cancelled claims, only where an answer may have been lost"
+  },
+  shared: {
+    on: all,
+    about: "semaphores, of which one is being rolled between two capacities, and read-write locks among the hot keys"
+  },
+  several: {
+    on: all,
+    about: "sections that want several of four keys at once, in any combination and any order"
+  },
+  jobs: {
+    on: all,
+    about: "jobs that all workers try to run, once for each slot; some runs fail"
   },
   "busy-thread": {
     on: redis,

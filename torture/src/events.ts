@@ -1,5 +1,10 @@
+import type { LockShape } from "./lockShape.ts"
+
 /** Milliseconds of the monotonic clock, which all processes of one machine share. */
 export const now = (): number => Number(process.hrtime.bigint()) / 1_000_000
+
+/** What a holder does. After a `downgrade` it works as a reader. */
+export type Move = "enter" | "step" | "downgrade" | "exit"
 
 /**
  * An event that a worker reports to the resource. `at` is the worker's time, `arrived` (added there) the resource's.
@@ -7,11 +12,12 @@ export const now = (): number => Number(process.hrtime.bigint()) / 1_000_000
 export type Told =
   /** A caller waits; `ask` names this acquire until it has ended. */
   | { readonly t: "asked"; readonly ask: string; readonly key: string; readonly ttl: number; readonly at: number }
+    & { readonly lock?: LockShape }
   | { readonly t: "acquired"; readonly id: string; readonly key: string; readonly ttl: number; readonly at: number }
     & { readonly age: number; readonly ask: string; readonly asked: number }
-    & { readonly token: string | undefined }
+    & { readonly token: string | undefined; readonly lock?: LockShape }
   /** `held`: between these two moments the holder found that it holds the lock. */
-  | { readonly t: "enter" | "step" | "exit"; readonly id: string; readonly held?: readonly [from: number, to: number] }
+  | { readonly t: Move; readonly id: string; readonly held?: readonly [from: number, to: number] }
   | { readonly t: "lost"; readonly id: string; readonly at: number; readonly reason: string }
     & { readonly ago: number | undefined }
   | { readonly t: "ended"; readonly key: string; readonly outcome: Outcome; readonly waited: number }
@@ -30,6 +36,9 @@ export type Told =
   | { readonly t: "stuck"; readonly key: string; readonly waited: number }
   /** Long after the last fault it is not served on a key that nobody else wants. */
   | { readonly t: "unserved"; readonly waited: number }
+  /** A run of a job has begun, or counts. */
+  | { readonly t: "job"; readonly key: string; readonly slot: number; readonly what: "began" | "counted" }
+    & { readonly at: number }
   | { readonly t: "unhandled"; readonly message: string }
   | { readonly t: "left"; readonly what: string }
   | { readonly t: "orphan" | "elsewhere"; readonly what: string }
@@ -65,15 +74,15 @@ export interface Fault {
 /** One line of the history, in the resource's order. */
 export type Recorded =
   & (
-    | Exclude<Told, { readonly t: "enter" | "step" | "exit" }>
+    | Exclude<Told, { readonly t: Move }>
     /** `accepted` by the fence. */
-    | Extract<Told, { readonly t: "enter" | "step" | "exit" }> & { readonly accepted: boolean }
+    | Extract<Told, { readonly t: Move }> & { readonly accepted: boolean }
     | { readonly t: "gone" }
   )
   & { readonly who: string; readonly arrived: number }
 
 export const rules = {
-  overlap: "two inside",
+  overlap: "two inside, or more permits than there are",
   linear: "a history that is not linearizable",
   token: "a token repeated or went back",
   late: "a loss told late",
@@ -82,6 +91,7 @@ export const rules = {
   ghost: "a lock without a holder",
   orphan: "left at the server",
   elsewhere: "a lock in another database",
+  repeated: "a job run again that counts",
   stuck: "a waiter never served",
   slow: "a call without an end",
   failed: "a call that failed although the server was well",

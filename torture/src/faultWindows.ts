@@ -38,6 +38,17 @@ export class FaultWindows {
     )?.kind
   }
 
+  /** When the last fault that may have made the backend forget `key`, and that went on in this time, has ended. */
+  endOfDataLoss(key: string, from: number, to: number): number {
+    return this.forgetting.reduce(
+      (last, one) =>
+        one.from <= to && one.to >= from && (one.forgets === "all" || one.forgets.includes(key))
+          ? Math.max(last, one.to)
+          : last,
+      0
+    )
+  }
+
   /** Whether any fault hit this worker in this time. */
   hasHit(who: string, from: number, to: number): boolean {
     return this.recent.some((one) =>

@@ -8,6 +8,8 @@ interface Waiter {
 }
 
 interface Key {
+  /** Whether several may hold it at a time. */
+  isShared: boolean
   readonly waiting: Map<string, Waiter>
   readonly inside: Set<string>
   /** Everybody who ever asked for it: a fault of one of them may cost the others time. */
@@ -38,6 +40,10 @@ export interface IdleLimits {
 /** Milliseconds until a server has noticed that the connections of a process are gone. */
 const noticed = 1_000
 
+/** How many dead claims one request on etcd deletes, and the milliseconds that it and the look before it take on a busy machine. */
+const passedOverAtOnce = 60
+const passingOver = 100
+
 /** Milliseconds of standing still on the way from one holder to the next of which nobody tells: a few times the least. */
 const untold = 100
 
@@ -54,8 +60,9 @@ export class Idle {
     this.limits = limits
   }
 
-  asks(ask: string, key: string, who: string, since: number, ttl: number): void {
+  asks(ask: string, key: string, who: string, since: number, ttl: number, isShared = false): void {
     const one = this.of(key)
+    one.isShared ||= isShared
     one.known.add(who)
     one.waiting.set(ask, { who, since, ttl })
   }
@@ -66,13 +73,13 @@ export class Idle {
   }
 
   /** Somebody is let in. Where nobody was inside, returns what says, when all is known, who had waited for too long. */
-  enters(id: string, key: string, at: number) {
+  enters(id: string, key: string, at: number, isAlone = true) {
     const one = this.of(key)
     const { freeFrom } = one
     const nobody = one.inside.size === 0
     one.inside.add(id)
-    // Nothing stands before it any more, whatever might have.
-    one.freeFrom = Math.min(freeFrom, at)
+    // Nothing stands before it any more, whatever might have. Beside one who shares it, a dead holder may yet stand.
+    if (isAlone) one.freeFrom = Math.min(freeFrom, at)
     const notice = this.noticeOf(one.known)
     if (!nobody || at - freeFrom <= notice) return undefined
     // Claims are kept in the order in which they began to wait, about.
@@ -105,16 +112,20 @@ export class Idle {
     for (const one of this.keys.values()) {
       if (!one.known.delete(who)) continue
       // Any of them may be the first of them.
-      let ttl = 0
+      let [ttl, asks] = [0, 0]
       for (const [ask, waiter] of one.waiting) {
         if (waiter.who !== who) continue
         one.waiting.delete(ask)
         ttl = Math.max(ttl, waiter.ttl)
+        asks++
       }
       if (ttl === 0) continue
       const { deadAfter, grain } = this.limits
-      const until = at + (deadAfter === 0 ? noticed : deadAfter + grain)
+      const passed = Math.ceil(asks / passedOverAtOnce) * passingOver
+      const until = at + (deadAfter === 0 ? noticed : deadAfter + grain + passed)
       one.dead = [...one.dead.filter((another) => another.until > at), { from: at, until, ttl }]
+      // It may have been let in beside others until then.
+      if (one.isShared) one.freeFrom = Math.max(one.freeFrom, until + this.standing(ttl))
       if (one.inside.size === 0) one.freeFrom = Math.max(one.freeFrom, at + this.standing(ttl))
     }
   }
@@ -134,7 +145,7 @@ export class Idle {
   private of(key: string): Key {
     let one = this.keys.get(key)
     if (one === undefined) {
-      one = { waiting: new Map(), inside: new Set(), known: new Set(), freeFrom: 0, dead: [] }
+      one = { isShared: false, waiting: new Map(), inside: new Set(), known: new Set(), freeFrom: 0, dead: [] }
       this.keys.set(key, one)
     }
     return one

@@ -1,4 +1,5 @@
 import type { Recorded } from "./events.ts"
+import { type LockShape, mutex } from "./lockShape.ts"
 
 /** A lease as its worker and the resource tell of it. */
 export interface Lease {
@@ -7,6 +8,12 @@ export interface Lease {
   readonly key: string
   readonly token: bigint | undefined
   readonly ttl: number
+  /** What it has: fewer permits after a downgrade. */
+  lock: LockShape
+  /** Its steps so far, how many of them the fence accepted, and when the last of them came. */
+  steps: number
+  acceptedSteps: number
+  lastStepAt: number
   readonly acquiredAt: number
   /** When it began to count, as its holder was told. */
   readonly since: number
@@ -22,12 +29,18 @@ export interface Lease {
 }
 
 /** One that has just been acquired. */
-export const begun = ({ age, at, id, key, token, ttl, who }: Recorded & { readonly t: "acquired" }): Lease => ({
+export const begun = (
+  { age, at, id, key, lock = mutex, token, ttl, who }: Recorded & { readonly t: "acquired" }
+): Lease => ({
   id,
   who,
   key,
   token: token === undefined ? undefined : BigInt(token),
   ttl,
+  lock,
+  steps: 0,
+  acceptedSteps: 0,
+  lastStepAt: at,
   acquiredAt: at,
   since: at - age,
   over: undefined,

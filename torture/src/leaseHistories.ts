@@ -1,11 +1,16 @@
 import type { Recorded } from "./events.ts"
-import { findImpossible, type Operation } from "./linearizability.ts"
+import { findImpossible, findOverfull, type Hold, type Operation } from "./linearizability.ts"
+import { downgraded, type LockShape, mutex } from "./lockShape.ts"
 
 /** What one holder was told of one lease, from when to when. */
 interface LeaseHistory {
   readonly who: string
   readonly key: string
+  readonly lock: LockShape
   readonly operations: Array<Operation>
+  readonly acquiredAt: number
+  /** When it began to work as a reader. */
+  downgradedAt: number | undefined
   /** From when it counts, and when it was known to be over. */
   readonly since: number
   /** When it last found that it holds, or asked. */
@@ -30,16 +35,28 @@ export class LeaseHistories {
   add(event: Recorded): void {
     switch (event.t) {
       case "acquired": {
-        const { age, asked, at, id, key, who } = event
+        const { age, asked, at, id, key, lock = mutex, who } = event
         const operations: Array<Operation> = [{ kind: "acquire", holder: id, from: asked, to: at }]
-        this.all.set(id, { who, key, operations, since: at - age, last: asked, over: undefined })
+        this.all.set(id, {
+          who,
+          key,
+          lock,
+          operations,
+          acquiredAt: at,
+          downgradedAt: undefined,
+          since: at - age,
+          last: asked,
+          over: undefined
+        })
         return
       }
       case "enter":
       case "step":
+      case "downgrade":
       case "exit": {
         const history = this.all.get(event.id)
         if (history === undefined || event.held === undefined) return
+        if (event.t === "downgrade") history.downgradedAt = event.held[0]
         const [from, to] = event.held
         history.operations.push({ kind: "holds", holder: event.id, from, to })
         history.last = from
@@ -67,12 +84,31 @@ export class LeaseHistories {
     const remembered = Array.from(this.all.values()).filter((one) => !this.hasBeenForgotten(one))
     const wrong: Array<string> = []
     for (const [key, of] of Map.groupBy(remembered, (one) => one.key)) {
+      if (of[0]!.lock.kind !== "mutex") {
+        const found = findOverfull(of.flatMap((one) => this.holdsOf(one)))
+        if (found !== undefined) wrong.push(`${key}: ${found.holder} and others surely had more permits than there are`)
+        continue
+      }
       const found = findImpossible(of.flatMap((one) => one.operations))
       if (found === undefined) continue
       const { holder, kind, to } = found
       wrong.push(`${key}: no order explains what ${holder} (${kind}) and others were told until ${to.toFixed(0)}`)
     }
     return { leases: remembered.length, wrong }
+  }
+
+  private holdsOf({ acquiredAt, downgradedAt, last, lock, operations }: LeaseHistory): ReadonlyArray<Hold> {
+    const { holder } = operations[0]!
+    const hold = ({ capacity, permits }: LockShape, from: number, to: number) => ({
+      holder,
+      permits,
+      capacity,
+      from,
+      to
+    })
+    return downgradedAt === undefined
+      ? [hold(lock, acquiredAt, last)]
+      : [hold(lock, acquiredAt, downgradedAt), hold(downgraded(lock), downgradedAt, last)]
   }
 
   /** It is over at some moment since it was last found to be held. */

@@ -47,6 +47,30 @@ export const findImpossible = (operations: ReadonlyArray<Operation>): Operation 
   return undefined
 }
 
+/** The time for which a holder surely had permits: from the end of its acquire to when it last found that it holds. */
+export interface Hold {
+  readonly holder: string
+  readonly permits: number
+  /** How many it believes that the lock has. */
+  readonly capacity: number
+  readonly from: number
+  readonly to: number
+}
+
+/**
+ * The first hold for which the permits that are surely held are more than the smallest capacity among their holders. An
+ * acquire that takes effect as late as it may leaves most room to others, so no order needs to be looked for.
+ */
+export const findOverfull = (holds: ReadonlyArray<Hold>): Hold | undefined => {
+  let inside: ReadonlyArray<Hold> = []
+  for (const one of holds.filter(({ from, to }) => to > from).toSorted((a, b) => a.from - b.from)) {
+    inside = [...inside.filter(({ to }) => to > one.from), one]
+    const permits = inside.reduce((sum, hold) => sum + hold.permits, 0)
+    if (permits > Math.min(...inside.map(({ capacity }) => capacity))) return one
+  }
+  return undefined
+}
+
 /** Every way in which the operation that ends now has taken effect, after as many others under way as it may be. */
 const waysThrough = (
   ending: Operation,

@@ -2,7 +2,7 @@
 import { describe, flavour } from "dlock-testing"
 import { type Backend, backends } from "./backends.ts"
 import { campaign, type Result } from "./campaign.ts"
-import { dimensionsOn } from "./dimensions.ts"
+import { type Dimension, dimensionsOn } from "./dimensions.ts"
 import { faultFree, type Quiet } from "./fault-free.ts"
 import { type Flags, parse, usage } from "./flags.ts"
 import { peers, variants } from "./subjects/index.ts"
@@ -35,6 +35,13 @@ const torture = async (
   return results.every(({ state, void: why }) => state.found === 0 && why === undefined)
 }
 
+/** Variants that only a semaphore or a read-write lock shows. */
+const ofShared: ReadonlySet<string> = new Set<keyof typeof variants>([
+  "permits-asked-as-one",
+  "larger-capacity-asked",
+  "downgrade-gives-up-the-claim"
+])
+
 const known = async ({ seed }: Flags): Promise<boolean> => {
   const results: Array<Result & { readonly about: string; readonly kind: string }> = []
   for (const [kind, of] of [["variant", variants], ["peer", peers]] as const) {
@@ -43,7 +50,7 @@ const known = async ({ seed }: Flags): Promise<boolean> => {
       const options = {
         backend: "redis" as Backend,
         subject,
-        with: new Set<never>(),
+        with: new Set<Dimension>(ofShared.has(subject) ? ["shared"] : []),
         seconds: 58,
         seed,
         untilCaught: true

@@ -7,14 +7,16 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Readline from "node:readline"
 import { Checker, type Limits } from "./checker.ts"
-import { now, type Recorded, type Told } from "./events.ts"
+import { type Move, now, type Recorded, type Told } from "./events.ts"
 import { Fence } from "./fence.ts"
+import { isExclusive, mutex } from "./lockShape.ts"
 import { watchLag } from "./watchLag.ts"
 
 const [historyFile, limits] = process.argv.slice(2) as [string, string]
 const history = historyFile === "" ? undefined : Fs.createWriteStream(historyFile)
 const checker = new Checker(JSON.parse(limits) as Partial<Limits>)
 const fence = new Fence()
+/** Tokens of those who share a lock are no fences, so the resource is not told them. */
 const leases = new Map<string, { readonly key: string; readonly token: bigint | undefined }>()
 /** The last time given out, so that no two lines of the history have the same time. */
 let last = 0
@@ -24,15 +26,17 @@ const record = (event: Recorded): void => {
   checker.add(event)
 }
 
-type Step = Extract<Told, { readonly t: "enter" | "step" | "exit" }>
+type Step = Extract<Told, { readonly t: Move }>
 
-const isStep = (told: Told): told is Step => told.t === "enter" || told.t === "step" || told.t === "exit"
+const moves: ReadonlySet<string> = new Set<Move>(["enter", "step", "downgrade", "exit"])
+const isStep = (told: Told): told is Step => moves.has(told.t)
 
 /** Records one event; for a step, returns whether the fence accepts it. */
 const take = (who: string, told: Told): boolean => {
   const arrived = last = Math.max(now(), last + 0.0001)
   if (told.t === "acquired") {
-    leases.set(told.id, { key: told.key, token: told.token === undefined ? undefined : BigInt(told.token) })
+    const { id, key, lock = mutex, token } = told
+    leases.set(id, { key, token: token === undefined || !isExclusive(lock) ? undefined : BigInt(token) })
   }
   if (!isStep(told)) {
     record({ ...told, who, arrived })
@@ -42,6 +46,7 @@ const take = (who: string, told: Told): boolean => {
   const accepted = lease !== undefined && (told.t === "exit" || fence.admits(lease.key, lease.token))
   record({ ...told, accepted, who, arrived })
   if (told.t === "exit") leases.delete(told.id)
+  if (told.t === "downgrade" && lease !== undefined) leases.set(told.id, { ...lease, token: undefined })
   return accepted
 }
 

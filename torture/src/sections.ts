@@ -1,6 +1,7 @@
 import { Effect, Fiber, Schedule, type Scope } from "effect"
 import type { Assignment, Crowd, Keep } from "./assignment.ts"
-import { now, type Outcome } from "./events.ts"
+import { type Move, now, type Outcome } from "./events.ts"
+import { isExclusive, lockOf } from "./lockShape.ts"
 import type { Random } from "./random.ts"
 import type { ResourceClient } from "./resourceClient.ts"
 import type { Ask, Handle, Subject } from "./subjects/subject.ts"
@@ -10,6 +11,8 @@ export interface Shape {
   readonly steps: number
   /** Milliseconds between two steps. */
   readonly pace: number
+  /** After how many of them a writer lets readers in, if it does. */
+  readonly downgradesAfter?: number | undefined
 }
 
 /** Settings of all sections of a run. */
@@ -44,7 +47,10 @@ export class Sections {
       let leftAt: number | undefined
       let id: string | undefined
       this.waiting.set(waiter, { key: ask.key, since })
-      if (ask.way !== "try") this.client.tell({ t: "asked", ask: waiter, key: ask.key, ttl: ask.ttl, at: since })
+      // Who has one of several keys and waits for the others lets it stand idle.
+      if (ask.way !== "try" && ask.also === undefined) {
+        this.client.tell({ t: "asked", ask: waiter, key: ask.key, ttl: ask.ttl, at: since, ...lockIn(ask) })
+      }
       const served = () => {
         grantedAt = now()
         this.waiting.delete(waiter)
@@ -55,8 +61,14 @@ export class Sections {
       const section = this.subject.hold({ ...ask, failed, guard: this.habits.guard }, (handle) =>
         Effect.suspend(() => {
           served()
+          id = waiter
+          const programs = [handle, ...handle.others ?? []].map((one, index) => {
+            const key = index === 0 ? ask.key : ask.also![index - 1]!
+            const name = index === 0 ? waiter : `${waiter}+${index}`
+            return this.program({ ...ask, key }, shape, one, { ask: waiter, asked: since, id: name })
+          })
           return Effect.ensuring(
-            this.program(ask, shape, handle, { ask: waiter, asked: since, id: id = waiter }),
+            Effect.all(programs, { concurrency: "unbounded", discard: true }),
             Effect.sync(() => (leftAt = now()))
           )
         }))
@@ -95,7 +107,7 @@ export class Sections {
   }
 
   private readonly program = (
-    { key }: Ask,
+    of: Ask,
     shape: Shape,
     handle: Handle,
     { ask, asked, id }: { readonly ask: string; readonly asked: number; readonly id: string }
@@ -106,13 +118,14 @@ export class Sections {
       this.client.tell({
         t: "acquired",
         id,
-        key,
+        key: of.key,
         ttl,
         age,
         ask,
         asked,
         at: now(),
-        token: token === undefined ? undefined : `${token}`
+        token: token === undefined ? undefined : `${token}`,
+        ...lockIn(of)
       })
       const watch = Effect.map(
         handle.lost,
@@ -122,6 +135,11 @@ export class Sections {
         // A refused step does not stop it. Only the lock's report of a loss does.
         yield* this.step("enter", id, handle)
         for (let step = 0; step < shape.steps && !this.stopped(); step++) {
+          if (step === shape.downgradesAfter && handle.downgrade !== undefined) {
+            // From here on it counts as a reader, whatever becomes of the call.
+            yield* this.step("downgrade", id, handle)
+            yield* handle.downgrade
+          }
           yield* Effect.sleep(shape.pace)
           yield* this.step("step", id, handle)
         }
@@ -139,7 +157,7 @@ export class Sections {
     })
 
   /** Says so to the resource, and whether the lock was still held by its own word right before. */
-  private readonly step = (t: "enter" | "step" | "exit", id: string, { holds }: Handle): Effect.Effect<boolean> =>
+  private readonly step = (t: Move, id: string, { holds }: Handle): Effect.Effect<boolean> =>
     Effect.suspend(() => {
       const from = now()
       return Effect.flatMap(
@@ -155,6 +173,8 @@ export class Sections {
     })
 }
 
+const lockIn = ({ lock }: Ask) => lock === undefined ? {} : { lock }
+
 const later = <A>(effect: Effect.Effect<A>) => Effect.delay(effect, 50)
 
 const interrupted = (section: Effect.Effect<Outcome>, patience: number): Effect.Effect<Outcome> =>
@@ -165,6 +185,9 @@ export interface Work {
   readonly sections: Sections
   readonly random: Random
   readonly ttl: number
+  readonly who: string
+  /** The share of writers among the sections of a read-write lock. */
+  readonly writers: number
   readonly stopped: () => boolean
 }
 
@@ -178,17 +201,43 @@ export const busy = (work: Work, key: string, long: number, rest: number): Effec
   until(
     work,
     Effect.suspend(() => {
-      const { random, sections, ttl } = work
-      const shape = random.chance(long)
+      const { random, sections, ttl, who, writers } = work
+      const lock = lockOf(key, who, writers, random)
+      const isWriter = lock.kind === "readWrite" && isExclusive(lock)
+      const usual: Shape = random.chance(long)
         ? { steps: 12, pace: ttl * random.between(0.09, 0.2) }
         : { steps: Math.floor(random.between(0, 6)), pace: random.between(2, 20) }
+      const shape = isWriter && random.chance(0.5)
+        ? { ...usual, downgradesAfter: Math.floor(random.between(0, usual.steps)) }
+        : usual
       const way = random.weighted({ with: 6, scoped: 2, try: 2 })
       const timeout = random.chance(0.15) && way !== "try" ? { timeout: ttl * random.between(0.2, 1.5) } : {}
       const patience = random.chance(0.15) ? ttl * random.between(0, 1.5) : undefined
       return Effect.flatMap(
-        sections.run({ key, ttl, way, ...timeout }, shape, patience),
+        sections.run({ key, ttl, way, ...timeout, ...(lock.kind !== "mutex" && { lock }) }, shape, patience),
         // After a busy lock it waits before the next try.
         (outcome) => Effect.sleep(outcome === "done" ? random.between(0, rest) : random.between(20, 150 + rest))
+      )
+    })
+  )
+
+/** Wants some of these keys at once, in any combination and any order. */
+export const several = (work: Work, keys: ReadonlyArray<string>, rest: number): Effect.Effect<void> =>
+  until(
+    work,
+    Effect.suspend(() => {
+      const { random, sections, ttl } = work
+      const shuffled = keys.map((key) => ({ key, at: random.between(0, 1) })).toSorted((a, b) => a.at - b.at)
+      const [key, ...also] = shuffled.slice(0, Math.ceil(random.between(0.001, keys.length))).map(({ key }) => key)
+      const shape: Shape = random.chance(0.1)
+        ? { steps: 12, pace: ttl * random.between(0.09, 0.2) }
+        : { steps: Math.floor(random.between(0, 4)), pace: random.between(2, 10) }
+      const way = random.weighted({ with: 6, scoped: 2, try: 2 })
+      const timeout = random.chance(0.15) && way !== "try" ? { timeout: ttl * random.between(0.2, 1.5) } : {}
+      const patience = random.chance(0.15) ? ttl * random.between(0, 1.5) : undefined
+      return Effect.andThen(
+        sections.run({ key: key!, also, ttl, way, ...timeout }, shape, patience),
+        Effect.sleep(random.between(5, 50 + rest))
       )
     })
   )

@@ -2,9 +2,15 @@ import { type Assignment, type Crowd, type Keep, placeOf } from "./assignment.ts
 import type { Backend } from "./backends.ts"
 import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
+import { jobKeys } from "./jobs.ts"
+import { sharedKeys } from "./lockShape.ts"
 import { isBehindProxy, longDoomed, workers } from "./roles.ts"
+import { hasShared } from "./subjects/index.ts"
 
 const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot-${index}`)
+
+/** Keys of which a section wants several. On a cluster some of them have one slot, and some do not. */
+const setKeys = ["set-{a}-0", "set-{a}-1", "set-{b}-0", "set-{b}-1"]
 
 /** Seconds for a server from which on a run has crowds and bursts of the full size. */
 const longRun = 300
@@ -76,13 +82,18 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   const onEtcd = backend === "etcd" || backend === "etcd3"
   // etcd counts in whole seconds: a holder that asks for one gets two, less the guard gap.
   const granted = onEtcd ? 1_900 : ttl
+  // Other kinds of locks bring no faults that must stand out among the usual ones.
+  const hasOwnFaults = Array.from(dimensions).some((one) => one !== "shared" && one !== "several" && one !== "jobs")
   const guard = dimensions.has("closing") ? 1_000 : 100
   const assignment: Omit<Assignment, "subject" | "address" | "resource" | "who" | "seed" | "calm"> = {
     ttl,
-    hot: keys(8),
+    hot: dimensions.has("shared") && hasShared(subject) ? [...keys(8 - sharedKeys.length), ...sharedKeys] : keys(8),
     fibers: 2,
+    sets: dimensions.has("several") && hasShared(subject) ? setKeys : [],
+    jobs: dimensions.has("jobs") && hasShared(subject) ? jobKeys : [],
     cold: 3,
     long: 0.3,
+    writers: 0.1,
     rest: 20,
     strict: dimensions.has("time-limits") ? 100 : undefined,
     guard,
@@ -134,9 +145,9 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     ),
     assignment,
     nemesis: {
-      faultLoops: dimensions.size > 0 ? 3 : 6,
+      faultLoops: hasOwnFaults ? 3 : 6,
       pause: 40,
-      serverPause: dimensions.size > 0 && onEtcd
+      serverPause: hasOwnFaults && onEtcd
         ? 5_000
         : dimensions.has("handshakes")
         ? 1_500
@@ -144,7 +155,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
         ? 15_000
         : 3_000,
       only: undefined as ReadonlyArray<string> | undefined,
-      weights: dimensions.size === 0 ? {} : onEtcd ? calmerOnEtcd : calmer
+      weights: !hasOwnFaults ? {} : onEtcd ? calmerOnEtcd : calmer
     },
     stretch: 1,
     /**
@@ -159,7 +170,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     /** What the end of a campaign takes, about. */
     drain: 4_000 + granted,
     /** Sections a second without which a run is void. */
-    floor: onEtcd ? 5 : dimensions.size > 0 ? 15 : 30
+    floor: onEtcd ? 5 : hasOwnFaults ? 15 : 30
   }
   switch (subject) {
     // A renewal finds the key missing only where another came and went in between.
@@ -171,6 +182,9 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
         nemesis: { ...usual.nemesis, only: ["delete the key"] },
         floor: 5
       }
+    // It shows only while a writer waits for one that goes on as a reader.
+    case "downgrade-gives-up-the-claim":
+      return { ...usual, assignment: { ...assignment, hot: ["readers"], fibers: 4, writers: 0.5 } }
     // What counts is that a holder hears nothing from the beginning.
     case "no-deadline":
     case "deadline-from-reply":

@@ -6,17 +6,36 @@ import { onMessage, report } from "dlock-testing/report"
 import { Cause, Effect, Exit, Fiber, Schedule, Scope, Semaphore } from "effect"
 import type { Assignment, Order, Section } from "./assignment.ts"
 import { now } from "./events.ts"
+import { job } from "./jobs.ts"
+import { sharedKeys } from "./lockShape.ts"
 import { quick } from "./quick.ts"
 import { Random } from "./random.ts"
 import { ResourceClient } from "./resourceClient.ts"
-import { burst, busy, comesBack, crowd, keeps, probe, Sections, type Work } from "./sections.ts"
+import { burst, busy, comesBack, crowd, keeps, probe, Sections, several, type Work } from "./sections.ts"
 import { longFar } from "./settings.ts"
 import { makeOf } from "./subjects/index.ts"
 import type { Subject } from "./subjects/subject.ts"
 import { watchLag } from "./watchLag.ts"
 
 const assignment = JSON.parse(process.argv[2]!) as Assignment
-const { address, calm, cold, fibers, hot, joins, keeps: keep, long, resource, rest, seed, ttl, who } = assignment
+const {
+  address,
+  calm,
+  cold,
+  fibers,
+  hot,
+  jobs,
+  joins,
+  keeps: keep,
+  long,
+  resource,
+  rest,
+  seed,
+  sets,
+  ttl,
+  who,
+  writers
+} = assignment
 
 const stand = (stall: number) => {
   const end = now() + stall
@@ -71,19 +90,23 @@ const main = Effect.gen(function*() {
     return yield* Effect.sync(() => process.exit(0))
   }
   let current: Subject = built.value
-  const subject: Subject = { hold: (ask, body) => Effect.suspend(() => current.hold(ask, body)) }
+  const subject: Subject = {
+    hold: (ask, body) => Effect.suspend(() => current.hold(ask, body)),
+    once: (job, run) => Effect.suspend(() => current.once?.(job, run) ?? Effect.succeedNone)
+  }
   const rebuild = Effect.gen(function*() {
     const old = scope
     yield* closing(old)
     scope = Scope.makeUnsafe()
     const next = yield* build
     if (Exit.isSuccess(next)) current = next.value
+    report({ reopened: now() })
   })
   // One after the other, and none when the last is closed.
   const layers = Semaphore.makeUnsafe(1)
   const random = new Random(seed)
   const sections = new Sections(subject, client, who, calm ? { ...assignment, ending: 0 } : assignment, () => stopsSoon)
-  const work: Work = { sections, random, ttl, stopped: () => stopsSoon }
+  const work: Work = { sections, random, ttl, who, writers, stopped: () => stopsSoon }
   let bursts = 0
   orders = {
     section: ({ key, pace, steps, ttl }) =>
@@ -92,6 +115,8 @@ const main = Effect.gen(function*() {
     burst: (count) => void Effect.runFork(burst(subject, client, count, `${who}-${bursts++}`))
   }
   report({ ready: now() })
+  // Where several are inside, more have to come, so that some wait.
+  const fibersOf = (key: string): number => sharedKeys.includes(key) ? 2 * fibers : fibers
   const names = [...hot, ...Array.from({ length: cold }, (_, index) => `cold-${who.split(".")[0]}-${index}`)]
   const all = assignment.sections !== undefined
     ? [quick(work, hot, names, fibers, assignment.sections)]
@@ -104,8 +129,10 @@ const main = Effect.gen(function*() {
       ...(keep === undefined ? [] : [keeps(work, keep)])
     ]
     : [
-      ...hot.flatMap((key) => Array.from({ length: fibers }, () => busy(work, key, long, rest))),
-      ...names.slice(hot.length).map((key) => busy(work, key, 0.1, 3 * rest))
+      ...hot.flatMap((key) => Array.from({ length: fibersOf(key) }, () => busy(work, key, long, rest))),
+      ...names.slice(hot.length).map((key) => busy(work, key, 0.1, 3 * rest)),
+      ...(sets.length === 0 ? [] : Array.from({ length: fibers }, () => several(work, sets, rest))),
+      ...jobs.map((one) => job(subject, client, random, one, ttl, () => stopsSoon))
     ]
   const running = yield* Effect.forkDetach(
     Effect.scoped(Effect.forEach(all, (one) => one, { concurrency: "unbounded", discard: true }))

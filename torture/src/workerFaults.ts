@@ -223,9 +223,17 @@ export const workerFaults = {
   "close the layer": {
     weight: 8,
     with: "closing",
-    inject: async (worker, random) => {
-      worker.process().send({ close: true })
+    inject: async (worker, random, { isOver }) => {
+      const process = worker.process()
+      const reopened = () => process.messages.filter((one) => "reopened" in one).length
+      const before = reopened()
+      process.send({ close: true })
       await sleep(random.between(500, 1_500))
+      // Until it has another locker its calls fail, however long its sections need to end.
+      const until = performance.now() + 20_000
+      while (reopened() === before && performance.now() < until && !isOver() && worker.process() === process) {
+        await sleep(50)
+      }
     }
   },
   // For a while only other workers wait, which come seldom.

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Checker, type Limits } from "../src/checker.ts"
 import type { Fault, Recorded, Rule } from "../src/events.ts"
+import { type LockShape, writer } from "../src/lockShape.ts"
 
 const ttl = 600
 
@@ -137,6 +138,14 @@ describe("the checker", () => {
     assert.deepStrictEqual(found(...history, gone), [])
     assert.deepStrictEqual(found(...history, step(1_990, first), gone), ["overlap"], "it was ended later")
     assert.deepStrictEqual(found(...history, exit(2_200, first)), ["overlap"], "it told of something")
+  })
+
+  it("lets one that was overtaken go on while a failover is under way: two servers may each have a holder", () => {
+    const [begin, end] = fault(50, 1_500, { forgets: "all" })
+    const split = [a, enter(1, a), begin!, b, enter(101, b), exit(150, b)]
+    assert.deepStrictEqual(found(...split, step(1_400, a, false), exit(1_450, a), end!), [])
+    assert.deepStrictEqual(found(...split, end!, step(2_100, a, false), exit(2_150, a)), [])
+    assert.deepStrictEqual(found(...split, end!, step(2_300, a, false), exit(2_350, a)), ["revived"])
   })
 
   it("lets go one where the backend forgot this key, for no longer than a time to live", () => {
@@ -319,8 +328,12 @@ describe("the checker", () => {
     // In whole seconds and one more.
     assert.deepStrictEqual(ends(6_000, 7_300), [], "its death was not known yet")
     assert.deepStrictEqual(ends(6_000, 7_500), ["idle"])
-    assert.deepStrictEqual(ends(6_100, 6_300), [])
-    assert.deepStrictEqual(ends(6_100, 6_500), ["idle"], "its death was known")
+    assert.deepStrictEqual(ends(6_200, 6_400), [])
+    assert.deepStrictEqual(ends(6_200, 6_600), ["idle"], "its death was known")
+    const many = Array.from({ length: 150 }, (_, nth) => asked(nth / 10, "c", acquired(9_000 + nth, "c", 9)))
+    const after = (freed: number, at: number) => onEtcd([...many, ...waits(at), exit(freed, a), next(at)])
+    assert.deepStrictEqual(after(6_250, 6_900), [], "its many claims were not passed over yet")
+    assert.deepStrictEqual(after(6_400, 6_900), ["idle"], "they were")
     const between = acquired(1_200, "d", 2)
     const served = (at: number) => [
       asked(10, "d", between),
@@ -328,11 +341,11 @@ describe("the checker", () => {
       exit(1_100, a),
       between,
       enter(1_201, between),
-      exit(6_100, between),
+      exit(6_200, between),
       next(at)
     ]
-    assert.deepStrictEqual(onEtcd(served(6_300)), [])
-    assert.deepStrictEqual(onEtcd(served(6_500)), ["idle"], "somebody was before it all the time")
+    assert.deepStrictEqual(onEtcd(served(6_400)), [])
+    assert.deepStrictEqual(onEtcd(served(6_600)), ["idle"], "somebody was before it all the time")
     const holder: Line = { t: "gone", who: "a", arrived: 60 }
     const bothDie = (at: number) => onEtcd([asked(0, "a", a), ...waits(at), holder, next(at)])
     assert.deepStrictEqual(bothDie(7_300), [], "it may stand first when the holder's time is over")
@@ -452,5 +465,147 @@ describe("the checker", () => {
     assert.deepStrictEqual(checker.present(), [{ key: "k", who: "a" }])
     checker.add(exit(2, a))
     assert.deepStrictEqual(checker.present(), [])
+  })
+})
+
+describe("the checker, of locks that several hold", () => {
+  const semaphore = (permits: number, capacity = 3): LockShape => ({ kind: "semaphore", permits, capacity })
+  const reader: LockShape = { ...writer, permits: 1 }
+  const has = (lock: LockShape, at: number, who: string, token: number, age = 0): Line =>
+    ({ ...acquired(at, who, token, "k", age), lock }) as Line
+  const downgrade = (at: number, lease: Line): Line => ({ ...step(at, lease), t: "downgrade" }) as Line
+  const all = (...leases: ReadonlyArray<Line>): ReadonlyArray<Line> =>
+    leases.flatMap((lease) => [lease, enter(lease.arrived + 1, lease)])
+
+  it("counts the permits inside", () => {
+    const [a, b, c] = [has(semaphore(2), 0, "a", 1), has(semaphore(1), 10, "b", 2), has(semaphore(1), 20, "c", 3)]
+    assert.deepStrictEqual(found(...all(a, b), exit(15, b), ...all(c), exit(30, a), exit(40, c)), [])
+    assert.deepStrictEqual(found(...all(a, b, c), exit(30, a), exit(40, b), exit(41, c)), ["overlap"])
+  })
+
+  it("finds more permits than the smallest capacity among those inside, whoever came first", () => {
+    const inside = (first: LockShape, second: LockShape) => {
+      const [a, b] = [has(first, 0, "a", 1), has(second, 10, "b", 2)]
+      return found(...all(a, b), exit(30, a), exit(40, b))
+    }
+    assert.deepStrictEqual(inside(semaphore(1, 4), semaphore(1, 2)), [])
+    assert.deepStrictEqual(inside(semaphore(2, 4), semaphore(1, 2)), ["overlap"])
+    assert.deepStrictEqual(inside(semaphore(1, 2), semaphore(2, 4)), ["overlap"])
+  })
+
+  it("lets readers in together, and a writer beside nobody", () => {
+    const inside = (first: LockShape, second: LockShape) => {
+      const [a, b] = [has(first, 0, "a", 1), has(second, 10, "b", 2)]
+      return found(...all(a, b), exit(30, a), exit(40, b))
+    }
+    assert.deepStrictEqual(inside(reader, reader), [])
+    assert.deepStrictEqual(inside(reader, writer), ["overlap"])
+    assert.deepStrictEqual(inside(writer, reader), ["overlap"])
+    assert.deepStrictEqual(inside(writer, writer), ["overlap"])
+  })
+
+  it("lets readers in beside a writer that has downgraded, and no writer", () => {
+    const first = has(writer, 0, "a", 1)
+    const inside = (lock: LockShape, ...before: ReadonlyArray<Line>) => {
+      const second = has(lock, 20, "b", 2)
+      return found(...all(first), ...before, ...all(second), exit(30, first), exit(40, second))
+    }
+    assert.deepStrictEqual(inside(reader, downgrade(10, first)), [])
+    assert.deepStrictEqual(inside(reader, downgrade(25, first)), ["overlap"])
+    assert.deepStrictEqual(inside(writer, downgrade(10, first)), ["overlap"])
+  })
+
+  it("lets go those who slept, counted in permits, if what is left has room", () => {
+    const [a, b] = [has(semaphore(1), 0, "a", 1), has(semaphore(1), 1, "b", 2)]
+    const inside = (slept: ReadonlyArray<string>, permits: number, ...late: ReadonlyArray<Line>) => {
+      const c = has(semaphore(permits), 800, "c", 3)
+      const lags = slept.map((who) => lag(10, 900, who))
+      return checked([...all(a, b), ...lags, ...all(c), ...late, exit(950, a), exit(951, b), exit(960, c)])
+    }
+    const rulesOf = (checker: Checker) => checker.violations.map(({ rule }) => rule)
+    assert.deepStrictEqual(rulesOf(inside([], 2)), ["overlap"])
+    assert.deepStrictEqual(rulesOf(inside(["a"], 2)), [])
+    assert.strictEqual(inside(["a"], 2).excused.paused, 1)
+    assert.deepStrictEqual(rulesOf(inside(["c"], 2)), ["overlap"], "the last that was let in displaces others")
+    assert.deepStrictEqual(rulesOf(inside(["a"], 3)), ["overlap"], "one of them is not enough")
+    assert.deepStrictEqual(rulesOf(inside(["a", "b"], 3)), [])
+    assert.deepStrictEqual(rulesOf(inside(["a"], 2, step(901, a))), [], "one step was on its way")
+    assert.deepStrictEqual(rulesOf(inside(["a"], 2, step(901, a), step(902, a))), ["after"])
+    assert.deepStrictEqual(
+      rulesOf(inside(["a", "b"], 2, step(901, a), step(902, a))),
+      [],
+      "nobody knows which of the two is too much"
+    )
+  })
+
+  it("lets go those whom the backend forgot, for no longer than a time to live", () => {
+    const a = has(semaphore(3), 0, "a", 1)
+    const b = has(semaphore(1), 100, "b", 2)
+    const forgot = [...all(a), ...fault(50, 51, { forgets: ["k"] }), ...all(b)]
+    assert.deepStrictEqual(found(...forgot, step(110, a), step(200, a), exit(250, a), exit(260, b)), [])
+    assert.deepStrictEqual(found(...forgot, step(802, a), exit(803, a), exit(810, b)), ["revived"])
+  })
+
+  it("finds a late step of a writer that no fence refused after the next writer", () => {
+    const [a, b] = [has(writer, 0, "a", 1), has(writer, 800, "b", 2)]
+    const slept = [...all(a), lag(10, 900, "a"), ...all(b)]
+    assert.deepStrictEqual(found(...slept, step(901, a, false), exit(905, a), exit(910, b)), [])
+    assert.deepStrictEqual(found(...slept, step(901, a, true), exit(905, a), exit(910, b)), ["overlap"])
+    const after = has(reader, 800, "b", 2)
+    const fenceless = [...all(a), lag(10, 900, "a"), ...all(after)]
+    assert.deepStrictEqual(
+      found(...fenceless, step(901, a, true), exit(905, a), exit(910, after)),
+      [],
+      "a reader has none"
+    )
+  })
+
+  it("finds a writer whose token is not above all earlier ones, and a reader whose is not above those of writers", () => {
+    const inTurns = (first: LockShape, one: number, second: LockShape, other: number) => {
+      const [a, b] = [has(first, 0, "a", one), has(second, 60, "b", other)]
+      return found(...all(a), exit(50, a), ...all(b), exit(70, b))
+    }
+    assert.deepStrictEqual(inTurns(reader, 5, writer, 6), [])
+    assert.deepStrictEqual(inTurns(reader, 5, writer, 4), ["token"])
+    assert.deepStrictEqual(inTurns(writer, 5, reader, 4), ["token"])
+    assert.deepStrictEqual(inTurns(reader, 5, reader, 4), [], "they may come in in any order")
+    assert.deepStrictEqual(inTurns(reader, 5, reader, 5), ["token"])
+    assert.deepStrictEqual(inTurns(semaphore(1), 5, semaphore(1), 4), [])
+    assert.deepStrictEqual(inTurns(semaphore(1), 5, semaphore(1), 5), ["token"])
+  })
+
+  it("gives the next writer what a dead reader had, also where another reader came and went meanwhile", () => {
+    const [a, b, c] = [has(reader, 0, "a", 1), has(reader, 60, "b", 2), has(writer, 500, "c", 3)]
+    const asks = { ...asked(20, "c", c), lock: writer } as Line
+    const gone: Line = { t: "gone", who: "a", arrived: 50 }
+    const enters = (at: number) => {
+      const next = { ...c, at, arrived: at } as Line
+      return found(...all(a), gone, ...all(b), asks, exit(80, b), next, enter(at + 1, next), exit(at + 2, next))
+    }
+    assert.deepStrictEqual(enters(1_040), [], "the dead reader stands until then")
+    assert.deepStrictEqual(enters(1_100), ["idle"])
+  })
+})
+
+describe("the checker, of jobs", () => {
+  const event = (at: number, what: "began" | "counted", slot: number, who = "w0.0"): Line => ({
+    t: "job",
+    key: "job",
+    slot,
+    what,
+    at,
+    who,
+    arrived: at
+  })
+  it("finds a run that began after one counted for its slot or a later one", () => {
+    assert.deepStrictEqual(found(event(0, "counted", 3), event(1, "began", 4, "w1.0")), [])
+    assert.deepStrictEqual(found(event(0, "counted", 3), event(1, "began", 3, "w1.0")), ["repeated"])
+    assert.deepStrictEqual(found(event(0, "counted", 4), event(1, "began", 3, "w1.0")), ["repeated"])
+    assert.deepStrictEqual(found(event(0, "began", 3), event(1, "counted", 3)), [])
+  })
+
+  it("excuses a server that may have forgotten the record", () => {
+    const forgot = fault(1, 2, { forgets: "all" })
+    assert.deepStrictEqual(found(event(0, "counted", 3), ...forgot, event(3, "began", 3, "w1.0")), [])
   })
 })

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Recorded } from "../src/events.ts"
 import { LeaseHistories } from "../src/leaseHistories.ts"
-import { findImpossible, type Operation } from "../src/linearizability.ts"
+import { findImpossible, findOverfull, type Hold, type Operation } from "../src/linearizability.ts"
+import { downgraded, type LockShape, writer } from "../src/lockShape.ts"
 import { Random } from "../src/random.ts"
 
 const moves = (kind: Operation["kind"]) => (holder: string, from: number, to = from): Operation => ({
@@ -137,5 +138,62 @@ describe("the histories of leases", () => {
     ]
     assert.deepStrictEqual(checked(...early, ...fault(["k"]), ...late), { leases: 0, wrong: [] })
     assert.strictEqual(checked(...early, ...fault(["other"]), ...late).wrong.length, 1)
+  })
+})
+
+describe("holds of permits", () => {
+  const hold = (holder: string, from: number, to: number, permits: number, capacity = 3): Hold => ({
+    holder,
+    from,
+    to,
+    permits,
+    capacity
+  })
+
+  it("may be as many at once as there are", () => {
+    assert.isUndefined(findOverfull([hold("a", 0, 10, 2), hold("b", 5, 20, 1), hold("c", 10, 20, 2)]))
+    assert.strictEqual(findOverfull([hold("a", 0, 10, 2), hold("b", 5, 20, 1), hold("c", 9, 20, 1)])?.holder, "c")
+  })
+
+  it("may be as many as the smallest capacity", () => {
+    assert.isUndefined(findOverfull([hold("a", 0, 10, 1, 4), hold("b", 5, 20, 1, 2)]))
+    assert.isDefined(findOverfull([hold("a", 0, 10, 2, 4), hold("b", 5, 20, 1, 2)]))
+  })
+
+  it("are read from a history, with a downgrade", () => {
+    const read = (downgradedAt: number | undefined) => {
+      const histories = new LeaseHistories()
+      const told = (t: "step" | "downgrade", id: string, at: number): Recorded => ({
+        t,
+        id,
+        held: [at, at],
+        accepted: true,
+        who: id,
+        arrived: at
+      })
+      const acquired = (id: string, at: number, lock: LockShape): Recorded => ({
+        t: "acquired",
+        id,
+        key: "readers",
+        ttl: 600,
+        age: 0,
+        ask: id,
+        asked: at - 1,
+        at,
+        token: `${at}`,
+        lock,
+        who: id,
+        arrived: at
+      })
+      histories.add(acquired("a", 10, writer))
+      if (downgradedAt !== undefined) histories.add(told("downgrade", "a", downgradedAt))
+      histories.add(acquired("b", 30, downgraded(writer)))
+      histories.add(told("step", "a", 50))
+      histories.add(told("step", "b", 60))
+      return histories.check().wrong.length
+    }
+    assert.strictEqual(read(20), 0)
+    assert.strictEqual(read(40), 1)
+    assert.strictEqual(read(undefined), 1)
   })
 })

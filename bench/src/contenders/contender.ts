@@ -1,5 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises"
 
+/** A lock that is no mutex: a semaphore of so many permits, or a read-write lock of which some sections are writes. */
+export type SharedLock =
+  | { readonly kind: "semaphore"; readonly permits: number }
+  | { readonly kind: "readWrite"; readonly writeEvery: number }
+
 /** What is done inside the lock: for `ms` milliseconds, and not even a turn of the event loop where that is 0. */
 export interface Body {
   readonly ms: number
@@ -10,6 +15,10 @@ export interface Body {
 /** One task: sections on one key, one after the other, for as long as `again` says so. */
 export interface Task extends Body {
   readonly key: string
+  /** A mutex, unless given. Of a semaphore each section needs one permit. */
+  readonly lock?: SharedLock | undefined
+  /** Whether the next section of a read-write lock is a write. It is asked once for each. */
+  readonly writes: () => boolean
   readonly again: () => boolean
   readonly failed: (error: unknown) => void
 }
@@ -29,7 +38,7 @@ export interface Lock {
 
 /** A library over promises, from how it does one section. */
 export const promised = (
-  section: (key: string, body: () => Promise<void>) => Promise<void>,
+  section: (key: string, body: () => Promise<void>, lock?: SharedLock) => Promise<void>,
   close: () => Promise<void>
 ): Lock => {
   const loop = async (task: Task): Promise<void> => {
@@ -40,7 +49,7 @@ export const promised = (
     }
     while (task.again()) {
       try {
-        await section(task.key, body)
+        await section(task.key, body, task.lock)
       } catch (error) {
         task.failed(error)
         await sleep(failurePause)

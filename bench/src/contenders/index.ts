@@ -1,6 +1,6 @@
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { Lock } from "./contender.ts"
+import type { Lock, SharedLock } from "./contender.ts"
 
 export type Backend = "redis" | "etcd"
 
@@ -17,6 +17,8 @@ export interface Contender {
   readonly sends: ReadonlyArray<string>
   /** At which fraction of the time to live, or how long before its end, it renews; absent where it does not. */
   readonly renewsAfter?: (ttl: number) => number
+  /** What it has beside mutexes. */
+  readonly shares?: ReadonlyArray<SharedLock["kind"]>
   readonly load: () => Promise<{ readonly open: (url: string, ttl: number) => Promise<Lock> }>
 }
 
@@ -39,6 +41,7 @@ export const contenders: ReadonlyArray<Contender> = [
     settings: "`withLock`, as its layer comes. All tasks of a process are fibers of one runtime.",
     sends: [],
     renewsAfter: (ttl) => ttl / 3,
+    shares: ["semaphore", "readWrite"],
     load: () => import("./ours-redis.ts")
   },
   {
@@ -49,6 +52,7 @@ export const contenders: ReadonlyArray<Contender> = [
     settings: "`Mutex`. Asks every 10 ms (its default); `acquireTimeout: Infinity`.",
     sends: ["set"],
     renewsAfter: (ttl) => ttl * 0.8,
+    shares: ["semaphore"],
     load: () => import("./redis-semaphore.ts")
   },
   {
@@ -89,6 +93,7 @@ export const contenders: ReadonlyArray<Contender> = [
       "`DistributedSemaphore` with one permit, `withPermits`, on Effect 3. Woken by messages, asks every 100 ms besides (its default).",
     sends: [],
     renewsAfter: (ttl) => ttl / 3,
+    shares: ["semaphore"],
     load: () => import("../../older/src/effect-distributed-lock.ts")
   },
   {
@@ -109,6 +114,7 @@ export const contenders: ReadonlyArray<Contender> = [
     settings: "`withLock`, as its layer comes. All tasks of a process are fibers of one runtime.",
     sends: [],
     renewsAfter: (ttl) => ttl / 3,
+    shares: ["semaphore", "readWrite"],
     load: () => import("./ours-etcd.ts")
   },
   {

@@ -1,5 +1,5 @@
 import { Effect, type Layer, ManagedRuntime, References } from "effect"
-import { Locker, withLock } from "effect-dlock"
+import { DistributedSemaphore, Locker, ReadWriteLock, withLock } from "effect-dlock"
 import { failurePause, type Lock, type Task } from "./contender.ts"
 
 /** Our own, by what users call. All tasks are fibers of one runtime. */
@@ -9,6 +9,21 @@ export const over = async <E>(layer: Layer.Layer<Locker, E>): Promise<Lock> => {
   // The servers of a benchmark keep nothing on disk, and the library warns of that.
   await runtime.runPromise(quiet(Effect.asVoid(Effect.context<Locker>())))
 
+  /** The section of a task's lock, of a write where that is asked for. */
+  const sectionOf = ({ key, lock, writes }: Task, body: Effect.Effect<void>) => {
+    switch (lock?.kind) {
+      case undefined:
+        return Effect.succeed(withLock(key, body))
+      case "semaphore":
+        return Effect.map(DistributedSemaphore.make(key, { permits: lock.permits }), (one) => one.withPermit(body))
+      case "readWrite":
+        return Effect.map(ReadWriteLock.make(key), (one) => {
+          const [read, write] = [one.withReadLock(body), one.withWriteLock(body)]
+          return Effect.suspend(() => writes() ? write : read)
+        })
+    }
+  }
+
   const loop = (task: Task) => {
     const body = task.ms === 0
       ? Effect.sync(() => {
@@ -16,10 +31,13 @@ export const over = async <E>(layer: Layer.Layer<Locker, E>): Promise<Lock> => {
         task.left()
       })
       : Effect.sync(task.entered).pipe(Effect.andThen(Effect.sleep(task.ms)), Effect.andThen(Effect.sync(task.left)))
-    const section = withLock(task.key, body).pipe(
-      Effect.catch((error) => Effect.delay(Effect.sync(() => task.failed(error)), failurePause))
-    )
-    return Effect.whileLoop({ while: task.again, body: () => section, step: () => {} })
+    return Effect.flatMap(sectionOf(task, body), (one) => {
+      const section = Effect.catch(
+        one as Effect.Effect<void, unknown, Locker>,
+        (error) => Effect.delay(Effect.sync(() => task.failed(error)), failurePause)
+      )
+      return Effect.whileLoop({ while: task.again, body: () => section, step: () => {} })
+    })
   }
 
   return {

@@ -5,11 +5,21 @@ export interface Slice {
   /** When it stopped to begin sections. */
   readonly until: number
   /** Of each task, one after the other: when it asked, when it was in, when it was about to release. */
-  readonly tasks: ReadonlyArray<{ readonly key: string; readonly times: ReadonlyArray<number> }>
+  readonly tasks: ReadonlyArray<TaskTimes>
   /** Milliseconds of processor time. */
   readonly cpu: number
   readonly failures: ReadonlyArray<string>
 }
+
+/** The sections of a task, with the permits of each if they may differ. */
+export interface TaskTimes {
+  readonly key: string
+  readonly times: ReadonlyArray<number>
+  readonly permits?: ReadonlyArray<number>
+}
+
+/** The permits of a section beside which nobody may be. */
+export const isAlone = 1_000_000
 
 /** A round: all processes at the same time, and the requests that reached the server meanwhile. */
 export interface Round {
@@ -21,35 +31,44 @@ export interface Section {
   readonly askedAt: number
   readonly enteredAt: number
   readonly leftAt: number
+  /** One, unless given. */
+  readonly permits?: number
 }
 
-const sectionsOf = ({ times }: Slice["tasks"][number]): ReadonlyArray<Section> =>
+const sectionsOf = ({ permits, times }: TaskTimes): ReadonlyArray<Section> =>
   Array.from({ length: times.length / 3 }, (_, index) => ({
     askedAt: times[index * 3]!,
     enteredAt: times[index * 3 + 1]!,
-    leftAt: times[index * 3 + 2]!
+    leftAt: times[index * 3 + 2]!,
+    permits: permits?.[index] ?? 1
   }))
 
-/** How often somebody was in while another was. */
-export const overlaps = (sections: ReadonlyArray<Section>): number => {
-  let latest = -Infinity
-  let found = 0
-  for (const { enteredAt, leftAt } of sections.toSorted((a, b) => a.enteredAt - b.enteredAt)) {
-    if (enteredAt < latest) found++
-    latest = Math.max(latest, leftAt)
+/** How often somebody came in for whom there was no room, and how many were in at once at the most. */
+export const overlaps = (
+  sections: ReadonlyArray<Section>,
+  capacity = 1
+): { readonly found: number; readonly most: number } => {
+  let inside: ReadonlyArray<Section> = []
+  let [found, most] = [0, 0]
+  for (const section of sections.toSorted((a, b) => a.enteredAt - b.enteredAt)) {
+    inside = [...inside.filter(({ leftAt }) => leftAt > section.enteredAt), section]
+    if (sum(inside.map(({ permits = 1 }) => permits)) > capacity) found++
+    most = Math.max(most, inside.length)
   }
-  return found
+  return { found, most }
 }
 
 /** What a round says about exclusion: every section of every process, by key. */
-export const violationsOf = ({ slices }: Round): number => {
+export const violationsOf = ({ slices }: Round, capacity = 1): { readonly found: number; readonly most: number } => {
   const tasks = Map.groupBy(slices.flatMap((slice) => slice.tasks), ({ key }) => key)
-  return sum([...tasks.values()].map((same) => overlaps(same.flatMap(sectionsOf))))
+  const all = [...tasks.values()].map((same) => overlaps(same.flatMap(sectionsOf), capacity))
+  return { found: sum(all.map(({ found }) => found)), most: Math.max(0, ...all.map(({ most }) => most)) }
 }
 
 /** Counted over the part of each round in which every process ran; waits are those of all sections. */
 export const figuresOf = (rounds: ReadonlyArray<Round>) => {
   const waits: Array<number> = []
+  const writerWaits: Array<number> = []
   const served: Array<number> = []
   let [seconds, inside, all, bodies, cpu] = [0, 0, 0, 0, 0]
   for (const { slices } of rounds) {
@@ -62,8 +81,9 @@ export const figuresOf = (rounds: ReadonlyArray<Round>) => {
       served[index] = (served[index] ?? 0) + counted
       inside += counted
       all += sections.length
-      for (const { askedAt, enteredAt, leftAt } of sections) {
+      for (const { askedAt, enteredAt, leftAt, permits } of sections) {
         waits.push(enteredAt - askedAt)
+        if (permits === isAlone) writerWaits.push(enteredAt - askedAt)
         bodies += leftAt - enteredAt
       }
     })
@@ -75,6 +95,7 @@ export const figuresOf = (rounds: ReadonlyArray<Round>) => {
     p50: percentile(sorted, 0.5),
     p99: percentile(sorted, 0.99),
     max: percentile(sorted, 1),
+    writers: writerWaits.length === 0 ? NaN : percentile(Float64Array.from(writerWaits).sort(), 0.99),
     body: bodies / all,
     spread: served.length > 1 ? spread(served) : NaN,
     leastServed: Math.min(...served),

@@ -25,7 +25,9 @@ export const resultTable = (result: Result, contenders: ReadonlyArray<Contender>
 /** What the figures alone would hide. */
 export const remarksOf = (result: Result, contenders: ReadonlyArray<Contender>): ReadonlyArray<string> =>
   rowsOf(result, contenders).flatMap(({ contender, failures, remarks, violations }) => [
-    ...(violations > 0 ? [`${contender.name}: **two holders at once, ${violations} times**`] : []),
+    ...(violations > 0
+      ? [`${contender.name}: **more holders at once than the lock allows, ${violations} times**`]
+      : []),
     ...(failures.length > 0 ? [`${contender.name}: ${failures.length} failures, the first: ${failures[0]}`] : []),
     ...remarks.map((remark) => `${contender.name}: ${remark}`)
   ])
@@ -114,9 +116,9 @@ export const page = (
     `On ${facts.machine[0]!.split(",")[0]}.`,
     targetTable(results, contenders),
     clean
-      ? "In every workload the benchmark checks how many holders are inside. There were never two at once."
-      : "In every workload the benchmark checks how many holders are inside. There were two at once where a table "
-        + "says so.",
+      ? "In every workload the benchmark checks how many holders are inside. There were never more than the lock allows."
+      : "In every workload the benchmark checks how many holders are inside. There were more than the lock allows where "
+        + "a table says so.",
     "## This run",
     [
       `- ${facts.date}, \`${facts.command}\`, ${facts.minutes} minutes: medians of ${facts.runs} run${

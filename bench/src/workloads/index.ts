@@ -3,6 +3,7 @@ import { hotProcess } from "./hot-process.ts"
 import { hotProcesses, hotProcesses5ms } from "./hot-processes.ts"
 import { manyTasks } from "./many-tasks.ts"
 import { oneTask } from "./one-task.ts"
+import { readWrite, semaphore } from "./shared.ts"
 import { takeOverAfterKill } from "./take-over.ts"
 import { waiters } from "./waiters.ts"
 import type { Workload } from "./workload.ts"
@@ -13,6 +14,8 @@ export const workloads: ReadonlyArray<Workload> = [
   hotProcess,
   hotProcesses,
   hotProcesses5ms,
+  semaphore,
+  readWrite,
   waiters,
   held,
   takeOverAfterKill

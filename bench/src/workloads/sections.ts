@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises"
+import type { SharedLock } from "../contenders/contender.ts"
 import type { Contender } from "../contenders/index.ts"
-import { figuresOf, type Round, violationsOf } from "../measure/sections.ts"
+import { figuresOf, isAlone, type Round, violationsOf } from "../measure/sections.ts"
 import { type Column, digits, type Outcome, type Setting, short, type Workload } from "./workload.ts"
 
 /** A workload that goes through as many sections as it can. */
@@ -12,6 +13,8 @@ export interface Shape {
   /** Of each process. */
   readonly tasks: number
   readonly keys: "own" | "hot"
+  /** Mutexes, unless given. Contenders without such a lock have no figures. */
+  readonly lock?: SharedLock
   readonly bodyMs: number
   /** The turns of each contender in a run, and how long each is. */
   readonly turns: { readonly count: number; readonly ms: number }
@@ -22,14 +25,16 @@ export interface Shape {
   readonly least?: number
 }
 
-const columns = ({ bodyMs, processes }: Shape): ReadonlyArray<Column> => [
+const columns = ({ bodyMs, lock, processes }: Shape): ReadonlyArray<Column> => [
   { id: "perSecond", title: "sections / s", show: digits(0) },
-  { id: "ratio", title: "of the floor", show: digits(2) },
+  ...(lock === undefined ? [{ id: "ratio", title: "of the floor", show: digits(2) }] : []),
+  ...(lock === undefined ? [] : [{ id: "most", title: "inside at once", show: digits(0) }]),
   { id: "p50", title: "wait p50, ms", show: short },
   { id: "p99", title: "p99", show: short },
   { id: "max", title: "max", show: short },
+  ...(lock?.kind === "readWrite" ? [{ id: "writers", title: "writers, p99", show: short }] : []),
   ...(processes > 1 ? [{ id: "spread", title: "most / least", show: digits(2) }] : []),
-  ...(bodyMs > 0 ? [{ id: "fair", title: "p99 / fair share", show: digits(1) }] : []),
+  ...(bodyMs > 0 && lock?.kind !== "readWrite" ? [{ id: "fair", title: "p99 / fair share", show: digits(1) }] : []),
   { id: "requests", title: "requests", show: digits(2) },
   { id: "cpu", title: "CPU, µs", show: digits(0) }
 ]
@@ -43,9 +48,15 @@ const ratioToFloor = (outcomes: ReadonlyArray<Outcome>, contenders: ReadonlyArra
   }))
 }
 
+/** How many permits there are, and how many bodies go on at once. */
+const capacityOf = (lock: SharedLock | undefined): number =>
+  lock === undefined ? 1 : lock.kind === "semaphore" ? lock.permits : isAlone
+
 const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcome>> => {
-  const { bodyMs, keys, least = 0, processes, tasks, title } = shape
-  const { contenders, pool, quick, requests, say, url } = setting
+  const { bodyMs, keys, least = 0, lock, processes, tasks, title } = shape
+  const { pool, quick, requests, say, url } = setting
+  const contenders = setting.contenders.filter(({ shares }) => lock === undefined || shares?.includes(lock.kind))
+  const capacity = capacityOf(lock)
   const { count, ms } = quick ? shape.quickTurns : shape.turns
   const rounds = new Map(contenders.map((contender) => [contender, [] as Array<Round>]))
   const out = new Map<Contender, string>()
@@ -62,7 +73,8 @@ const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcom
           do: "slice",
           keys: Array.from({ length: tasks }, (_, task) => keys === "hot" ? name : `${name}-${process}-${task}`),
           bodyMs,
-          ms: duration
+          ms: duration,
+          ...(lock !== undefined && { lock })
         }, duration + 120_000)
       ))
       return { slices, requests: await requests.read(contender.sends) - before }
@@ -104,10 +116,13 @@ const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcom
     const figures = figuresOf(done)
     const few = figures.leastServed < least
     const lost = out.get(contender)
+    const checked = done.map((round) => violationsOf(round, capacity))
+    const most = Math.max(...checked.map((one) => one.most))
+    const fair = figures.p99 / (processes * tasks * figures.body / capacity)
     return {
       contender: contender.name,
-      figures: done.length === 0 ? {} : { ...figures, fair: figures.p99 / (processes * tasks * figures.body) },
-      violations: done.reduce((sum, round) => sum + violationsOf(round), 0),
+      figures: done.length === 0 ? {} : { ...figures, fair, most },
+      violations: checked.reduce((sum, { found }) => sum + found, 0),
       failures: [
         ...done.flatMap(({ slices }) => slices.flatMap((slice) => slice.failures)),
         ...(lost === undefined ? [] : [lost])
@@ -115,7 +130,12 @@ const run = async (shape: Shape, setting: Setting): Promise<ReadonlyArray<Outcom
       ...(few && { remark: `fewer than ${least} sections of the least served process` })
     }
   })
-  return ratioToFloor(outcomes, contenders)
+  // The floor is no library that could have had it.
+  const without = setting.contenders.filter((one) => !contenders.includes(one) && one.role !== "floor")
+  return [
+    ...ratioToFloor(outcomes, contenders),
+    ...without.map(({ name }) => ({ contender: name, figures: {}, violations: 0, failures: [] }))
+  ]
 }
 
 export const sections = (shape: Shape): Workload => ({

@@ -45,7 +45,7 @@ const wait = async (contender: Contender, count: number, setting: Setting): Prom
       [`idle${count}`]: rate,
       [`drain${count}`]: (Math.max(...sections.map(({ enteredAt }) => enteredAt)) - at) / 1_000
     },
-    violations: overlaps([{ askedAt: 0, enteredAt: 0, leftAt: at }, ...sections]),
+    violations: overlaps([{ askedAt: 0, enteredAt: 0, leftAt: at }, ...sections]).found,
     failures: through.failures
   }
 }

@@ -21,7 +21,7 @@ export interface Outcome {
   readonly contender: string
   /** By the id of a column; absent where it did not come to it. */
   readonly figures: Readonly<Record<string, number>>
-  /** How often two were in at once. */
+  /** How often more were in than the lock allows. */
   readonly violations: number
   /** What its sections failed with. */
   readonly failures: ReadonlyArray<string>

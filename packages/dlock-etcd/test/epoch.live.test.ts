@@ -92,6 +92,7 @@ describe("a raised epoch", () => {
       const shared = (id: string): Claim => ({
         ...claimOf(10_000, 1_000),
         id: id.padEnd(22, "_"),
+        kind: "semaphore",
         permits: 1,
         capacity: 3
       })

@@ -7,6 +7,7 @@ import { open } from "../src/internal/client/connection.ts"
 import { type CallFailure, silentFailure } from "../src/internal/client/failure.ts"
 import type { Reply } from "../src/internal/client/port.ts"
 import { parse } from "../src/internal/options.ts"
+import { placesIn } from "./claim.ts"
 import {
   claims,
   eventually,
@@ -931,7 +932,7 @@ describe("a locker over a server that answers some calls only", () => {
         "k",
         Effect.gen(function*() {
           // A claim of a semaphore with capacity 3 is still in the queue.
-          const value = JSON.stringify({ permits: 1, capacity: 3, holder: "other" })
+          const value = JSON.stringify({ layout: 1, kind: "semaphore", permits: 1, capacity: 3, holder: "other" })
           yield* Effect.promise(() => admin.put("dlock:k/mismatched").value(value))
           const waiter = yield* Effect.forkDetach(withLock("k", Effect.succeed("inside")), { startImmediately: true })
           yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 3)
@@ -989,10 +990,10 @@ describe("a locker over a server that answers some calls only", () => {
       let hold: Deferred.Deferred<void> | undefined
       const { withLock } = yield* lockerOver(etcd.url, (port) => ({
         ...port,
-        // The answer to one transaction is delayed.
+        // The answer to the request for the claim is delayed: others may be sent just then, for the watch on the held claim.
         txn: (request, limit) => {
-          const held = hold
-          hold = undefined
+          const held = placesIn(request).some((place) => place.startsWith("dlock:k/")) ? hold : undefined
+          if (held !== undefined) hold = undefined
           return Effect.tap(port.txn(request, limit), () => held === undefined ? Effect.void : Deferred.await(held))
         }
       }))

@@ -3,6 +3,8 @@ import { etcdctlProgram } from "dlock-testing"
 import { Deferred, Effect, Exit, Fiber } from "effect"
 import type { ITxnRequest } from "etcd3"
 import { spawn } from "node:child_process"
+import { permitsOf } from "./claim.ts"
+import { client, clientOver, grant, hold, wait } from "./sharing.ts"
 import { keys, lag, locker, lockerOver, plainClient, queued, server } from "./support.ts"
 
 /** Whether a transaction is the release of a lock that was handed over within a process. */
@@ -105,6 +107,47 @@ describe.concurrent("a release before a claim of the same process", () => {
         // The guard gap, a tenth of the ttl, has passed at the latest.
         assert.isBelow(enteredAt - releasedAt, 2_000 + 500 + recorded.max())
         yield* queued(url, 0)
+      }).pipe(Effect.scoped),
+    30_000
+  )
+
+  it.live(
+    "keeps nobody out where it reaches the server after the releases that came after it",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* server()
+        let isLate = false
+        const store = yield* clientOver(url, (port) => ({
+          ...port,
+          txn: (request, ...rest) => {
+            if (!isLate) return port.txn(request, ...rest)
+            isLate = false
+            return Effect.delay(port.txn(request, ...rest), 600)
+          }
+        }))
+        const mutexOf = () => permitsOf(1, 1, { kind: "mutex" })
+        const [first, second, third, fourth] = [mutexOf(), mutexOf(), mutexOf(), mutexOf()]
+        yield* hold(store, first)
+        const waiting = [yield* wait(store, second), yield* wait(store, third)]
+        // A release before a claim of the same process waits for another request, with which it is sent.
+        isLate = true
+        const late = [
+          yield* Effect.forkChild(Effect.asVoid(store.withdraw(first)), { startImmediately: true }),
+          yield* Effect.forkChild(Effect.asVoid(store.request(fourth, "queue")), { startImmediately: true })
+        ]
+        yield* grant(waiting[0]!, 1_000)
+        yield* Effect.sleep(50)
+        assert.isFalse(isLate)
+        const next = yield* Effect.forkChild(Effect.asVoid(store.withdraw(second)), { startImmediately: true })
+        yield* grant(waiting[1]!, 5_000)
+        yield* Effect.forEach([...late, next], Fiber.join)
+        yield* store.withdraw(third)
+        yield* store.withdraw(fourth)
+        const recorded = yield* lag
+        const at = performance.now()
+        const answer = yield* (yield* client(url)).request(mutexOf(), "queue")
+        if (answer._tag === "Queued") yield* Effect.timeout(answer.granted, 10_000)
+        assert.isAtMost(performance.now() - at, 1_000 + recorded.max())
       }).pipe(Effect.scoped),
     30_000
   )

@@ -110,7 +110,15 @@ describe.concurrent("a process that dies while it waits", () => {
         for (let number = 0; number < 24; number++) {
           const id = `dead${number}`
           await admin.put(`dlock:\0alive\0${id}`).value("").lease(life.ID)
-          const value = JSON.stringify({ permits: 1, capacity: 1, holder: id, id, process: id })
+          const value = JSON.stringify({
+            layout: 1,
+            kind: "mutex",
+            permits: 1,
+            capacity: 1,
+            holder: id,
+            id,
+            process: id
+          })
           await admin.put(`dlock:k/${id}`).value(value).lease(lease.ID)
         }
       })

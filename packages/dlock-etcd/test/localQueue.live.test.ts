@@ -3,9 +3,10 @@ import { recordLag } from "dlock-testing"
 import { Context, Deferred, Effect, Fiber, Layer } from "effect"
 import { LockStore, type OwnershipLost } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
+import type { Claim } from "effect-dlock/LockStore"
 import type { ITxnRequest } from "etcd3"
 import { silentFailure } from "../src/internal/client/failure.ts"
-import { claimOf } from "./claim.ts"
+import { claimOf, placesIn } from "./claim.ts"
 import { claims, eventually, locker, lockerOver, plainClient, queued, server, watched } from "./support.ts"
 
 type Locker = Effect.Success<ReturnType<typeof locker>>
@@ -30,13 +31,8 @@ const lock = () => {
   return { ask, order, overlaps }
 }
 
-/** Whether a request puts a claim in the queue of the lock, alone or in a batch. */
-const enters = (request: ITxnRequest): boolean =>
-  [...(request.success ?? []), ...(request.failure ?? [])].some((one) => {
-    const { request_put, request_txn } = one as typeof one & { readonly request_txn?: ITxnRequest }
-    if (request_txn !== undefined) return enters(request_txn)
-    return request_put?.key?.toString().startsWith("dlock:k/") === true
-  })
+/** Whether a request puts a claim in the queue of the lock. */
+const enters = (request: ITxnRequest): boolean => placesIn(request).some((place) => place.startsWith("dlock:k/"))
 
 describe.concurrent("a process that waits for a lock with many claims", () => {
   // Before, the name of its first claim was reused before the deletion of that claim was reported, and the new claim was taken
@@ -229,8 +225,9 @@ describe("a try for permits", () => {
       const { url } = yield* server()
       const store = Context.get(yield* Layer.build(Layer.fresh(EtcdLockStore.layer({ hosts: url }))), LockStore)
       let number = 0
-      const permit = (key: string, capacity: number) => ({
+      const permit = (key: string, capacity: number): Claim => ({
         ...claimOf(30_000, 1_000),
+        kind: "semaphore",
         id: String(number++).padStart(22, "0"),
         key,
         capacity

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, Fiber, Layer, Option } from "effect"
 import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
+import type { Claim } from "effect-dlock/LockStore"
 import { claimOf } from "./claim.ts"
 import {
   claims,
@@ -30,8 +31,9 @@ const many = <A, E>(count: number, make: (index: number) => Effect.Effect<A, E>)
     (index) => Effect.forkChild(Effect.exit(make(index)), { startImmediately: true })
   )
 
-const claim = (id: string, permits: number) => ({
+const claim = (id: string, permits: number): Claim => ({
   ...claimOf(10_000, 1_000),
+  kind: "semaphore",
   id,
   key: "permits",
   permits,

@@ -253,10 +253,10 @@ const answersHealthy = async (url: string): Promise<boolean> => {
 }
 
 /** Waits until this many claims are in the queue of `k`. */
-export const queued = (hosts: string, count: number) =>
+export const queued = (hosts: string, count: number, key = "k") =>
   Effect.gen(function*() {
     const admin = yield* plainClient(hosts)
-    const standing = () => admin.getAll().prefix("dlock:k/").count()
+    const standing = () => admin.getAll().prefix(`dlock:${key}/`).count()
     // Many claims need some time to enter.
     yield* Live.eventually(`${count} stand there`, async () => await standing() === count, 5_000 + 20 * count)
   })

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { readWriteCapacity } from "effect-dlock/LockStore"
 import * as Client from "./model/client.ts"
 import { explore, type Result } from "./model/explore.ts"
 import { roam } from "./model/roam.ts"
@@ -18,6 +19,16 @@ const told = (config: World.Config, { depth, found, sampled, seconds, states, wh
     `${seconds.toFixed(1)} s`
   ].join(", ")
 
+const small = { process: 0, permits: 1 }
+const large = { process: 1, permits: 2 }
+
+/** While a fleet changes the capacity, two claims know two of them. */
+const rolling = [{ process: 0, capacity: 2 }, { process: 1, capacity: 1 }]
+
+const readWrite = { kind: "readWrite", capacity: readWriteCapacity } as const
+const reader = { process: 0, permits: 1 }
+const writer = { process: 1, permits: readWriteCapacity }
+
 /** Searched completely: every state within the printed limits. */
 const whole: ReadonlyArray<World.Config> = [
   { name: "two claims", claims: two },
@@ -32,11 +43,23 @@ const whole: ReadonlyArray<World.Config> = [
   { name: "replicas to wait for", claims: two, sends: 1, refreshes: 0, replicas: true, generations: 2 },
   { name: "one waits, one tries", claims: [{ process: 0 }, { process: 1, mode: "try" }] },
   { name: "three claims", claims: three, sends: 1, refreshes: 0, interrupts: false },
-  { name: "permits 1 and 1 of 2", capacity: 2, claims: two, sends: 1 }
+  { name: "permits 1 and 1 of 2", capacity: 2, claims: two, sends: 1 },
+  {
+    name: "1 of 2 and 1 of 1, sums and values lost",
+    capacity: 2,
+    claims: rolling,
+    sends: 1,
+    refreshes: 0,
+    evicts: true
+  },
+  {
+    name: "a writer that becomes a reader, and a reader",
+    ...readWrite,
+    claims: [writer, reader],
+    sends: 1,
+    shrinks: true
+  }
 ]
-
-const small = { process: 0, permits: 1 }
-const large = { process: 1, permits: 2 }
 
 /**
  * One claim has been passed over because its process does not listen, the claim behind it holds the lock, and one more
@@ -64,7 +87,23 @@ const cut: ReadonlyArray<World.Config> = [
   { name: "three claims, two processes, cut", claims: [...two, { process: 0 }], sends: 1, cut: true },
   { name: "replicas to wait for, messages lost", claims: two, replicas: true, generations: 2, loss: true },
   { name: "four claims", claims: [...three, { process: 0 }], sends: 1, refreshes: 0 },
-  { name: "permits 1, 2, 1 of 2", capacity: 2, claims: [small, large, small], sends: 1, refreshes: 0 }
+  { name: "permits 1, 2, 1 of 2", capacity: 2, claims: [small, large, small], sends: 1, refreshes: 0 },
+  { name: "1 of 2, 1 of 1, 1 of 2", capacity: 2, claims: [...rolling, small], sends: 1, refreshes: 0 },
+  {
+    name: "permits 1, 2, 1 of 2, sums and values lost",
+    capacity: 2,
+    claims: [small, large, small],
+    sends: 1,
+    evicts: true
+  },
+  {
+    name: "writers that become readers, and a reader",
+    ...readWrite,
+    claims: [writer, reader, { ...writer, process: 2 }],
+    sends: 1,
+    refreshes: 0,
+    shrinks: true
+  }
 ]
 
 describe("every interleaving", () => {
@@ -102,7 +141,24 @@ describe("every interleaving", () => {
       { ...everything, name: "mutex, guard, crashes", guard: 1, crash: true },
       { ...everything, name: "mutex, interop", interop: true },
       { ...everything, name: "mutex, replicas", replicas: true, crash: true },
-      { ...everything, name: "semaphore", capacity: 2, claims: [small, large, small, large], foreign: false }
+      { ...everything, name: "semaphore", capacity: 2, claims: [small, large, small, large], foreign: false },
+      {
+        ...everything,
+        name: "semaphore, rolling from 2 to 3, sums and values lost",
+        capacity: 3,
+        claims: [{ ...small, capacity: 2 }, large, { ...large, capacity: 2 }, small],
+        foreign: false,
+        evicts: true
+      },
+      {
+        ...everything,
+        ...readWrite,
+        name: "writers that become readers, and readers",
+        claims: [reader, writer, { ...reader, process: 2 }, { ...writer, process: 0 }],
+        foreign: false,
+        shrinks: true,
+        evicts: true
+      }
     ]
     for (const config of worlds) {
       const result = roam(config, 1, 1_000 * effort, 300)
@@ -177,7 +233,56 @@ describe("the search finds a rule that was taken out", () => {
       flaws: { keepsId: true }
     },
     { name: "a claim said to be gone is not left", breaks: "S4", claims: two, flaws: { believesGone: true } },
-    { name: "F7, a refresh creates", breaks: "S4", claims: two, flaws: { refreshCreates: true } }
+    { name: "F7, a refresh creates", breaks: "S4", claims: two, flaws: { refreshCreates: true } },
+    {
+      name: "a release does not give permits back",
+      breaks: "S3",
+      capacity: 2,
+      claims: two,
+      flaws: { keepsUsed: true }
+    },
+    {
+      name: "two permits are counted as one",
+      breaks: "S1|S3",
+      capacity: 2,
+      claims: [large, small],
+      flaws: { countsOne: true }
+    },
+    {
+      name: "a claim that knows a larger capacity is let in beside one that knows a smaller",
+      breaks: "S1",
+      capacity: 2,
+      claims: rolling,
+      flaws: { ignoresHolders: true }
+    },
+    {
+      name: "a reader is let past a writer that waits",
+      breaks: "F1",
+      ...readWrite,
+      claims: [reader, writer, { ...reader, process: 2 }],
+      sends: 1,
+      refreshes: 0,
+      flaws: { overtakes: true }
+    },
+    {
+      name: "a shrink gives up the place",
+      breaks: "S1",
+      ...readWrite,
+      claims: [writer, { ...writer, process: 0 }],
+      sends: 1,
+      shrinks: true,
+      flaws: { shrinksAnew: true }
+    },
+    {
+      name: "holders whose values are lost do not count",
+      breaks: "S1",
+      capacity: 1,
+      kind: "semaphore",
+      claims: two,
+      sends: 1,
+      evicts: true,
+      flaws: { forgetsLost: true }
+    }
   ]
   for (const { breaks, ...config } of flaws) {
     it(config.name, { timeout: 600_000 }, () => {

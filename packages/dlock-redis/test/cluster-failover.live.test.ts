@@ -164,7 +164,7 @@ describe("a primary that was replaced while it was silent", () => {
       yield* Effect.promise(() => command(replica.port, "CLUSTER FAILOVER TAKEOVER"))
       // As if the new primary had received none of the data.
       yield* Effect.promise(() => command(replica.port, "FLUSHALL"))
-      yield* within(Fiber.join(waiters), 4_000)
+      yield* within(Fiber.join(waiters), 6_000)
     }).pipe(Effect.scoped), 60_000)
 
   it.live("lets nobody in when it wakes", () =>

@@ -322,7 +322,7 @@ describe("a try", () => {
         const dead = Array.from({ length: 3_000 }, (_, index) => `dead${index}`.padEnd(22, "-"))
         await admin.zadd("{dlock:k}:\0q", ...dead.flatMap((id, index) => [index + 1, id]))
         await admin.zadd("{dlock:k}:\0d", ...dead.flatMap((id) => [1, id]))
-        await admin.hset("{dlock:k}:\0w", ...dead.flatMap((id) => [id, "nobody|1000|100|1|1|1|"]))
+        await admin.hset("{dlock:k}:\0w", ...dead.flatMap((id) => [id, "1|nobody|1000|100|m|1|1|1||"]))
       })
       yield* leaveDead
       const [took, tried] = yield* timed(withLockIfAvailable("k", Effect.succeed("in")))
@@ -333,7 +333,7 @@ describe("a try", () => {
       const waiter = "waiter".padEnd(22, "-")
       yield* Effect.promise(() => admin.zadd("{dlock:k}:\0q", Date.now() * 1_000, waiter))
       yield* Effect.promise(() => admin.zadd("{dlock:k}:\0d", Date.now() + 60_000, waiter))
-      yield* Effect.promise(() => admin.hset("{dlock:k}:\0w", waiter, "nobody|60000|100|1|1|0|"))
+      yield* Effect.promise(() => admin.hset("{dlock:k}:\0w", waiter, "1|nobody|60000|100|m|1|1|0||"))
       assert.deepStrictEqual(yield* withLockIfAvailable("k", Effect.succeed("in")), Option.none())
       assert.include(yield* Effect.promise(() => admin.get("dlock:k")), waiter)
     }).pipe(Effect.scoped))

@@ -1,15 +1,27 @@
 import { assert, describe, it } from "@effect/vitest"
 import { recordLag, startCluster } from "dlock-testing"
 import { Deferred, Effect, Fiber, Redacted } from "effect"
-import type { LockBackendError } from "effect-dlock"
+import { DistributedSemaphore, type LockBackendError, Locker, ReadWriteLock, Want } from "effect-dlock"
 import { RedisLocker, RedisLockStore } from "effect-dlock-redis"
-import { doesWhatEveryStoreDoes, eventually, fails, group, locker, plainClient, server, within } from "./support.ts"
+import { probe } from "../src/internal/client/permissions.ts"
+import * as Scripts from "../src/internal/protocol/index.ts"
+import {
+  asStranger,
+  doesWhatEveryStoreDoes,
+  eventually,
+  fails,
+  group,
+  locker,
+  plainClient,
+  server,
+  within
+} from "./support.ts"
 
 /** The permissions that the documentation says a user needs. */
 const commands = [
   "+evalsha +eval +subscribe +ping +info +get +set +del +exists +pttl +pexpire +time",
-  "+zadd +zcard +zrange +zrangebyscore +zrank +zrem +zremrangebyrank +zscore +zmscore",
-  "+hget +hmget +hgetall +hset +hdel +hlen +publish +pubsub|numsub"
+  "+zadd +zcard +zcount +zrange +zrangebyscore +zrank +zrem +zremrangebyrank +zscore +zmscore",
+  "+hget +hmget +hscan +hset +hdel +hlen +publish +pubsub|numsub"
 ].join(" ").split(" ")
 const keys = ["~dlock:*", "~{dlock:*"]
 const channels = ["&dlock:inbox:*"]
@@ -53,6 +65,41 @@ describe("a user with the documented permissions and no more", () => {
         200 + recorded.max(),
         "it was told, and did not have to ask"
       )
+    }).pipe(Effect.scoped))
+
+  it("are those that the scripts need, which are those that the layer checks", () => {
+    const called = (lua: string) =>
+      Array.from(
+        lua.matchAll(/\b(?:p?call|try|get)\("([A-Z]+)"(?:, "([A-Z]+)")?/g),
+        ([, name, second]) => name === "PUBSUB" ? `+pubsub|${second!.toLowerCase()}` : `+${name!.toLowerCase()}`
+      )
+    const scripts = Object.values(Scripts).flatMap((one) => typeof one === "object" && "lua" in one ? [one.lua] : [])
+    assert.isAtLeast(scripts.length, 8)
+    const needed = Array.from(new Set(scripts.flatMap(called))).sort()
+    assert.deepStrictEqual(Array.from(new Set(called(probe))).sort(), needed)
+    const besides = ["+evalsha", "+eval", "+subscribe", "+ping", "+info"]
+    assert.deepStrictEqual(commands.filter((one) => !besides.includes(one)).sort(), needed)
+  })
+
+  it.live("shares permits and a read-write lock, also where a part of them is lost at the server", () =>
+    Effect.gen(function*() {
+      const { admin, may, url } = yield* restricted
+      yield* may(...commands, ...keys, ...channels)
+      const one = yield* locker({ url })
+      const semaphore = yield* DistributedSemaphore.make("api", { permits: 4 }).pipe(
+        Effect.provideService(Locker, one)
+      )
+      const lock = yield* ReadWriteLock.make("catalogue").pipe(Effect.provideService(Locker, one))
+      yield* semaphore.withPermits(2)(Effect.gen(function*() {
+        yield* Effect.promise(() => admin.del("{dlock:api}:\0m"))
+        assert.strictEqual(yield* asStranger(semaphore.withPermits(2)(Effect.succeed("in"))), "in")
+        assert.strictEqual(yield* semaphore.available, 2)
+      }))
+      yield* lock.withReadLock(Effect.void)
+      yield* one.withLocks(["a", "b"], Effect.void)
+      yield* one.withLocks(["a", Want.permits(semaphore), Want.write(lock)], Effect.void)
+      yield* lock.withWriteLock((write) => write.downgrade)
+      assert.deepStrictEqual(yield* Effect.promise(() => admin.keys("*\0[hvm]")), [])
     }).pipe(Effect.scoped))
 
   it.live("hears of hand-overs again soon after it may listen again, where a connection was made meanwhile", () =>

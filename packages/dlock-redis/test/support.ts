@@ -1,7 +1,7 @@
 import { type Proxy, type Server, startRedis } from "dlock-testing"
 import { proxyTo, started } from "dlock-testing/live"
 import { type Config, Context, Effect, Layer, References, type Scope } from "effect"
-import { Lease, type LockBackendError, Locker, LockStore } from "effect-dlock"
+import { Lease, type LockBackendError, Locker, LockStore, SharedLease } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
 import { Conformance } from "effect-dlock/testing"
 import { Redis } from "ioredis"
@@ -70,7 +70,7 @@ export const built = <E, R>(layer: Layer.Layer<Locker, E, R>): Effect.Effect<Loc
 
 /** Runs an effect outside every section of the caller. */
 export const asStranger = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.updateContext(effect, (context: Context.Context<never>) => Context.omit(Lease)(context))
+  Effect.updateContext(effect, (context: Context.Context<never>) => Context.omit(Lease, SharedLease)(context))
 
 /** The error with which a layer fails. */
 export const fails = <A, E, R>(layer: Layer.Layer<A, E, R>) =>

@@ -50,6 +50,21 @@ export interface Lease {
   readonly renewal: Fiber.Fiber<never, OwnershipLost>
   /** Fails when the lock is lost. It never succeeds, and after a release it never ends. */
   readonly lost: Effect.Effect<never, OwnershipLost>
+  /**
+   * Completes when somebody waits for the lock. From then on it completes at once, whether they still wait or not.
+   *
+   * **When to use**
+   *
+   * Use in a batch job that makes room for others: `Effect.raceFirst(nextChunk, lease.contended)`, or between two chunks.
+   *
+   * **Details**
+   *
+   * The backend tells within 50 milliseconds, and after a lost message at the next renewal, about a third of the `ttl`
+   * later. A call that does not wait (`…IfAvailable`) is nobody who waits. Nothing is watched before the first use.
+   *
+   * It never fails. After a loss or a release it completes only if it had completed before.
+   */
+  readonly contended: Effect.Effect<void>
   /** How long until the deadline, if the backend confirms nothing more. Zero after the lock was lost or released. */
   readonly remaining: Effect.Effect<Duration.Duration>
   /**

@@ -9,18 +9,19 @@
  * | error | when | what to do |
  * |---|---|---|
  * | `OwnershipLost` | this process lost the lock | stop; the protected resource compares the fencing token |
- * | `LockTimeout` | other holders had the key for the whole `timeout` | try later, or show the holder |
- * | `LockAlreadyHeld` | the caller already holds this lock | fix the caller: pass the lease down instead |
+ * | `LockTimeout` | other holders had the key for the whole `timeout`, or too many wait | try later, or show the holder |
+ * | `LockAlreadyHeld` | the caller already holds this lock | fix the caller: pass the lease down, or re-enter |
  * | `LockNotHeld` | a lease was used after its release | fix the caller |
  * | `LockBackendError` | the store could not be reached, or refused | retry later; nothing is held |
  * | `InvalidLockRequest` | no store could honour the key or an option | fix the caller; nothing was sent |
- * | `CapacityMismatch` | reserved: the key is in use with another capacity | use one kind of lock for each key |
+ * | `CapacityMismatch` | the key is in use by another kind of lock | use one kind of lock for each key |
  *
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
 import * as Inspectable from "effect/Inspectable"
 import * as Schema from "effect/Schema"
+import { readWriteCapacity } from "./internal/capacity.ts"
 
 /**
  * The reasons why a lock was lost, as a Schema.
@@ -33,7 +34,8 @@ import * as Schema from "effect/Schema"
  * - `Stalled`: this process missed the deadline. Its timer was late, the machine slept, or the wall clock was moved
  *   forward by more than the `ttl`.
  * - `Revoked`: the lock was taken away on purpose, its locker was closed, or a defect ended its renewals.
- * - `MaxHold`: the lock was held for longer than its holder allowed. Reserved: nothing limits a hold yet.
+ * - `MaxHold`: the lock was held for as long as its `maxHold` allowed. It was kept while its program ended, for at most
+ *   the guard gap.
  *
  * @category errors
  * @since 0.1.0
@@ -54,7 +56,7 @@ const explained: { readonly [reason in LossReason]: string } = {
   Unreachable: "the backend did not confirm it before its deadline",
   Stalled: "this process was paused or busy and missed its deadline",
   Revoked: "it was taken away, or the locker was closed",
-  MaxHold: "it was held for longer than its holder allowed"
+  MaxHold: "it was held for as long as its maxHold allowed"
 }
 
 /**
@@ -103,13 +105,44 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
 }
 
 /**
- * Other holders had the lock for the whole `timeout`. The claim has been withdrawn and is no longer in the queue.
+ * The kinds of lock, as a Schema: `mutex`, `semaphore` and `readWrite`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const LockKind = Schema.Literals(["mutex", "semaphore", "readWrite"])
+
+/**
+ * A kind of lock: a mutex, a semaphore or a read-write lock.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type LockKind = typeof LockKind.Type
+
+/**
+ * Other holders had the lock for the whole `timeout`, or too many callers waited for it already. The claim has been
+ * withdrawn and is no longer in the queue.
  *
  * **Details**
  *
  * `holder` and `metadata` describe the holder that the store named last. They are absent if it named none, for example
  * because the holder is a client of another library. `queueLength` counts the claims that waited at the end, this one
  * included.
+ *
+ * `maxQueue` is there if the call did not wait, because as many claims waited already as its option `maxQueue` allows.
+ * Then `queueLength` counts those others.
+ *
+ * Of several locks, `key` is the first one that was still missing, and `acquired` of the `wanted` locks were there. They
+ * have been released.
+ *
+ * `deadlock` is there if the caller held other locks and the store showed that it waited for itself: the holder of what
+ * it waited for waited in turn for what the caller held. Acquire such locks together, with `withLocks`.
+ *
+ * **Gotchas**
+ *
+ * A deadlock is looked for only after the timeout, and as well as the time allows. Without `deadlock` there may still be
+ * one.
  *
  * @category errors
  * @since 0.1.0
@@ -123,8 +156,18 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
   holder: Schema.optionalKey(Schema.String),
   /** The `metadata` option of that holder. Absent if it gave none. */
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
-  /** How many claims waited at the end, this one included. */
-  queueLength: Schema.Int
+  /** How many claims waited at the end, this one included. With `maxQueue`, how many others waited. */
+  queueLength: Schema.Int,
+  /** How many of several locks were there when the time ended. Absent if the caller asked for one. */
+  acquired: Schema.optionalKey(Schema.Int),
+  /** How many locks the caller asked for. Absent if it asked for one. */
+  wanted: Schema.optionalKey(Schema.Int),
+  /** The circle of callers that waited for one another. Absent if none was found. */
+  deadlock: Schema.optionalKey(
+    Schema.Array(Schema.Struct({ key: Schema.String, kind: LockKind, holder: Schema.String }))
+  ),
+  /** How many may wait by the caller's `maxQueue`. Present if the call failed because as many waited already. */
+  maxQueue: Schema.optionalKey(Schema.Int)
 }) {
   /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
@@ -134,17 +177,46 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
   declare readonly holder?: string
   /** The `metadata` option of that holder. Absent if it gave none. */
   declare readonly metadata?: { readonly [name: string]: string }
-  /** How many claims waited at the end, this one included. */
+  /** How many claims waited at the end, this one included. With `maxQueue`, how many others waited. */
   declare readonly queueLength: number
+  /** How many of several locks were there when the time ended. Absent if the caller asked for one. */
+  declare readonly acquired?: number
+  /** How many locks the caller asked for. Absent if it asked for one. */
+  declare readonly wanted?: number
+  /**
+   * The circle of callers that waited for one another. Each holder waited for the lock of the next entry. The first lock
+   * is one that this caller waited for, and the last holder is this caller. Absent if none was found.
+   *
+   * If one of the locks is a semaphore, another holder may give back a permit, so it is perhaps no deadlock.
+   */
+  declare readonly deadlock?: ReadonlyArray<{ readonly key: string; readonly kind: LockKind; readonly holder: string }>
+  /** How many may wait by the caller's `maxQueue`. Present if the call failed because as many waited already. */
+  declare readonly maxQueue?: number
 
   override get message(): string {
     const who = this.holder === undefined ? "" : `: ${this.holder} holds it`
     const waited = Math.round(Duration.toMillis(this.waited))
-    return `Timed out after ${waited} ms waiting for the lock ${named(this.key)}${who} (${this.queueLength} waiting)`
+    const which = this.wanted === undefined ? "" : `, with ${this.acquired} of ${this.wanted} locks there`
+    if (this.maxQueue !== undefined) {
+      return `Too many wait for the lock ${
+        named(this.key)
+      }${who} (${this.queueLength} waiting, maxQueue ${this.maxQueue})${which}`
+    }
+    return `Timed out after ${waited} ms waiting for the lock ${
+      named(this.key)
+    }${who} (${this.queueLength} waiting)${which}${this.deadlock === undefined ? "" : wordsOfDeadlock(this.deadlock)}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(LockTimeout)(this), this)
   }
+}
+
+const wordsOfDeadlock = (circle: NonNullable<LockTimeout["deadlock"]>): string => {
+  const steps = circle.map(({ holder, key }, index) =>
+    `${named(key)}${index === 0 ? " is" : ","} held by ${index === circle.length - 1 ? "this caller" : holder}`
+  )
+  const what = circle.some(({ kind }) => kind === "semaphore") ? "Perhaps a deadlock" : "A deadlock"
+  return `. ${what}: ${steps.join(", which waits for ")}. Acquire these locks together with withLocks`
 }
 
 /**
@@ -153,7 +225,11 @@ export class LockTimeout extends Schema.TaggedError<LockTimeout>("effect-dlock/L
  *
  * **Details**
  *
- * `fencingToken` is the token of the lease that holds the lock. Use that lease instead.
+ * `fencingToken` is the token of the lease that holds the lock. Use that lease instead, or let the call re-enter with the
+ * option `reentrant`.
+ *
+ * `held` says for what a read-write lock is held. A read lock cannot become a write lock, because two readers that both
+ * wait for that would wait for ever: release it, take the write lock, and read again.
  *
  * @category errors
  * @since 0.1.0
@@ -164,15 +240,24 @@ export class LockAlreadyHeld extends Schema.TaggedError<LockAlreadyHeld>("effect
     /** The key as the caller gave it, without the prefix. */
     key: Schema.String,
     /** The token of the lease that holds the lock. */
-    fencingToken: Schema.BigIntFromString
+    fencingToken: Schema.BigIntFromString,
+    /** For what a read-write lock is held. Absent for other kinds of lock. */
+    held: Schema.optionalKey(Schema.Literals(["read", "write"]))
   }
 ) {
   /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
   /** The token of the lease that holds the lock. */
   declare readonly fencingToken: bigint
+  /** For what a read-write lock is held. Absent for other kinds of lock. */
+  declare readonly held?: "read" | "write"
 
   override get message(): string {
+    if (this.held === "read") {
+      return `The lock ${
+        named(this.key)
+      } is held for reading by this section or scope, and a read lock cannot become a write lock: release it, take the write lock, and read again`
+    }
     return `The lock ${
       named(this.key)
     } is already held by this section or scope: use the lease with token ${this.fencingToken}`
@@ -286,8 +371,8 @@ const wordsOf = (cause: unknown): string => {
  *
  * **Details**
  *
- * `parameter` names the invalid part: `key`, `ttl`, `timeout`, `guardGap`, `metadata`, `permits`, `capacity`, or an
- * option that does not exist.
+ * `parameter` names the invalid part: `key`, an option such as `ttl` or `maxQueue`, `permits`, `capacity`, or an option
+ * that does not exist.
  *
  * @category errors
  * @since 0.1.0
@@ -305,7 +390,7 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
   /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
   /**
-   * What is invalid: `key`, `ttl`, `timeout`, `guardGap`, `metadata`, `permits`, `capacity`, or an option that does not
+   * What is invalid: `key`, an option such as `ttl` or `maxQueue`, `permits`, `capacity`, or an option that does not
    * exist.
    */
   declare readonly parameter: string
@@ -320,12 +405,21 @@ export class InvalidLockRequest extends Schema.TaggedError<InvalidLockRequest>(
   }
 }
 
+const nameOf: { readonly [kind in LockKind]: (capacity: number) => string } = {
+  mutex: () => "a mutex",
+  semaphore: (capacity) => `a semaphore of ${capacity}`,
+  readWrite: () => "a read-write lock"
+}
+
 /**
- * The key is in use with another capacity: a mutex and a semaphore, or two semaphores of different sizes, share a key.
+ * The key is in use by another kind of lock, for example by a mutex where a semaphore was asked for. Nothing is held.
  *
  * **Details**
  *
- * Reserved for semaphores. A mutex fails with `InvalidLockRequest` instead.
+ * Use one kind of lock for each key. The error lasts only while a lock of the other kind is held or waited for.
+ *
+ * Two capacities of a semaphore are no error: the smallest rules, so that a capacity can change while a fleet is
+ * restarted. Only a semaphore with `onCapacityChange: "fail"` fails then.
  *
  * @category errors
  * @since 0.1.0
@@ -335,19 +429,28 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
   {
     /** The key as the caller gave it, without the prefix. */
     key: Schema.String,
-    /** The capacity that was requested. */
-    requested: Schema.Int
+    /** The capacity that was requested: 1 for a mutex. */
+    requested: Schema.Int,
+    /** The capacity in use: 1 for a mutex. */
+    inUse: Schema.Int,
+    /** The kind of lock that uses the key. A client of another library counts as a mutex. */
+    kind: LockKind
   }
 ) {
   /** The key as the caller gave it, without the prefix. */
   declare readonly key: string
-  /** The capacity that was requested. */
+  /** The capacity that was requested: 1 for a mutex. */
   declare readonly requested: number
+  /** The capacity in use: 1 for a mutex. */
+  declare readonly inUse: number
+  /** The kind of lock that uses the key. A client of another library counts as a mutex. */
+  declare readonly kind: LockKind
 
   override get message(): string {
-    return `The key ${
-      named(this.key)
-    } is in use with a capacity other than ${this.requested}: do different kinds of lock share it?`
+    const requested = this.requested === readWriteCapacity ? "a read-write lock" : `a capacity of ${this.requested}`
+    return `The key ${named(this.key)} is in use by ${
+      nameOf[this.kind](this.inUse)
+    } (requested: ${requested}): do different kinds of lock share it?`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(CapacityMismatch)(this), this)
@@ -355,12 +458,28 @@ export class CapacityMismatch extends Schema.TaggedError<CapacityMismatch>("effe
 }
 
 /**
+ * The errors of a call that does not wait for a lock.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type TryError = LockAlreadyHeld | LockBackendError | InvalidLockRequest | CapacityMismatch
+
+/**
  * The errors of a call that waits for a lock.
  *
  * @category errors
  * @since 0.1.0
  */
-export type AcquireError = LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
+export type AcquireError = TryError | LockTimeout
+
+/**
+ * The errors of a call that waits for permits, for a read lock or for a write lock: another name of `AcquireError`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type TakeError = AcquireError
 
 /**
  * All errors of this package.
@@ -368,7 +487,7 @@ export type AcquireError = LockTimeout | LockAlreadyHeld | LockBackendError | In
  * @category errors
  * @since 0.1.0
  */
-export type LockError = AcquireError | OwnershipLost | LockNotHeld | CapacityMismatch
+export type LockError = AcquireError | OwnershipLost | LockNotHeld
 
 // The message is a getter, so the encoded fields do not contain it. Decoding ignores it.
 const withMessage = (encoded: object, error: Error): unknown => ({ ...encoded, message: error.message })

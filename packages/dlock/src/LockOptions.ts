@@ -33,6 +33,31 @@ export interface TryLockOptions {
    * secrets here. At most 1,024 bytes as JSON.
    */
   readonly metadata?: Readonly<Record<string, string>> | undefined
+  /**
+   * Whether a call inside of what already holds this lock re-enters it, instead of failing with `LockAlreadyHeld`. It
+   * then sends nothing and shares the lease that is there. It ends with its own program, and the lock is released with
+   * the outermost. Where the lock is not held, the call acquires it as usual.
+   *
+   * A call that re-enters fails with `InvalidLockRequest` if it also gives `ttl`, `guardGap` or `metadata`, because
+   * these belong to the outer call. Its `timeout` plays no part.
+   *
+   * It means "I am inside", not "I am alone": two fibers of one section that both re-enter run side by side. Use a
+   * `Semaphore` of Effect between them.
+   *
+   * Default: false.
+   */
+  readonly reentrant?: boolean | undefined
+  /**
+   * How long the lock may be held, counted from its grant. Then the program is interrupted while the lock is still held
+   * and renewed, the lock is released when the program has ended, and the call fails with `OwnershipLost`, whose reason
+   * is `MaxHold`.
+   *
+   * If the program has not ended within the guard gap, the renewals stop, and the lock runs out. So nobody waits for a
+   * holder longer than `maxHold` and `ttl` and twice the guard gap. A warning is logged after four fifths of it.
+   *
+   * A program that ends before it is interrupted keeps its result. Default: the locker's `maxHold`. `"Infinity"` lifts it.
+   */
+  readonly maxHold?: Duration.Input | undefined
 }
 
 /**
@@ -46,10 +71,19 @@ export interface LockOptions extends TryLockOptions {
    * How long to wait for the lock. After that the call fails with `LockTimeout`, or with `LockBackendError` if the
    * backend does not answer. It ends within 0.1 seconds of this time.
    *
-   * Default: wait until the lock is granted. If the backend does not answer, such a call fails with `LockBackendError`
-   * within 5 seconds, or, once it has a place in the queue, after the `ttl` has passed without an answer.
+   * Default: the locker's `defaultTimeout`. `"Infinity"` waits until the lock is granted. If the backend does not answer,
+   * such a call fails with `LockBackendError` within 5 seconds, or, once it has a place in the queue, after the `ttl` has
+   * passed without an answer.
    */
   readonly timeout?: Duration.Input | undefined
+  /**
+   * How many callers of all processes may wait before this one. If that many wait on the key already, the call fails at
+   * once with `LockTimeout`, and leaves nothing in the queue. The holder does not count, so `0` never waits at all, and
+   * `1` waits only for the holder. A whole number. Default: no limit.
+   *
+   * Of several locks, it limits each queue, and one full queue fails the call.
+   */
+  readonly maxQueue?: number | undefined
 }
 
 /**
@@ -70,4 +104,8 @@ export interface LockerOptions {
    * id.
    */
   readonly holder?: string | undefined
+  /** The `timeout` of a call that gives none, for programs that must never wait without end. Default: no limit. */
+  readonly defaultTimeout?: Duration.Input | undefined
+  /** The `maxHold` of a call that gives none. Default: no limit. */
+  readonly maxHold?: Duration.Input | undefined
 }

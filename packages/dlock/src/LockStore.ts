@@ -18,17 +18,27 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
+import * as Capacity from "./internal/capacity.ts"
+import * as Owner from "./internal/options/owner.ts"
 import * as Timing from "./internal/timing.ts"
-import { LockBackendError, type LossReason } from "./LockError.ts"
+import { LockBackendError, type LockKind, type LossReason } from "./LockError.ts"
 import type { StoreTelemetry } from "./StoreTelemetry.ts"
+
+/**
+ * The capacity of every read-write lock: 2,147,483,647.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const readWriteCapacity: number = Capacity.readWriteCapacity
 
 /**
  * A request for a lock: `permits` out of `capacity` on a key.
  *
  * **Details**
  *
- * The store grants a claim when the claims that came before it, held and waiting, leave enough permits. A mutex is 1
- * permit of 1.
+ * The store grants a claim when the claims that came before it, held and waiting, leave enough permits. If the claims
+ * of a semaphore disagree about its capacity, the smallest among the claims that are held and the claim itself counts.
  *
  * @category models
  * @since 0.1.0
@@ -40,17 +50,31 @@ export interface Claim {
   readonly key: string
   /** The prefix with which `key` begins, for a store that writes the two separately. */
   readonly prefix: string
+  /**
+   * The kind of lock. A claim of another kind than those on the key is a `CapacityMismatch`.
+   *
+   * - `mutex`: 1 permit of 1. Only a mutex excludes the clients of other libraries.
+   * - `semaphore`: any number of permits out of a capacity. With a capacity of 1 it is still no mutex, so that its
+   *   capacity can grow while a fleet is restarted.
+   * - `readWrite`: 1 permit for a reader, all permits for a writer, out of `readWriteCapacity`.
+   */
+  readonly kind: LockKind
   /** How many permits the claim needs: an integer from 1 to `capacity`. */
   readonly permits: number
-  /** How many permits the key has: an integer from 1 to 2,147,483,647. */
+  /** How many permits the key has, as this claim knows it: an integer from 1 to 2,147,483,647. */
   readonly capacity: number
+  /**
+   * What to do when claims with another capacity are on the key. `fail`: answer `CapacityMismatch`. Absent: the smallest
+   * capacity rules.
+   */
+  readonly onCapacityChange?: "fail"
   /** How long a confirmation is valid, counted from when it was requested. */
   readonly ttl: Duration.Duration
   /** How long the backend keeps the claim after the holder's deadline. */
   readonly guardGap: Duration.Duration
   /**
-   * The name of the holder, and its metadata as JSON if it gave any (see `lease.holder`). The store keeps this text
-   * with the claim.
+   * The name of the holder, its metadata as JSON if it gave any (see `lease.holder`), and the names of locks that its
+   * caller already held when it asked. The store keeps this text with the claim.
    */
   readonly holder: string
   /**
@@ -60,6 +84,14 @@ export interface Claim {
    * If one of these claims holds this key, the store answers `AlreadyHeld`, because the caller would wait for itself.
    */
   readonly inside?: ReadonlyArray<string>
+  /**
+   * How many other claims may wait on the key when this one comes. If more wait and there is no room, the store answers
+   * `Full`, or lets the claim wait: then the core withdraws it, by its `place`. A claim that waits already stays.
+   *
+   * A store that can count before it lets the claim in should, because a refused claim then costs only one call. Absent:
+   * any number.
+   */
+  readonly maxQueue?: number
 }
 
 /**
@@ -76,6 +108,8 @@ export interface Granted {
   readonly ttl: Duration.Duration
   /** When the store *sent* the request that proves the grant, in nanoseconds of `Clock.monotonicTimeNanos`. */
   readonly confirmedAt: bigint
+  /** The smallest capacity of the other claims that are held, if it is not the claim's own. Only for a warning. */
+  readonly capacityInUse?: number
 }
 
 /**
@@ -107,6 +141,8 @@ export interface Queued {
   readonly place: number
   /** The queue before the claim now, as far as the store knows. It sends nothing. */
   readonly ahead: () => Ahead
+  /** The smallest capacity of the claims that are held, if it is not the claim's own. Only for a warning. */
+  readonly capacityInUse?: number
   /**
    * Waits for the grant.
    *
@@ -126,6 +162,20 @@ export interface Queued {
  */
 export interface Busy {
   readonly _tag: "Busy"
+}
+
+/**
+ * As many other claims wait as the claim allows (see `Claim.maxQueue`). The store keeps nothing of the claim.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Full {
+  readonly _tag: "Full"
+  /** How many claims wait on the key. */
+  readonly waiting: number
+  /** The `Claim.holder` of the present holder. Absent if the store cannot know it. */
+  readonly holder?: string | undefined
 }
 
 /**
@@ -162,13 +212,18 @@ export interface Gone {
 }
 
 /**
- * The key is in use with another capacity. The store keeps nothing of the claim.
+ * The key is in use by another kind of lock, or with another capacity if the claim asked to fail then. The store keeps
+ * nothing of the claim.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Mismatched {
   readonly _tag: "CapacityMismatch"
+  /** The kind of the claims on the key. A client of another library counts as a mutex. */
+  readonly kind: LockKind
+  /** Their capacity: the smallest, if they disagree. */
+  readonly inUse: number
 }
 
 /**
@@ -177,7 +232,7 @@ export interface Mismatched {
  * @category models
  * @since 0.1.0
  */
-export type Answer = Granted | Queued | Busy | AlreadyHeld | Gone | Mismatched
+export type Answer = Granted | Queued | Busy | Full | AlreadyHeld | Gone | Mismatched
 
 /**
  * A claim that was granted, and its token: the input of `LockStore.renew`.
@@ -249,6 +304,93 @@ export interface Loss {
 }
 
 /**
+ * When a run is due: a job runs at most once within an interval, or at most once in each slot.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Period =
+  | { readonly _tag: "Interval"; readonly interval: Duration.Duration }
+  /** Slots only rise: a slot is due while no run counts for it or for a later one. */
+  | { readonly _tag: "Slot"; readonly slot: bigint }
+
+/**
+ * How a run ended. Only a run that succeeded may count from its success.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RunOutcome = "succeeded" | "failed" | "interrupted"
+
+/**
+ * The last run of a job. The times are in milliseconds since 1970, by the clock of the backend, or of the process that ran if
+ * the backend tells no time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunRecord {
+  /** The latest slot for which a run counts. `undefined` if there is none. */
+  readonly slot: bigint | undefined
+  readonly startedAt: number
+  /** `undefined` while it runs, and for ever if its process died. */
+  readonly endedAt: number | undefined
+  /** `undefined` while it runs, and for ever if its process died. */
+  readonly outcome: RunOutcome | undefined
+  /** The `Claim.holder` of the run. */
+  readonly holder: string
+}
+
+/**
+ * What a store knows of the runs of a job.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunState {
+  readonly isDue: boolean
+  /** The time at the backend, in milliseconds since 1970. `undefined` if the backend tells no time. */
+  readonly now: number | undefined
+  /** `undefined` if there was no run, or its record has expired. */
+  readonly last: RunRecord | undefined
+}
+
+/**
+ * The part of a store that records runs, so that a job runs once per interval or slot. The record of a key outlives its claims.
+ * Slots and intervals of one key count apart. The record of an interval is kept for the interval, and that of a slot for at least 90 days.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunStore {
+  /** Reads whether a run is due. It changes nothing. Without a period it only finds the record. */
+  readonly find: (claim: Claim, period: Period | undefined) => Effect.Effect<RunState, LockBackendError>
+  /**
+   * Finds out, for a claim that is held, whether its run is due. If it is and the run counts from its start, the store
+   * records it in the same step. A repeat gives the same answer.
+   */
+  readonly begin: (
+    held: Held,
+    period: Period,
+    counts: "start" | "success"
+  ) => Effect.Effect<"due" | "done" | "notHeld", LockBackendError>
+  /**
+   * Records how a run of a claim that is held ended. A success counts if the run counts from its success. A claim that is no
+   * longer held changes nothing, and a repeat neither.
+   */
+  readonly end: (
+    held: Held,
+    period: Period,
+    run: {
+      readonly counts: "start" | "success"
+      readonly outcome: RunOutcome
+      /** How many milliseconds it took. */
+      readonly elapsed: number
+    }
+  ) => Effect.Effect<"recorded" | "notHeld", LockBackendError>
+}
+
+/**
  * How many milliseconds one call about a claim may take: a third of its `ttl`, so that another call fits before the
  * deadline.
  *
@@ -258,8 +400,8 @@ export interface Loss {
 export const callLimit = (claim: Claim): number => Timing.callTimeout(Duration.toMillis(claim.ttl))
 
 /**
- * The error for a claim that can never be granted: it needs no permit, or more permits than the capacity. `undefined`
- * for every other claim.
+ * The error for a claim that can never be granted: it needs no permit, more permits than the capacity, or permits that
+ * its kind does not have. `undefined` for every other claim.
  *
  * **When to use**
  *
@@ -268,15 +410,45 @@ export const callLimit = (claim: Claim): number => Timing.callTimeout(Duration.t
  * @category validation
  * @since 0.1.0
  */
-export const refusalOf = ({ capacity, permits }: Claim): LockBackendError | undefined => {
+export const refusalOf = ({ capacity, kind, permits }: Claim): LockBackendError | undefined => {
   const isPossible = Number.isInteger(permits) && Number.isInteger(capacity) &&
-    permits >= 1 && permits <= capacity && capacity <= maxCapacity
+    permits >= 1 && permits <= capacity && capacity <= readWriteCapacity && rulesOfKind[kind]?.(permits, capacity)
   if (isPossible) return undefined
-  const cause = new Error(`${permits} permits of ${capacity} can never be granted`)
+  const cause = new Error(`${permits} permits of ${capacity} can never be granted to a claim of the kind "${kind}"`)
   return new LockBackendError({ operation: "acquire", retryable: false, cause })
 }
 
-const maxCapacity = 2 ** 31 - 1
+const rulesOfKind: { readonly [Kind in LockKind]: (permits: number, capacity: number) => boolean } = {
+  mutex: (_, capacity) => capacity === 1,
+  semaphore: () => true,
+  readWrite: (permits, capacity) => capacity === readWriteCapacity && (permits === 1 || permits === capacity)
+}
+
+/**
+ * The name and the metadata of a `Claim.holder`, without the locks that its caller already held.
+ *
+ * **When to use**
+ *
+ * Use where a store groups claims by their holder. What the callers of one process hold differs, and serves only to tell
+ * of a deadlock.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const withoutHeld = (holder: string): string => Owner.withoutHeld(holder)
+
+/**
+ * Whether a claim shares its key with no other claim: a mutex, or the writer of a read-write lock.
+ *
+ * **When to use**
+ *
+ * Use in `renew`. A claim that is gone was `Replaced` if another claim holds the key and one of the two is exclusive.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isExclusive = ({ capacity, kind, permits }: Pick<Claim, "capacity" | "kind" | "permits">): boolean =>
+  kind !== "semaphore" && permits === capacity
 
 /**
  * The service that a backend implements.
@@ -308,6 +480,34 @@ export class LockStore extends Context.Service<LockStore, {
    */
   readonly request: (claim: Claim, mode: "queue" | "try") => Effect.Effect<Answer, LockBackendError>
   /**
+   * Requests several claims at one instant: in each queue they come at the same moment of the order of arrival. So of any
+   * two such requests the same one is first in every queue that they share, and they never wait for each other.
+   *
+   * The claims differ in their ids and their keys, and belong to one group (see `groupOf`). There is one answer for each
+   * claim, in order. The mode `try` grants all claims or none.
+   *
+   * No claim is ever treated apart from the others:
+   *
+   * - If one of them gets `Busy`, `Full`, `AlreadyHeld` or `CapacityMismatch`, the store keeps nothing of any of them, and the
+   *   answers for the others do not count.
+   * - A repeated request that finds some of the claims and not all of them answers `Gone`: a missing claim never comes
+   *   back at a later place. After a `Gone` the core withdraws all claims.
+   * - The store never lets a later claim pass one of them, for example because a process seems to be deaf.
+   *
+   * Without this function the core requests the claims one after the other, in the order of their keys.
+   */
+  readonly requestAll?: (
+    claims: ReadonlyArray<Claim>,
+    mode: "queue" | "try"
+  ) => Effect.Effect<ReadonlyArray<Answer>, LockBackendError>
+  /**
+   * The number of the claim's group. `requestAll` takes the claims of one group. The core requests the groups one after
+   * the other, in the order of their numbers, which must be the same for all clients of the backend.
+   *
+   * Without this function all claims belong to one group.
+   */
+  readonly groupOf?: (claim: Claim) => number
+  /**
    * Extends claims to their full `ttl`. It never creates a claim again. It returns one answer for each claim, in order.
    */
   readonly renew: (held: ReadonlyArray<Held>) => Effect.Effect<ReadonlyArray<Renewal>>
@@ -322,8 +522,57 @@ export class LockStore extends Context.Service<LockStore, {
    */
   readonly withdraw: (claim: Claim) => Effect.Effect<Withdrawn, LockBackendError>
   /**
-   * Whether `request` and `withdraw` always end by themselves within a third of the claim's `ttl`. If not, the core
-   * limits each call itself, which costs one fiber for each call.
+   * Withdraws several claims of one group (see `groupOf`) in as few calls to the backend as it can. There is one answer for
+   * each claim, in order, or the error that `withdraw` would fail with: the core withdraws such a claim again.
+   *
+   * Without this function the core withdraws the claims one by one, all at the same time.
+   */
+  readonly withdrawAll?: (claims: ReadonlyArray<Claim>) => Effect.Effect<ReadonlyArray<Withdrawn | LockBackendError>>
+  /**
+   * Gives back some of the permits of a claim that is held and extends it, as a renewal does. The claim keeps its place
+   * and its token, and later calls about it may carry the old number of permits or the new one. `permits` is the number
+   * that the claim keeps, so a repeat changes nothing. It never adds permits: waiting claims count on that.
+   *
+   * Without this function a write lock has no `downgrade`.
+   */
+  readonly shrink?: (held: Held, permits: number) => Effect.Effect<Renewal>
+  /**
+   * Records runs, for `Once`.
+   *
+   * Without it `Once` fails with an error that says so.
+   */
+  readonly runs?: RunStore
+  /**
+   * How many permits are held on the key of this claim: a snapshot, for people and gauges. It counts nothing for the
+   * claim itself, and leaves nothing behind.
+   */
+  readonly used?: (claim: Claim) => Effect.Effect<number, LockBackendError>
+  /**
+   * Waits until somebody waits behind a claim that is held: until a claim is in the queue of its key which would be
+   * served sooner if this one were released. A `try` is no such claim, nor is one that gets its permits at once or has
+   * left the queue before.
+   *
+   * It ends within 50 milliseconds after that claim has its place, as long as no message is lost, and otherwise not much
+   * later than the next renewal. The core interrupts it at the end of the lease.
+   *
+   * The core calls it at the first use of `lease.contended`. Watch and send nothing for claims of which nobody asks this.
+   * Without this function `lease.contended` never completes.
+   */
+  readonly contended?: (held: Held) => Effect.Effect<void>
+  /**
+   * The claims that wait on a key, from the head of the queue, at most `most` of them. It reads the queue once and
+   * changes nothing. Claims that are held are not among them.
+   *
+   * A caller that timed out, while it held other locks of this store, asks so for the claims that wait for those, to
+   * find a deadlock. It has no time to wait for a slow answer. Without this function `LockTimeout` has no `deadlock`.
+   */
+  readonly waiting?: (
+    on: Pick<Claim, "key" | "prefix">,
+    most: number
+  ) => Effect.Effect<ReadonlyArray<Pick<Claim, "kind" | "holder">>, LockBackendError>
+  /**
+   * Whether `request`, `withdraw` and `withdrawAll` always end by themselves within a third of the claim's `ttl`. If not,
+   * the core limits each call itself, which costs one fiber for each call.
    */
   readonly bounded?: boolean
   /**

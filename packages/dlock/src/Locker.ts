@@ -13,17 +13,16 @@ import type { Outside } from "./internal/lease/section.ts"
 import * as Mutex from "./internal/mutex.ts"
 import * as Driver from "./internal/options/driver.ts"
 import * as Settings from "./internal/options/settings.ts"
+import type { Want } from "./internal/options/wants.ts"
 import type { Lease } from "./Lease.ts"
-import type { AcquireError, LockTimeout, OwnershipLost } from "./LockError.ts"
+import type { Leases } from "./Leases.ts"
+import type { AcquireError, OwnershipLost, TryError } from "./LockError.ts"
 import type { LockerOptions, LockOptions, TryLockOptions } from "./LockOptions.ts"
 import type { LockStore } from "./LockStore.ts"
 import * as MemoryLockStore from "./MemoryLockStore.ts"
 import * as StoreOptions from "./StoreOptions.ts"
 
 export type { LockerOptions, LockOptions, TryLockOptions } from "./LockOptions.ts"
-
-/** Why a call that does not wait got no lock. */
-type TryError = Exclude<AcquireError, LockTimeout>
 
 /**
  * The lock service. Provide it once at the edge of the program, with the layer of a backend or with
@@ -75,6 +74,28 @@ export class Locker extends Context.Service<Locker, {
     program: Mutex.Program<A, E, R>,
     options?: TryLockOptions
   ) => Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, Outside<R>>
+  /** Waits for several locks and holds them until the scope closes, like `Locker.scopedAll`. */
+  readonly scopedAll: (
+    wants: ReadonlyArray<string | Want>,
+    options?: LockOptions
+  ) => Effect.Effect<Leases, AcquireError, Scope.Scope>
+  /** Holds several locks until the scope closes if all are available, like `Locker.scopedAllIfAvailable`. */
+  readonly scopedAllIfAvailable: (
+    wants: ReadonlyArray<string | Want>,
+    options?: TryLockOptions
+  ) => Effect.Effect<Option.Option<Leases>, TryError, Scope.Scope>
+  /** Waits for several locks and runs a program under them, like the function `withLocks`. */
+  readonly withLocks: <A, E, R>(
+    wants: ReadonlyArray<string | Want>,
+    program: Mutex.ProgramOfAll<A, E, R>,
+    options?: LockOptions
+  ) => Effect.Effect<A, E | AcquireError | OwnershipLost, Outside<R, Leases>>
+  /** Runs a program under several locks if all are available, like the function `withLocksIfAvailable`. */
+  readonly withLocksIfAvailable: <A, E, R>(
+    wants: ReadonlyArray<string | Want>,
+    program: Mutex.ProgramOfAll<A, E, R>,
+    options?: TryLockOptions
+  ) => Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, Outside<R, Leases>>
 }>()("effect-dlock/Locker") {
   /**
    * Waits for the lock and holds it until the scope closes. Waiting callers of all processes get the lock in the order
@@ -103,12 +124,39 @@ export class Locker extends Context.Service<Locker, {
    * **Details**
    *
    * If the backend does not answer, the call fails with `LockBackendError` within 1 second.
+   *
+   * It does not tell whether the work has been done before: use `Once` for a task that must run once.
    */
   static readonly scopedIfAvailable = (
     key: string,
     options?: TryLockOptions
   ): Effect.Effect<Option.Option<Lease>, TryError, Locker | Scope.Scope> =>
     Locker.use((locker) => locker.scopedIfAvailable(key, options))
+
+  /**
+   * Waits for several locks at once and holds them until the scope closes: all or none.
+   *
+   * **Details**
+   *
+   * A want is the key of a mutex, or is made with `Want`. The locks are asked for at one instant, so callers never wait
+   * for each other in a circle, whatever they name in whatever order. Each lock is as fair as it is alone.
+   *
+   * `timeout` limits the wait for all of them. The `LockTimeout` names the first lock that was still missing.
+   *
+   * At most 64 wants. The same mutex twice is one, permits of one semaphore add up, and who writes a lock also reads it.
+   */
+  static readonly scopedAll = (
+    wants: ReadonlyArray<string | Want>,
+    options?: LockOptions
+  ): Effect.Effect<Leases, AcquireError, Locker | Scope.Scope> =>
+    Locker.use((locker) => locker.scopedAll(wants, options))
+
+  /** Holds several locks until the scope closes if all are available. Otherwise it returns `Option.none` at once. */
+  static readonly scopedAllIfAvailable = (
+    wants: ReadonlyArray<string | Want>,
+    options?: TryLockOptions
+  ): Effect.Effect<Option.Option<Leases>, TryError, Locker | Scope.Scope> =>
+    Locker.use((locker) => locker.scopedAllIfAvailable(wants, options))
 
   /** A locker over the provided `LockStore`. An invalid option fails the layer with a `ConfigError`. */
   static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
@@ -122,7 +170,7 @@ export class Locker extends Context.Service<Locker, {
 
   /**
    * A locker over the provided `LockStore`, with its options read from the environment through Effect's `Config`:
-   * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP` and `DLOCK_HOLDER`.
+   * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP`, `DLOCK_HOLDER`, `DLOCK_DEFAULT_TIMEOUT` and `DLOCK_MAX_HOLD`.
    */
   static readonly layerEnv: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
     Locker,

@@ -17,13 +17,26 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
+import * as Iterable from "effect/Iterable"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { Queue } from "./internal/memoryQueue.ts"
+import * as Runs from "./internal/memoryRuns.ts"
 import { DeadlineHeap, type Item } from "./internal/scheduling/deadlineHeap.ts"
 import * as Time from "./internal/scheduling/time.ts"
 import * as Log from "./internal/telemetry/log.ts"
-import { type Ahead, type Answer, type Claim, type Granted, LockStore, refusalOf, type Renewal } from "./LockStore.ts"
+import type { LockKind } from "./LockError.ts"
+import {
+  type Ahead,
+  type Answer,
+  type Claim,
+  type Granted,
+  type Held,
+  isExclusive,
+  LockStore,
+  refusalOf,
+  type Renewal
+} from "./LockStore.ts"
 import * as StoreTelemetry from "./StoreTelemetry.ts"
 
 /** A granted claim. The heap orders grants by their expiry. */
@@ -31,9 +44,12 @@ class Grant implements Item {
   index = -1
   readonly claim: Claim
   readonly fencingToken: bigint
+  /** How many permits it has. A shrink may have left fewer than were granted. */
+  permits: number
   dueAt: number
   constructor(claim: Claim, fencingToken: bigint, expiresAt: number) {
     this.claim = claim
+    this.permits = claim.permits
     this.fencingToken = fencingToken
     this.dueAt = expiresAt
   }
@@ -53,10 +69,13 @@ interface Waiter {
 
 /** One key: its holders, and its waiters in their order. */
 interface Room {
-  readonly capacity: number
+  readonly kind: LockKind
   readonly held: Queue<Grant>
   readonly queue: Queue<Waiter>
-  free: number
+  /** The sum of the permits of all holders. */
+  used: number
+  /** How many holders know the key with each capacity. There is one capacity, except while a fleet changes it. */
+  readonly capacities: Map<number, number>
 }
 
 /**
@@ -85,21 +104,21 @@ export const make = Effect.gen(function*() {
     deliver()
   })
 
-  const news: Array<{ readonly waiter: Waiter; readonly granted: Granted }> = []
+  const news: Array<{ readonly key: string; readonly tell: () => void }> = []
   let delivering = false
 
   /**
-   * Resumes waiters with their grants. A resumed waiter runs at once, within this call, and may call the store again.
-   * So a step of the store is complete before any waiter is resumed, and only the outermost call resumes waiters, one
-   * after the other.
+   * Resumes waiters with their grants, and holders that wait for contention. A resumed fiber runs at once, within this
+   * call, and may call the store again. So a step of the store is complete before any fiber is resumed, and only the
+   * outermost call resumes fibers, one after the other.
    */
   const deliver = (): void => {
     if (delivering) return
     delivering = true
     // The array may grow during the loop.
     for (let index = 0; index < news.length; index++) {
-      const { granted, waiter } = news[index]!
-      telemetry.callBack(() => Deferred.doneUnsafe(waiter.granted, Effect.succeed(granted)), waiter.claim.key)
+      const { key, tell } = news[index]!
+      telemetry.callBack(tell, key)
     }
     news.length = 0
     delivering = false
@@ -125,25 +144,45 @@ export const make = Effect.gen(function*() {
   const roomOf = (claim: Claim): Room => {
     let room = rooms.get(claim.key)
     if (room === undefined) {
-      room = { capacity: claim.capacity, held: new Queue(), queue: new Queue(), free: claim.capacity }
+      room = { kind: claim.kind, held: new Queue(), queue: new Queue(), used: 0, capacities: new Map() }
       rooms.set(claim.key, room)
     }
     return room
   }
 
   const grant = (room: Room, claim: Claim): Granted => {
+    const inUse = otherCapacity(room, claim)
     const grant = new Grant(claim, ++lastToken, 0)
     room.held.add(claim.id, grant)
-    room.free -= claim.permits
+    room.used += claim.permits
+    count(room, claim.capacity, 1)
     expiries.schedule(grant, expiry(claim))
-    return confirmed(grant)
+    return { ...confirmed(grant), ...inUse }
   }
+
+  const count = ({ capacities }: Room, capacity: number, change: 1 | -1): void => {
+    const holders = (capacities.get(capacity) ?? 0) + change
+    if (holders > 0) capacities.set(capacity, holders)
+    else capacities.delete(capacity)
+  }
+
+  /** The smallest capacity among the holders. `Infinity` if there are none. */
+  const smallestCapacity = ({ capacities }: Room): number => Math.min(...capacities.keys())
+
+  const otherCapacity = (room: Room, { capacity }: Claim): { readonly capacityInUse?: number } => {
+    const inUse = smallestCapacity(room)
+    return inUse === capacity || inUse === Infinity ? {} : { capacityInUse: inUse }
+  }
+
+  const fits = (room: Room, { capacity, permits }: Claim): boolean =>
+    room.used + permits <= Math.min(capacity, smallestCapacity(room))
 
   const end = (grant: Grant): void => {
     const room = rooms.get(grant.claim.key)!
     expiries.remove(grant)
     room.held.remove(grant.claim.id)
-    room.free += grant.claim.permits
+    room.used -= grant.permits
+    count(room, grant.claim.capacity, -1)
     promote(grant.claim.key, room)
   }
 
@@ -153,9 +192,11 @@ export const make = Effect.gen(function*() {
    */
   const promote = (key: string, room: Room): void => {
     for (let waiter = room.queue.first; waiter !== undefined; waiter = room.queue.first) {
-      if (waiter.claim.permits > room.free) return
+      if (!fits(room, waiter.claim)) return
       room.queue.remove(waiter.claim.id)
-      news.push({ waiter, granted: grant(room, waiter.claim) })
+      const granted = grant(room, waiter.claim)
+      const { claim, granted: outcome } = waiter
+      news.push({ key: claim.key, tell: () => Deferred.doneUnsafe(outcome, Effect.succeed(granted)) })
     }
     if (room.held.size === 0) rooms.delete(key)
   }
@@ -185,25 +226,92 @@ export const make = Effect.gen(function*() {
       expiries.schedule(mine, expiry(claim))
       return confirmed(mine)
     }
-    if (room.capacity !== claim.capacity) return { _tag: "CapacityMismatch" }
     let waiter = room.queue.get(claim.id)
     if (waiter === undefined) {
-      if (room.queue.size === 0 && claim.permits <= room.free) return grant(room, claim)
-      for (const id of claim.inside ?? []) {
-        const parent = room.held.get(id)
-        if (parent !== undefined) return { _tag: "AlreadyHeld", fencingToken: parent.fencingToken }
-      }
-      if (mode === "try") return { _tag: "Busy" }
+      const refused = refusalInQueue(claim, mode)
+      if (refused !== undefined) return refused
+      if (room.queue.size === 0 && fits(room, claim)) return grant(room, claim)
       waiter = { claim, granted: Deferred.makeUnsafe(), place: room.queue.size, last: undefined }
       room.queue.add(claim.id, waiter)
+      tellHolders(claim.key)
     } else counted(waiter, room)
     const waiting = waiter
     return {
       _tag: "Queued",
       place: waiting.place,
       ahead: () => waiting.last ?? counted(waiting, room),
+      ...otherCapacity(room, claim),
       granted: Deferred.await(waiting.granted)
     }
+  }
+
+  /** By key, the callbacks of holders that wait for contention. */
+  const listeners = new Map<string, Set<() => void>>()
+
+  const tellHolders = (key: string): void => {
+    for (const tell of listeners.get(key) ?? []) news.push({ key, tell })
+  }
+
+  const contended = ({ claim: { id, key } }: Held): Effect.Effect<void> =>
+    Effect.callback((resume) => {
+      const all = listeners.get(key) ?? new Set()
+      const stop = () => {
+        all.delete(tell)
+        if (all.size === 0 && listeners.get(key) === all) listeners.delete(key)
+      }
+      const tell = () => {
+        const room = rooms.get(key)
+        if (room?.held.get(id) === undefined || room.queue.size === 0) return
+        stop()
+        resume(Effect.void)
+      }
+      listeners.set(key, all.add(tell))
+      sweep()
+      tell()
+      deliver()
+      return Effect.sync(stop)
+    })
+
+  const requestAll = (claims: ReadonlyArray<Claim>, mode: "queue" | "try"): ReadonlyArray<Answer> => {
+    sweep()
+    const isKnown = ({ id, key }: Claim): boolean => {
+      const room = rooms.get(key)
+      return room !== undefined && (room.held.get(id) !== undefined || room.queue.get(id) !== undefined)
+    }
+    const known = claims.filter(isKnown).length
+    if (known > 0 && known < claims.length) {
+      for (const claim of claims) withdraw(claim)
+      return claims.map(() => ({ _tag: "Gone" }))
+    }
+    const refused = claims.map((claim) => known > 0 ? undefined : refusalInQueue(claim, mode))
+    return refused.some((answer) => answer !== undefined)
+      ? refused.map((answer) => answer ?? { _tag: "Gone" })
+      : claims.map((claim) => request(claim, "queue"))
+  }
+
+  /** The answer to a claim that gets no place on its key. */
+  const refusalInQueue = (claim: Claim, mode: "queue" | "try"): Answer | undefined => {
+    const room = rooms.get(claim.key)
+    if (room === undefined) return undefined
+    const inUse = mismatch(room, claim)
+    if (inUse !== undefined) return { _tag: "CapacityMismatch", kind: room.kind, inUse }
+    if (room.queue.size === 0 && fits(room, claim)) return undefined
+    for (const id of claim.inside ?? []) {
+      const parent = room.held.get(id)
+      if (parent !== undefined) return { _tag: "AlreadyHeld", fencingToken: parent.fencingToken }
+    }
+    if (mode === "try") return { _tag: "Busy" }
+    return room.queue.size >= (claim.maxQueue ?? Infinity)
+      ? { _tag: "Full", waiting: room.queue.size, holder: room.held.first?.claim.holder }
+      : undefined
+  }
+
+  /** The capacity in use, if a claim cannot share the key with the claims on it. */
+  const mismatch = (room: Room, { capacity, kind, onCapacityChange }: Claim): number | undefined => {
+    const inUse = room.held.size > 0 ? smallestCapacity(room) : room.queue.first?.claim.capacity ?? capacity
+    const isOther = onCapacityChange === "fail" &&
+      Array.from(room.capacities.keys()).some((other) => other !== capacity)
+    return room.kind !== kind || isOther ? inUse : undefined
   }
 
   const withdraw = (claim: Claim): "released" | "cancelled" | "notHeld" => {
@@ -223,14 +331,22 @@ export const make = Effect.gen(function*() {
     return "cancelled"
   }
 
-  const renew = (claim: Claim, fencingToken: bigint): Renewal => {
+  const renew = (claim: Claim, fencingToken: bigint, permits = Infinity): Renewal => {
     sweep()
     const room = rooms.get(claim.key)
     const mine = room?.held.get(claim.id)
-    if (mine === undefined || mine.fencingToken !== fencingToken) {
-      return { _tag: claim.capacity === 1 && room !== undefined && room.held.size > 0 ? "Replaced" : "Gone" }
+    if (room === undefined || mine === undefined || mine.fencingToken !== fencingToken) {
+      const other = room?.held.first
+      const isReplaced = other !== undefined &&
+        (isExclusive(claim) || isExclusive({ ...other.claim, permits: other.permits }))
+      return { _tag: isReplaced ? "Replaced" : "Gone" }
     }
     expiries.schedule(mine, expiry(claim))
+    if (permits < mine.permits) {
+      room.used -= mine.permits - permits
+      mine.permits = permits
+      promote(claim.key, room)
+    }
     return { _tag: "Confirmed", confirmedAt: clock.monotonicTimeNanosUnsafe() }
   }
 
@@ -239,8 +355,32 @@ export const make = Effect.gen(function*() {
       const refusal = refusalOf(claim)
       return refusal === undefined ? step(() => request(claim, mode)) : Effect.fail(refusal)
     },
+    requestAll: (claims, mode) => {
+      const refusal = claims.map(refusalOf).find((one) => one !== undefined)
+      return refusal === undefined ? step(() => requestAll(claims, mode)) : Effect.fail(refusal)
+    },
     renew: (held) => step(() => held.map(({ claim, fencingToken }) => renew(claim, fencingToken))),
     withdraw: (claim) => step(() => withdraw(claim)),
+    withdrawAll: (claims) => step(() => claims.map(withdraw)),
+    used: ({ key }) =>
+      step(() => {
+        sweep()
+        return rooms.get(key)?.used ?? 0
+      }),
+    runs: Runs.make(clock, ({ claim, fencingToken }) => {
+      sweep()
+      return rooms.get(claim.key)?.held.get(claim.id)?.fencingToken === fencingToken
+    }),
+    contended,
+    waiting: ({ key }, most) =>
+      step(() => {
+        sweep()
+        return Array.from(Iterable.take(rooms.get(key)?.queue ?? [], most), ({ claim: { holder, kind } }) => ({
+          kind,
+          holder
+        }))
+      }),
+    shrink: ({ claim, fencingToken }, permits) => step(() => renew(claim, fencingToken, permits)),
     bounded: true,
     losses: Stream.empty
   })

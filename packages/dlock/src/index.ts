@@ -1,4 +1,7 @@
+export { DistributedSemaphore, type SemaphoreOptions } from "./DistributedSemaphore.ts"
 export { Lease } from "./Lease.ts"
+export { Leases } from "./Leases.ts"
+export { Lock, type TypedLock, type TypedLockOptions } from "./Lock.ts"
 export { Locker, type LockerOptions, type LockOptions, type TryLockOptions } from "./Locker.ts"
 export {
   type AcquireError,
@@ -7,10 +10,13 @@ export {
   LockAlreadyHeld,
   LockBackendError,
   type LockError,
+  LockKind,
   LockNotHeld,
   LockTimeout,
   LossReason,
-  OwnershipLost
+  OwnershipLost,
+  type TakeError,
+  type TryError
 } from "./LockError.ts"
 export { LockStore } from "./LockStore.ts"
 /**
@@ -19,4 +25,14 @@ export { LockStore } from "./LockStore.ts"
  * @since 0.1.0
  */
 export * as MemoryLockStore from "./MemoryLockStore.ts"
+/**
+ * Jobs that run once within an interval, at each tick of a schedule, or for each slot.
+ *
+ * @since 0.1.0
+ */
+export * as Once from "./Once.ts"
+export { ReadWriteLock, type ReadWriteLockOptions, type WriteLease } from "./ReadWriteLock.ts"
+export { SharedLease } from "./SharedLease.ts"
+export { Want } from "./Want.ts"
 export { withLock, withLockIfAvailable } from "./withLock.ts"
+export { withLocks, withLocksIfAvailable } from "./withLocks.ts"

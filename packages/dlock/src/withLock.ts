@@ -3,12 +3,13 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import { callForms } from "./internal/callForms.ts"
 import type { Outside } from "./internal/lease/section.ts"
 import type { Program } from "./internal/mutex.ts"
 import { Locker, type LockOptions, type TryLockOptions } from "./Locker.ts"
-import type { AcquireError, LockTimeout, OwnershipLost } from "./LockError.ts"
+import type { AcquireError, OwnershipLost, TryError } from "./LockError.ts"
 
 /** What the caller must provide: a locker, and what the program needs besides the lease and its scope. */
 type Needs<R> = Locker | Outside<R>
@@ -69,18 +70,23 @@ export const withLock: {
     program: Program<A, E, R>,
     options?: LockOptions
   ): Effect.Effect<A, E | AcquireError | OwnershipLost, Needs<R>>
-} = eitherWay((key, program, options) => Locker.use((locker) => locker.withLock(key, program, options)))
+} = callForms(1, (key, program, options) => Locker.use((locker) => locker.withLock(key, program, options)))
 
 /**
  * Runs a program under a lock if the lock is free. Otherwise it returns `Option.none` at once.
  *
  * **When to use**
  *
- * Use for work that one process does while the others skip it, such as a task that every instance schedules.
+ * Use for work that one process does while the others skip it.
  *
  * **Details**
  *
  * It never fails with `LockTimeout`. Everything else is as in `withLock`.
+ *
+ * **Gotchas**
+ *
+ * It does not tell whether the work has been done: a process that comes when the first one has finished finds the lock
+ * free, and does the work again. Use `Once` for a task that every instance schedules and that must run once.
  *
  * **Example** (Skip a task that another process runs)
  *
@@ -105,23 +111,11 @@ export const withLockIfAvailable: {
   /** Runs the piped program under a lock if the lock is free. */
   (key: string, options?: TryLockOptions): <A, E, R>(
     program: Program<A, E, R>
-  ) => Effect.Effect<Option.Option<A>, E | Exclude<AcquireError, LockTimeout> | OwnershipLost, Needs<R>>
+  ) => Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, Needs<R>>
   /** Runs a program under a lock if the lock is free. */
   <A, E, R>(
     key: string,
     program: Program<A, E, R>,
     options?: TryLockOptions
-  ): Effect.Effect<Option.Option<A>, E | Exclude<AcquireError, LockTimeout> | OwnershipLost, Needs<R>>
-} = eitherWay((key, program, options) => Locker.use((locker) => locker.withLockIfAvailable(key, program, options)))
-
-/**
- * Tells the two call forms apart by the second argument: a program is an effect or a function, and options are neither.
- */
-function eitherWay(
-  run: (key: string, program: Program<any, any, any>, options: any) => Effect.Effect<any, any, any>
-): any {
-  return (key: string, second: unknown, third: unknown) =>
-    Effect.isEffect(second) || typeof second === "function"
-      ? run(key, second as Program<any, any, any>, third)
-      : (program: Program<any, any, any>) => run(key, program, second)
-}
+  ): Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, Needs<R>>
+} = callForms(1, (key, program, options) => Locker.use((locker) => locker.withLockIfAvailable(key, program, options)))

@@ -239,6 +239,7 @@ describe("a waiter", () => {
         id: "stranger",
         key: "dlock:k",
         prefix: "dlock:",
+        kind: "mutex",
         permits: 1,
         capacity: 1,
         ttl: Duration.seconds(9),

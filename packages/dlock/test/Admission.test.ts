@@ -150,6 +150,31 @@ describe("a crowd that comes at once", () => {
       yield* Fiber.join(waiting)
     }))
 
+  it.effect("is answered within a second of its call, where it does not want to wait and had to before it was asked", () =>
+    Effect.gen(function*() {
+      const { memory } = yield* setting()
+      const open = yield* Deferred.make<void>()
+      const error = new LockBackendError({ operation: "acquire", retryable: true, cause: new Error("no answer") })
+      const locker = yield* lockerOver({
+        ...memory,
+        bounded: true,
+        // Such a store counts its own limit from when it is asked.
+        request: (claim, mode) =>
+          claim.key.endsWith("late")
+            ? Effect.delay(Effect.fail(error), "900 millis")
+            : Effect.andThen(Deferred.await(open), memory.request(claim, mode))
+      })
+      for (let index = 0; index < 2_000; index++) yield* fork(Effect.exit(locker.withLock(`k${index}`, Effect.void)))
+      const trying = yield* fork(Effect.flip(locker.withLockIfAvailable("late", Effect.void)))
+      yield* TestClock.adjust("400 millis")
+      yield* Deferred.succeed(open, undefined)
+      yield* TestClock.adjust("400 millis")
+      assert.isUndefined(trying.pollUnsafe())
+      yield* TestClock.adjust("200 millis")
+      assert.isDefined(trying.pollUnsafe(), "900 ms from its call, and not from when it was asked")
+      assert.strictEqual((yield* Fiber.join(trying))._tag, "LockBackendError")
+    }))
+
   it.effect("ends at once when its locker is closed", () =>
     Effect.gen(function*() {
       const { asked, close, crowd, locker, open } = yield* mute

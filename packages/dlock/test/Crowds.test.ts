@@ -81,7 +81,7 @@ describe("a crowd costs in proportion to its size", { timeout: 180_000 }, () => 
         const claim = faulty.calls[0]!.claims[0]!
         return yield* timed(Effect.forEach(
           Array.from({ length: count }),
-          (_, index) => memory.request({ ...claim, id: `${index}`, capacity: count }, "queue"),
+          (_, index) => memory.request({ ...claim, id: `${index}`, kind: "semaphore", capacity: count }, "queue"),
           { discard: true }
         ))
       }))))

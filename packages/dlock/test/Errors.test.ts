@@ -29,6 +29,15 @@ const errors = [
     })
   ],
   [LockTimeout, new LockTimeout({ key: "k", waited: Duration.zero, queueLength: 1 })],
+  [
+    LockTimeout,
+    new LockTimeout({
+      key: "k",
+      waited: Duration.seconds(3),
+      queueLength: 1,
+      deadlock: [{ key: "k", kind: "mutex", holder: "host:2" }, { key: "j", kind: "semaphore", holder: "host:1" }]
+    })
+  ],
   [LockAlreadyHeld, new LockAlreadyHeld({ key: "k", fencingToken: token })],
   [LockNotHeld, new LockNotHeld({ key: "k" })],
   [
@@ -37,7 +46,7 @@ const errors = [
   ],
   [LockBackendError, new LockBackendError({ operation: "connect", retryable: false, cause: "refused" })],
   [InvalidLockRequest, new InvalidLockRequest({ key: "k\0", parameter: "key", problem: "contains NUL" })],
-  [CapacityMismatch, new CapacityMismatch({ key: "k", requested: 3 })]
+  [CapacityMismatch, new CapacityMismatch({ key: "k", requested: 3, inUse: 4, kind: "semaphore" })]
 ] as const
 
 describe("every error", () => {

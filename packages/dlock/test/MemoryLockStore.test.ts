@@ -21,6 +21,7 @@ describe("the memory store", () => {
     id: "one",
     key: "k",
     prefix: "",
+    kind: "mutex" as const,
     permits: 1,
     capacity: 1,
     ttl: Duration.seconds(9),

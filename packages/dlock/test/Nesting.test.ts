@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
 import { Lease, LockAlreadyHeld, MemoryLockStore } from "effect-dlock"
 import { HeldLease } from "../src/internal/lease/heldLease.ts"
+import { LeaseGroup } from "../src/internal/lease/leaseGroup.ts"
 import { fork, lockerOver, setting } from "./support.ts"
 
 describe("the leases around a section", () => {
@@ -17,7 +18,7 @@ describe("the leases around a section", () => {
             if (n === 50) {
               assert(lease instanceof HeldLease)
               let count = 0
-              for (let at: HeldLease | undefined = lease; at !== undefined; at = at.parent) count++
+              for (let at: HeldLease["parent"] = lease; at !== undefined; at = at.parent) count++
               return yield* Deferred.succeed(length, count)
             }
             const next = yield* Deferred.make<void>()
@@ -26,6 +27,22 @@ describe("the leases around a section", () => {
           })))
       yield* section(0)
       assert.isAtMost(yield* Deferred.await(length), 3)
+    }))
+
+  it.live("do not pile up either where they are groups", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      const counts = yield* Deferred.make<ReadonlyArray<number>>()
+      const sizes: Array<number> = []
+      const next = (left: number): Effect.Effect<void> =>
+        Effect.orDie(locker.withLocks([`a${left}`, `b${left}`], (leases) => {
+          assert.instanceOf(leases, LeaseGroup)
+          sizes.push(leases.leases.length)
+          if (left === 0) return Effect.asVoid(Deferred.succeed(counts, sizes))
+          return Effect.asVoid(Effect.forkDetach(Effect.andThen(Effect.sleep(1), next(left - 1))))
+        }))
+      yield* next(20)
+      assert.isAtMost(Math.max(...(yield* Deferred.await(counts))), 4)
     }))
 
   it.effect("are found around a section whose lease has ended", () =>

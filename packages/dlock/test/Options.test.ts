@@ -36,6 +36,9 @@ describe("a request that no store could honour is refused, and nothing is sent",
     ["a timeout that is garbage", "timeout", "k", { timeout: "a while" }],
     ["a negative guard gap", "guardGap", "k", { guardGap: -1 }],
     ["an infinite guard gap", "guardGap", "k", { guardGap: Infinity }],
+    ["a maxHold of zero", "maxHold", "k", { maxHold: 0 }],
+    ["a negative maxHold", "maxHold", "k", { maxHold: -1 }],
+    ["a maxHold that is garbage", "maxHold", "k", { maxHold: "a while" }],
     ["metadata that are no record", "metadata", "k", { metadata: "nightly" }],
     ["metadata that are no strings", "metadata", "k", { metadata: { job: 1 } }],
     ["metadata that are a date", "metadata", "k", { metadata: new Date(0) }],
@@ -43,7 +46,9 @@ describe("a request that no store could honour is refused, and nothing is sent",
     ["metadata that are an array", "metadata", "k", { metadata: ["nightly"] }],
     ["metadata with a symbol", "metadata", "k", { metadata: { [Symbol("job")]: "nightly" } }],
     ["metadata over 1,024 bytes", "metadata", "k", { metadata: { job: "x".repeat(1024) } }],
-    ["an option that does not exist", "reentrant", "k", { reentrant: true }],
+    ["a reentrant that is neither true nor false", "reentrant", "k", { reentrant: "yes" }],
+    ["a reentrant that is null", "reentrant", "k", { reentrant: null }],
+    ["an option that does not exist", "priority", "k", { priority: 1 }],
     ["options that are null", "options", "k", null],
     ["options that are a number", "options", "k", 5],
     ["an option whose name is a symbol", "Symbol(ttl)", "k", { [Symbol("ttl")]: 1000 }],
@@ -95,8 +100,11 @@ describe("a request that no store could honour is refused, and nothing is sent",
       ttl: undefined,
       timeout: undefined,
       guardGap: undefined,
-      metadata: undefined
-    }]
+      metadata: undefined,
+      reentrant: undefined
+    }],
+    ["a lock that may be re-entered", "k", { reentrant: true }],
+    ["a lock that may not be re-entered", "k", { reentrant: false }]
   ])("$0 is taken", ([, key, options]) =>
     Effect.gen(function*() {
       const { faulty, locker } = yield* setting()
@@ -216,6 +224,22 @@ describe("Locker.layerEnv", () => {
       assert.strictEqual(guardGap && Duration.toMillis(guardGap), 7_000)
     }))
 
+  it.effect("reads DLOCK_DEFAULT_TIMEOUT and DLOCK_MAX_HOLD, and limits nothing without them", () =>
+    Effect.gen(function*() {
+      const read = (variables: Readonly<Record<string, string>>) =>
+        Effect.map(
+          Effect.provideService(
+            Settings.fromConfig,
+            ConfigProvider.ConfigProvider,
+            ConfigProvider.fromUnknown(variables)
+          ),
+          ({ maxHold, timeout }) => [timeout, maxHold]
+        )
+      assert.deepStrictEqual(yield* read({}), [Infinity, Infinity])
+      const variables = { DLOCK_DEFAULT_TIMEOUT: "7 seconds", DLOCK_MAX_HOLD: "10 minutes" }
+      assert.deepStrictEqual(yield* read(variables), [7_000, 600_000])
+    }))
+
   it("a key that is a document is not repeated whole in the message", () => {
     const error = new LockNotHeld({ key: "k".repeat(5_000) })
     assert.isBelow(error.message.length, 300)
@@ -228,7 +252,9 @@ describe("Locker.layerEnv", () => {
     { DLOCK_DEFAULT_TTL: "soon" },
     { DLOCK_DEFAULT_TTL: "1 milli" },
     { DLOCK_GUARD_GAP: "soon" },
-    { DLOCK_HOLDER: "a{b" }
+    { DLOCK_HOLDER: "a{b" },
+    { DLOCK_DEFAULT_TIMEOUT: "a while" },
+    { DLOCK_MAX_HOLD: "0 seconds" }
   ])(
     "refuses %o",
     (env) =>

@@ -7,19 +7,29 @@ import * as subpath from "effect-dlock/withLock"
 it("the public names are these", () => {
   assert.deepStrictEqual(Object.keys(root).sort(), [
     "CapacityMismatch",
+    "DistributedSemaphore",
     "InvalidLockRequest",
     "Lease",
+    "Leases",
+    "Lock",
     "LockAlreadyHeld",
     "LockBackendError",
+    "LockKind",
     "LockNotHeld",
     "LockStore",
     "LockTimeout",
     "Locker",
     "LossReason",
     "MemoryLockStore",
+    "Once",
     "OwnershipLost",
+    "ReadWriteLock",
+    "SharedLease",
+    "Want",
     "withLock",
-    "withLockIfAvailable"
+    "withLockIfAvailable",
+    "withLocks",
+    "withLocksIfAvailable"
   ])
   assert.deepStrictEqual(Object.keys(root.MemoryLockStore).sort(), ["layer", "make"])
   assert.deepStrictEqual(
@@ -33,6 +43,8 @@ it("the public names are these", () => {
       "layerMemory",
       "layerWithStore",
       "scoped",
+      "scopedAll",
+      "scopedAllIfAvailable",
       "scopedIfAvailable"
     ]
   )
@@ -51,6 +63,6 @@ it.effect("Locker.layerConfig reads each option from the Config that it is given
 
 it("the public names for tests are these", () => {
   assert.deepStrictEqual(Object.keys(testing).sort(), ["Conformance", "FaultyLockStore"])
-  assert.deepStrictEqual(Object.keys(testing.Conformance).sort(), ["cases"])
+  assert.deepStrictEqual(Object.keys(testing.Conformance).sort(), ["cases", "costs"])
   assert.deepStrictEqual(Object.keys(testing.FaultyLockStore).sort(), ["make"])
 })

@@ -1,5 +1,5 @@
-import { Clock, Context, Duration, Effect, Layer, Logger, References } from "effect"
-import { Locker, type LockerOptions, LockStore, MemoryLockStore } from "effect-dlock"
+import { Clock, Context, Duration, Effect, Layer, Logger, References, Scope } from "effect"
+import { Lease, Leases, Locker, type LockerOptions, LockStore, MemoryLockStore, SharedLease } from "effect-dlock"
 import { FaultyLockStore } from "effect-dlock/testing"
 
 /** A locker of its own over `store`. */
@@ -19,6 +19,10 @@ export const setting = Effect.fnUntraced(function*(options?: LockerOptions) {
 
 /** Forks, and runs up to its first wait. */
 export const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+/** Runs an effect as another program would: outside the sections and the scope of the caller. */
+export const outside = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.updateContext(effect, (context) => Context.omit(Lease, Leases, SharedLease, Scope.Scope)(context))
 
 /** A clock that can be pushed ahead without any timer's noticing, as by a blocked event loop or a machine that slept. */
 export const shiftedClock = Effect.map(Clock.clockWith(Effect.succeed), (clock) => {

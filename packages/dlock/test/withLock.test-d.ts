@@ -1,6 +1,7 @@
 import { Config, Context, Effect, type Fiber, type Layer, type Option, type Scope } from "effect"
 import {
   type AcquireError,
+  type CapacityMismatch,
   type InvalidLockRequest,
   Lease,
   type LockAlreadyHeld,
@@ -71,9 +72,11 @@ describe("withLock", () => {
   })
 
   it("has no option that does not exist", () => {
+    expectTypeOf(withLock("k", query, { reentrant: true })).toEqualTypeOf<WithLock>()
+    expectTypeOf(withLockIfAvailable("k", query, { reentrant: true })).toEqualTypeOf<TryLock>()
     void [
-      // @ts-expect-error not yet
-      withLock("k", query, { reentrant: true }),
+      // @ts-expect-error it does not exist
+      withLock("k", query, { priority: 1 }),
       // @ts-expect-error not a duration
       withLock("k", query, { ttl: {} as Date })
     ]
@@ -101,12 +104,12 @@ describe("Locker", () => {
     expectTypeOf(Locker.scopedIfAvailable("k")).toEqualTypeOf<
       Effect.Effect<
         Option.Option<Lease>,
-        LockAlreadyHeld | LockBackendError | InvalidLockRequest,
+        LockAlreadyHeld | LockBackendError | InvalidLockRequest | CapacityMismatch,
         Locker | Scope.Scope
       >
     >()
     expectTypeOf<AcquireError>().toEqualTypeOf<
-      LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest
+      LockTimeout | LockAlreadyHeld | LockBackendError | InvalidLockRequest | CapacityMismatch
     >()
     void [
       // @ts-expect-error it does not wait

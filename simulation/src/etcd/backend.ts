@@ -19,7 +19,7 @@ import { millis } from "../timeline.ts"
 import { atMember, type Call, Calls, type Network } from "./network.ts"
 import { callKindOf, ofTokens, Refusals } from "./refusals.ts"
 import { type EtcdFlaws, EtcdServer, idIn } from "./server.ts"
-import { membersOf, placingIn } from "./store.ts"
+import { membersOf, placingsIn } from "./store.ts"
 import { type Listeners, Stream } from "./stream.ts"
 import { traceOf } from "./trace.ts"
 
@@ -34,14 +34,15 @@ const longestLife = 5_000
 const operationTimeout = 2_000
 
 /** The claim that a transaction puts into a queue. */
-const enteringIn = (request: ITxnRequest): string | undefined => {
-  const put = placingIn(request)
-  return put && idIn(put.value)
-}
+const enteringIn = (request: ITxnRequest): ReadonlyArray<string> =>
+  Array.from(new Set(placingsIn(request).flatMap(({ value }) => idIn(value) ?? [])))
 
 /** The tombstones that a transaction leaves. */
 const tombstonesIn = ({ success = [] }: ITxnRequest): ReadonlyArray<string> =>
-  success.slice(1).flatMap(({ request_put }) => request_put === undefined ? [] : [String(request_put.key)])
+  success.slice(1).flatMap(({ request_put }) => {
+    const key = String(request_put?.key)
+    return key.includes("\0") ? key : []
+  })
 
 /** `changed`: how a variant changes the port before the store gets it. */
 export const make = (
@@ -115,16 +116,18 @@ export const make = (
       for (const tombstone of tombstonesIn(request)) {
         serverLog.recordTombstone(tombstone.slice(tombstone.indexOf("\0") + 1))
       }
-      const entering = enteringIn(request)
-      if (entering === undefined) return
-      processes.set(entering, process.index)
-      claimAt.set(String(placingIn(request)?.key), entering)
-      countUnanswered(entering, 1)
+      for (const entering of enteringIn(request)) {
+        processes.set(entering, process.index)
+        countUnanswered(entering, 1)
+      }
+      for (const { key, value } of placingsIn(request)) {
+        const id = idIn(value)
+        if (id !== undefined) claimAt.set(String(key), id)
+      }
     }
 
     const noteHeard = (request: ITxnRequest): void => {
-      const entering = enteringIn(request)
-      if (entering !== undefined) countUnanswered(entering, -1)
+      for (const entering of enteringIn(request)) countUnanswered(entering, -1)
       const tombstones = tombstonesIn(request)
       // A withdrawal knows the revision or leaves a tombstone; the removal of a dead process's claim does neither.
       const withdraws = tombstones.length > 0 || (request.compare ?? []).length > 0
@@ -165,14 +168,13 @@ export const make = (
       telemetry: mine.telemetry,
       longest: operationTimeout,
       txn: (request, limit, onUnsent) => {
-        const entering = membersOf(request).flatMap((one) => enteringIn(one) ?? [])
+        const entering = membersOf(request).flatMap(enteringIn)
         const call: Call<ITxnResponse> = {
           words: `txn ${traceOf(request)}`,
           kind: callKindOf(request),
           execute: () => {
             const answer = server.txn(request)
-            for (const one of membersOf(request)) {
-              const lease = placingIn(one)?.lease
+            for (const { lease } of membersOf(request).flatMap(placingsIn)) {
               if (lease !== undefined && confirmedUntil.has(String(lease))) confirm(String(lease), -Infinity)
             }
             return answer
@@ -262,7 +264,9 @@ export const make = (
         case "key deleted":
           return server.deleteLock(lock)
         case "claim deleted":
-          return server.deleteClaim(lock, random.between(1, 3))
+          return plan.dimensions.has("shared-deletions")
+            ? server.deleteSharedClaim(lock, random.pick([-1, random.between(0, 8)]), random.chance(0.5))
+            : server.deleteClaim(lock, random.between(1, 3))
         case "early expiry":
           return server.endLeases(() => random.chance(0.5))
         case "lease revoked":

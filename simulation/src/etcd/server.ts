@@ -88,6 +88,7 @@ export class EtcdServer {
       this.tellArrival(one)
     }
     this.removed(changes.deleted, false)
+    if (changes.put.length > 0) this.watching.tellPuts()
     return changes.response
   }
 
@@ -261,6 +262,7 @@ export class EtcdServer {
       if (claim === undefined) continue
       const [lock, id] = claim
       this.serverLog.recordDeletion(id)
+      if (this.serverLog.hearsOfDeletions) continue
       const queue = this.queueOf(lock)
       const before = queue.slice(0, queue.indexOf(id))
       const isOwnNext = before.every((other) => this.processOf(other) === this.processOf(id))
@@ -279,15 +281,18 @@ export class EtcdServer {
   }
 
   loseData(): void {
+    this.serverLog.jobs.forget()
     this.serverLog.recordTombstonesLost()
     const all = this.keys.all()
     this.forget(all, true)
+    this.serverLog.recordHeldForgotten()
     for (const { timer } of this.leases.values()) this.timeline.cancel(timer)
     this.leases.clear()
     this.keys.clear()
     this.base = 0n
     this.removed(all, true)
     this.keys.deletions.length = 0
+    this.keys.puts.length = 0
   }
 
   /** Raises the token epoch, which is added to the revisions of new claims, as an operator does. */
@@ -315,8 +320,21 @@ export class EtcdServer {
     this.removed(this.keys.remove(keys.map(({ key }) => key)), true)
   }
 
+  /**
+   * An operator deletes one claim of a semaphore or a read-write lock, or one key of a writer's two. A place below 0 counts from
+   * the end of the queue.
+   */
+  deleteSharedClaim(lock: string, place: number, isWhole: boolean): void {
+    const queue = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
+    const doomed = queue.at(place)
+    const keys = queue.filter((one) => isWhole ? one.created === doomed?.created : one === doomed)
+    this.forget(keys)
+    this.removed(this.keys.remove(keys.map(({ key }) => key)), true)
+  }
+
   /** Leases end early, as by an operator or a clock that jumps. */
   endLeases(which: (index: number) => boolean): void {
+    this.serverLog.jobs.forget()
     this.serverLog.recordTombstonesLost()
     Array.from(this.leases.entries()).forEach(([id, { keys }], index) => {
       if (!which(index)) return

@@ -5,6 +5,8 @@ export interface KeyValue {
   readonly key: string
   readonly value: Buffer
   readonly created: number
+  /** How often it was put since it was created. */
+  readonly version: number
   readonly lease: string
 }
 
@@ -29,6 +31,8 @@ export class Keys {
   /** Up to this revision the history is compacted. */
   compacted = 0
   readonly deletions: Array<Deletion> = []
+  /** Keys that were put, in the same form. */
+  readonly puts: Array<Deletion> = []
   private readonly keys = new Map<string, KeyValue>()
 
   all(): ReadonlyArray<KeyValue> {
@@ -57,6 +61,7 @@ export class Keys {
     const answer = this.follow(way, next, put, deleted)
     if (put.length + deleted.length > 0) this.revision = next
     for (const { key } of deleted) this.deletions.push({ key, revision: next })
+    for (const { key } of put) this.puts.push({ key, revision: next })
     return { put, deleted, response: { header: this.header(), ...answer } as unknown as ITxnResponse }
   }
 
@@ -104,8 +109,14 @@ export class Keys {
   ): unknown {
     if (request_put !== undefined) {
       const key = text(request_put.key)!
-      const created = this.keys.get(key)?.created ?? revision
-      const one = { key, value: request_put.value as Buffer, created, lease: String(request_put.lease ?? "") }
+      const { created = revision, version = 0 } = this.keys.get(key) ?? {}
+      const one = {
+        key,
+        value: request_put.value as Buffer,
+        created,
+        version: version + 1,
+        lease: String(request_put.lease ?? "")
+      }
       this.keys.set(key, one)
       put.push(one)
       return { response: "response_put", response_put: {} }
@@ -116,7 +127,8 @@ export class Keys {
       deleted.push(...gone)
       return { response: "response_delete_range", response_delete_range: { deleted: String(gone.length) } }
     }
-    const { key, limit, max_create_revision, min_create_revision, range_end, sort_order } = request_range!
+    const { count_only, key, keys_only, limit, max_create_revision, min_create_revision, range_end, sort_order } =
+      request_range!
     const all = this.range(text(key)!, text(range_end))
     const most = Number(max_create_revision ?? 0)
     const least = Number(min_create_revision ?? 0)
@@ -124,10 +136,12 @@ export class Keys {
     if (sort_order !== undefined) {
       sorted.sort((a, b) => sort_order === "Descend" ? b.created - a.created : a.created - b.created)
     }
-    const kvs = sorted.slice(0, Number(limit ?? 0) || undefined).map(({ created, key, value }) => ({
+    const listed = count_only === true ? [] : sorted.slice(0, Number(limit ?? 0) || undefined)
+    const kvs = listed.map(({ created, key, value, version }) => ({
       key: Buffer.from(key),
-      value,
-      create_revision: String(created)
+      value: keys_only === true ? Buffer.alloc(0) : value,
+      create_revision: String(created),
+      version: String(version)
     }))
     return { response: "response_range", response_range: { kvs, count: String(all.length) } }
   }
@@ -152,16 +166,21 @@ export class Keys {
   clear(): void {
     this.keys.clear()
     this.deletions.length = 0
+    this.puts.length = 0
     this.revision = 1
     this.compacted = 0
   }
 }
 
-/** What a request for a place would put: it is in the first branch. */
-export const placingIn = ({ success }: ITxnRequest): IRequestOp["request_put"] => {
-  const [first] = (success ?? []) as ReadonlyArray<Operation>
-  return first?.request_txn === undefined ? first?.request_put : placingIn(first.request_txn)
-}
+/** What a request for places would put: it is in the first branch. All other puts are to keys with a NUL. */
+export const placingsIn = ({ success = [] }: ITxnRequest): ReadonlyArray<NonNullable<IRequestOp["request_put"]>> =>
+  (success as ReadonlyArray<Operation>).flatMap(({ request_put, request_txn }) =>
+    request_txn !== undefined
+      ? placingsIn(request_txn)
+      : request_put === undefined || String(request_put.key).includes("\0")
+      ? []
+      : request_put
+  )
 
 /** The client's types have no nested transactions. */
 export type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
@@ -170,8 +189,10 @@ export type Operation = IRequestOp & { readonly request_txn?: ITxnRequest }
  * The requests of a batch are nested in one transaction without a condition; a single request is a transaction itself.
  */
 export const membersOf = (request: ITxnRequest): ReadonlyArray<ITxnRequest> => {
-  const within = ((request.success ?? []) as ReadonlyArray<Operation>).flatMap(({ request_txn }) => request_txn ?? [])
-  return within.length > 0 && (request.compare ?? []).length === 0 ? within : [request]
+  const operations = (request.success ?? []) as ReadonlyArray<Operation>
+  const within = operations.flatMap(({ request_txn }) => request_txn ?? [])
+  const isBatch = within.length > 0 && within.length === operations.length && (request.compare ?? []).length === 0
+  return isBatch ? within : [request]
 }
 
 /** The operations of a transaction, by the results of its comparisons. */

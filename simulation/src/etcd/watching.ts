@@ -1,10 +1,12 @@
 import type { IWatchRequest } from "etcd3"
 import type { Timeline } from "../timeline.ts"
-import type { Keys } from "./store.ts"
+import type { Deletion, Keys } from "./store.ts"
 
 interface Watch {
   readonly key: string
   readonly end: string | undefined
+  /** It reports puts instead of deletions. */
+  readonly puts: boolean
   from: number
   /** Whether it still waits for past events. */
   behind: boolean
@@ -26,7 +28,7 @@ export interface Between {
   readonly mixesUp: () => boolean
 }
 
-/** The watches of an etcd, for deletions only. */
+/** The watches of an etcd, for deletions only or for puts only. */
 export class Watching {
   readonly watchers = new Set<Watcher>()
   private readonly timeline: Timeline
@@ -48,7 +50,8 @@ export class Watching {
       if (watcher.watches.delete(id)) watcher.tell({ header, watch_id: String(id), canceled: true, events: [] })
       return
     }
-    const { key, range_end, start_revision, watch_id } = create_request as {
+    const { filters, key, range_end, start_revision, watch_id } = create_request as {
+      readonly filters?: ReadonlyArray<string>
       readonly key: Buffer
       readonly range_end?: Buffer
       readonly start_revision?: string
@@ -70,14 +73,46 @@ export class Watching {
         compact_revision: String(this.keys.compacted)
       })
     }
-    const watch: Watch = { key: key.toString(), end: range_end?.toString(), from, behind: from <= this.keys.revision }
+    const watch: Watch = {
+      key: key.toString(),
+      end: range_end?.toString(),
+      puts: filters?.includes("Nodelete") === true,
+      from,
+      behind: from <= this.keys.revision
+    }
     watcher.watches.set(id, watch)
     if (!watch.behind) return
     // Past events are sent by a loop that runs ten times a second.
     this.timeline.in(100_000, () => {
       watch.behind = false
-      this.tellDeletions()
+      if (watch.puts) this.tellPuts()
+      else this.tellDeletions()
     })
+  }
+
+  /** Tells the watches for puts. */
+  tellPuts(): void {
+    if (!this.tells) return
+    for (const watcher of this.watchers) {
+      for (const [id, watch] of watcher.watches) {
+        if (!watch.puts || watch.behind || watch.from > this.keys.revision) continue
+        const events = this.keys.puts.filter((one) => isFor(watch, one))
+        watch.from = this.keys.revision + 1
+        if (events.length > 0) watcher.tell({ ...this.responseOf("Put", events), watch_id: String(id) })
+      }
+    }
+  }
+
+  private responseOf(type: "Put" | "Delete", events: ReadonlyArray<Deletion>): object {
+    return {
+      header: this.keys.header(),
+      created: false,
+      canceled: false,
+      events: events.map(({ key, revision }) => ({
+        type,
+        kv: { key: Buffer.from(key), mod_revision: String(revision) }
+      }))
+    }
   }
 
   tellDeletions(): void {
@@ -85,21 +120,11 @@ export class Watching {
     const { deletions } = this.keys
     for (const watcher of this.watchers) {
       for (const [id, watch] of watcher.watches) {
-        if (watch.behind || watch.from > this.keys.revision) continue
-        const events = deletions.filter(({ key, revision }) =>
-          revision >= watch.from && (watch.end === undefined ? key === watch.key : key >= watch.key && key < watch.end)
-        )
+        if (watch.puts || watch.behind || watch.from > this.keys.revision) continue
+        const events = deletions.filter((one) => isFor(watch, one))
         watch.from = this.keys.revision + 1
         if (events.length === 0) continue
-        const told = {
-          header: this.keys.header(),
-          created: false,
-          canceled: false,
-          events: events.map(({ key, revision }) => ({
-            type: "Delete",
-            kv: { key: Buffer.from(key), mod_revision: String(revision) }
-          }))
-        }
+        const told = this.responseOf("Delete", events)
         watcher.tell({ ...told, watch_id: String(id) })
         if (this.between?.mixesUp() !== true) continue
         for (const other of watcher.watches.keys()) if (other !== id) watcher.tell({ ...told, watch_id: String(other) })
@@ -112,3 +137,6 @@ export class Watching {
     this.watchers.clear()
   }
 }
+
+const isFor = ({ end, from, key: first }: Watch, { key, revision }: Deletion): boolean =>
+  revision >= from && (end === undefined ? key === first : key >= first && key < end)

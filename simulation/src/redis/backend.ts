@@ -31,7 +31,7 @@ const whenWritten = (run: Port["run"], process: Process): Port["run"] => (script
 
 export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: Plan, flaws: RedisFlaws): Backend => {
   const { timeline, serverLog } = world
-  const server = new RedisServer(timeline, serverLog, flaws)
+  const server = new RedisServer(timeline, serverLog, flaws, plan.dimensions.has("contention"))
   const network: Network = { ...world, server, awakeAt: 0, upAt: 0 }
   const connections: Array<Connection> = []
   const inboxes: Array<Inbox> = []
@@ -45,6 +45,7 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
   return {
     hasClaim: (key, id) => server.hasClaim(key, id),
     stateOf: (key) => server.stateOf(key),
+    idleWaiterOf: (key) => server.idleWaiterOf(key),
     claimsOf: (process) => server.leftovers(process),
     hangUp: (process) => inboxes[process]?.close(),
     open: (process, onMessage) =>
@@ -94,7 +95,6 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           telemetry,
           run: flaws.countsFromWritten === true ? whenWritten(window.run, process) : window.run,
           heardAt: () => window.heardAt,
-          slotted: false,
           inbox: inbox.name,
           onMessage: (listener) => void (inbox.onMessage = listener),
           onReconnect: (listener) => {
@@ -156,6 +156,10 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           return server.deleteLock(lock)
         case "queue deleted":
           return server.deleteQueue(lock)
+        case "sum of permits evicted":
+          return server.loseSum(lock)
+        case "permits evicted":
+          return server.losePermits(lock)
         case "early expiry":
           return server.setClock(duration)
         case "clock back":

@@ -1,8 +1,9 @@
 import * as Scripts from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
-import type { LockState } from "../observer.ts"
+import type { IdleWaiter, LockState } from "../observer.ts"
 import type { ServerLog } from "../serverLog.ts"
 import type { Timeline } from "../timeline.ts"
+import { Runs } from "./runs.ts"
 import { decode, type Request } from "./wire.ts"
 import * as Wire from "./wire.ts"
 
@@ -22,6 +23,12 @@ export interface RedisFlaws {
    * In the client: a request counts from the callback of the socket that its bytes are written, not from before that.
    */
   readonly countsFromWritten?: boolean
+  /** A grant counts its permits twice. */
+  readonly countsTwice?: boolean
+  /** A holder that expires does not give its permits back to the sum. */
+  readonly keepsUsedOfExpired?: boolean
+  /** Flaws of the scripts. */
+  readonly scripts?: Model.Flaws
 }
 
 /** A subscribed connection. */
@@ -37,6 +44,7 @@ export class RedisServer {
   private readonly timeline: Timeline
   private readonly serverLog: ServerLog
   private readonly flaws: RedisFlaws
+  private readonly rings: boolean
   private readonly locks = new Map<string, Model.Server>()
   private readonly labels = new Map<string, string>()
   /** The process of each claim, by its index. */
@@ -44,6 +52,7 @@ export class RedisServer {
   /** When each claim was granted, and since when each lock is free. */
   private readonly grantedAt = new Map<string, number>()
   private readonly freeSince = new Map<string, number>()
+  private readonly runs = new Runs()
   private readonly known = new Set<string>()
   private readonly listeners = new Map<string, Set<Listener>>()
   private clockOffset = 0
@@ -51,7 +60,9 @@ export class RedisServer {
   setBack = 0
   private dataWasLost = false
 
-  constructor(timeline: Timeline, serverLog: ServerLog, flaws: RedisFlaws) {
+  /** `rings`: whether messages to holders are delivered that others wait. */
+  constructor(timeline: Timeline, serverLog: ServerLog, flaws: RedisFlaws, rings = false) {
+    this.rings = rings
     this.timeline = timeline
     this.serverLog = serverLog
     this.flaws = flaws
@@ -83,47 +94,91 @@ export class RedisServer {
             Model.acquire(
               ignoresTombstones === true ? { ...server, tombstones: [] } : server,
               request.args,
-              this.subscribers
+              this.subscribers,
+              this.flaws.scripts
             )
         )
-        return Wire.acquireReply(reply, this.labels)
+        return Wire.acquireReply(reply, this.labels, this.isContended(request.lock))
+      }
+      case "acquireAll": {
+        const { args, labels, locks } = request
+        args.claims.forEach(({ id }, index) => {
+          this.labels.set(id, labels[index]!)
+          this.owners.set(id, numberOf(args.inbox))
+        })
+        const { ignoresTombstones } = this.flaws
+        const servers = locks.map((lock) => {
+          const server = this.lock(lock)
+          return ignoresTombstones === true ? { ...server, tombstones: [] } : server
+        })
+        const { reply, steps } = Model.acquireAll(servers, args, this.subscribers, this.flaws.scripts)
+        steps.forEach((step, index) => this.change(locks[index]!, () => step))
+        return Wire.acquireAllReply(reply, this.labels, locks.map((lock) => this.isContended(lock)))
       }
       case "refresh":
         return request.locks.map(({ args, lock }) => {
-          const replies = this.change(lock, (server) => Model.refresh(server, args, this.subscribers))
-          return Wire.done(replies.map((reply) => Wire.claimReply(reply, this.labels)))
+          const replies = this.change(
+            lock,
+            (server) => Model.refresh(server, args, this.subscribers, this.flaws.scripts)
+          )
+          return Wire.done(replies.map((reply) => Wire.claimReply(reply, this.labels, this.isContended(lock))))
         })
       case "peek":
         return request.locks.flatMap(({ lock, token }, index) =>
           this.flaws.findsAlways === true || Model.hasHolder(this.lock(lock), token) ? [] : [index + 1]
         )
-      case "release": {
-        const { args } = request
-        const reply = this.change(request.lock, (server) => {
-          if (this.flaws.deletesBlindly === true) server = { ...server, holders: server.holders.slice(1) }
-          const before = server.queue.length
-          const step = Model.release(server, args, Scripts.tombstoneTtl, this.subscribers)
-          if (step.reply._tag === "Released" && before > 0) this.serverLog.recordRelease(request.lock)
-          return step
-        }, args.id)
-        return Wire.releaseReply(reply, this.labels)
+      case "release":
+        return this.release(request.lock, request.args)
+      case "releaseAll":
+        return request.claims.map(({ args, lock }) => this.release(lock, args))
+      case "shrink": {
+        const { args, kept, lock } = request
+        return Wire.done([
+          this.change(lock, (server) => Model.shrink(server, args, kept, this.subscribers, this.flaws.scripts))
+        ])
       }
+      case "waiting":
+        return Wire.waitingReply(this.lock(request.lock), request.most, this.labels)
       case "confirm": {
         const { holders } = this.lock(request.lock)
-        return holders.some(({ id, token }) => id === request.id && token === request.token) ? 1 : 0
+        const isHeld = holders.some(({ id, isLost, token }) =>
+          id === request.id && token === request.token && isLost !== true
+        )
+        return isHeld ? 1 : 0
+      }
+      case "run": {
+        const { args, lock } = request
+        const { foreign, holders, now } = this.lock(lock)
+        return this.runs.run(lock, args, foreign === undefined && holders.some(({ id }) => id === args.id), now)
       }
       case "renew":
         return request.claims.map(({ args, lock }) =>
           this.change(lock, (server) => {
             const step = Model.renew(server, args)
             if (step.reply !== "expired" || this.flaws.renewalCreates !== true) return step
-            const { capacity, guard, id, token, ttl } = args
+            const { capacity, guard, id, kind, permits, token, ttl } = args
             const expiry = server.now + ttl + guard
-            const holders = [...step.server.holders, { id, token, permits: 1, capacity, expiry }]
+            const holders = [...step.server.holders, { id, inbox: "", token, kind, permits, capacity, expiry }]
             return { ...step, reply: "ok" as const, server: { ...step.server, holders } }
           })
         )
     }
+  }
+
+  /** Whether others wait behind what a step has granted. */
+  private isContended(lock: string): boolean {
+    return this.flaws.scripts?.neverRings !== true && Model.isContended(this.locks.get(lock) ?? Model.empty)
+  }
+
+  private release(lock: string, args: Model.ReleaseArgs): Wire.Raw {
+    const reply = this.change(lock, (server) => {
+      if (this.flaws.deletesBlindly === true) server = Model.withoutFirst(server)
+      const before = server.queue.length
+      const step = Model.release(server, args, Scripts.tombstoneTtl, this.subscribers, this.flaws.scripts)
+      if (step.reply._tag === "Released" && before > 0) this.serverLog.recordRelease(lock)
+      return step
+    }, args.id)
+    return Wire.releaseReply(reply, this.labels)
   }
 
   private readonly subscribers: Model.Subscribers = (inbox) => this.listeners.get(inbox)?.size ?? 0
@@ -133,7 +188,9 @@ export class RedisServer {
     const micros = this.timeline.now + this.clockOffset + epoch
     const before = this.locks.get(key) ?? Model.empty
     const now = Math.floor(micros / 1_000)
-    const server = { ...(now === before.now ? before : Model.advance(before, now - before.now)), micros }
+    const after = { ...(now === before.now ? before : Model.advance(before, now - before.now)), micros }
+    const keepsUsed = this.flaws.keepsUsedOfExpired === true && after.holders.length > 0
+    const server = keepsUsed ? { ...after, used: before.used } : after
     this.compare(key, before, server, undefined)
     this.locks.set(key, server)
     return server
@@ -141,16 +198,25 @@ export class RedisServer {
 
   private change<Reply>(key: string, run: (server: Model.Server) => Model.Step<Reply>, withdrawn?: string): Reply {
     const before = this.lock(key)
-    const { notifications, reply, server } = run(before)
+    const { notifications, reply, rings, server: after } = run(before)
+    const server = this.flaws.countsTwice === true ? { ...after, used: this.usedTwice(before, after) } : after
     this.locks.set(key, server)
     this.compare(key, before, server, withdrawn)
-    for (const one of notifications) this.publish(key, one)
+    for (const { id, inbox, isContended, token } of notifications) {
+      this.publish(inbox, token === undefined ? `w:${key}` : `g:${id}:${Wire.tokenText(token, isContended)}:${key}`)
+    }
+    // They change nothing where no holder asks.
+    if (this.rings) { for (const { ids, inbox } of rings) this.publish(inbox, `c:${ids.join()}`) }
     return reply
   }
 
-  private publish(key: string, { id, inbox, token }: Model.Notification): void {
+  private usedTwice(before: Model.Server, { holders, used }: Model.Server): number | undefined {
+    const granted = holders.filter((one) => before.holders.every(({ id }) => id !== one.id))
+    return used === undefined ? undefined : used + Model.usedBy(granted)
+  }
+
+  private publish(inbox: string, message: string): void {
     if (this.flaws.neverNotifies === true) return
-    const message = token === undefined ? `w:${key}` : `g:${id}:${token}:${key}`
     for (const listener of this.listeners.get(inbox) ?? []) listener.hear(message)
   }
 
@@ -169,8 +235,14 @@ export class RedisServer {
     }
     for (const { id, token } of granted) {
       this.grantedAt.set(id, this.timeline.now)
-      this.serverLog.recordGrant(key, id, BigInt(token))
+      this.serverLog.recordGrant(
+        key,
+        id,
+        BigInt(token),
+        (other) => after.queue.some((one) => one.id === other && !one.parked && one.id !== id)
+      )
     }
+    this.serverLog.checkSum(key, after.used, Model.usedBy(after.holders))
     if (after.holders.length === 0) {
       for (const { expiry } of before.holders) {
         this.freeSince.set(key, Math.min(this.timeline.now, this.momentOf(expiry)))
@@ -195,6 +267,19 @@ export class RedisServer {
     }
     const over = Math.max(...holders.map(({ expiry }) => this.momentOf(expiry)))
     return { holder: undefined, process: undefined, since: Math.max(over, this.freeSince.get(key) ?? 0) }
+  }
+
+  /** The first waiter now, if it is connected and its permits are free. */
+  idleWaiterOf(key: string): IdleWaiter | undefined {
+    const { now } = this.timeline
+    const { foreign, holders, queue } = this.locks.get(key) ?? Model.empty
+    if (foreign !== undefined) return undefined
+    const first = queue.find(({ deadline, parked }) => !parked && this.momentOf(deadline) > now)
+    if (first === undefined) return undefined
+    const held = holders.filter(({ expiry }) => this.momentOf(expiry) > now)
+    const least = Math.min(first.capacity, ...held.map(({ capacity }) => capacity))
+    if (Model.usedBy(held) + first.permits > least) return undefined
+    return { id: first.id, process: this.owners.get(first.id) }
   }
 
   hasClaim(key: string, id: string): boolean {
@@ -250,13 +335,25 @@ export class RedisServer {
   deleteLock(key: string): void {
     const server = this.lock(key)
     this.forget(key, server.holders)
-    this.locks.set(key, { ...server, holders: [], foreign: undefined })
+    this.locks.set(key, { ...server, holders: [], used: 0, foreign: undefined })
   }
 
   deleteQueue(key: string): void {
     const server = this.lock(key)
     this.forget(key, server.queue)
     this.locks.set(key, { ...server, queue: [] })
+  }
+
+  /** The sum over the holders of a lock is evicted. */
+  loseSum(key: string): void {
+    this.locks.set(key, Model.loseUsed(this.lock(key)))
+  }
+
+  /** What the holders of a lock have is evicted, but not when they expire. Until then nobody else is let in. */
+  losePermits(key: string): void {
+    const server = this.lock(key)
+    for (const { id, kind } of server.holders) if (kind !== "mutex") this.serverLog.recordForgotten(id)
+    this.locks.set(key, Model.loseValues(server))
   }
 
   loseData(): void {
@@ -267,6 +364,8 @@ export class RedisServer {
       if (this.setBack > 0) this.serverLog.recordTokensForgotten(key)
     }
     this.dataWasLost = true
+    this.runs.clear()
+    this.serverLog.jobs.forget()
     this.serverLog.recordTombstonesLost()
   }
 

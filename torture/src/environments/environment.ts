@@ -1,4 +1,5 @@
 import type { Group } from "dlock-testing"
+import type { Dimension } from "../dimensions.ts"
 import type { Random } from "../random.ts"
 import type { Address } from "../subjects/subject.ts"
 
@@ -20,6 +21,8 @@ export interface ServerFault {
 /** A fault without duration, at the server of one key. Before it acts it reports which locks it may free. */
 export interface KeyFault {
   readonly weight: number
+  /** Only in a run that has this dimension. */
+  readonly with?: Dimension
   /** See `Fault`. */
   readonly harmless?: boolean
   readonly inject: (key: string, about: (forgets: "all" | ReadonlyArray<string>) => void) => Promise<void>

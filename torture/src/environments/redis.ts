@@ -4,15 +4,19 @@ import * as Fs from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
 import { makeClock } from "../clock.ts"
 import type { With } from "../dimensions.ts"
+import { sharedKeys } from "../lockShape.ts"
 import { aLittle, type Environment, eventually, type KeyFault, type ServerFault } from "./environment.ts"
 
-/** Keys of locks and queues at one server. A counter and the tombstone of a withdrawn claim expire by themselves. */
+/**
+ * Keys of locks and queues at one server. A counter, the record of a job and the tombstone of a withdrawn claim
+ * expire by themselves.
+ */
 export const left = async (port: number, db = 0): Promise<ReadonlyArray<string>> => {
   const redis = new Redis(port, "127.0.0.1", { maxRetriesPerRequest: 1, db }).on("error", () => {})
   try {
     const found: Array<string> = []
     for (const key of await redis.keys("*")) {
-      const passing = /\0(f$|x)/.test(key) && await redis.pttl(key) >= 0
+      const passing = /\0(f$|r$|x)/.test(key) && await redis.pttl(key) >= 0
       if (!passing) found.push(key.replaceAll("\0", "␀"))
     }
     return found
@@ -40,7 +44,21 @@ export const keyFaultsOn = (
       await tell(line(key))
     }
   })
+  /** Deletes one of the companions that a lock of several holders has. Only the sums can be counted anew. */
+  const eviction = (weight: number, companion: "h" | "m" | "v"): KeyFault => ({
+    weight,
+    with: "shared",
+    ...(companion === "m" && { harmless: true }),
+    inject: async (key, about) => {
+      if (!sharedKeys.includes(key)) return
+      about(companion === "m" ? [] : [key])
+      await tell(`DEL "{dlock:${key}}:\\x00${companion}"`)
+    }
+  })
   return {
+    "evict the sums": eviction(6, "m"),
+    "evict the permits": eviction(2, "v"),
+    "evict the holders": eviction(2, "h"),
     "delete the key": commandFault(8, (key) => `DEL dlock:${key}`, (key) => [key]),
     "kill the clients": commandFault(4, () => "CLIENT KILL TYPE normal"),
     "kill the subscribers": commandFault(4, () => "CLIENT KILL TYPE pubsub"),

@@ -10,6 +10,9 @@ export const variants = {
   "constant-token": "gives everybody the same token",
   "notification-dropped": "drops what tells a waiter of its grant",
   "no-clean-up": "leaves its claim in the queue when it is interrupted",
+  "permits-asked-as-one": "asks for one permit, however many are used",
+  "larger-capacity-asked": "asks for the larger capacity while both are in use",
+  "downgrade-gives-up-the-claim": "gives its claim back when it lets readers in",
   "never-reconnects": "asks no more once its connection has failed",
   "default-client": "SET NX over a client with default options"
 } as const
@@ -22,6 +25,10 @@ export const peers = {
 } as const
 
 export const subjects: ReadonlyArray<string> = ["ours", ...Object.keys(variants), ...Object.keys(peers)]
+
+/** Whether a subject has semaphores and read-write locks too. */
+export const hasShared = (subject: string): boolean =>
+  subject === "ours" || (subject in variants && subject !== "default-client")
 
 /** Loads a subject: a worker has no more than one in it. */
 export const makeOf = async (name: string): Promise<Make> => {

@@ -1,9 +1,29 @@
 import { Cause, Context, Duration, Effect, Exit, Layer, Option, References, type Scope } from "effect"
-import { type Lease, Locker, LockStore } from "effect-dlock"
+import {
+  type CapacityMismatch,
+  DistributedSemaphore,
+  type InvalidLockRequest,
+  type Lease,
+  type Leases,
+  type LockAlreadyHeld,
+  type LockBackendError,
+  Locker,
+  type LockNotHeld,
+  type LockOptions,
+  LockStore,
+  type LockTimeout,
+  Once,
+  type OwnershipLost,
+  ReadWriteLock,
+  type SharedLease,
+  type TryLockOptions,
+  type WriteLease
+} from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
 import { RedisLockStore } from "effect-dlock-redis"
 import { Cluster, Redis } from "ioredis"
-import type { Address, Handle, Make, Subject } from "./subject.ts"
+import { isExclusive, mutex } from "../lockShape.ts"
+import type { Address, Ask, Handle, Make, Subject } from "./subject.ts"
 
 const host = "127.0.0.1"
 
@@ -37,8 +57,13 @@ export const storeOf = (address: Address) => {
   }
 }
 
-const handleOf = (lease: Lease, remaining: Duration.Duration): Handle => ({
-  token: lease.fencingToken,
+type AnyLease = Lease | SharedLease | WriteLease
+
+/** The number of its grant is the fencing token, where that is one. */
+const handleOf = (lease: AnyLease, remaining: Duration.Duration, isWriter: boolean): Handle => ({
+  token: "fencingToken" in lease ? lease.fencingToken : lease.grant,
+  // Who has lost the lock hears of that in another way.
+  ...(isWriter && { downgrade: Effect.ignore((lease as WriteLease).downgrade) }),
   ttl: Duration.toMillis(lease.ttl),
   age: Duration.toMillis(lease.ttl) - Duration.toMillis(remaining),
   holds: Effect.map(Effect.exit(lease.ensureHeld), Exit.isSuccess),
@@ -48,23 +73,120 @@ const handleOf = (lease: Lease, remaining: Duration.Duration): Handle => ({
   }))
 })
 
-export const subjectOf = (locker: Locker["Service"]): Subject => ({
-  hold: ({ failed, guard, key, timeout, ttl, way }, body) => {
-    const options = { ttl, guardGap: guard, ...(timeout !== undefined && { timeout }) }
-    const run = (lease: Lease) => Effect.flatMap(lease.remaining, (remaining) => body(handleOf(lease, remaining)))
-    const held = way === "with"
-      ? Effect.as(locker.withLock(key, run, options), true)
-      : way === "try"
-      ? Effect.map(locker.withLockIfAvailable(key, run, { ttl, guardGap: guard }), Option.isSome)
-      : Effect.scoped(Effect.gen(function*() {
-        const lease = yield* locker.scoped(key, options)
-        yield* lease.whileHeld(run(lease))
-        // Early: its scope has something else to do.
-        yield* lease.release
+type Failure =
+  | CapacityMismatch
+  | InvalidLockRequest
+  | LockAlreadyHeld
+  | LockBackendError
+  | LockNotHeld
+  | LockTimeout
+  | OwnershipLost
+type Run = (lease: AnyLease) => Effect.Effect<void>
+
+/** The calls of a lock of any kind. */
+interface Front {
+  readonly hold: (run: Run, options: LockOptions) => Effect.Effect<void, Failure>
+  readonly holdIfAvailable: (run: Run, options: TryLockOptions) => Effect.Effect<Option.Option<void>, Failure>
+  readonly take: (options: LockOptions) => Effect.Effect<AnyLease, Failure, Scope.Scope>
+}
+
+const frontOf = (
+  locker: Locker["Service"],
+  { key, lock: { capacity, kind, permits } = mutex }: Ask
+): Effect.Effect<Front, Failure> => {
+  switch (kind) {
+    case "mutex":
+      return Effect.succeed({
+        hold: (run, options) => locker.withLock(key, run, options),
+        holdIfAvailable: (run, options) => locker.withLockIfAvailable(key, run, options),
+        take: (options) => locker.scoped(key, options)
+      })
+    case "semaphore":
+      return DistributedSemaphore.make(key, { permits: capacity }).pipe(
+        Effect.provideService(Locker, locker),
+        Effect.map((semaphore) => ({
+          hold: (run, options) => semaphore.withPermits(permits, options)(run),
+          holdIfAvailable: (run, options) => semaphore.withPermitsIfAvailable(permits, options)(run),
+          take: (options) => semaphore.takeScoped(permits, options)
+        }))
+      )
+    case "readWrite":
+      return ReadWriteLock.make(key).pipe(
+        Effect.provideService(Locker, locker),
+        Effect.map((lock): Front =>
+          permits === capacity
+            ? {
+              hold: (run, options) => lock.withWriteLock(run, options),
+              holdIfAvailable: (run, options) => lock.withWriteLockIfAvailable(run, options),
+              take: lock.writeLock
+            }
+            : {
+              hold: (run, options) => lock.withReadLock(run, options),
+              holdIfAvailable: (run, options) => lock.withReadLockIfAvailable(run, options),
+              take: lock.readLock
+            }
+        )
+      )
+  }
+}
+
+/** Several mutexes at once. Each of their leases tells for itself whether it is held. */
+const holdAll = (
+  locker: Locker["Service"],
+  { also = [], guard, key, timeout, ttl, way }: Ask,
+  body: (handle: Handle) => Effect.Effect<void>
+): Effect.Effect<boolean, Failure> => {
+  const keys = [key, ...also]
+  const options = { ttl, guardGap: guard, ...(timeout !== undefined && { timeout }) }
+  const run = (leases: Leases): Effect.Effect<void> =>
+    Effect.gen(function*() {
+      // Inside, each lock has a lease of its own.
+      const { members } = leases as Leases & { readonly members: ReadonlyArray<Lease> }
+      const handles: Array<Handle> = []
+      for (const lease of members) handles.push(handleOf(lease, yield* lease.remaining, false))
+      const [first, ...others] = handles
+      yield* body({ ...first!, others })
+    })
+  switch (way) {
+    case "with":
+      return Effect.as(locker.withLocks(keys, run, options), true)
+    case "try":
+      return Effect.map(locker.withLocksIfAvailable(keys, run, { ttl, guardGap: guard }), Option.isSome)
+    case "scoped":
+      return Effect.scoped(Effect.gen(function*() {
+        const leases = yield* locker.scopedAll(keys, options)
+        yield* leases.whileHeld(run(leases))
+        yield* leases.release
         yield* Effect.sleep(5)
         return true
       }))
-    return held.pipe(
+  }
+}
+
+export const subjectOf = (locker: Locker["Service"]): Subject => ({
+  once: ({ counts, key, slot, ttl }, run) =>
+    Effect.provideService(Once.slot(key, slot, run, { counts, ttl }), Locker, locker),
+  hold: (ask, body) => {
+    const { failed, guard, lock = mutex, timeout, ttl, way } = ask
+    const options = { ttl, guardGap: guard, ...(timeout !== undefined && { timeout }) }
+    const isWriter = lock.kind === "readWrite" && isExclusive(lock)
+    const run: Run = (lease) =>
+      Effect.flatMap(lease.remaining, (remaining) => body(handleOf(lease, remaining, isWriter)))
+    const use = ({ hold, holdIfAvailable, take }: Front): Effect.Effect<boolean, Failure> =>
+      way === "with"
+        ? Effect.as(hold(run, options), true)
+        : way === "try"
+        ? Effect.map(holdIfAvailable(run, { ttl, guardGap: guard }), Option.isSome)
+        : Effect.scoped(Effect.gen(function*() {
+          const lease = yield* take(options)
+          yield* lease.whileHeld(run(lease))
+          // Early: its scope has something else to do.
+          yield* lease.release
+          yield* Effect.sleep(5)
+          return true
+        }))
+    const used = ask.also === undefined ? Effect.flatMap(frontOf(locker, ask), use) : holdAll(locker, ask, body)
+    return used.pipe(
       Effect.map((got) => got ? "done" as const : "busy" as const),
       Effect.catchTags({
         OwnershipLost: () => Effect.succeed("lost" as const),

@@ -1,5 +1,6 @@
-import type { Effect, Scope } from "effect"
+import type { Effect, Option, Scope } from "effect"
 import type { Outcome } from "../events.ts"
+import type { LockShape } from "../lockShape.ts"
 
 /** Where the servers are for one worker: behind its own proxies, or direct. */
 export type Address =
@@ -28,6 +29,10 @@ export interface Ask {
   readonly ttl: number
   readonly timeout?: number
   readonly way: "with" | "scoped" | "try"
+  /** What is asked for: a mutex, unless given. Other libraries are asked for mutexes only. */
+  readonly lock?: LockShape
+  /** Keys of more mutexes that are asked for together with this one. */
+  readonly also?: ReadonlyArray<string>
   /** The guard gap, milliseconds. */
   readonly guard?: number
   /** Told why it failed, where that was for the server's sake. */
@@ -43,12 +48,26 @@ export interface Handle {
   readonly age: number
   /** Whether the library says that it is held now, where it can be asked. */
   readonly holds: Effect.Effect<boolean> | undefined
+  /** Makes a write lock a read lock, where it is one. */
+  readonly downgrade?: Effect.Effect<void>
   /** Ends when the library says that the lock is lost. */
   readonly lost: Effect.Effect<{ readonly reason: string; readonly ago: number | undefined }>
+  /** The locks of `also`, which were acquired together with this one. */
+  readonly others?: ReadonlyArray<Handle>
+}
+
+/** A job that runs once for each slot. */
+export interface Job {
+  readonly key: string
+  readonly slot: bigint
+  readonly counts: "start" | "success"
+  readonly ttl: number
 }
 
 /** A lock library under torture. */
 export interface Subject {
+  /** Runs a job if no run counts for its slot. A result says that it ran and has succeeded. */
+  readonly once?: (job: Job, run: Effect.Effect<void, unknown>) => Effect.Effect<Option.Option<void>, unknown>
   readonly hold: (ask: Ask, body: (handle: Handle) => Effect.Effect<void>) => Effect.Effect<Outcome>
 }
 

@@ -136,6 +136,27 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
       )
   }),
 
+  "permits-asked-as-one": (store) => ({
+    ...store,
+    request: (claim, mode) => store.request(claim.kind === "semaphore" ? { ...claim, permits: 1 } : claim, mode)
+  }),
+
+  "larger-capacity-asked": (store) => ({
+    ...store,
+    request: (claim, mode) => store.request(claim.kind === "semaphore" ? { ...claim, capacity: 4 } : claim, mode)
+  }),
+
+  "downgrade-gives-up-the-claim": (store) => ({
+    ...store,
+    shrink: ({ claim }) => {
+      const confirmedAt = moment()
+      return Effect.match(store.withdraw(claim), {
+        onFailure: (error): Renewal => ({ _tag: "Unknown", error }),
+        onSuccess: (): Renewal => ({ _tag: "Confirmed", confirmedAt })
+      })
+    }
+  }),
+
   "never-reconnects": (store) => {
     let failure: LockBackendError | undefined
     const request: Store["request"] = (claim, mode) =>

@@ -153,6 +153,22 @@ describe("a server that names watches itself", () => {
       assert.strictEqual((sent.at(-1)!.create_request as { readonly watch_id?: string }).watch_id, "1000000002")
     }).pipe(Effect.scoped))
 
+  it.effect("has all deletions of one revision told, although one of them came astray before", () =>
+    Effect.gen(function*() {
+      const { answer, told, watches } = yield* setting
+      const note = (deletions: ReadonlyArray<{ readonly key: string }>) =>
+        void told.push(deletions.map(({ key }) => key).join())
+      watches.add({ key: Buffer.from("k/"), rangeEnd: Buffer.from("k0") }, 7n, note, () => {})
+      yield* Effect.yieldNow
+      answer(41, 7)
+      // What the watch of one of the keys should have got, and then its own event about two of them.
+      answer(41, 8, 8, Buffer.from("k/a"))
+      answer(41, 8, 8, Buffer.from("k/b"))
+      assert.deepStrictEqual(told, ["k/a", "k/b"])
+      answer(41, 9, 7, Buffer.from("k/c"))
+      assert.deepStrictEqual(told, ["k/a", "k/b"], "an older one is of an earlier claim")
+    }).pipe(Effect.scoped))
+
   it.effect("is believed where it takes the names that it is given", () =>
     Effect.gen(function*() {
       const { answer, told, watches } = yield* setting

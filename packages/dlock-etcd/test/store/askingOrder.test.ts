@@ -9,7 +9,7 @@ import { claimOf, plainTelemetry } from "../claim.ts"
 const nothing = () => {}
 const placeNames = new PlaceNames()
 /** A claim for permits: such claims are requested one after the other. */
-const one = () => new TrackedClaim({ ...claimOf(4_000, 1_000), capacity: 2 }, placeNames)
+const one = () => new TrackedClaim({ ...claimOf(4_000, 1_000), kind: "semaphore", capacity: 2 }, placeNames)
 
 const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkDetach(effect, { startImmediately: true })
 

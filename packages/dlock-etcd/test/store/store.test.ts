@@ -56,7 +56,9 @@ const answerOf = (revision: number, claims: ReadonlyArray<readonly [id: string, 
       count: String(claims.length),
       kvs: some.map(([id, created]) => ({
         key: Buffer.from(`k/${id}`),
-        value: Buffer.from(JSON.stringify({ permits: 1, capacity: 1, holder: "somebody", id })),
+        value: Buffer.from(
+          JSON.stringify({ layout: 1, kind: "mutex", permits: 1, capacity: 1, holder: "somebody", id })
+        ),
         create_revision: String(created)
       }))
     }
@@ -118,7 +120,7 @@ const rangeOf = (...claims: ReadonlyArray<readonly [id: string, created: number]
     count: String(claims.length),
     kvs: claims.map(([id, created]) => ({
       key: Buffer.from(`k/${id}`),
-      value: Buffer.from(JSON.stringify({ permits: 1, capacity: 1, id })),
+      value: Buffer.from(JSON.stringify({ layout: 1, kind: "mutex", permits: 1, capacity: 1, id })),
       create_revision: String(created)
     }))
   }

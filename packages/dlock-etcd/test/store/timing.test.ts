@@ -13,8 +13,4 @@ describe.each([1_000, 2_000, 33_000, 660_000])("a lease of %d ms", (ttl) => {
   it("leaves a grant on it more time than the call took that brought it", () => {
     assert.isAtLeast(ttl - Timing.freshFor(ttl), Timing.leaseTimeout(ttl))
   })
-
-  it("has waiting claims look again sooner where a look brought no answer", () => {
-    assert.isBelow(Timing.pollRetryAfter(ttl), Timing.pollAfter(ttl))
-  })
 })

@@ -61,16 +61,32 @@ const setting = (kind: "server" | "cluster" = "server") => {
       ? window.run(
         Scripts.renew,
         {
-          claims: [{ keys: lock, id, token: 1n, ttl: 1, guard: 1, capacity: 1 }]
+          claims: [{ keys: lock, id, token: 1n, ttl: 1, guard: 1, kind: "mutex", permits: 1, capacity: 1 }]
         },
         undefined,
         limit
       )
       : name === "release"
-      ? window.run(Scripts.release, { keys: lock, id, capacity: 1, tombstone: false, interop: false }, undefined, limit)
+      ? window.run(
+        Scripts.release,
+        { keys: lock, id, kind: "mutex", tombstone: false, interop: false },
+        undefined,
+        limit
+      )
       : window.run(
         Scripts.acquire,
-        { keys: lock, id, inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, mode: "queue", label: "" },
+        {
+          keys: lock,
+          id,
+          inbox: "",
+          ttl: 1,
+          guard: 1,
+          kind: "mutex",
+          permits: 1,
+          capacity: 1,
+          mode: "queue",
+          label: ""
+        },
         undefined,
         limit
       )
@@ -172,7 +188,8 @@ describe("a window", () => {
     const { crowd, lock, sent, window } = setting()
     crowd(256)
     const tracked = new TrackedClaim({ ...plainClaim, id: "late" }, lock, plainTelemetry)
-    const args = { keys: lock, id: "late", inbox: "", ttl: 1, guard: 1, permits: 1, capacity: 1, label: "" } as const
+    const claim = { keys: lock, id: "late", kind: "mutex", permits: 1, capacity: 1 } as const
+    const args = { ...claim, inbox: "", ttl: 1, guard: 1, label: "" } as const
     const late = Effect.runFork(window.run(Scripts.acquire, { ...args, mode: "queue" }, tracked))
     tracked.state = "withdrawing"
     for (const { reply } of sent.slice()) reply("1")
@@ -192,7 +209,13 @@ describe("a window", () => {
     await turnTo(3_001)
     await settled()
     const reply = await Effect.runPromise(Fiber.join(fiber))
-    assert.deepStrictEqual(reply.value, { _tag: "Granted", token: 7n, more: false })
+    assert.deepStrictEqual(reply.value, {
+      _tag: "Granted",
+      token: 7n,
+      isContended: false,
+      otherCapacity: undefined,
+      more: false
+    })
     assert.strictEqual(state.silences, 0)
   })
 
@@ -211,6 +234,8 @@ describe("a window", () => {
     assert.deepStrictEqual((await Effect.runPromise(Fiber.join(second))).value, {
       _tag: "Granted",
       token: 7n,
+      isContended: false,
+      otherCapacity: undefined,
       more: false
     })
   })
@@ -360,7 +385,7 @@ const clusterOfOneNode = Effect.gen(function*() {
   const release = windows.run(Scripts.release, {
     keys: keysOf("k")!,
     id: "",
-    capacity: 1,
+    kind: "mutex" as const,
     tombstone: false,
     interop: false
   })

@@ -15,7 +15,6 @@ export const silentPort: Port = {
   onServerLeft: () => {},
   probe: Effect.void,
   heardAt: () => undefined,
-  slotted: false,
   servers: () => [],
   replicated: () => Effect.die("nobody waits for replicas"),
   run: () => Effect.never
@@ -43,6 +42,7 @@ export const plainClaim: Claim = {
   id: "a".repeat(22),
   key: "k",
   prefix: "",
+  kind: "mutex",
   permits: 1,
   capacity: 1,
   ttl: Duration.seconds(30),

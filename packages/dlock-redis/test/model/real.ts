@@ -1,6 +1,7 @@
 /** Runs the scripts on a real server, and reads the result in the terms of the model. */
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
+import { kindOf } from "../../src/internal/protocol/format.ts"
 import type { Script } from "../../src/internal/protocol/index.ts"
 import type { LockKeys } from "../../src/internal/protocol/keys.ts"
 import type * as Model from "./server.ts"
@@ -32,11 +33,41 @@ export interface Real {
 const pairs = (flat: ReadonlyArray<string>): ReadonlyArray<readonly [string, string]> =>
   Array.from({ length: flat.length / 2 }, (_, index) => [flat[index * 2] as string, flat[index * 2 + 1] as string])
 
+type Parts = readonly [string, string, string, string, string, string, string, string, string, ...ReadonlyArray<string>]
+
+const partsOf = (value: string): Parts => value.split("|") as unknown as Parts
+
+/** Compares the sums over the shared holders with a count of all of them. */
+const assertSums = (sums: string | null, details: Record<string, string>, holders: number): void => {
+  const all = Object.values(details).map(partsOf)
+  assert.strictEqual(all.length, holders, "as many values as holders")
+  if (sums === null) return assert.strictEqual(holders, 0, "holders without their sums")
+  const [, kind, count, permits, token, name, progress, capacities] = partsOf(sums)
+  const counted = new Map<string, number>()
+  for (const [, , , capacity] of all) counted.set(capacity, (counted.get(capacity) ?? 0) + 1)
+  assert.deepStrictEqual({
+    kinds: new Set(all.map(([, , , , kind]) => kind)),
+    count: Number(count),
+    permits: Number(permits),
+    names: new Set(all.map(([, , , , , name]) => name)),
+    progress,
+    capacities: capacities.split(",").toSorted()
+  }, {
+    kinds: new Set([kind]),
+    count: all.length,
+    permits: all.reduce((sum, [, , permits]) => sum + Number(permits), 0),
+    names: new Set([name]),
+    progress: "-",
+    capacities: Array.from(counted, ([capacity, number]) => `${capacity}:${number}`).toSorted()
+  })
+  for (const [, its] of all) assert.isAtLeast(Number(token), Number(its))
+}
+
 /**
  * Reads every key of the lock. Times are ticks from now. Also asserts the rules that the keys must keep on their own.
  */
 export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray<string>): Promise<Real> => {
-  const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
+  const { counter, deadlines, holders, lock, parked, queue, totals, values, waiters } = keys
   const results = await redis.multi()
     .time()
     .get(lock)
@@ -49,58 +80,61 @@ export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray
     .hgetall(waiters)
     .zrange(holders, "0", "-1", "WITHSCORES")
     .hgetall(values)
+    .get(totals)
     .pttl(queue)
     .pttl(deadlines)
     .pttl(waiters)
     .pttl(parked)
     .pttl(holders)
     .pttl(values)
+    .pttl(totals)
     .exec()
-  const [time, value, pttl, last, lastPttl, queued, resting, due, wanted, expiries, details, ...lives] = (results ?? [])
-    .map(
-      ([error, result]) => {
-        if (error !== null) throw error
-        return result
-      }
-    ) as [
-      [string, string],
-      string | null,
-      number,
-      string | null,
-      number,
-      Array<string>,
-      Array<string>,
-      Array<string>,
-      Record<string, string>,
-      Array<string>,
-      Record<string, string>,
-      ...Array<number>
-    ]
+  const [time, value, pttl, last, lastPttl, queued, resting, due, wanted, expiries, details, sums, ...lives] =
+    (results ?? [])
+      .map(
+        ([error, result]) => {
+          if (error !== null) throw error
+          return result
+        }
+      ) as [
+        [string, string],
+        string | null,
+        number,
+        string | null,
+        number,
+        Array<string>,
+        Array<string>,
+        Array<string>,
+        Record<string, string>,
+        Array<string>,
+        Record<string, string>,
+        string | null,
+        ...Array<number>
+      ]
   const now = Number(time[0]) * 1_000 + Number(time[1]) / 1_000
   const tombstones = await Promise.all(
     ids.map(async (id) => ({ id, until: ticksOf(await redis.pttl(keys.tombstone(id))) }))
   )
   const tokens = new Map<string, bigint>()
   const held: Array<Model.Holder> = []
-  const own = value === null ? null : /^([\w-]{22}):(\d+):(.*)$/s.exec(value)
+  const own = value === null ? null : /^([\w-]{22}):(\d+):([^|]*)\|(.*)$/s.exec(value)
   if (own !== null) {
-    const [, id, token, label] = own as unknown as [string, string, string, string]
+    const [, id, token, inbox, label] = own as unknown as [string, string, string, string, string]
     assert.strictEqual(label, labelOf(id))
     assert.isAbove(pttl, 0)
     tokens.set(id, BigInt(token))
-    held.push({ id, token: 0, permits: 1, capacity: 1, expiry: ticksOf(pttl) })
+    held.push({ id, inbox, token: 0, kind: "mutex", permits: 1, capacity: 1, expiry: ticksOf(pttl) })
   }
+  assertSums(sums, details, expiries.length / 2)
   for (const [id, expiry] of pairs(expiries)) {
     if (Number(expiry) <= now) continue
-    const [token, permits, capacity] = (details[id] ?? assert.fail(`half a holder: ${id}`)).split("|") as [
-      string,
-      string,
-      string
-    ]
+    const [, token, permits, capacity, kind, , inbox] = partsOf(details[id] ?? assert.fail(`half a holder: ${id}`))
     tokens.set(id, BigInt(token))
     held.push({
       id,
+      inbox,
       token: 0,
+      kind: kindOf(kind),
       permits: Number(permits),
       capacity: Number(capacity),
       expiry: ticksOf(Number(expiry) - now)
@@ -117,17 +151,19 @@ export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray
     const fields = wanted[id]
     if (left === undefined || fields === undefined) return assert.fail(`half a waiter: ${id}`)
     if (left <= 0) return []
-    const [inbox, , guard, permits, capacity, listening] = fields.split("|") as Array<string>
+    const [, inbox, , guard, kind, permits, capacity, listening, group] = partsOf(fields)
     return [{
       id,
-      inbox: inbox as string,
+      inbox,
       deadline: ticksOf(left),
       guard: Number(guard) / tick,
+      kind: kindOf(kind),
       permits: Number(permits),
       capacity: Number(capacity),
       listening: listening === "1",
       arrival: score,
-      parked
+      parked,
+      ...(group === "1" && { isGrouped: true as const })
     }]
   })
   assert.deepStrictEqual(
@@ -166,7 +202,7 @@ export const advance = async (
   ticks: number
 ): Promise<void> => {
   const by = ticks * tick
-  const { counter, deadlines, holders, lock, parked, queue, values, waiters } = keys
+  const { counter, deadlines, holders, lock, parked, queue, totals, values, waiters } = keys
   for (const key of [deadlines, holders]) {
     for (const id of await redis.zrange(key, "0", "-1")) await redis.zincrby(key, -by, id)
   }
@@ -179,6 +215,7 @@ export const advance = async (
       waiters,
       parked,
       holders,
+      totals,
       values,
       ...ids.map((id) => keys.tombstone(id))
     ]

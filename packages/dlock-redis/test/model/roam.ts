@@ -1,6 +1,6 @@
 /** Long random walks through a world that is too large to search, with every kind of move. */
+import { random } from "dlock-testing/random"
 import { progress } from "./progress.ts"
-import { random } from "./random.ts"
 import * as World from "./world.ts"
 
 export interface Roamed {

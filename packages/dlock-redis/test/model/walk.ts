@@ -3,16 +3,19 @@
  * states.
  */
 import { assert } from "@effect/vitest"
+import { random } from "dlock-testing/random"
+import { readWriteCapacity } from "effect-dlock/LockStore"
 import type { Redis } from "ioredis"
 import * as Scripts from "../../src/internal/protocol/index.ts"
 import { keysOf } from "../../src/internal/protocol/keys.ts"
-import { random } from "./random.ts"
 import * as Real from "./real.ts"
 import * as Model from "./server.ts"
 
 const tombstoneTtl = Scripts.tombstoneTtl / Real.tick
 const lockNames = ["plain", "a:b|c", "{tag}x", "{open", "x{y}z}", "ä€😀 \n"]
 const foreignValues = ["7c0e3b1e-9f5a-4a39-8d1e-0a4c8d2f6b11", "A".repeat(22), "not:ours:1", "worker:42:job", ""]
+
+const kinds: ReadonlyArray<Model.Kind> = ["mutex", "semaphore", "readWrite"]
 
 export interface Walk {
   readonly steps: number
@@ -21,14 +24,16 @@ export interface Walk {
 
 export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps: number): Promise<Walk> => {
   const { below, chance, pick } = random(seed)
-  const capacity = chance(0.6) ? 1 : 3
+  // Of its own, so that every seed keeps its walk.
+  const limits = random(seed + 1_000_000)
+  const kind: Model.Kind = chance(0.5) ? "mutex" : chance(0.7) ? "semaphore" : "readWrite"
   const keys = keysOf(`${pick(lockNames)}${seed}`)
   if (keys === undefined) return assert.fail("no common slot")
   const inboxes = [`inbox:${seed}:0`, `inbox:${seed}:1`] as const
   const subscribed = new Set<string>()
   const heard: Array<string> = []
-  const hear = (_channel: string, message: string) => {
-    if (message.endsWith(keys.lock)) heard.push(message)
+  const hear = (channel: string, message: string) => {
+    if (channel.startsWith(`inbox:${seed}:`)) heard.push(message)
   }
   subscriber.on("message", hear)
 
@@ -52,9 +57,18 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
   const inboxOf = (id: string): string => inboxes[Number(id.charCodeAt(0) % 2) as 0 | 1]
   const subscribers: Model.Subscribers = (inbox) => subscribed.has(inbox) ? 1 : 0
 
-  /** The capacity that a client names: 1 for a mutex, otherwise unknown. */
-  const known = (): number | undefined =>
-    chance(0.8) && [...model.holders, ...model.queue].every((one) => one.capacity === 1) ? 1 : undefined
+  /** The kind that a client names: a mutex, otherwise unknown. */
+  const known = (): Model.Kind | undefined =>
+    chance(0.8) && [...model.holders, ...model.queue].every((one) => one.kind === "mutex") ? "mutex" : undefined
+
+  /** What a claim asks for. The claims of a semaphore need not know the same capacity. */
+  const anyShape = (): Pick<Model.Holder, "kind" | "permits" | "capacity"> => {
+    const chosen = chance(0.05) ? pick(kinds) : kind
+    if (chosen === "mutex") return { kind: chosen, permits: 1, capacity: 1 }
+    const capacity = chosen === "readWrite" ? readWriteCapacity : chance(0.7) ? 3 : 1 + below(4)
+    const permits = chosen === "readWrite" ? pick([1, 1, capacity]) : 1 + below(capacity)
+    return { kind: chosen, permits, capacity }
+  }
 
   const token = (number: number): bigint => tokens[number] ?? assert.fail(`token ${number} is not known`)
 
@@ -87,7 +101,10 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     ours: Model.AcquireReply
   ): void => {
     assert.strictEqual(real._tag, ours._tag)
-    if (real._tag === "Granted" && ours._tag === "Granted") learn(ours.token, real.token)
+    if (real._tag === "Granted" && ours._tag === "Granted") {
+      learn(ours.token, real.token)
+      assert.strictEqual(real.isContended, Model.isContended(model), "whether others wait behind a grant")
+    }
     if (real._tag === "Queued" && ours._tag === "Queued") {
       sameSituation(real, ours)
       assert.strictEqual(real.place, ours.place)
@@ -118,24 +135,32 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     assert.strictEqual(real.counter, counter ? tokens.at(-1) : undefined)
   }
 
-  const sameNotifications = async (notifications: ReadonlyArray<Model.Notification>): Promise<void> => {
-    const expected = notifications.filter((notification) => subscribed.has(notification.inbox)).map((notification) =>
-      notification.token === undefined
-        ? `w:${keys.lock}`
-        : `g:${notification.id}:${token(notification.token)}:${keys.lock}`
-    )
+  const textOf = ({ id, isContended, token: number }: Model.Notification): string =>
+    number === undefined ? `w:${keys.lock}` : `g:${id}:${isContended ? "0" : ""}${token(number)}:${keys.lock}`
+
+  const sameNotifications = async (
+    { notifications, rings }: Pick<Model.Step<unknown>, "notifications" | "rings">
+  ): Promise<void> => {
+    const isHeard = ({ inbox }: { readonly inbox: string }): boolean => subscribed.has(inbox)
+    const expected = [
+      ...notifications.filter(isHeard).map(textOf),
+      ...rings.filter(isHeard).map(({ ids }) => `c:${ids.join()}`)
+    ]
     const deadline = Date.now() + 2_000
     while (heard.length < expected.length && Date.now() < deadline) await new Promise((go) => setImmediate(go))
     assert.deepStrictEqual(heard.splice(0), expected)
     for (const notification of notifications) {
       if (notification.token === undefined) continue
-      const text = `g:${notification.id}:${token(notification.token)}:${keys.lock}`
-      assert.deepStrictEqual(Scripts.decodeNotification(text), {
+      assert.deepStrictEqual(Scripts.decodeNotification(textOf(notification)), {
         _tag: "Granted",
         id: notification.id,
         token: token(notification.token),
+        isContended: notification.isContended,
         lock: keys.lock
       })
+    }
+    for (const { ids } of rings) {
+      assert.deepStrictEqual(Scripts.decodeNotification(`c:${ids.join()}`), { _tag: "Contended", ids })
     }
   }
 
@@ -158,7 +183,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       scripts++
       await sameState()
       same(reply, step.reply)
-      await sameNotifications(step.notifications)
+      await sameNotifications(step)
       if (time === 1) assert.deepStrictEqual(model, { ...before })
     }
   }
@@ -171,10 +196,13 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     if (dice < 32) {
       const id = chance(0.45) ? fresh() : someId()
       const inbox = inboxOf(id)
-      const size = chance(0.05) ? (capacity === 1 ? 3 : 1) : capacity
-      const permits = size === 1 ? 1 : 1 + below(3)
+      const before = [...model.queue, ...held].find((one) => one.id === id)
+      const shape = before === undefined || chance(0.05) ? anyShape() : before
       const mode = chance(0.2) ? "try" : "queue"
-      const args = { id, inbox, permits, capacity: size, mode, ttl, guard } as const
+      const { capacity, kind, permits } = shape
+      const isStrict = chance(0.1)
+      const maxQueue = limits.chance(0.2) ? limits.below(4) : undefined
+      const args = { id, inbox, kind, permits, capacity, isStrict, mode, maxQueue, ttl, guard } as const
       await both(
         `acquire ${JSON.stringify(args)}`,
         () => Model.acquire(model, args, subscribers),
@@ -191,7 +219,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
         () =>
           Real.run(redis, Scripts.refresh, {
             inbox,
-            locks: [{ keys, capacity: said, claims: claims.map((id) => ({ id, ...real })) }]
+            locks: [{ keys, kind: said, claims: claims.map((id) => ({ id, ...real })) }]
           }),
         ([reply], ours) => {
           if (reply?._tag !== "Refreshed") return assert.fail(reply?.message)
@@ -206,14 +234,25 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       const once = now ?? (held.length > 0 && chance(0.7) ? pick(held) : undefined)
       const id = once?.id ?? someId()
       const number = once !== undefined && chance(0.9) ? once.token : below(tokens.length)
-      const size = (model.holders.find((one) => one.id === id) ?? once)?.capacity ?? capacity
-      const args = { id, token: number, ttl, guard, capacity: size }
-      await both(
-        `renew ${JSON.stringify(args)}`,
-        () => Model.renew(model, args),
-        () => Real.run(redis, Scripts.renew, { claims: [{ keys, id, token: token(number), ...real, capacity: size }] }),
-        (replies, ours) => assert.deepStrictEqual(replies, [ours])
-      )
+      const { capacity, kind, permits } = model.holders.find((one) => one.id === id) ?? once ?? anyShape()
+      const args = { id, token: number, ttl, guard, kind, permits, capacity, isWatched: chance(0.4) }
+      const claim = { ...args, ...real, keys, token: token(number) }
+      if (kind !== "mutex" && chance(0.4)) {
+        const kept = 1 + below(3)
+        await both(
+          `shrink ${JSON.stringify(args)} to ${kept}`,
+          () => Model.shrink(model, args, kept, subscribers),
+          () => Real.run(redis, Scripts.shrink, { ...claim, kept }),
+          (reply, ours) => assert.deepStrictEqual(reply, { outcome: ours, more: false })
+        )
+      } else {
+        await both(
+          `renew ${JSON.stringify(args)}`,
+          () => Model.renew(model, args),
+          () => Real.run(redis, Scripts.renew, { claims: [claim] }),
+          (replies, ours) => assert.deepStrictEqual(replies, [ours])
+        )
+      }
     } else if (dice < 74) {
       const id = model.holders.length > 0 && chance(0.6) ? pick(model.holders).id : someId()
       const args = { id, tombstone: chance(0.3), interop: chance(0.15) }
@@ -221,8 +260,11 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       await both(
         `release ${JSON.stringify(args)}`,
         () => Model.release(model, args, tombstoneTtl, subscribers),
-        () => Real.run(redis, Scripts.release, { keys, capacity: said, ...args }),
+        () => Real.run(redis, Scripts.release, { keys, kind: said, ...args }),
         (reply, ours) => {
+          // A shared holder that expired a moment ago may still count as one that is released.
+          const hadExpired = held.some((one) => one.id === id && one.kind !== "mutex" && one.expiry <= model.now)
+          if (reply._tag === "Released" && ours._tag !== "Released" && hadExpired) return
           // A second release finds nothing to release, so only the first replies of a pair are compared.
           assert.strictEqual(reply._tag, ours._tag)
           if (reply._tag !== "Released" && ours._tag !== "Released") sameSituation(reply, ours)
@@ -261,6 +303,16 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       log.push("the counter is lost")
       counter = false
       await redis.del(keys.counter)
+      if (chance(0.5)) {
+        log.push("and the sums of the holders")
+        await redis.del(keys.totals)
+        await Real.run(redis, Scripts.refresh, { inbox: inboxes[0], locks: [{ keys, kind: undefined, claims: [] }] })
+        const step = Model.refresh(model, { inbox: inboxes[0], claims: [] }, subscribers)
+        model = step.server
+        counter = step.grants.length > 0
+        await sameState()
+        await sameNotifications(step)
+      }
     } else if (dice < 99) {
       log.push("SCRIPT FLUSH")
       await redis.script("FLUSH")
@@ -268,7 +320,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       log.push("everything is lost")
       counter = false
       model = Model.flush(model)
-      const { deadlines, holders, lock, parked, queue, values, waiters } = keys
+      const { deadlines, holders, lock, parked, queue, totals, values, waiters } = keys
       await redis.del(
         keys.counter,
         deadlines,
@@ -276,6 +328,7 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
         lock,
         parked,
         queue,
+        totals,
         values,
         waiters,
         ...ids.map((id) => keys.tombstone(id))

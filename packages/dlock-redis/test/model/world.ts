@@ -8,11 +8,23 @@ import * as Server from "./server.ts"
 export interface Config {
   readonly name: string
   readonly claims: ReadonlyArray<
-    { readonly process: number; readonly permits?: number; readonly mode?: "queue" | "try" }
+    {
+      readonly process: number
+      readonly permits?: number
+      /** The capacity as this claim knows it. Default: that of the world. */
+      readonly capacity?: number
+      readonly mode?: "queue" | "try"
+    }
   >
   readonly ttl?: number
   readonly guard?: number
   readonly capacity?: number
+  /** Default: a mutex, or a semaphore if the capacity is above 1. */
+  readonly kind?: Server.Kind
+  /** A holder of several permits may give back all but one. */
+  readonly shrinks?: boolean
+  /** The server may lose the sum over the holders, or what each of them has. */
+  readonly evicts?: boolean
   /** How many acquires, refreshes and notifications of one claim may be in flight. Of releases and renewals, one. */
   readonly acquires?: number
   readonly refreshes?: number
@@ -52,6 +64,9 @@ export const world = (config: Config): World => ({
   ttl: 2,
   guard: 0,
   capacity: 1,
+  kind: config.capacity === undefined ? "mutex" : "semaphore",
+  shrinks: false,
+  evicts: false,
   acquires: 1,
   refreshes: 1,
   notifications: 2,
@@ -94,6 +109,7 @@ interface Sent {
 export type Message =
   | Sent & { readonly kind: "acquire" | "refresh"; readonly reply: Server.AcquireReply | undefined }
   | Sent & { readonly kind: "renew"; readonly token: number; readonly reply: Server.RenewReply | undefined }
+  | Sent & { readonly kind: "shrink"; readonly token: number; readonly reply: Server.RenewReply | undefined }
   | Sent & { readonly kind: "release"; readonly tombstone: boolean; readonly reply: Server.ReleaseReply | undefined }
   | Sent & { readonly kind: "notification"; readonly token: number | undefined }
 
@@ -183,8 +199,9 @@ const excusedAfter = (world: World, before: State, step: Server.Step<unknown>, a
 /** The server runs a request. Its answer and the notifications are sent. */
 export const execute = (world: World, state: State, message: Message): Move => {
   if (message.kind === "notification") throw new Error("a notification is not a request")
-  const { capacity, flaws, guard, ttl } = world
-  const { mode = "queue", permits = 1, process } = world.claims[message.claim] as Config["claims"][number]
+  const { flaws, guard, kind, ttl } = world
+  const { capacity = world.capacity, mode = "queue", permits = 1, process } = world
+    .claims[message.claim] as Config["claims"][number]
   const { id } = message
   const subscribers = subscribersOf(world, state)
   const inbox = String(process)
@@ -209,7 +226,7 @@ export const execute = (world: World, state: State, message: Message): Move => {
   }
   switch (message.kind) {
     case "acquire": {
-      const args = { id, inbox, ttl, guard, permits, capacity, mode }
+      const args = { id, inbox, ttl, guard, kind, permits, capacity, mode }
       const step = Server.acquire(state.server, args, subscribers, flaws)
       return finish(step, { ...message, reply: step.reply })
     }
@@ -218,7 +235,12 @@ export const execute = (world: World, state: State, message: Message): Move => {
       return finish(step, { ...message, reply: step.reply[0] })
     }
     case "renew": {
-      const step = Server.renew(state.server, { id, token: message.token, ttl, guard, capacity })
+      const step = Server.renew(state.server, { id, token: message.token, ttl, guard, kind, permits, capacity })
+      return finish(step, { ...message, reply: step.reply })
+    }
+    case "shrink": {
+      const args = { id, token: message.token, ttl, guard, kind, permits, capacity }
+      const step = Server.shrink(state.server, args, 1, subscribers, flaws)
       return finish(step, { ...message, reply: step.reply })
     }
     case "release": {
@@ -254,7 +276,8 @@ export const deliver = (world: World, state: State, message: Message): State => 
         ? heardGrant(world, next, index, heard)
         : setClaim(next, index, heard))
     }
-    case "renew": {
+    case "renew":
+    case "shrink": {
       const heard = Client.renewed(claim, message.reply, message.token, message.at, ttl, now, flaws)
       return heard.phase === "withdrawing" ? withdraw(next, index, heard) : setClaim(next, index, heard)
     }
@@ -310,7 +333,7 @@ const ask = (
   world: World,
   state: State,
   index: number,
-  kind: "acquire" | "refresh" | "renew"
+  kind: "acquire" | "refresh" | "renew" | "shrink"
 ): State | undefined => {
   const claim = state.claims[index] as Client.Claim
   const { now } = state.server
@@ -336,6 +359,7 @@ const ask = (
         reply: undefined
       })
     case "renew":
+    case "shrink":
       if (!free(1)) return undefined
       return send(state, { kind, claim: index, id, at: now, token: claim.token, reply: undefined })
   }
@@ -361,7 +385,7 @@ export const moves = (world: World, state: State): ReadonlyArray<Move> => {
   const { now } = server
   claims.forEach((claim, index) => {
     const id = presentId(state, index)
-    const { mode = "queue" } = world.claims[index] as Config["claims"][number]
+    const { mode = "queue", permits = 1 } = world.claims[index] as Config["claims"][number]
     switch (claim.phase) {
       case "idle":
         add(`${id} asks`, ask(world, state, index, "acquire"))
@@ -388,6 +412,7 @@ export const moves = (world: World, state: State): ReadonlyArray<Move> => {
         break
       case "held":
         if (world.renewals) add(`${id} renews`, ask(world, state, index, "renew"))
+        if (world.shrinks && permits > 1) add(`${id} shrinks`, ask(world, state, index, "shrink"))
         add(`${id} releases`, withdraw(state, index, Client.withdrawing(claim, false, world.flaws)))
         break
       case "withdrawing":
@@ -426,6 +451,12 @@ export const moves = (world: World, state: State): ReadonlyArray<Move> => {
       add("foreign frees", { ...state, server: Server.foreignDel(server) })
     }
   }
+  if (world.evicts && server.holders.length > 0) {
+    if (server.used !== undefined) add("the sum is lost", { ...state, server: Server.loseUsed(server) })
+    if (server.holders.some(({ isLost }) => isLost !== true)) {
+      add("the values are lost", { ...state, server: Server.loseValues(server) })
+    }
+  }
   add("tick", tick(world, state))
   return out
 }
@@ -433,7 +464,9 @@ export const moves = (world: World, state: State): ReadonlyArray<Move> => {
 /** Returns the safety promise that a state breaks, if any. */
 export const broken = (world: World, state: State): string | undefined => {
   const { claims, server } = state
-  if (server.holders.reduce((sum, one) => sum + one.permits, 0) > world.capacity) return "S1: too many holders"
+  const capacity = Math.min(...server.holders.map((one) => one.capacity))
+  if (server.holders.reduce((sum, one) => sum + one.permits, 0) > capacity) return "S1: too many holders"
+  if (server.used !== undefined && server.used !== Server.usedBy(server.holders)) return "S3: the sum is wrong"
   for (let index = 0; index < claims.length; index++) {
     const claim = claims[index] as Client.Claim
     const id = idOf(index, claim.generation)
@@ -477,6 +510,7 @@ export const settle = (state: State): State => {
       case "refresh":
         return Client.waits(claim) || (claim.phase === "held" && message.reply?._tag === "Granted")
       case "renew":
+      case "shrink":
         return claim.phase === "held"
       case "release":
         return claim.phase === "withdrawing"
@@ -502,7 +536,10 @@ export const key = (world: World, state: State): string => {
     if (claim.phase === "held" || claim.phase === "confirming") tokens.add(claim.token)
   }
   for (const message of net) {
-    if ((message.kind === "notification" || message.kind === "renew") && message.token !== undefined) {
+    if (
+      (message.kind === "notification" || message.kind === "renew" || message.kind === "shrink") &&
+      message.token !== undefined
+    ) {
       tokens.add(message.token)
     }
     if ((message.kind === "acquire" || message.kind === "refresh") && message.reply !== undefined) {
@@ -514,7 +551,11 @@ export const key = (world: World, state: State): string => {
   const rank = (token: number) => order.indexOf(token)
   const past = (at: number) => Math.min(now - at, world.ttl)
   let out = ""
-  for (const one of server.holders) out += `${one.id}${rank(one.token)}${one.expiry - now}.`
+  for (const one of server.holders) {
+    out += `${one.id}${rank(one.token)}${one.expiry - now}${one.isLost === true ? "?" : "."}`
+    if (world.shrinks) out += `${one.permits},`
+  }
+  if (server.used !== Server.usedBy(server.holders)) out += `u${server.used}`
   out += `${server.foreign === undefined ? "" : server.foreign - now}${rank(server.last)}/`
   for (const { arrival, deadline, id, listening, parked } of server.queue) {
     const earlier = server.queue.filter((other) => other.arrival < arrival).length
@@ -546,7 +587,9 @@ export const key = (world: World, state: State): string => {
     if (message.kind === "notification") return `${head}${message.token === undefined ? "" : rank(message.token)}`
     const sent = `${head}${past(message.at)}`
     const { reply } = message
-    if (message.kind === "renew") return `${sent}${rank(message.token)}${message.reply ?? "?"}`
+    if (message.kind === "renew" || message.kind === "shrink") {
+      return `${sent}${rank(message.token)}${message.reply ?? "?"}`
+    }
     if (message.kind === "release") return `${sent}${message.tombstone ? "m" : ""}${reply === undefined ? "?" : "!"}`
     if (reply === undefined) return `${sent}?`
     const { _tag } = message.reply as Server.AcquireReply

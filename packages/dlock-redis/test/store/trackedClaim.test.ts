@@ -12,6 +12,7 @@ const newClaim = (): TrackedClaim =>
       id: "b".repeat(22),
       key: "k",
       prefix: "",
+      kind: "mutex",
       permits: 1,
       capacity: 1,
       ttl: Duration.seconds(2),

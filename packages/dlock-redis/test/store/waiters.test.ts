@@ -223,9 +223,9 @@ describe("a claim that waits behind a holder of ours", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.effect("asks every two seconds where a look would not tell: with a greater capacity", () =>
+  it.effect("asks every two seconds where a look would not tell: of a semaphore", () =>
     Effect.gen(function*() {
-      const sent = yield* waiting(() => Effect.succeed([]), { capacity: 2 })
+      const sent = yield* waiting(() => Effect.succeed([]), { kind: "semaphore", capacity: 2 })
       yield* TestClock.adjust("4 seconds")
       assert.deepStrictEqual(sent, ["acquire 0", "refresh 2000", "refresh 4000"])
     }).pipe(Effect.scoped))

@@ -3,18 +3,26 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import { CapacityMismatch, LockAlreadyHeld, LockBackendError, LockTimeout } from "../LockError.ts"
+import {
+  type AcquireError,
+  CapacityMismatch,
+  type InvalidLockRequest,
+  LockAlreadyHeld,
+  LockBackendError,
+  LockTimeout
+} from "../LockError.ts"
 import {
   type Answer,
   callLimit,
   type Claim,
+  type Full,
   type Gone,
   type Granted,
-  type LockStore,
   type Queued,
   type Withdrawn
 } from "../LockStore.ts"
 import type { Admission } from "./admission.ts"
+import * as Deadlock from "./deadlock.ts"
 import type { Withdrawals } from "./lease/release.ts"
 import * as Owner from "./options/owner.ts"
 import { about, renamed } from "./options/request.ts"
@@ -30,14 +38,36 @@ export interface Acquired {
   readonly wallClockLead: number
 }
 
+/**
+ * The answer to a request for several locks of which some are granted now: the next request, under the same id, asks for
+ * more of them.
+ */
+export interface Further {
+  readonly _tag: "Further"
+}
+
+export interface Waiting extends Omit<Queued, "granted"> {
+  readonly granted: Effect.Effect<Granted | Gone | Further, LockBackendError>
+}
+
+export type Reply = Exclude<Answer, Queued> | Waiting | Further
+
+/** Where an acquire sends its requests: a store, or several locks that are acquired as one. */
+export interface Requests {
+  readonly request: (claim: Claim, mode: "queue" | "try") => Effect.Effect<Reply, LockBackendError>
+  readonly heardAt: (claim: Claim) => bigint | undefined
+}
+
 /** What all acquires of a locker share. */
 export interface AcquireContext {
-  readonly store: LockStore["Service"]
+  readonly store: Requests
   readonly time: Time
   readonly timeouts: CallTimeouts
   readonly admission: Admission
-  readonly withdrawals: Withdrawals
+  readonly withdrawals: Pick<Withdrawals, "before" | "giveUp">
   readonly events: Events
+  /** Looks for a deadlock when a claim has timed out. Absent if the caller holds nothing. */
+  readonly findDeadlock?: (awaited: Deadlock.Awaited) => Effect.Effect<Deadlock.Circle | undefined>
 }
 
 /** One acquire: its key, its times, and the `restore` of its uninterruptible region. */
@@ -52,7 +82,7 @@ interface Asking extends AcquireContext {
   readonly isAnswered?: boolean
 }
 
-type Failure = LockTimeout | LockAlreadyHeld | LockBackendError | CapacityMismatch
+type Failure = Exclude<AcquireError, InvalidLockRequest>
 
 /**
  * Waits in front of the admission until the turn of a call that came at `startedAt`. The caller's timeout runs during
@@ -64,7 +94,9 @@ export const throughAdmission = <A, E, R>(
   mode: "queue" | "try",
   startedAt: number,
   timeout: number,
-  inside: Effect.Effect<A, E, R>
+  inside: Effect.Effect<A, E, R>,
+  /** How many locks the caller wants, if it wants several. */
+  wanted?: number
 ): Effect.Effect<A, E | LockBackendError | LockTimeout, R> => {
   if (timeout === Infinity) return admission.wait(key, mode === "try", inside)
   const turn = admission.wait(key, mode === "try", Effect.void)
@@ -72,16 +104,22 @@ export const throughAdmission = <A, E, R>(
   // If others were answered during the wait, the load took the caller's time, so it is a `LockTimeout`.
   const over = Effect.suspend((): Effect.Effect<never, LockBackendError | LockTimeout> => {
     if (admission.silence(timeouts.lookedAt) >= unanswered) return Effect.fail(about(key)(silent))
-    return Effect.fail(crowded({ admission, key, startedAt, time }))
+    return Effect.fail(crowded({ admission, key, startedAt, time }, wanted))
   })
   return Effect.andThen(timeouts.limit<void, LockBackendError | LockTimeout>(turn, left, over), inside)
 }
 
 /** The error of a caller whose time ended before any store was asked about the holder. */
 const crowded = (
-  { admission, key, startedAt, time }: Pick<Asking, "admission" | "key" | "startedAt" | "time">
+  { admission, key, startedAt, time }: Pick<Asking, "admission" | "key" | "startedAt" | "time">,
+  wanted?: number
 ): LockTimeout =>
-  new LockTimeout({ key, waited: Duration.millis(time.now() - startedAt), queueLength: Math.max(1, admission.waiting) })
+  new LockTimeout({
+    key,
+    waited: Duration.millis(time.now() - startedAt),
+    queueLength: Math.max(1, admission.waiting),
+    ...(wanted !== undefined && { acquired: 0, wanted })
+  })
 
 /**
  * Milliseconds without an answer to any caller, after which the backend is the reason for a caller's timeout. The
@@ -118,7 +156,7 @@ export const acquire = (
         ? Effect.succeed<Acquired>({ claim, granted: answer, wallClockLead })
         : untilGranted(asking, claim, answer, wallClockLead), goOut)
   const before = withdrawals.before(claim.key)
-  if (before === undefined) return asked(asking)
+  if (before === undefined) return asked(time.now() - startedAt > leeway ? inAll(asking) : asking)
   return Effect.matchCauseEffect(behind(asking, claim, before), {
     onSuccess: () => asked(inAll(asking)),
     onFailure: (cause) => {
@@ -128,7 +166,7 @@ export const acquire = (
   })
 }
 
-/** A `try` has 1 second in all, however often it asks. */
+/** A `try` has 1 second in all, however often it asks and however long it waited before. */
 const inAll = (asking: Asking): Asking =>
   asking.mode === "try" ? { ...asking, until: asking.startedAt + Timing.tryPatience } : asking
 
@@ -163,7 +201,7 @@ const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallClockLead: numb
 const untilGranted = Effect.fnUntraced(function*(
   first: Asking,
   claim: Claim,
-  answer: Answer,
+  answer: Reply,
   wallClockLead: number
 ): Effect.fn.Return<Acquired | undefined, Failure> {
   const asking = inAll(first)
@@ -174,12 +212,20 @@ const untilGranted = Effect.fnUntraced(function*(
   let until = Infinity
   let lost = 0
   let isLast = false
+  /** The id that has its place. Its place is not counted again, because claims before it may come back to life. */
+  let placed: string | undefined
   while (true) {
     if (answer._tag === "Queued") {
       if (mode === "try") {
         yield* giveUp(asking, claim)
         return undefined
       }
+      const full = claim.id === placed ? undefined : fullQueue(claim, answer)
+      if (full !== undefined) {
+        yield* giveUp(asking, claim)
+        return yield* tooMany(asking, claim, full)
+      }
+      placed = claim.id
       const since = time.now()
       answer = yield* wait(asking, claim, answer, askedAt)
       // The claim kept its place for a while, so an earlier failure and this one are not in a row.
@@ -194,9 +240,13 @@ const untilGranted = Effect.fnUntraced(function*(
         // The grant came too late. A repeat under the same id either extends it or finds the claim queued.
         if (time.now() - askedAt >= Duration.toMillis(answer.ttl)) isLast = false
         break
+      case "Further":
+        break
       case "Busy":
         if (mode === "queue") return yield* about(key)(unqueued)
         return undefined
+      case "Full":
+        return yield* tooMany(asking, claim, answer)
       case "AlreadyHeld":
         return yield* new LockAlreadyHeld({ key, fencingToken: answer.fencingToken })
       case "Gone":
@@ -211,13 +261,21 @@ const untilGranted = Effect.fnUntraced(function*(
         yield* restore(time.sleep(Math.max(0, Math.min(pause, asking.until - time.now()))))
         break
       case "CapacityMismatch":
-        return yield* new CapacityMismatch({ key, requested: claim.capacity })
+        return yield* new CapacityMismatch({
+          key,
+          requested: claim.capacity,
+          inUse: answer.inUse,
+          kind: answer.kind
+        })
     }
     askedAt = time.now()
     // A process that was paused past the end of its timeout had no chance to use it, so it asks once more.
     if (isLast) {
-      // A grant that came too late is still held at the backend.
-      if (answer._tag === "Granted") yield* giveUp(asking, claim)
+      // A grant that came too late is still held at the backend, and so are the locks that are there.
+      if (answer._tag === "Granted" || answer._tag === "Further") yield* giveUp(asking, claim)
+      if (answer._tag === "Further" && mode === "queue") {
+        return yield* new LockTimeout({ key, waited: Duration.millis(time.now() - asking.startedAt), queueLength: 1 })
+      }
       const known = answer._tag === "Gone" ? answer.error : undefined
       return yield* about(key)(known ?? (answer._tag === "Granted" || mode === "try" ? silent : placeless))
     }
@@ -227,6 +285,31 @@ const untilGranted = Effect.fnUntraced(function*(
   }
 })
 
+/** What a store would answer that counts before it lets a claim wait. `undefined` if the claim may wait. */
+export const fullQueue = (
+  { maxQueue }: Claim,
+  { ahead, place }: Pick<Queued, "ahead" | "place">
+): Full | undefined =>
+  maxQueue !== undefined && place >= maxQueue
+    ? { _tag: "Full", waiting: place, holder: ahead().holder }
+    : undefined
+
+const tooMany = ({ key, startedAt, time }: Asking, { maxQueue }: Claim, { holder, waiting }: Full): LockTimeout =>
+  new LockTimeout({
+    key,
+    waited: Duration.millis(time.now() - startedAt),
+    queueLength: waiting,
+    ...named(holder),
+    ...(maxQueue !== undefined && { maxQueue })
+  })
+
+/** The holder as a `LockTimeout` names it. */
+const named = (holder: string | undefined): Pick<LockTimeout, "holder" | "metadata"> => {
+  if (holder === undefined) return {}
+  const { metadata, name } = Owner.decode(holder)
+  return { holder: name, ...(metadata && { metadata }) }
+}
+
 /**
  * Sends one request, and repeats it under the same id while the backend may come back soon: an answer was lost, or a
  * connection is being made again. Repeating a request that was executed is harmless. The first answer lets the
@@ -235,12 +318,13 @@ const untilGranted = Effect.fnUntraced(function*(
 const ask = <A, E>(
   asking: Asking,
   claim: Claim,
-  then: (answer: Answer) => Effect.Effect<A, E>,
+  then: (answer: Reply) => Effect.Effect<A, E>,
   goOut?: (isAnswered: boolean) => void
 ): Effect.Effect<A, E | LockBackendError | LockTimeout> =>
   Effect.matchCauseEffect(send(asking, claim), {
     onSuccess: (answer) => {
       asking.events.answered(asking.key)
+      if ("capacityInUse" in answer) tellOfCapacity(asking, claim, answer.capacityInUse)
       goOut?.(true)
       return then(answer)
     },
@@ -250,11 +334,15 @@ const ask = <A, E>(
     }
   })
 
+const tellOfCapacity = ({ events, key }: Asking, { capacity }: Claim, inUse: number | undefined): void => {
+  if (inUse !== undefined) events.capacityDiffers(key, capacity, inUse)
+}
+
 /**
  * Limits a call by the caller's time. The time limit of the call itself belongs to the store, if the store is
  * `bounded`.
  */
-const send = (asking: Asking, claim: Claim): Effect.Effect<Answer, LockBackendError> => {
+const send = (asking: Asking, claim: Claim): Effect.Effect<Reply, LockBackendError> => {
   const { timeouts, mode, restore, store, time, until } = asking
   const call = store.request(claim, mode)
   const limit = mode === "try" ? Math.min(callLimit(claim), Timing.tryPatience) : patienceWith(claim)
@@ -274,7 +362,7 @@ const send = (asking: Asking, claim: Claim): Effect.Effect<Answer, LockBackendEr
 
 /** Whether the backend recently answered a caller, after this one came. Then the load took this caller's time. */
 const hasAnsweredOthers = ({ timeouts, startedAt, store }: Asking, claim: Claim): boolean => {
-  const heardAt = store.heardAt?.(claim)
+  const heardAt = store.heardAt(claim)
   if (heardAt === undefined) return false
   const millis = fromNanos(heardAt)
   return millis >= startedAt && timeouts.lookedAt - millis < unanswered
@@ -284,7 +372,7 @@ const askAgain = Effect.fnUntraced(function*(
   asking: Asking,
   claim: Claim,
   cause: Cause.Cause<LockBackendError>
-): Effect.fn.Return<Answer, LockBackendError | LockTimeout> {
+): Effect.fn.Return<Reply, LockBackendError | LockTimeout> {
   const { key, timeouts, mode, events, restore, startedAt, store, time } = asking
   const pause = pauseOf(claim)
   // Counted from the first failure, because the call may have waited for its turn before it. A `try` counts from its
@@ -322,6 +410,26 @@ const askAgain = Effect.fnUntraced(function*(
 /** Withdraws the claim, and returns what the backend answers within the rest of the leeway. */
 const giveUp = ({ time, until, withdrawals }: Asking, claim: Claim): Effect.Effect<Withdrawn | undefined> =>
   withdrawals.giveUp(claim, Math.min(leeway, until + mostLate - time.now()))
+
+/**
+ * Withdraws a claim that has timed out. A caller that holds other locks looks for a deadlock at the same time. That is
+ * sent before the withdrawal: if two callers that wait for each other time out together, one of them finds the other.
+ */
+const giveUpInVain = (
+  asking: Asking,
+  claim: Claim,
+  { ahead }: Waiting
+): Effect.Effect<readonly [Deadlock.Circle | undefined, Withdrawn | undefined]> => {
+  const { findDeadlock, time, timeouts, until } = asking
+  const withdrawn = giveUp(asking, claim)
+  if (findDeadlock === undefined) return Effect.map(withdrawn, (answer) => [undefined, answer])
+  const found = timeouts.limit(
+    findDeadlock({ claim, ahead }),
+    Math.min(leeway, until + mostLate - time.now()),
+    Effect.undefined
+  )
+  return Effect.all([found, withdrawn], { concurrency: "unbounded" })
+}
 
 const patienceWith = ({ ttl }: Claim): number => Timing.acquirePatience(Duration.toMillis(ttl))
 
@@ -379,9 +487,9 @@ const placeless = new LockBackendError({
 const wait = Effect.fnUntraced(function*(
   asking: Asking,
   claim: Claim,
-  queued: Queued,
+  queued: Waiting,
   askedAt: number
-): Effect.fn.Return<Granted | Gone, LockTimeout | LockBackendError> {
+): Effect.fn.Return<Granted | Gone | Further, LockTimeout | LockBackendError> {
   const { key, timeouts, events, restore, startedAt, time, until } = asking
   const heardAt = time.now()
   const granted = Effect.asSome(queued.granted)
@@ -393,12 +501,16 @@ const wait = Effect.fnUntraced(function*(
   if (Exit.isSuccess(waited) && Option.isSome(waited.value)) return waited.value.value
   // A process that was paused and is late has no time left to find out whether the backend is well.
   const hasTime = time.now() <= until + mostLate - leeway
-  const answered = (yield* giveUp(asking, claim)) !== undefined
   if (Exit.isFailure(waited)) {
+    yield* giveUp(asking, claim)
     const failed = Cause.findErrorOption(waited.cause)
     if (Option.isSome(failed) && failed.value.retryable) events.acquireFailed(key, failed.value)
     return yield* Effect.failCause(Cause.map(waited.cause, about(key)))
   }
+  const [circle, withdrawn] = hasTime
+    ? yield* giveUpInVain(asking, claim, queued)
+    : [undefined, yield* giveUp(asking, claim)]
+  const answered = withdrawn !== undefined
   // A backend that answered within milliseconds before and does not answer now has probably gone. For a far backend it
   // is too early to know.
   if (!answered && hasTime && heardAt - askedAt < leeway / 2 && time.now() - heardAt > answersWithin) {
@@ -406,13 +518,13 @@ const wait = Effect.fnUntraced(function*(
     return yield* about(key)(fellSilent)
   }
   const ahead = queued.ahead()
-  const holder = ahead.holder === undefined ? undefined : Owner.decode(ahead.holder)
+  const deadlock = circle && Deadlock.told(circle)
   return yield* new LockTimeout({
     key,
     waited: Duration.millis(time.now() - startedAt),
     queueLength: ahead.waiting,
-    ...(holder && { holder: holder.name }),
-    ...(holder?.metadata && { metadata: holder.metadata })
+    ...named(ahead.holder),
+    ...(deadlock && { deadlock })
   })
 })
 

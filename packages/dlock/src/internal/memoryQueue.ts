@@ -24,6 +24,10 @@ export class Queue<A> {
     return this.head?.value
   }
 
+  *[Symbol.iterator](): Generator<A> {
+    for (let node = this.head; node !== undefined; node = node.after) yield node.value
+  }
+
   get(id: string): A | undefined {
     return this.byId.get(id)?.value
   }

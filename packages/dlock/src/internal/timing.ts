@@ -25,6 +25,9 @@ export const renewalRetryAfter = (ttl: number): number => ttl / 10
 /** The guard gap of a call that gives none. Timers are late, and clocks drift further apart in a longer lease. */
 export const guardGap = (ttl: number): number => Math.max(100, ttl / 10)
 
+/** After how long of its `maxHold` a lock that is still held is reported. */
+export const holdWarningAfter = (maxHold: number): number => maxHold * 4 / 5
+
 /** How long a call about a claim may take, so that another call fits before the deadline. */
 export const callTimeout = (ttl: number): number => ttl / 3
 

@@ -10,10 +10,16 @@ import type * as Scope from "effect/Scope"
 import type { LockStore } from "../LockStore.ts"
 import { Bench, type Body } from "./conformance/bench.ts"
 import { claims } from "./conformance/claims.ts"
+import { contention, sharedContention } from "./conformance/contention.ts"
+import { costs as costCases, type Work } from "./conformance/costs.ts"
 import { interruption } from "./conformance/interruption.ts"
 import { locks } from "./conformance/locks.ts"
 import { losses } from "./conformance/losses.ts"
 import { nesting } from "./conformance/nesting.ts"
+import { runs } from "./conformance/runs.ts"
+import { several } from "./conformance/several.ts"
+import { shrinking } from "./conformance/shrinking.ts"
+import { sharedWaitingClaims, waitingClaims } from "./conformance/waiting.ts"
 import { weights } from "./conformance/weights.ts"
 
 /**
@@ -38,8 +44,18 @@ export interface Options {
   readonly rounds?: number | undefined
   /** Whether the store answers `AlreadyHeld`. Default: true. */
   readonly nesting?: boolean | undefined
-  /** Whether the store grants more than one permit on a key. Default: true. */
+  /** Whether the store has semaphores and read-write locks. Default: true. */
   readonly weights?: boolean | undefined
+  /** Whether the store has `shrink`. Default: the value of `weights`. */
+  readonly shrink?: boolean | undefined
+  /** Whether the store has `runs`. Default: true. */
+  readonly runs?: boolean | undefined
+  /** Whether the store has `requestAll`. Default: true. */
+  readonly several?: boolean | undefined
+  /** Whether the store has `contended`. Default: true. */
+  readonly contended?: boolean | undefined
+  /** Whether the store has `waiting`. Default: true. */
+  readonly waiting?: boolean | undefined
 }
 
 /**
@@ -92,8 +108,15 @@ export const cases = (options: Options): ReadonlyArray<Case> => {
   const groups: ReadonlyArray<ReadonlyArray<readonly [name: string, body: Body]>> = [
     claims,
     options.weights === false ? [] : weights,
+    options.shrink ?? options.weights ?? true ? shrinking : [],
     locks,
+    options.several === false ? [] : several,
+    options.waiting === false ? [] : waitingClaims,
+    options.waiting === false || options.weights === false ? [] : sharedWaitingClaims,
     options.nesting === false ? [] : nesting,
+    options.runs === false ? [] : runs,
+    options.contended === false ? [] : contention,
+    options.contended === false || options.weights === false ? [] : sharedContention,
     interruption,
     losses
   ]
@@ -101,6 +124,55 @@ export const cases = (options: Options): ReadonlyArray<Case> => {
     name,
     // The tests lose locks on purpose, so their log lines would only hide others.
     run: Effect.scoped(Effect.suspend(() => body(bench))).pipe(Effect.provide(quiet))
+  }))
+}
+
+/**
+ * What a backend has done so far, for all its clients together: the input of `costs`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type { Work }
+
+/**
+ * Returns tests of what locks cost the backend: a section, a hand-over and a second of waiting must cost the same with
+ * many holders and waiters as with few.
+ *
+ * **When to use**
+ *
+ * Use in the tests of a store, one test after the other, on a backend that has nothing else to do.
+ *
+ * **Details**
+ *
+ * `work` reads what the backend has done so far: the number of its requests, and the bytes and the time if it counts
+ * them.
+ *
+ * **Example** (Measure a store with Vitest)
+ *
+ * ```ts
+ * import { describe, it } from "@effect/vitest"
+ * import { Effect } from "effect"
+ * import { LockStore } from "effect-dlock"
+ * import { Conformance } from "effect-dlock/testing"
+ *
+ * declare const connect: Effect.Effect<LockStore["Service"]>
+ * declare const work: Effect.Effect<Conformance.Work>
+ *
+ * describe("the cost of my store", () => {
+ *   const options = { client: connect, advance: Effect.sleep, ttl: "2 seconds", work } as const
+ *   for (const { name, run } of Conformance.costs(options)) it.live(name, () => run)
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const costs = (options: Options & { readonly work: Effect.Effect<Work> }): ReadonlyArray<Case> => {
+  const bench = new Bench(options)
+  return costCases.map(([name, body]) => ({
+    name,
+    run: Effect.scoped(Effect.suspend(() => body(bench, options.work))).pipe(Effect.provide(quiet))
   }))
 }
 

@@ -11,20 +11,30 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Function from "effect/Function"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { LockBackendError, type LossReason } from "../LockError.ts"
-import { type Answer, type Claim, type Gone, type Held, LockStore, type Loss, type Renewal } from "../LockStore.ts"
+import {
+  type Answer,
+  type Claim,
+  type Gone,
+  type Held,
+  LockStore,
+  type Loss,
+  type Renewal,
+  type RunStore
+} from "../LockStore.ts"
 
 /**
- * The operations that a test can disturb: the three calls of a store, and `wait`, in which a queued claim waits for its
- * grant.
+ * The operations that a test can disturb: the calls of a store, and `wait`, in which a queued claim waits for its grant. A
+ * `request` may be a `requestAll`, and a `withdraw` a `withdrawAll`. A `run` is a call of `LockStore.runs`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Operation = "request" | "wait" | "renew" | "withdraw"
+export type Operation = "request" | "wait" | "renew" | "withdraw" | "shrink" | "run"
 
 /**
  * A call that reached the store.
@@ -35,7 +45,7 @@ export type Operation = "request" | "wait" | "renew" | "withdraw"
 export interface Call {
   /** The operation of the call. */
   readonly operation: Operation
-  /** The claims of the call. Only a `renew` can have more than one: all claims that are due together. */
+  /** The claims of the call. A `renew` has all claims that are due together, and a `request` or a `withdraw` those of one `requestAll` or `withdrawAll`. */
   readonly claims: ReadonlyArray<Claim>
   /** What the caller received: the tag of the answer, or `failed`. `undefined` if the caller has received nothing. */
   answer: string | undefined
@@ -199,18 +209,38 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
       }
     }
 
-    const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
+    const requestWith = (
+      claims: ReadonlyArray<Claim>,
+      send: Effect.Effect<ReadonlyArray<Answer>, LockBackendError>
+    ): Effect.Effect<ReadonlyArray<Answer>, LockBackendError> =>
       Effect.suspend(() => {
-        const trip = underWay.get(claim.id) ?? { withdrawn: false }
-        underWay.set(claim.id, trip)
-        const send = Effect.suspend((): Effect.Effect<Answer, LockBackendError> =>
-          trip.withdrawn ? Effect.succeed<Gone>({ _tag: "Gone" }) : behind.request(claim, mode)
+        const trips = claims.map(({ id }) => {
+          const trip = underWay.get(id) ?? { withdrawn: false }
+          underWay.set(id, trip)
+          return trip
+        })
+        const sent = Effect.suspend(() =>
+          trips.some(({ withdrawn }) => withdrawn)
+            ? Effect.succeed(claims.map((): Gone => ({ _tag: "Gone" })))
+            : send
         )
-        return Effect.map(passing("request", [claim], send, tag), (answer): Answer =>
-          answer._tag === "Queued"
-            ? { ...answer, granted: passing("wait", [claim], answer.granted, tag) }
-            : answer)
+        const tags = (answers: ReadonlyArray<Answer>): string => answers.map(tag).join()
+        return Effect.map(passing("request", claims, sent, tags), (answers) =>
+          answers.map((answer, index): Answer =>
+            answer._tag === "Queued"
+              ? { ...answer, granted: passing("wait", [claims[index]!], answer.granted, tag) }
+              : answer
+          ))
       })
+
+    const request = (claim: Claim, mode: "queue" | "try"): Effect.Effect<Answer, LockBackendError> =>
+      Effect.map(
+        requestWith([claim], Effect.map(behind.request(claim, mode), (answer) => [answer])),
+        ([answer]) => answer!
+      )
+
+    const requestAll = (claims: ReadonlyArray<Claim>, mode: "queue" | "try") =>
+      requestWith(claims, Effect.suspend(() => behind.requestAll!(claims, mode)))
 
     const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> =>
       passing(
@@ -221,17 +251,42 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
         (answer) => held.map(() => answer)
       ).pipe(Effect.catch((error) => Effect.succeed(held.map((): Renewal => ({ _tag: "Unknown", error })))))
 
-    const withdraw = (claim: Claim) =>
-      passing(
-        "withdraw",
-        [claim],
-        Effect.suspend(() => {
-          const trip = underWay.get(claim.id)
+    const shrink = (held: Held, permits: number): Effect.Effect<Renewal> =>
+      passing("shrink", [held.claim], Effect.suspend(() => behind.shrink!(held, permits)), tag, (answer) => answer)
+        .pipe(
+          Effect.catch((error) => Effect.succeed<Renewal>({ _tag: "Unknown", error }))
+        )
+
+    const runs = ({ begin, end, find }: RunStore): RunStore => ({
+      find: (claim, period) => passing("run", [claim], find(claim, period), ({ isDue }) => isDue ? "due" : "done"),
+      begin: (held, period, counts) => passing("run", [held.claim], begin(held, period, counts), Function.identity),
+      end: (held, period, run) => passing("run", [held.claim], end(held, period, run), Function.identity)
+    })
+
+    const withdrawWith = <A>(
+      claims: ReadonlyArray<Claim>,
+      send: Effect.Effect<A, LockBackendError>,
+      tagOf: (answer: A) => string
+    ): Effect.Effect<A, LockBackendError> => {
+      const sent = Effect.suspend(() => {
+        for (const { id } of claims) {
+          const trip = underWay.get(id)
           if (trip !== undefined) trip.withdrawn = true
-          return behind.withdraw(claim)
-        }),
-        (answer) => answer
-      )
+        }
+        return send
+      })
+      return passing("withdraw", claims, sent, tagOf)
+    }
+
+    const withdraw = (claim: Claim) =>
+      withdrawWith([claim], Effect.suspend(() => behind.withdraw(claim)), (answer) => answer)
+
+    const withdrawAll = (claims: ReadonlyArray<Claim>) =>
+      withdrawWith(
+        claims,
+        Effect.suspend(() => behind.withdrawAll!(claims)),
+        (answers) => answers.map((one) => typeof one === "string" ? one : "failed").join()
+      ).pipe(Effect.catch((error) => Effect.succeed(claims.map(() => error))))
 
     const hold = (_tag: "HoldCalls" | "HoldReplies") => (operation: Operation): Effect.Effect<Hold> =>
       Effect.sync(() => {
@@ -261,6 +316,14 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
         request,
         renew,
         withdraw,
+        ...(behind.requestAll !== undefined && { requestAll }),
+        ...(behind.withdrawAll !== undefined && { withdrawAll }),
+        ...(behind.groupOf !== undefined && { groupOf: (claim: Claim) => behind.groupOf!(claim) }),
+        ...(behind.shrink !== undefined && { shrink }),
+        ...(behind.runs !== undefined && { runs: runs(behind.runs) }),
+        ...(behind.used !== undefined && { used: (claim: Claim) => behind.used!(claim) }),
+        ...(behind.contended !== undefined && { contended: (held: Held) => behind.contended!(held) }),
+        ...(behind.waiting !== undefined && { waiting: behind.waiting }),
         // The wrapper offers neither `bounded` nor `heardAt`, even if the wrapped store does. A call that hangs here
         // must be limited by the core, and must look like a silent backend.
         losses: Stream.merge(behind.losses, Stream.fromQueue(hints))
@@ -289,9 +352,18 @@ const tag = (answer: { readonly _tag: string }): string => answer._tag
 
 const lost = (operation: Operation, why: string) => Effect.fail(backendError(operation, why))
 
+const reported = {
+  request: "acquire",
+  wait: "wait",
+  renew: "renew",
+  withdraw: "release",
+  shrink: "renew",
+  run: "acquire"
+} as const satisfies Record<Operation, LockBackendError["operation"]>
+
 const backendError = (operation: Operation, why: string): LockBackendError =>
   new LockBackendError({
-    operation: operation === "request" ? "acquire" : operation === "withdraw" ? "release" : operation,
+    operation: reported[operation],
     retryable: true,
     cause: new Error(why)
   })

@@ -87,5 +87,14 @@ export const closedFailure: CallFailure = {
   cause: new Error("the locker has been closed")
 }
 
+/** A claim of a newer version of this library is on the key. What it means cannot be known. */
+export const newerFailure: CallFailure = {
+  _tag: "CallFailure",
+  notDone: true,
+  retryable: false,
+  leaseGone: false,
+  cause: new Error("a newer version of this library uses the key: update this process")
+}
+
 export const backendError = (operation: LockBackendError["operation"]) => (failure: CallFailure): LockBackendError =>
   new LockBackendError({ operation, retryable: failure.retryable, cause: failure.cause })

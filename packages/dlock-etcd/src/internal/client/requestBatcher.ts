@@ -56,7 +56,8 @@ interface Batch {
  * The server evaluates all comparisons of a batch before it executes any of its operations. Therefore:
  *
  * - A batch has at most one operation of a claim: a withdrawal would not see an entry in the same batch.
- * - A batch has at most one entry into a queue: two entries would both find the queue empty.
+ * - A batch has at most one entry into a queue: two entries would both find the queue empty. An operation about several claims
+ *   enters several queues.
  * - Withdrawals come before entries, so an entry does not read the claims that its batch withdraws.
  *
  * Withdrawals from one queue keep their order: each goes after the answer to the previous one, or in the same batch. If the
@@ -69,8 +70,11 @@ export class RequestBatcher {
   private readonly now: () => number
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private mostMembers = 60
-  /** Callers are receiving their answers. They continue at once, and their next operations should go in one batch. */
-  private isTelling = false
+  /**
+   * More than zero while operations are gathered for one batch: some callers submit theirs together, or receive their answers
+   * and continue at once.
+   */
+  private gathering = 0
   private isTimed = false
   /** When patient operations are sent although no other operation goes with them, in milliseconds. */
   private patientUntil = Infinity
@@ -93,6 +97,24 @@ export class RequestBatcher {
     })
   }
 
+  /** Runs effects at the same time. The operations that they submit at once go in one batch. */
+  together<A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>): Effect.Effect<ReadonlyArray<A>, E> {
+    return Effect.suspend(() => {
+      let isGathering = true
+      this.gathering++
+      const send = Effect.sync(() => {
+        if (!isGathering) return
+        isGathering = false
+        this.gathering--
+        this.send()
+      })
+      // An effect that is run beside others begins at once, so the last one runs when all others have submitted.
+      const unbounded = { concurrency: "unbounded" } as const
+      const all = Effect.all([Effect.all(effects, unbounded), send], unbounded)
+      return Effect.ensuring(Effect.map(all, ([results]) => results), send)
+    })
+  }
+
   /** Sends an operation alone and at once. While no host can be reached, each operation waits for one by itself. */
   private goAtOnce(operation: Submission): Effect.Effect<Reply<ITxnResponse>, CallFailure> {
     const { key, onQueued, urgency } = operation
@@ -100,7 +122,7 @@ export class RequestBatcher {
       since: this.now(),
       members: [],
       withdrawnFrom: urgency === "withdraw" ? [key] : [],
-      enteredTo: urgency === "enter" ? [key] : [],
+      enteredTo: urgency === "enter" ? locksOf(operation) : [],
       isBeside: false
     }
     this.batches.add(batch)
@@ -174,7 +196,7 @@ export class RequestBatcher {
    * count.
    */
   private mayGo(): boolean {
-    return !this.isTelling && this.hasRoom(2, false)
+    return this.gathering === 0 && this.hasRoom(2, false)
   }
 
   private hasRoom(most: number, beside: boolean): boolean {
@@ -195,12 +217,12 @@ export class RequestBatcher {
       // Nothing was taken: the rest waits for an answer. If interrupted operations were dropped, there may be more to take.
       else if (this.waiting === before) break
     }
-    while (this.lanes.enter.length > 0 && !this.isTelling && this.hasRoom(mostBeside, true)) {
+    while (this.lanes.enter.length > 0 && this.gathering === 0 && this.hasRoom(mostBeside, true)) {
       const members = this.takeBeside()
       if (members.length === 0) break
       this.fork(this.go(members, true))
     }
-    if (this.isEmpty() || this.isTelling || this.isTimed) return
+    if (this.isEmpty() || this.gathering > 0 || this.isTimed) return
     this.isTimed = true
     this.fork(Effect.delay(
       Effect.sync(() => {
@@ -276,6 +298,7 @@ export class RequestBatcher {
     const claims = new Set<string>()
     const withdrawnFrom = new Set<string>()
     const enteredTo = new Set<string>()
+    let largest = 0
     for (const lane of [this.lanes.withdraw, this.lanes.look, this.lanes.enter]) {
       const later: Array<BatchMember> = []
       for (const member of lane.splice(0, this.mostMembers - members.length)) {
@@ -283,17 +306,23 @@ export class RequestBatcher {
           this.giveUp(member)
           continue
         }
-        const { claim, key, isAlone, needsEmpty, urgency } = member
+        const { key, isAlone, needsEmpty, size = 0, urgency } = member
         const isApart = isAlone ? members.length > 0 : members[0]?.isAlone === true
-        const isSecond = urgency === "enter" && (enteredTo.has(key) || (needsEmpty === true && withdrawnFrom.has(key)))
-        if (isApart || isSecond || claims.has(claim) || !this.isInTurn(member)) {
+        const locks = locksOf(member)
+        const isSecond = urgency === "enter" &&
+          locks.some((lock) => enteredTo.has(lock) || (needsEmpty === true && withdrawnFrom.has(lock)))
+        const isTooMuch = members.length > 0 && members.length + 1 + Math.max(size, largest) > mostOperations
+        if (
+          isApart || isSecond || isTooMuch || claimsOf(member).some((id) => claims.has(id)) || !this.isInTurn(member)
+        ) {
           later.push(member)
           continue
         }
         members.push(member)
-        claims.add(claim)
+        largest = Math.max(largest, size)
+        for (const id of claimsOf(member)) claims.add(id)
         if (urgency === "withdraw") withdrawnFrom.add(key)
-        else if (urgency === "enter") enteredTo.add(key)
+        else if (urgency === "enter") { for (const lock of locks) enteredTo.add(lock) }
       }
       lane.unshift(...later)
     }
@@ -314,7 +343,9 @@ export class RequestBatcher {
     const later: Array<BatchMember> = []
     for (const member of near) {
       const { claim, key, hasGone, isAlone } = member
-      const mayGo = others.has(key) && !entering.has(key) && !claims.has(claim) &&
+      // Claims that enter several queues go in turn, so none of their queues has a pending entry.
+      const isOfOne = member.others === undefined
+      const mayGo = isOfOne && others.has(key) && !entering.has(key) && !claims.has(claim) &&
         members.length < this.mostMembers
       if (!mayGo || hasGone || isAlone) later.push(member)
       else {
@@ -329,7 +360,7 @@ export class RequestBatcher {
 
   private go(members: ReadonlyArray<BatchMember>, isBeside: boolean): Effect.Effect<void> {
     const withdrawnFrom = members.flatMap(({ key, urgency }) => urgency === "withdraw" ? key : [])
-    const enteredTo = members.flatMap(({ key, urgency }) => urgency === "enter" ? key : [])
+    const enteredTo = members.flatMap((member) => member.urgency === "enter" ? locksOf(member) : [])
     const batch = { since: this.now(), members, withdrawnFrom, enteredTo, isBeside }
     this.batches.add(batch)
     let limit = Infinity
@@ -342,13 +373,13 @@ export class RequestBatcher {
     const request = members.length === 1 ? first!.request : inOneTransaction(members)
     return Effect.map(Effect.exit(this.port.txn(request, limit)), (exit) => {
       this.batches.delete(batch)
-      this.isTelling = true
+      this.gathering++
       if (Exit.isSuccess(exit)) this.tell(members, exit.value)
       else {
         const [reason] = exit.cause.reasons
         this.retryOrFail(members, reason?._tag === "Fail" ? reason.error : closedFailure)
       }
-      this.isTelling = false
+      this.gathering--
       this.send()
     })
   }
@@ -402,9 +433,18 @@ export class RequestBatcher {
   }
 }
 
+const locksOf = ({ key, others }: Operation): ReadonlyArray<string> =>
+  others === undefined ? [key] : [key, ...others.map(({ key }) => key)]
+
+const claimsOf = ({ claim, others }: Operation): ReadonlyArray<string> =>
+  others === undefined ? [claim] : [claim, ...others.map(({ claim }) => claim)]
+
 const inOneTransaction = (members: ReadonlyArray<BatchMember>): ITxnRequest => ({
   success: members.map(({ request }) => ({ request_txn: request }) as IRequestOp)
 })
+
+/** How many operations a server allows in a transaction by default, the largest one inside it included. */
+const mostOperations = 128
 
 // Times in milliseconds.
 

@@ -9,6 +9,8 @@ export interface Target {
   readonly key: Buffer
   /** `undefined` for a single key. */
   readonly rangeEnd?: Buffer
+  /** Whether puts are reported too, in the same way as deletions, or instead of them. */
+  readonly puts?: "too" | "only"
 }
 
 /** The deletion of a key at a revision. */
@@ -19,7 +21,7 @@ export interface Deletion {
 
 /**
  * Called with deletions in order of their revisions. Deletions of one revision come in one call. If `areAstray`, the stream may
- * have mixed watches up, and earlier deletions may be reported later.
+ * have mixed watches up: earlier deletions, and more of the same revision, may be reported later, and some again.
  */
 type OnDelete = (deletions: ReadonlyArray<Deletion>, areAstray: boolean) => void
 
@@ -35,8 +37,9 @@ interface Watch extends Target {
   isRefused: boolean
   /** Deletions from this revision on have not been reported yet. */
   from: bigint
-  /** Like `from`, for deletions that arrived for another watch. */
-  astrayFrom: bigint
+  /** The latest revision of a deletion that arrived for another watch, and the keys of that revision. */
+  astrayAt: bigint
+  astrayKeys: ReadonlySet<string>
   readonly onDelete: OnDelete
   /** Called when the watch has ended and may have missed a deletion: read the key, and watch again from the revision read. */
   readonly onDoubt: () => void
@@ -84,7 +87,7 @@ export class Watches {
 
   /** Watches for deletions after the revision `after`. Returns a function that ends the watch. */
   add(
-    { key, rangeEnd }: Target,
+    { key, puts, rangeEnd }: Target,
     after: bigint,
     onDelete: OnDelete,
     onDoubt: () => void,
@@ -93,13 +96,15 @@ export class Watches {
     const watch: Watch = {
       key,
       ...(rangeEnd && { rangeEnd }),
+      ...(puts && { puts }),
       first: key.toString(),
       end: rangeEnd?.toString(),
       asked: "",
       id: undefined,
       isRefused: false,
       from: after + 1n,
-      astrayFrom: after + 1n,
+      astrayAt: after,
+      astrayKeys: new Set(),
       onDelete,
       onDoubt,
       onBegin
@@ -119,7 +124,7 @@ export class Watches {
   }
 
   private create(stream: WatchStream, watch: Watch): void {
-    const { from, key, onBegin, rangeEnd } = watch
+    const { from, key, onBegin, puts, rangeEnd } = watch
     this.unnamed.push(watch)
     // Higher than the ids that a proxy chooses.
     watch.asked = String(leastName + ++this.lastAsked)
@@ -129,7 +134,7 @@ export class Watches {
         key,
         ...(rangeEnd && { range_end: rangeEnd }),
         ...(onBegin === undefined && { start_revision: String(from) }),
-        filters: ["Noput"]
+        filters: puts === undefined ? ["Noput"] : puts === "only" ? ["Nodelete"] : []
       } as never
     })
   }
@@ -226,7 +231,7 @@ export class Watches {
     const deletions: Array<Deletion> = []
     const strange: Array<Response["events"][number]> = []
     for (const event of response.events) {
-      if (!concerns(watch, event.kv.key)) {
+      if (!concerns(watch, event.kv.key.toString())) {
         this.isMixedUp = true
         strange.push(event)
         continue
@@ -234,8 +239,9 @@ export class Watches {
       const revision = BigInt(event.kv.mod_revision)
       // The event is about an earlier claim with this key, and was sent to the wrong watch.
       if (revision < from) continue
-      watch.from = revision + 1n
-      if (isDeletion(event)) deletions.push({ key: event.kv.key.toString(), revision })
+      // Behind a proxy this may be another watch's event. The watch's own may be about more keys of that revision.
+      watch.from = this.namesItself ? revision : revision + 1n
+      if (reports(watch, event)) deletions.push({ key: event.kv.key.toString(), revision })
     }
     if (deletions.length > 0) watch.onDelete(deletions, this.namesItself)
     this.passOnToOthers(strange)
@@ -246,14 +252,11 @@ export class Watches {
    * watch gets them even if it has not received its own earlier events yet.
    */
   private passOnToOthers(events: Response["events"]): void {
-    const gone = events.filter(isDeletion).map(({ kv }) => ({ kv, revision: BigInt(kv.mod_revision) }))
-    if (gone.length === 0) return
     for (const watch of Array.from(this.watches)) {
-      const isNew = (revision: bigint): boolean => revision >= watch.from && revision >= watch.astrayFrom
-      const own = gone.filter(({ kv, revision }) => isNew(revision) && concerns(watch, kv.key))
-      if (own.length === 0) continue
-      for (const { revision } of own) if (revision >= watch.astrayFrom) watch.astrayFrom = revision + 1n
-      watch.onDelete(own.map(({ kv, revision }) => ({ key: kv.key.toString(), revision })), true)
+      const own = events.filter((event) => reports(watch, event))
+        .map(({ kv }) => ({ key: kv.key.toString(), revision: BigInt(kv.mod_revision) }))
+        .filter((one) => concerns(watch, one.key) && isNews(watch, one))
+      if (own.length > 0) watch.onDelete(own, true)
     }
   }
 
@@ -280,9 +283,21 @@ export class Watches {
 
 const isDeletion = ({ type }: Response["events"][number]): boolean => String(type).toUpperCase() === "DELETE"
 
-const concerns = ({ end, first }: Watch, key: Buffer): boolean => {
-  const name = key.toString()
-  return end === undefined ? name === first : name >= first && name < end
+/** Whether a watch reports events of this type. */
+const reports = ({ puts }: Watch, event: Response["events"][number]): boolean =>
+  isDeletion(event) ? puts !== "only" : puts !== undefined
+
+const concerns = ({ end, first }: Watch, key: string): boolean =>
+  end === undefined ? key === first : key >= first && key < end
+
+/** Records a deletion that arrived for another watch. Returns whether this watch had not been told of it. */
+const isNews = (watch: Watch, { key, revision }: Deletion): boolean => {
+  if (revision < watch.from || revision < watch.astrayAt) return false
+  if (revision === watch.astrayAt && watch.astrayKeys.has(key)) return false
+  // One revision may delete several keys, and each of them may arrive alone.
+  watch.astrayKeys = new Set(revision === watch.astrayAt ? watch.astrayKeys : []).add(key)
+  watch.astrayAt = revision
+  return true
 }
 
 /** Older servers report an expired token like a missing permission. */

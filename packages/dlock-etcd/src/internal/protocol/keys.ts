@@ -1,18 +1,32 @@
 /** The etcd keys of this library. */
 
+import type { LockKind } from "effect-dlock/LockError"
+import { type Claim, readWriteCapacity } from "effect-dlock/LockStore"
+
 /** The etcd keys of one lock. */
 export interface LockKeys {
   /** The prefix of all claims of the lock. Ordered by create revision, they are the queue, as for etcd's own mutex. */
   readonly folder: Buffer
   /** The end of the range of keys with that prefix. */
   readonly folderEnd: Buffer
-  /** The key of a claim. */
-  readonly claim: (id: string) => Buffer
+  /**
+   * The prefix of the keys of readers, in the folder and behind all other keys of it. The range from `folder` to here contains
+   * whoever does not share the lock with readers: writers, and the clients of other libraries.
+   */
+  readonly readers: Buffer
+  /** The key of a claim on a mutex. */
+  readonly claim: (name: string) => Buffer
   /**
    * The key of the tombstone that stops a late request of a withdrawn claim. It contains NUL, which no caller's key contains,
    * so it is in no queue.
    */
   readonly tombstone: (id: string) => Buffer
+  /** This key is put when a claim gives back some of its permits. Like a tombstone's key, it is in no queue. */
+  readonly bell: Buffer
+  /**
+   * The key of the record of a job's last run, by slots or within an interval. Like a tombstone's key, it is in no queue.
+   */
+  readonly record: (period: "Slot" | "Interval") => Buffer
 }
 
 /**
@@ -24,10 +38,63 @@ export const lockKeys = (key: string, prefix: string): LockKeys => {
   return {
     folder: Buffer.from(`${path}/`),
     folderEnd: Buffer.from(`${path}0`),
-    claim: (id) => Buffer.from(`${path}/${id}`),
-    tombstone: (id) => Buffer.from(`${path}\0${id}`)
+    readers: Buffer.from(`${path}/~`),
+    claim: (name) => Buffer.from(`${path}/${name}`),
+    tombstone: (id) => Buffer.from(`${path}\0${id}`),
+    bell: Buffer.from(`${path}\0bell`),
+    record: (period) => Buffer.from(period === "Slot" ? `${path}\0ran` : `${path}\0ran within`)
   }
 }
+
+/** The keys of one claim. */
+export interface ClaimKeys {
+  readonly keyBytes: Buffer
+  /**
+   * A writer has two keys, put together and therefore with one create revision: one among the readers, and this one among those
+   * that exclude readers. A writer that becomes a reader deletes this one.
+   */
+  readonly exclusiveKey?: Buffer
+}
+
+/**
+ * The keys of a claim. The name of a shared claim tells what it takes, so that a process can read a queue without the values:
+ * they carry the labels of the holders.
+ */
+export const claimKeys = (
+  { claim, readers }: LockKeys,
+  { capacity, kind, permits }: Claim,
+  name: string
+): ClaimKeys => {
+  if (kind === "mutex") return { keyBytes: claim(name) }
+  if (kind === "semaphore") return { keyBytes: claim(`${name}.${permits}of${capacity}`) }
+  const keyBytes = Buffer.from(readers.toString() + name)
+  return permits === 1 ? { keyBytes } : { keyBytes, exclusiveKey: claim(`${name}${writer}`) }
+}
+
+/** What a claim takes, as its name tells it. */
+export interface Demand {
+  readonly kind: LockKind
+  readonly permits: number
+  readonly capacity: number
+}
+
+/** Reads the name of a claim. Every name that this library does not give is that of a mutex. */
+export const demandOf = (key: string): Demand => {
+  const name = key.slice(key.lastIndexOf("/") + 1)
+  if (name.startsWith("~")) return { kind: "readWrite", permits: 1, capacity: readWriteCapacity }
+  if (name.endsWith(writer)) return { kind: "readWrite", permits: readWriteCapacity, capacity: readWriteCapacity }
+  const [, permits, capacity] = /\.(\d{1,10})of(\d{1,10})$/.exec(name) ?? []
+  if (permits === undefined) return { kind: "mutex", permits: 1, capacity: 1 }
+  return { kind: "semaphore", permits: Number(permits), capacity: Number(capacity) }
+}
+
+const writer = ".writer"
+
+export const isReader = ({ kind, permits }: Pick<Claim, "kind" | "permits">): boolean =>
+  kind === "readWrite" && permits === 1
+
+export const isWriter = ({ kind, permits }: Pick<Claim, "kind" | "permits">): boolean =>
+  kind === "readWrite" && permits > 1
 
 /** The key of the token epoch of all locks under a prefix. Like a tombstone's key, it contains NUL and is in no queue. */
 export const epochKey = (prefix: string): Buffer => Buffer.from(`${prefix}\0epoch`)

@@ -1,8 +1,8 @@
-/** Reads from the server's answers where a claim is in its queue. */
+/** Reads from the server's answers where a claim on a mutex is in its queue. */
 
-import type { Ahead, Claim } from "effect-dlock/LockStore"
+import type { Ahead, Claim, Mismatched } from "effect-dlock/LockStore"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
-import { type ClaimValue, decode, mutex } from "./format.ts"
+import { type ClaimValue, decode, isNewer, mutex } from "./format.ts"
 
 /** A claim's place in its queue, at one revision of the server. */
 export interface QueueSnapshot {
@@ -11,7 +11,7 @@ export interface QueueSnapshot {
   readonly own: bigint | undefined
   /** The base of the claim's fencing token. */
   readonly base: bigint
-  /** The claims before this claim, in queue order. For a mutex, the snapshot has only the nearest ones (`nearest`). */
+  /** The nearest claims before this claim (at most `nearest`), in queue order. */
   readonly before: ReadonlyArray<OtherClaim>
   /** `before` contains all claims before this claim. */
   readonly isWhole: boolean
@@ -78,7 +78,8 @@ export const readSnapshot = (response: ITxnResponse, claim: Claim, base = 0n, mo
   }
 }
 
-const ownIn = ({ response_range }: IResponseOp, { id }: Claim): Pick<QueueSnapshot, "own" | "base"> => {
+/** Reads a claim that was read alone. */
+export const ownIn = ({ response_range }: IResponseOp, { id }: Claim): Pick<QueueSnapshot, "own" | "base"> => {
   const kv = response_range.kvs[0]
   const stored = kv && decode(kv.value)
   return stored?.id === id ? { own: BigInt(kv!.create_revision), base: stored.base } : { own: undefined, base: 0n }
@@ -115,14 +116,14 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
   const ownPlace = ownIn(mine!, claim)
   const created = ownPlace.own
   const all = around!.response_range.kvs.map(otherOf)
-  if (claim.capacity === 1) all.reverse()
+  all.reverse()
   const before = all.filter((one) => created === undefined || one.created < created)
   const isBefore = created !== undefined && all.every((one) => one.created < created)
   return {
     revision,
     ...ownPlace,
     before,
-    isWhole: claim.capacity > 1 || all.length < (isBefore ? most : most + 1),
+    isWhole: all.length < (isBefore ? most : most + 1),
     isBlind: false,
     length: Number(around!.response_range.count),
     isUnsigned: created === undefined && sign !== undefined && Number(sign.response_range.count) === 0,
@@ -131,28 +132,26 @@ const seen = (response: ITxnResponse, claim: Claim, base: bigint, most: number):
 }
 
 /** What the caller learns about the claims before its own. */
-export const ahead = ({ before, isWhole, length }: QueueSnapshot, claim: Claim): Ahead => ({
+export const ahead = ({ before, isWhole, length }: QueueSnapshot): Ahead => ({
   holder: isWhole ? before[0]?.value.holder : undefined,
-  place: claim.capacity > 1 ? before.length : Math.max(0, isWhole ? before.length - 1 : length - 2),
+  place: Math.max(0, isWhole ? before.length - 1 : length - 2),
   waiting: Math.max(1, length - 1)
 })
 
-/**
- * Whether a claim is granted: all claims before it, held or waiting, leave enough permits. So a claim with few permits never
- * overtakes one with many.
- */
-export const isGranted = (claim: Claim, snapshot: QueueSnapshot): boolean =>
-  snapshot.own !== undefined && snapshot.isWhole && fits(claim, snapshot)
-
-/** Whether the claims before a claim leave enough permits for it. */
-export const fits = (claim: Claim, { before }: QueueSnapshot): boolean =>
-  claim.capacity === 1
-    ? before.length === 0
-    : before.reduce((permits, { value }) => permits + value.permits, claim.permits) <= claim.capacity
+/** Whether a claim has the mutex: no claim is before it. */
+export const isGranted = ({ before, isWhole, own }: QueueSnapshot): boolean =>
+  own !== undefined && isWhole && before.length === 0
 
 /**
- * Whether the key is in use with another capacity. Only the head of the queue counts: claims behind it may be about to be
- * withdrawn because of their capacity.
+ * What keeps a claim off the key: another kind of lock, or a newer version of this library. Only the head of the queue counts:
+ * claims behind it may be about to be withdrawn because of their kind.
  */
-export const isMismatched = (claim: Claim, snapshot: QueueSnapshot): boolean =>
-  snapshot.before.length > 0 && snapshot.before[0]!.value.capacity !== claim.capacity
+export const foreignIn = ({ before: [head] }: QueueSnapshot): Foreign | undefined => {
+  if (head === undefined) return undefined
+  const { value } = head
+  if (isNewer(value)) return "newer"
+  return value.kind === "mutex" ? undefined : { _tag: "CapacityMismatch", kind: value.kind, inUse: value.capacity }
+}
+
+/** Claims beside which a claim can have no place. */
+export type Foreign = "newer" | Mismatched

@@ -1,144 +1,49 @@
 /** The transactions that put claims in queues, read the queues, and withdraw claims. */
 
-import { callLimit, type Claim } from "effect-dlock/LockStore"
-import type { ICompare, IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
-import { decode, encode } from "./format.ts"
-import type { LockKeys } from "./keys.ts"
+import type { ITxnRequest, ITxnResponse } from "etcd3"
+import {
+  absent,
+  all,
+  count,
+  createdAt,
+  createdBy,
+  deletes,
+  empty,
+  enteringIn,
+  type Epoch,
+  epochIs,
+  everything,
+  first,
+  last,
+  type LeaseTerms,
+  type LifeSign,
+  looking,
+  own,
+  type PlaceInQueue,
+  present,
+  puts,
+  withdrawing,
+  within
+} from "./clauses.ts"
+import { decode } from "./format.ts"
+import { demandOf, isWriter, type LockKeys } from "./keys.ts"
 import type { Operation } from "./operation.ts"
 import { nearest, type OtherClaim, otherOf } from "./snapshot.ts"
 
-/** A claim and the etcd keys of its place in the queue, whether the claim is there or not. */
-export interface PlaceInQueue {
-  readonly keys: LockKeys
-  readonly claim: Claim
-  /** The etcd key of the claim. */
-  readonly keyBytes: Buffer
-}
+export type { Epoch, LeaseTerms, LifeSign, PlaceInQueue } from "./clauses.ts"
 
-/** A process and the key that shows that it is alive. Without that key the claims of the process cannot wait. */
-export interface LifeSign {
-  readonly process: string
-  readonly key: Buffer
-}
-
-/**
- * The token epoch of a prefix. The fencing token of a claim is its create revision plus the base of the epoch in which the
- * claim was put. The base is raised if revisions alone would give tokens below those that a protected resource has seen.
- */
-export interface Epoch {
-  readonly key: Buffer
-  /** The value of the key. `undefined` if there is no such key: then the base is 0. */
-  readonly text: string | undefined
-  readonly base: bigint
-}
-
-const absent = (key: Buffer): ICompare => ({ key, target: "Create", result: "Equal", create_revision: 0 })
-
-/** True if the queue is empty. */
-const empty = ({ folder, folderEnd }: LockKeys): ICompare => ({ ...absent(folder), range_end: folderEnd }) as ICompare
-
-/** True if no claim in the queue was created after that revision. */
-const noneAfter = ({ folder, folderEnd }: LockKeys, revision: bigint): ICompare =>
-  ({
-    key: folder,
-    range_end: folderEnd,
-    target: "Create",
-    result: "Less",
-    create_revision: String(revision + 1n)
-  }) as ICompare
-
-const first = ({ folder, folderEnd }: LockKeys): IRequestOp => ({
-  request_range: { key: folder, range_end: folderEnd, sort_target: "Create", sort_order: "Ascend", limit: 1 }
-})
-
-const last = ({ folder, folderEnd }: LockKeys, limit: number, before?: bigint): IRequestOp => ({
-  request_range: {
-    key: folder,
-    range_end: folderEnd,
-    sort_target: "Create",
-    sort_order: "Descend",
-    limit,
-    ...(before !== undefined && { max_create_revision: String(before - 1n) })
-  }
-})
-
-const everything = ({ folder, folderEnd }: LockKeys): IRequestOp => ({
-  request_range: { key: folder, range_end: folderEnd, sort_target: "Create", sort_order: "Ascend" }
-})
-
-const own = (key: Buffer): IRequestOp => ({ request_range: { key } })
-
-const count = (key: Buffer): IRequestOp => ({ request_range: { key, count_only: true } })
-
-/** Reads the other claims. For a mutex, the nearest ones are enough. Permits are counted over the whole queue. */
-const neighbours = (keys: LockKeys, claim: Claim): IRequestOp =>
-  claim.capacity === 1 ? last(keys, nearest + 1) : everything(keys)
-
-const put = ({ claim, keyBytes }: PlaceInQueue, lease: string, { base }: Epoch, sign?: LifeSign): IRequestOp => ({
-  request_put: { key: keyBytes, value: encode(claim, sign?.process, base), lease }
-})
-
-const createdAt = (key: Buffer, revision: bigint): ICompare => ({
-  key,
-  target: "Create",
-  result: "Equal",
-  create_revision: String(revision)
-})
-
-const present = (key: Buffer): ICompare => ({ key, target: "Create", result: "Greater", create_revision: 0 })
-
-// The operations of each urgency.
-
-const withdrawing = (claim: Claim, request: ITxnRequest): Operation => ({
-  urgency: "withdraw",
-  request,
-  claim: claim.id,
-  key: claim.key,
-  limit: callLimit(claim)
-})
-const looking = (claim: Claim, request: ITxnRequest): Operation => ({ ...withdrawing(claim, request), urgency: "look" })
-const entering = (claim: Claim, request: ITxnRequest): Operation => ({
-  ...withdrawing(claim, request),
-  urgency: "enter"
-})
-
-const noTombstone = ({ claim, keys }: PlaceInQueue): ICompare => absent(keys.tombstone(claim.id))
-
-/**
- * True in that epoch. The comparison uses the value and not its revision: a cluster that was restored from a snapshot and
- * raised again may have another base at the same revision.
- */
-const epochIs = ({ key, text }: Epoch): ICompare =>
-  text === undefined ? absent(key) : { key, target: "Value", result: "Equal", value: Buffer.from(text) }
-
-const within = (request: ITxnRequest): IRequestOp => ({ request_txn: request }) as IRequestOp
-
-/**
- * Wraps every request for a place. The transaction puts nothing if the epoch is not the one that this process knows, or if the
- * claim has a tombstone. The answer then contains the epoch, and the claim if an earlier request put it.
- *
- * The epoch is compared in the transaction that puts the claim, and it only grows. Of two claims, the one that was put first
- * therefore has a base that is not higher, and tokens grow in queue order whenever the epoch is raised. A waiting claim keeps
- * its base.
- */
-const enteringIn = (epoch: Epoch, at: PlaceInQueue, request: ITxnRequest): Operation =>
-  entering(at.claim, {
-    compare: [epochIs(epoch), noTombstone(at)],
-    success: [within(request)],
-    failure: [own(epoch.key), own(at.keyBytes)]
-  })
-
-const taking = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => ({
-  compare: [empty(at.keys)],
-  success: [put(at, lease, epoch, sign)],
+/** Puts a claim, or reads the claims before it. Part of `enter`. */
+export const taking = (at: PlaceInQueue, lease: LeaseTerms, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => ({
+  compare: [empty(all(at.keys))],
+  success: [...puts(at, lease, epoch, sign)],
   failure: [within(takingBehind(at, lease, epoch, sign))]
 })
 
-const takingBehind = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => {
-  const around = [own(at.keyBytes), neighbours(at.keys, at.claim)]
+const takingBehind = (at: PlaceInQueue, lease: LeaseTerms, epoch: Epoch, sign: LifeSign | undefined): ITxnRequest => {
+  const around = [own(at.keyBytes), last(all(at.keys), nearest + 1)]
   return {
     compare: [absent(at.keyBytes), ...(sign === undefined ? [] : [present(sign.key)])],
-    success: [put(at, lease, epoch, sign), ...around],
+    success: [...puts(at, lease, epoch, sign), ...around],
     failure: sign === undefined ? around : [...around, count(sign.key)]
   }
 }
@@ -148,17 +53,17 @@ const takingBehind = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeS
  * to read. A repeated request changes nothing and finds the claim. A claim that would have to wait gets no place if it needs a
  * sign of life and the sign is missing.
  */
-export const enter = (at: PlaceInQueue, lease: string, epoch: Epoch, sign?: LifeSign): Operation =>
+export const enter = (at: PlaceInQueue, lease: LeaseTerms, epoch: Epoch, sign?: LifeSign): Operation =>
   enteringIn(epoch, at, taking(at, lease, epoch, sign))
 
 /**
  * Puts the claim only if the queue is empty, and reads no other claims. It is for the first claim of a process without a sign
  * of life, which a free lock does not need.
  */
-export const enterIfFree = (at: PlaceInQueue, lease: string, epoch: Epoch): Operation =>
+export const enterIfFree = (at: PlaceInQueue, lease: LeaseTerms, epoch: Epoch): Operation =>
   enteringIn(epoch, at, {
-    compare: [empty(at.keys)],
-    success: [put(at, lease, epoch)],
+    compare: [empty(all(at.keys))],
+    success: [...puts(at, lease, epoch)],
     failure: [own(at.keyBytes)]
   })
 
@@ -166,7 +71,7 @@ export const enterIfFree = (at: PlaceInQueue, lease: string, epoch: Epoch): Oper
  * Does the same as `enter`, if other claims probably wait: it does not compare whether the queue is empty. For that comparison
  * the server reads every claim of the queue, and it does so again to find the claims before this one.
  */
-export const enterToWait = (at: PlaceInQueue, lease: string, epoch: Epoch, sign: LifeSign | undefined): Operation =>
+export const enterToWait = (at: PlaceInQueue, lease: LeaseTerms, epoch: Epoch, sign: LifeSign | undefined): Operation =>
   enteringIn(epoch, at, takingBehind(at, lease, epoch, sign))
 
 /**
@@ -175,7 +80,7 @@ export const enterToWait = (at: PlaceInQueue, lease: string, epoch: Epoch, sign:
  */
 export const enterBehind = (
   at: PlaceInQueue,
-  lease: string,
+  lease: LeaseTerms,
   epoch: Epoch,
   sign: LifeSign | undefined,
   another: PlaceInQueue,
@@ -187,27 +92,19 @@ export const enterBehind = (
       absent(at.keyBytes),
       ...(sign === undefined ? [] : [present(sign.key)])
     ],
-    success: [put(at, lease, epoch, sign), count(another.keyBytes)],
+    success: [...puts(at, lease, epoch, sign), count(another.keyBytes)],
     failure: [within(taking(at, lease, epoch, sign))]
   })
 
 /** Acquires the lock only if the queue is empty. */
-export const enterIfEmpty = (at: PlaceInQueue, lease: string, epoch: Epoch): Operation => ({
+export const enterIfEmpty = (at: PlaceInQueue, lease: LeaseTerms, epoch: Epoch): Operation => ({
   ...enteringIn(epoch, at, {
-    compare: [empty(at.keys)],
-    success: [put(at, lease, epoch)],
-    failure: [own(at.keyBytes), neighbours(at.keys, at.claim)]
+    compare: [empty(all(at.keys))],
+    success: [...puts(at, lease, epoch)],
+    failure: [own(at.keyBytes), last(all(at.keys), nearest + 1)]
   }),
   needsEmpty: true
 })
-
-/** Puts the claim only if no other claim came since the revision at which the permits were free. */
-export const enterIfNobodyCame = (at: PlaceInQueue, lease: string, epoch: Epoch, since: bigint): Operation =>
-  enteringIn(epoch, at, {
-    compare: [noneAfter(at.keys, since)],
-    success: [put(at, lease, epoch)],
-    failure: [own(at.keyBytes), neighbours(at.keys, at.claim)]
-  })
 
 /** Reads the server's epoch from the answer to a request that was made for another epoch. */
 export const epochIn = (response: ITxnResponse): { readonly text: string | undefined } | undefined =>
@@ -227,12 +124,12 @@ export const raise = (from: Epoch, base: bigint): ITxnRequest => ({
   failure: [own(from.key)]
 })
 
-/** Reads a claim and the claims before it: for a mutex at most `most` of them. */
+/** Reads a claim and the claims before it, at most `most` of them. */
 export const look = ({ claim, keys, keyBytes }: PlaceInQueue, created: bigint, most = nearest): Operation =>
   looking(claim, {
     success: [
       own(keyBytes),
-      claim.capacity === 1 && created > 0n ? last(keys, most, created) : neighbours(keys, claim)
+      created > 0n ? last(all(keys), most, created) : last(all(keys), nearest + 1)
     ]
   })
 
@@ -264,28 +161,39 @@ export const listed = ({ header, responses }: ITxnResponse) => {
 }
 
 /**
- * Withdraws a claim: deletes its key if the create revision is the known one, and puts a tombstone if a request may still
- * arrive. For a claim that waited, it also reads the head of the queue, so that an error can name the holder.
+ * Withdraws a claim: deletes its keys if the create revision is the known one, and puts a tombstone if a request may still
+ * arrive. For a claim that waited, it also reads the head of the queue, so that an error can name the holder. The second key of
+ * a writer goes even if somebody has deleted the first.
  */
 export const withdraw = (
-  { claim, keys, keyBytes }: PlaceInQueue,
+  at: PlaceInQueue,
   created: bigint | undefined,
   tombstoneLease: string | undefined,
   waited: boolean
 ): Operation => {
-  const holder = waited ? [first(keys)] : []
-  return withdrawing(claim, {
-    compare: created === undefined
+  const { claim, exclusiveKey, keys, keyBytes } = at
+  const holder = waited ? [first(all(keys))] : []
+  const rest = [
+    ...holder,
+    ...(tombstoneLease === undefined
       ? []
-      : [createdAt(keyBytes, created)],
+      : [{ request_put: { key: keys.tombstone(claim.id), value: Buffer.alloc(0), lease: tombstoneLease } }])
+  ]
+  const [deleted, itsSecond] = deletes(at)
+  if (created === undefined) return withdrawing(claim, { success: [...deletes(at), ...rest] })
+  if (exclusiveKey === undefined) {
+    return withdrawing(claim, {
+      compare: [createdAt(keyBytes, created)],
+      success: [deleted!, ...rest],
+      failure: holder
+    })
+  }
+  return withdrawing(claim, {
     success: [
-      { request_delete_range: { key: keyBytes } },
-      ...holder,
-      ...(tombstoneLease === undefined
-        ? []
-        : [{ request_put: { key: keys.tombstone(claim.id), value: Buffer.alloc(0), lease: tombstoneLease } }])
-    ],
-    failure: holder
+      within({ compare: [createdAt(keyBytes, created)], success: [deleted!] }),
+      within({ compare: [createdBy(exclusiveKey, created)], success: [itsSecond!] }),
+      ...rest
+    ]
   })
 }
 
@@ -356,29 +264,35 @@ export const passOver = (
 export const withdrawById = (keys: LockKeys, id: string, tombstoneLease: string): ITxnRequest => ({
   success: [
     { request_put: { key: keys.tombstone(id), value: Buffer.alloc(0), lease: tombstoneLease } },
-    everything(keys)
+    everything(all(keys))
   ]
 })
 
-/** Reads the answer to `withdrawById`. */
-export const readWithdrawalById = (
-  response: ITxnResponse,
-  id: string
-): { readonly keyBytes: Buffer; readonly created: bigint } | undefined => {
+/** Reads the answer to `withdrawById`: the keys of the claim, and the one that excludes readers is last. */
+export const readWithdrawalById = (response: ITxnResponse, id: string): ReadonlyArray<Found> => {
   const kvs = response.responses.flatMap((one) => one.response_range ? one.response_range.kvs : [])
-  const kv = kvs.find(({ value }) => decode(value).id === id)
-  return kv && { keyBytes: kv.key, created: BigInt(kv.create_revision) }
+  return kvs.filter(({ value }) => decode(value).id === id)
+    .map(({ create_revision, key }) => ({ key, created: BigInt(create_revision) }))
+    .toSorted((a, b) => Number(isOfWriter(a)) - Number(isOfWriter(b)))
 }
+
+interface Found {
+  readonly key: Buffer
+  readonly created: bigint
+}
+
+const isOfWriter = ({ key }: Found): boolean => isWriter(demandOf(key.toString()))
 
 /** Deletes keys, whatever their values and revisions are. */
 export const remove = (keys: ReadonlyArray<string>): ITxnRequest => ({
   success: keys.map((key) => ({ request_delete_range: { key: Buffer.from(key) } }))
 })
 
-/** Reads the answer to `withdraw`: whether anything was deleted, and the holder if the request read it. */
+/** Reads the answer to `withdraw`: whether the claim was deleted, and the holder if the request read it. */
 export const readWithdrawal = ({ responses }: ITxnResponse) => {
   const range = responses.find((one) => one.response_range)?.response_range
-  const deleted = responses.find((one) => one.response_delete_range)?.response_delete_range
+  const inner = responses[0]?.response_txn
+  const deleted = (inner?.responses ?? responses).find((one) => one.response_delete_range)?.response_delete_range
   const holder = range?.kvs[0]
   return {
     deleted: deleted !== undefined && Number(deleted.deleted) > 0,

@@ -55,7 +55,7 @@ export class PlaceNames {
   }
 
   isOfThisGeneration(key: string): boolean {
-    return key.includes(`/${this.generation}-`)
+    return key.includes(`/${this.generation}-`) || key.includes(`/~${this.generation}-`)
   }
 }
 

@@ -13,6 +13,7 @@ import { type Place, TrackedClaim } from "./trackedClaim.ts"
 export class Registry {
   readonly placeNames = new PlaceNames()
   private readonly tracked = new Map<string, TrackedClaim>()
+  /** By each of their keys. */
   private readonly places = new Map<string, Place>()
   /** Claims whose withdrawal has no answer yet. */
   private readonly withdrawing = new Map<string, { readonly tracked: TrackedClaim; readonly until: number }>()
@@ -25,15 +26,19 @@ export class Registry {
   /** Takes a claim off its lease. */
   private readonly takeOffLease: (lease: Lease<Place>, key: string) => void
   private readonly onLost: (loss: Loss) => void
+  /** Removes the keys that may be left of a claim. */
+  private readonly remove: (place: Place) => void
 
   constructor(
     telemetry: StoreTelemetry,
     takeOffLease: (lease: Lease<Place>, key: string) => void,
-    onLost: (loss: Loss) => void
+    onLost: (loss: Loss) => void,
+    remove: (place: Place) => void
   ) {
     this.telemetry = telemetry
     this.takeOffLease = takeOffLease
     this.onLost = onLost
+    this.remove = remove
   }
 
   find(id: string): TrackedClaim | undefined {
@@ -58,7 +63,7 @@ export class Registry {
   /** Whether an etcd key belongs to a claim of this process, or to one whose withdrawal has no answer yet. */
   isOurs(key: string): boolean {
     if (this.places.has(key)) return true
-    for (const { tracked } of this.withdrawing.values()) if (tracked.place.key === key) return true
+    for (const { tracked } of this.withdrawing.values()) if (tracked.place.allKeys.includes(key)) return true
     return false
   }
 
@@ -68,7 +73,7 @@ export class Registry {
     if (tracked === undefined) {
       tracked = new TrackedClaim(claim, this.placeNames)
       this.tracked.set(claim.id, tracked)
-      this.places.set(tracked.place.key, tracked.place)
+      for (const key of tracked.place.allKeys) this.places.set(key, tracked.place)
     } else tracked.isRepeated = true
     return tracked
   }
@@ -104,9 +109,12 @@ export class Registry {
     return this.withdrawing.get(id)?.tracked
   }
 
-  /** Records that a claim was withdrawn. The name of its place is free, unless a request of the claim may still arrive. */
+  /**
+   * Records that a claim was withdrawn. The name of its place is free, unless a request of the claim may still arrive. A
+   * repeat changes nothing: by then another claim may have the name.
+   */
   noteWithdrawn(tracked: TrackedClaim): void {
-    this.withdrawing.delete(tracked.claim.id)
+    if (!this.withdrawing.delete(tracked.claim.id)) return
     if (tracked.place.unanswered === 0) this.placeNames.free(tracked.place.name)
   }
 
@@ -116,9 +124,24 @@ export class Registry {
     tracked.stopWaiting()
     const { claim, place } = tracked
     this.tracked.delete(claim.id)
-    this.places.delete(place.key)
-    if (place.lease !== undefined) this.takeOffLease(place.lease, place.key)
+    for (const key of place.allKeys) {
+      this.places.delete(key)
+      if (place.lease !== undefined) this.takeOffLease(place.lease, key)
+    }
     place.onEnd(isGone)
+  }
+
+  /**
+   * Records that a watch reported the deletion of a key of a shared claim. The report may come before the answer to the request
+   * that put the claim. Then it is kept: that answer tells whether it was this claim that was deleted.
+   */
+  noteDeleted(key: string, revision: bigint): void {
+    const place = this.places.get(key)
+    if (place === undefined || place.claim.kind === "mutex") return
+    // A writer that becomes a reader deletes this key itself.
+    if (key !== place.key && place.hasShrunk) return
+    if (revision > place.deletedAt) place.deletedAt = revision
+    if (place.isDeleted && place.tracked.state !== "asking") this.markGone(place.tracked)
   }
 
   /**
@@ -130,6 +153,7 @@ export class Registry {
     if (state === "over") return
     this.end(tracked, true)
     this.placeNames.endGeneration()
+    this.remove(tracked.place)
     if (state === "held") this.onLost({ id: tracked.claim.id, reason: "Expired", isOwed })
     else {this.telemetry.callBack(() =>
         Deferred.doneUnsafe(tracked.granted, Effect.succeed({ _tag: "Gone" })), tracked.claim.key)}
@@ -144,7 +168,7 @@ export class Registry {
 
   /** Ends all claims on a lease that has ended. A claim whose request has no answer yet gets another lease. */
   loseLease(lease: Lease<Place>): void {
-    for (const place of Array.from(lease.claims.values())) {
+    for (const place of new Set(lease.claims.values())) {
       if (place.tracked.state === "asking") place.lease = undefined
       else this.markGone(place.tracked)
     }

@@ -1,9 +1,11 @@
 /** The lock store on etcd: connects the parts and runs their loop. */
 
-import { type Claim, type Held, LockStore, type Loss, type Renewal } from "effect-dlock/LockStore"
+import type { LockBackendError } from "effect-dlock/LockError"
+import { type Claim, type Held, LockStore, type Loss, type Renewal, type Withdrawn } from "effect-dlock/LockStore"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
+import * as Function from "effect/Function"
 import * as Latch from "effect/Latch"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
@@ -12,14 +14,20 @@ import type { Port } from "../client/port.ts"
 import { RequestBatcher } from "../client/requestBatcher.ts"
 import { Watches } from "../client/watches.ts"
 import { lockKeys } from "../protocol/keys.ts"
-import * as Snapshot from "../protocol/snapshot.ts"
+import * as Shared from "../protocol/sharedSnapshot.ts"
+import * as SharedTransactions from "../protocol/sharedTransactions.ts"
 import * as Transactions from "../protocol/transactions.ts"
+import { Contention } from "./contention.ts"
 import { type Confirmation, type Lease, Leases, toMillis } from "./leases/leases.ts"
 import { Liveness } from "./leases/liveness.ts"
 import type { StoreParts } from "./parts.ts"
 import { AskingOrder } from "./queue/askingOrder.ts"
 import { Registry } from "./registry.ts"
-import * as Requests from "./requests.ts"
+import * as Requests from "./requests/requests.ts"
+import * as Runs from "./runs.ts"
+import { countHeld } from "./shared/counting.ts"
+import * as Shrinking from "./shared/shrinking.ts"
+import { whyNotHeld } from "./shared/shrinking.ts"
 import { Tombstones } from "./tombstones.ts"
 import type { Place } from "./trackedClaim.ts"
 import * as Waiters from "./waiters.ts"
@@ -47,7 +55,12 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   const registry: Registry = new Registry(
     telemetry,
     (lease, key) => leases.remove(lease, key),
-    (loss) => void fork(Effect.asVoid(PubSub.publish(losses, loss)))
+    (loss) => void fork(Effect.asVoid(PubSub.publish(losses, loss))),
+    // A writer that lost one of its keys would keep others out with the second.
+    (place) => {
+      if (place.exclusiveKey === undefined || place.created === undefined || place.lease?.gone === true) return
+      fork(Effect.ignore(batcher.run(Transactions.withdraw(place, place.created, undefined, false))))
+    }
   )
   const leases: Leases<Place> = new Leases<Place>(
     clock,
@@ -77,7 +90,8 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     hasClosed: (): boolean => closed
   }
   const waiters: Waiters.Waiters = Waiters.make(parts)
-  const { request, withdraw } = Requests.make(port, parts, waiters, new Tombstones(port, now, fork))
+  const contention = new Contention(parts)
+  const { request, requestAll, withdraw } = Requests.make(port, parts, waiters, new Tombstones(port, now, fork))
 
   /**
    * Compares the keys on a lease with the claims that should be on it. A key without a claim is left over from a request that
@@ -88,14 +102,14 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     const strangers = Array.from(keys).filter((key) =>
       !lease.claims.has(key) && !registry.placeNames.isOfThisGeneration(key)
     )
-    const missing = Array.from(lease.claims.values()).filter(({ created, key }) =>
-      created !== undefined && !keys.has(key)
+    const missing = Array.from(lease.claims).flatMap(([key, place]) =>
+      place.created !== undefined && !keys.has(key) ? place : []
     )
     // The known claims do not depend on this, so nothing waits for it.
     for (let from = 0; from < strangers.length; from += removedAtOnce) {
       fork(Effect.ignore(port.txn(Transactions.remove(strangers.slice(from, from + removedAtOnce)))))
     }
-    return Effect.forEach(missing, waiters.verify, { concurrency: 16, discard: true })
+    return Effect.forEach(new Set(missing), waiters.verify, { concurrency: 16, discard: true })
   }
 
   const confirmAndSweep = (lease: Lease<Place>): Effect.Effect<void, CallFailure> =>
@@ -114,7 +128,8 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
       return yield* Effect.forEach(held, ({ claim }, index): Effect.Effect<Renewal> => {
         const tracked = known[index]
         const lease = tracked?.place.lease
-        if (tracked === undefined || tracked.state !== "held" || lease === undefined) return whyNotHeld(claim)
+        if (tracked === undefined || tracked.state !== "held" || lease === undefined) return whyNotHeld(parts, claim)
+        contention.noteRenewed(tracked)
         const failure = failures.get(lease)
         return Effect.succeed(
           failure === undefined
@@ -124,15 +139,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
       })
     })
 
-  /** Finds out why a claim is no longer held: another claim has the lock, or the claim is gone. */
-  const whyNotHeld = (claim: Claim): Effect.Effect<Renewal> =>
-    Effect.match(batcher.run(Transactions.look(unplaced(claim), 0n)), {
-      onFailure: (failure): Renewal => ({ _tag: "Unknown", error: backendError("renew")(failure) }),
-      onSuccess: ({ value }): Renewal =>
-        claim.capacity === 1 && Snapshot.readSnapshot(value, claim).length > 0
-          ? { _tag: "Replaced" }
-          : { _tag: "Gone" }
-    })
+  const renewOne = (held: Held): Effect.Effect<Renewal> => Effect.map(renew([held]), ([renewal]) => renewal!)
 
   // One loop confirms the leases that no renewal confirms, and polls for waiting claims in case a watch missed an event.
   yield* Effect.gen(function*() {
@@ -154,12 +161,9 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
           // Other claims keep the lease alive, so a claim that its holder does not renew must be withdrawn here.
           if (tracked.heldUntil <= at) fork(Effect.ignore(withdraw(tracked.claim)))
           else next = Math.min(next, tracked.heldUntil)
-        } else if (tracked.state === "queued" && tracked.claim.capacity > 1 && !tracked.isLooking) {
-          if (tracked.lookAt <= at) waiters.lookAgain(tracked)
-          else next = Math.min(next, tracked.lookAt)
         }
       }
-      for (const queue of Array.from(waiters.localQueues.values())) {
+      for (const queue of [...waiters.localQueues.values(), ...waiters.rooms.values()]) {
         if (queue.wakeAt <= at) queue.wake()
         next = Math.min(next, queue.wakeAt)
       }
@@ -181,15 +185,33 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     return revoked
   })
 
+  const withdrawUnlessClosed = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
+    Effect.suspend(() =>
+      closed
+        ? Effect.succeed("cancelled")
+        : Effect.catch(withdraw(claim), (error) => closed ? Effect.succeed("cancelled") : Effect.fail(error))
+    )
+
   return LockStore.of({
     request,
+    requestAll,
     renew,
-    withdraw: (claim) =>
-      Effect.suspend(() =>
-        closed
-          ? Effect.succeed("cancelled")
-          : Effect.catch(withdraw(claim), (error) => closed ? Effect.succeed("cancelled") : Effect.fail(error))
+    withdraw: withdrawUnlessClosed,
+    withdrawAll: (claims) =>
+      batcher.together(
+        claims.map((claim) =>
+          Effect.match(withdrawUnlessClosed(claim), { onFailure: Function.identity, onSuccess: Function.identity })
+        )
       ),
+    shrink: Shrinking.make(parts, renewOne),
+    runs: Runs.make(port, registry, now),
+    contended: ({ claim }) => contention.wait(claim.id),
+    used: (claim) => Effect.mapError(countHeld(parts.batcher, claim), backendError("acquire")),
+    waiting: ({ key, prefix }, most) =>
+      Effect.mapBoth(port.txn(SharedTransactions.readQueue(lockKeys(key, prefix), most), waitingLimit), {
+        onFailure: backendError("acquire"),
+        onSuccess: ({ value }) => Shared.readWaiting(value)
+      }),
     bounded: true,
     heardAt: () => port.heardAt(),
     telemetry,
@@ -197,11 +219,8 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   })
 })
 
-/** The place that a claim without a place would have. */
-const unplaced = (claim: Claim): Transactions.PlaceInQueue => {
-  const its = lockKeys(claim.key, claim.prefix)
-  return { claim, keys: its, keyBytes: its.claim(claim.id) }
-}
+/** Milliseconds after which nobody needs the answer to a question about waiting claims. */
+const waitingLimit = 1_000
 
 /** How many keys one transaction deletes. A server allows 128 operations in a transaction by default. */
 const removedAtOnce = 100

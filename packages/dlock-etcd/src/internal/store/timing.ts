@@ -23,8 +23,5 @@ export const leaseRetryAfter = (ttl: number): number => ttl / 20
 /** How long one call about a lease may take: short enough for a second call while the lease is alive. */
 export const leaseTimeout = (ttl: number): number => ttl / 3
 
-/** How long a claim that waits for permits goes without a look if no event arrives. */
-export const pollAfter = (ttl: number): number => Math.min(10_000, Math.max(1_000, ttl / 3))
-
 /** The pause before an unanswered look is repeated. */
 export const pollRetryAfter = (ttl: number): number => Math.min(ttl / 10, 500)

@@ -5,7 +5,7 @@ import type { Ahead, Claim, Gone, Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import type { SingleFlight } from "../client/singleFlight.ts"
-import { type LockKeys, lockKeys } from "../protocol/keys.ts"
+import { claimKeys, type LockKeys, lockKeys } from "../protocol/keys.ts"
 import type { QueueSnapshot } from "../protocol/snapshot.ts"
 import type { PlaceInQueue } from "../protocol/transactions.ts"
 import type { Lease } from "./leases/leases.ts"
@@ -27,13 +27,8 @@ export class TrackedClaim {
   settled: SingleFlight<void, never> | undefined
   /** A request for the claim was sent. */
   isSent = false
-  /** When to look although no event arrived, in milliseconds. */
-  lookAt = Infinity
-  isLooking = false
-  /** When the latest look began, in milliseconds. */
-  lookedAt = -Infinity
-  /** An event arrived during the pending look. */
-  changedMeanwhile = false
+  /** It was requested together with others: their places in all queues belong together. */
+  isOneOfSeveral = false
   /** The highest revision that was known when the claim was last requested. */
   askedSince = 0n
   /** The claim has the turn, and its lease is being confirmed. */
@@ -42,7 +37,10 @@ export class TrackedClaim {
    * The next place, to which this claim handed the lock over. This claim is deleted only while the successor is in the queue.
    */
   successor: Place | undefined
-  isWatching = false
+  /** How many permits the claim has. A shrink leaves fewer than were requested. */
+  permits: number
+  /** The smallest capacity of the claims beside which this one was granted, if it is not the claim's own. */
+  capacityInUse: number | undefined
   /** Until when the holder may trust the latest grant or confirmation, guard gap included, in milliseconds. */
   heldUntil = Infinity
   stopWatching: () => void = () => {}
@@ -51,6 +49,7 @@ export class TrackedClaim {
 
   constructor(claim: Claim, placeNames: PlaceNames) {
     this.claim = claim
+    this.permits = claim.permits
     this.place = new Place(this, placeNames)
   }
 
@@ -60,8 +59,9 @@ export class TrackedClaim {
 
   /** Two claims may exchange places if this is equal: it is everything that the server knows of a claim, except the id. */
   get kind(): string {
-    const { capacity, guardGap, holder, ttl } = this.claim
-    return `${capacity} ${Duration.toMillis(ttl)} ${Duration.toMillis(guardGap)} ${holder}`
+    const { capacity, guardGap, holder, id, kind, ttl } = this.claim
+    if (this.isOneOfSeveral) return `one of several ${id}`
+    return `${kind} ${capacity} ${Duration.toMillis(ttl)} ${Duration.toMillis(guardGap)} ${holder}`
   }
 
   /** The claim handed its lock over, and the successor has not ended. */
@@ -81,11 +81,6 @@ export class TrackedClaim {
     other.place = place
     this.place.tracked = this
     place.tracked = other
-  }
-
-  /** How long the claim goes without a look, in milliseconds. It varies with the place, so that not all claims look at once. */
-  get pollAfter(): number {
-    return Timing.pollAfter(Duration.toMillis(this.claim.ttl)) * (1 + this.place.ahead.place % 7 / 20)
   }
 
   /** The pause before an unanswered look is repeated, in milliseconds. */
@@ -109,15 +104,22 @@ export class Place implements PlaceInQueue {
   readonly keys: LockKeys
   readonly name: PlaceName
   readonly keyBytes: Buffer
+  readonly exclusiveKey?: Buffer
   /** `keyBytes` as text, as in the list of a lease's keys. */
   readonly key: string
+  /** All keys of the claim as text: a writer has two. */
+  readonly allKeys: ReadonlyArray<string>
+  /** The writer has become a reader, or was asked to: its `exclusiveKey` is no sign of it any more. */
+  hasShrunk = false
   tracked: TrackedClaim
+  /** The latest revision at which one of the keys was deleted, as far as watches have reported. */
+  deletedAt = 0n
   /**
    * The create revision at the server. It orders the queue, and distinguishes the claim from an earlier one with the same key.
    */
   created: bigint | undefined
   /** The base of the fencing token. */
-  private base = 0n
+  base = 0n
   lease: Lease<Place> | undefined
   /** How many requests may have put the claim, or may still put it: this process does not know whether they were executed. */
   unanswered = 0
@@ -139,14 +141,27 @@ export class Place implements PlaceInQueue {
     this.claim = tracked.claim
     this.keys = lockKeys(this.claim.key, this.claim.prefix)
     this.name = placeNames.take(this.claim.key)
-    this.keyBytes = this.keys.claim(textOf(this.name))
-    this.key = this.keyBytes.toString()
+    const { exclusiveKey, keyBytes } = claimKeys(this.keys, this.claim, textOf(this.name))
+    this.keyBytes = keyBytes
+    this.key = keyBytes.toString()
+    if (exclusiveKey !== undefined) this.exclusiveKey = exclusiveKey
+    this.allKeys = exclusiveKey === undefined ? [this.key] : [this.key, exclusiveKey.toString()]
+  }
+
+  /** The key by which a claim on a shared lock is in the view of a room: for a writer the one that excludes readers. */
+  get queueKey(): string {
+    return this.allKeys[this.allKeys.length - 1]!
   }
 
   /** Records the create revision and the base of the claim at the server. */
-  noteCreated({ base, own }: QueueSnapshot): void {
+  noteCreated({ base, own }: Pick<QueueSnapshot, "base" | "own">): void {
     this.created = own
     this.base = base
+  }
+
+  /** The claim was put and then deleted. The key may have had earlier claims, whose deletions do not count. */
+  get isDeleted(): boolean {
+    return this.created !== undefined && this.deletedAt > this.created
   }
 
   get fencingToken(): bigint {

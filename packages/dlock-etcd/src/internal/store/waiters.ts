@@ -1,15 +1,18 @@
 /** Waiting claims from their place in the queue to their grant, and the watches on held claims. */
 
-import type { Granted } from "effect-dlock/LockStore"
+import type { Ahead, Claim, Granted } from "effect-dlock/LockStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { CallFailure } from "../client/failure.ts"
+import * as SharedTransactions from "../protocol/sharedTransactions.ts"
 import * as Snapshot from "../protocol/snapshot.ts"
 import * as Transactions from "../protocol/transactions.ts"
+import { HeldWatches } from "./heldWatches.ts"
 import { type Lease, toMillis } from "./leases/leases.ts"
 import type { StoreParts } from "./parts.ts"
 import { LocalQueue } from "./queue/localQueue.ts"
+import { Room } from "./queue/room.ts"
 import type { Place, TrackedClaim } from "./trackedClaim.ts"
 
 /** Follows each waiting claim to its grant, and watches claims that are held. */
@@ -20,6 +23,15 @@ export const make = (parts: StoreParts) => {
    * Returns the revision of the check.
    */
   const verify = (place: Place): Effect.Effect<bigint, CallFailure> =>
+    place.claim.kind === "mutex" ? verifyMutex(place) : Effect.map(
+      batcher.run(SharedTransactions.check(place, place.created ?? 0n, !place.hasShrunk)),
+      ({ value: { header, succeeded } }) => {
+        if (!succeeded) registry.markGone(place.tracked)
+        return BigInt(header.revision)
+      }
+    )
+
+  const verifyMutex = (place: Place): Effect.Effect<bigint, CallFailure> =>
     Effect.map(
       batcher.run(Transactions.look(place, place.created ?? 0n)),
       ({ value }) => {
@@ -43,15 +55,16 @@ export const make = (parts: StoreParts) => {
     _tag: "Granted",
     fencingToken: tracked.place.fencingToken,
     ttl: Duration.millis(lease.ttl - Duration.toMillis(tracked.claim.guardGap)),
-    confirmedAt: confirmHeld(tracked, lease)
+    confirmedAt: confirmHeld(tracked, lease),
+    ...(tracked.capacityInUse !== undefined && { capacityInUse: tracked.capacityInUse })
   })
 
   const grant = (tracked: TrackedClaim, lease: Lease<Place>): Granted => {
     if (tracked.state !== "held") {
       tracked.stopWaiting()
       tracked.state = "held"
-      tracked.lookAt = Infinity
-      watchHeld(tracked, tracked.place.created!)
+      if (tracked.claim.kind === "mutex") watchHeld(tracked, tracked.place.created!)
+      else tracked.stopWatching = heldWatches.add(tracked)
     }
     const granted = grantedBy(tracked, lease)
     wakeBy(tracked.heldUntil)
@@ -59,8 +72,10 @@ export const make = (parts: StoreParts) => {
     return granted
   }
 
+  const heldWatches = new HeldWatches(parts, verify)
+
   /**
-   * Watches a held claim, so that a deleted claim is lost at once and not at the next renewal. The watch starts 30 ms after the
+   * Watches a held claim on a mutex, so that a deleted claim is lost at once and not at the next renewal. The watch starts 30 ms after the
    * grant, so that a short section has none. It starts from the revision at which the claim existed, so no deletion is missed.
    */
   const watchHeld = (tracked: TrackedClaim, after: bigint): void => {
@@ -102,32 +117,17 @@ export const make = (parts: StoreParts) => {
     )
   }
 
-  /** Applies a snapshot: grants the claim once its lease is known to be alive, or lets it wait for the claims before it. */
-  const applySnapshot = (
-    tracked: TrackedClaim,
-    snapshot: Snapshot.QueueSnapshot
-  ): Effect.Effect<void, CallFailure> =>
-    Effect.suspend(() => {
-      if (tracked.state === "over" || tracked.state === "held") return Effect.void
-      if (snapshot.own === undefined) {
-        registry.markGone(tracked)
-        return Effect.void
-      }
-      const { claim, place } = tracked
-      place.noteCreated(snapshot)
-      const before = localQueues.get(claim.key)
-      place.ahead = snapshot.isBlind && before !== undefined ? before.behindLast() : Snapshot.ahead(snapshot, claim)
-      tracked.state = "queued"
-      if (claim.capacity === 1) {
-        localQueueOf(place).arrive(place, snapshot, tracked.askedSince)
-        return Effect.void
-      }
-      if (!Snapshot.isGranted(claim, snapshot)) {
-        awaitPermits(tracked, snapshot)
-        return Effect.void
-      }
-      return Effect.asVoid(grantOnFresh(tracked))
-    })
+  /** Lets a claim on a mutex wait for the claims before it. */
+  const applySnapshot = (tracked: TrackedClaim, snapshot: Snapshot.QueueSnapshot): void => {
+    if (tracked.state === "over" || tracked.state === "held") return
+    if (snapshot.own === undefined) return registry.markGone(tracked)
+    const { claim, place } = tracked
+    place.noteCreated(snapshot)
+    const before = localQueues.get(claim.key)
+    place.ahead = snapshot.isBlind && before !== undefined ? before.behindLast() : Snapshot.ahead(snapshot)
+    tracked.state = "queued"
+    localQueueOf(place).arrive(place, snapshot, tracked.askedSince)
+  }
 
   /**
    * Grants a claim once its lease is known to be alive. If the lease had to be confirmed, the claim is checked again after
@@ -136,7 +136,13 @@ export const make = (parts: StoreParts) => {
   const grantOnFresh = (tracked: TrackedClaim): Effect.Effect<Granted | undefined, CallFailure> => {
     const { place } = tracked
     const lease = place.lease!
-    if (leases.isFresh(lease)) return Effect.sync(() => grant(tracked, lease))
+    if (leases.isFresh(lease)) {
+      return Effect.sync(() => {
+        if (!place.isDeleted) return grant(tracked, lease)
+        registry.markGone(tracked)
+        return undefined
+      })
+    }
     return Effect.gen(function*() {
       if (tracked.state !== "held") tracked.state = "queued"
       yield* leases.ensureFresh(lease)
@@ -166,64 +172,50 @@ export const make = (parts: StoreParts) => {
     return queue
   }
 
-  // Permits.
+  // Semaphores and read-write locks.
 
-  /** Waits until a claim before this one is deleted. Polls too, in case the watch misses an event. */
-  const awaitPermits = (tracked: TrackedClaim, snapshot: Snapshot.QueueSnapshot): void => {
-    tracked.lookAt = now() + tracked.pollAfter
-    wakeBy(tracked.lookAt)
-    if (tracked.isWatching) return
-    tracked.isWatching = true
-    // The watch was refused. The next look starts another watch from the revision that it reads, so this ends unless the server
-    // refuses every watch.
-    const check = () => {
-      tracked.isWatching = false
-      tracked.lookAt = Math.min(tracked.lookAt, Math.max(now(), tracked.lookedAt + lookPause))
-      wakeBy(tracked.lookAt)
+  /** By the kind and the key of a lock. */
+  const rooms = new Map<string, Room>()
+
+  const nameOfRoom = ({ key, kind }: Claim): string => `${kind} ${key}`
+
+  const roomOf = ({ claim, keys }: Place): Room => {
+    const name = nameOfRoom(claim)
+    let room = rooms.get(name)
+    if (room === undefined) {
+      const made = new Room(keys, claim.kind, {
+        ...parts,
+        grant: ({ tracked, lease }) => void grant(tracked, lease!),
+        check: verify,
+        onEmpty: () => {
+          if (rooms.get(name) === made) rooms.delete(name)
+        }
+      })
+      room = made
+      rooms.set(name, room)
     }
-    const look = () => lookAgain(tracked)
-    const { folder: key, folderEnd: rangeEnd } = tracked.place.keys
-    tracked.stopWatching = watches.add({ key, rangeEnd }, snapshot.revision, look, check, (revision) => {
-      if (revision > snapshot.revision) look()
-    })
+    return room
   }
 
-  /** Reads the queue again. One look runs at a time. If an event arrives meanwhile, another look follows. */
-  const lookAgain = (tracked: TrackedClaim): void => {
-    const { place } = tracked
-    const { created } = place
-    if (tracked.state !== "queued" || created === undefined) return
-    if (tracked.isLooking) {
-      tracked.changedMeanwhile = true
-      return
-    }
-    tracked.isLooking = true
-    tracked.changedMeanwhile = false
-    tracked.lookedAt = now()
-    tracked.lookAt = tracked.lookedAt + tracked.pollAfter
-    fork(
-      batcher.run(Transactions.look(place, created)).pipe(
-        Effect.flatMap(({ value }) => {
-          const snapshot = Snapshot.readSnapshot(value, tracked.claim)
-          return applySnapshot(tracked, snapshot.own === place.created ? snapshot : { ...snapshot, own: undefined })
-        }),
-        Effect.catch((failure: CallFailure) => Effect.sync(() => retryLookSoon(tracked, failure))),
-        Effect.ensuring(Effect.sync(() => {
-          tracked.isLooking = false
-          if (tracked.changedMeanwhile) lookAgain(tracked)
-          else if (tracked.state === "queued") wakeBy(tracked.lookAt)
-        }))
-      )
-    )
-  }
+  /** The queue of a lock, as this process knows it. `undefined` if no claim of this process waits in it. */
+  const queueOf = (claim: Claim): LocalQueue | Room | undefined =>
+    claim.kind === "mutex" ? localQueues.get(claim.key) : rooms.get(nameOfRoom(claim))
 
-  /** Repeats a look that had no answer, until the lease can no longer be alive. */
-  const retryLookSoon = (tracked: TrackedClaim, failure: CallFailure): void => {
-    if (tracked.state !== "queued" || tracked.place.lease === undefined) return
-    if (!registry.failIfExpired(tracked, failure, now())) tracked.lookAt = now() + tracked.retryAfter
-  }
+  const aheadOf = ({ claim, place }: TrackedClaim): Ahead => rooms.get(nameOfRoom(claim))?.ahead(place) ?? place.ahead
 
-  return { confirmHeld, grantedBy, grant, grantOnFresh, lookAgain, localQueues, applySnapshot, verify }
+  return {
+    confirmHeld,
+    grantedBy,
+    grant,
+    grantOnFresh,
+    localQueues,
+    rooms,
+    roomOf,
+    queueOf,
+    aheadOf,
+    applySnapshot,
+    verify
+  }
 }
 
 export type Waiters = ReturnType<typeof make>
@@ -233,4 +225,3 @@ export type Waiters = ReturnType<typeof make>
 const watchDelay = 30
 const askedAgainWithin = 1_000
 const watchAgainDelay = 1_000
-const lookPause = 200

@@ -19,7 +19,7 @@ import { lacking } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
 import { decoded } from "./reply.ts"
 import { type Client, Window } from "./window/window.ts"
-import { Windows } from "./window/windows.ts"
+import { slotOf, Windows } from "./window/windows.ts"
 
 export interface ConnectionOptions extends Limits {
   /** How many replicas must confirm a grant. Above 0, the confirmations use a connection of their own. */
@@ -115,7 +115,7 @@ export const open: (
       telemetry,
       run: window.run,
       heardAt: (key) => window instanceof Windows ? window.heardAt(key) : window.heardAt,
-      slotted: isCluster(commands),
+      ...(isCluster(commands) && { slotOf: (key: string) => slotOf(ioredis, key) }),
       inbox,
       onMessage: (listener) => void messageListeners.push(listener),
       onReconnect: (listener) => void reconnectListeners.push(listener),

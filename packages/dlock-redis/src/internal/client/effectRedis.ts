@@ -95,7 +95,6 @@ export const open: (
     telemetry,
     run: window.run,
     heardAt: () => window.heardAt,
-    slotted: false,
     inbox,
     onMessage: (listener) => void messageListeners.push(listener),
     onReconnect: (listener) => void reconnectListeners.push(listener),

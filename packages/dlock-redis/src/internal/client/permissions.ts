@@ -12,7 +12,7 @@ import type { Port } from "./port.ts"
  *
  * Arguments: inbox, key. Returns the commands that the server refuses.
  */
-const probe = `
+export const probe = `
 local inbox, key = ARGV[1], ARGV[2]
 local refused = {}
 local function try(name, ...)
@@ -35,6 +35,7 @@ try("PEXPIRE", key, 1)
 try("TIME")
 try("ZADD", key, "XX", 0, "member")
 try("ZCARD", key)
+try("ZCOUNT", key, 0, 0)
 try("ZRANGE", key, 0, 0)
 try("ZRANGEBYSCORE", key, 0, 0)
 try("ZRANK", key, "member")
@@ -44,9 +45,9 @@ try("ZMSCORE", key, "member")
 try("ZSCORE", key, "member")
 try("HDEL", key, "field")
 try("HGET", key, "field")
-try("HGETALL", key)
 try("HLEN", key)
 try("HMGET", key, "field")
+try("HSCAN", key, 0)
 try("HSET", key, "field", "value", "a field without a value")
 try("PUBSUB", "NUMSUB", inbox)
 try("PUBLISH", inbox, "")

@@ -57,8 +57,8 @@ export interface Port {
    * reply.
    */
   readonly heardAt: (key: string) => bigint | undefined
-  /** Whether all keys of one call must be in the same hash slot, as on a cluster. */
-  readonly slotted: boolean
+  /** The hash slot of a key on a cluster, where all keys of one call must be in one slot. Absent without slots. */
+  readonly slotOf?: (key: string) => number
   /** The channel on which this process receives its notifications. */
   readonly inbox: string
   /** Registers a listener for the messages on the inbox. */

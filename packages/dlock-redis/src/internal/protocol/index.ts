@@ -6,11 +6,38 @@
  * `release`. An inbox is the name of a channel, without `|`. Times are whole milliseconds on the server's clock: only
  * the server decides what has expired.
  */
-export { acquire, type AcquireArgs, type AcquireReply } from "./acquire.ts"
-export { confirm, type ConfirmArgs } from "./confirm.ts"
+export type { ReleaseReply } from "./leaving.ts"
 export { decodeNotification, type Notification } from "./notification.ts"
-export { peek, type PeekArgs } from "./peek.ts"
-export { type Failed, refresh, type RefreshArgs, type Refreshed, type RefreshReply } from "./refresh.ts"
-export { release, type ReleaseArgs, type ReleaseReply, tombstoneTtl } from "./release.ts"
-export { renew, type RenewArgs } from "./renew.ts"
-export type { Busy, Call, Cancelled, Gone, Granted, Holder, Mismatch, Progress, Queued, Script } from "./script.ts"
+export type {
+  AlreadyHeld,
+  Busy,
+  Call,
+  Cancelled,
+  Gone,
+  Granted,
+  Holder,
+  Mismatch,
+  Progress,
+  Queued,
+  Script,
+  ScriptName,
+  Token
+} from "./script.ts"
+export { acquire, type AcquireArgs, type AcquireReply } from "./scripts/acquire.ts"
+export {
+  acquireAll,
+  type AcquireAllArgs,
+  type AcquireAllReply,
+  type Refusal,
+  type Wanted
+} from "./scripts/acquireAll.ts"
+export { confirm, type ConfirmArgs } from "./scripts/confirm.ts"
+export { count, type CountArgs } from "./scripts/count.ts"
+export { peek, type PeekArgs } from "./scripts/peek.ts"
+export { type Failed, refresh, type RefreshArgs, type Refreshed, type RefreshReply } from "./scripts/refresh.ts"
+export { release, type ReleaseArgs, tombstoneTtl } from "./scripts/release.ts"
+export { releaseAll, type ReleaseAllArgs } from "./scripts/releaseAll.ts"
+export { renew, type RenewArgs, type RenewReply } from "./scripts/renew.ts"
+export { run, type RunArgs, type RunFound, type RunPeriod, type RunReply } from "./scripts/run.ts"
+export { shrink, type ShrinkArgs, type ShrinkReply } from "./scripts/shrink.ts"
+export { waiting, type WaitingArgs } from "./scripts/waiting.ts"

@@ -3,6 +3,8 @@
 /**
  * The keys of one lock, all in the same slot. Only the name of `lock` is stored, for as long as the lock is held. The
  * other names are needed only twice, so they are built on each use.
+ *
+ * The suffix `o` is reserved, for processes that observe a lock.
  */
 export class LockKeys {
   /**
@@ -48,14 +50,24 @@ export class LockKeys {
     return `${this.before}\0p`
   }
 
-  /** For capacity above 1: claims, by the server time at which they expire. */
+  /** Of a semaphore or a read-write lock: the holders, by the server time at which they expire. */
   get holders(): string {
     return `${this.before}\0h`
   }
 
-  /** For capacity above 1: what each holder has. */
+  /** Of a semaphore or a read-write lock: what each holder has. */
   get values(): string {
     return `${this.before}\0v`
+  }
+
+  /** Of a semaphore or a read-write lock: the sums over all holders, so that no script has to read them all. */
+  get totals(): string {
+    return `${this.before}\0m`
+  }
+
+  /** The record of the last run of a job that has this lock. */
+  get record(): string {
+    return `${this.before}\0r`
   }
 
   /** The mark of a withdrawn claim, which stops a request of that claim that arrives late. */

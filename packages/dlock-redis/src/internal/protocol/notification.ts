@@ -1,27 +1,35 @@
 /** The messages that scripts publish to the inbox of a process. */
 
+import { grantOf, type Token } from "./script.ts"
+
 /**
  * A message on the inbox of a process. `Granted`: one of its claims was granted. `Wake`: the lock is free, so its
- * claims should ask for it.
+ * claims should ask for it. `Contended`: others wait behind these claims, which are held.
+ *
+ * A version that does not know a message ignores it.
  */
 export type Notification =
-  | { readonly _tag: "Granted"; readonly id: string; readonly token: bigint; readonly lock: string }
+  | Token & { readonly _tag: "Granted"; readonly id: string; readonly lock: string }
   | { readonly _tag: "Wake"; readonly lock: string }
+  | { readonly _tag: "Contended"; readonly ids: ReadonlyArray<string> }
 
-/** Lua expressions that build the two messages. */
+/** Lua expressions that build the messages. `ids` is a list. */
 export const grantMessage = (id: string, token: string, lock: string): string =>
   `"g:" .. ${id} .. ":" .. ${token} .. ":" .. ${lock}`
 export const wakeMessage = (lock: string): string => `"w:" .. ${lock}`
+export const contendedMessage = (ids: string): string => `"c:" .. table.concat(${ids}, ",")`
 
 /**
- * Parses `g:id:token:lock` and `w:lock`. Returns `undefined` for any other text, because any client can publish on the
+ * Parses `g:id:token:lock`, `w:lock` and `c:id,id`. Returns `undefined` for any other text, because any client can publish on the
  * channel.
  */
 export const decodeNotification = (message: string): Notification | undefined => {
   const grant = /^g:([\w-]{22}):(\d+):(.*)$/s.exec(message)
   if (grant !== null) {
     const [, id, token, lock] = grant as unknown as [string, string, string, string]
-    return { _tag: "Granted", id, token: BigInt(token), lock }
+    return { _tag: "Granted", id, ...grantOf(token), lock }
   }
+  const ids = /^c:([\w-]{22}(?:,[\w-]{22})*)$/.exec(message)?.[1]
+  if (ids !== undefined) return { _tag: "Contended", ids: ids.split(",") }
   return message.startsWith("w:") ? { _tag: "Wake", lock: message.slice(2) } : undefined
 }

@@ -6,11 +6,24 @@
  * roll back a script, so an error may happen only before the first write. A refused publication is not an error.
  */
 
-import { baseKeyCount, baseVariables, lockValue, sharedValue, waiterValue } from "./format.ts"
-import { grantMessage } from "./notification.ts"
+import { contention } from "./contention.ts"
+import {
+  baseKeyCount,
+  baseVariables,
+  letterOf,
+  lockValue,
+  sharedKeyCount,
+  sharedVariables,
+  waiterValue
+} from "./format.ts"
+import { changeHolders, readHolders } from "./holders.ts"
+import { grantMessage, wakeMessage } from "./notification.ts"
 
 /** How many milliseconds the server remembers a token after the `ttl` of its grant: one day. */
 export const day = 24 * 60 * 60 * 1_000
+
+/** The error of a script that meets a value of a layout that it does not know. */
+export const newerVersion = "DLOCKNEWER the key has values that this version of effect-dlock-redis cannot read"
 
 /** Reads the server's clock once per script, as `us` (microseconds) and `now` (milliseconds). */
 export const clock = `
@@ -21,88 +34,64 @@ local now = math.floor(us / 1000)
 
 /**
  * `choose` assigns the keys of a lock, which begin at position `at`, and the keys of its shared holders if it may have
- * any.
+ * any. A mutex has no `values`.
  *
- * `readState` reads the lock:
+ * `readState` reads the lock, see also `readHolders`:
  *
  * - `holder`: the holder in the string key. A value that is not a `lockValue` belongs to another client.
- * - `shared` and `used`: the shared holders, and the sum of their permits.
+ * - `isNewer`: a value has a layout that this version does not know. Then a script may change nothing.
  * - `last`: no token so far is greater, and every later token is. If the counter is lost, the clock replaces it.
  *
  * A script may drop or pass over only as many waiters as its `budget` allows, so that it always stays short. It sets
  * `more` if that limit ended its search for the next waiter.
  */
 export const state = `
-local ${baseVariables}, holders, values
-local holder, last, dead, resting, shared, used, expired, more
+local ${baseVariables}
+local holder, last, dead, resting, more, counterLife, holdersLife, isForming, granted
 local budget = 250
+${readHolders}
 
 local ours = ${lockValue.pattern}
 
 local function parse(value)
-  local id, token, label = string.match(value, ours)
-  if id then return { id = id, token = token, label = label } end
+  local id, token, inbox, label = string.match(value, ours)
+  if id then return { id = id, token = token, inbox = inbox, label = label } end
   return { label = "", foreign = true }
-end
-
-local function readShared()
-  local expiries = redis.call("ZRANGE", holders, 0, -1, "WITHSCORES")
-  local details = redis.call("HGETALL", values)
-  for i = 1, #details, 2 do
-    local token, permits, capacity, label = string.match(details[i + 1], ${sharedValue.pattern})
-    last = math.max(last, tonumber(token))
-    shared[details[i]] = { id = details[i], token = token, permits = tonumber(permits), capacity = capacity, label = label }
-  end
-  for i = 1, #expiries, 2 do
-    local one = shared[expiries[i]]
-    if one and tonumber(expiries[i + 1]) > now then
-      one.expiry = tonumber(expiries[i + 1])
-    else
-      expired[#expired + 1] = expiries[i]
-    end
-  end
-  for id, one in pairs(shared) do
-    if one.expiry then
-      used = used + one.permits
-    else
-      shared[id] = nil
-    end
-  end
 end
 
 local function choose(at, sharedAt)
   ${baseVariables} = unpack(KEYS, at, at + ${baseKeyCount - 1})
-  holders, values = nil, nil
-  if sharedAt then holders, values = KEYS[sharedAt], KEYS[sharedAt + 1] end
+  ${sharedVariables} = nil, nil, nil
+  if sharedAt then ${sharedVariables} = unpack(KEYS, sharedAt, sharedAt + ${sharedKeyCount - 1}) end
 end
 
 local function readState()
   local value = redis.call("GET", lock)
   holder = value and parse(value)
-  last = tonumber(redis.call("GET", counter) or "") or us - 1
-  if holder then last = math.max(last, tonumber(holder.token or 0)) end
   redis.call("ZCARD", queue)
   redis.call("HLEN", waiters)
   resting = redis.call("ZCARD", parked)
   dead = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, math.max(0, math.min(100, budget)))
-  shared, used, expired, more = {}, 0, {}, false
-  if values then readShared() end
+  more, counterLife, holdersLife, isForming, granted = false, 0, 0, false, {}
+  readHolders(budget)
+  last = math.max(tonumber(redis.call("GET", counter) or "") or us - 1, totals.token)
+  if holder then last = math.max(last, tonumber(holder.token or 0)) end
 end
 
 local wants = {}
 
 local function wantOf(fields)
   local want = wants[fields]
-  if not want then
-    local inbox, ttl, guard, permits, capacity, listening, label =
+  if want == nil then
+    local inbox, ttl, guard, kind, permits, capacity, listening, group, label =
       string.match(fields, ${waiterValue.pattern})
-    want = {
-      inbox = inbox, ttl = tonumber(ttl), guard = tonumber(guard), permits = tonumber(permits), capacity = capacity,
-      listening = listening == "1", label = label
-    }
+    want = inbox and {
+      inbox = inbox, ttl = tonumber(ttl), guard = tonumber(guard), kind = kind, permits = tonumber(permits),
+      capacity = capacity, listening = listening == "1", isGrouped = group == "1", label = label
+    } or false
     wants[fields] = want
   end
-  return want
+  return want or nil
 end
 
 local function findWaiter(id)
@@ -110,36 +99,40 @@ local function findWaiter(id)
   local fields = deadline > now and redis.call("HGET", waiters, id)
   if not fields then return nil end
   local found = { id = id, deadline = deadline, want = wantOf(fields) }
+  if not found.want then return nil end
   if redis.call("ZSCORE", queue, id) then return found end
   found.parkedAt = resting > 0 and redis.call("ZSCORE", parked, id)
   return found.parkedAt and found
 end
 
+local newerVersion = "${newerVersion}"
+
+local function newerReply() return redis.error_reply(newerVersion) end
+
 local function currentHolder()
   if holder then return holder.foreign and "foreign" or "held", holder.label, redis.call("PTTL", lock) end
-  local first
-  for _, one in pairs(shared) do
-    if not first or one.expiry < first.expiry then first = one end
-  end
+  local first = totals.progress == "-" and firstShared()
   if first then return "held", first.label, first.expiry - now end
   return "free", "", 0
 end
 `
 
 /**
- * Changes to the queue and to grants.
+ * Changes to the queue and to grants. A script that has changed anything calls `save` before it publishes or returns.
  *
  * The keys of the queue live half as long again as they must, so that most refreshes need not extend them. No key of
  * the queue expires before `deadlines`, so reading `deadlines` is enough. A dead waiter is dropped and never revived. A
  * grant keeps the deadline of its waiter, so that the holder's deadline plus the guard gap is exactly what the server
  * keeps.
  *
- * A waiter is passed over if its process listened when it last asked, and no longer listens. It moves to `parked`, with
+ * A waiter is passed over if its process listened when it last asked, and no longer listens, whether it could be let in
+ * or not: otherwise a dead writer would keep out the readers behind it. It moves to `parked`, with
  * its score in the order of arrival, so that the search meets it only once. It returns to its place when its process
  * asks again. Its deadline and its withdrawal still end it. If the number of listeners is unknown (`listening` is 0, or
  * the server refuses to count now), the waiter is granted without that check.
  */
 export const changes = `
+${changeHolders}
 local function drop(ids)
   if #ids == 0 then return end
   redis.call("ZREM", queue, unpack(ids))
@@ -148,23 +141,11 @@ local function drop(ids)
   if resting > 0 then redis.call("ZREM", parked, unpack(ids)) end
 end
 
-local function dropShared(ids)
-  for _, id in ipairs(ids) do
-    redis.call("ZREM", holders, id)
-    redis.call("HDEL", values, id)
-    if shared[id] then used = used - shared[id].permits end
-    shared[id] = nil
-  end
-end
-
 local function sweep()
   drop(dead)
-  budget = budget - #dead
-  dropShared(expired)
-end
-
-local function lengthen(key, px)
-  if redis.call("PTTL", key) < px then redis.call("PEXPIRE", key, px) end
+  sweepShared()
+  budget = budget - #dead - #expired
+  more = isSweepCut
 end
 
 local function keep(px)
@@ -193,15 +174,15 @@ local function park(scores, px)
 end
 
 local function unpark(waiter)
+  isForming = isForming or redis.call("ZCARD", queue) == 0
   redis.call("ZREM", parked, waiter.id)
   redis.call("ZADD", queue, waiter.parkedAt, waiter.id)
 end
 
-local function saveWaiter(id, inbox, ttl, guard, permits, capacity, listening, label)
-  redis.call("ZADD", deadlines, now + ttl, id)
-  local fields = { inbox, ttl, guard, permits, capacity, listening and 1 or 0, label }
-  redis.call("HSET", waiters, id, ${waiterValue.write("fields")})
-  keep(ttl + guard)
+local function saveWaiter(id, want)
+  redis.call("ZADD", deadlines, now + want.ttl, id)
+  redis.call("HSET", waiters, id, ${waiterValue.write("want")})
+  keep(want.ttl + want.guard)
 end
 
 local function extend(id, ttl, guard)
@@ -209,12 +190,11 @@ local function extend(id, ttl, guard)
     lengthen(lock, ttl + guard)
     return holder.token
   end
-  local one = shared[id]
+  local one = findShared(id)
   if not one then return nil end
   one.expiry = math.max(one.expiry, now + ttl + guard)
   redis.call("ZADD", holders, one.expiry, id)
-  lengthen(holders, one.expiry - now)
-  lengthen(values, one.expiry - now)
+  lengthenShared(one.expiry - now)
   return one.token
 end
 
@@ -225,84 +205,115 @@ local function grant(waiter)
   local px = waiter.deadline - now + want.guard
   last = math.max(last + 1, us)
   local token = string.format("%.0f", last)
-  drop({ id })
-  if want.capacity == "1" then
-    redis.call("SET", lock, ${lockValue.write("id", "token", "want.label")}, "PX", px)
-    holder = { id = id, token = token, label = want.label }
+  if want.kind == "${letterOf.mutex}" then
+    redis.call("SET", lock, ${lockValue.write("id", "token", "want.inbox", "want.label")}, "PX", px)
+    holder = { id = id, token = token, inbox = want.inbox, label = want.label }
   else
-    redis.call("ZADD", holders, now + px, id)
-    redis.call("HSET", values, id, ${sharedValue.write("token", "want.permits", "want.capacity", "want.label")})
-    lengthen(holders, px)
-    lengthen(values, px)
-    shared[id] = {
-      id = id, token = token, permits = want.permits, capacity = want.capacity, label = want.label, expiry = now + px
-    }
-    used = used + want.permits
+    addShared({
+      id = id, token = token, permits = want.permits, capacity = want.capacity, kind = want.kind, inbox = want.inbox,
+      label = want.label, expiry = now + px
+    })
+    holdersLife = math.max(holdersLife, px)
   end
-  redis.call("SET", counter, token, "PX", ${day} + want.ttl)
-  notifications[#notifications + 1] = { id, want.inbox, ${grantMessage("id", "token", "lock")} }
+  counterLife = math.max(counterLife, ${day} + want.ttl)
+  granted[#granted + 1] = { id = id, inbox = want.inbox, token = token, lock = lock }
+  notifications[#notifications + 1] = granted[#granted]
   budget = budget - 4
 end
 
 local function fits(want)
-  return (values or want.capacity == "1") and used + want.permits <= tonumber(want.capacity)
+  if want.kind == "${letterOf.mutex}" then return totals.holders == 0 end
+  if not values or totals.progress ~= "-" or (totals.holders > 0 and want.kind ~= totals.kind) then return false end
+  local capacity = math.min(tonumber(want.capacity), smallestCapacity() or math.huge)
+  return totals.permits + want.permits <= capacity
 end
 
-local function nextUp(asking)
+local function goOnLater()
+  more = true
+  local head = values and redis.call("ZRANGE", queue, 0, 0)[1]
+  local fields = head and redis.call("HGET", waiters, head)
+  local want = fields and wantOf(fields)
+  if want then notifications[#notifications + 1] = { id = head, inbox = want.inbox, text = ${wakeMessage("lock")} } end
+end
+
+local function scan(asking, take)
   local size = 1
   while not holder do
-    if budget <= 0 then
-      more = redis.call("ZCARD", queue) > 0
-      return nil
+    if budget <= 0 or isCounting() then
+      if redis.call("ZCARD", queue) > 0 then goOnLater() end
+      return
     end
     local first = redis.call("ZRANGE", queue, 0, size - 1, "WITHSCORES")
-    if #first == 0 then return nil end
+    if #first == 0 then return end
     local ids = {}
     for i = 1, #first, 2 do ids[#ids + 1] = first[i] end
     local due = redis.call("ZMSCORE", deadlines, unpack(ids))
     local fields = redis.call("HMGET", waiters, unpack(ids))
-    local gone, passed, px, found, full = {}, {}, 0, nil, false
+    local gone, passed, px, isOver = {}, {}, 0, false
     for i, id in ipairs(ids) do
       local deadline, want = tonumber(due[i] or 0), fields[i] and wantOf(fields[i])
-      if not want or deadline <= now then
+      if not fields[i] or deadline <= now then
         gone[#gone + 1] = id
-      elseif not fits(want) then
-        full = true
-        break
-      elseif asking[id] or not want.listening or subscribers(want.inbox) ~= 0 then
-        found = { id = id, deadline = deadline, want = want }
-        break
-      else
+      elseif not want then
+        isOver = true
+      elseif not (asking[id] or not want.listening or subscribers(want.inbox) ~= 0) then
         passed[#passed + 1] = first[2 * i]
         passed[#passed + 1] = id
         px = math.max(px, deadline - now + want.guard)
+      elseif not fits(want) then
+        isOver = true
+      else
+        if take({ id = id, deadline = deadline, want = want }) then
+          gone[#gone + 1] = id
+          if budget <= 0 then break end
+        else
+          isOver = true
+        end
       end
+      if isOver or holder then break end
+      budget = budget - 1
     end
     drop(gone)
     park(passed, px)
-    if found or full then return found end
-    budget = budget - #ids
-    size = 100
+    if isOver then return end
+    size = math.min(8 * size, 64)
   end
+end
+
+local function nextUp(asking)
+  local found
+  scan(asking, function(waiter)
+    found = waiter
+    return false
+  end)
+  return found
 end
 
 local function promote(asking)
-  local waiter = nextUp(asking)
-  while waiter do
+  scan(asking, function(waiter)
     grant(waiter)
-    waiter = nextUp(asking)
-  end
+    return true
+  end)
 end
 
 local function publish(asking)
-  for _, notification in ipairs(notifications) do
-    if not asking[notification[1]] then redis.pcall("PUBLISH", notification[2], notification[3]) end
+  for _, one in ipairs(notifications) do
+    local text = one.text or ${grantMessage("one.id", "one.token", "one.lock")}
+    if not asking[one.id] then redis.pcall("PUBLISH", one.inbox, text) end
   end
 end
 
+${contention}
+local function save()
+  tellHolders()
+  if counterLife > 0 then redis.call("SET", counter, string.format("%.0f", last), "PX", counterLife) end
+  if holdersLife > 0 then lengthenShared(holdersLife) end
+  saveTotals()
+end
+
 local function answer(id)
-  local mine = shared[id] or (holder and holder.id == id and holder)
-  if mine then return { "granted", mine.token } end
+  local mine = holder and holder.id == id and holder or findShared(id)
+  if mine then return { "granted", contendedToken(mine.token) } end
   return {
     "queued", string.format("%.0f", last), redis.call("ZRANK", queue, id), redis.call("ZCARD", queue), currentHolder()
   }

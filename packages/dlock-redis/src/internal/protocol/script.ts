@@ -1,5 +1,6 @@
 /** What all scripts share: the encoding of calls and the decoding of replies. */
 
+import type { LockKind } from "effect-dlock/LockError"
 import { createHash } from "node:crypto"
 import { baseKeys } from "./format.ts"
 import type { LockKeys } from "./keys.ts"
@@ -22,8 +23,22 @@ export class Call {
   }
 }
 
+export type ScriptName =
+  | "acquire"
+  | "acquireAll"
+  | "confirm"
+  | "count"
+  | "peek"
+  | "refresh"
+  | "release"
+  | "releaseAll"
+  | "renew"
+  | "run"
+  | "shrink"
+  | "waiting"
+
 export interface Script<Args, Reply> {
-  readonly name: string
+  readonly name: ScriptName
   readonly lua: string
   readonly sha: string
   readonly encode: (args: Args) => Call
@@ -49,9 +64,15 @@ export interface Progress {
   readonly more: boolean
 }
 
-export interface Granted {
-  readonly _tag: "Granted"
+/** The token of a grant, as `grantOf` reads it. */
+export interface Token {
   readonly token: bigint
+  /** Whether others wait behind the claim. */
+  readonly isContended: boolean
+}
+
+export interface Granted extends Token {
+  readonly _tag: "Granted"
 }
 
 export interface Queued {
@@ -83,9 +104,11 @@ export interface Cancelled {
   readonly _tag: "Cancelled"
 }
 
-/** The key is in use with another capacity. */
+/** The key is in use by another kind of lock, or with another capacity. */
 export interface Mismatch {
   readonly _tag: "Mismatch"
+  readonly kind: LockKind
+  readonly capacity: number
 }
 
 /** The claim is neither held nor queued. */
@@ -110,11 +133,17 @@ export const list = (raw: unknown): ReadonlyArray<unknown> => {
 export const holderOf = (kind: unknown, label: unknown, remaining: unknown): Holder | undefined =>
   kind === "free" ? undefined : { label: String(label), remaining: Number(remaining), foreign: kind === "foreign" }
 
+/**
+ * Reads the token of a grant. It has a zero in front if others wait behind the claim: versions that do not know this read
+ * the same number.
+ */
+export const grantOf = (text: string): Token => ({ token: BigInt(text), isContended: text.startsWith("0") })
+
 export const claimReply = (raw: unknown): Granted | Queued | Gone => {
   const [tag, ...rest] = list(raw)
   switch (tag) {
     case "granted":
-      return { _tag: "Granted", token: BigInt(String(rest[0])) }
+      return { _tag: "Granted", ...grantOf(String(rest[0])) }
     case "queued":
       return {
         _tag: "Queued",

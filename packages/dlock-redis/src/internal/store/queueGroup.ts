@@ -26,7 +26,7 @@ export class QueueGroup implements Item {
   private first = 0
   private count = 0
   /**
-   * The token of the holder, if it is one of ours and of capacity 1. As long as the token stays the same, nothing has
+   * The token of the holder, if it is one of ours and holds a mutex. As long as the token stays the same, nothing has
    * changed.
    */
   private seen: string | undefined
@@ -87,7 +87,7 @@ export class QueueGroup implements Item {
     this.keep(tracked, isHurried ? this.hurriedAt : soonBefore(sentAt, Timing.refreshAfter(tracked.ttl)))
     if (!isForemost) return
     const seenBefore = this.seen
-    this.seen = holder === undefined || holder.foreign || tracked.claim.capacity > 1 ? undefined : String(floor)
+    this.seen = holder === undefined || holder.foreign || tracked.claim.kind !== "mutex" ? undefined : String(floor)
     if (seenBefore !== undefined && this.seen !== seenBefore && holder?.label === tracked.claim.holder) {
       this.askThoseNear(sentAt)
     }
@@ -101,7 +101,14 @@ export class QueueGroup implements Item {
    * be near the front.
    */
   private askThoseNear(now: number): void {
-    if (this.seen === this.granted) return
+    if (this.seen !== this.granted) this.hurryNear(now)
+  }
+
+  /**
+   * Makes the claims near the front ask at once: one of them was granted without a message, and a script lets in many
+   * claims that share their key.
+   */
+  hurryNear(now: number): void {
     let left = claimsPerCall
     for (let index = this.first; index < this.waiters.length && left > 0; index++) {
       const tracked = this.waiters[index]!
@@ -237,8 +244,9 @@ const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) 
 
 const mostPast = 1_000
 
-/** How many claims one call may ask about. */
+/** How many claims one call may ask about. A place behind holders that share the key costs the server more to keep. */
 export const claimsPerCall = 100
+export const sharedClaimsPerCall = 30
 
 const none: ReadonlyArray<TrackedClaim> = []
 

@@ -3,6 +3,7 @@
 import type { Claim } from "effect-dlock/LockStore"
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import { keysOf, type LockKeys } from "../protocol/keys.ts"
+import { Contention } from "./contention.ts"
 import { TrackedClaim } from "./trackedClaim.ts"
 
 /** The claims of this process. A claim is here from its first request until the server has answered its withdrawal. */
@@ -12,6 +13,7 @@ export class Registry {
   private readonly claims: Record<string, TrackedClaim> = Object.create(null)
   private readonly keyPrefix: string
   private readonly telemetry: StoreTelemetry
+  readonly contention: Contention
   /** Claims whose withdrawal got no answer, and until when they stay known. */
   private readonly unanswered = new Map<TrackedClaim, number>()
   /** Claims that were withdrawn recently, and for which messages may still arrive. */
@@ -22,6 +24,7 @@ export class Registry {
   constructor(keyPrefix: string, telemetry: StoreTelemetry) {
     this.keyPrefix = keyPrefix
     this.telemetry = telemetry
+    this.contention = new Contention(telemetry)
   }
 
   find(id: string): TrackedClaim | undefined {
@@ -48,8 +51,10 @@ export class Registry {
   remove(tracked: TrackedClaim, now: number, isExpectingMore = tracked.mayBeNotified): void {
     tracked.state = "withdrawing"
     delete this.claims[tracked.claim.id]
-    if (this.unanswered.size > 0) this.unanswered.delete(tracked)
-    if (isExpectingMore) this.remember(tracked.claim.id, now)
+    this.contention.forget(tracked.claim.id)
+    // Whoever had no answer to a withdrawal repeats it.
+    const isRepeated = this.unanswered.size > 0 && this.unanswered.delete(tracked)
+    if (isExpectingMore || isRepeated) this.remember(tracked.claim.id, now)
   }
 
   /**

@@ -10,8 +10,8 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
+import type { LockKeys } from "../protocol/keys.ts"
 import * as Timing from "./timing.ts"
-import type { TrackedClaim } from "./trackedClaim.ts"
 
 /**
  * Tells whether enough replicas have a grant, or whether the grant has ended meanwhile. No answer in time means too
@@ -20,14 +20,14 @@ import type { TrackedClaim } from "./trackedClaim.ts"
 export const confirm = (
   port: Port,
   replicas: number,
-  tracked: TrackedClaim,
+  keys: LockKeys,
+  claim: Claim,
   token: bigint,
   limit: number
 ): Effect.Effect<"enough" | "tooFew" | "ended"> => {
-  const { claim, keys } = tracked
   // A late timer fires before the replies that arrived in time are read. The yield gives those replies a chance.
   const timeUp = Effect.as(Effect.andThen(Effect.sleep(limit), Effect.yieldNow), Option.none())
-  return port.replicated(Scripts.confirm, { keys, id: claim.id, token, capacity: claim.capacity }, replicas, limit)
+  return port.replicated(Scripts.confirm, { keys, id: claim.id, token, kind: claim.kind }, replicas, limit)
     .pipe(
       Effect.asSome,
       Effect.raceFirst(timeUp),

@@ -30,8 +30,9 @@ import { chunks } from "./chunks.ts"
 import { labelOf } from "./queueGroup.ts"
 import { Registry } from "./registry.ts"
 import * as Replicas from "./replicas.ts"
+import * as Runs from "./runs.ts"
 import * as Timing from "./timing.ts"
-import { toMillis, type TrackedClaim } from "./trackedClaim.ts"
+import { tallyOf, toMillis, type TrackedClaim } from "./trackedClaim.ts"
 import * as Waiters from "./waiters.ts"
 
 export interface StoreOptions {
@@ -60,9 +61,12 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   let isClosing = false
   const waiters = yield* Waiters.make(port, options.retryInterval, {
-    onGranted: (tracked, token, sentAt) => grant(tracked, token, sentAt),
+    onGranted: (tracked, granted, sentAt) => grant(tracked, granted, sentAt),
     onGone: (tracked) => lose(tracked)
   })
+
+  const longestRequest = (claim: Claim, mode: "queue" | "try"): number =>
+    mode === "try" ? Math.min(callLimit(claim), tryLimit) : callLimit(claim)
 
   const request = (
     claim: Claim,
@@ -86,7 +90,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         giveUp(tracked, true)
         return Effect.fail(refusal)
       }
-      const longest = mode === "try" ? Math.min(callLimit(claim), tryLimit) : callLimit(claim)
+      const longest = longestRequest(claim, mode)
       const reserve = waitReplicas === 0 ? 0 : Replicas.limitOf(claim, longest)
       const limit = (until === Infinity ? longest : until - now()) - reserve
       return Effect.matchEffect(port.run(Scripts.acquire, acquireArgs(tracked, mode), tracked, limit), {
@@ -95,15 +99,75 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
           // The claim was withdrawn meanwhile. Its release follows this request on the same connection, and ends this
           // grant.
           if (tracked.isWithdrawn) return Effect.succeed<Answer>({ _tag: "Gone" })
-          if (value._tag === "Busy" && value.more && value.holder === undefined) {
-            // No claim holds the lock, but more dead waiters are in the queue than one call can drop. The next call
-            // drops more.
+          if (value._tag === "Granted") noteContention(tracked, value)
+          const isUndecided = claim.kind !== "mutex" || (value._tag === "Busy" && value.holder === undefined)
+          if (value._tag === "Busy" && value.more && isUndecided) {
+            // There may be room, but more that is dead is in the way than one call can drop. The next call drops more.
             const end = Math.min(until, toMillis(sentAt) + longest)
             if (now() + reserve < end) return request(claim, mode, end)
           }
           return waitReplicas === 0 || value._tag !== "Granted"
-            ? Effect.succeed(takeReply(tracked, sentAt, value))
+            ? Effect.succeed(takeReply(tracked, sentAt, value, mode))
             : confirm(tracked, value.token, sentAt, reserve)
+        }
+      })
+    })
+
+  /** Requests several claims in one call. If one of them has no place, the server keeps none, and all end here. */
+  const requestAll = (
+    claims: ReadonlyArray<Claim>,
+    mode: "queue" | "try",
+    until = Infinity
+  ): Effect.Effect<ReadonlyArray<Answer>, LockBackendError> =>
+    Effect.suspend(() => {
+      if (isClosing) {
+        for (const claim of claims) registry.refuse(claim, now())
+        return closed
+      }
+      const known = claims.map(({ id }) => registry.find(id))
+      if (known.some((one) => one?.isWithdrawn === true)) return Effect.succeed(claims.map(() => gone))
+      const all = claims.map((claim, index) => known[index] ?? registry.track(claim))
+      for (const one of known) one?.askAgain()
+      const refusal = claims.map(refusalOf).find((one) => one !== undefined)
+      if (refusal !== undefined) {
+        for (const tracked of all) giveUp(tracked, true)
+        return Effect.fail(refusal)
+      }
+      const longest = Math.min(...claims.map((claim) => longestRequest(claim, mode)))
+      const reserve = waitReplicas === 0 ? 0 : Math.min(...claims.map((claim) => Replicas.limitOf(claim, longest)))
+      const limit = (until === Infinity ? longest : until - now()) - reserve
+      const args: Scripts.AcquireAllArgs = {
+        inbox: port.inbox,
+        mode,
+        // A claim that allows fewer than the others is refused by the core.
+        maxQueue: Math.max(...claims.map(({ maxQueue = Infinity }) => maxQueue)),
+        claims: all.map((tracked) => acquireArgs(tracked, mode)),
+        inside: claims.find(({ inside }) => inside !== undefined)?.inside
+      }
+      return Effect.matchEffect(port.run(Scripts.acquireAll, args, tallyOf(all), limit), {
+        onFailure: (failure) => Effect.fail(backendError("acquire")(failure)),
+        onSuccess: ({ sentAt, value }) => {
+          if (all.some(({ isWithdrawn }) => isWithdrawn)) return Effect.succeed(claims.map(() => gone))
+          if (value._tag === "Placed") {
+            return Effect.forEach(all, (tracked, index): Effect.Effect<Answer> => {
+              const reply = value.claims[index]!
+              if (reply._tag === "Granted") noteContention(tracked, reply)
+              return waitReplicas === 0 || reply._tag !== "Granted"
+                ? Effect.succeed(takeReply(tracked, sentAt, reply, mode))
+                : confirm(tracked, reply.token, sentAt, reserve)
+            }, { concurrency: "unbounded" })
+          }
+          if (value._tag === "Refused" && value.more) {
+            const end = Math.min(until, toMillis(sentAt) + longest)
+            if (now() + reserve < end) return requestAll(claims, mode, end)
+          }
+          // The server may still have some of the claims. The caller withdraws all of them.
+          if (value._tag !== "Refused") return Effect.succeed(claims.map(() => gone))
+          return Effect.succeed(all.map((tracked, index): Answer => {
+            const refused = value.claims[index]
+            giveUp(tracked)
+            return refused === undefined ? gone : refusalAnswer(refused, mode)
+          }))
         }
       })
     })
@@ -114,38 +178,43 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     inbox: port.inbox,
     ttl,
     guard,
+    kind: claim.kind,
     permits: claim.permits,
     capacity: claim.capacity,
+    isStrict: claim.onCapacityChange === "fail",
     mode,
+    maxQueue: claim.maxQueue,
     label: claim.holder,
     inside: claim.inside
   })
 
-  const takeReply = (tracked: TrackedClaim, sentAt: bigint, reply: Scripts.AcquireReply): Answer => {
-    if ("more" in reply && reply.more) waiters.moveQueueOn(tracked.keys, tracked.claim.capacity)
+  const takeReply = (
+    tracked: TrackedClaim,
+    sentAt: bigint,
+    reply: Scripts.AcquireReply,
+    mode: "queue" | "try"
+  ): Answer => {
+    if ("more" in reply && reply.more) waiters.moveQueueOn(tracked.keys, tracked.claim.kind)
     switch (reply._tag) {
       case "Granted":
-        return tracked.grant(reply.token, sentAt)
+        return withOtherCapacity(tracked.grant(reply.token, sentAt), reply)
       case "Queued":
         waiters.notePlace(tracked, sentAt, reply)
         return {
           _tag: "Queued",
           place: reply.place,
           ahead: () => waiters.aheadOf(tracked),
+          ...withOtherCapacity({}, reply),
           granted: Deferred.await(tracked.granted)
         }
       case "Busy":
-        giveUp(tracked)
-        return { _tag: "Busy" }
       case "AlreadyHeld":
-        giveUp(tracked)
-        return { _tag: "AlreadyHeld", fencingToken: reply.token }
       case "Mismatch":
         giveUp(tracked)
-        return { _tag: "CapacityMismatch" }
+        return refusalAnswer(reply, mode)
       case "Cancelled":
         giveUp(tracked)
-        return { _tag: "Gone" }
+        return gone
     }
   }
 
@@ -157,22 +226,31 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     limit: number
   ): Effect.Effect<Granted | Gone> => {
     tracked.state = "confirming"
-    return Effect.map(Replicas.confirm(port, waitReplicas, tracked, token, limit), (confirmed): Granted | Gone => {
-      // The caller may have given up and withdrawn the claim.
-      if (tracked.state !== "confirming") return { _tag: "Gone" }
-      if (confirmed === "enough") return tracked.grant(token, sentAt)
-      if (confirmed === "tooFew") {
-        withdrawInBackground(tracked)
-        return Replicas.tooFew(waitReplicas)
+    return Effect.map(
+      Replicas.confirm(port, waitReplicas, tracked.keys, tracked.claim, token, limit),
+      (confirmed): Granted | Gone => {
+        // The caller may have given up and withdrawn the claim.
+        if (tracked.state !== "confirming") return { _tag: "Gone" }
+        if (confirmed === "enough") return tracked.grant(token, sentAt)
+        if (confirmed === "tooFew") {
+          withdrawInBackground(tracked)
+          return Replicas.tooFew(waitReplicas)
+        }
+        giveUp(tracked)
+        return { _tag: "Gone" }
       }
-      giveUp(tracked)
-      return { _tag: "Gone" }
-    })
+    )
+  }
+
+  const noteContention = ({ claim: { id, key } }: TrackedClaim, { isContended }: Scripts.Token): void => {
+    if (isContended) registry.contention.note(id, key)
   }
 
   /** Records that a waiting claim was granted. */
-  const grant = (tracked: TrackedClaim, token: bigint, sentAt: bigint): void => {
+  const grant = (tracked: TrackedClaim, granted: Scripts.Token, sentAt: bigint): void => {
+    const { token } = granted
     waiters.remove(tracked, token)
+    noteContention(tracked, granted)
     if (waitReplicas === 0) return void tracked.grant(token, sentAt)
     const limit = Replicas.limitOf(tracked.claim, callLimit(tracked.claim))
     fork(Effect.map(confirm(tracked, token, sentAt, limit), (answer) => {
@@ -209,26 +287,38 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     failed: (failure: CallFailure) => E
   ): Effect.Effect<A, E> => {
     const { claim, keys } = tracked
-    tracked.state = "withdrawing"
-    waiters.remove(tracked)
+    beginWithdrawal(tracked)
     const send = () =>
       tracked.isUnheardOf ? unheardOf : port.run(
         Scripts.release,
-        { keys, id: claim.id, capacity: claim.capacity, tombstone: tracked.isInDoubt, interop },
+        { keys, id: claim.id, kind: claim.kind, tombstone: tracked.isInDoubt, interop },
         undefined,
         limit
       )
     return Effect.matchEffect(tracked.isIdle ? send() : Effect.flatMap(tracked.idle, send), {
       onFailure: (failure) => {
-        registry.removeLater(tracked, now() + tracked.ttl + tracked.guard, now())
+        noteUnanswered(tracked)
         return Effect.fail(failed(failure))
       },
       onSuccess: ({ value }) => {
-        registry.remove(tracked, now())
-        if (value.more) waiters.moveQueueOn(keys, claim.capacity)
+        noteReleased(tracked, value)
         return Effect.succeed(onReply(value))
       }
     })
+  }
+
+  const beginWithdrawal = (tracked: TrackedClaim): void => {
+    tracked.state = "withdrawing"
+    waiters.remove(tracked)
+  }
+
+  /** The release may still be executed. A claim that it has not ended stands until its time is over. */
+  const noteUnanswered = (tracked: TrackedClaim): void =>
+    registry.removeLater(tracked, now() + tracked.ttl + tracked.guard, now())
+
+  const noteReleased = (tracked: TrackedClaim, { more }: Scripts.ReleaseReply): void => {
+    registry.remove(tracked, now())
+    if (more) waiters.moveQueueOn(tracked.keys, tracked.claim.kind)
   }
 
   /** Withdraws a claim when no caller needs the server's answer. */
@@ -252,15 +342,15 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   /** Withdraws a claim of which only the id is known. */
   const withdrawUnknown = (id: string, keys: LockKeys) =>
-    port.run(Scripts.release, { keys, id, capacity: undefined, tombstone: true, interop })
+    port.run(Scripts.release, { keys, id, kind: undefined, tombstone: true, interop })
 
   const withdraw = (claim: Claim): Effect.Effect<Withdrawn, LockBackendError> =>
     Effect.suspend(() => {
       const tracked = registry.find(claim.id)
       if (tracked === undefined && registry.isWithdrawn(claim.id)) return Effect.succeed("notHeld")
       const onReply = (reply: Scripts.ReleaseReply): Withdrawn => {
-        if (reply._tag === "Released") return "released"
         if (reply === nothing) return "notSent"
+        if (reply._tag === "Released") return "released"
         if (tracked?.lastAhead !== undefined) {
           tracked.lastAhead = {
             holder: labelOf(reply.holder),
@@ -268,7 +358,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
             waiting: reply.length + 1
           }
         }
-        return reply._tag === "Cancelled" ? "cancelled" : "notHeld"
+        return withdrawnBy(reply)
       }
       const failed = backendError("release")
       if (tracked !== undefined) return withdrawTracked(tracked, callLimit(claim), onReply, failed)
@@ -277,6 +367,36 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       const withdrawn = withdrawUnknown(claim.id, registry.keysOf(claim))
       return Effect.mapBoth(withdrawn, { onFailure: failed, onSuccess: ({ value }) => onReply(value) })
     })
+
+  /** Withdraws the claims that need nothing but their release in one call, and the others one by one. */
+  const withdrawAll = (claims: ReadonlyArray<Claim>): Effect.Effect<ReadonlyArray<Withdrawn | LockBackendError>> =>
+    Effect.suspend(() => {
+      const all = claims.map(({ id }) => registry.find(id))
+      const isReady = (tracked: TrackedClaim | undefined): tracked is TrackedClaim =>
+        tracked !== undefined && tracked.isIdle && !tracked.isUnheardOf && !tracked.isInDoubt
+      const ready = all.filter(isReady)
+      if (interop || ready.length < all.length) {
+        const each = (claim: Claim) =>
+          Effect.match(withdraw(claim), { onFailure: Function.identity, onSuccess: Function.identity })
+        return Effect.forEach(claims, each, { concurrency: "unbounded" })
+      }
+      for (const tracked of ready) beginWithdrawal(tracked)
+      const limit = Math.min(...claims.map(callLimit))
+      return Effect.matchEffect(port.run(Scripts.releaseAll, { claims: ready.map(releaseArgs) }, undefined, limit), {
+        onFailure: (failure) => {
+          for (const tracked of ready) noteUnanswered(tracked)
+          return Effect.succeed(ready.map(() => backendError("release")(failure)))
+        },
+        onSuccess: ({ value }) =>
+          Effect.succeed(ready.map((tracked, index): Withdrawn => {
+            const reply = value[index]!
+            noteReleased(tracked, reply)
+            return withdrawnBy(reply)
+          }))
+      })
+    })
+
+  const releaseArgs = ({ claim: { id, kind }, keys }: TrackedClaim) => ({ id, keys, kind })
 
   /**
    * Renews these claims in one call. The call ends before the core's limit for all renewals, so that a cluster node
@@ -294,21 +414,47 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         token: fencingToken,
         ttl,
         guard: Duration.toMillis(claim.guardGap),
-        capacity: claim.capacity
+        kind: claim.kind,
+        permits: claim.permits,
+        capacity: claim.capacity,
+        isWatched: registry.contention.isWatched(claim.id)
       }
     })
     return Effect.map(
       port.run(Scripts.renew, { claims: renewed }, undefined, limit),
-      ({ sentAt, value }) =>
-        value.map((reply, index): Renewal => {
-          if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
-          const tracked = registry.find(held[index]!.claim.id)
-          // A withdrawal may have been decided before this answer, so the claim stays known for a moment.
-          if (tracked !== undefined) giveUp(tracked, true)
-          return { _tag: reply === "expired" ? "Gone" : "Replaced" }
-        })
+      ({ sentAt, value }) => value.map((reply, index) => takeRenewal(held[index]!, reply, sentAt))
     )
   }
+
+  const takeRenewal = ({ claim }: Held, reply: Scripts.RenewReply, sentAt: bigint): Renewal => {
+    if (reply === "contended") {
+      registry.contention.note(claim.id, claim.key)
+      reply = "ok"
+    }
+    if (reply === "ok") return { _tag: "Confirmed", confirmedAt: sentAt }
+    const tracked = registry.find(claim.id)
+    // A withdrawal may have been decided before this answer, so the claim stays known for a moment.
+    if (tracked !== undefined) giveUp(tracked, true)
+    return { _tag: reply === "expired" ? "Gone" : "Replaced" }
+  }
+
+  /** Leaves a holder only some of its permits. The call takes no longer than a renewal. */
+  const shrink = (held: Held, kept: number): Effect.Effect<Renewal> =>
+    Effect.suspend(() => {
+      const { claim, fencingToken } = held
+      const { capacity, id, kind, permits } = claim
+      const keys = registry.keysOf(claim)
+      const ttl = Duration.toMillis(claim.ttl)
+      const guard = Duration.toMillis(claim.guardGap)
+      const args = { keys, id, token: fencingToken, ttl, guard, kind, capacity, permits, kept }
+      return Effect.match(port.run(Scripts.shrink, args, undefined, Timing.renewalTimeout(ttl)), {
+        onFailure: (failure): Renewal => ({ _tag: "Unknown", error: backendError("renew")(failure) }),
+        onSuccess: ({ sentAt, value }) => {
+          if (value.more) waiters.moveQueueOn(keys, kind)
+          return takeRenewal(held, value.outcome, sentAt)
+        }
+      })
+    })
 
   /**
    * Renews these claims in one call, or each in its own if the server refuses them together. It does that while their
@@ -329,9 +475,9 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   /** Renews as many claims per call as the server accepts. On a cluster, all of them must be in one slot. */
   const renew = (held: ReadonlyArray<Held>): Effect.Effect<ReadonlyArray<Renewal>> => {
-    if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotted)) return renewTogetherOrApart(held)
+    if (held.length <= renewalsPerCall && (held.length === 1 || !port.slotOf)) return renewTogetherOrApart(held)
     const indexes = Array.from(held.keys())
-    const slots = port.slotted
+    const slots = port.slotOf
       ? Array.from(Map.groupBy(indexes, (index) => registry.keysOf(held[index]!.claim).hashed).values())
       : [indexes]
     const calls = slots.flatMap((slot) => chunks(slot, renewalsPerCall))
@@ -347,10 +493,29 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     )
   }
 
+  /** Waits until enough replicas have what was written under a claim that is held. */
+  const confirmHeld = ({ claim, fencingToken }: Held): Effect.Effect<void, LockBackendError> => {
+    if (waitReplicas === 0) return Effect.void
+    const limit = Replicas.limitOf(claim, callLimit(claim))
+    const confirmed = Replicas.confirm(port, waitReplicas, registry.keysOf(claim), claim, fencingToken, limit)
+    return Effect.flatMap(
+      confirmed,
+      (outcome) => outcome === "enough" ? Effect.void : Effect.fail(Replicas.tooFew(waitReplicas).error!)
+    )
+  }
+
   const takeNotification = (message: string): void => {
     const notification = Scripts.decodeNotification(message)
-    const lock = notification && keysOf(notification.lock)
-    if (notification === undefined || lock === undefined) return
+    if (notification === undefined) return
+    if (notification._tag === "Contended") {
+      for (const id of notification.ids) {
+        const tracked = registry.find(id)
+        if (tracked?.isWithdrawn === false) registry.contention.note(id, tracked.claim.key)
+      }
+      return
+    }
+    const lock = keysOf(notification.lock)
+    if (lock === undefined) return
     if (notification._tag === "Wake") return waiters.hurry(lock)
     const tracked = registry.find(notification.id)
     if (tracked === undefined) {
@@ -362,7 +527,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     const sentAt = tracked.isKnownElsewhere
       ? undefined
       : tracked.baseOf(notification.token, clock.monotonicTimeNanosUnsafe())
-    if (sentAt !== undefined) grant(tracked, notification.token, sentAt)
+    if (sentAt !== undefined) grant(tracked, notification, sentAt)
     else waiters.hurryOne(tracked)
   }
 
@@ -389,14 +554,58 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   return LockStore.of({
     request,
+    requestAll,
+    ...(port.slotOf !== undefined && { groupOf: (claim: Claim) => port.slotOf!(registry.keysOf(claim).lock) }),
     renew,
     withdraw,
+    withdrawAll,
+    shrink,
+    runs: Runs.make(port, registry.keysOf.bind(registry), confirmHeld),
+    contended: ({ claim: { id } }) =>
+      Effect.suspend(() => registry.find(id) === undefined ? Effect.never : registry.contention.wait(id)),
+    used: (claim) =>
+      Effect.mapBoth(port.run(Scripts.count, { keys: registry.keysOf(claim), kind: claim.kind }), {
+        onFailure: backendError("acquire"),
+        onSuccess: ({ value }) => value
+      }),
+    waiting: ({ key }, most) =>
+      Effect.mapBoth(
+        port.run(Scripts.waiting, { keys: keysOf(options.keyPrefix + key)!, most }, undefined, waitingLimit),
+        {
+          onFailure: backendError("acquire"),
+          onSuccess: ({ value }) => value
+        }
+      ),
     bounded: true,
     heardAt: (claim) => port.heardAt(registry.keysOf(claim).lock),
     telemetry: port.telemetry,
     losses: Stream.empty
   })
 })
+
+const withOtherCapacity = <A>(answer: A, { otherCapacity }: { readonly otherCapacity: number | undefined }) =>
+  otherCapacity === undefined ? answer : { ...answer, capacityInUse: otherCapacity }
+
+const gone: Gone = { _tag: "Gone" }
+
+const refusalAnswer = (
+  reply: Scripts.Refusal | Scripts.Busy,
+  mode: "queue" | "try"
+): Answer => {
+  switch (reply._tag) {
+    case "Busy":
+      return mode === "try"
+        ? { _tag: "Busy" }
+        : { _tag: "Full", waiting: reply.length, holder: "holder" in reply ? labelOf(reply.holder) : undefined }
+    case "AlreadyHeld":
+      return { _tag: "AlreadyHeld", fencingToken: reply.token }
+    case "Mismatch":
+      return { _tag: "CapacityMismatch", kind: reply.kind, inUse: reply.capacity }
+  }
+}
+
+const withdrawnBy = ({ _tag }: Scripts.ReleaseReply): Withdrawn =>
+  _tag === "Released" ? "released" : _tag === "Cancelled" ? "cancelled" : "notHeld"
 
 const closed = Effect.fail(backendError("wait")(closedFailure))
 
@@ -407,6 +616,9 @@ const withdrawAgainAfter = 100
 
 /** Milliseconds for a request in mode `try`, which must end within 1 second in any case. */
 const tryLimit = 900
+
+/** Milliseconds after which nobody needs the answer to a question about waiting claims. */
+const waitingLimit = 1_000
 
 /** The answer to the withdrawal of a claim that no server knows. */
 const nothing: Scripts.ReleaseReply = { _tag: "NotHeld", length: 0, holder: undefined, more: false }

@@ -176,4 +176,14 @@ export class TrackedClaim implements Tally {
   }
 }
 
+/** The tally of a request for several claims. */
+export const tallyOf = (all: ReadonlyArray<TrackedClaim>): Tally => ({
+  get isWithdrawn() {
+    return all.some(({ isWithdrawn }) => isWithdrawn)
+  },
+  noteSent: (at) => all.forEach((tracked) => tracked.noteSent(at)),
+  noteAnswered: (hasRun) => all.forEach((tracked) => tracked.noteAnswered(hasRun)),
+  noteEnded: () => all.forEach((tracked) => tracked.noteEnded())
+})
+
 export const toMillis = (nanos: bigint): number => Number(nanos) / 1_000_000

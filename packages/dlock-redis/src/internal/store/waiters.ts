@@ -1,7 +1,7 @@
 /** The claims that wait, and when to ask the server about them. */
 
 import * as DeadlineHeap from "effect-dlock/DeadlineHeap"
-import { LockBackendError } from "effect-dlock/LockError"
+import { LockBackendError, type LockKind } from "effect-dlock/LockError"
 import type { Ahead } from "effect-dlock/LockStore"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
@@ -9,13 +9,13 @@ import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
 import type { LockKeys } from "../protocol/keys.ts"
 import { chunks } from "./chunks.ts"
-import { aheadIn, claimsPerCall, QueueGroup } from "./queueGroup.ts"
+import { aheadIn, claimsPerCall, QueueGroup, sharedClaimsPerCall } from "./queueGroup.ts"
 import * as Timing from "./timing.ts"
 import { toMillis, type TrackedClaim } from "./trackedClaim.ts"
 
 /** What to do when a waiter asked for its state and is no longer queued. */
 export interface Outcomes {
-  readonly onGranted: (tracked: TrackedClaim, token: bigint, sentAt: bigint) => void
+  readonly onGranted: (tracked: TrackedClaim, grant: Scripts.Token, sentAt: bigint) => void
   readonly onGone: (tracked: TrackedClaim) => void
 }
 
@@ -48,7 +48,7 @@ export interface Waiters {
   /** Makes every claim report at once that it still waits. */
   readonly hurryAll: () => void
   /** Makes the server go on with passing over waiters that do not listen, if one call was not enough. */
-  readonly moveQueueOn: (keys: LockKeys, capacity: number | undefined) => void
+  readonly moveQueueOn: (keys: LockKeys, kind: LockKind | undefined) => void
   /** What is in front of a claim, or was when the claim stopped waiting. */
   readonly aheadOf: (tracked: TrackedClaim) => Ahead
 }
@@ -96,7 +96,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       else {
         heap.remove(group)
         foremost.push({ group, waiters: [first] })
-        for (const waiters of chunks(rest, claimsPerCall)) others.push({ group: group!, waiters })
+        const size = first.claim.kind === "mutex" ? claimsPerCall : sharedClaimsPerCall
+        for (const waiters of chunks(rest, size)) others.push({ group: group!, waiters })
       }
     }
     for (const parts of [...callsOf(foremost), ...callsOf(others)]) ask(parts)
@@ -106,7 +107,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
 
   /** The groups that may share a call. On a cluster, those of one slot. */
   const bySlot = <A extends { readonly group: QueueGroup }>(all: ReadonlyArray<A>): Iterable<ReadonlyArray<A>> =>
-    port.slotted ? Map.groupBy(all, ({ group }) => group.keys.hashed).values() : [all]
+    port.slotOf ? Map.groupBy(all, ({ group }) => group.keys.hashed).values() : [all]
 
   /** Fills each call with as many claims as the server accepts. */
   const callsOf = (parts: ReadonlyArray<Part>): ReadonlyArray<ReadonlyArray<Part>> => {
@@ -145,7 +146,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     let limit = Infinity
     const locks = parts.map(({ waiters, group }) => ({
       keys: group.keys,
-      capacity: waiters[0]!.claim.capacity,
+      kind: waiters[0]!.claim.kind,
       claims: waiters.map(({ claim, guard, ttl }) => {
         limit = Math.min(limit, Timing.refreshTimeout(ttl))
         return { id: claim.id, ttl, guard }
@@ -172,14 +173,15 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       const answer = reply.claims[index]!
       switch (answer._tag) {
         case "Granted":
-          return outcomes.onGranted(tracked, answer.token, sentAt)
+          if (tracked.claim.kind !== "mutex") part.group.hurryNear(heap.now())
+          return outcomes.onGranted(tracked, answer, sentAt)
         case "Queued":
           return notePlace(tracked, sentAt, answer)
         case "Gone":
           return outcomes.onGone(tracked)
       }
     })
-    if (reply.more) moveQueueOn(part.group.keys, part.waiters[0]!.claim.capacity)
+    if (reply.more) moveQueueOn(part.group.keys, part.waiters[0]!.claim.kind)
   }
 
   /** Handles a call without an answer: it is repeated soon, until the places can no longer be alive. */
@@ -216,12 +218,12 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     schedule(group)
   }
 
-  const moveQueueOn = (keys: LockKeys, capacity: number | undefined): void => {
-    const locks = [{ keys, capacity, claims: [] }]
+  const moveQueueOn = (keys: LockKeys, kind: LockKind | undefined): void => {
+    const locks = [{ keys, kind, claims: [] }]
     fork(Effect.matchEager(port.run(Scripts.refresh, { inbox: port.inbox, locks }), {
       onFailure: () => {},
       onSuccess: ({ value: [reply] }) => {
-        if (reply?._tag === "Refreshed" && reply.more) moveQueueOn(keys, capacity)
+        if (reply?._tag === "Refreshed" && reply.more) moveQueueOn(keys, kind)
       }
     }))
   }

@@ -6,14 +6,16 @@ import * as Inspectable from "effect/Inspectable"
 import type * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import { LockNotHeld, type LossReason, OwnershipLost } from "../../LockError.ts"
-import type { Claim, Granted, Held } from "../../LockStore.ts"
+import { type Claim, type Granted, type Held, isExclusive } from "../../LockStore.ts"
+import type { SharedLease } from "../../SharedLease.ts"
 import * as Owner from "../options/owner.ts"
 import type { Item } from "../scheduling/deadlineHeap.ts"
 import { fromNanos, type Time } from "../scheduling/time.ts"
 import { callBack } from "../telemetry/callBack.ts"
 import type { Events } from "../telemetry/events.ts"
 import * as Timing from "../timing.ts"
-import { reportLoss, settled, untilEnd } from "./section.ts"
+import { contended } from "./contention.ts"
+import { whileHeld } from "./section.ts"
 
 /** What a lease needs from its locker. */
 export interface LeaseHost {
@@ -23,42 +25,74 @@ export interface LeaseHost {
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   /** The identity of the store. Two lockers over one store share its keys. */
   readonly store: object
-  /** Called when the lease was just lost. It stops the renewals and reports the loss. */
+  /** Called when the lease was just lost. It stops the renewals, if the claim is not kept, and reports the loss. */
   readonly onLost: (lease: HeldLease, loss: OwnershipLost) => void
+  /** Called when the claim of a lost lease is kept no longer. `reason` says why it was lost after all. */
+  readonly onKeptNoLonger: (lease: HeldLease, reason: LossReason | undefined) => void
   /** Releases the lease for its holder: marks it as released, stops its renewals, and withdraws its claim. */
   readonly releaseLease: (lease: HeldLease) => Effect.Effect<void>
+  /** Gives back all permits of the lease but `permits`. */
+  readonly shrink: (lease: HeldLease, permits: number) => Effect.Effect<void, OwnershipLost | LockNotHeld>
+  /** Waits until another claim waits behind the claim of the lease. */
+  readonly contended: (lease: HeldLease) => Effect.Effect<void>
 }
 
-/** Whether the backend may still keep the claim of a lease that was lost for this reason. */
-const mayStillStandAfter: { readonly [Reason in LossReason]: boolean } = {
-  Expired: false,
-  Replaced: false,
-  Unreachable: true,
-  Stalled: true,
-  Revoked: false,
-  MaxHold: true
+/** What may enclose a section: a lease, or a view of one. */
+export interface Enclosing {
+  /** How many sections enclose this one. */
+  readonly depth: number
+  /** The next one outwards. */
+  parent: Enclosing | undefined
+  /** The scope in which the caller asked. What that scope holds, the caller holds in a section too. */
+  readonly callersScope: Scope.Scope | undefined
+  readonly state: "held" | "lost" | "released"
+  /** The lease that has the claim. */
+  readonly held: HeldLease
+}
+
+const depthIn = (parent: Enclosing | undefined): number => parent === undefined ? 0 : parent.depth + 1
+
+/**
+ * What a lost lease leaves behind: nothing, a claim that the backend may still have, or a claim that this process keeps
+ * and renews while the program ends.
+ */
+type Remains = "nothing" | "leftover" | "kept"
+
+const remainsAfter: { readonly [Reason in LossReason]: Remains } = {
+  Expired: "nothing",
+  Replaced: "nothing",
+  Unreachable: "leftover",
+  Stalled: "leftover",
+  Revoked: "nothing",
+  MaxHold: "kept"
 }
 
 /**
- * A lease from its grant to its end. It is the state behind the public `Lease`, and the only place that decides whether
- * the lock is still held.
+ * A lease from its grant to its end. It is the state behind the public `Lease` and `SharedLease`, and the only place that
+ * decides whether the lock is still held.
  *
  * A lease ends once, as `lost` or as `released`, and it never returns to `held`. It is lost at its `deadline`, or when
  * the backend says so. A timer, a renewal's answer, the holder and the end of the program all check the deadline. The
  * first of them that finds it passed ends the lease.
+ *
+ * A lease that is lost because of its `maxHold` keeps its claim for a while, so that nobody gets in beside the program
+ * that is being interrupted.
  */
-export class HeldLease implements Item, Held {
+export class HeldLease implements Item, Held, SharedLease, Enclosing {
   readonly key: string
-  readonly claim: Claim
+  /** The claim as it is now: a shrink leaves it fewer permits. */
+  claim: Claim
+  /** Whether the backend has confirmed the shrink. */
+  isShrunk = false
   readonly fencingToken: bigint
   /** When the request was sent that the grant counts from. */
   readonly grantedAt: number
   readonly ttl: Duration.Duration
-  /** The lease of the enclosing section. Nested requests check this chain for their own key. */
-  parent: HeldLease | undefined
-  /** How many sections enclose this lease. */
-  readonly depth: number
-  readonly host: LeaseHost
+  /** What encloses this lease. Nested requests check this chain for their own key. */
+  parent: Enclosing | undefined
+  depth: number
+  /** While the other locks of a group are awaited, a loss is not reported to the locker. */
+  host: LeaseHost
 
   state: "held" | "lost" | "released" = "held"
   loss: OwnershipLost | undefined
@@ -66,6 +100,7 @@ export class HeldLease implements Item, Held {
   leasesOfScope: Map<string, HeldLease> | undefined
   /** The scope that releases the lease when it closes. Absent if a section holds it. */
   scope: Scope.Closeable | undefined
+  callersScope: Scope.Scope | undefined
 
   // The heap writes these two fields.
   dueAt = 0
@@ -74,7 +109,7 @@ export class HeldLease implements Item, Held {
   slack = 0
 
   private underWay: Latch.Latch | undefined
-  private mayStillStand = false
+  private remains: Remains = "nothing"
   /** How many renewals were sent since the last confirmation. */
   private attempts = 0
 
@@ -84,10 +119,13 @@ export class HeldLease implements Item, Held {
   /** How many programs the end of this lease interrupts, and the callback that waits until there are none. */
   private running = 0
   private onIdle: (() => void) | undefined
+  /** How many of these programs run in views of this lease, and the callback that waits until there are none. */
+  private views = 0
+  private onViewsEnd: (() => void) | undefined
   private observers: Set<() => void> | undefined
   private renewalFiber: Fiber.Fiber<never, OwnershipLost> | undefined
 
-  constructor(host: LeaseHost, key: string, claim: Claim, granted: Granted, wallClockLead: number, parent?: HeldLease) {
+  constructor(host: LeaseHost, key: string, claim: Claim, granted: Granted, wallClockLead: number, parent?: Enclosing) {
     this.host = host
     this.key = key
     this.claim = claim
@@ -99,7 +137,17 @@ export class HeldLease implements Item, Held {
     this.confirmedAt = this.grantedAt
     this.wallClockLead = wallClockLead
     this.parent = parent
-    this.depth = parent === undefined ? 0 : parent.depth + 1
+    this.depth = depthIn(parent)
+  }
+
+  /** Makes it a lease within another one. */
+  nestIn(parent: Enclosing | undefined): void {
+    this.parent = parent
+    this.depth = depthIn(parent)
+  }
+
+  get held(): this {
+    return this
   }
 
   get deadline(): number {
@@ -143,14 +191,19 @@ export class HeldLease implements Item, Held {
 
   /** Whether the lease was lost, but its claim is not withdrawn and the backend may still keep it. */
   get hasLeftover(): boolean {
-    return this.mayStillStand
+    return this.remains === "leftover"
+  }
+
+  /** Whether the lease was lost, and its claim is renewed all the same while the program ends. */
+  get isKept(): boolean {
+    return this.remains === "kept"
   }
 
   /** Returns whether a claim is left to withdraw, and leaves its withdrawal to the caller. */
   takeLeftover(): boolean {
-    const { mayStillStand } = this
-    this.mayStillStand = false
-    return mayStillStand
+    const { hasLeftover } = this
+    if (hasLeftover) this.remains = "nothing"
+    return hasLeftover
   }
 
   /** Extends the deadline. `sentAt` and `wallClockLead` were read before the confirmed request was sent. */
@@ -166,7 +219,15 @@ export class HeldLease implements Item, Held {
    * never late.
    */
   check(now: number): boolean {
-    if (this.state !== "held") return false
+    return this.state === "held" && this.isConfirmed(now)
+  }
+
+  /** Whether the claim is to be renewed. Like `check`, but also true while the claim of a lost lease is kept. */
+  isToRenew(now: number): boolean {
+    return (this.state === "held" || this.isKept) && this.isConfirmed(now)
+  }
+
+  private isConfirmed(now: number): boolean {
     if (this.host.time.wallClockLead(now) - this.wallClockLead > this.ttlMillis) this.lose("Stalled", now)
     else if (now >= this.deadline) this.lose(this.reasonAt(now), now)
     else return true
@@ -182,11 +243,13 @@ export class HeldLease implements Item, Held {
     return this.attempts > 0 && !late ? "Unreachable" : "Stalled"
   }
 
-  /** Ends the lease as lost. `mayStillStand` says whether the backend may still keep the claim. */
-  lose(reason: LossReason, now: number, mayStillStand: boolean | undefined = mayStillStandAfter[reason]): void {
+  /** Ends the lease as lost. `mayStillStand` says whether the backend may still have the claim. */
+  lose(reason: LossReason, now: number, mayStillStand?: boolean): void {
+    const remains = mayStillStand === undefined ? remainsAfter[reason] : mayStillStand ? "leftover" : "nothing"
+    if (this.isKept) return this.stopKeeping(remains === "nothing" ? "nothing" : "leftover", reason)
     if (this.state !== "held") return
     this.state = "lost"
-    this.mayStillStand = mayStillStand
+    this.remains = remains
     this.loss = new OwnershipLost({
       key: this.key,
       fencingToken: this.fencingToken,
@@ -197,8 +260,28 @@ export class HeldLease implements Item, Held {
     this.notify()
   }
 
-  /** Ends the lease as released, before anything is sent. Returns false if it had already ended. */
+  /** Ends the lease because it was held for as long as its holder allowed. Its claim is kept. */
+  outstay(now: number): void {
+    this.lose("MaxHold", now)
+  }
+
+  /** Leaves the kept claim of a lost lease to the backend, where it runs out if nobody withdraws it. */
+  stopKeeping(remains: "nothing" | "leftover" = "leftover", reason?: LossReason): void {
+    if (!this.isKept) return
+    this.remains = remains
+    this.host.onKeptNoLonger(this, reason)
+  }
+
+  /**
+   * Ends the lease as released, before anything is sent. Returns false if it had already ended. A lost lease stays lost,
+   * and its claim is to be withdrawn if it was still kept.
+   */
   endHold(now: number): boolean {
+    if (this.isKept) {
+      const isStillKept = this.isToRenew(now)
+      if (isStillKept) this.remains = "nothing"
+      return isStillKept
+    }
     if (!this.check(now)) return false
     this.state = "released"
     this.notify()
@@ -231,6 +314,19 @@ export class HeldLease implements Item, Held {
     return this.renewalFiber === undefined ? Effect.void : Effect.ignoreCause(Fiber.interrupt(this.renewalFiber))
   }
 
+  /** Whether no other claim may hold the key at the same time. */
+  get isExclusive(): boolean {
+    return isExclusive(this.claim)
+  }
+
+  get permits(): number {
+    return this.claim.permits
+  }
+
+  get grant(): bigint {
+    return this.fencingToken
+  }
+
   get holder(): string {
     return Owner.decode(this.claim.holder).name
   }
@@ -240,8 +336,10 @@ export class HeldLease implements Item, Held {
    * what a release is authorized by.
    */
   toJSON(): unknown {
-    const { fencingToken, holder, key, state } = this
-    return { _id: "effect-dlock/Lease", key, fencingToken: String(fencingToken), holder, state }
+    const { fencingToken, holder, isExclusive, key, permits, state } = this
+    return isExclusive
+      ? { _id: "effect-dlock/Lease", key, fencingToken: String(fencingToken), holder, state }
+      : { _id: "effect-dlock/SharedLease", key, permits, grant: String(fencingToken), holder, state }
   }
 
   [Inspectable.NodeInspectSymbol](): unknown {
@@ -254,9 +352,18 @@ export class HeldLease implements Item, Held {
         if (this.loss !== undefined) resume(Effect.fail(this.loss))
       }
       if (this.state !== "held") return settle()
-      this.observe(settle)
-      return Effect.sync(() => this.observers?.delete(settle))
+      return this.whenEnded(settle)
     })
+  }
+
+  /** Calls back at the end of the lease, lost or released. The returned effect takes that back. */
+  whenEnded(observer: () => void): Effect.Effect<void> {
+    this.observe(observer)
+    return Effect.sync(() => void this.observers?.delete(observer))
+  }
+
+  get contended(): Effect.Effect<void> {
+    return contended(this, Effect.suspend(() => this.host.contended(this)))
   }
 
   get remaining(): Effect.Effect<Duration.Duration> {
@@ -270,7 +377,8 @@ export class HeldLease implements Item, Held {
     return Effect.suspend(() => this.check(this.host.time.now()) ? Effect.void : Effect.fail(this.end))
   }
 
-  private get end(): OwnershipLost | LockNotHeld {
+  /** Why the lease is not held any more. */
+  get end(): OwnershipLost | LockNotHeld {
     return this.loss ?? new LockNotHeld({ key: this.key })
   }
 
@@ -286,20 +394,12 @@ export class HeldLease implements Item, Held {
    */
   get whileHeld() {
     return <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | OwnershipLost | LockNotHeld, R> =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.andThen(
-          this.ensureHeld,
-          Effect.flatMap(
-            untilEnd<A, E, R>(
-              this,
-              restore,
-              "lost or released",
-              (context) => Effect.runForkWith(context)(restore(effect), { uninterruptible: true })
-            ),
-            (exit) => this.state === "released" ? settled(exit, this.end) : reportLoss(this, exit)
-          )
-        )
-      )
+      whileHeld(this, ({ end }) => end, effect)
+  }
+
+  /** Lets readers in beside this writer, and no other writer. */
+  get downgrade(): Effect.Effect<SharedLease, OwnershipLost | LockNotHeld> {
+    return Effect.as(this.host.shrink(this, 1), this)
   }
 
   /** Waits until no program runs that the end of this lease interrupts. */
@@ -320,5 +420,25 @@ export class HeldLease implements Item, Held {
   endRun(onEnd: () => void): void {
     this.observers?.delete(onEnd)
     if (--this.running === 0) this.onIdle?.()
+  }
+
+  /** Notes that a program started in a view of this lease. The end of this lease interrupts it, and a release waits for it. */
+  beginView(onEnd: () => void): void {
+    this.views++
+    this.beginRun(onEnd)
+  }
+
+  endView(onEnd: () => void): void {
+    if (--this.views === 0) this.onViewsEnd?.()
+    this.endRun(onEnd)
+  }
+
+  /** Waits until no program runs in a view of this lease. Absent if none does. */
+  get viewsEnded(): Effect.Effect<void> | undefined {
+    if (this.views === 0) return undefined
+    return Effect.callback((resume) => {
+      if (this.views === 0) return resume(Effect.void)
+      this.onViewsEnd = () => resume(Effect.void)
+    })
   }
 }

@@ -12,6 +12,7 @@ import { callBack } from "../telemetry/callBack.ts"
 import type { Events } from "../telemetry/events.ts"
 import * as Timing from "../timing.ts"
 import type { HeldLease } from "./heldLease.ts"
+import * as Nesting from "./nesting.ts"
 
 /**
  * Releases a held lease. The lease stops counting as held first, then renewal stops, then the claim is withdrawn. A
@@ -20,9 +21,46 @@ import type { HeldLease } from "./heldLease.ts"
  */
 export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease): Effect.Effect<void> => {
   const now = lease.host.time.now()
-  if (!lease.endHold(now)) return lease.stopRenewal
-  const { claim, key, renewalAnswered, stopRenewal } = lease
-  lease.host.events.released(key, lease.fencingToken, lease.grantedAt)
+  return endHold(lease, now) ? withdrawEnded(withdrawals, lease, now) : lease.stopRenewal
+}
+
+/** Releases leases that were acquired together. Those that have nothing to wait for are withdrawn together. */
+export const releaseLeases = (withdrawals: Withdrawals, leases: ReadonlyArray<HeldLease>): Effect.Effect<void> => {
+  const ready: Array<HeldLease> = []
+  const releases: Array<Effect.Effect<void>> = []
+  for (const lease of leases) {
+    const now = lease.host.time.now()
+    if (!endHold(lease, now)) releases.push(lease.stopRenewal)
+    else if (isReady(lease)) ready.push(lease)
+    else releases.push(withdrawEnded(withdrawals, lease, now))
+  }
+  releases.push(withdrawals.releaseAll(ready))
+  return Effect.all(releases, { concurrency: "unbounded", discard: true })
+}
+
+/** Returns whether the lease was held. */
+const endHold = (lease: HeldLease, now: number): boolean => {
+  if (!lease.endHold(now)) return false
+  lease.host.events.released(lease.key, lease.fencingToken, lease.grantedAt)
+  return true
+}
+
+/** Whether nothing must end before the claim of a lease is withdrawn. */
+const isReady = ({ renewalAnswered, stopRenewal, viewsEnded }: HeldLease): boolean =>
+  renewalAnswered === undefined && viewsEnded === undefined && stopRenewal === Effect.void
+
+const withdrawEnded = (withdrawals: Withdrawals, lease: HeldLease, now: number): Effect.Effect<void> => {
+  const { claim, key, renewalAnswered, stopRenewal, viewsEnded } = lease
+  // The end of the lease has interrupted the programs of its views. They have the guard gap to clean up. A caller inside one of
+  // them does not wait for itself.
+  if (viewsEnded !== undefined) {
+    const ended = Effect.timeoutOption(viewsEnded, claim.guardGap)
+    const first = renewalAnswered === undefined ? ended : Effect.andThen(renewalAnswered, ended)
+    return Effect.withFiber(({ context }) => {
+      const limit = Nesting.isInView(context, lease) ? 0 : limitOf(claim)
+      return Effect.andThen(stopRenewal, withdrawals.releaseAfter(key, claim, first, limit))
+    })
+  }
   if (renewalAnswered !== undefined) {
     const answered = Effect.timeoutOption(renewalAnswered, Math.min(lease.renewalTimeout, Timing.longestRelease))
     return Effect.flatMap(stopRenewal, () => withdrawals.release(key, claim, answered))
@@ -34,7 +72,7 @@ export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease): Effect
 
 /** What all withdrawals of a locker share. */
 interface WithdrawContext {
-  readonly store: LockStore["Service"]
+  readonly store: Pick<LockStore["Service"], "withdraw" | "withdrawAll" | "groupOf">
   readonly time: Time
   readonly timeouts: CallTimeouts
   readonly events: Events
@@ -89,6 +127,23 @@ export class Withdrawals {
     })
   }
 
+  /**
+   * The same after programs of this process have ended, which is waited for at most `limit`. How long they take says nothing
+   * about the backend.
+   */
+  releaseAfter(key: string, claim: Claim, ended: Effect.Effect<unknown>, limit: number): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { time } = this.means
+      let sentAt = Infinity
+      const withdrawal = Effect.suspend(() => {
+        sentAt = time.now()
+        return this.withdraw(claim)
+      })
+      const wasSilent = () => time.now() - sentAt >= limitOf(claim)
+      return this.releaseBehind(key, claim, Effect.andThen(ended, withdrawal), time.now() + limit, wasSilent)
+    })
+  }
+
   /** Like `release`, at the present time `now`. Most releases are answered at once, so they need no fiber. */
   releaseAt(now: number, key: string, claim: Claim): Effect.Effect<void> {
     const until = now + limitOf(claim)
@@ -99,15 +154,63 @@ export class Withdrawals {
         this.means.events.answered(key)
         return Effect.void
       },
-      onFailure: (cause) => {
-        const error = errorOf(cause)
-        if (error?.retryable === true) this.means.events.releaseUnanswered(key, error)
-        return this.releaseBehind(key, claim, this.again(claim, until, cause), until)
-      }
+      onFailure: (cause) => this.releaseAgain(key, claim, until, cause)
     })
   }
 
-  private releaseBehind(key: string, claim: Claim, withdrawal: Withdrawal, until: number): Effect.Effect<void> {
+  /** Like `releaseAt` for the claims of several leases, as many of them in one call as the store can. */
+  releaseAll(leases: ReadonlyArray<HeldLease>): Effect.Effect<void> {
+    const { groupOf, withdrawAll } = this.means.store
+    const groups = withdrawAll === undefined || this.silent
+      ? leases.map((lease) => [lease])
+      : Array.from(Map.groupBy(leases, ({ claim }) => groupOf?.(claim) ?? 0).values())
+    return Effect.forEach(
+      groups,
+      (group) =>
+        group.length > 1
+          ? this.releaseGroup(group)
+          : this.releaseAt(this.means.time.now(), group[0]!.key, group[0]!.claim),
+      { concurrency: "unbounded", discard: true }
+    )
+  }
+
+  private releaseGroup(leases: ReadonlyArray<HeldLease>): Effect.Effect<void> {
+    const { events, store, time, timeouts } = this.means
+    const claims = leases.map(({ claim }) => claim)
+    const limit = Math.min(...claims.map(limitOf))
+    const until = time.now() + limit
+    const unanswered = Effect.succeed(claims.map(() => silent))
+    const sent = timeouts.limitUnlessBounded<ReadonlyArray<LockBackendError | Withdrawn>, never>(
+      Effect.suspend(() => store.withdrawAll!(claims)),
+      limit,
+      unanswered
+    )
+    return Effect.flatMap(Effect.exit(sent), (exit) =>
+      Effect.forEach(leases, ({ claim, key }, index) => {
+        const answer = Exit.isSuccess(exit) ? exit.value[index] ?? silent : exit.cause
+        if (typeof answer !== "string") {
+          return this.releaseAgain(key, claim, until, Cause.isCause(answer) ? answer : Cause.fail(answer))
+        }
+        this.heard(answer)
+        events.answered(key)
+        return Effect.void
+      }, { concurrency: "unbounded", discard: true }))
+  }
+
+  /** Goes on with a release that failed. */
+  private releaseAgain(key: string, claim: Claim, until: number, cause: Failed): Effect.Effect<void> {
+    const error = errorOf(cause)
+    if (error?.retryable === true) this.means.events.releaseUnanswered(key, error)
+    return this.releaseBehind(key, claim, this.again(claim, until, cause), until)
+  }
+
+  private releaseBehind(
+    key: string,
+    claim: Claim,
+    withdrawal: Withdrawal,
+    until: number,
+    wasSilent: () => boolean = () => true
+  ): Effect.Effect<void> {
     const { events, time } = this.means
     const fiber = this.start(
       claim,
@@ -118,6 +221,7 @@ export class Withdrawals {
     )
     return Effect.flatMap(this.end(fiber, this.silent ? 0 : until - time.now()), (exit) => {
       if (exit === undefined) {
+        if (!wasSilent()) return Effect.void
         this.silent = true
         events.releaseFailed(key, silent)
         return Effect.void

@@ -94,7 +94,7 @@ export class Renewals {
     for (let next = this.heap.peek(); next !== undefined; next = this.heap.peek()) {
       if (next.dueAt - next.slack > now) break
       this.heap.remove(next)
-      if (next.check(now)) due.push(next)
+      if (next.isToRenew(now)) due.push(next)
     }
     for (const lease of due) {
       lease.slack = 0
@@ -159,10 +159,19 @@ export class Renewals {
     this.events.renewed(lease.key, lease.fencingToken, sentAt)
   }
 
-  /** Checks the deadline first: a confirmation that arrives after the deadline counts for nothing. */
+  /** Applies the answer to a call that is no renewal. The next renewal of the claim stays scheduled as it is. */
+  take(lease: HeldLease, answer: Renewal, wallClockLead: number): void {
+    if (answer._tag !== "Confirmed") return this.settle(lease, answer, wallClockLead, lease.deadline)
+    if (lease.check(this.time.now())) this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)
+  }
+
+  /**
+   * Applies an answer about one claim. Checks the deadline first: a confirmation that arrives after the deadline counts
+   * for nothing.
+   */
   private settle(lease: HeldLease, answer: Renewal, wallClockLead: number, firstDeadline: number): void {
     const now = this.time.now()
-    if (!lease.check(now)) return
+    if (!lease.isToRenew(now)) return
     switch (answer._tag) {
       case "Confirmed":
         this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)

@@ -4,8 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { Lease } from "../../Lease.ts"
-import type { OwnershipLost } from "../../LockError.ts"
+import type { Lease } from "../../Lease.ts"
+import type { Leases } from "../../Leases.ts"
+import type { LockNotHeld, OwnershipLost } from "../../LockError.ts"
+import type { SharedLease } from "../../SharedLease.ts"
 import type { Restore } from "../scheduling/callTimeouts.ts"
 import type { Time } from "../scheduling/time.ts"
 
@@ -22,7 +24,13 @@ export interface Ending {
 }
 
 /** What a program under a lock needs from its caller. The lock provides its scope and its lease. */
-export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
+export type Outside<R, Its = Lease> = Exclude<Exclude<R, Scope.Scope>, Its>
+
+/** The service as which a program reads its lease. */
+export type LeaseService =
+  | Context.Service<any, Lease>
+  | Context.Service<any, Leases>
+  | Context.Service<any, SharedLease>
 
 /**
  * Runs the program of a section, interrupts it when the lease is lost, and returns its exit. An early release inside
@@ -32,13 +40,18 @@ export type Outside<R> = Exclude<Exclude<R, Scope.Scope>, Lease>
  * The program gets its own scope, which closes when the program ends.
  */
 export const runSection = <A, E, R>(
-  lease: Ending & Lease,
+  lease: Ending,
+  service: LeaseService,
   program: Effect.Effect<A, E, R>,
   restore: Restore
 ): Effect.Effect<Exit.Exit<A, E>, never, Outside<R>> =>
   untilEnd(lease, restore, "lost", (context) => {
     const scope = Scope.makeUnsafe()
-    const inside = Context.add(Context.add(context, Scope.Scope, scope), Lease, lease) as Context.Context<R>
+    const inside = Context.add(
+      Context.add(context, Scope.Scope, scope),
+      service as Context.Service<any, unknown>,
+      lease
+    ) as Context.Context<R>
     const closed = Effect.onExit(restore(program), (exit) => Scope.close(scope, exit))
     return Effect.runForkWith(inside)(closed, { uninterruptible: true })
   })
@@ -50,10 +63,34 @@ export const reportLoss = <A, E>(lease: Ending, exit: Exit.Exit<A, E>): Exit.Exi
 }
 
 /**
+ * Runs an effect and interrupts it at the end of the lease, lost or released. `endOf` is the error of a lease that has
+ * ended.
+ */
+export const whileHeld = <L extends Ending, A, E, R>(
+  lease: L & { readonly ensureHeld: Effect.Effect<void, OwnershipLost | LockNotHeld> },
+  endOf: (lease: L) => OwnershipLost | LockNotHeld,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | OwnershipLost | LockNotHeld, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.andThen(
+      lease.ensureHeld,
+      Effect.flatMap(
+        untilEnd<A, E, R>(
+          lease,
+          restore,
+          "lost or released",
+          (context) => Effect.runForkWith(context)(restore(effect), { uninterruptible: true })
+        ),
+        (exit) => lease.state === "released" ? settled(exit, endOf(lease)) : reportLoss(lease, exit)
+      )
+    )
+  )
+
+/**
  * Runs the program in a new fiber, so that the end of the lease can interrupt it without a race of two fibers. The
  * program does not start if its caller was interrupted meanwhile, for example while the grant was on its way.
  */
-export const untilEnd = <A, E, R>(
+const untilEnd = <A, E, R>(
   lease: Ending,
   restore: Restore,
   stops: "lost" | "lost or released",
@@ -100,7 +137,7 @@ const watch = <A, E>(
  * If the program failed by itself, keeps that failure and adds the end of the lease to the cause. A success, or an
  * interruption by us, is replaced.
  */
-export const settled = <A, E, E2>(exit: Exit.Exit<A, E>, end: E2): Exit.Exit<A, E | E2> => {
+const settled = <A, E, E2>(exit: Exit.Exit<A, E>, end: E2): Exit.Exit<A, E | E2> => {
   const own = Exit.isSuccess(exit) ? [] : exit.cause.reasons.filter((reason) => !Cause.isInterruptReason(reason))
   return own.length === 0
     ? Exit.fail(end)

@@ -1,29 +1,74 @@
+import { bytesOfUtf8, maxBytes } from "./keys.ts"
+
 /**
- * A holder: its name, and the metadata of its request. They are stored as one string, the name and then the metadata as
- * JSON, so that a store can keep it anywhere and a person can read it there.
+ * A holder: its name, the metadata of its request, and what it held when it asked. They are stored as one string, the
+ * name and then the others as JSON, so that a store can keep it anywhere and a person can read it there.
  */
 export interface Owner {
   readonly name: string
   readonly metadata: Readonly<Record<string, string>> | undefined
+  /** The names of locks that the caller already held. */
+  readonly holds: ReadonlyArray<string>
 }
 
 export const encode = (name: string, metadata: Readonly<Record<string, string>> | undefined): string =>
   metadata === undefined ? name : `${name} ${JSON.stringify(metadata)}`
 
-/** The inverse of `encode`. A name never contains a brace. A string that `encode` did not make is taken as a name. */
-export const decode = (holder: string): Owner => {
-  const brace = holder.indexOf(" {")
-  if (brace === -1) return { name: holder, metadata: undefined }
-  try {
-    const metadata = JSON.parse(holder.slice(brace + 1))
-    if (Object.values(metadata).every((value) => typeof value === "string")) {
-      return { name: holder.slice(0, brace), metadata }
-    }
-  } catch {
-    // `encode` did not make this string.
-  }
-  return { name: holder, metadata: undefined }
+/** Adds what the caller already holds. Names that have no room are left out: a cut name would be another lock's. */
+export const withHeld = (holder: string, names: ReadonlyArray<string>): string => {
+  const all = JSON.stringify(names)
+  // As in `problemOfName`, most texts need no counting.
+  if (all.length * 3 <= maxBytes) return `${holder}${behindHolder}${all}`
+  let room = maxBytes
+  const some = names.filter((name) => {
+    const bytes = bytesOfUtf8(JSON.stringify(name))
+    const hasRoom = bytes <= room
+    if (hasRoom) room -= bytes
+    return hasRoom
+  })
+  return some.length === 0 ? holder : `${holder}${behindHolder}${JSON.stringify(some)}`
 }
+
+/** The same holder, without what it held. */
+export const withoutHeld = (holder: string): string => {
+  const tab = holder.indexOf(behindHolder)
+  return tab === -1 ? holder : holder.slice(0, tab)
+}
+
+/** How many of the locks that a caller holds are named at most. */
+export const mostHeld = 8
+
+/** A tab is neither in a name nor in JSON. */
+const behindHolder = "\tholds "
+
+/**
+ * The inverse of `encode` and `withHeld`. A name never contains a brace. A string that they did not make is taken as a
+ * name.
+ */
+export const decode = (holder: string): Owner => {
+  const tab = holder.indexOf(behindHolder)
+  const holds = tab === -1 ? undefined : parse(holder.slice(tab + behindHolder.length), isListOfTexts)
+  const named = holds === undefined ? holder : holder.slice(0, tab)
+  const brace = named.indexOf(" {")
+  const metadata = brace === -1 ? undefined : parse(named.slice(brace + 1), isRecordOfTexts)
+  return { name: metadata === undefined ? named : named.slice(0, brace), metadata, holds: holds ?? [] }
+}
+
+const parse = <A>(json: string, isOne: (value: unknown) => value is A): A | undefined => {
+  try {
+    const value: unknown = JSON.parse(json)
+    return isOne(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const areTexts = (values: ReadonlyArray<unknown>): boolean => values.every((value) => typeof value === "string")
+
+const isListOfTexts = (value: unknown): value is ReadonlyArray<string> => Array.isArray(value) && areTexts(value)
+
+const isRecordOfTexts = (value: unknown): value is Readonly<Record<string, string>> =>
+  typeof value === "object" && value !== null && areTexts(Object.values(value))
 
 interface Host {
   readonly pid?: number

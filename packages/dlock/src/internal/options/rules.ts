@@ -1,5 +1,5 @@
 import * as Result from "effect/Result"
-import { duration, type Parser, year } from "../../StoreOptions.ts"
+import { duration, integer, type Parser, year } from "../../StoreOptions.ts"
 import { bytesOfUtf8, maxBytes } from "./keys.ts"
 
 // What the options of a call may be, the same for every backend.
@@ -8,8 +8,16 @@ export const ttl: Parser<number> = duration(100, year)
 
 export const guardGap: Parser<number> = duration(0, year)
 
+export const reentrant: Parser<boolean> = (value) =>
+  typeof value === "boolean" ? Result.succeed(value) : Result.fail("must be true or false")
+
 /** `Infinity` means no limit. */
 export const timeout: Parser<number> = duration(0)
+
+/** `Infinity` means no limit, which lifts the locker's own. */
+export const maxHold: Parser<number> = duration(1)
+
+export const maxQueue: Parser<number> = integer(0, 2 ** 31 - 1)
 
 export const metadata: Parser<Readonly<Record<string, string>>> = (value) => {
   if (!isRecord(value) || !Object.values(value).every((text) => typeof text === "string")) {

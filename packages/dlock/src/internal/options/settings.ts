@@ -14,6 +14,10 @@ export interface Settings {
   /** Absent if each claim's own ttl decides. */
   readonly guardGap: Duration.Duration | undefined
   readonly holder: string
+  /** The timeout of a call that gives none, in milliseconds. `Infinity` means no limit. */
+  readonly timeout: number
+  /** The same for the time for which a lock is held. */
+  readonly maxHold: number
 }
 
 const holder: StoreOptions.Parser<string> = (value) =>
@@ -26,18 +30,22 @@ export const fields = {
   prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix, "DLOCK_PREFIX"),
   defaultTtl: StoreOptions.withDefault(Rules.ttl, 30_000, "DLOCK_DEFAULT_TTL"),
   guardGap: StoreOptions.optional(Rules.guardGap, "DLOCK_GUARD_GAP"),
-  holder: StoreOptions.optional(holder, "DLOCK_HOLDER")
+  holder: StoreOptions.optional(holder, "DLOCK_HOLDER"),
+  defaultTimeout: StoreOptions.withDefault(Rules.timeout, Infinity, "DLOCK_DEFAULT_TIMEOUT"),
+  maxHold: StoreOptions.withDefault(Rules.maxHold, Infinity, "DLOCK_MAX_HOLD")
 } satisfies StoreOptions.Fields<LockerOptions>
 
 const settingsOf = (parsed: StoreOptions.Parsed<typeof fields>): Settings => {
-  const { defaultTtl, guardGap, holder, prefix, ...unused } = parsed
+  const { defaultTimeout, defaultTtl, guardGap, holder, maxHold, prefix, ...unused } = parsed
   // An option that is parsed but not used is a compile error.
   unused satisfies Record<string, never>
   return {
     prefix,
     ttl: Duration.millis(defaultTtl),
     guardGap: guardGap === undefined ? undefined : Duration.millis(guardGap),
-    holder: holder ?? Owner.ofThisProcess()
+    holder: holder ?? Owner.ofThisProcess(),
+    timeout: defaultTimeout,
+    maxHold
   }
 }
 

@@ -1,8 +1,8 @@
 import type * as Effect from "effect/Effect"
-import type { AcquireError, CapacityMismatch, LockBackendError, OwnershipLost } from "../../LockError.ts"
+import type { AcquireError, LockBackendError, LossReason, OwnershipLost } from "../../LockError.ts"
 import type { Time } from "../scheduling/time.ts"
+import { GroupedLog } from "./groupedLog.ts"
 import type { Log } from "./log.ts"
-import { LossLog } from "./lossLog.ts"
 import { type Outage, wordsOf } from "./outage.ts"
 
 /**
@@ -15,13 +15,17 @@ import { type Outage, wordsOf } from "./outage.ts"
 export class Events {
   private readonly log: Log
   private readonly outage: Outage
-  private readonly losses: LossLog
+  private readonly losses: GroupedLog
+  private readonly longHolds: GroupedLog
   private isShortTtlTold = false
+  private isUnshrinkableTold = false
+  private readonly toldOfCapacity = new Set<string>()
 
   constructor(log: Log, outage: Outage, time: Time, fork: (effect: Effect.Effect<void>) => unknown) {
     this.log = log
     this.outage = outage
-    this.losses = new LossLog(log, time, fork)
+    this.losses = new GroupedLog(log, time, fork, "also lost")
+    this.longHolds = new GroupedLog(log, time, fork, "also")
   }
 
   // Acquire. `startedAt` is the time of the call.
@@ -33,7 +37,7 @@ export class Events {
   foundHeld(_key: string, _startedAt: number): void {}
 
   /** An acquire ended without a lock. `why` is absent if it was interrupted or died of a defect. */
-  notGranted(_key: string, _why: AcquireError | CapacityMismatch | undefined, _startedAt: number): void {}
+  notGranted(_key: string, _why: AcquireError | undefined, _startedAt: number): void {}
 
   /** A request for a lock was not answered, and will be sent again. */
   acquireUnanswered(key: string, error: LockBackendError): void {
@@ -55,6 +59,26 @@ export class Events {
     )
   }
 
+  /** Claims on a key know different capacities. It is logged once for each key. */
+  capacityDiffers(key: string, here: number, inUse: number): void {
+    if (this.toldOfCapacity.has(key)) return
+    if (this.toldOfCapacity.size >= mostTold) this.toldOfCapacity.clear()
+    this.toldOfCapacity.add(key)
+    this.log.warn(
+      `The capacity changed: ${here} here, ${inUse} in use. The smaller one rules until all processes agree (logged once for each key)`,
+      { key }
+    )
+  }
+
+  /** The store cannot let readers in beside a writer that would let them in. It is logged once for each locker. */
+  cannotShrink(key: string): void {
+    if (this.isUnshrinkableTold) return
+    this.isUnshrinkableTold = true
+    this.log.warn("The lock store has no shrink, so readers wait until a downgraded write lock ends (logged once)", {
+      key
+    })
+  }
+
   // Renewal.
 
   /** A renewal that was sent at `sentAt` confirmed a lock. */
@@ -63,6 +87,29 @@ export class Events {
   /** A call with the renewals of `count` locks was not answered. They will be sent again. */
   renewalFailed(key: string, error: LockBackendError, count: number): void {
     this.outage.noteFailed("renewal", error, key, count)
+  }
+
+  // The cap on holding. All durations are milliseconds.
+
+  /** A lock was held for four fifths of its cap, and has `left` until its program is interrupted. */
+  nearMaxHold(key: string, maxHold: number, left: number): void {
+    const held = `has been held for ${seconds(maxHold - left)} of its maxHold of ${seconds(maxHold)}`
+    this.longHolds.add({ key, message: `The lock ${JSON.stringify(key)} ${held}, and is lost in ${seconds(left)}` })
+  }
+
+  /** A lock was not released within `gap` after its cap. Its renewals stopped, and it expires in `left`. */
+  overstayed(key: string, gap: number, left: number): void {
+    this.log.warn(
+      `The lock was not released within ${seconds(gap)} after its maxHold, so it is renewed no more and runs out in ${
+        seconds(left)
+      }: does its program ignore the interruption?`,
+      { key }
+    )
+  }
+
+  /** A lock was lost while the program ended that its cap had interrupted. */
+  lostWhileEnding(key: string, reason: LossReason): void {
+    this.log.warn(`The lock was lost (${reason}) while its program ended after its maxHold`, { key })
   }
 
   // Release and loss.
@@ -124,11 +171,22 @@ export class Events {
     )
   }
 
+  /** A defect ended the store's watch for claims that wait behind a lock. */
+  contentionBroke(defect: unknown, key: string): void {
+    this.log.error("A defect in the lock store: `contended` of a lease never completes", defect, { key })
+  }
+
   /** The locker closes. */
   close(): void {
     this.losses.flush()
+    this.longHolds.flush()
   }
 }
+
+const seconds = (millis: number): string => `${Math.round(millis) / 1_000} s`
+
+/** How many keys are remembered of which a warning was logged. */
+const mostTold = 1_000
 
 // The same events for stores and timers, which have no locker.
 

@@ -67,11 +67,12 @@ export class Bench {
 
   readonly key = (): string => randomText()
 
-  /** A claim for `key` like the claims that a locker makes. */
+  /** A claim for `key` like the claims that a locker makes: of a mutex, or of a semaphore if it has a capacity. */
   readonly claim = (key: string, options?: Partial<Claim>): Claim => ({
     id: randomText(),
     key: prefix + key,
     prefix,
+    kind: options?.capacity === undefined ? "mutex" : "semaphore",
     permits: 1,
     capacity: 1,
     ttl: Duration.millis(this.ttl),

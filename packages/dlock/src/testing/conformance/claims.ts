@@ -46,6 +46,29 @@ export const claims: ReadonlyArray<readonly [name: string, body: Body]> = [
       }
     })],
 
+  [
+    "a claim that allows as many to wait as wait is refused, or told its exact place",
+    (bench) =>
+      Effect.gen(function*() {
+        const [client, other] = yield* Effect.all([bench.client, bench.client])
+        const key = bench.key()
+        const holder = yield* bench.hold(client, bench.lasting(key, { maxQueue: 0 }))
+        const first = bench.lasting(key, { maxQueue: 1 })
+        const queued = yield* bench.queue(other, first)
+        const second = bench.lasting(key, { maxQueue: 1 })
+        const answer = yield* client.request(second, "queue")
+        if (answer._tag === "Queued") equal(answer.place, 1, "the place of a claim behind one that waits")
+        else if (answer._tag !== "Full") expect(false, `Full or Queued, but it was ${answer._tag}`)
+        else equal(answer.waiting, 1, "the number of claims that wait")
+        yield* client.withdraw(second)
+        equal((yield* other.request(first, "queue"))._tag, "Queued", "the repeated request of the claim that waits")
+        yield* client.withdraw(holder.claim)
+        yield* bench.granted(queued, "the claim that waits")
+        yield* other.withdraw(first)
+        yield* bench.expectFree(client, key, "after all claims have left")
+      })
+  ],
+
   ["keys do not disturb each other", (bench) =>
     Effect.gen(function*() {
       const client = yield* bench.client

@@ -68,6 +68,30 @@ export const locks: ReadonlyArray<readonly [name: string, body: Body]> = [
       equal(order, [0, 1, 2, 3, 4, 5], "the order of the sections")
     })],
 
+  [
+    "what is re-entered sends nothing, and is held until the outermost section has ended",
+    (bench) =>
+      Effect.gen(function*() {
+        const [client, other] = yield* Effect.all([Effect.flatMap(bench.client, FaultyLockStore.make), bench.client])
+        const locker = yield* bench.locker(client.store)
+        const key = bench.key()
+        const enter = <A, E>(program: Effect.Effect<A, E, Lease>) => locker.withLock(key, program, { reentrant: true })
+        const requests = () => client.calls.filter(({ operation }) => operation !== "renew").length
+        yield* locker.withLock(key, (outer) =>
+          Effect.gen(function*() {
+            const before = requests()
+            const inner = yield* enter(Effect.tap(Lease, () => bench.expectHeld(other, key, "inside")))
+            equal(inner.fencingToken, outer.fencingToken, "the token inside")
+            yield* bench.expectHeld(other, key, "after the inner section")
+            yield* enter(bench.advance(bench.ttl * 1.5))
+            yield* bench.expectHeld(other, key, "after an inner section that was longer than the ttl")
+            equal(requests() - before, 0, "the requests inside, without renewals")
+            yield* outer.ensureHeld
+          }))
+        yield* bench.expectFree(other, key, "after the outermost section")
+      })
+  ],
+
   ["a held lock outlives its ttl many times over", (bench) =>
     Effect.gen(function*() {
       const [client, other] = yield* Effect.all([bench.client, bench.client])

@@ -20,6 +20,8 @@ export const nesting: ReadonlyArray<readonly [name: string, body: Body]> = [
             yield* again(two),
             yield* Effect.flip(two.withLockIfAvailable(key, Effect.void)),
             yield* Effect.flip(Effect.scoped(two.scoped(key))),
+            // The other client has no lease of its own to enter.
+            yield* Effect.flip(two.withLock(key, Effect.void, { reentrant: true })),
             yield* Effect.flatMap(Effect.forkChild(again(two)), Fiber.join),
             // Through nested sections of both lockers.
             yield* two.withLock(bench.key(), again(two)),

@@ -89,21 +89,21 @@ export class Leases<Claim extends { lease: Lease<Claim> | undefined }> {
   }
 
   /** Puts the claim on an existing lease of that length with fewer than 512 claims, if there is one. */
-  joinNow(seconds: number, key: string, claim: Claim): Lease<Claim> | undefined {
+  joinNow(seconds: number, keys: ReadonlyArray<string>, claim: Claim): Lease<Claim> | undefined {
     const lease = this.byLength.get(seconds)?.find((lease) => !lease.gone && lease.claims.size < claimsPerLease)
     if (lease === undefined) return undefined
-    lease.claims.set(key, claim)
+    for (const key of keys) lease.claims.set(key, claim)
     claim.lease = lease
     lease.lastUsedAt = this.now()
     return lease
   }
 
   /** Puts the claim on a lease of that length, and grants a new lease if necessary. */
-  join(seconds: number, key: string, claim: Claim): Effect.Effect<Lease<Claim>, CallFailure> {
+  join(seconds: number, keys: ReadonlyArray<string>, claim: Claim): Effect.Effect<Lease<Claim>, CallFailure> {
     return Effect.suspend(() => {
-      const lease = this.joinNow(seconds, key, claim)
+      const lease = this.joinNow(seconds, keys, claim)
       return lease === undefined
-        ? Effect.andThen(this.grant(seconds), this.join(seconds, key, claim))
+        ? Effect.andThen(this.grant(seconds), this.join(seconds, keys, claim))
         : Effect.succeed(lease)
     })
   }

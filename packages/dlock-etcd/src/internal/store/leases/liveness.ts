@@ -132,7 +132,7 @@ export class Liveness {
   private showNow(region: Region): Effect.Effect<void, CallFailure> {
     const key = this.keyIn(region)
     return Effect.gen({ self: this }, function*() {
-      const lease = region.lease ?? (yield* this.leases.join(lifeSeconds, key.toString(), region))
+      const lease = region.lease ?? (yield* this.leases.join(lifeSeconds, [key.toString()], region))
       if (!this.living.has(lease)) {
         this.living.add(lease)
         this.fork(this.live(lease))

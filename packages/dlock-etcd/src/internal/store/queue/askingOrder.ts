@@ -28,6 +28,8 @@ interface Asking {
  * in any order, and `WaitingPlaces` puts them in the right order when their answers arrive. All other requests are sent one
  * after the other. So claims are granted in the order in which this process requested them.
  *
+ * A request for places in several queues has its turn in all of them, and goes alone in each.
+ *
  * If a request had no answer, the requests that wait behind it fail with it, because they have waited long enough.
  */
 export class AskingOrder {
@@ -40,6 +42,11 @@ export class AskingOrder {
   constructor(telemetry: StoreTelemetry, onAnswered: (lock: string) => void) {
     this.telemetry = telemetry
     this.onAnswered = onAnswered
+  }
+
+  /** Whether any claim of this process asks for a place on this key, or waits to ask. */
+  isAsking(key: string): boolean {
+    return this.byKey.has(key)
   }
 
   /** Whether an earlier request for the same key has no answer yet. */
@@ -80,6 +87,16 @@ export class AskingOrder {
       })
     })
 
+  /** The same for a request for places in several queues. All such requests take their turns in the order of the keys. */
+  readonly inTurnOfAll = <A>(
+    all: ReadonlyArray<TrackedClaim>,
+    ask: Effect.Effect<A, CallFailure>
+  ): Effect.Effect<A, CallFailure> => {
+    for (const tracked of all) tracked.isOneOfSeveral = true
+    return all.toSorted((a, b) => a.claim.key < b.claim.key ? 1 : -1)
+      .reduce((inside, tracked) => this.inTurn(tracked, inside), ask)
+  }
+
   private ends(tracked: TrackedClaim, exit: Exit.Exit<unknown, CallFailure>): void {
     const { key } = tracked.claim
     const line = this.byKey.get(key)!
@@ -108,7 +125,7 @@ export class AskingOrder {
 
 const mayAsk = ({ underWay }: Asking, tracked: TrackedClaim): boolean => {
   if (underWay.size === 0) return true
-  if (underWay.size >= mostAbreast || tracked.claim.capacity > 1) return false
+  if (underWay.size >= mostAbreast || tracked.claim.kind !== "mutex") return false
   for (const { kind } of underWay) return kind === tracked.kind
   return true
 }

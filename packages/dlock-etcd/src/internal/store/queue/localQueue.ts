@@ -664,7 +664,7 @@ export class LocalQueue {
         if (one !== undefined && this.byKey.get(one.key) === one) this.foresee(one, snapshot.revision)
         return
       }
-      place.ahead = Snapshot.ahead(snapshot, place.claim)
+      place.ahead = Snapshot.ahead(snapshot)
       this.applySnapshot(place, snapshot)
       const placed = this.queuedAt(place)
       if (placed !== undefined) this.watchPredecessor(placed)
@@ -764,7 +764,7 @@ export class LocalQueue {
     if (place?.tracked.state !== "queued") return
     place.stopDeathWatch()
     const process = previous?.other.value.process
-    if (previous === undefined || process === undefined || previous.other.value.capacity !== 1) return
+    if (previous === undefined || process === undefined || previous.other.value.kind !== "mutex") return
     const { liveness } = this.outside
     // Skips a claim that may be the head, since the head may have been granted. A look finds out.
     if (process === liveness.process || (previous.previous === undefined && this.from === 0n)) return
@@ -780,8 +780,8 @@ export class LocalQueue {
     this.deathSeenAt = now()
     const others = new Set<string>()
     for (let before = one.previous; before?.previous !== undefined; before = before.previous) {
-      const { capacity, process: its } = before.other.value
-      if (its === undefined || its === liveness.process || capacity !== 1) break
+      const { kind, process: its } = before.other.value
+      if (its === undefined || its === liveness.process || kind !== "mutex") break
       if (its !== process) others.add(its)
     }
     if (others.size === 0) return this.passOver(one, place, new Set([process]))
@@ -795,8 +795,8 @@ export class LocalQueue {
     const run: Array<Snapshot.OtherClaim> = []
     let before = one.previous
     while (before?.previous !== undefined) {
-      const { capacity, process: its } = before.other.value
-      if (its === undefined || !processes.has(its) || capacity !== 1) break
+      const { kind, process: its } = before.other.value
+      if (its === undefined || !processes.has(its) || kind !== "mutex") break
       run.push(before.other)
       before = before.previous
     }

@@ -4,7 +4,7 @@ import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type { Call, Script } from "../../protocol/index.ts"
+import type { Call, Script, ScriptName } from "../../protocol/index.ts"
 import { closed, connectionLost, fromClient, isReply, notSent, silent } from "../failure.ts"
 import type { CallFailure, Reply, Tally } from "../port.ts"
 import { decoded, isUnknownScript, withKeys } from "../reply.ts"
@@ -74,7 +74,7 @@ export class Window {
   private readonly timers: Timers
   /** In no order. Each request knows its index. */
   private readonly inFlight: Array<Request> = []
-  private readonly lanes = byUrgency.map(() => new Lane())
+  private readonly lanes = Array.from({ length: laneOfScript.acquire + 1 }, () => new Lane())
   /** Since when a call is in flight and no reply has come. */
   private quietSince = Infinity
   /** `Clock.monotonicTimeNanos` of the latest reply. */
@@ -313,14 +313,25 @@ export class Window {
   }
 }
 
-/** The kinds of calls, the most urgent first. Any other call counts as the last kind. */
-const byUrgency = ["renew", "release", "refresh", "peek", "acquire"]
-const atOnce = 0
+/** The lane of each script: the first ones are sent first. */
+const laneOfScript = {
+  renew: 0,
+  shrink: 0,
+  run: 1,
+  release: 1,
+  releaseAll: 1,
+  // It is asked right before a release that nobody may delay.
+  waiting: 1,
+  refresh: 2,
+  peek: 3,
+  count: 3,
+  acquire: 4,
+  acquireAll: 4,
+  confirm: 4
+} as const satisfies { readonly [name in ScriptName]: number }
+const atOnce = laneOfScript.renew
 
-const laneOf = ({ script }: Request): number => {
-  const lane = byUrgency.indexOf(script.name)
-  return lane === -1 ? byUrgency.length - 1 : lane
-}
+const laneOf = ({ script }: Request): number => laneOfScript[script.name]
 
 /** How many calls may be in flight: enough to keep a server busy, and few enough for a renewal behind them. */
 const width = 256

@@ -19,7 +19,7 @@ export class Windows {
 
   constructor(cluster: Cluster, library: Pick<typeof Library, "Command">, make: () => Window) {
     this.make = make
-    this.nodeOf = (key) => cluster.slots[new library.Command("get", [key]).getSlot()]?.[0] ?? ""
+    this.nodeOf = (key) => cluster.slots[slotOf(library, key)]?.[0] ?? ""
   }
 
   readonly run: Port["run"] = (script, args, tally, limit) =>
@@ -49,3 +49,7 @@ export class Windows {
     for (const window of this.byNode.values()) window.close()
   }
 }
+
+/** The hash slot of a key. */
+export const slotOf = (library: Pick<typeof Library, "Command">, key: string): number =>
+  new library.Command("get", [key]).getSlot()

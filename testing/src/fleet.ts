@@ -1,0 +1,83 @@
+/** Several processes that run jobs once, as an effect; for tests only, since it loads the test runner. */
+import { assert } from "@effect/vitest"
+import { Effect } from "effect"
+import type { JobReport } from "./jobs.ts"
+import { startWorker } from "./worker.ts"
+
+export interface Fleet {
+  /** The program that runs jobs: see `runJobs`. */
+  readonly program: string
+  readonly url: string
+  readonly ticks: number
+  /** Milliseconds, for the jobs that run once within an interval. */
+  readonly interval: number
+}
+
+const period = 1_000
+
+/**
+ * Five processes, whose clocks differ by up to 40 % of the period, run jobs of each kind. One of them dies in the middle
+ * of a run, and another one joins. Fails if a tick is missing, or if a job ran twice that must not.
+ */
+export const fleetRunsOnce = ({ interval, program, ticks, url }: Fleet): Effect.Effect<void> =>
+  Effect.scoped(Effect.gen(function*() {
+    const start = (offset: number, dies?: number) =>
+      Effect.acquireRelease(
+        Effect.sync(() =>
+          startWorker<JobReport>(program, { args: [url, `${offset}`, `${interval}`, `${dies ?? -1}`] })
+        ),
+        (worker) => Effect.promise(() => worker.kill())
+      )
+    const offsets = [-0.4, -0.17, 0, 0.12]
+    const workers = yield* Effect.forEach(
+      [...offsets, 0.4],
+      (offset) => start(offset * period, offset === 0.4 ? Math.floor(ticks / 3) : undefined)
+    )
+    const joinAt = Math.floor(ticks / 2)
+    const all = () => workers.flatMap(({ messages }) => messages)
+    const ticksOf = (job: string) => new Set(all().flatMap((one) => one.job === job ? [one.slot] : [])).size
+    let hasJoined = false
+    const end = Date.now() + ticks * period + 30_000
+    while (Math.min(ticksOf("cron start"), ticksOf("cron success")) < ticks) {
+      assert.isBelow(Date.now(), end, "the fleet is too slow")
+      yield* Effect.sleep("50 millis")
+      if (!hasJoined && ticksOf("cron start") >= joinAt) {
+        hasJoined = true
+        workers.push(yield* start(0.39 * period))
+      }
+    }
+    const reports = all()
+    const of = (job: string, event: JobReport["event"]) =>
+      reports.filter((one) => one.job === job && one.event === event).toSorted((a, b) => a.at - b.at)
+    const slots = (list: ReadonlyArray<JobReport>) => list.map(({ slot }) => slot / period)
+    const contiguous = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index)
+
+    const started = slots(of("cron start", "begin"))
+    // The process that died in a run may have died in this one too, when its start counted and it had not told of it.
+    const diedAt = workers[offsets.length]!.messages.findLast(({ job }) => job === "cron success")!.slot / period
+    const expected = contiguous(started[0]!, started.at(-1)! - started[0]! + 1)
+      .filter((slot) => slot !== diedAt || started.includes(slot))
+    assert.deepStrictEqual(started, expected, "each tick once, in order")
+    const succeeded = slots(of("cron success", "success"))
+    assert.deepStrictEqual(succeeded, contiguous(succeeded[0]!, succeeded.length), "one success for each tick")
+    assert.isAbove(of("cron success", "begin").length, succeeded.length, "some runs failed, and one died")
+
+    const started2 = of("within start", "begin")
+    started2.forEach((run, index) => {
+      const before = started2[index - 1]
+      if (before !== undefined) assert.isAtLeast(run.at - before.asked, interval, "from start to start")
+    })
+    const successes = of("within success", "success")
+    for (const [index, success] of successes.entries()) {
+      const next = successes[index + 1]
+      if (next !== undefined) assert.isAtLeast(next.began - success.at, interval, "from success to start")
+    }
+    // A process that died may keep the lock from the others for a while, and the machine may be slow.
+    const least = ticks * period / interval / 4
+    assert.isAtLeast(started2.length, least)
+    assert.isAtLeast(successes.length, least)
+    yield* Effect.log(
+      `${started.length} and ${succeeded.length} ticks, ${started2.length} and ${successes.length} intervals, `
+        + `${of("cron success", "begin").length} runs for the successes`
+    )
+  }))
