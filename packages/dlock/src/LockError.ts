@@ -288,7 +288,19 @@ export class LockNotHeld extends Schema.TaggedError<LockNotHeld>("effect-dlock/L
   }
 }
 
-const Operation = Schema.Literals(["connect", "acquire", "wait", "renew", "release", "raise"])
+const Operation = Schema.Literals([
+  "connect",
+  "acquire",
+  "wait",
+  "renew",
+  "release",
+  "raise",
+  "inspect",
+  "list",
+  "watch",
+  "revoke",
+  "break"
+])
 
 /**
  * The store could not be reached in time, refused the call, or gave an unusable answer.
@@ -348,7 +360,12 @@ const verbs: { readonly [Operation in LockBackendError["operation"]]: string } =
   wait: "wait for",
   renew: "renew",
   release: "release",
-  raise: "raise the token epoch"
+  raise: "raise the token epoch",
+  inspect: "inspect",
+  list: "list locks for",
+  watch: "watch",
+  revoke: "revoke",
+  break: "break"
 }
 
 /**

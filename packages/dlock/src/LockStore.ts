@@ -253,20 +253,21 @@ export interface Held {
  * **Details**
  *
  * - `Confirmed`: the claim is held. `confirmedAt` is when the store sent the request that proves it, in nanoseconds of
- *   `Clock.monotonicTimeNanos`.
+ *   `Clock.monotonicTimeNanos`. With `revocation`, its holder was asked to leave, and has the rest of the grace.
  * - `Gone`: the backend no longer has the claim.
  * - `Replaced`: another claim holds the key.
- * - `Revoked`: the claim was taken away.
+ * - `Revoked`: the claim is never extended again, because its holder was asked to leave and its grace is over. It may still
+ *   be there for as long as its latest confirmation is valid. With `revocation`, by whom and why.
  * - `Unknown`: the store does not know. The core tries again until the deadline.
  *
  * @category models
  * @since 0.1.0
  */
 export type Renewal =
-  | { readonly _tag: "Confirmed"; readonly confirmedAt: bigint }
+  | { readonly _tag: "Confirmed"; readonly confirmedAt: bigint; readonly revocation?: Revocation }
   | Gone
   | { readonly _tag: "Replaced" }
-  | { readonly _tag: "Revoked" }
+  | { readonly _tag: "Revoked"; readonly revocation?: Revocation }
   | { readonly _tag: "Unknown"; readonly error: LockBackendError }
 
 /**
@@ -301,6 +302,33 @@ export interface Loss {
    * has ended.
    */
   readonly isOwed?: boolean
+}
+
+/**
+ * That the holder of a lock is asked to leave (see `LockAdmin.revoke`), as the holder is told.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Revocation {
+  /** The name of who revokes the lock. */
+  readonly by: string
+  /** Why, in words for people. Absent if nobody said. */
+  readonly why?: string
+  /** How long the holder may still stay, counted from when it is told. */
+  readonly grace: Duration.Duration
+}
+
+/**
+ * A hint that the holder of a claim was asked to leave (see `LockAdmin.revoke`).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RevocationNotice {
+  /** The id of the claim. */
+  readonly id: string
+  readonly revocation: Revocation
 }
 
 /**
@@ -589,6 +617,9 @@ export class LockStore extends Context.Service<LockStore, {
    * line in the log, whether the store or the locker notices it first.
    */
   readonly telemetry?: StoreTelemetry
-  /** Hints of lost claims. Correctness never needs them, because a renewal or the deadline finds each loss too. */
-  readonly losses: Stream.Stream<Loss>
+  /**
+   * Hints of lost claims, and of claims whose holder was asked to leave. Correctness never needs them, because a renewal or
+   * the deadline finds each of them too.
+   */
+  readonly losses: Stream.Stream<Loss | RevocationNotice>
 }>()("effect-dlock/LockStore") {}

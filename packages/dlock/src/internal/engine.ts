@@ -725,7 +725,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     })
 
   yield* store.losses.pipe(
-    Stream.runForEach((loss) => Effect.sync(() => renewals.find(loss.id)?.lose(loss.reason, time.now(), loss.isOwed))),
+    Stream.runForEach((news) =>
+      Effect.sync(() => {
+        if ("reason" in news) renewals.find(news.id)?.lose(news.reason, time.now(), news.isOwed)
+      })
+    ),
     Effect.catchDefect((defect) => Effect.sync(() => events.lossesBroke(defect))),
     Effect.forkScoped
   )
