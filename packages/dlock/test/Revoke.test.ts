@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, type Duration, Effect, Exit, Fiber, Schema, Scope, Stream } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Schema, Scope, Stream } from "effect"
 import {
   DistributedSemaphore,
   type InvalidLockRequest,
@@ -237,6 +237,23 @@ describe("a holder that is asked to leave", () => {
         assert.strictEqual(interrupted.at, start + 2_000)
         assert.strictEqual(lostBy(yield* Fiber.join(held)).revocation?.why, why)
       }
+    }))
+
+  it.effect("believes the shortest grace that it was told, in whatever order notices arrive", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* adminSetting()
+      const interrupted: { at?: number } = {}
+      const held = yield* fork(Effect.flip(locker.withLock("k", endingIn(0, interrupted))))
+      const { id } = faulty.calls[0]!.claims[0]!
+      for (const seconds of [5, 2, 8, 1, 3]) {
+        yield* faulty.revoke(id, { by: `${seconds}`, grace: Duration.seconds(seconds) })
+        yield* faulty.revoke("somebody", { by: "nobody", grace: Duration.zero })
+      }
+      yield* TestClock.adjust(999)
+      assert.isUndefined(interrupted.at)
+      yield* TestClock.adjust(1)
+      assert.strictEqual(interrupted.at, 1_000)
+      assert.deepStrictEqual(lostBy(yield* Fiber.join(held)).revocation, { by: "1" })
     }))
 
   it.effect("that releases in time has lost nothing, and its next hold is not concerned", () =>
@@ -542,6 +559,7 @@ describe("revoke", () => {
       assert.deepStrictEqual([error._tag, error.key], ["LockBackendError", "k"])
       yield* faulty.fail("revoke")
       assert.strictEqual((yield* Effect.flip(locker.revoke("k", { token })))._tag, "LockBackendError")
+      yield* TestClock.adjust("1 minute")
     }))
 
   it.effect("refuses what nobody can mean, before anything is sent", () =>
