@@ -198,6 +198,23 @@ describe("a locker", () => {
 })
 
 describe("list", () => {
+  it.effect("fails with the prefix that the caller gave, if it gave one", () =>
+    Effect.gen(function*() {
+      const { admin, memory } = yield* adminSetting()
+      const failing = yield* lockerOver(memory, {}, {
+        ...admin,
+        list: () => Stream.fail(new LockBackendError({ operation: "list", retryable: true, cause: new Error("gone") }))
+      })
+      const errors = [
+        yield* Effect.flip(Stream.runDrain(failing.list("shelf/"))),
+        yield* Effect.flip(Stream.runDrain(failing.list()))
+      ]
+      assert.deepStrictEqual(errors.map(({ message }) => message), [
+        "The lock store failed to list locks for \"shelf/\": gone",
+        "The lock store failed to list locks: gone"
+      ])
+    }))
+
   it.effect("finds what is held and waited for under a prefix of this locker, and nothing of another one", () =>
     Effect.gen(function*() {
       const memory = yield* adminSetting({ prefix: "shop:" })

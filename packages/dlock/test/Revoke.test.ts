@@ -346,7 +346,7 @@ describe("a holder that is asked to leave", () => {
 describe("a locker that closes", () => {
   it.effect.each([["in the grace", 500], ["after the grace", 3_000]] as const)(
     "%s gives the lock back when its program has ended, or the guard gap is over",
-    ([_, after]) =>
+    ([, after]) =>
       Effect.gen(function*() {
         for (const [ends, free] of [["1 second", "early"], ["100 seconds", "late"]] as const) {
           const { admin, memory, operator } = yield* adminSetting()
