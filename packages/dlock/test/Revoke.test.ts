@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Schema, Scope, Stream } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, FiberSet, Schema, Scope, Stream } from "effect"
 import {
   DistributedSemaphore,
   type InvalidLockRequest,
@@ -12,6 +12,11 @@ import {
   type SharedLease
 } from "effect-dlock"
 import { TestClock } from "effect/testing"
+import { Revocations } from "../src/internal/lease/revocations.ts"
+import * as Time from "../src/internal/scheduling/time.ts"
+import { Events } from "../src/internal/telemetry/events.ts"
+import * as Log from "../src/internal/telemetry/log.ts"
+import { Outage } from "../src/internal/telemetry/outage.ts"
 import { adminSetting, fork, lockerOver, millis, outside, withLogs } from "./support.ts"
 
 // The ttl of these locks is 9 s and their guard gap 0.9 s, and they are renewed every 3 s.
@@ -370,6 +375,40 @@ describe("a locker that closes", () => {
       })
   )
 })
+
+it.effect("a lease that has ended is forgotten, however long its grace was", () =>
+  Effect.gen(function*() {
+    const real = yield* Time.make
+    let timers = 0
+    const time: Time.Time = {
+      ...real,
+      sleep: (millis) =>
+        Effect.suspend(() => {
+          timers++
+          return Effect.ensuring(real.sleep(millis), Effect.sync(() => void timers--))
+        })
+    }
+    const run = yield* FiberSet.makeRuntime<never>()
+    const log = yield* Log.make
+    const events = new Events(log, new Outage(log, time, "the store"), time, run)
+    const revocations = new Revocations(time, events, log, run)
+    const ended: Array<() => void> = []
+    const lease = {
+      key: "k",
+      state: "held" as const,
+      host: { time },
+      revoke: () => assert.fail("not yet"),
+      whenEnded: (observer: () => void) => ended.push(observer)
+    }
+    yield* TestClock.adjust("1 second")
+    const before = timers
+    revocations.ask(lease, { by: "operator", grace: Duration.hours(1) })
+    yield* TestClock.adjust("5 seconds")
+    assert.strictEqual(timers - before, 1)
+    for (const observer of ended) observer()
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual(timers - before, 0)
+  }))
 
 describe("every kind of lease", () => {
   it.effect("of a scope is lost, tells it everywhere, and keeps others out until the scope closes", () =>
