@@ -1,9 +1,10 @@
 /** Who in this process observes which lock. */
 
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
@@ -29,7 +30,7 @@ export interface Observers {
  * registration expires, so that a process that died costs little for a short time. Where the server may have told nothing
  * for a while, everything may have changed.
  */
-export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Observers> {
+export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Observers, never, Scope.Scope> {
   const fork = yield* FiberSet.makeRuntime<never>()
   const all = new Map<string, Observed>()
 
