@@ -4,6 +4,7 @@ import type { LockState } from "effect-dlock/LockAdmin"
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { backendError, fromClient } from "../client/failure.ts"
 import { lacking } from "../client/permissions.ts"
@@ -24,7 +25,7 @@ export const list = (port: Port, keyPrefix: string, beginning: string): Stream.S
   const start = keyPrefix + beginning
 
   const inspect = ({ keys, via }: Found) =>
-    Effect.map(port.run(Scripts.inspect, { keys }), ({ value }) => {
+    Effect.map(Effect.retry(port.run(Scripts.inspect, { keys }), whileMoving), ({ value }) => {
       if (value === undefined || value.kind === undefined) return []
       // The key of a lock that one of our claims holds is there itself, and the lock is told when that is found.
       const isToldElsewhere = via === "queue" && value.holders.some(({ isForeign }) => !isForeign)
@@ -142,6 +143,13 @@ const explained = (failure: CallFailure): CallFailure => {
 const moved: CallFailure = {
   ...fromClient(new Error("the servers or their slots kept changing while they were read, so locks may be missing")),
   retryable: true
+}
+
+/** While the slot of a lock moves, no node may answer for all its keys. */
+const whileMoving = {
+  while: ({ notDone, retryable }: CallFailure) => notDone && retryable,
+  schedule: Schedule.spaced(100),
+  times: 10
 }
 
 /** How many keys one `SCAN` looks at. It takes less than a millisecond. */
