@@ -107,6 +107,6 @@ describe("a list over servers that change", () => {
       const port = portOf([one, two], (scan) => {
         if (scan === 2) two.slots = "8001-16383"
       })
-      assert.includeMembers([...(yield* listed(port))], ["dlock:1", "dlock:2", "dlock:3"])
+      assert.includeMembers(Array.from(yield* listed(port)), ["dlock:1", "dlock:2", "dlock:3"])
     }))
 })
