@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { command, type Server, startCluster } from "dlock-testing"
-import { Effect, Fiber, Scope } from "effect"
+import { Context, Duration, Effect, Fiber, Layer, References, Scope, Stream } from "effect"
+import { RedisLockStore } from "effect-dlock-redis"
+import { LockAdmin } from "effect-dlock/LockAdmin"
+import { type Claim, LockStore } from "effect-dlock/LockStore"
 import { eventually, group, locker, plainClient, within } from "./support.ts"
 
 const cluster = group(() => startCluster())
@@ -73,4 +76,65 @@ describe("a locker on a cluster whose slots move", () => {
       yield* moveSlot(servers, (key) => key.includes("\0") ? 1 : 0, 400)
       yield* Effect.forEach(leases, (lease) => lease.ensureHeld)
     }).pipe(Effect.scoped), 30_000)
+})
+
+describe("the administration of locks on a cluster whose slots move", () => {
+  it.live(
+    "lists a lock that moves meanwhile or says that it cannot, and revokes it afterwards",
+    () =>
+      Effect.gen(function*() {
+        const { servers } = yield* cluster
+        const context = yield* Layer.build(
+          RedisLockStore.layer({ cluster: servers.map(({ port }) => `127.0.0.1:${port}`) })
+        ).pipe(Effect.provideService(References.MinimumLogLevel, "Error"))
+        const [store, admin] = [Context.get(context, LockStore), Context.get(context, LockAdmin)]
+        const claimOf = (key: string): Claim => ({
+          id: key.padEnd(22, "_").slice(-22).replaceAll(/[^\w-]/g, "_"),
+          key,
+          prefix: "dlock:",
+          kind: "mutex",
+          permits: 1,
+          capacity: 1,
+          ttl: Duration.seconds(30),
+          guardGap: Duration.seconds(3),
+          holder: "me"
+        })
+        const keys = ["dlock:k", ...Array.from({ length: 20 }, (_, index) => `dlock:other:${index}`)]
+        const tokens = new Map<string, bigint>()
+        for (const key of keys) {
+          const answer = yield* store.request(claimOf(key), "try")
+          if (answer._tag !== "Granted") return assert.fail(answer._tag)
+          tokens.set(key, answer.fencingToken)
+        }
+        const within = { key: "dlock:", prefix: "dlock:" }
+        const listed = Effect.match(Stream.runCollect(admin.list(within)), {
+          onSuccess: (states) => Array.from(new Set(states.map(({ key }) => key))).sort(),
+          onFailure: ({ message, retryable }) => `${retryable ? "not now" : "never"}: ${message}`
+        })
+        assert.deepStrictEqual(yield* listed, keys.toSorted())
+        const outcomes: Array<string> = []
+        const listing = yield* Effect.forkChild(Effect.forever(Effect.map(listed, (found) => {
+          if (typeof found === "string") assert.match(found, /^not now/)
+          else assert.deepStrictEqual(found, keys.toSorted())
+          outcomes.push(typeof found === "string" ? "refused" : "whole")
+        })))
+        yield* moveSlot(servers, (key) => key === "dlock:k" ? 0 : 1, 1_500)
+        yield* Effect.sleep(1_000)
+        assert.isUndefined(listing.pollUnsafe())
+        yield* Fiber.interrupt(listing)
+        const refused = outcomes.filter((outcome) => outcome === "refused").length
+        console.log(`lists while a slot moved: ${outcomes.length - refused} whole, ${refused} refused`)
+        assert.deepStrictEqual(yield* listed, keys.toSorted())
+        for (const [key, token] of tokens) {
+          const on = { key, prefix: "dlock:" }
+          assert.strictEqual(yield* admin.revoke(on, { token: token + 1n, grace: 0, by: "me" }), "notHeld")
+          assert.strictEqual(yield* admin.revoke(on, { token, grace: 0, by: "me" }), "asked")
+          const [renewal] = yield* store.renew([{ claim: claimOf(key), fencingToken: token }])
+          assert.strictEqual(renewal?._tag, "Revoked", key)
+          assert.isTrue(yield* admin.breakLock(on, token))
+        }
+        assert.deepStrictEqual(yield* listed, [])
+      }).pipe(Effect.scoped),
+    60_000
+  )
 })

@@ -3,6 +3,7 @@ import { proxyTo, started } from "dlock-testing/live"
 import { type Config, Context, Effect, Layer, References, type Scope } from "effect"
 import { Lease, type LockBackendError, Locker, LockStore, SharedLease } from "effect-dlock"
 import { RedisLocker, type RedisLockerOptions } from "effect-dlock-redis"
+import { LockAdmin } from "effect-dlock/LockAdmin"
 import { Conformance } from "effect-dlock/testing"
 import { Redis } from "ioredis"
 
@@ -77,15 +78,16 @@ export const fails = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
   Effect.flip(Effect.scoped(Layer.build(Layer.fresh(layer))))
 
 /** Runs the conformance cases on a store, each in its own setting, eight cases at a time. */
-export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore, E>) => {
-  const client = Effect.suspend(() => Layer.build(Layer.fresh(layer))).pipe(
+export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore | LockAdmin, E>) => {
+  const context = Effect.suspend(() => Layer.build(Layer.fresh(layer))).pipe(
     Effect.provideService(References.MinimumLogLevel, "Error"),
-    Effect.map((context) => Context.get(context, LockStore)),
     Effect.orDie
   )
+  const client = Effect.map(context, (context) => Context.get(context, LockStore))
+  const admin = Effect.map(context, (context) => Context.get(context, LockAdmin))
   return Effect.forEach(
     // Long enough for eight cases at once on a machine that has other work.
-    Conformance.cases({ client, advance: Effect.sleep, rounds: 200, ttl: "2 seconds" }),
+    Conformance.cases({ client, admin, advance: Effect.sleep, rounds: 200, ttl: "2 seconds" }),
     ({ name, run }) => Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
     { concurrency: 8, discard: true }
   )
