@@ -257,6 +257,10 @@ describe("list on etcd", () => {
     }).pipe(Effect.scoped))
 })
 
+/** How many watches are open at the server. */
+const openWatches = async (url: string): Promise<number> =>
+  Number(/^etcd_debugging_mvcc_watcher_total (\S+)$/m.exec(await (await fetch(`${url}/metrics`)).text())?.[1])
+
 describe("changes on etcd", () => {
   it.live("tells of grants, releases and waiters, shares one watch, and goes on after an interruption", () =>
     Effect.gen(function*() {
@@ -277,8 +281,11 @@ describe("changes on etcd", () => {
       })
       yield* hear
       assert.isAtMost(since(before, yield* Effect.promise(watchers)).Watch ?? 0, 1)
+      assert.strictEqual(yield* Effect.promise(() => openWatches(url)), 2)
       const claim = mutexOf()
-      yield* hold(one.store, claim)
+      const { fencingToken } = yield* hold(one.store, claim)
+      yield* hear
+      yield* one.admin.revoke(on("k"), { token: fencingToken, grace: 60_000, by: "me" })
       yield* hear
       const waiter = mutexOf()
       yield* wait(one.store, waiter)

@@ -79,12 +79,16 @@ const stateOf = (
   }
 }
 
+/**
+ * A marked claim ends before its lease: the process that holds it keeps the lease for other claims. When it ends, only that
+ * process knows.
+ */
 const holderOf = (reading: QueueReading, claim: Standing, times: Times): HolderState => ({
   holder: nameIn(claim),
   token: tokenOf(claim),
   permits: claim.permits,
   since: undefined,
-  expiresIn: claim.lease === noLease ? Infinity : times.get(claim.lease),
+  expiresIn: claim.lease === noLease ? Infinity : isMarked(reading, claim) ? undefined : times.get(claim.lease),
   isForeign: isForeign(claim),
   isRevoked: isMarked(reading, claim)
 })

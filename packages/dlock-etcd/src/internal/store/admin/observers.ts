@@ -11,7 +11,7 @@ interface Observed {
   stop: () => void
 }
 
-/** The observers of locks. All observers of one lock share a watch on its queue. */
+/** The observers of locks. All observers of one lock share its watches. */
 export class Observers {
   private readonly observed = new Map<string, Observed>()
   private readonly parts: Pick<StoreParts, "fork" | "telemetry" | "watches">
@@ -46,33 +46,38 @@ export class Observers {
     }
   }
 
-  /** `pause`: how many milliseconds later a watch that ended begins again. If the server refuses it, it ends each time. */
-  private watch({ folder, folderEnd }: LockKeys, observed: Observed, pause: number): void {
+  /** `pause`: how many milliseconds later watches that ended begin again. If the server refuses them, they end each time. */
+  private watch(keys: LockKeys, observed: Observed, pause: number): void {
+    const { folder, folderEnd, marks, marksEnd } = keys
     const { fork, telemetry, watches } = this.parts
     const notify = () => {
       for (const listener of observed.listeners) telemetry.callBack(listener, folder.toString())
     }
     let next = pause
-    observed.stop = watches.add(
-      { key: folder, rangeEnd: folderEnd, puts: "too" },
-      0n,
-      notify,
-      () => {
-        observed.stop = () => {}
-        fork(Effect.delay(
-          Effect.sync(() => {
-            if (observed.listeners.size === 0) return
-            notify()
-            this.watch({ folder, folderEnd } as LockKeys, observed, Math.min(2 * next, longestPause))
-          }),
-          next
-        ))
-      },
-      () => {
-        next = watchAgainAfter
-        notify()
-      }
-    )
+    let hasEnded = false
+    const onBegin = () => {
+      next = watchAgainAfter
+      notify()
+    }
+    const onDoubt = () => {
+      if (hasEnded) return
+      hasEnded = true
+      observed.stop()
+      fork(Effect.delay(
+        Effect.sync(() => {
+          if (observed.listeners.size === 0) return
+          notify()
+          this.watch(keys, observed, Math.min(2 * next, longestPause))
+        }),
+        next
+      ))
+    }
+    const stops = [
+      watches.add({ key: folder, rangeEnd: folderEnd, puts: "too" }, 0n, notify, onDoubt, onBegin),
+      // A holder was asked to leave.
+      watches.add({ key: marks, rangeEnd: marksEnd, puts: "only" }, 0n, notify, onDoubt)
+    ]
+    observed.stop = () => stops.forEach((stop) => stop())
   }
 }
 
