@@ -166,7 +166,7 @@ describe("revocations under load", () => {
             delays.push(heard!.at! - Math.max(at, one.enter!))
           }
         })
-        const late = Math.max(...workers.map((worker) => lagOf(worker)), recorded.max())
+        const late = Math.max(lagOf(obeying), lagOf(ignoring), recorded.max())
         yield* Effect.log(
           `${asked.size} revocations of ${grants.length} holds (${gone} had left): told after ${
             percentile(delays, 0.5)

@@ -8,6 +8,7 @@ import * as Admin from "../../protocol/adminTransactions.ts"
 import { all, type Range } from "../../protocol/clauses.ts"
 import { type ClaimValue, decode } from "../../protocol/format.ts"
 import { type Demand, demandOf, isWriter, type LockKeys, markOf } from "../../protocol/keys.ts"
+import { Pages } from "./pages.ts"
 
 /** A claim in a queue. */
 export interface Standing extends Demand, Admin.FoundClaim {
@@ -86,26 +87,26 @@ const readLongQueue = (port: Port, keys: LockKeys): Effect.Effect<QueueReading, 
  */
 const readAllNames = (
   port: Port,
-  { from, to }: Range,
+  range: Range,
   revision: bigint | undefined,
   take: (kvs: ReadonlyArray<IKeyValue>) => void
 ): Effect.Effect<bigint | undefined, CallFailure> =>
   Effect.gen(function*() {
-    let [start, at, isOne] = [from, revision, true]
-    while (true) {
-      const read = (revision: bigint | undefined) =>
-        port.txn({ success: [Admin.readNames({ from: start, to }, namesAtOnce, revision)] })
+    const pages = new Pages(range, namesAtOnce)
+    let [at, isOne, hasMore] = [revision, true, true]
+    while (hasMore) {
+      const read = (revision: bigint | undefined) => port.txn({ success: [pages.read(revision)] })
       const { value } = yield* Effect.catchIf(read(at), isCompacted, () => {
         at = undefined
         isOne = false
         return read(undefined)
       })
       at ??= BigInt(value.header.revision)
-      const [found] = Admin.readFound(value)
-      take(found!.kvs)
-      if (found!.count <= found!.kvs.length) return isOne ? at : undefined
-      start = Admin.after(found!.kvs[found!.kvs.length - 1]!.key)
+      const [found] = Admin.readFound(value) as readonly [Admin.Found]
+      take(found.kvs)
+      hasMore = pages.take(found)
     }
+    return isOne ? at : undefined
   })
 
 const isCompacted = ({ cause }: CallFailure): boolean => /has been compacted/.test(cause.message)
