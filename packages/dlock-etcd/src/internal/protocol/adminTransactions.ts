@@ -112,11 +112,14 @@ export const marksOf = (keys: LockKeys, claim: Omit<Mark, "grace">): Range => {
 
 /** The keys that begin with these bytes. The range of all keys if there are none. */
 export const beginningWith = (bytes: Buffer): Range => {
-  if (bytes.length === 0) return { from: Buffer.from([0]), to: Buffer.from([0]) }
-  // A text as UTF-8 has no byte above 0xf4.
-  const to = Buffer.from(bytes)
-  to[to.length - 1]!++
-  return { from: bytes, to }
+  let length = bytes.length
+  while (length > 0 && bytes[length - 1] === 0xff) length--
+  const to = Buffer.from(bytes.subarray(0, length))
+  if (length > 0) to[length - 1]!++
+  return { from: bytes.length === 0 ? zero : bytes, to: length === 0 ? zero : to }
 }
 
-export const after = (key: Buffer): Buffer => Buffer.concat([key, Buffer.from([0])])
+/** As the end of a range it means the end of all keys. */
+const zero = Buffer.from([0])
+
+export const after = (key: Buffer): Buffer => Buffer.concat([key, zero])

@@ -6,12 +6,13 @@ import type { Range } from "../../protocol/clauses.ts"
 
 /**
  * The parts of a range, one after another. The server counts all keys of the range that it is asked for, however few it returns.
- * So where many keys follow, the range ends soon: where the first bytes of the next key change. `depth` is how many bytes those
- * are. Only the first part may be as large as all.
+ * So where many keys follow, a part ends where the first bytes of the next key change. Only a few parts are large: the first one,
+ * and those in which it turns out how the keys go on.
  */
 export class Pages {
   private start: Buffer
-  private depth = 0
+  /** Very many keys begin with these bytes, and so with any part of them. */
+  private crowd: Buffer | undefined
   private readonly to: Buffer
   private readonly size: number
 
@@ -31,21 +32,23 @@ export class Pages {
   take({ count, kvs }: Admin.Found, behind?: Buffer): boolean {
     const { end } = this
     const [first, last] = [kvs[0]?.key, kvs[kvs.length - 1]?.key]
-    if (last !== undefined && count > kvs.length) {
+    if (first !== undefined && last !== undefined && count > kvs.length) {
       this.start = behind ?? Admin.after(last)
-      if (count > mostCounted) this.depth = commonLength(first!, last) + 1
+      if (count > mostCounted) this.crowd = first.subarray(0, commonLength(first, last))
     } else {
+      // Where nothing is, the next part may be larger.
+      if (first === undefined) {
+        this.crowd = this.crowd?.subarray(0, Math.max(0, commonLength(this.start, this.crowd) - 1))
+      }
       this.start = behind !== undefined && isBefore(end, behind) ? behind : end
-      // A part with few names was too small. The next may have 256 times as many.
-      if (kvs.length < this.size / 4) this.depth = Math.max(0, this.depth - 1)
     }
     return isBefore(this.start, this.to)
   }
 
   private get end(): Buffer {
-    const { depth, start, to } = this
-    if (depth === 0) return to
-    const end = Admin.beginningWith(start.subarray(0, depth)).to
+    const { crowd, start, to } = this
+    if (crowd === undefined) return to
+    const end = Admin.beginningWith(start.subarray(0, commonLength(start, crowd) + 1)).to
     return isBefore(end, to) ? end : to
   }
 }
@@ -60,5 +63,5 @@ const commonLength = (one: Buffer, other: Buffer): number => {
   return length
 }
 
-/** How many keys the server may count in a part, about. */
+/** With more keys than this in a part, the next parts are smaller. */
 const mostCounted = 2_000
