@@ -54,6 +54,9 @@ export type Shape = Request.Shape
  */
 export interface Engine {
   readonly settings: Settings
+  readonly time: Time.Time
+  /** Whether the locker has closed, so that no later call can succeed. */
+  readonly isClosed: () => boolean
   readonly scoped: (
     key: string,
     shape: Shape,
@@ -749,7 +752,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))
   })
 
-  const engine: Engine = { settings, scoped, section, scopedAll, sectionAll, records, used }
+  const isClosed = () => closed
+
+  const engine: Engine = { settings, time, isClosed, scoped, section, scopedAll, sectionAll, records, used }
   return engine
 })
 
