@@ -17,13 +17,16 @@
  *
  * @since 0.1.0
  */
+import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { callForms } from "./internal/callForms.ts"
 import * as Engine from "./internal/engine.ts"
 import { statusOf } from "./internal/leader/candidate.ts"
+import { changesOf, leaderIn } from "./internal/leader/observe.ts"
 import * as Options from "./internal/leader/options.ts"
 import { resign as resignFrom } from "./internal/leader/resign.ts"
 import { run as runAsLeader } from "./internal/leader/run.ts"
@@ -32,7 +35,8 @@ import type { Outside } from "./internal/lease/section.ts"
 import type { Program } from "./internal/mutex.ts"
 import type { Lease } from "./Lease.ts"
 import { Locker, type TryLockOptions } from "./Locker.ts"
-import type { OwnershipLost, TryError } from "./LockError.ts"
+import type { InvalidLockRequest, LockBackendError, OwnershipLost, TryError } from "./LockError.ts"
+import type { HolderInfo } from "./LockInfo.ts"
 
 /**
  * The options of a leader. A term takes the lock anew, so there is no `reentrant`.
@@ -81,6 +85,23 @@ export interface LeaderStatus {
   readonly state: "leading" | "standing" | "lost" | "idle"
   /** How long ago the last confirmation of the lock was asked for. `None` if it does not lead. */
   readonly lastConfirmedAgo: Option.Option<Duration.Duration>
+}
+
+/**
+ * A leader, as it is seen from outside.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LeaderInfo {
+  /** The name of the process that leads: its locker's option `holder`. */
+  readonly holder: string
+  /** The option `metadata` with which it stands. Empty if it gave none. */
+  readonly metadata: Readonly<Record<string, string>>
+  /** The number of its term, which is its fencing token. A later leader has a larger one. */
+  readonly term: bigint
+  /** Since when it leads, by the backend's clock. `None` if the backend does not know, as on etcd. */
+  readonly since: Option.Option<DateTime.Utc>
 }
 
 /** What the caller must provide: a locker, and what the program needs besides the lease and its scope. */
@@ -264,6 +285,81 @@ export const resign: Effect.Effect<never, never, Lease> = resignFrom
  */
 export const status = (name: string): Effect.Effect<LeaderStatus, never, Locker> =>
   withEngine((engine) => Effect.sync(() => statusOf(engine, name)))
+
+/**
+ * Who leads: at once, and then each time that somebody else leads, or nobody. It never tells the same twice in a row.
+ *
+ * **When to use**
+ *
+ * Use to route requests to the leader, by the `metadata` that it stands with, or to show who leads.
+ *
+ * **Details**
+ *
+ * `None` says that nobody leads: nobody has been elected, the leader has released the lock, or its lock has run out. It
+ * is told whenever that lasts for a second. A shorter time without a leader may be left out.
+ *
+ * While the backend does not answer, the last value stands. The stream fails only with what no later attempt could mend.
+ *
+ * **Gotchas**
+ *
+ * It tells what was so a moment ago. A leader that has died leads until its lock has run out, and a leader that is cut off
+ * from the backend may still run. Only the term, compared by the resource, tells an old leader from the new one.
+ *
+ * **Example** (Show who leads)
+ *
+ * ```ts
+ * import { Effect, Option, Stream } from "effect"
+ * import { Leader, Locker } from "effect-dlock"
+ *
+ * const program = Leader.observe("reporter").pipe(
+ *   Stream.runForEach(Option.match({
+ *     onNone: () => Effect.log("nobody leads"),
+ *     onSome: ({ holder, term }) => Effect.log(`${holder} leads in term ${term}`)
+ *   })),
+ *   Effect.provide(Locker.layerMemory)
+ * )
+ * ```
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const observe = (
+  name: string
+): Stream.Stream<Option.Option<LeaderInfo>, LockBackendError | InvalidLockRequest, Locker> =>
+  Stream.unwrap(
+    withEngine((engine) => Effect.succeed(Stream.map(changesOf(engine.admin.watchKey(name)), Option.map(infoOf))))
+  )
+
+/**
+ * Who leads now. `None` if nobody does.
+ *
+ * **Gotchas**
+ *
+ * It is old when it arrives, like `Locker.inspect`. Never decide by it whether to do the leader's work.
+ *
+ * **Example** (Ask the leader)
+ *
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { Leader } from "effect-dlock"
+ *
+ * const address = Effect.map(Leader.current("reporter"), Option.map(({ metadata }) => metadata["url"]))
+ * ```
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const current = (
+  name: string
+): Effect.Effect<Option.Option<LeaderInfo>, LockBackendError | InvalidLockRequest, Locker> =>
+  withEngine((engine) => Effect.map(engine.admin.inspect(name), (state) => Option.map(leaderIn(state), infoOf)))
+
+const infoOf = ({ holder, metadata, since, token }: HolderInfo): LeaderInfo => ({
+  holder,
+  metadata,
+  term: token,
+  since
+})
 
 const withEngine = <A, E, R>(use: (engine: Engine.Engine) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Locker> =>
   Effect.flatMap(Effect.flatMap(Locker, Engine.of), use)

@@ -1,8 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
-import { type InvalidLockRequest, Leader, Lease, LockBackendError, Locker, type OwnershipLost } from "effect-dlock"
+import { Cause, Clock, DateTime, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope, Stream } from "effect"
+import {
+  DistributedSemaphore,
+  type InvalidLockRequest,
+  Leader,
+  Lease,
+  LockBackendError,
+  Locker,
+  type OwnershipLost
+} from "effect-dlock"
 import { TestClock } from "effect/testing"
-import { fork, lockerOver, outside, setting, shiftedSetting, withLogs } from "./support.ts"
+import { adminSetting, fork, lockerOver, outside, setting, shiftedSetting, withLogs } from "./support.ts"
 
 // The ttl of these locks is 9 s and their guard gap 0.9 s, and they are renewed every 3 s.
 
@@ -378,6 +386,7 @@ describe("Leader.resign", () => {
       const { locker, one } = yield* two
       const error = lostBy(yield* Effect.flip(one(Leader.run("role", Leader.resign, { restart: "never" }))))
       assert.deepInclude(error, { key: "role", fencingToken: 1n, reason: "Revoked" })
+      assert.deepStrictEqual(error.revocation, { by: "one", why: "it resigned" })
       assert.isTrue(yield* isFree(locker))
     }))
 
@@ -484,7 +493,7 @@ describe("the health of a leader's program", () => {
         ])
         yield* end(leader)
         assert.isTrue(
-          logged.some(({ message }) => message === "The leader's program was not healthy for 9 s, so it steps down")
+          logged.some(({ message }) => message === "The leader steps down: its program was not healthy for 9 s")
         )
       })
     ))
@@ -660,5 +669,160 @@ describe("Leader.status", () => {
       yield* Fiber.interrupt(first)
       yield* TestClock.adjust(1)
       assert.strictEqual(yield* stateOf(locker), "leading")
+    }))
+})
+
+describe("Leader.observe", () => {
+  /** Two processes that stand, and an observer that notes what it is told, and when. */
+  const observed = Effect.gen(function*() {
+    const { admin, faulty, locker, memory } = yield* adminSetting({ holder: "one" })
+    const second = yield* lockerOver({ ...memory }, { defaultTtl: "9 seconds", holder: "two" }, admin)
+    const told: Array<string> = []
+    const note = (leader: Option.Option<Leader.LeaderInfo>) =>
+      Effect.map(
+        Clock.currentTimeMillis,
+        (now) =>
+          void told.push(`${now / 1_000} ${
+            Option.match(leader, {
+              onNone: () => "nobody",
+              onSome: ({ holder, term }) => `${holder} ${term}`
+            })
+          }`)
+      )
+    const observer = yield* fork(its(second)(Stream.runForEach(Leader.observe("role"), note)))
+    yield* TestClock.adjust(1)
+    return { faulty, locker, one: its(locker), two: its(second), told, observer }
+  })
+
+  it.effect("tells of each leader and of nobody, and never the same twice in a row", () =>
+    Effect.gen(function*() {
+      const { one, told, two: second } = yield* observed
+      assert.deepStrictEqual(told, ["0 nobody"])
+      const leader = yield* fork(one(Leader.run("role", Effect.never)))
+      const other = yield* fork(second(Leader.run("role", Effect.never)))
+      // Renewals and those who come and stand are no news.
+      const third = yield* fork(second(Leader.run("role", Effect.never)))
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.interrupt(third)
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.interrupt(leader)
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.interrupt(other)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(told.map((line) => line.replace(/^\S+ /, "")), ["nobody", "one 1", "two 2", "nobody"])
+      const at = told.map((line) => Number(line.split(" ")[0]))
+      for (const [index, due] of [0, 0, 120, 180].entries()) {
+        assert.isAtLeast(at[index]!, due)
+        assert.isBelow(at[index]!, due + 0.2)
+      }
+    }))
+
+  it.effect("tells that a leader has died, within a second after its lock ran out", () =>
+    Effect.gen(function*() {
+      const { faulty, one, told } = yield* observed
+      const scope = yield* Scope.make()
+      yield* Effect.forkIn(one(Leader.run("role", Effect.never)), scope, { startImmediately: true })
+      yield* TestClock.adjust("10 seconds")
+      // It was renewed last at 9 s.
+      yield* faulty.hang("renew")
+      yield* faulty.hang("withdraw")
+      yield* faulty.hang("request")
+      yield* TestClock.adjust("20 seconds")
+      const at = told.map((line) => Number(line.split(" ")[0]))
+      assert.deepStrictEqual(told.map((line) => line.replace(/^\S+ /, "")), ["nobody", "one 1", "nobody"])
+      assert.isAtLeast(at[2]!, 18.9)
+      assert.isBelow(at[2]!, 19.9)
+      yield* faulty.heal()
+      yield* fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("1 minute")
+    }))
+
+  it.effect("reports nobody when another kind of lock has the name", () =>
+    Effect.gen(function*() {
+      const { locker, one, told } = yield* observed
+      const semaphore = yield* its(locker)(DistributedSemaphore.make("role", { permits: 4 }))
+      yield* fork(semaphore.withPermit(Effect.never))
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(told, ["0 nobody"])
+      assert.isTrue(Option.isNone(yield* one(Leader.current("role"))))
+      assert.strictEqual((yield* Effect.flip(one(Leader.run("role", Effect.void))))._tag, "CapacityMismatch")
+    }))
+
+  it.effect("fails with what no later attempt could mend", () =>
+    Effect.gen(function*() {
+      const { one } = yield* observed
+      const { locker } = yield* setting()
+      assert.strictEqual((yield* Effect.flip(one(Stream.runDrain(Leader.observe("")))))._tag, "InvalidLockRequest")
+      assert.strictEqual((yield* Effect.flip(one(Leader.current(""))))._tag, "InvalidLockRequest")
+      const unseen = yield* Effect.flip(its(locker)(Stream.runDrain(Leader.observe("role"))))
+      assert.strictEqual(unseen._tag, "LockBackendError")
+    }))
+})
+
+describe("Leader.current", () => {
+  it.effect("tells who leads", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* adminSetting({ holder: "one" })
+      const one = its(locker)
+      const current = one(Leader.current("role"))
+      assert.isTrue(Option.isNone(yield* current))
+      yield* TestClock.adjust("5 seconds")
+      const leader = yield* fork(one(Leader.run("role", Effect.never, { metadata: { url: "here" } })))
+      yield* TestClock.adjust("10 seconds")
+      const found = Option.getOrThrow(yield* current)
+      assert.deepStrictEqual<object>(
+        { ...found, since: Option.map(found.since, DateTime.toEpochMillis) },
+        { holder: "one", metadata: { url: "here" }, term: 1n, since: Option.some(5_000) }
+      )
+      yield* Fiber.interrupt(leader)
+      assert.isTrue(Option.isNone(yield* current))
+    }))
+})
+
+describe("a leader that is revoked", () => {
+  const revoking = Effect.gen(function*() {
+    const { admin, locker, memory } = yield* adminSetting({ holder: "one" })
+    const second = yield* lockerOver({ ...memory }, { defaultTtl: "9 seconds", holder: "two" }, admin)
+    return { locker, one: its(locker), two: its(second), second }
+  })
+
+  it.effect("leaves after the grace, cools down while another one leads, and then stands again", () =>
+    Effect.gen(function*() {
+      const { locker, one, second, two } = yield* revoking
+      const { lines, program } = diary()
+      yield* fork(one(Leader.run("role", program("one"))))
+      const other = yield* fork(two(Leader.run("role", program("two"))))
+      yield* TestClock.adjust("5 seconds")
+      const revoked = yield* fork(second.revoke("role", { token: 1n, grace: "2 seconds", why: "maintenance" }))
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(yield* Fiber.join(revoked), "released")
+      assert.deepStrictEqual(lines, ["0 one begins term 1", "7 one ends", "7 two begins term 2"])
+      yield* Fiber.interrupt(other)
+      yield* TestClock.adjust("7999 millis")
+      assert.strictEqual(lines.length, 4)
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(lines.slice(3), ["8 two ends", "16 one begins term 3"])
+      assert.strictEqual(yield* stateOf(locker), "leading")
+    }))
+
+  it.effect("is the last in the queue, whatever its cool-down", () =>
+    Effect.gen(function*() {
+      const { one, second, two } = yield* revoking
+      const { lines, program } = diary()
+      yield* fork(one(Leader.run("role", program("one"), { cooldown: 0 })))
+      yield* fork(two(Leader.run("role", program("two"))))
+      yield* TestClock.adjust("5 seconds")
+      yield* fork(second.revoke("role", { token: 1n }))
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(lines, ["0 one begins term 1", "5 one ends", "5 two begins term 2"])
+    }))
+
+  it.effect("with restart: \"never\" fails, and says by whom and why", () =>
+    Effect.gen(function*() {
+      const { one, second } = yield* revoking
+      const leader = yield* fork(Effect.flip(one(Leader.run("role", Effect.never, { restart: "never" }))))
+      yield* fork(second.revoke("role", { token: 1n, why: "maintenance" }))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(lostBy(yield* Fiber.join(leader)).revocation, { by: "two", why: "maintenance" })
     }))
 })

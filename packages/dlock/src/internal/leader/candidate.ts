@@ -36,7 +36,8 @@ export class Term {
       key: lease.key,
       fencingToken: lease.fencingToken,
       reason: "Revoked",
-      lastConfirmedAgo: this.confirmedAgo
+      lastConfirmedAgo: this.confirmedAgo,
+      revocation: { by: lease.holder, ...(this.steppedDown !== undefined && { why: this.steppedDown }) }
     })
   }
 

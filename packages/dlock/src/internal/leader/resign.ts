@@ -8,7 +8,7 @@ import { type Term, termOf } from "./candidate.ts"
 export const resign: Effect.Effect<never, never, Lease> = Effect.flatMap(Lease, (lease) => {
   const term = enclosingTerm(lease)
   if (term === undefined) return Effect.die(new Error("Leader.resign: this is not the program of a leader"))
-  term.stepDown("resigned")
+  term.stepDown("it resigned")
   // The caller ends here, also in a region that cannot be interrupted.
   return Effect.interrupt
 })

@@ -50,9 +50,10 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
         if (!hasOnlyInterruptsAnd(exit.cause, loss)) return yield* exit
         if (loss === undefined && term.steppedDown === undefined) return yield* exit
         if (!terms.isRestarted) return yield* Effect.fail(loss ?? term.resignation)
+        if (engine.isClosed()) continue
         // Whoever is asked to leave and stands again at once may be elected again at once.
         const isToCoolDown = term.steppedDown !== undefined || loss?.reason === "Revoked"
-        if (isToCoolDown && !engine.isClosed()) {
+        if (isToCoolDown) {
           yield* Effect.sleep(terms.cooldown)
         } else if (term.isShort) {
           yield* Effect.sleep(Timing.standAgainAfter(terms.ttl, failures++))
@@ -115,11 +116,11 @@ const watchHealth = (term: Term, healthy: Check, log: Log.Log): Effect.Effect<vo
     const ttl = Math.floor(Duration.toMillis(lease.ttl))
     yield* untilUnhealthy(healthy, ttl, time)
     if (!lease.check(time.now())) return
-    log.warn(`The leader's program was not healthy for ${ttl / 1_000} s, so it steps down`, { key: lease.key })
-    term.stepDown("unhealthy")
+    const why = `its program was not healthy for ${ttl / 1_000} s`
+    log.warn(`The leader steps down: ${why}`, { key: lease.key })
+    term.stepDown(why)
     yield* time.sleep(Duration.toMillis(lease.claim.guardGap))
-    lease.outstay(time.now())
-    lease.stopKeeping()
+    lease.revoke(time.now(), { by: lease.holder, why })
   })
 
 /** Whether the backend did not answer. Then a later attempt may succeed. */
