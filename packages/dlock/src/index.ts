@@ -1,4 +1,10 @@
 export { DistributedSemaphore, type SemaphoreOptions } from "./DistributedSemaphore.ts"
+/**
+ * Leaders: a program that runs in one process of a fleet at a time.
+ *
+ * @since 0.1.0
+ */
+export * as Leader from "./Leader.ts"
 export { Lease } from "./Lease.ts"
 export { Leases } from "./Leases.ts"
 export { Lock, type TypedLock, type TypedLockOptions } from "./Lock.ts"

@@ -9,6 +9,7 @@ it("the public names are these", () => {
     "CapacityMismatch",
     "DistributedSemaphore",
     "InvalidLockRequest",
+    "Leader",
     "Lease",
     "Leases",
     "Lock",

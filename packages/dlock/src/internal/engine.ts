@@ -57,6 +57,9 @@ export type Shape = Request.Shape
  */
 export interface Engine {
   readonly settings: Settings
+  readonly time: Time.Time
+  /** Whether the locker has closed, so that no later call can succeed. */
+  readonly isClosed: () => boolean
   readonly scoped: (
     key: string,
     shape: Shape,
@@ -764,15 +767,17 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))
   })
 
+  const isClosed = () => closed
+
   const admin = new AdminCalls({
     admin: Option.getOrUndefined(yield* Effect.serviceOption(LockAdmin)),
     settings,
     time,
     timeouts,
-    isClosed: () => closed
+    isClosed
   })
 
-  const engine: Engine = { settings, scoped, section, scopedAll, sectionAll, records, used, admin }
+  const engine: Engine = { settings, time, isClosed, scoped, section, scopedAll, sectionAll, records, used, admin }
   return engine
 })
 

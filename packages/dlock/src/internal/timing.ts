@@ -54,3 +54,20 @@ export const hastyReleaseRetryAfter = (ttl: number): number => releaseTimeout(tt
 
 /** The pause before an unanswered withdrawal is tried again after its caller went on. */
 export const releaseRetryAfter = (ttl: number): number => Math.min(ttl / 10, 500)
+
+/** How often the program of a leader is asked whether it is well, and how long one answer may take. */
+export const healthCheckAfter = (ttl: number): number => ttl / 3
+
+/** The pause before a program that was not well is asked again. */
+export const healthRetryAfter = (ttl: number): number => ttl / 10
+
+/** The pause before a candidate stands again for a backend that did not answer it for so many times. */
+export const standAgainAfter = (ttl: number, failures: number): number =>
+  Math.min(ttl / 3, 2_000, 100 * 2 ** Math.min(failures, 10))
+
+/** The pause before a leader in the background is started again that has failed so many times. */
+export const restartAfter = (failures: number): number =>
+  Math.min(longestRestart, 1_000 * 2 ** Math.min(failures - 1, 10))
+
+/** The longest of these pauses. A leader that ran for longer begins with the shortest one. */
+export const longestRestart = 30_000

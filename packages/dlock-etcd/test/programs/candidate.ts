@@ -1,0 +1,7 @@
+/** Stands for a leadership, together with other processes. Arguments: url, and those of `runCandidate`. */
+import { runCandidate } from "dlock-testing/leaders"
+import { Effect } from "effect"
+import { EtcdLocker } from "effect-dlock-etcd"
+
+const [url, ...rest] = process.argv.slice(2) as [string, string, string]
+runCandidate(rest, Effect.provide(EtcdLocker.layer({ hosts: url })))

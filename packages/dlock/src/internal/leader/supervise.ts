@@ -1,0 +1,41 @@
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { OwnershipLost } from "../../LockError.ts"
+import type { Engine } from "../engine.ts"
+import type { Outside } from "../lease/section.ts"
+import * as Log from "../telemetry/log.ts"
+import * as Timing from "../timing.ts"
+import { type Candidacy, run } from "./run.ts"
+
+/**
+ * Runs a candidacy in the background, for as long as its fiber lives. What fails is logged and tried again, by whichever
+ * candidate is elected next. A program that succeeds has ended.
+ */
+export const supervise = Effect.fnUntraced(function*<A, E, R>(
+  engine: Engine,
+  candidacy: Candidacy<A, E, R>
+): Effect.fn.Return<void, never, Outside<R>> {
+  const log = yield* Log.make
+  const { name: key, terms } = candidacy
+  const { time } = engine
+  let failures = 0
+  while (true) {
+    const startedAt = time.now()
+    const exit = yield* Effect.exit(run(engine, candidacy))
+    if (Exit.isSuccess(exit) || engine.isClosed()) return
+    if (!terms.isRestarted && hasLost(exit, key)) {
+      return log.warn("The leader lost its leadership and does not stand again", { key })
+    }
+    failures = 1 + (time.now() - startedAt > Timing.longestRestart ? 0 : failures)
+    const pause = Timing.restartAfter(failures)
+    log.error(`The leader failed, and is tried again in ${pause / 1_000} s`, exit.cause, { key })
+    yield* Effect.sleep(pause)
+  }
+})
+
+/** Whether this leadership was lost, and not one of the locks that its program takes. */
+const hasLost = (exit: Exit.Failure<unknown, unknown>, key: string): boolean =>
+  exit.cause.reasons.some((reason) =>
+    Cause.isFailReason(reason) && reason.error instanceof OwnershipLost && reason.error.key === key
+  )
