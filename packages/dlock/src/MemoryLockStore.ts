@@ -13,19 +13,24 @@
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Iterable from "effect/Iterable"
 import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
-import { Queue } from "./internal/memoryQueue.ts"
-import * as Runs from "./internal/memoryRuns.ts"
-import { DeadlineHeap, type Item } from "./internal/scheduling/deadlineHeap.ts"
+import * as Admin from "./internal/memory/admin.ts"
+import { Listeners } from "./internal/memory/listeners.ts"
+import { Queue } from "./internal/memory/queue.ts"
+import { Grant, type Room, smallestCapacity, type Waiter } from "./internal/memory/room.ts"
+import * as Runs from "./internal/memory/runs.ts"
+import { DeadlineHeap } from "./internal/scheduling/deadlineHeap.ts"
 import * as Time from "./internal/scheduling/time.ts"
 import * as Log from "./internal/telemetry/log.ts"
-import type { LockKind } from "./LockError.ts"
+import { LockAdmin } from "./LockAdmin.ts"
 import {
   type Ahead,
   type Answer,
@@ -35,61 +40,23 @@ import {
   isExclusive,
   LockStore,
   refusalOf,
-  type Renewal
+  type Renewal,
+  type RevocationNotice
 } from "./LockStore.ts"
 import * as StoreTelemetry from "./StoreTelemetry.ts"
 
-/** A granted claim. The heap orders grants by their expiry. */
-class Grant implements Item {
-  index = -1
-  readonly claim: Claim
-  readonly fencingToken: bigint
-  /** How many permits it has. A shrink may have left fewer than were granted. */
-  permits: number
-  dueAt: number
-  constructor(claim: Claim, fencingToken: bigint, expiresAt: number) {
-    this.claim = claim
-    this.permits = claim.permits
-    this.fencingToken = fencingToken
-    this.dueAt = expiresAt
-  }
-}
-
-interface Waiter {
-  readonly claim: Claim
-  readonly granted: Deferred.Deferred<Granted>
-  /**
-   * Its place, as the store last reported it. It is not updated at each withdrawal, because for a queue of n waiters
-   * that would cost n² steps.
-   */
-  place: number
-  /** The queue before it at the moment of its withdrawal. */
-  last: Ahead | undefined
-}
-
-/** One key: its holders, and its waiters in their order. */
-interface Room {
-  readonly kind: LockKind
-  readonly held: Queue<Grant>
-  readonly queue: Queue<Waiter>
-  /** The sum of the permits of all holders. */
-  used: number
-  /** How many holders know the key with each capacity. There is one capacity, except while a fleet changes it. */
-  readonly capacities: Map<number, number>
-}
-
 /**
- * Makes a store whose locks no other store sees.
+ * Makes a store whose locks no other store sees, and the `LockAdmin` of these locks.
  *
  * **When to use**
  *
- * Use to give the same store to several lockers, or to wrap it in a `FaultyLockStore`. Otherwise use `layer` or
+ * Use to give the same store to several lockers that also inspect and revoke its locks. Otherwise use `make`, `layer` or
  * `Locker.layerMemory`.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.gen(function*() {
+export const makeWithAdmin = Effect.gen(function*() {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const time = yield* Time.make
   const fork = yield* FiberSet.makeRuntime<never>()
@@ -132,19 +99,41 @@ export const make = Effect.gen(function*() {
       return answer
     })
 
-  const expiry = (claim: Claim): number => time.now() + Duration.toMillis(claim.ttl) + Duration.toMillis(claim.guardGap)
+  const later = (key: string, tell: () => void): void => void news.push({ key, tell })
 
-  const confirmed = (grant: Grant): Granted => ({
+  /** Who wants to know when a lock changes, and the holders that wait for contention. */
+  const changes = new Listeners(later)
+  const listeners = new Listeners(later)
+
+  /** For each client of the memory. Only the one that holds the claim finds it. */
+  const notices = yield* PubSub.unbounded<RevocationNotice>()
+
+  /** Keeps a claim for another ttl and guard gap, unless its holder was asked to leave and its grace is over. */
+  const extend = (grant: Grant, { guardGap, ttl }: Claim): void => {
+    const now = time.now()
+    if (Admin.isForbidden(grant, now)) return
+    grant.confirmedAt = clock.monotonicTimeNanosUnsafe()
+    expiries.schedule(grant, now + Duration.toMillis(ttl) + Duration.toMillis(guardGap))
+  }
+
+  const confirmed = ({ claim: { ttl }, confirmedAt, fencingToken }: Grant): Granted => ({
     _tag: "Granted",
-    fencingToken: grant.fencingToken,
-    ttl: grant.claim.ttl,
-    confirmedAt: clock.monotonicTimeNanosUnsafe()
+    fencingToken,
+    ttl,
+    confirmedAt
   })
 
   const roomOf = (claim: Claim): Room => {
     let room = rooms.get(claim.key)
     if (room === undefined) {
-      room = { kind: claim.kind, held: new Queue(), queue: new Queue(), used: 0, capacities: new Map() }
+      room = {
+        kind: claim.kind,
+        held: new Queue(),
+        queue: new Queue(),
+        used: 0,
+        capacities: new Map(),
+        lastToken: undefined
+      }
       rooms.set(claim.key, room)
     }
     return room
@@ -152,11 +141,13 @@ export const make = Effect.gen(function*() {
 
   const grant = (room: Room, claim: Claim): Granted => {
     const inUse = otherCapacity(room, claim)
-    const grant = new Grant(claim, ++lastToken, 0)
+    const grant = new Grant(claim, ++lastToken, clock.currentTimeMillisUnsafe())
     room.held.add(claim.id, grant)
     room.used += claim.permits
+    room.lastToken = lastToken
     count(room, claim.capacity, 1)
-    expiries.schedule(grant, expiry(claim))
+    extend(grant, claim)
+    changes.notify(claim.key)
     return { ...confirmed(grant), ...inUse }
   }
 
@@ -165,9 +156,6 @@ export const make = Effect.gen(function*() {
     if (holders > 0) capacities.set(capacity, holders)
     else capacities.delete(capacity)
   }
-
-  /** The smallest capacity among the holders. `Infinity` if there are none. */
-  const smallestCapacity = ({ capacities }: Room): number => Math.min(...capacities.keys())
 
   const otherCapacity = (room: Room, { capacity }: Claim): { readonly capacityInUse?: number } => {
     const inUse = smallestCapacity(room)
@@ -183,6 +171,7 @@ export const make = Effect.gen(function*() {
     room.held.remove(grant.claim.id)
     room.used -= grant.permits
     count(room, grant.claim.capacity, -1)
+    changes.notify(grant.claim.key)
     promote(grant.claim.key, room)
   }
 
@@ -223,7 +212,7 @@ export const make = Effect.gen(function*() {
     const room = roomOf(claim)
     const mine = room.held.get(claim.id)
     if (mine !== undefined) {
-      expiries.schedule(mine, expiry(claim))
+      extend(mine, claim)
       return confirmed(mine)
     }
     let waiter = room.queue.get(claim.id)
@@ -233,7 +222,8 @@ export const make = Effect.gen(function*() {
       if (room.queue.size === 0 && fits(room, claim)) return grant(room, claim)
       waiter = { claim, granted: Deferred.makeUnsafe(), place: room.queue.size, last: undefined }
       room.queue.add(claim.id, waiter)
-      tellHolders(claim.key)
+      listeners.notify(claim.key)
+      changes.notify(claim.key)
     } else counted(waiter, room)
     const waiting = waiter
     return {
@@ -245,27 +235,15 @@ export const make = Effect.gen(function*() {
     }
   }
 
-  /** By key, the callbacks of holders that wait for contention. */
-  const listeners = new Map<string, Set<() => void>>()
-
-  const tellHolders = (key: string): void => {
-    for (const tell of listeners.get(key) ?? []) news.push({ key, tell })
-  }
-
   const contended = ({ claim: { id, key } }: Held): Effect.Effect<void> =>
     Effect.callback((resume) => {
-      const all = listeners.get(key) ?? new Set()
-      const stop = () => {
-        all.delete(tell)
-        if (all.size === 0 && listeners.get(key) === all) listeners.delete(key)
-      }
       const tell = () => {
         const room = rooms.get(key)
         if (room?.held.get(id) === undefined || room.queue.size === 0) return
         stop()
         resume(Effect.void)
       }
-      listeners.set(key, all.add(tell))
+      const stop = listeners.add(key, tell)
       sweep()
       tell()
       deliver()
@@ -326,6 +304,7 @@ export const make = Effect.gen(function*() {
     if (room === undefined || waiter === undefined) return "notHeld"
     waiter.last = ahead(waiter, room)
     room.queue.remove(claim.id)
+    changes.notify(claim.key)
     // A large claim may have been the only thing that kept the claims behind it waiting.
     promote(claim.key, room)
     return "cancelled"
@@ -341,16 +320,34 @@ export const make = Effect.gen(function*() {
         (isExclusive(claim) || isExclusive({ ...other.claim, permits: other.permits }))
       return { _tag: isReplaced ? "Replaced" : "Gone" }
     }
-    expiries.schedule(mine, expiry(claim))
+    extend(mine, claim)
     if (permits < mine.permits) {
       room.used -= mine.permits - permits
       mine.permits = permits
+      changes.notify(claim.key)
       promote(claim.key, room)
     }
-    return { _tag: "Confirmed", confirmedAt: clock.monotonicTimeNanosUnsafe() }
+    const revocation = Admin.revocationOf(mine, time.now())
+    if (revocation === undefined) return { _tag: "Confirmed", confirmedAt: mine.confirmedAt }
+    return Duration.toMillis(revocation.grace) > 0
+      ? { _tag: "Confirmed", confirmedAt: mine.confirmedAt, revocation }
+      : { _tag: "Revoked", revocation }
   }
 
-  return LockStore.of({
+  const admin = Admin.make({
+    rooms,
+    now: time.now,
+    step: (change) =>
+      step(() => {
+        sweep()
+        return change()
+      }),
+    end,
+    tell: (notice) => PubSub.publishUnsafe(notices, notice),
+    changes
+  })
+
+  const store = LockStore.of({
     request: (claim, mode) => {
       const refusal = refusalOf(claim)
       return refusal === undefined ? step(() => request(claim, mode)) : Effect.fail(refusal)
@@ -382,14 +379,29 @@ export const make = Effect.gen(function*() {
       }),
     shrink: ({ claim, fencingToken }, permits) => step(() => renew(claim, fencingToken, permits)),
     bounded: true,
-    losses: Stream.empty
+    losses: Stream.fromPubSub(notices)
   })
+  return Context.make(LockStore, store).pipe(Context.add(LockAdmin, admin))
 })
 
 /**
- * A store in this process's memory. Each build of the layer makes a store whose locks no other store sees.
+ * Makes a store whose locks no other store sees.
+ *
+ * **When to use**
+ *
+ * Use to give the same store to several lockers, or to wrap it in a `FaultyLockStore`. Otherwise use `layer` or
+ * `Locker.layerMemory`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.map(makeWithAdmin, Context.get(LockStore))
+
+/**
+ * A store in this process's memory. Each build of the layer makes a store whose locks no other store sees. It provides the `LockAdmin` of these locks
+ * too.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<LockStore> = Layer.effect(LockStore, make)
+export const layer: Layer.Layer<LockStore | LockAdmin> = Layer.effectContext(makeWithAdmin)

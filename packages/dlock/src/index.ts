@@ -2,6 +2,7 @@ export { DistributedSemaphore, type SemaphoreOptions } from "./DistributedSemaph
 export { Lease } from "./Lease.ts"
 export { Leases } from "./Leases.ts"
 export { Lock, type TypedLock, type TypedLockOptions } from "./Lock.ts"
+export { LockAdmin } from "./LockAdmin.ts"
 export { Locker, type LockerOptions, type LockOptions, type TryLockOptions } from "./Locker.ts"
 export {
   type AcquireError,
@@ -18,7 +19,8 @@ export {
   type TakeError,
   type TryError
 } from "./LockError.ts"
-export { LockStore } from "./LockStore.ts"
+export type { HolderInfo, LockInfo, WaiterInfo } from "./LockInfo.ts"
+export { LockStore, type Revocation } from "./LockStore.ts"
 /**
  * The store that keeps locks in this process's memory.
  *

@@ -1,20 +1,24 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Fiber } from "effect"
-import { Locker, LockStore, MemoryLockStore, withLock } from "effect-dlock"
+import { Clock, Context, Deferred, Duration, Effect, Fiber } from "effect"
+import { LockAdmin, Locker, LockStore, MemoryLockStore, withLock } from "effect-dlock"
 import { Conformance } from "effect-dlock/testing"
 import { TestClock } from "effect/testing"
 import { fork, shiftedClock } from "./support.ts"
 
-const cases = (client: Conformance.Options["client"]) =>
-  Conformance.cases({ client, advance: TestClock.adjust, ttl: "900 millis", rounds: 10_000 })
+const cases = ({ admin, client }: Pick<Conformance.Options, "admin" | "client">) =>
+  Conformance.cases({ client, admin, advance: TestClock.adjust, ttl: "900 millis", rounds: 10_000 })
+
+/** Clients of one memory, each with an object of its own. */
+const shared = Effect.map(MemoryLockStore.makeWithAdmin, (memory) => ({
+  client: Effect.sync(() => ({ ...Context.get(memory, LockStore) })),
+  admin: Effect.succeed(Context.get(memory, LockAdmin))
+}))
 
 describe("the memory store", () => {
-  // Each case has a memory of its own, which all its clients share, each by an object of its own.
-  for (const [index, { name }] of cases(MemoryLockStore.make).entries()) {
-    it.effect(
-      name,
-      () => Effect.flatMap(MemoryLockStore.make, (store) => cases(Effect.sync(() => ({ ...store })))[index]!.run)
-    )
+  const names = cases({ client: MemoryLockStore.make, admin: Effect.never }).map(({ name }) => name)
+  // Each case has a memory of its own.
+  for (const [index, name] of names.entries()) {
+    it.effect(name, () => Effect.flatMap(shared, (memory) => cases(memory)[index]!.run))
   }
 
   const claim = {

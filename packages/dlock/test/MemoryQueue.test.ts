@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Queue } from "../src/internal/memoryQueue.ts"
+import { Queue } from "../src/internal/memory/queue.ts"
 
 const queueOf = (...ids: ReadonlyArray<string>) => {
   const queue = new Queue<string>()

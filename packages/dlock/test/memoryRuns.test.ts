@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect } from "effect"
 import type { Held, Period } from "effect-dlock/LockStore"
 import { TestClock } from "effect/testing"
-import { make } from "../src/internal/memoryRuns.ts"
+import { make } from "../src/internal/memory/runs.ts"
 
 describe("memoryRuns", () => {
   it.effect("forgets what has expired, whatever is kept for longer", () =>

@@ -7,7 +7,9 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
+import type { LockAdmin } from "../LockAdmin.ts"
 import type { LockStore } from "../LockStore.ts"
+import { inspecting, inspectingShared } from "./conformance/admin.ts"
 import { Bench, type Body } from "./conformance/bench.ts"
 import { claims } from "./conformance/claims.ts"
 import { contention, sharedContention } from "./conformance/contention.ts"
@@ -16,6 +18,7 @@ import { interruption } from "./conformance/interruption.ts"
 import { locks } from "./conformance/locks.ts"
 import { losses } from "./conformance/losses.ts"
 import { nesting } from "./conformance/nesting.ts"
+import { revoking, revokingShared, revokingShrunk } from "./conformance/revoking.ts"
 import { runs } from "./conformance/runs.ts"
 import { several } from "./conformance/several.ts"
 import { shrinking } from "./conformance/shrinking.ts"
@@ -31,6 +34,10 @@ import { weights } from "./conformance/weights.ts"
 export interface Options {
   /** Opens a client of the backend, as another process would. All clients share one backend. */
   readonly client: Effect.Effect<LockStore["Service"], unknown, Scope.Scope>
+  /**
+   * Opens a client of the same backend and takes its `LockAdmin`. Without it the tests of `LockAdmin` are left out.
+   */
+  readonly admin?: Effect.Effect<LockAdmin["Service"], unknown, Scope.Scope> | undefined
   /** Lets time pass for the backend: `Effect.sleep` for a server, `TestClock.adjust` for a store in memory. */
   readonly advance: (duration: Duration.Input) => Effect.Effect<void>
   /**
@@ -108,7 +115,7 @@ export const cases = (options: Options): ReadonlyArray<Case> => {
   const groups: ReadonlyArray<ReadonlyArray<readonly [name: string, body: Body]>> = [
     claims,
     options.weights === false ? [] : weights,
-    options.shrink ?? options.weights ?? true ? shrinking : [],
+    hasShrink(options) ? shrinking : [],
     locks,
     options.several === false ? [] : several,
     options.waiting === false ? [] : waitingClaims,
@@ -117,6 +124,11 @@ export const cases = (options: Options): ReadonlyArray<Case> => {
     options.runs === false ? [] : runs,
     options.contended === false ? [] : contention,
     options.contended === false || options.weights === false ? [] : sharedContention,
+    options.admin === undefined ? [] : inspecting,
+    options.admin === undefined || options.weights === false ? [] : inspectingShared,
+    options.admin === undefined ? [] : revoking,
+    options.admin === undefined || options.weights === false ? [] : revokingShared,
+    options.admin === undefined || !hasShrink(options) ? [] : revokingShrunk,
     interruption,
     losses
   ]
@@ -175,5 +187,7 @@ export const costs = (options: Options & { readonly work: Effect.Effect<Work> })
     run: Effect.scoped(Effect.suspend(() => body(bench, options.work))).pipe(Effect.provide(quiet))
   }))
 }
+
+const hasShrink = ({ shrink, weights }: Options): boolean => shrink ?? weights ?? true
 
 const quiet = Logger.layer([])

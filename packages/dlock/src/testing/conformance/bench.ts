@@ -7,6 +7,7 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type { LockAdmin } from "../../LockAdmin.ts"
 import { Locker, type LockerOptions } from "../../Locker.ts"
 import {
   type Answer,
@@ -24,6 +25,7 @@ export type LockerService = Locker["Service"]
 /** What the tests need to know about a backend. */
 export interface Options {
   readonly client: Effect.Effect<Store, unknown, Scope.Scope>
+  readonly admin?: Effect.Effect<LockAdmin["Service"], unknown, Scope.Scope> | undefined
   readonly advance: (duration: Duration.Input) => Effect.Effect<void>
   readonly ttl: Duration.Input
   readonly lateness?: Duration.Input | undefined
@@ -42,6 +44,7 @@ const prefix = "conformance:"
 /** Makes the clients, the claims and the time of every test. All durations are milliseconds. */
 export class Bench {
   readonly client: Effect.Effect<Store, unknown, Scope.Scope>
+  readonly admin: Effect.Effect<LockAdmin["Service"], unknown, Scope.Scope>
   readonly ttl: number
   readonly guardGap: number
   readonly lateness: number
@@ -53,6 +56,7 @@ export class Bench {
 
   constructor(options: Options) {
     this.client = options.client
+    this.admin = options.admin ?? Effect.sync(() => expect(false, "the option `admin`"))
     this.move = options.advance
     this.ttl = Duration.toMillis(options.ttl)
     this.guardGap = Math.max(100, this.ttl / 10)

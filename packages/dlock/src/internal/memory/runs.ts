@@ -1,7 +1,7 @@
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Claim, Held, Period, RunRecord, RunStore } from "../LockStore.ts"
+import type { Claim, Held, Period, RunRecord, RunStore } from "../../LockStore.ts"
 
 interface Entry extends RunRecord {
   /** The claim of the run. */
