@@ -184,7 +184,7 @@ export class Claims {
             ? Effect.void
             : Effect.asVoid(Effect.forkIn(Fiber.interrupt(fiber), this.scope, { startImmediately: true }))
         )
-        return Fiber.join(fiber).pipe(
+        return Effect.interruptible(Fiber.join(fiber)).pipe(
           Effect.timeoutOrElse({ duration: millis, orElse: () => Effect.fail(unanswered(millis)) }),
           Effect.ensuring(interruptLater)
         )

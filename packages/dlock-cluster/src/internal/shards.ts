@@ -26,8 +26,10 @@ interface OwnedShard {
   reportedAt: number | undefined
   /** Whether Sharding has named it in a refresh. Until then Sharding runs nothing on it, or has just begun. */
   isNamed: boolean
-  /** Whether somebody asked the runner to leave the shard. */
+  /** Whether somebody asked the runner to leave the shard. Sharding then ends its entities by and by. */
   isRevoked: boolean
+  /** Whether it is never extended again, because the grace of its revocation is over. */
+  isFinal: boolean
 }
 
 export class Shards {
@@ -104,7 +106,8 @@ export class Shards {
       loss: undefined,
       reportedAt: undefined,
       isNamed: false,
-      isRevoked: false
+      isRevoked: false,
+      isFinal: false
     }
     this.owned.set(held.key, shard)
     return shard
@@ -214,6 +217,7 @@ export class Shards {
         return "known"
       case "Revoked":
         shard.isRevoked = true
+        shard.isFinal = true
         return "known"
       case "Unknown":
         return "unknown"
@@ -235,7 +239,7 @@ export class Shards {
       if (shard.state !== "held") continue
       const remaining = shard.held.remaining(now)
       if (remaining <= 0) this.lose(shard, shard.held.lost("Stalled", now))
-      else if (shard.isRevoked && remaining < Timing.leaveBefore(this.claims.times.interval)) {
+      else if (shard.isFinal && remaining < Timing.leaveBefore(this.claims.times.interval)) {
         this.lose(shard, shard.held.lost("Revoked", now))
       }
     }
