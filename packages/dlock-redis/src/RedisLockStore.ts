@@ -6,17 +6,24 @@
  * Use to build your own `Locker` over this store, or to run the conformance suite on it. Most programs want
  * `RedisLocker` instead.
  *
+ * **Details**
+ *
+ * Each layer also provides `LockAdmin`, over the same connections.
+ *
  * @since 0.1.0
  */
+import { LockAdmin } from "effect-dlock/LockAdmin"
 import type { LockBackendError } from "effect-dlock/LockError"
 import { LockStore } from "effect-dlock/LockStore"
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Redis as EffectRedis } from "effect/persistence/Redis"
 import type { Cluster, Redis } from "ioredis"
+import * as Admin from "./internal/admin/admin.ts"
 import * as Address from "./internal/client/address.ts"
 import * as Connection from "./internal/client/connection.ts"
 import * as EffectConnection from "./internal/client/effectRedis.ts"
@@ -59,7 +66,7 @@ export interface RedisLockStoreOptions extends Options.Options, Address.Address 
  */
 export const layer = (
   options: RedisLockStoreOptions
-): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> => {
+): Layer.Layer<LockStore | LockAdmin, Config.ConfigError | LockBackendError> => {
   const [address, rest] = StoreOptions.split(Address.fields, options)
   return layerAt(Address.parse(address), StoreOptions.parse(Options.fields, rest))
 }
@@ -75,7 +82,7 @@ export const layer = (
  * @category layers
  * @since 0.1.0
  */
-export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendError> = Layer.suspend(
+export const layerEnv: Layer.Layer<LockStore | LockAdmin, Config.ConfigError | LockBackendError> = Layer.suspend(
   () => layerAt(Address.fromEnvironment, StoreOptions.environment(Options.fields))
 )
 
@@ -92,9 +99,8 @@ export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendEr
 export const layerClient = (
   client: Redis | Cluster,
   options: Omit<Options.Options, "keyPrefix"> = {}
-): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
-  Layer.effect(
-    LockStore,
+): Layer.Layer<LockStore | LockAdmin, Config.ConfigError | LockBackendError> =>
+  Layer.effectContext(
     Effect.gen(function*() {
       const { keyPrefix, target } = Address.ofClient(client)
       const settings = yield* StoreOptions.parse(Options.fields, { ...options, keyPrefix })
@@ -115,9 +121,8 @@ export const layerClient = (
  */
 export const layerEffectRedis = (
   options: Options.Options = {}
-): Layer.Layer<LockStore, Config.ConfigError | LockBackendError, EffectRedis> =>
-  Layer.effect(
-    LockStore,
+): Layer.Layer<LockStore | LockAdmin, Config.ConfigError | LockBackendError, EffectRedis> =>
+  Layer.effectContext(
     Effect.flatMap(StoreOptions.parse(Options.fields, options), (settings) =>
       makeStore(EffectConnection.open(settings), settings))
   )
@@ -125,9 +130,8 @@ export const layerEffectRedis = (
 const layerAt = (
   target: Effect.Effect<Address.Target, Config.ConfigError>,
   settings: Effect.Effect<Options.Settings, Config.ConfigError>
-): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
-  Layer.effect(
-    LockStore,
+): Layer.Layer<LockStore | LockAdmin, Config.ConfigError | LockBackendError> =>
+  Layer.effectContext(
     Effect.gen(function*() {
       const where = yield* target
       const how = yield* settings
@@ -145,5 +149,7 @@ const makeStore = <E, R>(open: Effect.Effect<Port, E, R>, settings: Options.Sett
       duration: left,
       orElse: () => Effect.fail(notConnected(silent.cause, true))
     })
-    return yield* Store.make(port, settings)
+    return Context.make(LockStore, yield* Store.make(port, settings)).pipe(
+      Context.add(LockAdmin, yield* Admin.make(port, settings))
+    )
   })

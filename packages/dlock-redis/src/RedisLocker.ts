@@ -20,6 +20,7 @@
  * @since 0.1.0
  */
 import { Locker, type LockerOptions } from "effect-dlock/Locker"
+import type { LockAdmin } from "effect-dlock/LockAdmin"
 import type { LockBackendError } from "effect-dlock/LockError"
 import type { LockStore } from "effect-dlock/LockStore"
 import type * as StoreOptions from "effect-dlock/StoreOptions"
@@ -54,7 +55,7 @@ type Failure = Config.ConfigError | LockBackendError
 /** Builds a locker over a store, and gives each of the two its own options. */
 const withStore = <Options extends LockerOptions, R>(
   options: Options,
-  store: (rest: Omit<Options, keyof LockerOptions>) => Layer.Layer<LockStore, Failure, R>
+  store: (rest: Omit<Options, keyof LockerOptions>) => Layer.Layer<LockStore | LockAdmin, Failure, R>
 ): Layer.Layer<Locker, Failure, R> => {
   const [ours, rest] = Locker.splitOptions(options)
   return Locker.layerWithStore(store(rest), ours)

@@ -58,6 +58,17 @@ const whole: ReadonlyArray<World.Config> = [
     claims: [writer, reader],
     sends: 1,
     shrinks: true
+  },
+  { name: "holders asked to leave", claims: two, refreshes: 0, renewals: true, revokes: true },
+  {
+    name: "holders of permits asked to leave, sums and values lost",
+    capacity: 2,
+    claims: [small, large],
+    sends: 1,
+    refreshes: 0,
+    renewals: true,
+    evicts: true,
+    revokes: true
   }
 ]
 
@@ -86,6 +97,16 @@ const cut: ReadonlyArray<World.Config> = [
   { name: "one passed over", ...passedOver },
   { name: "three claims, two processes, cut", claims: [...two, { process: 0 }], sends: 1, cut: true },
   { name: "replicas to wait for, messages lost", claims: two, replicas: true, generations: 2, loss: true },
+  { name: "holders asked to leave, messages lost", claims: two, renewals: true, loss: true, revokes: true },
+  {
+    name: "a writer that becomes a reader is asked to leave",
+    ...readWrite,
+    claims: [writer, reader],
+    sends: 1,
+    renewals: true,
+    shrinks: true,
+    revokes: true
+  },
   { name: "four claims", claims: [...three, { process: 0 }], sends: 1, refreshes: 0 },
   { name: "permits 1, 2, 1 of 2", capacity: 2, claims: [small, large, small], sends: 1, refreshes: 0 },
   { name: "1 of 2, 1 of 1, 1 of 2", capacity: 2, claims: [...rolling, small], sends: 1, refreshes: 0 },
@@ -134,7 +155,8 @@ describe("every interleaving", () => {
       renewals: true,
       loss: true,
       cut: true,
-      foreign: true
+      foreign: true,
+      revokes: true
     }
     const worlds: ReadonlyArray<World.Config> = [
       { ...everything, name: "mutex" },
@@ -282,6 +304,32 @@ describe("the search finds a rule that was taken out", () => {
       sends: 1,
       evicts: true,
       flaws: { forgetsLost: true }
+    },
+    {
+      name: "a revoked claim is extended by a late renewal",
+      breaks: "S5",
+      claims: two,
+      sends: 1,
+      refreshes: 0,
+      renewals: true,
+      revokes: true,
+      flaws: { renewsRevoked: true }
+    },
+    {
+      name: "a revoked claim is extended by a repeated request",
+      breaks: "S5",
+      claims: two,
+      revokes: true,
+      flaws: { repeatsRevoked: true }
+    },
+    {
+      name: "a revocation lets the next in at once",
+      breaks: "S2",
+      claims: two,
+      sends: 1,
+      refreshes: 0,
+      revokes: true,
+      flaws: { revokesAtOnce: true }
     }
   ]
   for (const { breaks, ...config } of flaws) {

@@ -236,12 +236,14 @@ export const claimReply = (reply: Model.AcquireReply, labels: Labels, isContende
       return ["cancelled"]
     case "Gone":
       return ["gone"]
+    case "Revoked":
+      return ["revoked"]
   }
 }
 
 export const acquireReply = (reply: Model.AcquireReply, labels: Labels, isContended: boolean): Raw => {
   const raw = claimReply(reply, labels, isContended)
-  if (reply._tag === "Mismatch" || reply._tag === "Cancelled") return raw
+  if (reply._tag === "Mismatch" || reply._tag === "Cancelled" || reply._tag === "Revoked") return raw
   // The model does not tell which capacities the others have.
   return done(reply._tag === "Busy" ? raw : [...raw, 0])
 }

@@ -125,6 +125,9 @@ export const answered = (
     case "Busy":
     case "Mismatch":
       return heard.unanswered > 0 ? withdrawing(heard, false, flaws) : over(heard.generation)
+    case "Revoked":
+      // A claim that is held runs out, or its holder releases it.
+      return waits(heard) ? withdrawing(heard, true, flaws) : heard
     case "Cancelled":
     case "Gone":
       if (!waits(heard)) return heard
@@ -160,7 +163,9 @@ export const renewed = (
   flaws: ClientFlaws
 ): Claim => {
   if (claim.phase !== "held" || claim.token !== token) return claim
-  if (reply !== "ok") return withdrawing(claim, false, flaws)
+  // Its program may still be at work. It ends, or the claim runs out.
+  if (reply === "revoked") return claim
+  if (reply !== "ok" && reply !== "asked") return withdrawing(claim, false, flaws)
   return believes(claim, now) ? { ...claim, deadline: Math.max(claim.deadline, at + ttl) } : claim
 }
 

@@ -2,12 +2,16 @@
 import { assert } from "@effect/vitest"
 import type { Redis } from "ioredis"
 import { kindOf } from "../../src/internal/protocol/format.ts"
-import type { Script } from "../../src/internal/protocol/index.ts"
+import { type Mark, type Script, textOfMark } from "../../src/internal/protocol/index.ts"
 import type { LockKeys } from "../../src/internal/protocol/keys.ts"
 import type * as Model from "./server.ts"
 
 /** One tick in milliseconds. It is so long that the real duration of a walk rounds to nothing. */
 export const tick = 100_000
+
+/** The text of every mark in a walk. */
+export const mark: Mark = { by: "an operator; or |", why: "because" }
+const markText = textOfMark(mark)
 
 export const labelOf = (id: string): string => `of|${id}: `
 
@@ -61,6 +65,17 @@ const assertSums = (sums: string | null, details: Record<string, string>, holder
     capacities: Array.from(counted, ([capacity, number]) => `${capacity}:${number}`).toSorted()
   })
   for (const [, its] of all) assert.isAtLeast(Number(token), Number(its))
+}
+
+/** The inbox of a holder, and from when on it is never extended. A moment that has passed counts as now. */
+const inboxIn = (
+  where: string,
+  now: number
+): { readonly inbox: string; readonly mark: { readonly moment: number } | undefined } => {
+  const [inbox, moment, text] = where.split(";") as [string, string | undefined, string | undefined]
+  if (moment === undefined) return { inbox, mark: undefined }
+  assert.strictEqual(text, markText)
+  return { inbox, mark: { moment: ticksOf(Math.max(0, Number(moment) - now)) } }
 }
 
 /**
@@ -119,16 +134,18 @@ export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray
   const held: Array<Model.Holder> = []
   const own = value === null ? null : /^([\w-]{22}):(\d+):([^|]*)\|(.*)$/s.exec(value)
   if (own !== null) {
-    const [, id, token, inbox, label] = own as unknown as [string, string, string, string, string]
+    const [, id, token, where, label] = own as unknown as [string, string, string, string, string]
+    const { inbox, mark } = inboxIn(where, now)
     assert.strictEqual(label, labelOf(id))
     assert.isAbove(pttl, 0)
     tokens.set(id, BigInt(token))
-    held.push({ id, inbox, token: 0, kind: "mutex", permits: 1, capacity: 1, expiry: ticksOf(pttl) })
+    held.push({ id, inbox, token: 0, kind: "mutex", permits: 1, capacity: 1, expiry: ticksOf(pttl), ...mark })
   }
   assertSums(sums, details, expiries.length / 2)
   for (const [id, expiry] of pairs(expiries)) {
     if (Number(expiry) <= now) continue
-    const [, token, permits, capacity, kind, , inbox] = partsOf(details[id] ?? assert.fail(`half a holder: ${id}`))
+    const [, token, permits, capacity, kind, , where] = partsOf(details[id] ?? assert.fail(`half a holder: ${id}`))
+    const { inbox, mark } = inboxIn(where, now)
     tokens.set(id, BigInt(token))
     held.push({
       id,
@@ -137,7 +154,8 @@ export const readState = async (redis: Redis, keys: LockKeys, ids: ReadonlyArray
       kind: kindOf(kind),
       permits: Number(permits),
       capacity: Number(capacity),
-      expiry: ticksOf(Number(expiry) - now)
+      expiry: ticksOf(Number(expiry) - now),
+      ...mark
     })
   }
   const deadline = new Map(pairs(due).map(([id, at]) => [id, Number(at) - now]))
@@ -205,6 +223,13 @@ export const advance = async (
   const { counter, deadlines, holders, lock, parked, queue, totals, values, waiters } = keys
   for (const key of [deadlines, holders]) {
     for (const id of await redis.zrange(key, "0", "-1")) await redis.zincrby(key, -by, id)
+  }
+  const sooner = (value: string): string =>
+    value.replace(/^([^;]*;)(\d+)(;)/, (_, start, moment, end) => start + (Number(moment) - by) + end)
+  const value = await redis.get(lock)
+  if (value !== null && /^[\w-]{22}:\d+:[^|]*;\d+;/.test(value)) await redis.set(lock, sooner(value), "KEEPTTL")
+  for (const [id, one] of Object.entries(await redis.hgetall(values))) {
+    if (/^(?:[^|]*\|){6}[^|]*;\d+;/.test(one)) await redis.hset(values, id, sooner(one))
   }
   for (
     const key of [

@@ -35,6 +35,8 @@ export interface Holder {
   readonly expiry: number
   /** Whether the server has lost what it has, and knows only when it expires. */
   readonly isLost?: true
+  /** From when on it is never extended, because it was asked to leave. */
+  readonly moment?: number
 }
 
 export interface Server {
@@ -119,6 +121,12 @@ export interface Flaws {
   readonly neverRings?: boolean
   /** Holders are told of claims that only try. */
   readonly ringsForTries?: boolean
+  /** A renewal extends a claim whose holder had to leave. */
+  readonly renewsRevoked?: boolean
+  /** A repeated request extends such a claim. */
+  readonly repeatsRevoked?: boolean
+  /** A revocation lets the next claim in at once. */
+  readonly revokesAtOnce?: boolean
 }
 
 export interface Situation {
@@ -131,6 +139,7 @@ export type ClaimReply =
   | { readonly _tag: "Granted"; readonly token: number }
   | Situation & { readonly _tag: "Queued"; readonly floor: number; readonly place: number }
   | { readonly _tag: "Gone" }
+  | { readonly _tag: "Revoked" }
 
 export type AcquireReply =
   | ClaimReply
@@ -138,7 +147,8 @@ export type AcquireReply =
   | { readonly _tag: "Mismatch"; readonly kind: Kind; readonly capacity: number }
   | { readonly _tag: "Cancelled" }
 
-export type RenewReply = "ok" | "contended" | "expired" | "replaced"
+/** `asked` and `revoked`: it was asked to leave, and was extended or not. */
+export type RenewReply = "ok" | "contended" | "expired" | "replaced" | "asked" | "revoked"
 
 export type ReleaseReply = { readonly _tag: "Released" } | Situation & { readonly _tag: "Cancelled" | "NotHeld" }
 
@@ -286,6 +296,9 @@ const currentHolder = (draft: Draft): Situation => {
   }
 }
 
+/** Whether a claim is held and must not be extended any more. */
+const isForbidden = (draft: Draft, id: string): boolean => (held(draft, id)?.moment ?? Infinity) <= draft.now
+
 /** Never shortens. */
 const extend = (draft: Draft, id: string, time: number): number | undefined => {
   const one = held(draft, id)
@@ -389,6 +402,7 @@ export const acquire = (
 ): Step<AcquireReply> => {
   const draft = state(server)
   if (draft.tombstones.some((tombstone) => tombstone.id === id)) return done(draft, { _tag: "Cancelled" })
+  if (isForbidden(draft, id) && flaws.repeatsRevoked !== true) return done(draft, { _tag: "Revoked" })
   const token = extend(draft, id, flaws.keepsExpiry === true ? 0 : ttl + guard)
   if (token !== undefined) return done(draft, { _tag: "Granted", token })
   const mine = findWaiter(draft, id)
@@ -454,6 +468,7 @@ export const acquireAll = (
   }
   const isKnown = all.map(({ draft, id }) => held(draft, id) !== undefined || findWaiter(draft, id) !== undefined)
   const known = isKnown.filter(Boolean).length
+  if (all.some(({ draft, id }) => isForbidden(draft, id))) return ended({ _tag: "Broken" })
   if (known > 0 && known < all.length && flaws.entersMissing !== true) return ended({ _tag: "Broken" })
   const waiterOf = ({ capacity, draft, guard, id, kind, permits, ttl }: typeof all[number]) => ({
     id,
@@ -512,6 +527,10 @@ export const refresh = (
   const replies = new Map<string, ClaimReply>()
   const asking: Array<string> = []
   for (const { guard, id, ttl } of claims) {
+    if (isForbidden(draft, id) && flaws.repeatsRevoked !== true) {
+      replies.set(id, { _tag: "Revoked" })
+      continue
+    }
     const token = extend(draft, id, ttl + guard)
     const mine = findWaiter(draft, id)
     if (token !== undefined) {
@@ -560,10 +579,13 @@ const missing = (draft: Draft, claim: RenewArgs): RenewReply => {
   return isReplaced ? "replaced" : "expired"
 }
 
-export const renew = (server: Server, claim: RenewArgs): Step<RenewReply> => {
+export const renew = (server: Server, claim: RenewArgs, flaws: Flaws = {}): Step<RenewReply> => {
   const draft = state(server)
-  if (held(draft, claim.id)?.token !== claim.token) return done(draft, missing(draft, claim))
+  const mine = held(draft, claim.id)
+  if (mine?.token !== claim.token) return done(draft, missing(draft, claim))
+  if (isForbidden(draft, claim.id) && flaws.renewsRevoked !== true) return done(draft, "revoked")
   extend(draft, claim.id, claim.ttl + claim.guard)
+  if (mine.moment !== undefined) return done(draft, "asked")
   return done(draft, claim.isWatched === true && draft.queue.length > 0 ? "contended" : "ok")
 }
 
@@ -578,6 +600,7 @@ export const shrink = (
   const draft = state(server)
   const mine = held(draft, claim.id)
   if (mine?.token !== claim.token) return done(draft, missing(draft, claim))
+  if (isForbidden(draft, claim.id)) return done(draft, "revoked")
   const permits = Math.min(kept, mine.permits)
   draft.used -= mine.permits - permits
   const shrunk = { ...mine, permits }
@@ -592,7 +615,41 @@ export const shrink = (
     draft.holders.push(shrunk)
     draft.used += permits
   }
-  return done(draft, "ok")
+  return done(draft, mine.moment === undefined ? "ok" : "asked")
+}
+
+/** Asks a holder to leave within the grace, and forbids what would extend it after that. */
+export const revoke = (
+  server: Server,
+  { grace, id, token }: { readonly id: string; readonly token: number; readonly grace: number },
+  subscribers: Subscribers,
+  flaws: Flaws = {}
+): Step<boolean> => {
+  const draft = state(server)
+  const mine = held(draft, id)
+  if (mine?.token !== token) return done(draft, false)
+  const moment = Math.min(mine.moment ?? Infinity, draft.now + grace)
+  draft.holders = draft.holders.flatMap((one) =>
+    one !== mine ? [one] : flaws.revokesAtOnce === true ? [] : [{ ...one, moment }]
+  )
+  if (flaws.revokesAtOnce === true) {
+    draft.used -= usedBy([mine])
+    promote(draft, subscribers, [], flaws)
+  }
+  return done(draft, true)
+}
+
+/** Takes the lock from a holder, as a release with a tombstone does. */
+export const breakHold = (
+  server: Server,
+  { id, interop, token }: { readonly id: string; readonly token: number; readonly interop: boolean },
+  tombstoneTtl: number,
+  subscribers: Subscribers
+): Step<boolean> => {
+  const draft = state(server)
+  if (held(draft, id)?.token !== token) return done(draft, false)
+  const step = release(server, { id, interop, tombstone: true }, tombstoneTtl, subscribers)
+  return { ...step, reply: true }
 }
 
 export interface ReleaseArgs {

@@ -17,6 +17,14 @@ const foreignValues = ["7c0e3b1e-9f5a-4a39-8d1e-0a4c8d2f6b11", "A".repeat(22), "
 
 const kinds: ReadonlyArray<Model.Kind> = ["mutex", "semaphore", "readWrite"]
 
+/** Holders that expire in one millisecond have no order. */
+const sorted = (message: string): string =>
+  message.startsWith("c:") ? `c:${message.slice(2).split(",").sort().join()}` : message
+
+/** A reply to a renewal as the model has it. */
+const tagOf = (reply: Scripts.RenewReply): Model.RenewReply =>
+  typeof reply !== "object" ? reply : reply._tag === "Asked" ? "asked" : "revoked"
+
 export interface Walk {
   readonly steps: number
   readonly scripts: number
@@ -24,8 +32,9 @@ export interface Walk {
 
 export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps: number): Promise<Walk> => {
   const { below, chance, pick } = random(seed)
-  // Of its own, so that every seed keeps its walk.
+  // Of their own, so that every seed keeps its walk.
   const limits = random(seed + 1_000_000)
+  const operator = random(seed + 2_000_000)
   const kind: Model.Kind = chance(0.5) ? "mutex" : chance(0.7) ? "semaphore" : "readWrite"
   const keys = keysOf(`${pick(lockNames)}${seed}`)
   if (keys === undefined) return assert.fail("no common slot")
@@ -127,7 +136,12 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
       tombstones: [...real.server.tombstones].sort(byId)
     }, {
       foreign: model.foreign === undefined ? undefined : model.foreign - now,
-      holders: model.holders.map((one) => ({ ...one, token: 0, expiry: one.expiry - now })).sort(byId),
+      holders: model.holders.map(({ moment, ...one }) => ({
+        ...one,
+        token: 0,
+        expiry: one.expiry - now,
+        ...(moment !== undefined && { moment: Math.max(0, moment - now) })
+      })).sort(byId),
       queue: model.queue.map((waiter) => ({ ...waiter, arrival: 0, deadline: waiter.deadline - now })),
       tombstones: model.tombstones.filter((tombstone) => ids.includes(tombstone.id))
         .map((tombstone) => ({ id: tombstone.id, until: Math.ceil(tombstone.until - now) })).sort(byId)
@@ -139,16 +153,18 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     number === undefined ? `w:${keys.lock}` : `g:${id}:${isContended ? "0" : ""}${token(number)}:${keys.lock}`
 
   const sameNotifications = async (
-    { notifications, rings }: Pick<Model.Step<unknown>, "notifications" | "rings">
+    { notifications, rings }: Pick<Model.Step<unknown>, "notifications" | "rings">,
+    first: ReadonlyArray<string> = []
   ): Promise<void> => {
     const isHeard = ({ inbox }: { readonly inbox: string }): boolean => subscribed.has(inbox)
     const expected = [
+      ...first,
       ...notifications.filter(isHeard).map(textOf),
-      ...rings.filter(isHeard).map(({ ids }) => `c:${ids.join()}`)
+      ...rings.filter(isHeard).map(({ ids }) => sorted(`c:${ids.join()}`))
     ]
     const deadline = Date.now() + 2_000
     while (heard.length < expected.length && Date.now() < deadline) await new Promise((go) => setImmediate(go))
-    assert.deepStrictEqual(heard.splice(0), expected)
+    assert.deepStrictEqual(heard.splice(0).map(sorted), expected)
     for (const notification of notifications) {
       if (notification.token === undefined) continue
       assert.deepStrictEqual(Scripts.decodeNotification(textOf(notification)), {
@@ -243,14 +259,17 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
           `shrink ${JSON.stringify(args)} to ${kept}`,
           () => Model.shrink(model, args, kept, subscribers),
           () => Real.run(redis, Scripts.shrink, { ...claim, kept }),
-          (reply, ours) => assert.deepStrictEqual(reply, { outcome: ours, more: false })
+          ({ more, outcome }, ours) => {
+            assert.strictEqual(tagOf(outcome), ours)
+            assert.isFalse(more)
+          }
         )
       } else {
         await both(
           `renew ${JSON.stringify(args)}`,
           () => Model.renew(model, args),
           () => Real.run(redis, Scripts.renew, { claims: [claim] }),
-          (replies, ours) => assert.deepStrictEqual(replies, [ours])
+          ([reply], ours) => assert.strictEqual(tagOf(reply!), ours)
         )
       }
     } else if (dice < 74) {
@@ -338,6 +357,86 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     }
   }
 
+  /** An operator asks a holder to leave, or breaks its lock, now and then with a token of an earlier hold. */
+  const operate = async (): Promise<void> => {
+    const once = operator.chance(0.7) && model.holders.length > 0 ? operator.pick(model.holders) : undefined
+    const one = once ?? (held.length > 0 ? operator.pick(held) : undefined)
+    if (one === undefined) return
+    const { id } = one
+    const number = operator.chance(0.9) ? one.token : operator.below(tokens.length)
+    const holder = model.holders.find((other) => other.id === id && other.token === number)
+    const found = await Real.run(redis, Scripts.findHold, { keys, token: token(number), cursor: "0" })
+    const named = model.holders.find((other) => other.token === number)
+    assert.deepStrictEqual(found, named === undefined ? { _tag: "NotHeld" } : { _tag: "Held", id: named.id })
+    if (operator.chance(0.3)) {
+      const interop = operator.chance(0.2)
+      const step = Model.breakHold(model, { id, token: number, interop }, tombstoneTtl, subscribers)
+      log.push(`break ${id} ${number} -> ${step.reply}`)
+      model = step.server
+      if (step.grants.length > 0) counter = true
+      const reply = await Real.run(redis, Scripts.breakHold, { keys, id, token: token(number), interop })
+      assert.deepStrictEqual(reply, { isBroken: step.reply, more: false })
+      await sameState()
+      await sameNotifications(step, step.reply && subscribed.has(one.inbox) ? [`b:${id}`] : [])
+      return
+    }
+    const grace = operator.below(4)
+    const before = holder?.moment ?? Infinity
+    const step = Model.revoke(model, { id, token: number, grace }, subscribers)
+    log.push(`revoke ${id} ${number} within ${grace} -> ${step.reply}`)
+    model = step.server
+    const args = { keys, id, token: token(number), grace: grace * Real.tick, mark: Real.mark }
+    assert.strictEqual(await Real.run(redis, Scripts.revoke, args), step.reply)
+    await sameState()
+    if (holder === undefined || !subscribed.has(holder.inbox)) return sameNotifications(step)
+    const deadline = Date.now() + 2_000
+    while (heard.length === 0 && Date.now() < deadline) await new Promise((go) => setImmediate(go))
+    const told = Scripts.decodeNotification(heard.shift() ?? assert.fail("the holder was not told"))
+    assert.isTrue(told?._tag === "Asked" && told.id === id)
+    assert.deepStrictEqual(told?._tag === "Asked" && told.mark, Real.mark)
+    const left = Math.max(0, Math.min(before, model.now + grace) - model.now)
+    assert.strictEqual(told?._tag === "Asked" && Math.ceil(told.grace / Real.tick), left)
+    await sameNotifications(step)
+  }
+
+  /** What an operator sees is what there is. */
+  const look = async (): Promise<void> => {
+    const { now } = model
+    const found = await Real.run(redis, Scripts.inspect, { keys }) ?? assert.fail("no lock")
+    const shown = found.holders.filter(({ isForeign }) => !isForeign)
+    assert.deepStrictEqual(
+      shown.map(({ expiresIn, holder, isRevoked, permits, token: its }) => ({
+        holder,
+        permits,
+        isRevoked,
+        token: its,
+        expiresIn: Math.ceil(expiresIn! / Real.tick)
+      })).sort((a, b) => a.holder < b.holder ? -1 : 1),
+      model.holders.map((one) => ({
+        holder: Real.labelOf(one.id),
+        permits: one.permits,
+        isRevoked: one.moment !== undefined,
+        token: token(one.token),
+        expiresIn: one.expiry - now
+      })).sort((a, b) => a.holder < b.holder ? -1 : 1)
+    )
+    assert.strictEqual(found.holders.length - shown.length, model.foreign === undefined ? 0 : 1)
+    assert.strictEqual(found.holderCount, found.holders.length)
+    const permits = found.holders.reduce((sum, one) => sum + one.permits, 0)
+    assert.strictEqual(found.permitsHeld, permits)
+    const waiting = model.queue.filter(({ parked }) => !parked)
+    assert.deepStrictEqual(
+      found.waiting,
+      waiting.map(({ id, permits }) => ({ holder: Real.labelOf(id), permits }))
+    )
+    assert.strictEqual(found.queueLength, waiting.length)
+    const first = model.holders[0] ?? (model.foreign === undefined ? waiting[0] : { kind: "mutex" })
+    assert.strictEqual(found.kind, first?.kind)
+    const capacities = model.holders.map(({ capacity }) => capacity)
+    const capacity = capacities.length > 0 ? Math.min(...capacities) : model.foreign === undefined ? waiting[0]?.capacity : 1
+    assert.strictEqual(found.capacity, capacity)
+  }
+
   /** Peeks for a holder that may have been replaced by now, or for a token that was never granted. */
   const peek = async (): Promise<void> => {
     const number = model.holders.length > 0 && chance(0.5) ? pick(model.holders).token : below(tokens.length)
@@ -349,6 +448,8 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     for (let number = 0; number < steps; number++) {
       await step()
       if (chance(0.2)) await peek()
+      if (operator.chance(0.08)) await operate()
+      if (operator.chance(0.1)) await look()
     }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)

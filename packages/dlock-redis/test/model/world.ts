@@ -23,6 +23,8 @@ export interface Config {
   readonly kind?: Server.Kind
   /** A holder of several permits may give back all but one. */
   readonly shrinks?: boolean
+  /** Somebody asks holders to leave, at once or within a tick. */
+  readonly revokes?: boolean
   /** The server may lose the sum over the holders, or what each of them has. */
   readonly evicts?: boolean
   /** How many acquires, refreshes and notifications of one claim may be in flight. Of releases and renewals, one. */
@@ -66,6 +68,7 @@ export const world = (config: Config): World => ({
   capacity: 1,
   kind: config.capacity === undefined ? "mutex" : "semaphore",
   shrinks: false,
+  revokes: false,
   evicts: false,
   acquires: 1,
   refreshes: 1,
@@ -188,6 +191,17 @@ const overtaken = (world: World, before: State, step: Server.Step<unknown>, aski
   return undefined
 }
 
+/** Nothing extends a claim once its holder had to leave, and a revocation lets nobody in. */
+const extended = (before: State, step: Server.Step<unknown>): string | undefined => {
+  for (const { expiry, id, moment = Infinity, token } of before.server.holders) {
+    const after = step.server.holders.find((one) => one.id === id && one.token === token)
+    if (moment <= before.server.now && after !== undefined && after.expiry > expiry) {
+      return `S5: ${id} was extended after it had to leave`
+    }
+  }
+  return undefined
+}
+
 /** A claim that asks is no longer excused, and no claim whose process listens is excused for good. */
 const excusedAfter = (world: World, before: State, step: Server.Step<unknown>, asking: string): State["excused"] =>
   step.server.queue.flatMap(({ id, parked }) => {
@@ -221,7 +235,7 @@ export const execute = (world: World, state: State, message: Message): Move => {
         next = send(next, { kind: "notification", claim, id: notification.id, token: notification.token, at: 0 })
       }
     }
-    const broken = overtaken(world, state, step, id)
+    const broken = overtaken(world, state, step, id) ?? extended(state, step)
     return { name: `run ${message.kind} ${id}`, state: next, ...broken === undefined ? {} : { broken } }
   }
   switch (message.kind) {
@@ -235,7 +249,8 @@ export const execute = (world: World, state: State, message: Message): Move => {
       return finish(step, { ...message, reply: step.reply[0] })
     }
     case "renew": {
-      const step = Server.renew(state.server, { id, token: message.token, ttl, guard, kind, permits, capacity })
+      const args = { id, token: message.token, ttl, guard, kind, permits, capacity }
+      const step = Server.renew(state.server, args, flaws)
       return finish(step, { ...message, reply: step.reply })
     }
     case "shrink": {
@@ -451,6 +466,14 @@ export const moves = (world: World, state: State): ReadonlyArray<Move> => {
       add("foreign frees", { ...state, server: Server.foreignDel(server) })
     }
   }
+  for (const { id, moment, token } of world.revokes ? server.holders : []) {
+    for (const grace of [0, 1]) {
+      // A second revocation can only shorten the first.
+      if (moment !== undefined && moment <= now + grace) continue
+      const step = Server.revoke(server, { id, token, grace }, subscribersOf(world, state), world.flaws)
+      add(`${id} is asked to leave ${grace === 0 ? "now" : "soon"}`, { ...state, server: step.server })
+    }
+  }
   if (world.evicts && server.holders.length > 0) {
     if (server.used !== undefined) add("the sum is lost", { ...state, server: Server.loseUsed(server) })
     if (server.holders.some(({ isLost }) => isLost !== true)) {
@@ -553,6 +576,7 @@ export const key = (world: World, state: State): string => {
   let out = ""
   for (const one of server.holders) {
     out += `${one.id}${rank(one.token)}${one.expiry - now}${one.isLost === true ? "?" : "."}`
+    if (one.moment !== undefined) out += `r${Math.max(0, one.moment - now)}`
     if (world.shrinks) out += `${one.permits},`
   }
   if (server.used !== Server.usedBy(server.holders)) out += `u${server.used}`

@@ -40,7 +40,7 @@ local function tellHolders()
   ) or {}
   for i, value in ipairs(#ids > 0 and redis.call("HMGET", values, unpack(ids)) or {}) do
     local inbox = value and select(6, string.match(value, ${sharedValue.pattern}))
-    if inbox then tell(ids[i], inbox) end
+    if inbox then tell(ids[i], (splitInbox(inbox))) end
   end
   for _, inbox in ipairs(told) do
     notifications[#notifications + 1] = { inbox = inbox, text = ${contendedMessage("told[inbox]")} }

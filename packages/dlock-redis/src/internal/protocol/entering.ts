@@ -50,7 +50,7 @@ local function isRoom(want) return not holder and fits(want) and redis.call("ZCA
 
 local function outerOf(first)
   for i = first, #ARGV do
-    local outer = holder and holder.id == ARGV[i] and holder or findShared(ARGV[i])
+    local outer = findHolder(ARGV[i])
     if outer then return outer end
   end
 end
@@ -61,6 +61,7 @@ local function isFull(most) return most < math.huge and redis.call("ZCARD", queu
 
 local function enter(id, want, mine)
   if not mine then
+    isChanged = true
     if resting > 0 then redis.call("ZREM", parked, id) end
     local function tail(key) return tonumber(redis.call("ZRANGE", key, -1, -1, "WITHSCORES")[2] or 0) end
     local latest = tail(queue)

@@ -10,7 +10,7 @@ import type { LockKeys } from "./keys.ts"
 export const layout = "1"
 
 /** The keys that a lock of any kind has, in the order in which a call names them. */
-const every = ["lock", "counter", "queue", "deadlines", "waiters", "parked"] as const
+const every = ["lock", "counter", "queue", "deadlines", "waiters", "parked", "observers"] as const
 
 /**
  * The keys of the holders of a semaphore or a read-write lock. The first ones are all that a mutex needs to find such
@@ -65,7 +65,7 @@ const startOfGrant = (id: string, token: string): string => `${id} .. ":" .. ${t
 
 /**
  * The value of `lock`: `id:token:inbox|label`. Any other value belongs to another client. The inbox is where the
- * holder's process listens.
+ * holder's process listens, with a mark behind it if the holder was asked to leave (see `revocation.ts`).
  */
 export const lockValue = {
   write: (id: string, token: string, inbox: string, label: string): string =>
@@ -86,14 +86,18 @@ const writeShared = (...parts: ReadonlyArray<string>): string => `"${layout}|" .
 
 /**
  * A field of `values`: what one of several holders has, as `layout|token|permits|capacity|kind|count|inbox|label`.
- * `count` names the count of all holders that includes this one.
+ * `count` names the count of all holders that includes this one. The inbox may have a mark behind it, as in `lockValue`.
  */
 export const sharedValue = {
   /** Writes the value from its parts after the layout, in order. */
   write: writeShared,
   /** Writes the value from a Lua table with these fields. */
   writeTable: (one: string): string =>
-    writeShared(...["token", "permits", "capacity", "kind", "count", "inbox", "label"].map((name) => `${one}.${name}`)),
+    writeShared(
+      ...["token", "permits", "capacity", "kind", "count"].map((name) => `${one}.${name}`),
+      `${one}.inbox .. ${one}.mark`,
+      `${one}.label`
+    ),
   /** A Lua pattern that captures token, permits, capacity, kind and count. */
   start: `"^${layout}|(%d+)|(%d+)|(%d+)|(%a)|(%d+)|"`,
   /** A Lua pattern that captures all parts after the layout. */

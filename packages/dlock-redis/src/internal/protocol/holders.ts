@@ -7,12 +7,14 @@
  */
 
 import { K, sharedValue, sharedVariables, totalsValue } from "./format.ts"
+import { splitInbox } from "./revocation.ts"
 
 /** How many holders one script counts or sweeps. */
 const step = 100
 
 /** Reads the sums, and finds single holders. */
 export const readHolders = `
+${splitInbox}
 local ${sharedVariables}
 local totals, shared, expired, isSweepCut, isTotalsChanged, isNewer
 
@@ -68,9 +70,10 @@ local function parseShared(id, value)
     isNewer = true
     return nil
   end
+  local channel, mark, moment, text = splitInbox(inbox)
   return {
     id = id, token = token, permits = tonumber(permits), capacity = capacity, kind = kind, count = count,
-    inbox = inbox, label = label
+    inbox = channel, mark = mark, moment = moment, text = text, label = label
   }
 end
 
@@ -161,6 +164,7 @@ local function addShared(one)
   redis.call("ZADD", holders, one.expiry, one.id)
   writeShared(one)
   shared[one.id] = one
+  isChanged = true
   add(one, 1)
 end
 
@@ -171,6 +175,7 @@ local function dropShared(id)
   redis.call("HDEL", values, id)
   if one and isOfThisCount(one) then add(one, -1) end
   shared[id] = false
+  isChanged = true
 end
 
 local function shrinkShared(one, permits)
@@ -178,6 +183,7 @@ local function shrinkShared(one, permits)
   local isCountedIn = isOfThisCount(one)
   if isCountedIn then add(one, -1) end
   one.permits = permits
+  isChanged = true
   redis.call("HSET", values, one.id, ${sharedValue.writeTable("one")})
   if isCountedIn then add(one, 1) end
 end

@@ -3,11 +3,17 @@
  * knows nothing about clients.
  *
  * A claim's id is 22 characters of base64url. Each attempt to acquire has a new id, which is never used again after a
- * `release`. An inbox is the name of a channel, without `|`. Times are whole milliseconds on the server's clock: only
+ * `release`. An inbox is the name of a channel, without `|` and `;`. Times are whole milliseconds on the server's clock: only
  * the server decides what has expired.
  */
+export { breakHold, type BreakHoldArgs, type BreakHoldReply } from "./admin/breakHold.ts"
+export { findHold, type FindHoldArgs, type FindHoldReply } from "./admin/findHold.ts"
+export { inspect, type InspectArgs, type InspectReply } from "./admin/inspect.ts"
+export { observe, type ObserveArgs } from "./admin/observe.ts"
+export { revoke, type RevokeArgs } from "./admin/revoke.ts"
 export type { ReleaseReply } from "./leaving.ts"
 export { decodeNotification, type Notification } from "./notification.ts"
+export { type Asked, type Mark, textOfMark } from "./revocation.ts"
 export type {
   AlreadyHeld,
   Busy,
@@ -19,6 +25,7 @@ export type {
   Mismatch,
   Progress,
   Queued,
+  Revoked,
   Script,
   ScriptName,
   Token

@@ -3,8 +3,6 @@
 /**
  * The keys of one lock, all in the same slot. Only the name of `lock` is stored, for as long as the lock is held. The
  * other names are needed only twice, so they are built on each use.
- *
- * The suffix `o` is reserved, for processes that observe a lock.
  */
 export class LockKeys {
   /**
@@ -48,6 +46,11 @@ export class LockKeys {
    */
   get parked(): string {
     return `${this.before}\0p`
+  }
+
+  /** The inboxes of processes that observe the lock, by the server time at which they no longer do. */
+  get observers(): string {
+    return `${this.before}\0o`
   }
 
   /** Of a semaphore or a read-write lock: the holders, by the server time at which they expire. */
@@ -97,4 +100,20 @@ const stem = (lock: string): { readonly hashed: string; readonly before: string 
 export const keysOf = (lock: string): LockKeys | undefined => {
   const found = stem(lock)
   return found && new LockKeys(lock, found.hashed, found.before)
+}
+
+/**
+ * The lock that a key of the server belongs to, if it tells that the lock is held or waited for: its own key, its queue or
+ * its holders. `undefined` for other keys. A key without NUL may be the lock of a client of another library, or anything
+ * else: its name does not tell.
+ */
+export const lockOfKey = (
+  key: string
+): { readonly lock: string; readonly via: "lock" | "queue" | "holders" } | undefined => {
+  const end = key.indexOf("\0")
+  if (end < 0) return { lock: key, via: "lock" }
+  const [before, suffix] = [key.slice(0, end), key.slice(end + 1)]
+  const via = suffix === "q" ? "queue" : suffix === "h" ? "holders" : undefined
+  const lock = before.endsWith("::") ? before.slice(0, -2) : /^\{.*\}:$/s.test(before) ? before.slice(1, -2) : undefined
+  return via !== undefined && lock !== undefined && keysOf(lock)?.[via] === key ? { lock, via } : undefined
 }

@@ -21,7 +21,7 @@ export const leaving = `
 local function leave(id)
   if holder and holder.id == id then
     redis.call("DEL", lock)
-    holder = nil
+    holder, isChanged = nil, true
     return true
   end
   if isInHolders(id) then

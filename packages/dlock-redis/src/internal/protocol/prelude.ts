@@ -18,6 +18,7 @@ import {
 } from "./format.ts"
 import { changeHolders, readHolders } from "./holders.ts"
 import { grantMessage, wakeMessage } from "./notification.ts"
+import { observing } from "./observing.ts"
 
 /** How many milliseconds the server remembers a token after the `ttl` of its grant: one day. */
 export const day = 24 * 60 * 60 * 1_000
@@ -41,13 +42,16 @@ local now = math.floor(us / 1000)
  * - `holder`: the holder in the string key. A value that is not a `lockValue` belongs to another client.
  * - `isNewer`: a value has a layout that this version does not know. Then a script may change nothing.
  * - `last`: no token so far is greater, and every later token is. If the counter is lost, the clock replaces it.
+ * - `observed`: how many processes observe the lock.
+ *
+ * `isForbidden` is whether a claim is held and is never extended again, because its holder was asked to leave.
  *
  * A script may drop or pass over only as many waiters as its `budget` allows, so that it always stays short. It sets
  * `more` if that limit ended its search for the next waiter.
  */
 export const state = `
 local ${baseVariables}
-local holder, last, dead, resting, more, counterLife, holdersLife, isForming, granted
+local holder, last, dead, resting, more, counterLife, holdersLife, isForming, granted, observed, isChanged
 local budget = 250
 ${readHolders}
 
@@ -55,7 +59,10 @@ local ours = ${lockValue.pattern}
 
 local function parse(value)
   local id, token, inbox, label = string.match(value, ours)
-  if id then return { id = id, token = token, inbox = inbox, label = label } end
+  if id then
+    local channel, mark, moment, text = splitInbox(inbox)
+    return { id = id, token = token, inbox = channel, mark = mark, moment = moment, text = text, label = label }
+  end
   return { label = "", foreign = true }
 end
 
@@ -70,9 +77,9 @@ local function readState()
   holder = value and parse(value)
   redis.call("ZCARD", queue)
   redis.call("HLEN", waiters)
-  resting = redis.call("ZCARD", parked)
+  resting, observed = redis.call("ZCARD", parked), redis.call("ZCARD", observers)
   dead = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, math.max(0, math.min(100, budget)))
-  more, counterLife, holdersLife, isForming, granted = false, 0, 0, false, {}
+  more, counterLife, holdersLife, isForming, granted, isChanged = false, 0, 0, false, {}, false
   readHolders(budget)
   last = math.max(tonumber(redis.call("GET", counter) or "") or us - 1, totals.token)
   if holder then last = math.max(last, tonumber(holder.token or 0)) end
@@ -103,6 +110,13 @@ local function findWaiter(id)
   if redis.call("ZSCORE", queue, id) then return found end
   found.parkedAt = resting > 0 and redis.call("ZSCORE", parked, id)
   return found.parkedAt and found
+end
+
+local function findHolder(id) return holder and holder.id == id and holder or findShared(id) end
+
+local function isForbidden(id)
+  local mine = findHolder(id)
+  return mine and mine.moment and now >= mine.moment
 end
 
 local newerVersion = "${newerVersion}"
@@ -136,7 +150,7 @@ ${changeHolders}
 local function drop(ids)
   if #ids == 0 then return end
   redis.call("ZREM", queue, unpack(ids))
-  redis.call("ZREM", deadlines, unpack(ids))
+  if redis.call("ZREM", deadlines, unpack(ids)) > 0 then isChanged = true end
   redis.call("HDEL", waiters, unpack(ids))
   if resting > 0 then redis.call("ZREM", parked, unpack(ids)) end
 end
@@ -208,10 +222,11 @@ local function grant(waiter)
   if want.kind == "${letterOf.mutex}" then
     redis.call("SET", lock, ${lockValue.write("id", "token", "want.inbox", "want.label")}, "PX", px)
     holder = { id = id, token = token, inbox = want.inbox, label = want.label }
+    isChanged = true
   else
     addShared({
       id = id, token = token, permits = want.permits, capacity = want.capacity, kind = want.kind, inbox = want.inbox,
-      label = want.label, expiry = now + px
+      mark = "", label = want.label, expiry = now + px
     })
     holdersLife = math.max(holdersLife, px)
   end
@@ -303,16 +318,17 @@ local function publish(asking)
   end
 end
 
-${contention}
+${contention}${observing}
 local function save()
   tellHolders()
+  tellObservers()
   if counterLife > 0 then redis.call("SET", counter, string.format("%.0f", last), "PX", counterLife) end
   if holdersLife > 0 then lengthenShared(holdersLife) end
   saveTotals()
 end
 
 local function answer(id)
-  local mine = holder and holder.id == id and holder or findShared(id)
+  local mine = findHolder(id)
   if mine then return { "granted", contendedToken(mine.token) } end
   return {
     "queued", string.format("%.0f", last), redis.call("ZRANK", queue, id), redis.call("ZCARD", queue), currentHolder()

@@ -26,13 +26,18 @@ export class Call {
 export type ScriptName =
   | "acquire"
   | "acquireAll"
+  | "breakHold"
   | "confirm"
   | "count"
+  | "findHold"
+  | "inspect"
+  | "observe"
   | "peek"
   | "refresh"
   | "release"
   | "releaseAll"
   | "renew"
+  | "revoke"
   | "run"
   | "shrink"
   | "waiting"
@@ -116,6 +121,11 @@ export interface Gone {
   readonly _tag: "Gone"
 }
 
+/** The claim is held, and is never extended again, because its holder was asked to leave. */
+export interface Revoked {
+  readonly _tag: "Revoked"
+}
+
 export const whole = (value: number): string => String(Math.ceil(value))
 
 export const unexpected = (raw: unknown): Error =>
@@ -139,7 +149,7 @@ export const holderOf = (kind: unknown, label: unknown, remaining: unknown): Hol
  */
 export const grantOf = (text: string): Token => ({ token: BigInt(text), isContended: text.startsWith("0") })
 
-export const claimReply = (raw: unknown): Granted | Queued | Gone => {
+export const claimReply = (raw: unknown): Granted | Queued | Gone | Revoked => {
   const [tag, ...rest] = list(raw)
   switch (tag) {
     case "granted":
@@ -154,6 +164,8 @@ export const claimReply = (raw: unknown): Granted | Queued | Gone => {
       }
     case "gone":
       return { _tag: "Gone" }
+    case "revoked":
+      return { _tag: "Revoked" }
     default:
       throw unexpected(raw)
   }

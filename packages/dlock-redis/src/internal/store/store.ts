@@ -9,8 +9,11 @@ import {
   type Granted,
   type Held,
   LockStore,
+  type Loss,
   refusalOf,
   type Renewal,
+  type Revocation,
+  type RevocationNotice,
   type Withdrawn
 } from "effect-dlock/LockStore"
 import * as Arr from "effect/Array"
@@ -20,6 +23,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Function from "effect/Function"
+import * as PubSub from "effect/PubSub"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { backendError, closed as closedFailure } from "../client/failure.ts"
@@ -59,10 +63,15 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   const fork = yield* FiberSet.makeRuntime<never>()
   const registry = new Registry(options.keyPrefix, port.telemetry)
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
+  const losses = yield* PubSub.unbounded<Loss | RevocationNotice>()
   let isClosing = false
   const waiters = yield* Waiters.make(port, options.retryInterval, {
     onGranted: (tracked, granted, sentAt) => grant(tracked, granted, sentAt),
-    onGone: (tracked) => lose(tracked)
+    onGone: (tracked) => lose(tracked),
+    onRevoked: (tracked) => {
+      tracked.endWait(Effect.succeed(gone))
+      withdrawInBackground(tracked)
+    }
   })
 
   const longestRequest = (claim: Claim, mode: "queue" | "try"): number =>
@@ -83,6 +92,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
       // The claim's withdrawal may run at any time, and would end what this request is granted.
       if (known?.isWithdrawn === true) return Effect.succeed<Answer>({ _tag: "Gone" })
       const tracked = known ?? registry.track(claim)
+      const wasHeld = known?.state === "held"
       known?.askAgain()
       const refusal = refusalOf(claim)
       if (refusal !== undefined) {
@@ -100,6 +110,11 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
           // grant.
           if (tracked.isWithdrawn) return Effect.succeed<Answer>({ _tag: "Gone" })
           if (value._tag === "Granted") noteContention(tracked, value)
+          if (value._tag === "Revoked" && wasHeld) {
+            // Its holder may still be at work. It withdraws the claim when it has ended, or the claim expires.
+            tracked.state = "held"
+            return Effect.succeed<Answer>(gone)
+          }
           const isUndecided = claim.kind !== "mutex" || (value._tag === "Busy" && value.holder === undefined)
           if (value._tag === "Busy" && value.more && isUndecided) {
             // There may be room, but more that is dead is in the way than one call can drop. The next call drops more.
@@ -214,6 +229,10 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
         return refusalAnswer(reply, mode)
       case "Cancelled":
         giveUp(tracked)
+        return gone
+      case "Revoked":
+        // Nobody was told of the grant, so nobody is at work under it, and the next claim can have the lock at once.
+        withdrawInBackground(tracked)
         return gone
     }
   }
@@ -427,6 +446,14 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
   }
 
   const takeRenewal = ({ claim }: Held, reply: Scripts.RenewReply, sentAt: bigint): Renewal => {
+    if (typeof reply === "object") {
+      if (reply.isContended) registry.contention.note(claim.id, claim.key)
+      const revocation = revocationOf(reply)
+      // A claim that is revoked stays at the server, and so it stays known until it is withdrawn.
+      return reply._tag === "Revoked"
+        ? { _tag: "Revoked", revocation }
+        : { _tag: "Confirmed", confirmedAt: sentAt, revocation }
+    }
     if (reply === "contended") {
       registry.contention.note(claim.id, claim.key)
       reply = "ok"
@@ -504,9 +531,24 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     )
   }
 
+  const tell = (news: Loss | RevocationNotice): void => void PubSub.publishUnsafe(losses, news)
+
   const takeNotification = (message: string): void => {
     const notification = Scripts.decodeNotification(message)
-    if (notification === undefined) return
+    // What has changed on a lock is for those who observe it.
+    if (notification === undefined || notification._tag === "Changed") return
+    if (notification._tag === "Asked") {
+      const { id } = notification
+      if (registry.find(id)?.isWithdrawn === false) tell({ id, revocation: revocationOf(notification) })
+      return
+    }
+    if (notification._tag === "Broken") {
+      const tracked = registry.find(notification.id)
+      // A claim of which nobody knows yet that it was granted hears that it is gone when it asks.
+      if (tracked?.state !== "held") return
+      giveUp(tracked, true)
+      return tell({ id: notification.id, reason: "Revoked" })
+    }
     if (notification._tag === "Contended") {
       for (const id of notification.ids) {
         const tracked = registry.find(id)
@@ -579,7 +621,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
     bounded: true,
     heardAt: (claim) => port.heardAt(registry.keysOf(claim).lock),
     telemetry: port.telemetry,
-    losses: Stream.empty
+    losses: Stream.fromPubSub(losses)
   })
 })
 
@@ -587,6 +629,11 @@ const withOtherCapacity = <A>(answer: A, { otherCapacity }: { readonly otherCapa
   otherCapacity === undefined ? answer : { ...answer, capacityInUse: otherCapacity }
 
 const gone: Gone = { _tag: "Gone" }
+
+const revocationOf = ({ grace, mark }: Pick<Scripts.Asked, "grace" | "mark">): Revocation => ({
+  ...mark,
+  grace: Duration.millis(grace)
+})
 
 const refusalAnswer = (
   reply: Scripts.Refusal | Scripts.Busy,

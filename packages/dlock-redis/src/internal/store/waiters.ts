@@ -17,6 +17,7 @@ import { toMillis, type TrackedClaim } from "./trackedClaim.ts"
 export interface Outcomes {
   readonly onGranted: (tracked: TrackedClaim, grant: Scripts.Token, sentAt: bigint) => void
   readonly onGone: (tracked: TrackedClaim) => void
+  readonly onRevoked: (tracked: TrackedClaim) => void
 }
 
 /** Claims of one lock that ask in one call. */
@@ -179,6 +180,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
           return notePlace(tracked, sentAt, answer)
         case "Gone":
           return outcomes.onGone(tracked)
+        case "Revoked":
+          return outcomes.onRevoked(tracked)
       }
     })
     if (reply.more) moveQueueOn(part.group.keys, part.waiters[0]!.claim.kind)

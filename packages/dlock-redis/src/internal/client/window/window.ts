@@ -325,6 +325,12 @@ const laneOfScript = {
   refresh: 2,
   peek: 3,
   count: 3,
+  // What people ask waits for what holders need, and not for the acquires that keep them waiting.
+  revoke: 1,
+  breakHold: 1,
+  findHold: 3,
+  inspect: 3,
+  observe: 3,
   acquire: 4,
   acquireAll: 4,
   confirm: 4

@@ -30,6 +30,7 @@ import {
   type Mismatch,
   type Progress,
   type Queued,
+  type Revoked,
   type Script,
   unexpected,
   whole
@@ -63,11 +64,12 @@ export type AcquireReply =
   | AlreadyHeld
   | Mismatch
   | Cancelled
+  | Revoked
 
 /**
  * Acquires the lock, or a place in its queue. A repeated request keeps its place, and is granted again what it holds.
  *
- * Keys: the lock's six keys, the tombstone of the claim, and the keys of shared holders. For a mutex only the first two
+ * Keys: the lock's seven keys, the tombstone of the claim, and the keys of shared holders. For a mutex only the first two
  * of those, which tell whether there are shared holders.
  *
  * Arguments: id, label, inbox, ttl, guard, kind, permits, capacity, mode (see `modeOf`), whether the claim is strict (1 or
@@ -81,11 +83,12 @@ export type AcquireReply =
  * - { "alreadyHeld", token }
  * - { "mismatch", kind, capacity }
  * - { "cancelled" }
+ * - { "revoked" }
  *
  * where `state` describes the holder: "held", "foreign" or "free". `other` is the smallest capacity of other holders
  * that differs from this claim's, or 0.
  *
- * The fast paths come first. One grants a free mutex if no claim waits, or if every waiter was passed over. The other
+ * The fast paths come first, for locks that nobody observes. One grants a free mutex if no claim waits, or if every waiter was passed over. The other
  * grants permits if there are enough, no claim waits, and no holder has expired. A claim that may not wait, or not behind so
  * many, does not enter a queue that it would leave at once.
  */
@@ -97,7 +100,7 @@ local call = redis.call
 
 ${findKindOfWaiters}
 local function free()
-  local inTheWay = call("EXISTS", ${K.lock}, ${K.queue}, ${K.parked}, ${K.tombstone}, ${K.holders})
+  local inTheWay = call("EXISTS", ${K.lock}, ${K.queue}, ${K.parked}, ${K.observers}, ${K.tombstone}, ${K.holders})
   if inTheWay == 0 then return true end
   local onlyParked = inTheWay == 1 and call("EXISTS", ${K.parked}) == 1
   return onlyParked and not call("ZSCORE", ${K.parked}, ARGV[1]) and (kindOfWaiters(${K.deadlines}, ${K.waiters}) or "${letterOf.mutex}") == "${letterOf.mutex}"
@@ -105,7 +108,7 @@ end
 
 ${readPlainTotals}
 local function grantPermits()
-  if call("EXISTS", ${K.lock}, ${K.queue}, ${K.parked}, ${K.tombstone}) > 0 then return nil end
+  if call("EXISTS", ${K.lock}, ${K.queue}, ${K.parked}, ${K.observers}, ${K.tombstone}) > 0 then return nil end
   local number, kind, permits, floor, name, capacity = readPlainTotals()
   if not number or (number > 0 and (kind ~= ARGV[6] or capacity ~= ARGV[8])) then return nil end
   local used = permits + ARGV[7]
@@ -159,6 +162,10 @@ if redis.call("EXISTS", tombstone) == 1 then return { "cancelled" } end
 if isNewer then return newerReply() end
 sweep()
 
+if isForbidden(id) then
+  save()
+  return { "revoked" }
+end
 local token = extend(id, want.ttl, want.guard)
 if token then
   save()
@@ -238,6 +245,7 @@ return reply
       default: {
         const claim = claimReply(raw)
         if (claim._tag === "Gone") throw unexpected(raw)
+        if (claim._tag === "Revoked") return claim
         return { ...claim, otherCapacity: Number(reply.at(-2)) || undefined, more }
       }
     }

@@ -66,7 +66,7 @@ export type AcquireAllReply =
   }
   /** One of the claims was withdrawn before this request ran. */
   | Cancelled
-  /** Some of the claims are known and some are not. Nothing was changed. */
+  /** Some of the claims are known and some are not, or one of them is never extended again. Nothing was changed. */
   | { readonly _tag: "Broken" }
 
 /** How many arguments each claim has. */
@@ -75,11 +75,12 @@ const argsOfClaim = 8
 /**
  * Acquires several locks, or places in all their queues. If one of the claims has no place, none has. A repeated request
  * keeps the places, and is granted again what it holds. If it finds some of the claims and not all of them, it changes
- * nothing: a missing claim would only come back at a later place than the others.
+ * nothing: a missing claim would only come back at a later place than the others. It changes nothing either if the holder
+ * of one of them was asked to leave and its time is over.
  *
  * Claims of such a request are never passed over, see `waiterValue`.
  *
- * Keys of each claim: the lock's six keys, the tombstone of the claim, and the keys of shared holders, for a mutex only
+ * Keys of each claim: the lock's seven keys, the tombstone of the claim, and the keys of shared holders, for a mutex only
  * the first two of those.
  *
  * Arguments: mode (see `modeOf`), inbox, the number of claims, for each claim id, label, ttl, guard, kind, permits, capacity and whether
@@ -108,7 +109,7 @@ local function grantFree()
   local inTheWay, at = {}, 1
   for i = 1, count do
     if ARGV[8 + (i - 1) * ${argsOfClaim}] ~= "${letterOf.mutex}" then return nil end
-    for _, offset in ipairs({ 0, 2, 5, 6, 7 }) do inTheWay[#inTheWay + 1] = KEYS[at + offset] end
+    for _, offset in ipairs({ 0, 2, 5, 6, ${baseKeyCount}, ${baseKeyCount + 1} }) do inTheWay[#inTheWay + 1] = KEYS[at + offset] end
     at = at + ${sharedAt + 1}
   end
   if call("EXISTS", unpack(inTheWay)) > 0 then return nil end
@@ -172,7 +173,7 @@ local function refusalOf(claim)
   return { "busy", redis.call("ZCARD", queue) }
 end
 
-local known, refused, isUnreadable, isCut = 0, { "refused", 0 }, false, false
+local known, refused, isUnreadable, isCut, isBroken = 0, { "refused", 0 }, false, false, false
 for _, claim in ipairs(claims) do
   budget = 250
   read(claim)
@@ -181,6 +182,7 @@ for _, claim in ipairs(claims) do
   save()
   claim.more = more
   claim.isHeld = holder and holder.id == claim.id or findShared(claim.id) ~= nil
+  isBroken = isBroken or isForbidden(claim.id)
   if claim.isHeld or findWaiter(claim.id) then known = known + 1 else claim.refusal = refusalOf(claim) end
   if claim.refusal then
     isUnreadable = isUnreadable or claim.refusal[1] == "newer"
@@ -191,7 +193,7 @@ end
 publish({})
 notifications = {}
 if isUnreadable then return newerReply() end
-if known > 0 and known < count then return { "broken" } end
+if isBroken or (known > 0 and known < count) then return { "broken" } end
 for _, claim in ipairs(claims) do
   if claim.refusal then
     refused[2] = isCut and 1 or 0
@@ -262,7 +264,7 @@ return placed
           claims: rest.map((one) => {
             const reply = list(one)
             const claim = claimReply(one)
-            if (claim._tag === "Gone") throw unexpected(raw)
+            if (claim._tag === "Gone" || claim._tag === "Revoked") throw unexpected(raw)
             return { ...claim, otherCapacity: Number(reply.at(-2)) || undefined, more: reply.at(-1) === 1 }
           })
         }

@@ -14,6 +14,7 @@ import {
   make,
   type Progress,
   type Queued,
+  type Revoked,
   type Script,
   whole
 } from "../script.ts"
@@ -33,7 +34,7 @@ export interface RefreshArgs {
 /** The state of the claims on one lock. */
 export interface Refreshed extends Progress {
   readonly _tag: "Refreshed"
-  readonly claims: ReadonlyArray<Granted | Queued | Gone>
+  readonly claims: ReadonlyArray<Granted | Queued | Gone | Revoked>
 }
 
 /** One of this lock's keys no longer belongs to a lock. */
@@ -48,13 +49,13 @@ export type RefreshReply = ReadonlyArray<Refreshed | Failed>
  * Reports that these claims still wait, and returns their state. It never creates a waiter. A waiter that was passed
  * over returns to its place.
  *
- * Keys: the six keys of each lock, and its keys of shared holders unless it is a mutex.
+ * Keys: the seven keys of each lock, and its keys of shared holders unless it is a mutex.
  *
  * Arguments: inbox; then for each lock "m" for a mutex or "-", the number of its claims, and the id, ttl and guard of
  * each claim.
  *
  * Returns one list per lock. It contains { "granted", token }, { "queued", floor, place, length, state, label, remaining
- * } or { "gone" } for each claim, and then `more`. A lock with a key of the wrong type or with a value of a newer layout
+ * }, { "gone" } or { "revoked" } for each claim, and then `more`. A lock with a key of the wrong type or with a value of a newer layout
  * gets { "failed", message }; the answers for the other locks are not affected.
  *
  * Most claims still wait behind one of our holders, and nothing has changed for them. `stay` is the fast path for
@@ -102,7 +103,9 @@ local function ask(first, last)
   if values then budget = budget - (last - first + 1) end
   for i = first, last, 3 do
     local id, ttl, guard = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    if not extend(id, ttl, guard) then
+    if isForbidden(id) then
+      replies[id] = { "revoked" }
+    elseif not extend(id, ttl, guard) then
       local mine = findWaiter(id)
       if mine then
         if mine.parkedAt then unpark(mine) end

@@ -32,14 +32,14 @@ export const tombstoneTtl = 16 * 60 * 1_000
  * Ends a claim that is held, queued or has not arrived, and moves the queue on. The script compares the id, not the
  * token, so it ends every grant of the claim.
  *
- * Keys: the lock's six keys, the tombstone of the claim, and the keys of shared holders unless it is a mutex.
+ * Keys: the lock's seven keys, the tombstone of the claim, and the keys of shared holders unless it is a mutex.
  *
  * Arguments: id, tombstone (milliseconds, or 0 for none), interop (0 or 1).
  *
  * Returns "released" alone on the fast path, { "released", more }, or { "cancelled" or "notHeld", length, state, label,
  * remaining, more }, where the queue no longer contains this claim.
  *
- * The fast paths come first. One gives permits back if no claim waits; it does not ask whether they had expired a moment
+ * The fast paths come first, for locks that nobody observes. One gives permits back if no claim waits; it does not ask whether they had expired a moment
  * ago. The other handles a mutex with an empty queue, and
  * a mutex whose next waiter is ready to receive it, if the one behind that is alive. It repeats `nextUp`, `grant` and `tellHolders` for that case, so change them
  * together.
@@ -54,7 +54,7 @@ export const release: Script<ReleaseArgs, ReleaseReply> = make({
 local call, own = redis.call, ${lockValue.startOfClaim("ARGV[1]")}
 ${readPlainTotals}
 local function givePermitsBack()
-  if ARGV[2] ~= "0" or call("EXISTS", ${K.queue}, ${K.parked}) > 0 then return false end
+  if ARGV[2] ~= "0" or call("EXISTS", ${K.queue}, ${K.parked}, ${K.observers}) > 0 then return false end
   local value = call("HGET", ${K.values}, ARGV[1])
   if not value then return false end
   local number, kind, permits, token, name, capacity = readPlainTotals()
@@ -74,7 +74,7 @@ local function givePermitsBack()
 end
 
 if ${K.values} and givePermitsBack() then return "released" end
-local value = call("GET", ${K.lock})
+local value = call("EXISTS", ${K.observers}) == 0 and call("GET", ${K.lock})
 if value and string.sub(value, 1, #own) == own and ARGV[2] == "0" then
   local first = call("ZRANGE", ${K.queue}, 0, 1)
   local head = first[1]

@@ -15,13 +15,13 @@ export interface ReleaseAllArgs {
 /**
  * Ends several claims as `release` ends one: held, queued or unknown ones. It leaves no tombstones.
  *
- * Keys of each claim: the lock's six keys, and the keys of shared holders unless it is a mutex.
+ * Keys of each claim: the lock's seven keys, and the keys of shared holders unless it is a mutex.
  *
  * Arguments: for each claim its id, and whether it is shared (1 or 0).
  *
  * Returns the reply of `release` for each claim.
  *
- * The fast path is for mutexes behind which nobody waits. Otherwise the script reads all locks before it changes any,
+ * The fast path is for mutexes behind which nobody waits and that nobody observes. Otherwise the script reads all locks before it changes any,
  * because a key of the wrong type must end it before the first write.
  */
 export const releaseAll: Script<ReleaseAllArgs, ReadonlyArray<ReleaseReply>> = make({
@@ -33,7 +33,7 @@ local function releaseFree()
   for i = 1, #ARGV, 2 do
     if ARGV[i + 1] == "1" then return nil end
     local value, own = call("GET", KEYS[at]), ${lockValue.startOfClaim("ARGV[i]")}
-    if not value or string.sub(value, 1, #own) ~= own or call("EXISTS", KEYS[at + 2]) == 1 then return nil end
+    if not value or string.sub(value, 1, #own) ~= own or call("EXISTS", KEYS[at + 2], KEYS[at + 6]) > 0 then return nil end
     mine[#mine + 1], replies[#replies + 1] = KEYS[at], "released"
     at = at + ${baseKeyCount}
   end

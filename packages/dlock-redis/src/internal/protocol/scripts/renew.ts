@@ -4,6 +4,7 @@ import type { LockKind } from "effect-dlock/LockError"
 import { isExclusive, readWriteCapacity } from "effect-dlock/LockStore"
 import { letterOf, lockValue, sharedKeyCount, sharedKeys, sharedValue, totalsValue } from "../format.ts"
 import type { LockKeys } from "../keys.ts"
+import { type Asked, asked, askedReply, markInLock, markInShared } from "../revocation.ts"
 import { Call, list, make, type Script, unexpected, whole } from "../script.ts"
 
 export interface RenewArgs {
@@ -22,17 +23,19 @@ export interface RenewArgs {
   }>
 }
 
-export type RenewReply = "ok" | "contended" | "expired" | "replaced"
+export type RenewReply = "ok" | "contended" | "expired" | "replaced" | Asked
 
 /**
- * Extends every lock that its claim still holds. It never shortens or creates one.
+ * Extends every lock that its claim still holds, unless its holder was asked to leave and its time is over. It never
+ * shortens or creates one.
  *
  * Keys of each claim: the lock for a mutex, otherwise the keys of shared holders; and the deadlines of the waiters if the
  * claim is watched. Arguments of each claim: id, token, ttl, guard, and "m" for a mutex, "x" for another exclusive claim, or
  * "s" for a claim that shares its key, with a "+" behind it if the claim is watched.
  *
  * Returns for each claim "ok", "contended" (the same, of a watched claim behind which others wait), "expired" (the claim is gone) or "replaced" (another claim holds the lock and one of the
- * two is exclusive, or the key is no longer a lock). A key of the wrong type affects only the answer of its own claim, so that the other claims are
+ * two is exclusive, or the key is no longer a lock), { "asked", grace, text } (the same as "ok", of a holder that was asked
+ * to leave) or { "revoked", 0, text }, with a 1 behind it if the claim is contended. A key of the wrong type affects only the answer of its own claim, so that the other claims are
  * still renewed.
  */
 export const renew: Script<RenewArgs, ReadonlyArray<RenewReply>> = make({
@@ -56,6 +59,12 @@ local function exclusive(lock, id, token, px)
   if not value then return "expired" end
   local prefix = ${lockValue.startOfGrant("id", "token")}
   if type(value) == "table" or string.sub(value, 1, #prefix) ~= prefix then return "replaced" end
+  local moment, text = ${markInLock("value", "#prefix + 1")}
+  if moment then
+    moment = tonumber(moment)
+    if now < moment then lengthen(lock, px) end
+    return ${askedReply("moment", "text")}
+  end
   lengthen(lock, px)
   return "ok"
 end
@@ -75,12 +84,19 @@ local function shared(isExclusive, holders, totals, values, id, token, px)
   end
   local prefix = ${sharedValue.startOfGrant("token")}
   if string.sub(value, 1, #prefix) ~= prefix then return "replaced" end
+  local moment, text = ${markInShared("value", "#prefix + 1")}
+  local reply = "ok"
+  if moment then
+    moment = tonumber(moment)
+    reply = ${askedReply("moment", "text")}
+    if now >= moment then return reply end
+  end
   redis.call("ZADD", holders, math.max(tonumber(expiry), now + px), id)
   lengthen(holders, px)
   local life = redis.call("PTTL", holders)
   lengthen(values, life)
   lengthen(totals, life)
-  return "ok"
+  return reply
 end
 
 local function isContended(deadlines)
@@ -100,7 +116,12 @@ for i = 1, #ARGV, 5 do
     key = key + ${sharedKeyCount}
   end
   if isWatched then
-    if replies[#replies] == "ok" and isContended(KEYS[key]) then replies[#replies] = "contended" end
+    local reply = replies[#replies]
+    if reply == "ok" and isContended(KEYS[key]) then
+      replies[#replies] = "contended"
+    elseif type(reply) == "table" and isContended(KEYS[key]) then
+      reply[4] = 1
+    end
     key = key + 1
   end
 end
@@ -125,6 +146,7 @@ return replies
   decode: (raw) =>
     list(raw).map((reply) => {
       if (reply === "ok" || reply === "contended" || reply === "expired" || reply === "replaced") return reply
+      if (Array.isArray(reply)) return asked(reply)
       throw unexpected(raw)
     })
 })

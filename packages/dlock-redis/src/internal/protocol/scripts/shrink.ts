@@ -5,6 +5,7 @@ import { isExclusive, readWriteCapacity } from "effect-dlock/LockStore"
 import { K, letterOf, sharedAt, sharedKeys } from "../format.ts"
 import type { LockKeys } from "../keys.ts"
 import { changes, clock, state } from "../prelude.ts"
+import { type Asked, asked, askedReply } from "../revocation.ts"
 import { Call, list, make, type Progress, type Script, unexpected, whole } from "../script.ts"
 
 export interface ShrinkArgs {
@@ -21,17 +22,18 @@ export interface ShrinkArgs {
 }
 
 export interface ShrinkReply extends Progress {
-  readonly outcome: "ok" | "expired" | "replaced"
+  readonly outcome: "ok" | "expired" | "replaced" | Asked
 }
 
 /**
  * Leaves a holder of a semaphore or a read-write lock only some of its permits, extends it as a renewal does, and lets
- * the next waiters in. A holder that has no more than that keeps what it has.
+ * the next waiters in. A holder that has no more than that keeps what it has. A holder that was asked to leave, and whose
+ * time is over, keeps all.
  *
- * Keys: the lock's six keys, the tombstone of the claim (unused), and the keys of shared holders. Arguments: id, token,
+ * Keys: the lock's seven keys, the tombstone of the claim (unused), and the keys of shared holders. Arguments: id, token,
  * ttl, guard, the permits that it keeps, and whether the claim is exclusive (1 or 0).
  *
- * Returns { "ok", more }, { "expired", 0 } or { "replaced", 0 } as `renew` does.
+ * Returns { reply, more } with a reply of `renew`.
  */
 export const shrink: Script<ShrinkArgs, ShrinkReply> = make({
   name: "shrink",
@@ -53,12 +55,17 @@ if mine.token ~= token then
   save()
   return { "replaced", 0 }
 end
+local reply = mine.moment and (${askedReply("mine.moment", "mine.text")}) or "ok"
+if isForbidden(id) then
+  save()
+  return { reply, 0 }
+end
 shrinkShared(mine, tonumber(kept))
 extend(id, tonumber(ttl), tonumber(guard))
 promote({})
 save()
 publish({})
-return withMore({ "ok" })
+return withMore({ reply })
 `,
   lockOf: ({ keys }) => keys,
   encode: ({ capacity, guard, id, kept, keys, kind, permits, token, ttl }) =>
@@ -73,6 +80,7 @@ return withMore({ "ok" })
   decode: (raw) => {
     const [outcome, more] = list(raw)
     if (outcome === "ok" || outcome === "expired" || outcome === "replaced") return { outcome, more: more === 1 }
+    if (Array.isArray(outcome)) return { outcome: asked(outcome), more: more === 1 }
     throw unexpected(raw)
   }
 })

@@ -1,0 +1,42 @@
+/** The script with which a process observes a lock. */
+
+import type { LockKeys } from "../keys.ts"
+import { mostObservers } from "../observing.ts"
+import { clock } from "../prelude.ts"
+import { Call, make, type Script, whole } from "../script.ts"
+
+export interface ObserveArgs {
+  readonly keys: LockKeys
+  readonly inbox: string
+  /** For how many milliseconds to tell this process of changes. 0 ends it. */
+  readonly time: number
+}
+
+/**
+ * Registers a process that wants to be told of changes to the lock, or keeps it registered. What is registered expires by
+ * itself.
+ *
+ * Keys: the observers. Arguments: inbox, time.
+ *
+ * Returns 1, or 0 if as many observe the lock already as the server tells.
+ */
+export const observe: Script<ObserveArgs, boolean> = make({
+  name: "observe",
+  lua: `
+${clock}
+local observers, inbox, time = KEYS[1], ARGV[1], tonumber(ARGV[2])
+if time == 0 then
+  redis.call("ZREM", observers, inbox)
+  return 1
+end
+local over = redis.call("ZRANGEBYSCORE", observers, "-inf", now, "LIMIT", 0, ${mostObservers})
+if #over > 0 then redis.call("ZREM", observers, unpack(over)) end
+if redis.call("ZCARD", observers) >= ${mostObservers} and not redis.call("ZSCORE", observers, inbox) then return 0 end
+redis.call("ZADD", observers, now + time, inbox)
+if redis.call("PTTL", observers) < time then redis.call("PEXPIRE", observers, time) end
+return 1
+`,
+  lockOf: ({ keys }) => keys,
+  encode: ({ inbox, keys, time }) => new Call(undefined, [keys.observers], [inbox, whole(time)]),
+  decode: (raw) => raw === 1
+})
