@@ -1,5 +1,5 @@
 /**
- * Layers that provide the etcd `LockStore` without a locker.
+ * Layers that provide the etcd `LockStore` and `LockAdmin` without a locker.
  *
  * **When to use**
  *
@@ -8,8 +8,9 @@
  *
  * @since 0.1.0
  */
+import type { LockAdmin } from "effect-dlock/LockAdmin"
 import type { LockBackendError } from "effect-dlock/LockError"
-import { LockStore } from "effect-dlock/LockStore"
+import type { LockStore } from "effect-dlock/LockStore"
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -27,10 +28,10 @@ import * as Store from "./internal/store/store.ts"
  */
 export type EtcdLockStoreOptions = Options.Options
 
-const make = (settings: Options.Settings) => Effect.flatMap(Connection.open(settings), Store.make)
+const make = (settings: Options.Settings) => Effect.flatMap(Connection.open(settings), Store.makeWithAdmin)
 
 /**
- * Provides a store over the etcd cluster at `hosts`.
+ * Provides a store over the etcd cluster at `hosts`, and its admin.
  *
  * **When to use**
  *
@@ -50,8 +51,10 @@ const make = (settings: Options.Settings) => Effect.flatMap(Connection.open(sett
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: EtcdLockStoreOptions): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
-  Layer.effect(LockStore, Effect.flatMap(Options.parse(options), make))
+export const layer = (
+  options: EtcdLockStoreOptions
+): Layer.Layer<LockStore | LockAdmin, Config.ConfigError | LockBackendError> =>
+  Layer.effectContext(Effect.flatMap(Options.parse(options), make))
 
 /**
  * Provides a store with all its options from the environment, read through Effect's `Config`.
@@ -69,8 +72,7 @@ export const layer = (options: EtcdLockStoreOptions): Layer.Layer<LockStore, Con
  * @category layers
  * @since 0.1.0
  */
-export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendError> = Layer.effect(
-  LockStore,
+export const layerEnv: Layer.Layer<LockStore | LockAdmin, Config.ConfigError | LockBackendError> = Layer.effectContext(
   Effect.flatMap(Options.fromEnvironment, make)
 )
 
@@ -91,9 +93,8 @@ export const layerEnv: Layer.Layer<LockStore, Config.ConfigError | LockBackendEr
 export const layerClient = (
   client: Etcd3,
   options: Omit<EtcdLockStoreOptions, "hosts" | "username" | "password" | "tls"> = {}
-): Layer.Layer<LockStore, Config.ConfigError | LockBackendError> =>
-  Layer.effect(
-    LockStore,
+): Layer.Layer<LockStore | LockAdmin, Config.ConfigError | LockBackendError> =>
+  Layer.effectContext(
     Effect.flatMap(
       StoreOptions.parse(StoreOptions.limits, options),
       (limits) => make({ target: (client as unknown as { readonly options: IOptions }).options, ...limits })

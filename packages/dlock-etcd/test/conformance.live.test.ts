@@ -3,15 +3,14 @@ import { etcdUrl } from "dlock-testing/context"
 import { Context, Effect, Layer } from "effect"
 import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
+import { LockAdmin } from "effect-dlock/LockAdmin"
 import { Conformance } from "effect-dlock/testing"
 
 describe("the etcd store", () => {
-  const client = Effect.map(
-    Effect.suspend(() => Layer.build(Layer.fresh(EtcdLockStore.layer({ hosts: etcdUrl() })))),
-    (context) => Context.get(context, LockStore)
-  )
+  const build = Effect.suspend(() => Layer.build(Layer.fresh(EtcdLockStore.layer({ hosts: etcdUrl() }))))
   const cases = Conformance.cases({
-    client,
+    client: Effect.map(build, Context.get(LockStore)),
+    admin: Effect.map(build, Context.get(LockAdmin)),
     advance: Effect.sleep,
     nesting: false,
     ttl: "1800 millis",

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
+import { LockAdmin } from "effect-dlock/LockAdmin"
 import { Conformance } from "effect-dlock/testing"
 
 /**
@@ -14,12 +15,10 @@ export const conformanceOn = (
   ttl: "1800 millis" | "3800 millis"
 ): void =>
   void describe.concurrent(what, () => {
-    const client = Effect.map(
-      Effect.suspend(() => Layer.build(Layer.fresh(EtcdLockStore.layer(options())))),
-      (context) => Context.get(context, LockStore)
-    )
+    const build = Effect.suspend(() => Layer.build(Layer.fresh(EtcdLockStore.layer(options()))))
     const cases = Conformance.cases({
-      client,
+      client: Effect.map(build, Context.get(LockStore)),
+      admin: Effect.map(build, Context.get(LockAdmin)),
       advance: Effect.sleep,
       nesting: false,
       ttl,

@@ -134,7 +134,7 @@ export class LockAdmin extends Context.Service<LockAdmin, {
   /**
    * Emits each time the lock may have changed: a hold began or ended, or the queue changed. They are hints, of which
    * several may be one, and one may be lost, for example when a claim expires or a connection breaks. After an interruption
-   * it goes on by itself.
+   * it goes on by itself. The first may come for no change, when the store has begun to listen.
    *
    * Without this function the core asks `inspect` again and again.
    */

@@ -109,3 +109,23 @@ export interface LockerOptions {
   /** The `maxHold` of a call that gives none. Default: no limit. */
   readonly maxHold?: Duration.Input | undefined
 }
+
+/**
+ * The options of `Locker.revoke`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RevokeOptions {
+  /**
+   * The token of the hold that is to end, as `Locker.inspect` tells it. If another hold has the lock by now, nothing
+   * happens to it.
+   */
+  readonly token: bigint
+  /**
+   * How long the holder may go on before its program is interrupted. A second call may shorten it. Default: 0.
+   */
+  readonly grace?: Duration.Input | undefined
+  /** Why, for the holder and its log. At most 1,024 bytes. */
+  readonly why?: string | undefined
+}

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { Outside } from "./internal/lease/section.ts"
 import * as Mutex from "./internal/mutex.ts"
 import * as Driver from "./internal/options/driver.ts"
@@ -16,13 +17,14 @@ import * as Settings from "./internal/options/settings.ts"
 import type { Want } from "./internal/options/wants.ts"
 import type { Lease } from "./Lease.ts"
 import type { Leases } from "./Leases.ts"
-import type { AcquireError, OwnershipLost, TryError } from "./LockError.ts"
-import type { LockerOptions, LockOptions, TryLockOptions } from "./LockOptions.ts"
+import type { AcquireError, InvalidLockRequest, LockBackendError, OwnershipLost, TryError } from "./LockError.ts"
+import type { LockInfo } from "./LockInfo.ts"
+import type { LockerOptions, LockOptions, RevokeOptions, TryLockOptions } from "./LockOptions.ts"
 import type { LockStore } from "./LockStore.ts"
 import * as MemoryLockStore from "./MemoryLockStore.ts"
 import * as StoreOptions from "./StoreOptions.ts"
 
-export type { LockerOptions, LockOptions, TryLockOptions } from "./LockOptions.ts"
+export type { LockerOptions, LockOptions, RevokeOptions, TryLockOptions } from "./LockOptions.ts"
 
 /**
  * The lock service. Provide it once at the edge of the program, with the layer of a backend or with
@@ -96,6 +98,22 @@ export class Locker extends Context.Service<Locker, {
     program: Mutex.ProgramOfAll<A, E, R>,
     options?: TryLockOptions
   ) => Effect.Effect<Option.Option<A>, E | TryError | OwnershipLost, Outside<R, Leases>>
+  /** Tells who holds a lock and who waits for it, like `Locker.inspect`. */
+  readonly inspect: (key: string) => Effect.Effect<LockInfo, LockBackendError | InvalidLockRequest>
+  /** Finds all locks that are held or waited for, like `Locker.list`. */
+  readonly list: (prefix?: string) => Stream.Stream<LockInfo, LockBackendError | InvalidLockRequest>
+  /** Tells of a lock, and of each change of it, like `Locker.watchKey`. */
+  readonly watchKey: (key: string) => Stream.Stream<LockInfo, LockBackendError | InvalidLockRequest>
+  /** Takes a lock away without letting two in, like `Locker.revoke`. */
+  readonly revoke: (
+    key: string,
+    options: RevokeOptions
+  ) => Effect.Effect<"released" | "running" | "notHeld", LockBackendError | InvalidLockRequest>
+  /** Takes a lock away at once, although two may be in then, like `Locker.breakLock`. */
+  readonly breakLock: (
+    key: string,
+    options: { readonly token: bigint }
+  ) => Effect.Effect<boolean, LockBackendError | InvalidLockRequest>
 }>()("effect-dlock/Locker") {
   /**
    * Waits for the lock and holds it until the scope closes. Waiting callers of all processes get the lock in the order
@@ -158,6 +176,112 @@ export class Locker extends Context.Service<Locker, {
   ): Effect.Effect<Option.Option<Leases>, TryError, Locker | Scope.Scope> =>
     Locker.use((locker) => locker.scopedAllIfAvailable(wants, options))
 
+  /**
+   * Tells who holds a lock and who waits for it: a snapshot for people and dashboards. It changes nothing.
+   *
+   * **Gotchas**
+   *
+   * It is old when it arrives. Never decide by it whether to enter: use `withLockIfAvailable`.
+   *
+   * **Example** (Show who has a lock)
+   *
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Locker } from "effect-dlock"
+   *
+   * const show = Effect.gen(function*() {
+   *   const { holders, queueLength } = yield* Locker.inspect("inventory:42")
+   *   for (const { holder, metadata, token } of holders) yield* Effect.log(holder, metadata, token)
+   *   yield* Effect.log(`${queueLength} wait`)
+   * })
+   * ```
+   */
+  static readonly inspect = (key: string): Effect.Effect<LockInfo, LockBackendError | InvalidLockRequest, Locker> =>
+    Locker.use((locker) => locker.inspect(key))
+
+  /**
+   * Finds all locks of this locker that are held or waited for and whose keys begin with `prefix`, in no order.
+   *
+   * **Details**
+   *
+   * The list is read in small steps, so neither the server nor the memory of the caller suffers from a long one. A lock that
+   * is held from the beginning to the end is in it, and perhaps twice. One that comes or goes meanwhile may be.
+   */
+  static readonly list = (
+    prefix?: string
+  ): Stream.Stream<LockInfo, LockBackendError | InvalidLockRequest, Locker> =>
+    Stream.unwrap(Locker.use((locker) => Effect.succeed(locker.list(prefix))))
+
+  /**
+   * Tells of a lock at once, and again each time that its holders, its queue or a revocation of it changed.
+   *
+   * **When to use**
+   *
+   * Use in a dashboard. Use `lease.contended` and `lease.revocation` in a holder.
+   *
+   * **Details**
+   *
+   * Changes that come quickly after each other are told as one, at most 20 times a second. That nobody holds the lock is
+   * told if it lasts a second. Renewals are told too, though not each of them.
+   *
+   * While the backend does not answer the stream waits, and then goes on. It fails only for what will not pass by itself.
+   */
+  static readonly watchKey = (
+    key: string
+  ): Stream.Stream<LockInfo, LockBackendError | InvalidLockRequest, Locker> =>
+    Stream.unwrap(Locker.use((locker) => Effect.succeed(locker.watchKey(key))))
+
+  /**
+   * Takes a lock away from its holder, and never lets two in: asks the holder to leave, interrupts its program after the
+   * `grace`, and sees to it that its claim is renewed no more.
+   *
+   * **Details**
+   *
+   * It waits until the hold has ended, at most for the grace and a guard gap, and returns
+   *
+   * - `released`: the hold has ended.
+   * - `running`: the program has not ended yet. Its claim is never renewed again, so it ends at the latest its `ttl` and
+   *   guard gap after the last renewal. Others get in then, or when the program ends. Only a client of another library,
+   *   which can be asked nothing, keeps the lock as it likes.
+   * - `notHeld`: no hold with this token has the lock now. Nothing was changed.
+   *
+   * The holder reads who asks it to leave in `lease.revocation`, and in the `revocation` of its `OwnershipLost`.
+   *
+   * **Example** (Free a lock for a maintenance)
+   *
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Locker } from "effect-dlock"
+   *
+   * const free = Effect.gen(function*() {
+   *   const { holders } = yield* Locker.inspect("inventory:42")
+   *   for (const { token } of holders) {
+   *     yield* Locker.revoke("inventory:42", { token, grace: "10 seconds", why: "maintenance of the shelf" })
+   *   }
+   * })
+   * ```
+   */
+  static readonly revoke = (
+    key: string,
+    options: RevokeOptions
+  ): Effect.Effect<"released" | "running" | "notHeld", LockBackendError | InvalidLockRequest, Locker> =>
+    Locker.use((locker) => locker.revoke(key, options))
+
+  /**
+   * **Unsafe**: deletes the hold with this token and lets the next caller in at once. Two programs may run then, since
+   * nobody waits for the first one to end. Returns false if no hold with this token has the lock now.
+   *
+   * **When to use**
+   *
+   * Use for the lock of a client of another library that is gone and left no expiry, and otherwise only if nothing can go
+   * wrong when two are in, for example since each write carries its fencing token. Otherwise use `revoke`.
+   */
+  static readonly breakLock = (
+    key: string,
+    options: { readonly token: bigint }
+  ): Effect.Effect<boolean, LockBackendError | InvalidLockRequest, Locker> =>
+    Locker.use((locker) => locker.breakLock(key, options))
+
   /** A locker over the provided `LockStore`. An invalid option fails the layer with a `ConfigError`. */
   static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
     Layer.effect(Locker, Effect.flatMap(Settings.parse(options), Mutex.make))
@@ -185,6 +309,8 @@ export class Locker extends Context.Service<Locker, {
    * Use in a backend's package, for its layer.
    *
    * **Details**
+   *
+   * If the layer provides a `LockAdmin` beside its `LockStore`, the locker uses it.
    *
    * An invalid option fails the layer before the store connects.
    */

@@ -3,7 +3,7 @@ export { Lease } from "./Lease.ts"
 export { Leases } from "./Leases.ts"
 export { Lock, type TypedLock, type TypedLockOptions } from "./Lock.ts"
 export { LockAdmin } from "./LockAdmin.ts"
-export { Locker, type LockerOptions, type LockOptions, type TryLockOptions } from "./Locker.ts"
+export { Locker, type LockerOptions, type LockOptions, type RevokeOptions, type TryLockOptions } from "./Locker.ts"
 export {
   type AcquireError,
   CapacityMismatch,

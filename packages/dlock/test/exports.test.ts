@@ -12,6 +12,7 @@ it("the public names are these", () => {
     "Lease",
     "Leases",
     "Lock",
+    "LockAdmin",
     "LockAlreadyHeld",
     "LockBackendError",
     "LockKind",
@@ -31,10 +32,11 @@ it("the public names are these", () => {
     "withLocks",
     "withLocksIfAvailable"
   ])
-  assert.deepStrictEqual(Object.keys(root.MemoryLockStore).sort(), ["layer", "make"])
+  assert.deepStrictEqual(Object.keys(root.MemoryLockStore).sort(), ["layer", "make", "makeWithAdmin"])
   assert.deepStrictEqual(
     Object.keys(root.Locker).filter((name) => /^(layer|scoped|inspect)/.test(name)).sort(),
     [
+      "inspect",
       "layer",
       "layerConfig",
       "layerDriver",

@@ -1,12 +1,40 @@
 import { Clock, Context, Duration, Effect, Layer, Logger, References, Scope } from "effect"
-import { Lease, Leases, Locker, type LockerOptions, LockStore, MemoryLockStore, SharedLease } from "effect-dlock"
+import {
+  Lease,
+  Leases,
+  LockAdmin,
+  Locker,
+  type LockerOptions,
+  LockStore,
+  MemoryLockStore,
+  SharedLease
+} from "effect-dlock"
 import { FaultyLockStore } from "effect-dlock/testing"
 
-/** A locker of its own over `store`. */
-export const lockerOver = (store: LockStore["Service"], options?: LockerOptions) =>
-  Layer.build(Layer.provide(Locker.layer(options), Layer.succeed(LockStore, store))).pipe(
+/** A locker of its own over `store`, and `admin` if it has one. */
+export const lockerOver = (store: LockStore["Service"], options?: LockerOptions, admin?: LockAdmin["Service"]) => {
+  const stores = Context.make(LockStore, store)
+  const provided = admin === undefined ? stores : Context.add(stores, LockAdmin, admin)
+  return Layer.build(Layer.provide(Locker.layer(options), Layer.succeedContext(provided))).pipe(
     Effect.map(Context.get(Locker))
   )
+}
+
+/** A memory, and lockers over it that inspect and revoke its locks. */
+export const adminSetting = Effect.fnUntraced(function*(options?: LockerOptions) {
+  const memory = yield* MemoryLockStore.makeWithAdmin
+  const admin = Context.get(memory, LockAdmin)
+  const faulty = yield* FaultyLockStore.make(Context.get(memory, LockStore), admin)
+  const locker = yield* lockerOver(faulty.store, { defaultTtl: "9 seconds", ...options }, faulty.admin)
+  const sent = (operation: FaultyLockStore.Operation) => faulty.calls.filter((call) => call.operation === operation)
+  /** Another process: with a client of its own, and the name of an operator. */
+  const operator = yield* lockerOver({ ...Context.get(memory, LockStore) }, {
+    defaultTtl: "9 seconds",
+    holder: "operator",
+    ...options
+  }, admin)
+  return { admin, faulty, locker, operator, sent, memory: Context.get(memory, LockStore) }
+})
 
 /** A locker over a memory that can be disturbed. */
 export const setting = Effect.fnUntraced(function*(options?: LockerOptions) {

@@ -214,6 +214,7 @@ export const make = (
           limit,
           isPressing: true
         }),
+      timeToLive: (id) => mine.call({ words: `time of ${id}`, kind: "inspect", execute: () => server.inspect(id).ttl }),
       watch: connect
     }
   }

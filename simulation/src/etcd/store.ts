@@ -10,10 +10,11 @@ export interface KeyValue {
   readonly lease: string
 }
 
-/** A deleted key, for the watches. */
+/** A deleted key, for the watches, or one that was put, with its value. */
 export interface Deletion {
   readonly key: string
   readonly revision: number
+  readonly value?: Buffer
 }
 
 export interface Changes {
@@ -61,7 +62,7 @@ export class Keys {
     const answer = this.follow(way, next, put, deleted)
     if (put.length + deleted.length > 0) this.revision = next
     for (const { key } of deleted) this.deletions.push({ key, revision: next })
-    for (const { key } of put) this.puts.push({ key, revision: next })
+    for (const { key, value } of put) this.puts.push({ key, revision: next, value })
     return { put, deleted, response: { header: this.header(), ...answer } as unknown as ITxnResponse }
   }
 
@@ -129,6 +130,7 @@ export class Keys {
     }
     const { count_only, key, keys_only, limit, max_create_revision, min_create_revision, range_end, sort_order } =
       request_range!
+    // The model keeps no past: where that was asked for, it answers with the present, as if nothing had happened meanwhile.
     const all = this.range(text(key)!, text(range_end))
     const most = Number(max_create_revision ?? 0)
     const least = Number(min_create_revision ?? 0)
@@ -137,11 +139,12 @@ export class Keys {
       sorted.sort((a, b) => sort_order === "Descend" ? b.created - a.created : a.created - b.created)
     }
     const listed = count_only === true ? [] : sorted.slice(0, Number(limit ?? 0) || undefined)
-    const kvs = listed.map(({ created, key, value, version }) => ({
+    const kvs = listed.map(({ created, key, lease, value, version }) => ({
       key: Buffer.from(key),
       value: keys_only === true ? Buffer.alloc(0) : value,
       create_revision: String(created),
-      version: String(version)
+      version: String(version),
+      lease: lease === "" ? "0" : lease
     }))
     return { response: "response_range", response_range: { kvs, count: String(all.length) } }
   }

@@ -5,9 +5,12 @@ import type { Deletion, Keys } from "./store.ts"
 interface Watch {
   readonly key: string
   readonly end: string | undefined
-  /** It reports puts instead of deletions. */
-  readonly puts: boolean
+  /** It reports puts instead of deletions, or both. */
+  readonly puts: "only" | "too" | undefined
+  /** It has reported the deletions before this revision, or the puts if it reports nothing else. */
   from: number
+  /** The same for the puts, if it reports both. */
+  putsFrom: number
   /** Whether it still waits for past events. */
   behind: boolean
 }
@@ -28,7 +31,7 @@ export interface Between {
   readonly mixesUp: () => boolean
 }
 
-/** The watches of an etcd, for deletions only or for puts only. */
+/** The watches of an etcd. */
 export class Watching {
   readonly watchers = new Set<Watcher>()
   private readonly timeline: Timeline
@@ -76,8 +79,9 @@ export class Watching {
     const watch: Watch = {
       key: key.toString(),
       end: range_end?.toString(),
-      puts: filters?.includes("Nodelete") === true,
+      puts: filters?.includes("Nodelete") === true ? "only" : filters?.includes("Noput") === true ? undefined : "too",
       from,
+      putsFrom: from,
       behind: from <= this.keys.revision
     }
     watcher.watches.set(id, watch)
@@ -85,8 +89,8 @@ export class Watching {
     // Past events are sent by a loop that runs ten times a second.
     this.timeline.in(100_000, () => {
       watch.behind = false
-      if (watch.puts) this.tellPuts()
-      else this.tellDeletions()
+      if (watch.puts !== "only") this.tellDeletions()
+      if (watch.puts !== undefined) this.tellPuts()
     })
   }
 
@@ -95,9 +99,11 @@ export class Watching {
     if (!this.tells) return
     for (const watcher of this.watchers) {
       for (const [id, watch] of watcher.watches) {
-        if (!watch.puts || watch.behind || watch.from > this.keys.revision) continue
-        const events = this.keys.puts.filter((one) => isFor(watch, one))
-        watch.from = this.keys.revision + 1
+        const from = watch.puts === "too" ? watch.putsFrom : watch.from
+        if (watch.puts === undefined || watch.behind || from > this.keys.revision) continue
+        const events = this.keys.puts.filter((one) => isFor({ ...watch, from }, one))
+        watch.putsFrom = this.keys.revision + 1
+        if (watch.puts === "only") watch.from = watch.putsFrom
         if (events.length > 0) watcher.tell({ ...this.responseOf("Put", events), watch_id: String(id) })
       }
     }
@@ -108,9 +114,9 @@ export class Watching {
       header: this.keys.header(),
       created: false,
       canceled: false,
-      events: events.map(({ key, revision }) => ({
+      events: events.map(({ key, revision, value = Buffer.alloc(0) }) => ({
         type,
-        kv: { key: Buffer.from(key), mod_revision: String(revision) }
+        kv: { key: Buffer.from(key), value, mod_revision: String(revision) }
       }))
     }
   }
@@ -120,7 +126,7 @@ export class Watching {
     const { deletions } = this.keys
     for (const watcher of this.watchers) {
       for (const [id, watch] of watcher.watches) {
-        if (watch.puts || watch.behind || watch.from > this.keys.revision) continue
+        if (watch.puts === "only" || watch.behind || watch.from > this.keys.revision) continue
         const events = deletions.filter((one) => isFor(watch, one))
         watch.from = this.keys.revision + 1
         if (events.length === 0) continue

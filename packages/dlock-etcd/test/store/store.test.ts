@@ -17,6 +17,7 @@ const silentPort = {
   longest: 2_000,
   heardAt: () => undefined,
   isAway: (): boolean => false,
+  timeToLive: () => Effect.never,
   abandon: () => {}
 }
 

@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Lease } from "../Lease.ts"
 import { Leases } from "../Leases.ts"
+import { LockAdmin } from "../LockAdmin.ts"
 import {
   type AcquireError,
   InvalidLockRequest,
@@ -21,6 +22,7 @@ import type { LockOptions } from "../LockOptions.ts"
 import { type Claim, isExclusive, LockStore, type Renewal } from "../LockStore.ts"
 import { SharedLease } from "../SharedLease.ts"
 import { acquire, throughAdmission } from "./acquire.ts"
+import { AdminCalls } from "./admin/calls.ts"
 import { Admission } from "./admission.ts"
 import * as Deadlock from "./deadlock.ts"
 import { ExclusiveView } from "./lease/exclusiveView.ts"
@@ -87,6 +89,8 @@ export interface Engine {
   ) => Effect.Effect<RunRecords, InvalidLockRequest | LockBackendError>
   /** How many permits are held on a key. */
   readonly used: (key: string, shape: Shape) => Effect.Effect<number, LockBackendError>
+  /** The calls about locks as seen from outside. */
+  readonly admin: AdminCalls
 }
 
 /** What the caller gets: a lease of its own, or a view of the one that it has. */
@@ -749,7 +753,15 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))
   })
 
-  const engine: Engine = { settings, scoped, section, scopedAll, sectionAll, records, used }
+  const admin = new AdminCalls({
+    admin: Option.getOrUndefined(yield* Effect.serviceOption(LockAdmin)),
+    settings,
+    time,
+    timeouts,
+    isClosed: () => closed
+  })
+
+  const engine: Engine = { settings, scoped, section, scopedAll, sectionAll, records, used, admin }
   return engine
 })
 

@@ -23,7 +23,7 @@ type Wants = ReadonlyArray<string | Want>
 /** The `Locker` whose locks are mutexes: 1 permit of 1. */
 export const make = Effect.fnUntraced(function*(settings: Settings) {
   const engine = yield* Engine.make(settings)
-  const { scoped, scopedAll, section, sectionAll } = engine
+  const { admin, scoped, scopedAll, section, sectionAll } = engine
   const locker = {
     scoped: (key: string, options?: LockOptions): Effect.Effect<Lease, AcquireError, Scope.Scope> =>
       Effect.map(scoped(key, mutex, options, "queue"), (lease) => lease as HeldLease),
@@ -50,7 +50,12 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     ): Effect.Effect<A, E | AcquireError | OwnershipLost, Outside<R, Leases>> =>
       Effect.map(sectionAll(wants, program, options, "queue"), (result) => (result as Option.Some<A>).value),
     withLocksIfAvailable: <A, E, R>(wants: Wants, program: ProgramOfAll<A, E, R>, options?: TryLockOptions) =>
-      neverWaits(sectionAll(wants, program, options, "try"))
+      neverWaits(sectionAll(wants, program, options, "try")),
+    inspect: admin.inspect,
+    list: admin.list,
+    watchKey: admin.watchKey,
+    revoke: admin.revoke,
+    breakLock: admin.breakLock
   }
   Engine.register(locker, engine)
   return locker

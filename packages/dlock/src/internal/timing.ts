@@ -31,6 +31,9 @@ export const holdWarningAfter = (maxHold: number): number => maxHold * 4 / 5
 /** How long a call about a claim may take, so that another call fits before the deadline. */
 export const callTimeout = (ttl: number): number => ttl / 3
 
+/** The same for a call of an operator about any lock. A short ttl is no reason for it to give up soon. */
+export const adminTimeout = (ttl: number): number => Math.max(1_000, callTimeout(ttl))
+
 /** How long an acquire keeps asking a backend that does not answer, or that does not keep the claims it grants. */
 export const acquirePatience = (ttl: number): number => Math.min(callTimeout(ttl), 3_000)
 

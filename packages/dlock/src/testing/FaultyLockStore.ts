@@ -15,6 +15,7 @@ import * as Function from "effect/Function"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
+import type { LockAdmin } from "../LockAdmin.ts"
 import { LockBackendError, type LossReason } from "../LockError.ts"
 import {
   type Answer,
@@ -24,17 +25,29 @@ import {
   LockStore,
   type Loss,
   type Renewal,
+  type Revocation,
+  type RevocationNotice,
   type RunStore
 } from "../LockStore.ts"
 
 /**
  * The operations that a test can disturb: the calls of a store, and `wait`, in which a queued claim waits for its grant. A
- * `request` may be a `requestAll`, and a `withdraw` a `withdrawAll`. A `run` is a call of `LockStore.runs`.
+ * `request` may be a `requestAll`, and a `withdraw` a `withdrawAll`. A `run` is a call of `LockStore.runs`,
+ * and an `inspect`, a `revoke` or a `breakLock` one of the `LockAdmin`. They have no claims.
  *
  * @category models
  * @since 0.1.0
  */
-export type Operation = "request" | "wait" | "renew" | "withdraw" | "shrink" | "run"
+export type Operation =
+  | "request"
+  | "wait"
+  | "renew"
+  | "withdraw"
+  | "shrink"
+  | "run"
+  | "inspect"
+  | "revoke"
+  | "breakLock"
 
 /**
  * A call that reached the store.
@@ -78,6 +91,8 @@ export interface Hold {
 export interface FaultyLockStore {
   /** The store to give to a locker. */
   readonly store: LockStore["Service"]
+  /** The `LockAdmin` to give to a locker. Absent if none was given. */
+  readonly admin: LockAdmin["Service"] | undefined
   /** All calls so far, in order. The array grows. */
   readonly calls: ReadonlyArray<Call>
   /**
@@ -98,6 +113,8 @@ export interface FaultyLockStore {
   readonly answerRenewals: (answer: Renewal, times?: number) => Effect.Effect<void>
   /** Sends a hint on `losses`, as a backend that pushes losses does. */
   readonly lose: (id: string, reason: LossReason) => Effect.Effect<void>
+  /** Sends a notice on `losses` that the holder of a claim was asked to leave. The wrapped store knows nothing of it. */
+  readonly revoke: (id: string, revocation: Revocation) => Effect.Effect<void>
   /**
    * Ends the misbehaviour of one operation, or of all operations. What `holdCalls` and `holdReplies` keep back is kept
    * until its release.
@@ -118,7 +135,7 @@ type Fault =
   | { readonly _tag: "Renewals"; readonly answer: Renewal }
 
 /**
- * Wraps a store. The result behaves like the wrapped store until a test calls one of its methods.
+ * Wraps a store, and its `LockAdmin` if there is one. The result behaves like the wrapped store until a test calls one of its methods.
  *
  * **When to use**
  *
@@ -148,8 +165,11 @@ type Fault =
  * @category constructors
  * @since 0.1.0
  */
-export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStore> =>
-  Effect.map(Queue.unbounded<Loss>(), (hints) => {
+export const make = (
+  behind: LockStore["Service"],
+  adminBehind?: LockAdmin["Service"]
+): Effect.Effect<FaultyLockStore> =>
+  Effect.map(Queue.unbounded<Loss | RevocationNotice>(), (hints) => {
     const calls: Array<Call> = []
     const faults = new Map<Operation, { readonly fault: Fault; left: number }>()
     /** The requests in flight, by the claim's id. A withdrawal sets `withdrawn` on the request of its claim. */
@@ -288,6 +308,13 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
         (answers) => answers.map((one) => typeof one === "string" ? one : "failed").join()
       ).pipe(Effect.catch((error) => Effect.succeed(claims.map(() => error))))
 
+    const adminOver = ({ breakLock, inspect, revoke, ...rest }: LockAdmin["Service"]): LockAdmin["Service"] => ({
+      ...rest,
+      inspect: (on) => passing("inspect", [], Effect.suspend(() => inspect(on)), ({ kind }) => kind ?? "free"),
+      revoke: (on, request) => passing("revoke", [], Effect.suspend(() => revoke(on, request)), Function.identity),
+      breakLock: (on, token) => passing("breakLock", [], Effect.suspend(() => breakLock(on, token)), String)
+    })
+
     const hold = (_tag: "HoldCalls" | "HoldReplies") => (operation: Operation): Effect.Effect<Hold> =>
       Effect.sync(() => {
         const gate = Latch.makeUnsafe()
@@ -328,6 +355,7 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
         // must be limited by the core, and must look like a silent backend.
         losses: Stream.merge(behind.losses, Stream.fromQueue(hints))
       }),
+      admin: adminBehind && adminOver(adminBehind),
       calls,
       holdCalls: hold("HoldCalls"),
       holdReplies: hold("HoldReplies"),
@@ -340,6 +368,7 @@ export const make = (behind: LockStore["Service"]): Effect.Effect<FaultyLockStor
       hang: (operation, times) => set(operation, { _tag: "Hang" }, times),
       answerRenewals: (answer, times) => set("renew", { _tag: "Renewals", answer }, times),
       lose: (id, reason) => Effect.asVoid(Queue.offer(hints, { id, reason })),
+      revoke: (id, revocation) => Effect.asVoid(Queue.offer(hints, { id, revocation })),
       heal: (operation) =>
         Effect.sync(() => {
           if (operation === undefined) faults.clear()
@@ -358,7 +387,10 @@ const reported = {
   renew: "renew",
   withdraw: "release",
   shrink: "renew",
-  run: "acquire"
+  run: "acquire",
+  inspect: "inspect",
+  revoke: "revoke",
+  breakLock: "break"
 } as const satisfies Record<Operation, LockBackendError["operation"]>
 
 const backendError = (operation: Operation, why: string): LockBackendError =>

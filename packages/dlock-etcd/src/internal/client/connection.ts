@@ -147,6 +147,13 @@ export const open: (
           }
         })
       ),
+    timeToLive: (id) =>
+      Effect.map(
+        call((host, deadline) =>
+          host.call<ILeaseTimeToLiveResponse>("Lease", "leaseTimeToLive", { ID: id, keys: false }, { deadline })
+        ),
+        (reply) => ({ ...reply, value: Number(reply.value.TTL) })
+      ),
     watch: ({ onEnd, onResponse }) =>
       Effect.tryPromise({
         try: async (given): Promise<WatchStream> => {

@@ -67,6 +67,8 @@ export interface Port {
   readonly keepAliveOnStream: (id: string, limit: number) => Call<number>
   /** Reads the remaining seconds of a lease and the keys on it. */
   readonly inspect: (id: string, limit?: number) => Call<LeaseState>
+  /** Reads the remaining seconds of a lease, rounded down. Negative if the lease does not exist. */
+  readonly timeToLive: (id: string) => Call<number>
   /** Opens a stream for watches. */
   readonly watch: (listeners: {
     readonly onResponse: (response: IWatchResponse) => void

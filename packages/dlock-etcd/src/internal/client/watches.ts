@@ -13,10 +13,12 @@ export interface Target {
   readonly puts?: "too" | "only"
 }
 
-/** The deletion of a key at a revision. */
+/** The deletion of a key at a revision, or a put where a watch reports puts. */
 export interface Deletion {
   readonly key: string
   readonly revision: bigint
+  /** What was put. Empty for a deletion. */
+  readonly value?: Buffer
 }
 
 /**
@@ -241,7 +243,7 @@ export class Watches {
       if (revision < from) continue
       // Behind a proxy this may be another watch's event. The watch's own may be about more keys of that revision.
       watch.from = this.namesItself ? revision : revision + 1n
-      if (reports(watch, event)) deletions.push({ key: event.kv.key.toString(), revision })
+      if (reports(watch, event)) deletions.push({ key: event.kv.key.toString(), revision, value: event.kv.value })
     }
     if (deletions.length > 0) watch.onDelete(deletions, this.namesItself)
     this.passOnToOthers(strange)
@@ -254,7 +256,7 @@ export class Watches {
   private passOnToOthers(events: Response["events"]): void {
     for (const watch of Array.from(this.watches)) {
       const own = events.filter((event) => reports(watch, event))
-        .map(({ kv }) => ({ key: kv.key.toString(), revision: BigInt(kv.mod_revision) }))
+        .map(({ kv }) => ({ key: kv.key.toString(), revision: BigInt(kv.mod_revision), value: kv.value }))
         .filter((one) => concerns(watch, one.key) && isNews(watch, one))
       if (own.length > 0) watch.onDelete(own, true)
     }

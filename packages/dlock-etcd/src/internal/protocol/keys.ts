@@ -27,6 +27,10 @@ export interface LockKeys {
    * The key of the record of a job's last run, by slots or within an interval. Like a tombstone's key, it is in no queue.
    */
   readonly record: (period: "Slot" | "Interval") => Buffer
+  /** The prefix of the keys of all marks (see `Mark`) on claims of the lock. Like tombstones, they are in no queue. */
+  readonly marks: Buffer
+  /** The end of the range of keys with that prefix. */
+  readonly marksEnd: Buffer
 }
 
 /**
@@ -34,7 +38,7 @@ export interface LockKeys {
  * otherwise `etcdctl lock a` would wait for the claims of `a/b`. The prefix is not encoded.
  */
 export const lockKeys = (key: string, prefix: string): LockKeys => {
-  const path = prefix + key.slice(prefix.length).replaceAll("%", "%25").replaceAll("/", "%2F")
+  const path = pathOf(key, prefix)
   return {
     folder: Buffer.from(`${path}/`),
     folderEnd: Buffer.from(`${path}0`),
@@ -42,8 +46,20 @@ export const lockKeys = (key: string, prefix: string): LockKeys => {
     claim: (name) => Buffer.from(`${path}/${name}`),
     tombstone: (id) => Buffer.from(`${path}\0${id}`),
     bell: Buffer.from(`${path}\0bell`),
-    record: (period) => Buffer.from(period === "Slot" ? `${path}\0ran` : `${path}\0ran within`)
+    record: (period) => Buffer.from(period === "Slot" ? `${path}\0ran` : `${path}\0ran within`),
+    marks: Buffer.from(`${path}\0revoked\0`),
+    marksEnd: Buffer.from(`${path}\0revoked\x01`)
   }
+}
+
+/** How all etcd keys of a lock begin. */
+export const pathOf = (key: string, prefix: string): string =>
+  prefix + key.slice(prefix.length).replaceAll("%", "%25").replaceAll("/", "%2F")
+
+/** The key of the lock of a path. `undefined` if another client made the name: no caller can give such a key. */
+export const keyAt = (path: string, prefix: string): string | undefined => {
+  const key = prefix + path.slice(prefix.length).replaceAll(/%2F|%25/g, (code) => code === "%25" ? "%" : "/")
+  return pathOf(key, prefix) === path ? key : undefined
 }
 
 /** The keys of one claim. */
@@ -95,6 +111,32 @@ export const isReader = ({ kind, permits }: Pick<Claim, "kind" | "permits">): bo
 
 export const isWriter = ({ kind, permits }: Pick<Claim, "kind" | "permits">): boolean =>
   kind === "readWrite" && permits > 1
+
+/**
+ * The mark on a claim whose holder was asked to leave. Its key says all that binds the holder's process, and its value, who
+ * asked and why.
+ */
+export interface Mark {
+  /** The etcd key of the claim: for a writer the one among the readers. */
+  readonly claimKey: string
+  readonly created: bigint
+  /** How many milliseconds the holder may stay, counted from when its process learns of the mark. */
+  readonly grace: number
+}
+
+/** How the keys of all marks on a claim begin. */
+export const marksOn = ({ folder, marks }: LockKeys, { claimKey, created }: Omit<Mark, "grace">): string =>
+  `${marks.toString()}${claimKey.slice(folder.toString().length)}\0${created}\0`
+
+export const markOf = (key: string): Mark | undefined => {
+  const [, path, name, created, grace] = /^(.*)\0revoked\0([^\0]+)\0(\d+)\0(\d+)$/s.exec(key) ?? []
+  return path === undefined
+    ? undefined
+    : { claimKey: `${path}/${name}`, created: BigInt(created!), grace: Number(grace) }
+}
+
+/** This key is put with each mark under a prefix, so that one watch hears of all. */
+export const revocationBell = (prefix: string): Buffer => Buffer.from(`${prefix}\0revoked`)
 
 /** The key of the token epoch of all locks under a prefix. Like a tombstone's key, it contains NUL and is in no queue. */
 export const epochKey = (prefix: string): Buffer => Buffer.from(`${prefix}\0epoch`)

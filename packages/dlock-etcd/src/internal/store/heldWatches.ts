@@ -20,12 +20,12 @@ interface Group {
  */
 export class HeldWatches {
   private readonly groups = new Map<string, Group>()
-  private readonly parts: Pick<StoreParts, "fork" | "registry" | "watches">
+  private readonly parts: Pick<StoreParts, "fork" | "registry" | "revocations" | "watches">
   private readonly check: (place: Place) => Effect.Effect<bigint, unknown>
 
   /** `check` ends a claim that is not in the queue any more, and returns the revision of the check. */
   constructor(
-    parts: Pick<StoreParts, "fork" | "registry" | "watches">,
+    parts: Pick<StoreParts, "fork" | "registry" | "revocations" | "watches">,
     check: (place: Place) => Effect.Effect<bigint, unknown>
   ) {
     this.parts = parts
@@ -64,6 +64,7 @@ export class HeldWatches {
   /** `checked`: claims that were there at revision `from`. All others are watched from their beginning. */
   private watch(group: Group, from = 0n, checked: ReadonlySet<TrackedClaim> = new Set()): void {
     if (group.held.size === 0 || this.groups.get(group.start) !== group) return
+    for (const tracked of group.held) this.parts.revocations.watchFor(tracked)
     const since = Array.from(group.held, (tracked) => checked.has(tracked) ? from : tracked.place.created!)
     const after = since.reduce((least, one) => one < least ? one : least)
     group.stop = this.parts.watches.add(

@@ -5,6 +5,7 @@ import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { RequestBatcher } from "../client/requestBatcher.ts"
 import type { Watches } from "../client/watches.ts"
+import type { Revocations } from "./admin/revocations.ts"
 import type { Leases } from "./leases/leases.ts"
 import type { Liveness } from "./leases/liveness.ts"
 import type { AskingOrder } from "./queue/askingOrder.ts"
@@ -22,6 +23,7 @@ export interface StoreParts {
   readonly watches: Watches
   readonly liveness: Liveness
   readonly askingOrder: AskingOrder
+  readonly revocations: Revocations
   readonly hasClosed: () => boolean
   /** A process watches every deletion in a queue if claims of at most this many other processes are before its own. */
   readonly mostListeners: number

@@ -28,17 +28,21 @@ export class Registry {
   private readonly onLost: (loss: Loss) => void
   /** Removes the keys that may be left of a claim. */
   private readonly remove: (place: Place) => void
+  /** Called when a marked claim has ended. */
+  private readonly forgetMarks: (place: Place) => void
 
   constructor(
     telemetry: StoreTelemetry,
     takeOffLease: (lease: Lease<Place>, key: string) => void,
     onLost: (loss: Loss) => void,
-    remove: (place: Place) => void
+    remove: (place: Place) => void,
+    forgetMarks: (place: Place) => void = () => {}
   ) {
     this.telemetry = telemetry
     this.takeOffLease = takeOffLease
     this.onLost = onLost
     this.remove = remove
+    this.forgetMarks = forgetMarks
   }
 
   find(id: string): TrackedClaim | undefined {
@@ -128,6 +132,7 @@ export class Registry {
       this.places.delete(key)
       if (place.lease !== undefined) this.takeOffLease(place.lease, key)
     }
+    if (place.revocation !== undefined) this.forgetMarks(place)
     place.onEnd(isGone)
   }
 

@@ -1,8 +1,18 @@
 /** The lock store on etcd: connects the parts and runs their loop. */
 
+import { LockAdmin } from "effect-dlock/LockAdmin"
 import type { LockBackendError } from "effect-dlock/LockError"
-import { type Claim, type Held, LockStore, type Loss, type Renewal, type Withdrawn } from "effect-dlock/LockStore"
+import {
+  type Claim,
+  type Held,
+  LockStore,
+  type Loss,
+  type Renewal,
+  type RevocationNotice,
+  type Withdrawn
+} from "effect-dlock/LockStore"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Function from "effect/Function"
@@ -17,6 +27,8 @@ import { lockKeys } from "../protocol/keys.ts"
 import * as Shared from "../protocol/sharedSnapshot.ts"
 import * as SharedTransactions from "../protocol/sharedTransactions.ts"
 import * as Transactions from "../protocol/transactions.ts"
+import * as Admin from "./admin/admin.ts"
+import { isMark, Revocations } from "./admin/revocations.ts"
 import { Contention } from "./contention.ts"
 import { type Confirmation, type Lease, Leases, toMillis } from "./leases/leases.ts"
 import { Liveness } from "./leases/liveness.ts"
@@ -33,15 +45,15 @@ import type { Place } from "./trackedClaim.ts"
 import * as Waiters from "./waiters.ts"
 
 /**
- * Makes the store over a port. The claims for a key form a queue by create revision. The fencing token is the create revision
+ * Makes the store and its admin over a port. The claims for a key form a queue by create revision. The fencing token is the create revision
  * plus the base of the token epoch. Waiting claims watch the deletions before them, a held claim is watched itself, and all
  * claims are on shared leases.
  */
-export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) {
+export const makeWithAdmin = Effect.fnUntraced(function*(port: Port, mostListeners = 10) {
   const { telemetry } = port
   const clock = yield* Clock.clockWith(Effect.succeed)
   const fork = yield* FiberSet.makeRuntime<never>()
-  const losses = yield* PubSub.unbounded<Loss>()
+  const losses = yield* PubSub.unbounded<Loss | RevocationNotice>()
   const wakeUp = Latch.makeUnsafe()
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   let closed = false
@@ -60,7 +72,8 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     (place) => {
       if (place.exclusiveKey === undefined || place.created === undefined || place.lease?.gone === true) return
       fork(Effect.ignore(batcher.run(Transactions.withdraw(place, place.created, undefined, false))))
-    }
+    },
+    (place) => revocations.forget(place)
   )
   const leases: Leases<Place> = new Leases<Place>(
     clock,
@@ -75,10 +88,22 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     for (const queue of waiters.localQueues.values()) queue.lookNow()
   })
   const askingOrder = new AskingOrder(telemetry, (lock) => waiters.localQueues.get(lock)?.noteEarlierAnswered())
+  const revocations: Revocations = new Revocations({
+    port,
+    now,
+    fork,
+    batcher,
+    watches,
+    registry,
+    leases,
+    tell: (notice) => void PubSub.publishUnsafe(losses, notice)
+  })
+  const tombstones = new Tombstones(port, now, fork)
   const parts: StoreParts = {
     telemetry,
     batcher,
     askingOrder,
+    revocations,
     now,
     fork,
     registry,
@@ -91,16 +116,16 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
   }
   const waiters: Waiters.Waiters = Waiters.make(parts)
   const contention = new Contention(parts)
-  const { request, requestAll, withdraw } = Requests.make(port, parts, waiters, new Tombstones(port, now, fork))
+  const { request, requestAll, withdraw } = Requests.make(port, parts, waiters, tombstones)
 
   /**
    * Compares the keys on a lease with the claims that should be on it. A key without a claim is left over from a request that
    * the server executed after the caller gave up: it is deleted. A key with a name of the current generation is left alone,
-   * because its claim is just being put or deleted.
+   * because its claim is just being put or deleted. The other keys on it are marks.
    */
   const sweep = (lease: Lease<Place>, { keys }: Confirmation): Effect.Effect<void, CallFailure> => {
     const strangers = Array.from(keys).filter((key) =>
-      !lease.claims.has(key) && !registry.placeNames.isOfThisGeneration(key)
+      !lease.claims.has(key) && !registry.placeNames.isOfThisGeneration(key) && !isMark(key)
     )
     const missing = Array.from(lease.claims).flatMap(([key, place]) =>
       place.created !== undefined && !keys.has(key) ? place : []
@@ -109,7 +134,10 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     for (let from = 0; from < strangers.length; from += removedAtOnce) {
       fork(Effect.ignore(port.txn(Transactions.remove(strangers.slice(from, from + removedAtOnce)))))
     }
-    return Effect.forEach(new Set(missing), waiters.verify, { concurrency: 16, discard: true })
+    return Effect.andThen(
+      revocations.takeAll(Array.from(keys).filter(isMark)),
+      Effect.forEach(new Set(missing), waiters.verify, { concurrency: 16, discard: true })
+    )
   }
 
   const confirmAndSweep = (lease: Lease<Place>): Effect.Effect<void, CallFailure> =>
@@ -130,10 +158,13 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
         const lease = tracked?.place.lease
         if (tracked === undefined || tracked.state !== "held" || lease === undefined) return whyNotHeld(parts, claim)
         contention.noteRenewed(tracked)
+        const revocation = revocations.of(tracked)
+        const why = revocation !== undefined && { revocation }
+        if (revocations.isForbidden(tracked)) return Effect.succeed({ _tag: "Revoked", ...why })
         const failure = failures.get(lease)
         return Effect.succeed(
           failure === undefined
-            ? { _tag: "Confirmed", confirmedAt: waiters.confirmHeld(tracked, lease) }
+            ? { _tag: "Confirmed", confirmedAt: waiters.confirmHeld(tracked, lease), ...why }
             : { _tag: "Unknown", error: backendError("renew")(failure) }
         )
       })
@@ -192,7 +223,7 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
         : Effect.catch(withdraw(claim), (error) => closed ? Effect.succeed("cancelled") : Effect.fail(error))
     )
 
-  return LockStore.of({
+  const store = LockStore.of({
     request,
     requestAll,
     renew,
@@ -217,7 +248,12 @@ export const make = Effect.fnUntraced(function*(port: Port, mostListeners = 10) 
     telemetry,
     losses: Stream.fromPubSub(losses)
   })
+  return Context.make(LockStore, store).pipe(Context.add(LockAdmin, Admin.make(port, parts, tombstones)))
 })
+
+/** Makes the store alone. */
+export const make = (port: Port, mostListeners?: number) =>
+  Effect.map(makeWithAdmin(port, mostListeners), Context.get(LockStore))
 
 /** Milliseconds after which nobody needs the answer to a question about waiting claims. */
 const waitingLimit = 1_000

@@ -43,6 +43,8 @@ export class TrackedClaim {
   capacityInUse: number | undefined
   /** Until when the holder may trust the latest grant or confirmation, guard gap included, in milliseconds. */
   heldUntil = Infinity
+  /** When the request was sent that confirmed the claim the last time. `undefined` before the grant. */
+  confirmedAt: bigint | undefined
   stopWatching: () => void = () => {}
   readonly granted = Deferred.makeUnsafe<Granted | Gone, LockBackendError>()
   readonly claim: Claim
@@ -95,6 +97,18 @@ export class TrackedClaim {
   }
 }
 
+/** That the holder of a claim was asked to leave, as this process knows it. */
+export interface MarkedPlace {
+  readonly by: string
+  readonly why: string | undefined
+  /** From then on the claim is never extended, in milliseconds. */
+  readonly forbiddenAt: number
+  /** The key of the mark that says so. */
+  readonly of: string
+  /** The keys of all marks on the claim that this process knows. */
+  readonly marks: Set<string>
+}
+
 /**
  * The place of a claim in its queue: the claim's key at the server. Two claims of the same kind may exchange their places while
  * both wait, see `WaitingPlaces`. So `tracked` is the claim that has the place now, and `claim` is the one that requested it.
@@ -123,6 +137,7 @@ export class Place implements PlaceInQueue {
   lease: Lease<Place> | undefined
   /** How many requests may have put the claim, or may still put it: this process does not know whether they were executed. */
   unanswered = 0
+  revocation: MarkedPlace | undefined
   ahead: Ahead = { holder: undefined, place: 0, waiting: 1 }
   /** The claim entered behind another claim of this process, and the claims before it were not read. */
   isBlind = false

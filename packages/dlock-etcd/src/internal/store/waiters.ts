@@ -17,7 +17,7 @@ import type { Place, TrackedClaim } from "./trackedClaim.ts"
 
 /** Follows each waiting claim to its grant, and watches claims that are held. */
 export const make = (parts: StoreParts) => {
-  const { registry, fork, leases, now, batcher, wakeBy, watches, telemetry } = parts
+  const { registry, fork, leases, now, batcher, wakeBy, watches, telemetry, revocations } = parts
   /**
    * Checks whether a claim still exists, after a lease's list of keys lacked it or a watch was refused. Both are only hints.
    * Returns the revision of the check.
@@ -44,9 +44,11 @@ export const make = (parts: StoreParts) => {
   /**
    * Records until when the holder may trust the claim. The store withdraws a claim that is not renewed by then, but never
    * within one second: a holder that got the grant too late requests the same id again, and its own withdrawal must not
-   * interfere.
+   * interfere. If the claim may not be extended, the latest confirmation before stays.
    */
   const confirmHeld = (tracked: TrackedClaim, lease: Lease<Place>): bigint => {
+    if (tracked.confirmedAt !== undefined && revocations.isForbidden(tracked)) return tracked.confirmedAt
+    tracked.confirmedAt = lease.confirmedAt
     tracked.heldUntil = Math.max(toMillis(lease.confirmedAt) + lease.ttl, now() + askedAgainWithin)
     return lease.confirmedAt
   }
@@ -65,6 +67,7 @@ export const make = (parts: StoreParts) => {
       tracked.state = "held"
       if (tracked.claim.kind === "mutex") watchHeld(tracked, tracked.place.created!)
       else tracked.stopWatching = heldWatches.add(tracked)
+      if (tracked.place.revocation !== undefined) revocations.noteGranted(tracked)
     }
     const granted = grantedBy(tracked, lease)
     wakeBy(tracked.heldUntil)
@@ -98,6 +101,7 @@ export const make = (parts: StoreParts) => {
 
   const watchNow = (tracked: TrackedClaim, after: bigint): void => {
     if (tracked.state !== "held") return
+    revocations.watchFor(tracked)
     tracked.stopWatching = watches.add(
       { key: tracked.place.keyBytes },
       after,

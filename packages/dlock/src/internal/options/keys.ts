@@ -25,10 +25,19 @@ export const problemOfName = (key: unknown, prefix: string): string | undefined 
     : "has braces without a whole hash tag, which Redis Cluster needs, such as {shop}:stock"
 }
 
-const problemOfText = (text: unknown): string | undefined => {
+export const problemOfText = (text: unknown): string | undefined => {
   if (typeof text !== "string") return "must be a string"
   if (text.includes("\0")) return "must not contain the NUL character"
   return text.isWellFormed() ? undefined : "must not contain a lone surrogate: was it cut inside a character?"
+}
+
+/** The first part of a key may be empty, and may end anywhere in the key, between two braces too. */
+export const problemOfPart = (part: unknown, prefix: string): string | undefined => {
+  const wrong = problemOfText(part)
+  if (wrong !== undefined) return wrong
+  return bytesOfUtf8(prefix + (part as string)) > maxBytes
+    ? `must be at most ${maxBytes} bytes of UTF-8 with the locker's prefix`
+    : undefined
 }
 
 /** A prefix may be empty. A prefix whose braces make every key invalid is refused before the first key. */

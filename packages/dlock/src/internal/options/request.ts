@@ -222,5 +222,5 @@ const freshId = (): string => {
 const idLength = 22
 const idsAtATime = 128
 
-const usualGuardGap = (ttl: Duration.Duration): Duration.Duration =>
+export const usualGuardGap = (ttl: Duration.Duration): Duration.Duration =>
   Duration.millis(Timing.guardGap(Duration.toMillis(ttl)))

@@ -1,6 +1,6 @@
 import * as Result from "effect/Result"
 import { duration, integer, type Parser, year } from "../../StoreOptions.ts"
-import { bytesOfUtf8, maxBytes } from "./keys.ts"
+import { bytesOfUtf8, maxBytes, problemOfText } from "./keys.ts"
 
 // What the options of a call may be, the same for every backend.
 
@@ -18,6 +18,17 @@ export const timeout: Parser<number> = duration(0)
 export const maxHold: Parser<number> = duration(1)
 
 export const maxQueue: Parser<number> = integer(0, 2 ** 31 - 1)
+
+/** How long a holder that is asked to leave may stay. */
+export const grace: Parser<number> = duration(0, year)
+
+/** Why a holder is asked to leave, in words for people. */
+export const why: Parser<string> = (value) => {
+  const wrong = problemOfText(value)
+  if (wrong !== undefined) return Result.fail(wrong)
+  const text = value as string
+  return bytesOfUtf8(text) > maxBytes ? Result.fail(`must be at most ${maxBytes} bytes of UTF-8`) : Result.succeed(text)
+}
 
 export const metadata: Parser<Readonly<Record<string, string>>> = (value) => {
   if (!isRecord(value) || !Object.values(value).every((text) => typeof text === "string")) {

@@ -126,13 +126,16 @@ export const inspecting: ReadonlyArray<readonly [name: string, body: Body]> = [
           yield* change
           yield* bench.until(`a hint of ${what}`, () => seen.count > count)
         })
+      yield* bench.advance(200)
+      // A store may hint when it begins to listen, since it cannot know what came before.
+      const { count: atFirst } = beside
       yield* expectHint("a grant", bench.hold(client, first))
       yield* expectHint("a claim that waits", bench.queue(other, second))
       yield* expectHint("another one", bench.queue(client, third))
       yield* expectHint("one that left the queue", client.withdraw(third))
       yield* expectHint("a hand-over", client.withdraw(first))
       yield* expectHint("a release", other.withdraw(second))
-      equal(beside.count, 0, "the number of hints about another lock")
+      equal(beside.count - atFirst, 0, "the number of hints about another lock")
     })],
 
   ["a list names every lock under a prefix once, and none beside it", (bench) =>

@@ -1,0 +1,44 @@
+import * as Effect from "effect/Effect"
+import type { LockState } from "../../LockAdmin.ts"
+import type { LockBackendError } from "../../LockError.ts"
+import * as Hints from "./hints.ts"
+import type { Watched } from "./watched.ts"
+
+/**
+ * Waits until no claim with this token is held any more, at most `patience` milliseconds. An answer that does not come is
+ * no answer, so the hold counts as running then.
+ */
+export const untilGone = (
+  { changes, inspect, time }: Watched,
+  token: bigint,
+  isStillHeld: Effect.Effect<boolean, LockBackendError>,
+  patience: number
+): Effect.Effect<"released" | "running", LockBackendError> =>
+  Effect.scoped(Effect.gen(function*() {
+    const until = time.now() + patience
+    const hints = yield* Hints.collect(changes, time)
+    const isGone = Effect.flatMap(inspect, (state) => isHeldIn(state, token, isStillHeld)).pipe(
+      Effect.catch((error) => error.retryable ? Effect.succeed(true) : Effect.fail(error)),
+      Effect.map((isHeld) => !isHeld)
+    )
+    for (let pause = shortest; true; pause = Math.min(pause * 2, longest)) {
+      if (yield* isGone) return "released"
+      const left = until - time.now()
+      if (left <= 0) return "running"
+      yield* hints.wait(Math.min(pause, left))
+    }
+  }))
+
+const isHeldIn = (
+  { holderCount, holders }: LockState,
+  token: bigint,
+  isStillHeld: Effect.Effect<boolean, LockBackendError>
+): Effect.Effect<boolean, LockBackendError> => {
+  if (holders.some((holder) => holder.token === token)) return Effect.succeed(true)
+  // Of very many holders only some are told.
+  return holderCount > holders.length ? isStillHeld : Effect.succeed(false)
+}
+
+/** Milliseconds between two questions, if no hint comes. */
+const shortest = 50
+const longest = 1_000
