@@ -139,6 +139,16 @@ describe("registering a runner", () => {
       assert.deepStrictEqual(one.warnings, [])
     }))
 
+  it.effect("fails while nobody confirms it, since Sharding would register without a pause otherwise", () =>
+    Effect.gen(function*() {
+      const { one } = yield* two
+      yield* one.register(runner(1), true)
+      yield* one.faulty.fail("renew")
+      assert.instanceOf(yield* Effect.flip(one.register(runner(1), true)), ClusterError.PersistenceError)
+      yield* one.faulty.heal()
+      yield* one.register(runner(1), true)
+    }))
+
   it.effect("takes addresses of every form", () =>
     Effect.gen(function*() {
       const { one, other } = yield* two

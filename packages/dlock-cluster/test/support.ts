@@ -30,9 +30,11 @@ export const processOn = Effect.fnUntraced(function*(
   const faulty = yield* FaultyLockStore.make(store)
   const { config, ...own } = options
   const warnings: Array<string> = []
+  let isAway = false
+  const inspect: typeof admin.inspect = (on) => Effect.suspend(() => isAway ? Effect.never : admin.inspect(on))
   const context = yield* Layer.build(Layer.fresh(LockRunnerStorage.layer({ guardGap, ...own }))).pipe(
     Effect.provideService(LockStore, faulty.store),
-    Effect.provideService(LockAdmin, admin),
+    Effect.provideService(LockAdmin, { ...admin, inspect }),
     Effect.provide(ShardingConfig.layer({ ...times, ...config })),
     Effect.provide(Logger.layer([Logger.make(({ message }) => void warnings.push(String(message)))]))
   )
@@ -42,6 +44,18 @@ export const processOn = Effect.fnUntraced(function*(
     context,
     faulty,
     warnings,
+    /** Cuts the process off from the memory. */
+    cutOff: (how: "hang" | "fail") =>
+      Effect.andThen(
+        Effect.sync(() => void (isAway = true)),
+        Effect.forEach(["request", "renew", "withdraw"] as const, (operation) => faulty[how](operation), {
+          discard: true
+        })
+      ),
+    heal: Effect.suspend(() => {
+      isAway = false
+      return faulty.heal()
+    }),
     sent: (operation: FaultyLockStore.Operation) => faulty.calls.filter((call) => call.operation === operation)
   }
 })

@@ -19,8 +19,8 @@
  *
  * @since 0.1.0
  */
-import { Locker, type LockerOptions } from "effect-dlock/Locker"
 import type { LockAdmin } from "effect-dlock/LockAdmin"
+import { Locker, type LockerOptions } from "effect-dlock/Locker"
 import type { LockBackendError } from "effect-dlock/LockError"
 import type { LockStore } from "effect-dlock/LockStore"
 import type * as StoreOptions from "effect-dlock/StoreOptions"

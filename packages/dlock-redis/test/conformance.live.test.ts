@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { redisUrl } from "dlock-testing/context"
 import { Context, Effect, Layer } from "effect"
-import { LockAdmin } from "effect-dlock/LockAdmin"
 import { LockStore } from "effect-dlock"
 import { RedisLockStore } from "effect-dlock-redis"
+import { LockAdmin } from "effect-dlock/LockAdmin"
 import { Conformance } from "effect-dlock/testing"
 
 describe("the Redis store", () => {

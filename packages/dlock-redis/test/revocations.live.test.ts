@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { startWorker, type Worker } from "dlock-testing"
 import { Context, Deferred, Duration, Effect, Layer, References } from "effect"
+import { RedisLockStore } from "effect-dlock-redis"
 import { LockAdmin } from "effect-dlock/LockAdmin"
 import { type Claim, LockStore } from "effect-dlock/LockStore"
-import { RedisLockStore } from "effect-dlock-redis"
 import { randomBytes } from "node:crypto"
 import * as Path from "node:path"
 import { lag as recorded, server } from "./support.ts"
@@ -166,8 +166,12 @@ describe("revocations", () => {
           }
         }
         console.log(
-          `revocations: ${keys.length} beside ${sections} sections; told after ${longest.told.toFixed(1)} ms at the longest, ` +
-            `the next in ${longest.left.toFixed(1)} ms after a holder left and ${longest.expired.toFixed(1)} ms after ttl + guard ` +
+          `revocations: ${keys.length} beside ${sections} sections; told after ${
+            longest.told.toFixed(1)
+          } ms at the longest, ` +
+            `the next in ${longest.left.toFixed(1)} ms after a holder left and ${
+              longest.expired.toFixed(1)
+            } ms after ttl + guard ` +
             `of the last renewal; lag ${lag.max().toFixed(1)} ms`
         )
       }).pipe(Effect.scoped),

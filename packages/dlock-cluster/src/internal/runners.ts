@@ -72,13 +72,20 @@ export class Runners {
     })
   }
 
-  /** After this, a registration or a number that is still there has just been confirmed, and says what it should. */
-  private confirmOrDrop(address: string, encoded: string): Effect.Effect<void> {
+  /**
+   * After this, a registration or a number that is still there has just been confirmed, and says what it should. Sharding
+   * asks for the runners right after it has registered, and registers again without a pause if it is not among them.
+   */
+  private confirmOrDrop(address: string, encoded: string): Effect.Effect<void, LockBackendError> {
     return Effect.suspend(() => {
       const registration = this.registrations.get(address)
-      const changed = registration !== undefined && registration.encoded !== encoded
       const held = [registration?.runner, this.machines.get(address)].filter((held) => held !== undefined)
-      return Effect.andThen(this.renew(held), changed ? this.drop(address) : Effect.void)
+      return Effect.flatMap(this.renew(held), (isAnswered) => {
+        if (!isAnswered) {
+          return Effect.fail(failed("renew", new Error("The lock store did not confirm the registration")))
+        }
+        return registration !== undefined && registration.encoded !== encoded ? this.drop(address) : Effect.void
+      })
     })
   }
 
@@ -254,7 +261,7 @@ export class Runners {
 
 const isLost = ({ _tag }: Renewal): boolean => _tag === "Gone" || _tag === "Replaced" || _tag === "Revoked"
 
-const failed = (operation: "acquire", cause: Error): LockBackendError =>
+const failed = (operation: "acquire" | "renew", cause: Error): LockBackendError =>
   new LockBackendError({ operation, retryable: true, cause })
 
 /** What a runner's claim says of it. The text is that of a holder with metadata, as `Locker.inspect` reads it. */

@@ -433,7 +433,11 @@ export const walk = async (redis: Redis, subscriber: Redis, seed: number, steps:
     const first = model.holders[0] ?? (model.foreign === undefined ? waiting[0] : { kind: "mutex" })
     assert.strictEqual(found.kind, first?.kind)
     const capacities = model.holders.map(({ capacity }) => capacity)
-    const capacity = capacities.length > 0 ? Math.min(...capacities) : model.foreign === undefined ? waiting[0]?.capacity : 1
+    const capacity = capacities.length > 0
+      ? Math.min(...capacities)
+      : model.foreign === undefined
+      ? waiting[0]?.capacity
+      : 1
     assert.strictEqual(found.capacity, capacity)
   }
 

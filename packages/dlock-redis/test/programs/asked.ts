@@ -5,8 +5,8 @@
 import { recordLag } from "dlock-testing"
 import { report } from "dlock-testing/report"
 import { Clock, Duration, Effect, References, Stream } from "effect"
-import { type Claim, type Held, LockStore } from "effect-dlock/LockStore"
 import { RedisLockStore } from "effect-dlock-redis"
+import { type Claim, type Held, LockStore } from "effect-dlock/LockStore"
 import { randomBytes } from "node:crypto"
 
 const [url, mode, prefix, count, ttl] = process.argv.slice(2) as [string, "leaves" | "stays", string, string, string]
@@ -48,12 +48,16 @@ const program = Effect.gen(function*() {
   )
   const confirm = (keys: ReadonlyArray<string>, at: bigint) =>
     report({ confirmed: keys, at: Number(at) / 1_000_000 + ahead })
-  yield* Effect.forEach(Array.from({ length: Number(count) }, (_, index) => claimOf(index)), (claim) =>
-    Effect.map(store.request(claim, "try"), (answer) => {
-      if (answer._tag !== "Granted") throw new Error(answer._tag)
-      held.set(claim.id, { claim, fencingToken: answer.fencingToken })
-      confirm([claim.key], answer.confirmedAt)
-    }), { concurrency: 50 })
+  yield* Effect.forEach(
+    Array.from({ length: Number(count) }, (_, index) => claimOf(index)),
+    (claim) =>
+      Effect.map(store.request(claim, "try"), (answer) => {
+        if (answer._tag !== "Granted") throw new Error(answer._tag)
+        held.set(claim.id, { claim, fencingToken: answer.fencingToken })
+        confirm([claim.key], answer.confirmedAt)
+      }),
+    { concurrency: 50 }
+  )
   report({ holds: held.size })
   while (held.size > 0) {
     const all = Array.from(held.values())

@@ -32,15 +32,18 @@ export const list = (port: Port, keyPrefix: string, beginning: string): Stream.S
     })
 
   const scan = ({ ask }: Server): Stream.Stream<LockState, CallFailure> =>
-    Stream.paginate("0", (cursor) =>
-      Effect.map(ask("SCAN", cursor, "MATCH", `*${escaped(start)}*`, "COUNT", String(keysPerScan)), (reply) => {
-        const [next, names] = reply as readonly [unknown, ReadonlyArray<unknown>]
-        const found = foundIn(names, start)
-        return [inBatches(found), String(next) === "0" ? Option.none() : Option.some(String(next))] as const
-      })).pipe(
-        Stream.mapEffect((batch) => Effect.forEach(batch, inspect, { concurrency: "unbounded" })),
-        Stream.flatMap((states) => Stream.fromIterable(states.flat()))
-      )
+    Stream.paginate(
+      "0",
+      (cursor) =>
+        Effect.map(ask("SCAN", cursor, "MATCH", `*${escaped(start)}*`, "COUNT", String(keysPerScan)), (reply) => {
+          const [next, names] = reply as readonly [unknown, ReadonlyArray<unknown>]
+          const found = foundIn(names, start)
+          return [inBatches(found), String(next) === "0" ? Option.none() : Option.some(String(next))] as const
+        })
+    ).pipe(
+      Stream.mapEffect((batch) => Effect.forEach(batch, inspect, { concurrency: "unbounded" })),
+      Stream.flatMap((states) => Stream.fromIterable(states.flat()))
+    )
 
   const pass = (left: number): Stream.Stream<LockState, CallFailure> =>
     Stream.unwrap(Effect.map(viewOf(port), (before) =>
@@ -101,8 +104,12 @@ const viewOf = (port: Port): Effect.Effect<View, CallFailure> =>
         concurrency: "unbounded"
       }),
       (answers) => {
-        const run = answers.map(([info]) => /run_id:\w+/.exec(String(info))?.[0] ?? "")
-        const slots = answers.map(([, nodes]) => slotsIn(String(nodes)))
+        const run = answers.map(([info]) =>
+          /run_id:\w+/.exec(String(info))?.[0] ?? ""
+        )
+        const slots = answers.map(([, nodes]) =>
+          slotsIn(String(nodes))
+        )
         const isWhole = port.slotOf === undefined ||
           (slots.every(({ isMoving }) => !isMoving) && slots.reduce((sum, { count }) => sum + count, 0) === 16_384)
         const texts = servers.map(({ name }, index) => `${name} ${run[index]} ${slots[index]!.text}`)

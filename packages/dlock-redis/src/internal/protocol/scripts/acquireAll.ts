@@ -109,7 +109,9 @@ local function grantFree()
   local inTheWay, at = {}, 1
   for i = 1, count do
     if ARGV[8 + (i - 1) * ${argsOfClaim}] ~= "${letterOf.mutex}" then return nil end
-    for _, offset in ipairs({ 0, 2, 5, 6, ${baseKeyCount}, ${baseKeyCount + 1} }) do inTheWay[#inTheWay + 1] = KEYS[at + offset] end
+    for _, offset in ipairs({ 0, 2, 5, 6, ${baseKeyCount}, ${
+    baseKeyCount + 1
+  } }) do inTheWay[#inTheWay + 1] = KEYS[at + offset] end
     at = at + ${sharedAt + 1}
   end
   if call("EXISTS", unpack(inTheWay)) > 0 then return nil end
