@@ -84,7 +84,7 @@ export class Runners {
         if (!isAnswered) {
           return Effect.fail(failed("renew", new Error("The lock store did not confirm the registration")))
         }
-        return registration !== undefined && registration.encoded !== encoded ? this.drop(address) : Effect.void
+        return registration !== undefined && registration.encoded !== encoded ? this.unregister(address) : Effect.void
       })
     })
   }

@@ -69,7 +69,9 @@ export const counter = (resource: string) =>
         shards.fencingToken(shardId),
         () => Effect.promise(() => client.rpush(`checked:${entityId}`, step()))
       )
-      const appendFenced = Effect.flatMap(shards.fencingToken(shardId), (token) =>
+      // As late as can be: with the token from when it began, and without a look at the clock.
+      const token = yield* Effect.orDie(shards.fencingToken(shardId))
+      const appendFenced = Effect.suspend(() =>
         Effect.promise(() =>
           client.eval(
             fenced,
@@ -80,8 +82,9 @@ export const counter = (resource: string) =>
             step(),
             `${token}`
           )
-        ))
-      yield* Effect.all([append, Effect.ignore(appendChecked), Effect.ignore(appendFenced)], {
+        )
+      )
+      yield* Effect.all([append, Effect.ignore(appendChecked), appendFenced], {
         concurrency: "unbounded"
       }).pipe(Effect.repeat(Schedule.spaced(pause)), Effect.forkScoped)
       return Counter.of({ Touch: () => Effect.succeed(`${process.pid}`) })
