@@ -123,6 +123,7 @@ const declared: ReadonlyArray<readonly [file: string, documents: ReadonlyArray<s
     "docs/options.md",
     "packages/dlock-redis/src/RedisLocker.ts"
   ]],
+  ["packages/dlock-cluster/src/internal/options.ts", ["docs/effect-cluster.md"]],
   ["packages/dlock-etcd/src/internal/options.ts", ["docs/options.md", "packages/dlock-etcd/src/EtcdLocker.ts"]]
 ]
 
