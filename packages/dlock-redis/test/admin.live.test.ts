@@ -100,6 +100,10 @@ describe("what Redis tells of a lock", () => {
         const before = yield* dump(redis)
         assert.strictEqual(yield* admin.revoke(on(name), { token, grace: 0, by: "me" }), "foreign")
         assert.isFalse(yield* admin.breakLock(on(name), token + 1n))
+        // The script compares too, because another client may have come in between.
+        const args = { keys: keysOf(prefix + name)!, id: undefined, token: token + 1n, interop: false }
+        const { isBroken } = yield* Effect.promise(() => run(redis, Scripts.breakHold, args))
+        assert.isFalse(isBroken)
         assert.deepStrictEqual(yield* dump(redis), before)
         const waiting = yield* store.request(claimOn(name), "queue")
         assert.isTrue(yield* admin.breakLock(on(name), token))
@@ -241,6 +245,89 @@ describe("observers of a lock on Redis", () => {
       })
       assert.strictEqual(published, "64")
     }).pipe(Effect.scoped), 30_000)
+
+  it.live("are told by every step that changes a lock, and by none that does not", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const redis = yield* plainClient(url)
+      const listener = yield* plainClient(url)
+      const heard: Array<string> = []
+      yield* Effect.promise(() => listener.subscribe("observer"))
+      listener.on("message", (_, message: string) => heard.push(message))
+      const mutex = { kind: "mutex", permits: 1, capacity: 1 } as const
+      const semaphore = { kind: "semaphore", permits: 2, capacity: 2 } as const
+      for (const [index, shape] of [mutex, semaphore].entries()) {
+        const lock = keysOf(`${prefix}${index}`)!
+        const times = { ttl: 60_000, guard: 1_000 }
+        const script = <Args, Reply>(which: Scripts.Script<Args, Reply>, args: Args) =>
+          Effect.promise(() => run(redis, which, args))
+        const told = <A>(what: string, isTold: boolean, step: Effect.Effect<A>): Effect.Effect<A> =>
+          Effect.gen(function*() {
+            yield* script(Scripts.observe, { keys: lock, inbox: "observer", time: 60_000 })
+            heard.length = 0
+            const reply = yield* step
+            // What was published before this comes before it.
+            yield* Effect.promise(() => redis.publish("observer", "end"))
+            yield* eventually("the end", async () => heard.includes("end"))
+            assert.deepStrictEqual(heard, [...(isTold ? [`o:${lock.lock}`] : []), "end"], `${what} ${shape.kind}`)
+            return reply
+          })
+        const acquire = (id: string, args: Partial<Scripts.AcquireArgs> = {}) =>
+          script(Scripts.acquire, {
+            ...shape,
+            ...times,
+            keys: lock,
+            id,
+            inbox: "nobody",
+            mode: "queue",
+            label: "",
+            ...args
+          })
+        const release = (id: string) =>
+          script(Scripts.release, { keys: lock, id, kind: shape.kind, tombstone: false, interop: false })
+        const [one, two, three] = [claimOn("").id, claimOn("").id, claimOn("").id]
+        yield* told("a grant of a", true, acquire(one))
+        yield* told("a repeated request for a", false, acquire(one))
+        yield* told("a try that is in vain for a", false, acquire(three, { mode: "try" }))
+        yield* told("a claim that waits for a", true, acquire(two))
+        yield* told(
+          "a refresh of a",
+          false,
+          script(Scripts.refresh, {
+            inbox: "nobody",
+            locks: [{ keys: lock, kind: shape.kind, claims: [{ id: two, ...times }] }]
+          })
+        )
+        yield* told("a hand-over of a", true, release(one))
+        const { holders: [holder] } = (yield* script(Scripts.inspect, { keys: lock }))!
+        const held = { ...shape, ...times, keys: lock, id: two, token: holder!.token }
+        yield* told("a renewal of a", false, script(Scripts.renew, { claims: [held] }))
+        if (shape.kind === "semaphore") {
+          yield* told("a shrink of a", true, script(Scripts.shrink, { ...held, kept: 1 }))
+          yield* told("the same shrink of a", false, script(Scripts.shrink, { ...held, kept: 1 }))
+        }
+        yield* told(
+          "a revocation of a",
+          true,
+          script(Scripts.revoke, { ...held, grace: 1_000, mark: { by: "me" } })
+        )
+        yield* told("a broken", true, script(Scripts.breakHold, { ...held, interop: false }))
+        yield* told("a release of what is gone of a", false, release(two))
+        const wanted = { ...shape, ...times, keys: lock, id: three, label: "" }
+        yield* told(
+          "a grant with others of a",
+          true,
+          script(Scripts.acquireAll, { inbox: "nobody", mode: "queue", claims: [wanted] })
+        )
+        yield* told("a release with others of a", true, script(Scripts.releaseAll, { claims: [wanted] }))
+        yield* told("a grant of a", true, acquire(one))
+        yield* told("a release of a", true, release(one))
+        // An expiry is told by the next step that finds it.
+        yield* acquire(claimOn("").id, { ttl: 5, guard: 1 })
+        yield* Effect.sleep(20)
+        yield* told("a grant after an expiry of a", true, acquire(claimOn("").id))
+      }
+    }).pipe(Effect.scoped))
 
   it.live(
     "go on after their connections were lost, and hear that something may have happened",

@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { recordLag, startCluster } from "dlock-testing"
 import { Context, Deferred, Effect, Fiber, Layer, Redacted, References, Stream } from "effect"
 import { DistributedSemaphore, type LockBackendError, Locker, LockStore, ReadWriteLock, Want } from "effect-dlock"
-import { LockAdmin } from "effect-dlock/LockAdmin"
 import { RedisLocker, RedisLockStore } from "effect-dlock-redis"
+import { LockAdmin } from "effect-dlock/LockAdmin"
 import { probe } from "../src/internal/client/permissions.ts"
 import * as Scripts from "../src/internal/protocol/index.ts"
 import { plainClaim } from "./model/port.ts"
@@ -153,56 +153,60 @@ describe("a user with the documented permissions and no more", () => {
       yield* Effect.all([withLock("k", Effect.sleep(5)), withLock("k", Effect.sleep(5))], { concurrency: 2 })
     }).pipe(Effect.scoped))
 
-  it.live("lists locks with one permission more, and two on a cluster, and does all else without", () =>
-    Effect.gen(function*() {
-      const { servers } = yield* group(() => startCluster())
-      const single = yield* restricted
-      const admins = yield* Effect.forEach(servers, ({ url }) => plainClient(url))
-      const mayOnCluster = (...more: ReadonlyArray<string>) =>
-        Effect.promise(async () => {
-          const rules = [...commands, ...keys, ...channels, "+cluster|slots", "+cluster|info", ...more]
-          for (const admin of admins) {
-            await admin.acl("SETUSER", "locker", "on", ">s3cret", "resetchannels", "-@all", ...rules)
+  it.live(
+    "lists locks with one permission more, and two on a cluster, and does all else without",
+    () =>
+      Effect.gen(function*() {
+        const { servers } = yield* group(() => startCluster())
+        const single = yield* restricted
+        const admins = yield* Effect.forEach(servers, ({ url }) => plainClient(url))
+        const mayOnCluster = (...more: ReadonlyArray<string>) =>
+          Effect.promise(async () => {
+            const rules = [...commands, ...keys, ...channels, "+cluster|slots", "+cluster|info", ...more]
+            for (const admin of admins) {
+              await admin.acl("SETUSER", "locker", "on", ">s3cret", "resetchannels", "-@all", ...rules)
+            }
+          })
+        const mayOnOne = (...more: ReadonlyArray<string>) => single.may(...commands, ...keys, ...channels, ...more)
+        yield* mayOnOne()
+        yield* mayOnCluster()
+        const cluster = { cluster: servers.map(({ port }) => `127.0.0.1:${port}`), username: "locker" }
+        const all = { key: "dlock:", prefix: "dlock:" }
+        for (
+          const [layer, may, needed] of [
+            [RedisLockStore.layer({ url: single.url }), mayOnOne, ["+scan"]],
+            [
+              RedisLockStore.layer({ ...cluster, password: Redacted.make("s3cret") }),
+              mayOnCluster,
+              ["+cluster\\|nodes", "+scan"]
+            ]
+          ] as const
+        ) {
+          const context = yield* Layer.build(Layer.fresh(layer)).pipe(
+            Effect.provideService(References.MinimumLogLevel, "Error")
+          )
+          const [store, admin] = [Context.get(context, LockStore), Context.get(context, LockAdmin)]
+          const claim = { ...plainClaim, key: "dlock:k", prefix: "dlock:" }
+          const seen = yield* Effect.forkChild(Stream.runHead(admin.changes!(claim)))
+          yield* Effect.sleep(100)
+          const answer = yield* store.request(claim, "try")
+          const token = answer._tag === "Granted" ? answer.fencingToken : assert.fail(answer._tag)
+          yield* within(Fiber.join(seen), 1_000)
+          assert.strictEqual((yield* admin.inspect(claim)).holders[0]?.token, token)
+          for (const [index, permission] of needed.entries()) {
+            yield* may(...needed.slice(0, index).map((one) => one.replace("\\", "")))
+            const error = yield* Effect.flip(Stream.runDrain(admin.list(all)))
+            assert.isFalse(error.retryable)
+            assert.match(error.message, new RegExp(`lacks \\${permission}`))
           }
-        })
-      const mayOnOne = (...more: ReadonlyArray<string>) => single.may(...commands, ...keys, ...channels, ...more)
-      yield* mayOnOne()
-      yield* mayOnCluster()
-      const cluster = { cluster: servers.map(({ port }) => `127.0.0.1:${port}`), username: "locker" }
-      const all = { key: "dlock:", prefix: "dlock:" }
-      for (
-        const [layer, may, needed] of [
-          [RedisLockStore.layer({ url: single.url }), mayOnOne, ["+scan"]],
-          [
-            RedisLockStore.layer({ ...cluster, password: Redacted.make("s3cret") }),
-            mayOnCluster,
-            ["+cluster\\|nodes", "+scan"]
-          ]
-        ] as const
-      ) {
-        const context = yield* Layer.build(Layer.fresh(layer)).pipe(
-          Effect.provideService(References.MinimumLogLevel, "Error")
-        )
-        const [store, admin] = [Context.get(context, LockStore), Context.get(context, LockAdmin)]
-        const claim = { ...plainClaim, key: "dlock:k", prefix: "dlock:" }
-        const seen = yield* Effect.forkChild(Stream.runHead(admin.changes!(claim)))
-        yield* Effect.sleep(100)
-        const answer = yield* store.request(claim, "try")
-        const token = answer._tag === "Granted" ? answer.fencingToken : assert.fail(answer._tag)
-        yield* within(Fiber.join(seen), 1_000)
-        assert.strictEqual((yield* admin.inspect(claim)).holders[0]?.token, token)
-        for (const [index, permission] of needed.entries()) {
-          yield* may(...needed.slice(0, index).map((one) => one.replace("\\", "")))
-          const error = yield* Effect.flip(Stream.runDrain(admin.list(all)))
-          assert.isFalse(error.retryable)
-          assert.match(error.message, new RegExp(`lacks \\${permission}`))
+          yield* may(...needed.map((one) => one.replace("\\", "")))
+          assert.strictEqual((yield* Stream.runCollect(admin.list(all))).length, 1)
+          assert.strictEqual(yield* admin.revoke(claim, { token, grace: 0, by: "me" }), "asked")
+          assert.isTrue(yield* admin.breakLock(claim, token))
         }
-        yield* may(...needed.map((one) => one.replace("\\", "")))
-        assert.strictEqual((yield* Stream.runCollect(admin.list(all))).length, 1)
-        assert.strictEqual(yield* admin.revoke(claim, { token, grace: 0, by: "me" }), "asked")
-        assert.isTrue(yield* admin.breakLock(claim, token))
-      }
-    }).pipe(Effect.scoped), 30_000)
+      }).pipe(Effect.scoped),
+    30_000
+  )
 
   it.live("is refused at once, by name, for each that is missing", () =>
     Effect.gen(function*() {

@@ -197,14 +197,21 @@ if not mine and (holder or totals.progress ~= "-") and isFull(most) then
   return busy()
 end
 want.listening = (subscribers(inbox) or 0) > 0
+-- A claim that comes and goes within this script is no change.
+local wasChanged = isChanged
 enter(id, want, mine)
+local hasEntered = isChanged
+isChanged = wasChanged
 local asking = { [id] = true }
 promote(asking)
 local reply = answer(id)
 if reply[1] == "queued" and (mode == "try" or not mine) and reply[3] >= most then
+  wasChanged = isChanged
   drop({ id })
+  isChanged = wasChanged
   reply = busy()
 else
+  isChanged = isChanged or hasEntered
   reply[#reply + 1] = otherCapacity(capacity, reply[1] == "granted")
   withMore(reply)
 end
