@@ -294,7 +294,7 @@ describe("Leader.run", () => {
       const program = Effect.suspend(() => {
         runs++
         const { id } = faulty.calls.findLast(({ operation }) => operation === "request")!.claims[0]!
-        return Effect.andThen(faulty.lose(id, "Expired"), Effect.never)
+        return Effect.andThen(faulty.lose(id, "Unreachable"), Effect.never)
       })
       const leader = yield* fork(one(Leader.run("role", program, { ttl: "1 second" })))
       yield* TestClock.adjust("20 seconds")
@@ -462,7 +462,7 @@ describe("the health of a leader's program", () => {
       const { locker, shift } = yield* shiftedSetting
       const { lines, program } = diary()
       let asked = 0
-      const healthy = Effect.sync(() => ++asked !== 2)
+      const healthy = Effect.andThen(Effect.sleep(100), Effect.sync(() => ++asked !== 2))
       yield* fork(its(locker)(Leader.run("role", program("one"), { ttl: "21 seconds", healthy })))
       // Its last yes was at 7 s, and the lock was confirmed at 14 s.
       yield* TestClock.adjust("15 seconds")
@@ -521,6 +521,19 @@ describe("the health of a leader's program", () => {
       yield* TestClock.adjust("30 seconds")
       assert.strictEqual(yield* stateOf(locker), "standing")
       yield* Fiber.interrupt(leader)
+    }))
+
+  it.effect("is asked no more when the program has ended", () =>
+    Effect.gen(function*() {
+      const { one } = yield* two
+      let asked = 0
+      const healthy = Effect.sync(() => ++asked > 0)
+      const leader = yield* fork(one(Leader.run("role", Effect.sleep("10 seconds"), { healthy })))
+      yield* TestClock.adjust("10 seconds")
+      yield* Fiber.join(leader)
+      assert.strictEqual(asked, 3)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(asked, 3)
     }))
 
   it.effect("whose check ignores its interruption delays nothing", () =>
