@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, type Duration, Effect, Exit, Fiber, Schema, Scope, Stream } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, FiberSet, Schema, Scope, Stream } from "effect"
 import {
   DistributedSemaphore,
   type InvalidLockRequest,
@@ -12,6 +12,11 @@ import {
   type SharedLease
 } from "effect-dlock"
 import { TestClock } from "effect/testing"
+import { Revocations } from "../src/internal/lease/revocations.ts"
+import * as Time from "../src/internal/scheduling/time.ts"
+import { Events } from "../src/internal/telemetry/events.ts"
+import * as Log from "../src/internal/telemetry/log.ts"
+import { Outage } from "../src/internal/telemetry/outage.ts"
 import { adminSetting, fork, lockerOver, millis, outside, withLogs } from "./support.ts"
 
 // The ttl of these locks is 9 s and their guard gap 0.9 s, and they are renewed every 3 s.
@@ -239,6 +244,23 @@ describe("a holder that is asked to leave", () => {
       }
     }))
 
+  it.effect("believes the shortest grace that it was told, in whatever order notices arrive", () =>
+    Effect.gen(function*() {
+      const { faulty, locker } = yield* adminSetting()
+      const interrupted: { at?: number } = {}
+      const held = yield* fork(Effect.flip(locker.withLock("k", endingIn(0, interrupted))))
+      const { id } = faulty.calls[0]!.claims[0]!
+      for (const seconds of [5, 2, 8, 1, 3]) {
+        yield* faulty.revoke(id, { by: `${seconds}`, grace: Duration.seconds(seconds) })
+        yield* faulty.revoke("somebody", { by: "nobody", grace: Duration.zero })
+      }
+      yield* TestClock.adjust(999)
+      assert.isUndefined(interrupted.at)
+      yield* TestClock.adjust(1)
+      assert.strictEqual(interrupted.at, 1_000)
+      assert.deepStrictEqual(lostBy(yield* Fiber.join(held)).revocation, { by: "1" })
+    }))
+
   it.effect("that releases in time has lost nothing, and its next hold is not concerned", () =>
     Effect.gen(function*() {
       const { locker, operator } = yield* adminSetting()
@@ -329,7 +351,7 @@ describe("a holder that is asked to leave", () => {
 describe("a locker that closes", () => {
   it.effect.each([["in the grace", 500], ["after the grace", 3_000]] as const)(
     "%s gives the lock back when its program has ended, or the guard gap is over",
-    ([_, after]) =>
+    ([, after]) =>
       Effect.gen(function*() {
         for (const [ends, free] of [["1 second", "early"], ["100 seconds", "late"]] as const) {
           const { admin, memory, operator } = yield* adminSetting()
@@ -353,6 +375,40 @@ describe("a locker that closes", () => {
       })
   )
 })
+
+it.effect("a lease that has ended is forgotten, however long its grace was", () =>
+  Effect.gen(function*() {
+    const real = yield* Time.make
+    let timers = 0
+    const time: Time.Time = {
+      ...real,
+      sleep: (millis) =>
+        Effect.suspend(() => {
+          timers++
+          return Effect.ensuring(real.sleep(millis), Effect.sync(() => void timers--))
+        })
+    }
+    const run = yield* FiberSet.makeRuntime<never>()
+    const log = yield* Log.make
+    const events = new Events(log, new Outage(log, time, "the store"), time, run)
+    const revocations = new Revocations(time, events, log, run)
+    const ended: Array<() => void> = []
+    const lease = {
+      key: "k",
+      state: "held" as const,
+      host: { time },
+      revoke: () => assert.fail("not yet"),
+      whenEnded: (observer: () => void) => ended.push(observer)
+    }
+    yield* TestClock.adjust("1 second")
+    const before = timers
+    revocations.ask(lease, { by: "operator", grace: Duration.hours(1) })
+    yield* TestClock.adjust("5 seconds")
+    assert.strictEqual(timers - before, 1)
+    for (const observer of ended) observer()
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual(timers - before, 0)
+  }))
 
 describe("every kind of lease", () => {
   it.effect("of a scope is lost, tells it everywhere, and keeps others out until the scope closes", () =>
@@ -542,6 +598,7 @@ describe("revoke", () => {
       assert.deepStrictEqual([error._tag, error.key], ["LockBackendError", "k"])
       yield* faulty.fail("revoke")
       assert.strictEqual((yield* Effect.flip(locker.revoke("k", { token })))._tag, "LockBackendError")
+      yield* TestClock.adjust("1 minute")
     }))
 
   it.effect("refuses what nobody can mean, before anything is sent", () =>
