@@ -39,9 +39,10 @@ const said: Array<{ readonly at: number; readonly what: string }> = []
 
 const countOf = (text: string) => said.filter(({ what }) => what === text).length
 
+/** Hears a line of an instance. What it logs besides is passed on. */
 const hear = (line: string) => {
-  const [at, ...words] = line.split(" ")
-  const what = words.join(" ")
+  const [, at, what] = /^(\d+\.\d) (.*)$/.exec(line) ?? []
+  if (what === undefined) return Console.log(line)
   said.push({ at: Number(at), what })
   return Console.log(what)
 }
