@@ -62,7 +62,7 @@ export const revocation = (lease: Revocable): Effect.Effect<Revocation> =>
 /** The revocation as it is now, with what is left of the grace. */
 const told = ({ endsAt, lease, revoker }: Grace): Revocation => ({
   ...revoker,
-  grace: Duration.millis(Math.max(0, endsAt - lease.host.time.now()))
+  grace: Duration.millis(Math.max(0, Math.floor(endsAt - lease.host.time.now())))
 })
 
 /**
