@@ -96,7 +96,7 @@ export const make = (
           const refreshed = shardsOf(address).refresh(named)
           // Without shards it is a question about the backend, for example whether an outage is over.
           return claims.operation(
-            named.length > 0 ? refreshed : Effect.andThen(runners.probe(Keys.addressOf(address)), refreshed)
+            named.length > 0 ? refreshed : Effect.andThen(runners.probe, refreshed)
           )
         },
         release: (address, id) => claims.operation(shardsOf(address).release(id), releaseTimeout),
