@@ -197,7 +197,7 @@ export class Claims {
             ? Effect.void
             : Effect.asVoid(Effect.forkIn(Fiber.interrupt(fiber), this.scope, { startImmediately: true }))
         )
-        return Effect.interruptible(Fiber.join(fiber)).pipe(
+        return Fiber.join(fiber).pipe(
           Effect.timeoutOrElse({ duration: millis, orElse: () => Effect.fail(unanswered(millis)) }),
           Effect.ensuring(interruptLater)
         )
