@@ -68,12 +68,14 @@ const client = (locks: string): Effect.Effect<
       )
     ).pipe(Effect.provideService(References.MinimumLogLevel, "None"))
     const make = yield* Effect.provideContext(Counter.client, context as Context.Context<Sharding.Sharding>)
+    const scope = yield* Effect.scope
     return {
-      /** The process that has the entity now. A frozen one does not answer. */
+      /** The process that has the entity now, and works in it from now on. A frozen one does not answer. */
       touch: (entity) =>
         Effect.suspend(() => make(entity).Touch()).pipe(
           Effect.timeout("500 millis"),
           Effect.retry(Schedule.spaced("50 millis")),
+          Effect.tap(() => Effect.forkIn(Effect.ignoreCause(make(entity).Work()), scope)),
           Effect.orDie
         ),
       runners: Effect.map(
