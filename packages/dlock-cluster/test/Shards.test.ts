@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, Fiber, Scope } from "effect"
 import { OwnershipLost } from "effect-dlock"
+import type { Claim } from "effect-dlock/LockStore"
 import { ClusterError } from "effect/cluster"
 import { TestClock } from "effect/testing"
 import { address, expiry, fork, heldKeys, memory, numbers, processOn, shards, shiftedClock, two } from "./support.ts"
@@ -158,6 +159,23 @@ describe("refreshing shards", () => {
       }
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(numbers(yield* other.acquire(there, shards(1))), [1])
+    }))
+
+  it.effect("is what keeps a shard even in a store that renews all claims of a process together", () =>
+    Effect.gen(function*() {
+      const shared = yield* memory
+      const lasting = (claim: Claim): Claim => ({ ...claim, ttl: Duration.hours(1) })
+      const request: typeof shared.store.request = (claim, mode) => shared.store.request(lasting(claim), mode)
+      const one = yield* processOn({ ...shared, store: { ...shared.store, request } })
+      const other = yield* processOn(shared)
+      yield* one.acquire(here, shards(1))
+      yield* TestClock.adjust("9 seconds")
+      assert.deepStrictEqual(yield* other.acquire(there, shards(1)), [])
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(numbers(yield* other.acquire(there, shards(1))), [1])
+      lossOf(yield* Effect.exit(one.refresh(here, shards(1))))
+      yield* one.releaseAll(here)
+      assert.deepStrictEqual(numbers(yield* other.refresh(there, shards(1))), [1])
     }))
 
   it.effect("asks again while the answer is not known, up to Sharding's own limit", () =>

@@ -150,6 +150,7 @@ export class Claims {
   /** Withdraws claims, however long it takes, while the caller goes on. The claims must not be used any more. */
   withdrawLater(claims: ReadonlyArray<Claim>): Effect.Effect<void> {
     return Effect.suspend(() => {
+      if (claims.length === 0) return Effect.void
       for (const claim of claims) this.leftovers.add(claim)
       const forget = (claim: Claim): void => void this.leftovers.delete(claim)
       const { guardGap, ttl } = this.times

@@ -70,6 +70,10 @@ export const make = (
     const claims = new Claims(store, { prefix, times, telemetry, clock, scope })
     const runners = new Runners(claims, admin)
     yield* Effect.forkIn(runners.keepAlive, scope)
+    const expire = Effect.suspend(() =>
+      Effect.forEach(Array.from(byAddress.values()), (shards) => shards.expire, { discard: true })
+    )
+    yield* Effect.forkIn(Effect.forever(Effect.delay(expire, Timing.renewalAfter(times.ttl))), scope)
 
     const shardsOf = (address: RunnerAddress): Shards => {
       const name = Keys.addressOf(address)
