@@ -8,6 +8,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { LockNotHeld, OwnershipLost } from "./LockError.ts"
+import type { Revocation } from "./LockStore.ts"
 
 /**
  * A lock that is held. `Locker.scoped` returns it, and `withLock` passes it to its program.
@@ -65,6 +66,20 @@ export interface Lease {
    * It never fails. After a loss or a release it completes only if it had completed before.
    */
   readonly contended: Effect.Effect<void>
+  /**
+   * Completes when the holder is asked to leave, with `Locker.revoke`: by whom, why, and how long it may stay. From then on
+   * it completes at once.
+   *
+   * **When to use**
+   *
+   * Use to bring the work to a good end before the program is interrupted.
+   *
+   * **Details**
+   *
+   * The backend tells within 100 milliseconds, and after a lost message at the next renewal, about a third of the `ttl`
+   * later. It never fails. After a loss or a release it completes only if it had completed before.
+   */
+  readonly revocation: Effect.Effect<Revocation>
   /** How long until the deadline, if the backend confirms nothing more. Zero after the lock was lost or released. */
   readonly remaining: Effect.Effect<Duration.Duration>
   /**

@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { LockNotHeld, OwnershipLost } from "./LockError.ts"
+import type { Revocation } from "./LockStore.ts"
 
 /**
  * Several locks that are held together. `Locker.scopedAll` returns them, and `withLocks` passes them to its program.
@@ -45,6 +46,8 @@ export interface Leases {
   readonly lost: Effect.Effect<never, OwnershipLost>
   /** Completes when somebody waits for one of the locks, see `Lease.contended`. */
   readonly contended: Effect.Effect<void>
+  /** Completes when the holder is asked to give back one of the locks, see `Lease.revocation`. */
+  readonly revocation: Effect.Effect<Revocation>
   /** How long until the first deadline, if the backend confirms nothing more. Zero after a loss or the release. */
   readonly remaining: Effect.Effect<Duration.Duration>
   /**

@@ -33,7 +33,8 @@ import { readWriteCapacity } from "./internal/capacity.ts"
  * - `Unreachable`: the backend did not confirm the lock before its deadline.
  * - `Stalled`: this process missed the deadline. Its timer was late, the machine slept, or the wall clock was moved
  *   forward by more than the `ttl`.
- * - `Revoked`: the lock was taken away on purpose, its locker was closed, or a defect ended its renewals.
+ * - `Revoked`: the lock was taken away on purpose, its locker was closed, or a defect ended its renewals. After
+ *   `Locker.revoke`, `OwnershipLost.revocation` says by whom and why, and the lock was kept while its program ended.
  * - `MaxHold`: the lock was held for as long as its `maxHold` allowed. It was kept while its program ended, for at most
  *   the guard gap.
  *
@@ -84,7 +85,9 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
     /** Why the lock was lost. */
     reason: LossReason,
     /** How long before the loss the last confirmation was requested from the backend. */
-    lastConfirmedAgo: Schema.DurationFromMillis
+    lastConfirmedAgo: Schema.DurationFromMillis,
+    /** By whom the lock was revoked, and why. Absent if it was lost in another way. */
+    revocation: Schema.optionalKey(Schema.Struct({ by: Schema.String, why: Schema.optionalKey(Schema.String) }))
   }
 ) {
   /** The key as the caller gave it, without the prefix. */
@@ -95,14 +98,20 @@ export class OwnershipLost extends Schema.TaggedError<OwnershipLost>("effect-dlo
   declare readonly reason: LossReason
   /** How long before the loss the last confirmation was requested from the backend. */
   declare readonly lastConfirmedAgo: Duration.Duration
+  /** By whom the lock was revoked (see `Locker.revoke`), and why. Absent if it was lost in another way. */
+  declare readonly revocation?: { readonly by: string; readonly why?: string }
 
   override get message(): string {
-    return `Lost the lock ${named(this.key)} (${this.reason}): ${explained[this.reason]}`
+    const why = this.revocation === undefined ? explained[this.reason] : wordsOfRevocation(this.revocation)
+    return `Lost the lock ${named(this.key)} (${this.reason}): ${why}`
   }
   override toJSON(): unknown {
     return withMessage(Schema.encodeSync(OwnershipLost)(this), this)
   }
 }
+
+const wordsOfRevocation = ({ by, why }: NonNullable<OwnershipLost["revocation"]>): string =>
+  `it was revoked by ${by}${why === undefined ? "" : `: ${why}`}`
 
 /**
  * The kinds of lock, as a Schema: `mutex`, `semaphore` and `readWrite`.

@@ -282,7 +282,10 @@ export class Locker extends Context.Service<Locker, {
   ): Effect.Effect<boolean, LockBackendError | InvalidLockRequest, Locker> =>
     Locker.use((locker) => locker.breakLock(key, options))
 
-  /** A locker over the provided `LockStore`. An invalid option fails the layer with a `ConfigError`. */
+  /**
+   * A locker over the provided `LockStore`, and over the `LockAdmin` of the same store if one is provided beside it. An
+   * invalid option fails the layer with a `ConfigError`.
+   */
   static readonly layer = (options?: LockerOptions): Layer.Layer<Locker, Config.ConfigError, LockStore> =>
     Layer.effect(Locker, Effect.flatMap(Settings.parse(options), Mutex.make))
 

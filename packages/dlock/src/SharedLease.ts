@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { LockNotHeld, OwnershipLost } from "./LockError.ts"
+import type { Revocation } from "./LockStore.ts"
 
 /**
  * Permits of a semaphore or a read lock that are held. Others may hold the same key at the same time.
@@ -58,6 +59,20 @@ export interface SharedLease {
    * It never fails. After a loss or a release it completes only if it had completed before.
    */
   readonly contended: Effect.Effect<void>
+  /**
+   * Completes when the holder is asked to leave, with `Locker.revoke`: by whom, why, and how long it may stay. From then on
+   * it completes at once.
+   *
+   * **When to use**
+   *
+   * Use to bring the work to a good end before the program is interrupted.
+   *
+   * **Details**
+   *
+   * The backend tells within 100 milliseconds, and after a lost message at the next renewal, about a third of the `ttl`
+   * later. It never fails. After a loss or a release it completes only if it had completed before.
+   */
+  readonly revocation: Effect.Effect<Revocation>
   /** How long until the deadline, if the backend confirms nothing more. Zero after the lease was lost or released. */
   readonly remaining: Effect.Effect<Duration.Duration>
   /**

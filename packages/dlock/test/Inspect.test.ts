@@ -198,6 +198,23 @@ describe("a locker", () => {
 })
 
 describe("list", () => {
+  it.effect("fails with the prefix that the caller gave, if it gave one", () =>
+    Effect.gen(function*() {
+      const { admin, memory } = yield* adminSetting()
+      const failing = yield* lockerOver(memory, {}, {
+        ...admin,
+        list: () => Stream.fail(new LockBackendError({ operation: "list", retryable: true, cause: new Error("gone") }))
+      })
+      const errors = [
+        yield* Effect.flip(Stream.runDrain(failing.list("shelf/"))),
+        yield* Effect.flip(Stream.runDrain(failing.list()))
+      ]
+      assert.deepStrictEqual(errors.map(({ message }) => message), [
+        "The lock store failed to list locks for \"shelf/\": gone",
+        "The lock store failed to list locks: gone"
+      ])
+    }))
+
   it.effect("finds what is held and waited for under a prefix of this locker, and nothing of another one", () =>
     Effect.gen(function*() {
       const memory = yield* adminSetting({ prefix: "shop:" })
@@ -242,7 +259,8 @@ describe("watchKey", () => {
       const { seen } = yield* watching(locker.watchKey("k"))
       const before = sent("inspect").length
       for (let second = 0; second < 10; second++) {
-        for (let time = 0; time < 100; time++) yield* locker.withLock("k", Effect.void)
+        // The watcher runs whenever it wants to.
+        for (let time = 0; time < 100; time++) yield* locker.withLock("k", TestClock.adjust(0))
         yield* TestClock.adjust(100)
       }
       assert.isAtMost(sent("inspect").length - before, 20)
@@ -317,9 +335,14 @@ describe("watchKey", () => {
       const { admin, locker, memory } = yield* adminSetting()
       const broken = yield* lockerOver(memory, {}, { ...admin, changes: () => Stream.die("broken") })
       const { seen } = yield* watching(broken.watchKey("k"))
-      yield* holding(locker, "k")
-      yield* TestClock.adjust("1 second")
-      assert.strictEqual(seen.at(-1)?.holderCount, 1)
+      for (let time = 0; time < 3; time++) {
+        const held = yield* holding(locker, "k")
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(seen.at(-1)?.holderCount, 1)
+        yield* Fiber.interrupt(held)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(seen.at(-1)?.holderCount, 0)
+      }
     }))
 
   it.effect("asks no more when its consumer has gone", () =>

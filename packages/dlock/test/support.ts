@@ -10,6 +10,7 @@ import {
   SharedLease
 } from "effect-dlock"
 import { FaultyLockStore } from "effect-dlock/testing"
+import { TestClock } from "effect/testing"
 
 /** A locker of its own over `store`, and `admin` if it has one. */
 export const lockerOver = (store: LockStore["Service"], options?: LockerOptions, admin?: LockAdmin["Service"]) => {
@@ -33,6 +34,8 @@ export const adminSetting = Effect.fnUntraced(function*(options?: LockerOptions)
     holder: "operator",
     ...options
   }, admin)
+  // The faulty store merges two streams of notices, which takes a moment.
+  yield* TestClock.adjust(0)
   return { admin, faulty, locker, operator, sent, memory: Context.get(memory, LockStore) }
 })
 

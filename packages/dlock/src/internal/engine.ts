@@ -33,6 +33,7 @@ import { LeaseView } from "./lease/leaseView.ts"
 import * as Nesting from "./lease/nesting.ts"
 import { releaseLease, releaseLeases, Withdrawals } from "./lease/release.ts"
 import { Renewals } from "./lease/renewals.ts"
+import { Revocations } from "./lease/revocations.ts"
 import { type Ending, type LeaseService, type Outside, reportLoss, runSection } from "./lease/section.ts"
 import { RunRecords } from "./once/records.ts"
 import { mostHeld } from "./options/owner.ts"
@@ -159,7 +160,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   })
   const admission = new Admission(time, events, fork)
   const acquireContext = { store, time, timeouts, admission, withdrawals, events }
-  const renewals = new Renewals(time, timeouts, store, events, log, admission, fork)
+  const revocations = new Revocations(time, events, log, fork)
+  const renewals = new Renewals(time, timeouts, store, events, log, admission, revocations, fork)
   const caps = new HoldCaps(time, events, log, fork)
   const usual = Request.usual(settings)
   const usualTry = { ...usual, timeout: Infinity }
@@ -174,17 +176,22 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     store: given,
     onLost: (lease, loss) => {
       events.lost(loss)
-      if (lease.isKept) fork(keepWhileEnding(lease))
+      if (lease.isRunningOut) renewals.letRunOut(lease)
+      else if (lease.isKept) fork(keepWhileEnding(lease))
       // The holder has the guard gap for its clean-up. After it others need not wait for the ttl.
       else letGo(lease, Duration.toMillis(lease.claim.guardGap))
     },
     onKeptNoLonger: (lease, reason) => {
-      const expiry = Math.max(0, lease.deadline - time.now()) + Duration.toMillis(lease.claim.guardGap)
-      if (reason !== undefined) events.lostWhileEnding(lease.key, reason)
-      else events.overstayed(lease.key, Duration.toMillis(lease.claim.guardGap), expiry)
+      const gap = Duration.toMillis(lease.claim.guardGap)
+      const expiry = Math.max(0, lease.deadline - time.now()) + gap
+      const isRevoked = lease.loss?.reason === "Revoked"
+      if (isRevoked && lease.hasLeftover) events.ranOut(lease.key, gap)
+      else if (reason !== undefined) events.lostWhileEnding(lease.key, reason, isRevoked ? "revocation" : "maxHold")
+      else events.overstayed(lease.key, gap, expiry)
       // A program may still be under way, so its claim stands for as long as it would by itself.
       letGo(lease, expiry)
     },
+    letRunOut: (lease) => renewals.letRunOut(lease),
     releaseLease: (lease) => {
       renewals.remove(lease)
       Nesting.leave(lease)
@@ -731,11 +738,15 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   yield* store.losses.pipe(
     Stream.runForEach((news) =>
       Effect.sync(() => {
-        if ("reason" in news) renewals.find(news.id)?.lose(news.reason, time.now(), news.isOwed)
+        const lease = renewals.find(news.id)
+        if (lease === undefined) return
+        if ("reason" in news) lease.lose(news.reason, time.now(), news.isOwed)
+        else revocations.ask(lease, news.revocation)
       })
     ),
     Effect.catchDefect((defect) => Effect.sync(() => events.lossesBroke(defect))),
-    Effect.forkScoped
+    // At once, so that it hears of the first lock too.
+    Effect.forkScoped({ startImmediately: true })
   )
   // After the locker has closed, nothing would tell a holder that its lock is lost. So every lease ends now. Its claim
   // is withdrawn when the program under it has ended, or after the guard gap.

@@ -59,7 +59,7 @@ export class AdminCalls {
       // The store limits its own calls: one call may find nothing among very many locks.
       return Stream.mapError(
         Stream.map(admin.list({ key: own + prefix, prefix: own }), (state) => this.infoOf(state)),
-        about(prefix)
+        ({ cause, operation, retryable }) => failure(prefix, operation, retryable, cause)
       )
     })
 
@@ -120,7 +120,7 @@ export class AdminCalls {
 
   private findOpen(key: string, operation: Operation): Admin | LockBackendError {
     const { admin, isClosed } = this.context
-    const fails = (why: string) => new LockBackendError({ operation, key, retryable: false, cause: new Error(why) })
+    const fails = (why: string) => failure(key, operation, false, new Error(why))
     if (isClosed()) return fails("the locker has been closed")
     return admin ?? fails("no LockAdmin was provided with this store, so its locks cannot be seen from outside")
   }
@@ -156,6 +156,10 @@ export class AdminCalls {
     )
   }
 }
+
+/** A list of all locks is about no key. */
+const failure = (key: string, operation: Operation, retryable: boolean, cause: unknown): LockBackendError =>
+  new LockBackendError({ operation, ...(key !== "" && { key }), retryable, cause })
 
 const isAbsent = (found: Admin | Failure): found is Failure => found instanceof Error
 

@@ -6,7 +6,7 @@ import * as Inspectable from "effect/Inspectable"
 import type * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import { LockNotHeld, type LossReason, OwnershipLost } from "../../LockError.ts"
-import { type Claim, type Granted, type Held, isExclusive } from "../../LockStore.ts"
+import { type Claim, type Granted, type Held, isExclusive, type Revocation } from "../../LockStore.ts"
 import type { SharedLease } from "../../SharedLease.ts"
 import * as Owner from "../options/owner.ts"
 import type { Item } from "../scheduling/deadlineHeap.ts"
@@ -15,6 +15,7 @@ import { callBack } from "../telemetry/callBack.ts"
 import type { Events } from "../telemetry/events.ts"
 import * as Timing from "../timing.ts"
 import { contended } from "./contention.ts"
+import { revocation, type Revoker } from "./revocations.ts"
 import { whileHeld } from "./section.ts"
 
 /** What a lease needs from its locker. */
@@ -25,10 +26,12 @@ export interface LeaseHost {
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   /** The identity of the store. Two lockers over one store share its keys. */
   readonly store: object
-  /** Called when the lease was just lost. It stops the renewals, if the claim is not kept, and reports the loss. */
+  /** Called when the lease was just lost. It stops the renewals, if they do not go on, and reports the loss. */
   readonly onLost: (lease: HeldLease, loss: OwnershipLost) => void
   /** Called when the claim of a lost lease is kept no longer. `reason` says why it was lost after all. */
   readonly onKeptNoLonger: (lease: HeldLease, reason: LossReason | undefined) => void
+  /** Ends the renewals of a claim that is kept, and waits for its deadline. */
+  readonly letRunOut: (lease: HeldLease) => void
   /** Releases the lease for its holder: marks it as released, stops its renewals, and withdraws its claim. */
   readonly releaseLease: (lease: HeldLease) => Effect.Effect<void>
   /** Gives back all permits of the lease but `permits`. */
@@ -53,10 +56,13 @@ export interface Enclosing {
 const depthIn = (parent: Enclosing | undefined): number => parent === undefined ? 0 : parent.depth + 1
 
 /**
- * What a lost lease leaves behind: nothing, a claim that the backend may still have, or a claim that this process keeps
- * and renews while the program ends.
+ * What a lost lease leaves behind:
+ *
+ * - `leftover`: a claim that the backend may still have.
+ * - `kept`: a claim that this process keeps and renews while the program ends.
+ * - `runningOut`: a claim that this process keeps while the program ends, and does not renew.
  */
-type Remains = "nothing" | "leftover" | "kept"
+type Remains = "nothing" | "leftover" | "kept" | "runningOut"
 
 const remainsAfter: { readonly [Reason in LossReason]: Remains } = {
   Expired: "nothing",
@@ -75,8 +81,8 @@ const remainsAfter: { readonly [Reason in LossReason]: Remains } = {
  * the backend says so. A timer, a renewal's answer, the holder and the end of the program all check the deadline. The
  * first of them that finds it passed ends the lease.
  *
- * A lease that is lost because of its `maxHold` keeps its claim for a while, so that nobody gets in beside the program
- * that is being interrupted.
+ * A lease that is lost because of its `maxHold` or of a revocation keeps its claim for a while, so that nobody gets in
+ * beside the program that is being interrupted.
  */
 export class HeldLease implements Item, Held, SharedLease, Enclosing {
   readonly key: string
@@ -194,9 +200,14 @@ export class HeldLease implements Item, Held, SharedLease, Enclosing {
     return this.remains === "leftover"
   }
 
-  /** Whether the lease was lost, and its claim is renewed all the same while the program ends. */
+  /** Whether the lease was lost, and its claim is kept all the same while the program ends. */
   get isKept(): boolean {
-    return this.remains === "kept"
+    return this.remains === "kept" || this.remains === "runningOut"
+  }
+
+  /** Whether the claim is kept and not renewed. */
+  get isRunningOut(): boolean {
+    return this.remains === "runningOut"
   }
 
   /** Returns whether a claim is left to withdraw, and leaves its withdrawal to the caller. */
@@ -222,9 +233,12 @@ export class HeldLease implements Item, Held, SharedLease, Enclosing {
     return this.state === "held" && this.isConfirmed(now)
   }
 
-  /** Whether the claim is to be renewed. Like `check`, but also true while the claim of a lost lease is kept. */
+  /**
+   * Whether the claim is to be renewed. Like `check`, but also true while the claim of a lost lease is kept, unless it runs
+   * out. Of such a claim too it finds that the deadline has passed.
+   */
   isToRenew(now: number): boolean {
-    return (this.state === "held" || this.isKept) && this.isConfirmed(now)
+    return (this.state === "held" || this.isKept) && this.isConfirmed(now) && !this.isRunningOut
   }
 
   private isConfirmed(now: number): boolean {
@@ -247,17 +261,33 @@ export class HeldLease implements Item, Held, SharedLease, Enclosing {
   lose(reason: LossReason, now: number, mayStillStand?: boolean): void {
     const remains = mayStillStand === undefined ? remainsAfter[reason] : mayStillStand ? "leftover" : "nothing"
     if (this.isKept) return this.stopKeeping(remains === "nothing" ? "nothing" : "leftover", reason)
-    if (this.state !== "held") return
+    if (this.state === "held") this.endAsLost(reason, now, remains)
+  }
+
+  private endAsLost(reason: LossReason, now: number, remains: Remains, revoker?: Revoker): void {
     this.state = "lost"
     this.remains = remains
     this.loss = new OwnershipLost({
       key: this.key,
       fencingToken: this.fencingToken,
       reason,
-      lastConfirmedAgo: Duration.millis(Math.max(0, now - this.confirmedAt))
+      lastConfirmedAgo: Duration.millis(Math.max(0, now - this.confirmedAt)),
+      ...(revoker !== undefined && { revocation: revoker })
     })
     this.host.onLost(this, this.loss)
     this.notify()
+  }
+
+  /**
+   * Ends the lease because its holder was asked to leave and its grace is over. Its claim is never extended again, and
+   * keeps others out until the program has ended, or until it runs out.
+   */
+  revoke(now: number, revoker?: Revoker): void {
+    if (this.check(now)) this.endAsLost("Revoked", now, "runningOut", revoker)
+    else if (this.remains === "kept") {
+      this.remains = "runningOut"
+      this.host.letRunOut(this)
+    }
   }
 
   /** Ends the lease because it was held for as long as its holder allowed. Its claim is kept. */
@@ -278,7 +308,7 @@ export class HeldLease implements Item, Held, SharedLease, Enclosing {
    */
   endHold(now: number): boolean {
     if (this.isKept) {
-      const isStillKept = this.isToRenew(now)
+      const isStillKept = this.isConfirmed(now)
       if (isStillKept) this.remains = "nothing"
       return isStillKept
     }
@@ -364,6 +394,10 @@ export class HeldLease implements Item, Held, SharedLease, Enclosing {
 
   get contended(): Effect.Effect<void> {
     return contended(this, Effect.suspend(() => this.host.contended(this)))
+  }
+
+  get revocation(): Effect.Effect<Revocation> {
+    return revocation(this)
   }
 
   get remaining(): Effect.Effect<Duration.Duration> {

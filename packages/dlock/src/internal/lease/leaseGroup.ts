@@ -5,6 +5,7 @@ import * as Inspectable from "effect/Inspectable"
 import * as Scope from "effect/Scope"
 import type { Leases } from "../../Leases.ts"
 import { LockNotHeld, type OwnershipLost } from "../../LockError.ts"
+import type { Revocation } from "../../LockStore.ts"
 import type { Time } from "../scheduling/time.ts"
 import { HeldLease } from "./heldLease.ts"
 import type { LeaseView } from "./leaseView.ts"
@@ -125,6 +126,10 @@ export class LeaseGroup implements Ending, Leases {
 
   get contended(): Effect.Effect<void> {
     return Effect.raceAllFirst(this.members.map(({ contended }) => contended))
+  }
+
+  get revocation(): Effect.Effect<Revocation> {
+    return Effect.raceAllFirst(this.members.map(({ revocation }) => revocation))
   }
 
   get remaining(): Effect.Effect<Duration.Duration> {

@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Inspectable from "effect/Inspectable"
 import * as Scope from "effect/Scope"
 import { LockNotHeld, type LossReason, OwnershipLost } from "../../LockError.ts"
+import type { Revocation } from "../../LockStore.ts"
 import type { SharedLease } from "../../SharedLease.ts"
 import { callBack } from "../telemetry/callBack.ts"
 import type { Enclosing, HeldLease } from "./heldLease.ts"
@@ -124,6 +125,10 @@ export class LeaseView implements Ending, SharedLease, Enclosing {
 
   get contended(): Effect.Effect<void> {
     return this.outer.contended
+  }
+
+  get revocation(): Effect.Effect<Revocation> {
+    return this.outer.revocation
   }
 
   get remaining(): Effect.Effect<Duration.Duration> {

@@ -10,6 +10,7 @@ import { fromNanos, type Time } from "../scheduling/time.ts"
 import type { Events } from "../telemetry/events.ts"
 import type { Log } from "../telemetry/log.ts"
 import type { HeldLease } from "./heldLease.ts"
+import type { Revocations } from "./revocations.ts"
 
 /**
  * Renews all leases of a locker, with one heap, one timer, and one call for all leases that are due together.
@@ -27,6 +28,7 @@ export class Renewals {
   private readonly store: LockStore["Service"]
   private readonly events: Events
   private readonly admission: Admission
+  private readonly revocations: Revocations
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Leases by their claim's id. Made at the first hint of a loss, so that stores without hints do not pay for it. */
   private byId: Map<string, HeldLease> | undefined
@@ -38,6 +40,7 @@ export class Renewals {
     events: Events,
     log: Log,
     admission: Admission,
+    revocations: Revocations,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.time = time
@@ -45,6 +48,7 @@ export class Renewals {
     this.store = store
     this.events = events
     this.admission = admission
+    this.revocations = revocations
     this.fork = fork
     this.heap = new DeadlineHeap(time, fork, log, (now) => this.renewDue(now))
     admission.closeWhile(this.isOverdue)
@@ -58,6 +62,12 @@ export class Renewals {
     lease.slack = lease.retryAfter / 2
     this.byId?.set(lease.claim.id, lease)
     this.heap.schedule(lease, Math.min(Math.max(lease.renewAt, notBefore), lease.deadline))
+  }
+
+  /** Renews a claim no more. Its lease stays here until its deadline. */
+  letRunOut(lease: HeldLease): void {
+    lease.slack = 0
+    this.heap.schedule(lease, lease.deadline)
   }
 
   remove(lease: HeldLease): void {
@@ -162,12 +172,14 @@ export class Renewals {
   /** Applies the answer to a call that is no renewal. The next renewal of the claim stays scheduled as it is. */
   take(lease: HeldLease, answer: Renewal, wallClockLead: number): void {
     if (answer._tag !== "Confirmed") return this.settle(lease, answer, wallClockLead, lease.deadline)
-    if (lease.check(this.time.now())) this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)
+    if (!lease.check(this.time.now())) return
+    this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)
+    if (answer.revocation !== undefined) this.revocations.ask(lease, answer.revocation)
   }
 
   /**
    * Applies an answer about one claim. Checks the deadline first: a confirmation that arrives after the deadline counts
-   * for nothing.
+   * for nothing, and neither does one about a claim that is to run out.
    */
   private settle(lease: HeldLease, answer: Renewal, wallClockLead: number, firstDeadline: number): void {
     const now = this.time.now()
@@ -176,12 +188,15 @@ export class Renewals {
       case "Confirmed":
         this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)
         // A store may confirm with an older request. That is no reason to renew again without a pause.
-        return this.add(lease, now + lease.retryAfter)
+        this.add(lease, now + lease.retryAfter)
+        if (answer.revocation !== undefined) this.revocations.ask(lease, answer.revocation)
+        return
       case "Gone":
         return lease.lose("Expired", now)
       case "Replaced":
+        return lease.lose("Replaced", now)
       case "Revoked":
-        return lease.lose(answer._tag, now)
+        return this.revocations.refuse(lease, answer.revocation)
       case "Unknown":
         return this.heap.schedule(lease, Math.min(now + pause(lease, firstDeadline - now), lease.deadline))
       default:

@@ -17,6 +17,7 @@ export class Events {
   private readonly outage: Outage
   private readonly losses: GroupedLog
   private readonly longHolds: GroupedLog
+  private readonly revocations: GroupedLog
   private isShortTtlTold = false
   private isUnshrinkableTold = false
   private readonly toldOfCapacity = new Set<string>()
@@ -26,6 +27,7 @@ export class Events {
     this.outage = outage
     this.losses = new GroupedLog(log, time, fork, "also lost")
     this.longHolds = new GroupedLog(log, time, fork, "also")
+    this.revocations = new GroupedLog(log, time, fork, "also asked to leave")
   }
 
   // Acquire. `startedAt` is the time of the call.
@@ -107,9 +109,32 @@ export class Events {
     )
   }
 
-  /** A lock was lost while the program ended that its cap had interrupted. */
-  lostWhileEnding(key: string, reason: LossReason): void {
-    this.log.warn(`The lock was lost (${reason}) while its program ended after its maxHold`, { key })
+  /** A lock was lost while the program ended that its cap or a revocation had interrupted. */
+  lostWhileEnding(key: string, reason: LossReason, ended: "maxHold" | "revocation"): void {
+    this.log.warn(`The lock was lost (${reason}) while its program ended after its ${ended}`, { key })
+  }
+
+  // Revocation.
+
+  /** The holder of a lock was asked to leave within `grace`. */
+  askedToLeave(key: string, { by, why }: { readonly by: string; readonly why?: string }, grace: number): void {
+    const because = why === undefined ? "" : `: ${why}`
+    this.revocations.add({
+      key,
+      message: `The holder of the lock ${JSON.stringify(key)} is asked to leave within ${
+        seconds(grace)
+      } by ${by}${because}`
+    })
+  }
+
+  /** The program of a revoked lock did not end before the deadline. Its claim is over in `gap`. */
+  ranOut(key: string, gap: number): void {
+    this.log.warn(
+      `The revoked lock was not released before it ran out, and others get it in ${
+        seconds(gap)
+      }: does its program ignore the interruption?`,
+      { key }
+    )
   }
 
   // Release and loss.
@@ -180,6 +205,7 @@ export class Events {
   close(): void {
     this.losses.flush()
     this.longHolds.flush()
+    this.revocations.flush()
   }
 }
 

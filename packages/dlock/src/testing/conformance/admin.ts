@@ -138,7 +138,7 @@ export const inspecting: ReadonlyArray<readonly [name: string, body: Body]> = [
       equal(beside.count - atFirst, 0, "the number of hints about another lock")
     })],
 
-  ["a list names every lock under a prefix once, and none beside it", (bench) =>
+  ["a list names every lock under a prefix, and none beside it", (bench) =>
     Effect.gen(function*() {
       const { admin, client, other } = yield* setting(bench)
       const base = bench.key()

@@ -226,6 +226,52 @@ export const revoking: ReadonlyArray<readonly [name: string, body: Body]> = [
       }
     })],
 
+  [
+    "a section whose lock is revoked is told, then interrupted, and the next is in when it has ended",
+    (bench) =>
+      Effect.gen(function*() {
+        const { admin, client, key, other } = yield* setting(bench)
+        // A ttl so long that neither a renewal nor an expiry helps.
+        const locker = yield* bench.locker(client, { defaultTtl: "2 minutes" })
+        let token: bigint | undefined
+        let grace: Duration.Duration | undefined
+        let isInside = false
+        const section = locker.withLock(key, (lease) => {
+          token = lease.fencingToken
+          isInside = true
+          return Effect.flatMap(lease.revocation, (revocation) => {
+            grace = revocation.grace
+            return Effect.never
+          }).pipe(
+            Effect.onInterrupt(() => Effect.sleep(100)),
+            Effect.ensuring(Effect.sync(() => void (isInside = false)))
+          )
+        })
+        const held = yield* bench.fork(Effect.flip(section))
+        yield* bench.until("the lock to be had", () => token !== undefined)
+        const next = bench.lasting(key)
+        const queued = yield* bench.queue(other, next)
+        let wasInside: boolean | undefined
+        yield* Effect.forkScoped(
+          Effect.tap(queued.granted, () => Effect.sync(() => void (wasInside = isInside))),
+          { startImmediately: true }
+        )
+        const askedAt = yield* bench.now
+        equal(
+          yield* admin.revoke(nameOf(next), { token: token!, grace: 300, by, why: "a test" }),
+          "asked",
+          "the answer to a revocation"
+        )
+        const lost = yield* bench.drive(held, "the section to be interrupted")
+        if (lost._tag !== "OwnershipLost") return expect(false, `OwnershipLost, but it was ${lost._tag}`)
+        equal([lost.reason, lost.revocation], ["Revoked", { by, why: "a test" }], "the reason, by whom and why")
+        expect(grace !== undefined && Duration.toMillis(grace) <= 300, "the section to be told its grace")
+        expect((yield* bench.now) - askedAt >= 395, "the section to have its grace, and its finalizer to be awaited")
+        yield* bench.until("the next to be granted", () => wasInside !== undefined)
+        equal(wasInside, false, "whether the section was inside when the next was granted")
+      })
+  ],
+
   ["a broken lock is handed over at once, and its holder finds that out", (bench) =>
     Effect.gen(function*() {
       const { admin, client, key, other } = yield* setting(bench)
