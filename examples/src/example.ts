@@ -14,6 +14,7 @@ import { drivers, environment } from "./servers.ts"
 
 const examples = [
   "task-election",
+  "background-service",
   "long-task",
   "stock-deduction",
   "concurrency-cap",

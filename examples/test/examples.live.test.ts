@@ -72,6 +72,14 @@ describe.each(["memory", "redis", "etcd"] as const)("the examples on %s", { conc
     assert.include(output, "the last report was written at", output)
   })
 
+  example("background-service", "one instance leads at a time, through a rolling restart", (output) => {
+    const [, leaders, beside] =
+      /(\d) leaders, (\d) of them beside another one, terms rising, at most \d+ ms/.exec(output)
+        ?? []
+    assert.isAtLeast(Number(leaders), 2, output)
+    assert.strictEqual(beside, "0", output)
+  })
+
   example("transfer", "no money is lost or made, whichever way it goes", (output) => {
     assert.include(output, "12 transfers, and 400 in all", output)
     assert.strictEqual(count(output, /\d+ from \d to \d/), 12, output)

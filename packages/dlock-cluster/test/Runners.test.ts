@@ -30,6 +30,28 @@ describe("registering a runner", () => {
       )
     }))
 
+  it.effect("shows more runners than one look at the store does", () =>
+    Effect.gen(function*() {
+      const { one, other } = yield* two
+      const ports = Array.from({ length: 120 }, (_, index) => index + 1)
+      yield* Effect.forEach(ports, (port) => one.register(runner(port), true))
+      yield* other.setRunnerHealth(address(7), false)
+      assert.deepStrictEqual(yield* registered(other), [-7, ...ports.filter((port) => port !== 7)])
+    }))
+
+  it.effect("ends if its place among the others is taken away", () =>
+    Effect.gen(function*() {
+      const { memory, one } = yield* two
+      yield* one.register(runner(1), true)
+      const on = { key: "cluster/runners", prefix: "cluster/" }
+      const [holder] = (yield* memory.admin.inspect(on)).holders
+      yield* memory.admin.breakLock(on, holder!.token)
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(one.warnings.length, 1)
+      yield* one.register(runner(1), true)
+      assert.deepStrictEqual(yield* registered(one), [1])
+    }))
+
   it.effect("gives it a number of its own for its snowflakes, the same at a repeat", () =>
     Effect.gen(function*() {
       const { memory, one } = yield* two
@@ -76,7 +98,7 @@ describe("registering a runner", () => {
       yield* one.register(runner(1), true)
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(yield* registered(one), [1])
-      assert.strictEqual((yield* heldKeys(memory)).length, 2)
+      assert.strictEqual((yield* heldKeys(memory)).length, 3)
     }))
 
   it.effect("ends with the loss of its number alone, since no other may have the same", () =>
@@ -97,7 +119,7 @@ describe("registering a runner", () => {
       const id = yield* one.register(runner(1), true)
       assert.strictEqual(yield* one.register(runner(1, 5), true), id)
       assert.deepStrictEqual(yield* one.getRunners, [[runner(1, 5), true]])
-      assert.strictEqual((yield* heldKeys(memory)).length, 2)
+      assert.strictEqual((yield* heldKeys(memory)).length, 3)
     }))
 
   it.effect("leaves nothing behind when it is interrupted", () =>
@@ -232,7 +254,7 @@ describe("clusters", () => {
       yield* one.register(runner(1), true)
       yield* other.register(runner(1), true)
       assert.deepStrictEqual(yield* registered(other), [1])
-      assert.strictEqual((yield* heldKeys(shared, "other/")).length, 2)
+      assert.strictEqual((yield* heldKeys(shared, "other/")).length, 3)
     }))
 })
 

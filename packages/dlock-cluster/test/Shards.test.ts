@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, Fiber, Scope } from "effect"
 import { OwnershipLost } from "effect-dlock"
+import type { Claim } from "effect-dlock/LockStore"
 import { ClusterError } from "effect/cluster"
 import { TestClock } from "effect/testing"
 import { address, expiry, fork, heldKeys, memory, numbers, processOn, shards, shiftedClock, two } from "./support.ts"
@@ -63,6 +64,19 @@ describe("acquiring shards", () => {
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(yield* heldKeys(shared), [])
       assert.deepStrictEqual(numbers(yield* one.acquire(here, shards(1, 2))), [1, 2])
+    }))
+
+  it.effect("gives back what was granted before that, too", () =>
+    Effect.gen(function*() {
+      const shared = yield* memory
+      const one = yield* processOn(shared)
+      yield* one.faulty.hang("request", 1)
+      const acquiring = yield* fork(one.acquire(here, shards(1, 2)))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* heldKeys(shared), ["shard/default:2"])
+      yield* Fiber.interrupt(acquiring)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* heldKeys(shared), [])
     }))
 
   it.effect("gives what was answered, and withdraws a claim whose answer was lost", () =>
@@ -145,6 +159,23 @@ describe("refreshing shards", () => {
       }
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(numbers(yield* other.acquire(there, shards(1))), [1])
+    }))
+
+  it.effect("is what keeps a shard even in a store that renews all claims of a process together", () =>
+    Effect.gen(function*() {
+      const shared = yield* memory
+      const lasting = (claim: Claim): Claim => ({ ...claim, ttl: Duration.hours(1) })
+      const request: typeof shared.store.request = (claim, mode) => shared.store.request(lasting(claim), mode)
+      const one = yield* processOn({ ...shared, store: { ...shared.store, request } })
+      const other = yield* processOn(shared)
+      yield* one.acquire(here, shards(1))
+      yield* TestClock.adjust("9 seconds")
+      assert.deepStrictEqual(yield* other.acquire(there, shards(1)), [])
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(numbers(yield* other.acquire(there, shards(1))), [1])
+      lossOf(yield* Effect.exit(one.refresh(here, shards(1))))
+      yield* one.releaseAll(here)
+      assert.deepStrictEqual(numbers(yield* other.refresh(there, shards(1))), [1])
     }))
 
   it.effect("asks again while the answer is not known, up to Sharding's own limit", () =>
@@ -334,9 +365,42 @@ describe("releasing shards", () => {
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(yield* heldKeys(shared), [])
     }))
+
+  it.effect("happens to what nobody has been told of, too, when the storage is closed", () =>
+    Effect.gen(function*() {
+      const shared = yield* memory
+      const scope = yield* Scope.make()
+      const one = yield* Scope.provide(processOn(shared), scope)
+      yield* one.faulty.fail("withdraw")
+      yield* one.faulty.dropReplies("request", 1)
+      yield* Effect.flip(one.acquire(here, shards(1)))
+      assert.deepStrictEqual(yield* heldKeys(shared), ["shard/default:1"])
+      yield* one.faulty.heal()
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(yield* heldKeys(shared), [])
+    }))
 })
 
 describe("the token of a shard", () => {
+  it.effect("is trusted from the confirmation that was sent last, in whatever order they come", () =>
+    Effect.gen(function*() {
+      const { one } = yield* two
+      const [id] = shards(1)
+      yield* one.acquire(here, [id!])
+      const hold = yield* one.faulty.holdReplies("renew")
+      const early = yield* fork(one.refresh(here, [id!]))
+      yield* hold.caught
+      yield* one.faulty.heal("renew")
+      yield* TestClock.adjust("2 seconds")
+      yield* one.refresh(here, [id!])
+      yield* hold.release
+      yield* Fiber.join(early)
+      yield* TestClock.adjust("8999 millis")
+      yield* one.shardLocks.fencingToken(id!)
+      yield* TestClock.adjust("1 millis")
+      assert.instanceOf(yield* Effect.flip(one.shardLocks.fencingToken(id!)), OwnershipLost)
+    }))
+
   it.effect("grows from one runner to the next", () =>
     Effect.gen(function*() {
       const { one, other } = yield* two

@@ -90,7 +90,7 @@ describe("what a runner costs", () => {
       ) {
         assert.isAtMost(refresh.requests, Math.ceil(shards / 32) + 1)
         assert.isAtMost(confirm.requests, 1)
-        assert.isAtMost(list.requests, Math.ceil(shards / 100) + 3)
+        assert.isAtMost(list.requests, 2)
       }
     }))
 

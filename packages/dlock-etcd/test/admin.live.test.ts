@@ -372,6 +372,7 @@ describe("revoke on etcd", () => {
       assert.strictEqual((yield* Queue.take(told)).id, claim.id)
       const [again] = yield* deaf.store.renew([held(claim, granted)])
       assert.strictEqual(again?._tag, "Revoked")
+      assert.isTrue((yield* other.admin.inspect(on("k"))).holders[0]?.isRevoked)
     }).pipe(Effect.scoped))
 
   it.live("is heard of a claim that was marked before its process watched", () =>
@@ -389,7 +390,7 @@ describe("revoke on etcd", () => {
 
   it.live("shortens the grace and never lengthens it", () =>
     Effect.gen(function*() {
-      const { one, other } = yield* setting
+      const { one, other, plain } = yield* setting
       const told = yield* notices(one.store)
       const claim = permitsOf(2, 4)
       const granted = yield* hold(one.store, claim)
@@ -404,6 +405,15 @@ describe("revoke on etcd", () => {
       assert.strictEqual(by, "second")
       assert.isAtMost(Duration.toMillis(grace), 1_000)
       assert.strictEqual(yield* revoke(30_000, "third"), "asked")
+      // The latest mark replaced the one before it, and the longer grace left none.
+      const marks = (yield* keysOf(plain)).filter((key) => key.includes("revoked\0"))
+      assert.deepStrictEqual(marks.map((key) => key.split("\0")[4]), ["1000"])
+      // Two that ask at the same moment may both leave a mark.
+      const late = `${marks[0]!.slice(0, -4)}50000`
+      const lease = yield* Effect.promise(async () => (await plain.get(marks[0]!).exec()).kvs[0]!.lease)
+      const bell = JSON.stringify({ layout: 1, by: "late", mark: late })
+      yield* Effect.promise(() => plain.put(late).value(JSON.stringify({ layout: 1, by: "late" })).lease(lease))
+      yield* Effect.promise(() => plain.put("dlock:\0revoked").value(bell))
       yield* Effect.sleep("200 millis")
       const [renewed] = yield* one.store.renew([held(claim, granted)])
       assert(renewed?._tag === "Confirmed")
@@ -494,6 +504,18 @@ describe("breakLock on etcd", () => {
         assert.strictEqual(renewed?._tag, claimed.kind === "semaphore" ? "Gone" : "Replaced")
       }
       assert.isFalse((yield* keysOf(plain)).some((key) => key.includes("revoked\0")))
+    }).pipe(Effect.scoped))
+})
+
+describe("breakLock of a lock whose process hears nothing", () => {
+  it.live("deletes both keys of a writer", () =>
+    Effect.gen(function*() {
+      const { other, url } = yield* setting
+      const deaf = yield* clientOver(url, (port) => ({ ...port, watch: () => Effect.never }))
+      const { fencingToken } = yield* hold(deaf.store, writerOf({ key: "w" }))
+      const reader = yield* wait(other.store, readerOf({ key: "w" }))
+      assert.isTrue(yield* other.admin.breakLock(on("w"), fencingToken))
+      yield* within(grant(reader, 1_000), 250)
     }).pipe(Effect.scoped))
 })
 

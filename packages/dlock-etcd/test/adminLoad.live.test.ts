@@ -144,7 +144,7 @@ describe("revocations under load", () => {
         }
 
         // Told at once, where the process could hear.
-        const isFrozen = (from: number, until: number) =>
+        const isFrozen = (from: number, until: number): boolean =>
           frozenTimes.some((one) => one.from - 50 < until && one.until + 1_500 > from)
         const delays: Array<number> = []
         let unheard = 0

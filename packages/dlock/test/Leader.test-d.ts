@@ -42,14 +42,15 @@ describe("Leader", () => {
   })
 
   it("has the options of a lock that is not waited for with a limit, and takes it anew each time", () => {
-    // @ts-expect-error it waits without limit
-    Leader.run("role", query, { timeout: "1 second" })
-    // @ts-expect-error a term takes the lock anew
-    Leader.run("role", query, { reentrant: true })
-    // @ts-expect-error
-    Leader.run("role", query, { restart: "sometimes" })
-    // @ts-expect-error a check needs nothing
-    Leader.run("role", query, { healthy: Db.use(() => Effect.succeed(true)) })
+    type Options = Leader.LeaderOptions
+    expectTypeOf<Options>().not.toHaveProperty("timeout")
+    expectTypeOf<Options>().not.toHaveProperty("maxQueue")
+    expectTypeOf<Options>().not.toHaveProperty("reentrant")
+    expectTypeOf<Options["restart"]>().toEqualTypeOf<"always" | "never" | undefined>()
+    // A check may fail, and needs nothing.
+    expectTypeOf<Effect.Effect<boolean, "down">>().toExtend<Options["healthy"]>()
+    expectTypeOf<Effect.Effect<boolean, never, Db>>().not.toExtend<Options["healthy"]>()
+    expectTypeOf<Effect.Effect<string>>().not.toExtend<Options["healthy"]>()
   })
 
   it("is seen from outside", () => {

@@ -54,7 +54,7 @@ const lostBy = (error: { readonly _tag: string }): OwnershipLost => {
   return error as OwnershipLost
 }
 
-const isFree = (locker: Locker["Service"]) =>
+const checkFree = (locker: Locker["Service"]) =>
   Effect.orDie(Effect.map(outside(locker.withLockIfAvailable("role", Effect.void)), Option.isSome))
 
 const stateOf = (locker: Locker["Service"], name = "role") =>
@@ -76,19 +76,19 @@ describe("Leader.run", () => {
       yield* Deferred.succeed(done, "done")
       assert.strictEqual(yield* Fiber.join(first), "done")
       assert.deepStrictEqual(yield* Fiber.join(second), ["role", 2n])
-      assert.isTrue(yield* isFree(locker))
+      assert.isTrue(yield* checkFree(locker))
     }))
 
   it.effect("closes the scope of its program before it releases the lock, in both call forms", () =>
     Effect.gen(function*() {
       const { locker } = yield* setting()
       const seen: Array<boolean> = []
-      const program = Effect.addFinalizer(() => Effect.map(isFree(locker), (free) => seen.push(free)))
+      const program = Effect.addFinalizer(() => Effect.map(checkFree(locker), (free) => seen.push(free)))
       yield* its(locker)(Leader.run("role", program))
       yield* its(locker)(program.pipe(Leader.run("role", { ttl: "5 seconds" })))
       yield* its(locker)(program.pipe(Leader.run("role")))
       assert.deepStrictEqual(seen, [false, false, false])
-      assert.isTrue(yield* isFree(locker))
+      assert.isTrue(yield* checkFree(locker))
     }))
 
   it.effect("resigns and fails when its program fails, dies, or interrupts itself", () =>
@@ -96,7 +96,7 @@ describe("Leader.run", () => {
       const { locker } = yield* setting()
       const exitOf = (program: Effect.Effect<never, string>) =>
         Effect.exit(its(locker)(Leader.run("role", program))).pipe(
-          Effect.tap(() => Effect.map(isFree(locker), assert.isTrue))
+          Effect.tap(() => Effect.map(checkFree(locker), (free) => assert.isTrue(free)))
         )
       assert.deepStrictEqual(yield* exitOf(Effect.fail("no")), Exit.fail("no"))
       const died = yield* exitOf(Effect.die("a bug"))
@@ -144,7 +144,7 @@ describe("Leader.run", () => {
       yield* Fiber.interrupt(candidate)
       yield* Fiber.interrupt(leader)
       assert.deepStrictEqual(lines, ["0 one begins term 1", "60 one ends"])
-      assert.isTrue(yield* isFree(locker))
+      assert.isTrue(yield* checkFree(locker))
     }))
 
   it.effect("on a loss interrupts its program, waits for its end, and stands again", () =>
@@ -294,7 +294,7 @@ describe("Leader.run", () => {
       const program = Effect.suspend(() => {
         runs++
         const { id } = faulty.calls.findLast(({ operation }) => operation === "request")!.claims[0]!
-        return Effect.andThen(faulty.lose(id, "Expired"), Effect.never)
+        return Effect.andThen(faulty.lose(id, "Unreachable"), Effect.never)
       })
       const leader = yield* fork(one(Leader.run("role", program, { ttl: "1 second" })))
       yield* TestClock.adjust("20 seconds")
@@ -387,7 +387,7 @@ describe("Leader.resign", () => {
       const error = lostBy(yield* Effect.flip(one(Leader.run("role", Leader.resign, { restart: "never" }))))
       assert.deepInclude(error, { key: "role", fencingToken: 1n, reason: "Revoked" })
       assert.deepStrictEqual(error.revocation, { by: "one", why: "it resigned" })
-      assert.isTrue(yield* isFree(locker))
+      assert.isTrue(yield* checkFree(locker))
     }))
 
   it.effect("works in a child, in the section of another lock, and where nothing can be interrupted", () =>
@@ -399,7 +399,7 @@ describe("Leader.resign", () => {
           const leader = yield* fork(Effect.flip(run))
           yield* TestClock.adjust("1 second")
           assert.strictEqual(lostBy((yield* Fiber.join(leader)) as OwnershipLost).key, "role")
-          assert.isTrue(yield* isFree(locker))
+          assert.isTrue(yield* checkFree(locker))
         })
       yield* resigns(Effect.all([Effect.never, Effect.andThen(Effect.sleep(100), Leader.resign)], {
         concurrency: "unbounded"
@@ -431,7 +431,7 @@ describe("the health of a leader's program", () => {
       const check = Effect.flatMap(Clock.currentTimeMillis, (now) => healthy(now - start))
       const leader = yield* fork(one(Leader.run("role", program("one"), { healthy: check, cooldown })))
       yield* TestClock.adjust("5 minutes")
-      const free = yield* isFree(locker)
+      const free = yield* checkFree(locker)
       yield* Fiber.interrupt(leader)
       const end = lines.find((line) => line.endsWith("ends"))
       const at = end === undefined ? 0 : Number(end.split(" ")[0]) - start / 1_000
@@ -462,7 +462,7 @@ describe("the health of a leader's program", () => {
       const { locker, shift } = yield* shiftedSetting
       const { lines, program } = diary()
       let asked = 0
-      const healthy = Effect.sync(() => ++asked !== 2)
+      const healthy = Effect.andThen(Effect.sleep(100), Effect.sync(() => ++asked !== 2))
       yield* fork(its(locker)(Leader.run("role", program("one"), { ttl: "21 seconds", healthy })))
       // Its last yes was at 7 s, and the lock was confirmed at 14 s.
       yield* TestClock.adjust("15 seconds")
@@ -523,6 +523,19 @@ describe("the health of a leader's program", () => {
       yield* Fiber.interrupt(leader)
     }))
 
+  it.effect("is asked no more when the program has ended", () =>
+    Effect.gen(function*() {
+      const { one } = yield* two
+      let asked = 0
+      const healthy = Effect.sync(() => ++asked > 0)
+      const leader = yield* fork(one(Leader.run("role", Effect.sleep("10 seconds"), { healthy })))
+      yield* TestClock.adjust("10 seconds")
+      yield* Fiber.join(leader)
+      assert.strictEqual(asked, 3)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(asked, 3)
+    }))
+
   it.effect("whose check ignores its interruption delays nothing", () =>
     Effect.gen(function*() {
       const { locker, one } = yield* two
@@ -531,7 +544,7 @@ describe("the health of a leader's program", () => {
       )
       yield* TestClock.adjust("5 seconds")
       yield* Fiber.join(leader)
-      assert.isTrue(yield* isFree(locker))
+      assert.isTrue(yield* checkFree(locker))
     }))
 })
 
@@ -545,11 +558,11 @@ describe("Leader.layer", () => {
       yield* TestClock.adjust("10 seconds")
       const closed = yield* fork(Scope.close(scope, Exit.void))
       yield* TestClock.adjust("19 seconds")
-      assert.isFalse(yield* isFree(locker))
+      assert.isFalse(yield* checkFree(locker))
       yield* TestClock.adjust("1 second")
       yield* Fiber.join(closed)
       assert.deepStrictEqual(lines, ["0 one begins term 1", "30 one ends"])
-      assert.isTrue(yield* isFree(locker))
+      assert.isTrue(yield* checkFree(locker))
     }))
 
   it.effect("stands again after a failure, with a pause that grows, and logs it", () =>
@@ -597,7 +610,7 @@ describe("Leader.layer", () => {
         yield* TestClock.adjust("1 hour")
         assert.strictEqual(logged.filter(({ level }) => level === "Error").length, before)
         assert.strictEqual(lines.length, 2)
-        assert.isTrue(yield* isFree(yield* lockerOver(memory)))
+        assert.isTrue(yield* checkFree(yield* lockerOver(memory)))
       })
     ))
 

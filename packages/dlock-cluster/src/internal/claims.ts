@@ -1,5 +1,12 @@
 import { LockBackendError } from "effect-dlock/LockError"
-import type { Answer, Claim, LockStore, Renewal, Withdrawn } from "effect-dlock/LockStore"
+import {
+  type Answer,
+  type Claim,
+  type LockStore,
+  readWriteCapacity,
+  type Renewal,
+  type Withdrawn
+} from "effect-dlock/LockStore"
 import type { StoreTelemetry } from "effect-dlock/StoreTelemetry"
 import type * as Clock from "effect/Clock"
 import { PersistenceError } from "effect/cluster/ClusterError"
@@ -58,9 +65,14 @@ export class Claims {
    * Asks for a key, and waits for nobody. `take` gets the claim in the same step as the answer comes, so that an
    * interruption finds it either there or withdrawn. Returns whether it was granted.
    */
-  hold(key: string, holder: string, take: (held: HeldClaim) => void): Effect.Effect<boolean, LockBackendError> {
+  hold(
+    key: string,
+    holder: string,
+    take: (held: HeldClaim) => void,
+    kind: "mutex" | "semaphore" = "mutex"
+  ): Effect.Effect<boolean, LockBackendError> {
     return Effect.suspend(() => {
-      const claim = this.claimOf(key, holder)
+      const claim = this.claimOf(key, holder, kind)
       const sent = this.now()
       let isAnswered = false
       const apply = (answer: Answer): Effect.Effect<boolean, LockBackendError> => {
@@ -77,14 +89,15 @@ export class Claims {
     })
   }
 
-  private claimOf(key: string, holder: string): Claim {
+  private claimOf(key: string, holder: string, kind: "mutex" | "semaphore"): Claim {
     return {
       id: Base64Url.encode(SecureRandom.randomBytesUnsafe(18)).slice(0, 22),
       key: `${this.prefix}${key}`,
       prefix: this.prefix,
-      kind: "mutex",
+      kind,
       permits: 1,
-      capacity: 1,
+      // A semaphore is a list of those that are there, without a limit.
+      capacity: kind === "mutex" ? 1 : readWriteCapacity,
       ttl: Duration.millis(this.times.ttl),
       guardGap: Duration.millis(this.times.guardGap),
       holder
@@ -137,6 +150,7 @@ export class Claims {
   /** Withdraws claims, however long it takes, while the caller goes on. The claims must not be used any more. */
   withdrawLater(claims: ReadonlyArray<Claim>): Effect.Effect<void> {
     return Effect.suspend(() => {
+      if (claims.length === 0) return Effect.void
       for (const claim of claims) this.leftovers.add(claim)
       const forget = (claim: Claim): void => void this.leftovers.delete(claim)
       const { guardGap, ttl } = this.times
@@ -184,7 +198,7 @@ export class Claims {
             ? Effect.void
             : Effect.asVoid(Effect.forkIn(Fiber.interrupt(fiber), this.scope, { startImmediately: true }))
         )
-        return Effect.interruptible(Fiber.join(fiber)).pipe(
+        return Fiber.join(fiber).pipe(
           Effect.timeoutOrElse({ duration: millis, orElse: () => Effect.fail(unanswered(millis)) }),
           Effect.ensuring(interruptLater)
         )

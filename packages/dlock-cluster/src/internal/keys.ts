@@ -1,12 +1,16 @@
 /**
- * The keys of a cluster, behind its prefix. Each is a mutex.
+ * The keys of a cluster, behind its prefix.
  *
- * | key | held by | means |
- * |---|---|---|
- * | `shard/<group>:<n>` | the runner that has the shard | its token is a fence for what the entities of the shard write |
- * | `runner/<address>` | the runner | it is registered. Its holder text carries what the runner is |
- * | `runner/<address>/unhealthy` | the runner that found it | it gets no shards |
- * | `machine/<n>` | the runner | its snowflakes carry this number |
+ * | key | kind | held by | means |
+ * |---|---|---|---|
+ * | `shard/<group>:<n>` | mutex | the runner that has the shard | its token is a fence for what the entities of the shard write |
+ * | `runner/<address>` | mutex | the runner | nobody else has its address |
+ * | `runners` | semaphore | each runner, one permit | it is registered. The text of the holder says what the runner is |
+ * | `unhealthy` | semaphore | a runner, one permit for each that it found | the runner that the holder's text names gets no shards |
+ * | `machine/<n>` | mutex | the runner | its snowflakes carry this number |
+ *
+ * The runners are found by one look at `runners`, each few seconds in each runner. A list of the keys below `runner/` would
+ * have to walk through all keys of a Redis, also those that have nothing to do with locks.
  *
  * Health is the absence of a mark, and the mark belongs to the runner that put it: Sharding lets any runner judge any
  * other, so a claim that the judged runner holds could only be taken from it by force. A verdict ends with the process that
@@ -20,23 +24,17 @@ const encode = (text: string): string => encodeURIComponent(text).replaceAll("%3
 
 export const shard = ({ group, id }: ShardId): string => `shard/${encode(group)}:${id}`
 
-export const runners = "runner/"
+export const runners = "runners"
 
+export const unhealthy = "unhealthy"
+
+/** A host may have any form. */
 export const addressOf = ({ host, port }: RunnerAddress): string => encode(`${host}:${port}`)
 
-export const runner = (address: string): string => `${runners}${address}`
+/** The keys of all addresses begin with this. */
+export const addresses = "runner/"
 
-const mark = "/unhealthy"
-
-export const unhealthy = (address: string): string => `${runner(address)}${mark}`
-
-/** The address of a key below `runners`, and whether it is the mark of an unhealthy runner. */
-export const parseRunner = (key: string): { readonly address: string; readonly isMark: boolean } => {
-  const address = key.slice(runners.length)
-  return address.endsWith(mark)
-    ? { address: address.slice(0, -mark.length), isMark: true }
-    : { address, isMark: false }
-}
+export const runner = (address: string): string => `${addresses}${address}`
 
 export const machine = (id: number): string => `machine/${id}`
 

@@ -3,7 +3,7 @@
  *
  * These claims are renewed here and not by Sharding: they say that the process lives, and no entity runs by them.
  */
-import type { HolderState, LockAdmin, LockState } from "effect-dlock/LockAdmin"
+import type { HolderState, LockAdmin } from "effect-dlock/LockAdmin"
 import { LockBackendError } from "effect-dlock/LockError"
 import type { Renewal } from "effect-dlock/LockStore"
 import { Runner } from "effect/cluster/Runner"
@@ -18,8 +18,14 @@ import * as Timing from "./timing.ts"
 interface Registration {
   /** What the runner is, as JSON. */
   readonly encoded: string
+  /** That nobody else has the address. */
   readonly runner: HeldClaim
+  /** The place among all runners. Absent for the moment before it is there. */
+  entry: HeldClaim | undefined
 }
+
+const claimsOf = ({ entry, runner }: Registration): ReadonlyArray<HeldClaim> =>
+  entry === undefined ? [runner] : [runner, entry]
 
 export class Runners {
   private readonly claims: Claims
@@ -42,8 +48,8 @@ export class Runners {
 
   /** Everything that is held here. */
   held(): ReadonlyArray<HeldClaim> {
-    const runners = Array.from(this.registrations.values(), ({ runner }) => runner)
-    return [...runners, ...this.machines.values(), ...this.marks.values()]
+    const runners = Array.from(this.registrations.values(), claimsOf)
+    return [...runners.flat(), ...this.machines.values(), ...this.marks.values()]
   }
 
   /**
@@ -57,16 +63,14 @@ export class Runners {
       const encoded = Runner.encodeSync(runner)
       yield* this.confirmOrDrop(address, encoded)
       if (!this.registrations.has(address)) {
-        const holder = `${address} ${JSON.stringify({ runner: encoded })}`
-        const isGranted = yield* this.claims.hold(Keys.runner(address), holder, (held) => {
-          this.registrations.set(address, { encoded, runner: held })
+        const isGranted = yield* this.claims.hold(Keys.runner(address), holderOf(address, encoded), (held) => {
+          this.registrations.set(address, { encoded, runner: held, entry: undefined })
         })
         if (!isGranted) return yield* this.refuse(address)
       }
       this.warned.delete(address)
-      if (!this.machines.has(address)) {
-        yield* Effect.onError(this.takeMachine(address), () => this.drop(address))
-      }
+      const complete = Effect.andThen(this.takeMachine(address), this.enter(address))
+      yield* Effect.onError(complete, () => this.drop(address))
       yield* this.setHealth(address, isHealthy)
       return Number(this.machines.get(address)?.key.slice(Keys.machine(0).length - 1))
     })
@@ -79,7 +83,11 @@ export class Runners {
   private confirmOrDrop(address: string, encoded: string): Effect.Effect<void, LockBackendError> {
     return Effect.suspend(() => {
       const registration = this.registrations.get(address)
-      const held = [registration?.runner, this.machines.get(address)].filter((held) => held !== undefined)
+      const machine = this.machines.get(address)
+      const held = [
+        ...(registration === undefined ? [] : claimsOf(registration)),
+        ...(machine === undefined ? [] : [machine])
+      ]
       return Effect.flatMap(this.renew(held), (isAnswered) => {
         if (!isAnswered) {
           return Effect.fail(failed("renew", new Error("The lock store did not confirm the registration")))
@@ -105,6 +113,10 @@ export class Runners {
    * it notices, and a number that was freed lately should not be the next one taken.
    */
   private takeMachine(address: string): Effect.Effect<void, LockBackendError> {
+    return Effect.suspend(() => this.machines.has(address) ? Effect.void : this.findMachine(address))
+  }
+
+  private findMachine(address: string): Effect.Effect<void, LockBackendError> {
     return Effect.flatMap(Random.nextIntBetween(0, Keys.machines), (first) => {
       const take = (tried: number): Effect.Effect<void, LockBackendError> =>
         tried === Keys.machines
@@ -119,13 +131,25 @@ export class Runners {
     })
   }
 
+  /** Takes a place among all runners. */
+  private enter(address: string): Effect.Effect<void, LockBackendError> {
+    return Effect.suspend(() => {
+      const registration = this.registrations.get(address)
+      if (registration === undefined || registration.entry !== undefined) return Effect.void
+      const holder = holderOf(address, registration.encoded)
+      return Effect.asVoid(
+        this.claims.hold(Keys.runners, holder, (held) => void (registration.entry = held), "semaphore")
+      )
+    })
+  }
+
   /** Ends the registration of a runner of this process. Another process's ends with that process. */
   unregister(address: string): Effect.Effect<void, LockBackendError> {
     return Effect.suspend(() => {
       const registration = this.registrations.get(address)
       if (registration === undefined) return Effect.void
       const mark = this.marks.get(address)
-      const held = mark === undefined ? [registration.runner] : [registration.runner, mark]
+      const held = mark === undefined ? claimsOf(registration) : [...claimsOf(registration), mark]
       // A withdrawal whose answer is lost may have been done, so that none of them is renewed from now on.
       this.registrations.delete(address)
       this.marks.delete(address)
@@ -138,40 +162,50 @@ export class Runners {
     return Effect.suspend(() => {
       const registration = this.registrations.get(address)
       this.registrations.delete(address)
-      return registration === undefined ? Effect.void : this.claims.withdrawLater([registration.runner.claim])
+      return registration === undefined
+        ? Effect.void
+        : this.claims.withdrawLater(claimsOf(registration).map(({ claim }) => claim))
     })
   }
 
   /** All registered runners, of all processes, and whether they are healthy. */
   get list(): Effect.Effect<Array<readonly [runner: string, isHealthy: boolean]>, LockBackendError> {
-    return Effect.suspend(() => {
-      const { prefix } = this.claims
-      return this.admin.list({ key: `${prefix}${Keys.runners}`, prefix }).pipe(
-        Stream.runFold(
-          () => ({ runners: new Map<string, string>(), unhealthy: new Set<string>() }),
-          (found, state) => this.note(found, state)
-        ),
-        Effect.tap(({ runners }) => this.dropMarksOfOthersThan(runners)),
-        Effect.map(({ runners, unhealthy }) =>
-          Array.from(runners, ([address, runner]) => [runner, !unhealthy.has(address)] as const)
-        )
-      )
-    })
+    return Effect.all([this.registered, this.marked], { concurrency: "unbounded" }).pipe(
+      Effect.tap(([runners]) => this.dropMarksOfOthersThan(runners)),
+      Effect.map(([runners, marks]) => {
+        const unhealthy = new Set(marks.map(({ holder }) => holder))
+        return Array.from(runners, ([address, runner]) => [runner, !unhealthy.has(address)] as const)
+      })
+    )
   }
 
-  private note<Found extends { readonly runners: Map<string, string>; readonly unhealthy: Set<string> }>(
-    found: Found,
-    state: LockState
-  ): Found {
-    const [holder] = state.holders
-    if (holder === undefined || holder.isForeign) return found
-    const { address, isMark } = Keys.parseRunner(state.key.slice(this.claims.prefix.length))
-    if (isMark) found.unhealthy.add(address)
-    else {
-      const runner = runnerOf(holder)
-      if (runner !== undefined) found.runners.set(address, runner)
-    }
-    return found
+  /** By address, what the registered runners are. */
+  private get registered(): Effect.Effect<ReadonlyMap<string, string>, LockBackendError> {
+    return Effect.flatMap(
+      this.admin.inspect(this.nameOf(Keys.runners)),
+      ({ holderCount, holders }) =>
+        holderCount <= holders.length
+          ? Effect.succeed(new Map(holders.flatMap(runnerOf)))
+          : this.registeredInList
+    )
+  }
+
+  /** One look shows a hundred holders. A cluster with more runners is listed by its addresses. */
+  private get registeredInList(): Effect.Effect<ReadonlyMap<string, string>, LockBackendError> {
+    return this.admin.list(this.nameOf(Keys.addresses)).pipe(
+      Stream.runFold(
+        () => new Map<string, string>(),
+        (found, { holders }) => {
+          for (const [address, runner] of holders.flatMap(runnerOf)) found.set(address, runner)
+          return found
+        }
+      )
+    )
+  }
+
+  /** The marks of unhealthy runners: of the first hundred, if there ever are more. */
+  private get marked(): Effect.Effect<ReadonlyArray<HolderState>, LockBackendError> {
+    return Effect.map(this.admin.inspect(this.nameOf(Keys.unhealthy)), ({ holders }) => holders)
   }
 
   /** A runner that is gone needs no mark. If it comes back, it is judged anew. */
@@ -183,34 +217,31 @@ export class Runners {
     })
   }
 
-  /** Marks any runner as unhealthy, or removes the mark, whoever put it there. */
+  /** Marks any runner as unhealthy, or removes its marks, whoever put them there. */
   setHealth(address: string, isHealthy: boolean): Effect.Effect<void, LockBackendError> {
     return Effect.suspend(() => {
       const mark = this.marks.get(address)
-      if (!isHealthy) {
-        if (mark !== undefined) return Effect.void
-        // Busy: another runner has found the same.
-        return Effect.asVoid(
-          this.claims.hold(Keys.unhealthy(address), address, (held) => this.marks.set(address, held))
+      if (isHealthy) {
+        this.marks.delete(address)
+        return Effect.andThen(
+          mark === undefined ? Effect.void : this.claims.withdrawLater([mark.claim]),
+          this.breakMarks(address)
         )
       }
-      if (mark === undefined) return this.breakMark(address)
-      this.marks.delete(address)
-      return Effect.onError(
-        this.claims.withdraw([mark.claim], () => {}),
-        () => this.claims.withdrawLater([mark.claim])
+      return mark !== undefined ? Effect.void : Effect.asVoid(
+        this.claims.hold(Keys.unhealthy, address, (held) => this.marks.set(address, held), "semaphore")
       )
     })
   }
 
   /** Nothing is protected by a mark, so that breaking one lets nobody in. Its process forgets it at its next renewal. */
-  private breakMark(address: string): Effect.Effect<void, LockBackendError> {
-    const name = this.nameOf(Keys.unhealthy(address))
-    return Effect.flatMap(
-      this.admin.inspect(name),
-      ({ holders: [holder] }) =>
-        holder === undefined ? Effect.void : Effect.asVoid(this.admin.breakLock(name, holder.token))
-    )
+  private breakMarks(address: string): Effect.Effect<void, LockBackendError> {
+    return Effect.flatMap(this.marked, (marks) =>
+      Effect.forEach(
+        marks.filter(({ holder }) => holder === address),
+        ({ token }) => this.admin.breakLock(this.nameOf(Keys.unhealthy), token),
+        { discard: true }
+      ))
   }
 
   private nameOf(key: string) {
@@ -218,8 +249,8 @@ export class Runners {
   }
 
   /** Asks for a sign of life of the backend, for a runner without shards. */
-  probe(address: string): Effect.Effect<void, LockBackendError> {
-    return Effect.asVoid(this.admin.inspect(this.nameOf(Keys.runner(address))))
+  get probe(): Effect.Effect<void, LockBackendError> {
+    return Effect.asVoid(this.admin.inspect(this.nameOf(Keys.runners)))
   }
 
   /** Renews everything that is held here, for as long as the storage is open. */
@@ -245,8 +276,8 @@ export class Runners {
 
   private forget(lost: HeldClaim): Effect.Effect<void> {
     return Effect.suspend(() => {
-      for (const [address, { runner }] of this.registrations) {
-        if (runner !== lost && this.machines.get(address) !== lost) continue
+      for (const [address, registration] of this.registrations) {
+        if (!claimsOf(registration).includes(lost) && this.machines.get(address) !== lost) continue
         this.claims.telemetry.warn(`The runner ${address} is registered no longer: ${lost.key} was lost`)
         if (this.machines.get(address) === lost) this.machines.delete(address)
         return this.drop(address)
@@ -264,13 +295,16 @@ const isLost = ({ _tag }: Renewal): boolean => _tag === "Gone" || _tag === "Repl
 const failed = (operation: "acquire" | "renew", cause: Error): LockBackendError =>
   new LockBackendError({ operation, retryable: true, cause })
 
-/** What a runner's claim says of it. The text is that of a holder with metadata, as `Locker.inspect` reads it. */
-const runnerOf = ({ holder }: HolderState): string | undefined => {
+/** The text of a holder with metadata, as `Locker.inspect` reads it. */
+const holderOf = (address: string, runner: string): string => `${address} ${JSON.stringify({ runner })}`
+
+/** The address of a runner, and what it is. */
+const runnerOf = ({ holder }: HolderState): ReadonlyArray<readonly [address: string, runner: string]> => {
   try {
-    const metadata: unknown = JSON.parse(holder.slice(holder.indexOf(" {") + 1))
-    const runner = (metadata as { readonly runner?: unknown }).runner
-    return typeof runner === "string" ? runner : undefined
+    const brace = holder.indexOf(" {")
+    const { runner } = JSON.parse(holder.slice(brace + 1)) as { readonly runner?: unknown }
+    return typeof runner === "string" ? [[holder.slice(0, brace), runner]] : []
   } catch {
-    return undefined
+    return []
   }
 }

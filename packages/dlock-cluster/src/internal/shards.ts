@@ -26,6 +26,8 @@ interface OwnedShard {
   reportedAt: number | undefined
   /** Whether Sharding has named it in a refresh. Until then Sharding runs nothing on it, or has just begun. */
   isNamed: boolean
+  /** Whether the claim has expired and was withdrawn, though the shard was not released. */
+  isExpired: boolean
   /** Whether somebody asked the runner to leave the shard. Sharding then ends its entities by and by. */
   isRevoked: boolean
   /** Whether it is never extended again, because the grace of its revocation is over. */
@@ -106,6 +108,7 @@ export class Shards {
       loss: undefined,
       reportedAt: undefined,
       isNamed: false,
+      isExpired: false,
       isRevoked: false,
       isFinal: false
     }
@@ -244,6 +247,23 @@ export class Shards {
       }
     }
     return shards.find(({ loss }) => loss !== undefined)?.loss
+  }
+
+  /**
+   * Withdraws what has expired by this process's own clock. A backend may renew all claims of a process together, as etcd
+   * does with a lease, and would then keep it for as long as the process lives.
+   */
+  get expire(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const now = this.claims.now()
+      const { guardGap } = this.claims.times
+      const expired = Array.from(this.owned.values()).filter(({ held, isExpired, state }) =>
+        state !== "withdrawing" && !isExpired && held.remaining(now) <= -guardGap
+      )
+      this.lossAmong(expired)
+      for (const shard of expired) shard.isExpired = true
+      return this.claims.withdrawLater(expired.map(({ held }) => held.claim))
+    })
   }
 
   /** Releases a shard whose entities have ended. */

@@ -70,6 +70,10 @@ export const make = (
     const claims = new Claims(store, { prefix, times, telemetry, clock, scope })
     const runners = new Runners(claims, admin)
     yield* Effect.forkIn(runners.keepAlive, scope)
+    const expire = Effect.suspend(() =>
+      Effect.forEach(Array.from(byAddress.values()), (shards) => shards.expire, { discard: true })
+    )
+    yield* Effect.forkIn(Effect.forever(Effect.delay(expire, Timing.renewalAfter(times.ttl))), scope)
 
     const shardsOf = (address: RunnerAddress): Shards => {
       const name = Keys.addressOf(address)
@@ -96,7 +100,7 @@ export const make = (
           const refreshed = shardsOf(address).refresh(named)
           // Without shards it is a question about the backend, for example whether an outage is over.
           return claims.operation(
-            named.length > 0 ? refreshed : Effect.andThen(runners.probe(Keys.addressOf(address)), refreshed)
+            named.length > 0 ? refreshed : Effect.andThen(runners.probe, refreshed)
           )
         },
         release: (address, id) => claims.operation(shardsOf(address).release(id), releaseTimeout),

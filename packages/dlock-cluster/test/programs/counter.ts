@@ -27,8 +27,8 @@ export const storage = (url: string, port?: number) =>
     Layer.provide(ShardingConfig.layer(config(port)))
   )
 
-/** An entity that works from its first message until it is interrupted. */
-export const Counter = Entity.make("Counter", [Rpc.make("Touch", { success: Schema.String })])
+/** An entity that tells where it is, and that works from the first demand until it is interrupted. */
+export const Counter = Entity.make("Counter", [Rpc.make("Touch", { success: Schema.String }), Rpc.make("Work")])
 
 /** One step of an entity, as its resource has it in its list: the order is the resource's. */
 export interface Step {
@@ -84,10 +84,20 @@ export const counter = (resource: string) =>
           )
         )
       )
-      yield* Effect.all([append, Effect.ignore(appendChecked), appendFenced], {
+      // A request under way, which Sharding would let go on for 15 seconds if it had the time.
+      const work = Effect.all([append, Effect.ignore(appendChecked), appendFenced], {
         concurrency: "unbounded"
-      }).pipe(Effect.repeat(Schedule.spaced(pause)), Effect.forkScoped)
-      return Counter.of({ Touch: () => Effect.succeed(`${process.pid}`) })
+      }).pipe(Effect.repeat(Schedule.spaced(pause)), Effect.asVoid)
+      let isWorking = false
+      return Counter.of({
+        Touch: () => Effect.succeed(`${process.pid}`),
+        Work: () =>
+          Effect.suspend(() => {
+            if (isWorking) return Effect.void
+            isWorking = true
+            return work
+          })
+      })
     }),
-    { maxIdleTime: "1 hour" }
+    { maxIdleTime: "1 hour", concurrency: "unbounded" }
   )

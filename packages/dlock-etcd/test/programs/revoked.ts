@@ -5,7 +5,7 @@
  */
 import { recordLag } from "dlock-testing"
 import { onMessage, report } from "dlock-testing/report"
-import { Duration, Effect, Layer, Stream } from "effect"
+import { Duration, Effect, type Layer, Stream } from "effect"
 import { LockStore } from "effect-dlock"
 import { EtcdLockStore } from "effect-dlock-etcd"
 import type { Granted, Renewal } from "effect-dlock/LockStore"
@@ -36,7 +36,10 @@ const hold = (store: LockStore["Service"], key: string) =>
         const [renewal] = (yield* store.renew([{ claim, fencingToken: granted.fencingToken }])) as [Renewal]
         if (renewal._tag === "Confirmed") confirmedAt = renewal.confirmedAt
         // What a deaf program does: nothing. Its belief runs out.
-        else if (renewal._tag !== "Unknown") return void (yield* Effect.sleep(Math.max(0, deadline() - now())))
+        else if (renewal._tag !== "Unknown") {
+          yield* Effect.sleep(Math.max(0, deadline() - now()))
+          return
+        }
       }
     })
     yield* manner === "obeys" ? Effect.raceFirst(beats, Effect.promise(() => left)) : beats

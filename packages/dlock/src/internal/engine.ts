@@ -767,17 +767,26 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     }, { concurrency: "unbounded", discard: true }).pipe(Effect.andThen(withdrawals.close))
   })
 
-  const isClosed = () => closed
-
   const admin = new AdminCalls({
     admin: Option.getOrUndefined(yield* Effect.serviceOption(LockAdmin)),
     settings,
     time,
     timeouts,
-    isClosed
+    isClosed: () => closed
   })
 
-  const engine: Engine = { settings, time, isClosed, scoped, section, scopedAll, sectionAll, records, used, admin }
+  const engine: Engine = {
+    settings,
+    time,
+    isClosed: () => closed,
+    scoped,
+    section,
+    scopedAll,
+    sectionAll,
+    records,
+    used,
+    admin
+  }
   return engine
 })
 

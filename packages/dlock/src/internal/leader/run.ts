@@ -32,9 +32,9 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   const { name, terms } = candidacy
   const candidate = new Candidate()
   const log = yield* Log.make
-  const forget = register(engine, name, candidate)
-  return yield* Effect.ensuring(
-    Effect.gen(function*() {
+  return yield* Effect.acquireUseRelease(
+    Effect.sync(() => register(engine, name, candidate)),
+    Effect.fnUntraced(function*() {
       let failures = 0
       while (true) {
         // An interruption that arrives in this exit is the program's own: one of this fiber runs no further step.
@@ -62,7 +62,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
         failures = 0
       }
     }),
-    Effect.sync(forget)
+    (forget) => Effect.sync(forget)
   )
 })
 
