@@ -58,6 +58,18 @@ describe("revocations under load", () => {
             ),
             (worker) => Effect.promise(() => worker.kill())
           )
+        // When each claim was deleted, by what the server tells.
+        const freedAt = new Map<string, number>()
+        const plain = yield* plainClient(url)
+        const watcher = yield* Effect.promise(() => plain.watch().prefix("dlock:k").create())
+        const created = new Map<string, string>()
+        watcher.on("put", ({ create_revision, key }) => void created.set(String(key), create_revision))
+        watcher.on("delete", ({ key }) => {
+          const lock = String(key).slice("dlock:".length, String(key).indexOf("/"))
+          freedAt.set(nameOf({ key: lock, token: created.get(String(key))! }), now())
+        })
+        yield* Effect.addFinalizer(() => Effect.promise(() => watcher.cancel()))
+
         // The one that is frozen at first holds all locks.
         const frozen = yield* start("obeys")
         const hasStarted = (worker: Worker<Report>) =>
@@ -79,18 +91,6 @@ describe("revocations under load", () => {
           frozenTimes[frozenTimes.length - 1]!.until = now()
           yield* Effect.sleep("1500 millis")
         })))
-
-        // When each claim was deleted, by what the server tells.
-        const freedAt = new Map<string, number>()
-        const plain = yield* plainClient(url)
-        const watcher = yield* Effect.promise(() => plain.watch().prefix("dlock:k").create())
-        const created = new Map<string, string>()
-        watcher.on("put", ({ create_revision, key }) => void created.set(String(key), create_revision))
-        watcher.on("delete", ({ key }) => {
-          const lock = String(key).slice("dlock:".length, String(key).indexOf("/"))
-          freedAt.set(nameOf({ key: lock, token: created.get(String(key))! }), now())
-        })
-        yield* Effect.addFinalizer(() => Effect.promise(() => watcher.cancel()))
 
         const asked = new Map<string, number>()
         let [foreign, gone] = [0, 0]
