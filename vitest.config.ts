@@ -16,6 +16,7 @@ const waiting = { ...limits, maxWorkers: 4, sequence: { groupOrder: 1 } }
 const crowds = [
   "packages/dlock-etcd/test/refusals.live.test.ts",
   "packages/dlock-etcd/test/localQueue.live.test.ts",
+  "packages/dlock-etcd/test/adminLoad.live.test.ts",
   "packages/dlock-redis/test/crowds.live.test.ts"
 ]
 

@@ -42,6 +42,9 @@ describe("a lock on etcd that is taken away from its holder", () => {
         { startImmediately: true }
       )
       yield* Effect.sleep("100 millis")
+      const [took] = yield* Effect.timed(other.inspect("k"))
+      // The mark is put within a few calls like that one.
+      const asking = 6 * Duration.toMillis(took)
       const began = performance.now()
       assert.strictEqual(yield* other.revoke("k", { token, grace: "500 millis", why: "a test" }), "released")
       const error = (yield* Fiber.join(held)) as OwnershipLost
@@ -50,9 +53,9 @@ describe("a lock on etcd that is taken away from its holder", () => {
         [error._tag, error.reason, error.revocation],
         ["OwnershipLost", "Revoked", { by: "one", why: "a test" }]
       )
-      assert.isBelow(at.told - began, 100 + recorded.max())
+      assert.isBelow(at.told - began, 100 + asking + recorded.max())
       assert.isAtLeast(at.interrupted - at.told, 490 - recorded.max())
-      assert.isAtMost(at.interrupted - began, 650 + recorded.max())
+      assert.isAtMost(at.interrupted - at.told, 550 + recorded.max())
       assert.isAtLeast(at.next, at.ended)
       assert.isAtMost(at.next - at.ended, 250 + recorded.max())
       assert.strictEqual(yield* other.revoke("k", { token }), "notHeld")
