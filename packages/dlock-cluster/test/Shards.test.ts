@@ -142,11 +142,14 @@ describe("refreshing shards", () => {
   it.effect("renews a shard that was just acquired, though Sharding does not name it yet", () =>
     Effect.gen(function*() {
       const { one } = yield* two
-      yield* one.acquire(here, shards(1))
-      yield* TestClock.adjust("3 seconds")
-      yield* one.refresh(here, [])
-      yield* TestClock.adjust("8 seconds")
-      assert.deepStrictEqual(numbers(yield* one.refresh(here, shards(1))), [1])
+      // Twice: Sharding may have forgotten what it named before.
+      for (let times = 0; times < 2; times++) {
+        yield* one.acquire(here, shards(1))
+        yield* TestClock.adjust("3 seconds")
+        yield* one.refresh(here, [])
+        yield* TestClock.adjust("8 seconds")
+        assert.deepStrictEqual(numbers(yield* one.refresh(here, shards(1))), [1])
+      }
     }))
 
   it.effect("lets a shard run out that Sharding never names", () =>

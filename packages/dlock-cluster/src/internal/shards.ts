@@ -72,7 +72,6 @@ export class Shards {
       const ask = (id: ShardId): Effect.Effect<void> =>
         this.claims.hold(Keys.shard(id), this.address, (held) => granted.push(this.track(id, held))).pipe(
           Effect.catch((error) => Effect.sync(() => void (failure ??= error))),
-          Effect.ensuring(Effect.sync(() => void this.asked.delete(Keys.shard(id)))),
           Effect.asVoid
         )
       for (const id of missing) this.asked.add(Keys.shard(id))
@@ -85,7 +84,10 @@ export class Shards {
           const now = this.claims.now()
           const mine = [...known, ...granted].filter((shard) => this.isFresh(shard, now))
           if (mine.length === 0 && failure !== undefined) return Effect.fail(failure)
-          for (const shard of mine) shard.reportedAt = now.at
+          for (const shard of mine) {
+            shard.reportedAt = now.at
+            shard.isNamed = false
+          }
           return Effect.succeed(mine.map(({ id }) => id))
         })),
         // Sharding limits the call. What it was not told of, it does not know that it has.

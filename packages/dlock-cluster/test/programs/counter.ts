@@ -18,6 +18,7 @@ export const config = (port: number | undefined): Partial<ShardingConfig.Shardin
   refreshAssignmentsInterval: 300,
   entityMessagePollInterval: 300,
   entityMaxIdleTime: "1 hour",
+  entityTerminationTimeout: "2 seconds",
   runnerHealthCheckInterval: "1 hour"
 })
 
@@ -84,7 +85,7 @@ export const counter = (resource: string) =>
           )
         )
       )
-      // A request under way, which Sharding would let go on for 15 seconds if it had the time.
+      // A request under way, which Sharding would let go on for 2 seconds if it had the time.
       const work = Effect.all([append, Effect.ignore(appendChecked), appendFenced], {
         concurrency: "unbounded"
       }).pipe(Effect.repeat(Schedule.spaced(pause)), Effect.asVoid)
