@@ -32,7 +32,8 @@ import {
 
 const program = (name: string): string => Path.join(import.meta.dirname, "programs", name)
 
-describe("a holder", () => {
+// Each test has a server of its own, and nearly all of their time is waiting.
+describe.concurrent("a holder", () => {
   it.live("is out by its deadline when the server freezes for 14 s", () =>
     Effect.gen(function*() {
       const { etcd, withLock } = yield* setting()
@@ -62,63 +63,6 @@ describe("a holder", () => {
       // After the server is back, the old claim blocks the next one no longer than its lease.
       yield* withLock("k", Effect.void, { timeout: "5 seconds" })
     }).pipe(Effect.scoped), 40_000)
-
-  it.live("is out at once when its key is deleted, and nothing re-creates it", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, withLock } = yield* setting()
-      const recorded = yield* lag
-      for (const early of [true, false]) {
-        // The loss may be reported before the answer to the deletion arrives.
-        let deletedAt = Infinity
-        const error = yield* Effect.flip(
-          withLock(
-            "k",
-            Effect.andThen(
-              Effect.promise(async () => {
-                // The claim is deleted before its watch has begun, or after.
-                if (!early) await Effect.runPromise(watched(etcd.url, 1))
-                await admin.delete().prefix("dlock:k/")
-                deletedAt = performance.now()
-              }),
-              Effect.never
-            )
-          )
-        )
-        const took = Math.max(0, performance.now() - deletedAt)
-        assert.strictEqual((error as OwnershipLost).reason, "Expired")
-        // A watch begins 30 ms into a section, and the server reports past events within another 100 ms.
-        assert.isAtMost(took, (early ? 230 : 100) + recorded.max())
-        assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), [])
-        yield* Effect.log(`out ${took.toFixed(0)} ms after the deletion (lag ${recorded.max().toFixed(0)} ms)`)
-      }
-    }).pipe(Effect.scoped))
-
-  it.live("is out at once when its lease is revoked", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, withLock } = yield* setting()
-      const recorded = yield* lag
-      let revokedAt = Infinity
-      const error = yield* Effect.flip(
-        withLock(
-          "k",
-          Effect.andThen(
-            Effect.promise(async () => {
-              await Effect.runPromise(watched(etcd.url, 1))
-              const [ID] = await leases(admin)
-              await admin.leaseClient.leaseRevoke({ ID: ID as string })
-              revokedAt = performance.now()
-            }),
-            Effect.never
-          )
-        )
-      )
-      const took = Math.max(0, performance.now() - revokedAt)
-      assert.strictEqual((error as OwnershipLost).reason, "Expired")
-      assert.isAtMost(took, 100 + recorded.max())
-      yield* Effect.log(`out ${took.toFixed(0)} ms after the revocation (lag ${recorded.max().toFixed(0)} ms)`)
-      // The next claim gets a new lease.
-      yield* withLock("k", Effect.void, { timeout: "1 second" })
-    }).pipe(Effect.scoped))
 
   it.live("learns by a renewal that its key was deleted when its watch is deaf", () =>
     Effect.gen(function*() {
@@ -260,7 +204,7 @@ describe("a holder", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("waiters", () => {
+describe.concurrent("waiters", () => {
   it.live("fail when the server has been silent for their ttl, and not before", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -392,53 +336,9 @@ describe("waiters", () => {
       yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
       assert.isAtMost(took, 500 + recorded.max())
     }).pipe(Effect.scoped))
-
-  it.live("are woken one by one: a release costs the same however many wait", () =>
-    Effect.gen(function*() {
-      const { admin, another, etcd, ...holder } = yield* setting()
-      const { withLock } = yield* another
-      const other = yield* another
-      const lease = yield* holder.scoped("k", { ttl: "30 seconds" })
-      const waiters = yield* Effect.forkChild(
-        Effect.forEach(
-          Array.from({ length: 100 }, (_, index) => (index % 2 === 0 ? withLock : other.withLock)),
-          (withLock) => withLock("k", Effect.sleep(2), { ttl: "30 seconds" }),
-          { concurrency: "unbounded", discard: true }
-        ),
-        { startImmediately: true }
-      )
-      yield* eventually("all wait", async () => (await claims(admin, "dlock:k")).length === 101)
-      yield* Effect.sleep("1 second")
-      const before = yield* Effect.promise(() => requests(etcd.url))
-      const releasedAt = performance.now()
-      yield* lease.release
-      yield* Fiber.join(waiters)
-      const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
-      yield* Effect.log(`100 waiters: ${sent.Txn} transactions, ${(performance.now() - releasedAt).toFixed(0)} ms`)
-      // One request for each release, and one for the look of the next waiter.
-      assert.isAtMost(sent.Txn ?? 0, 201 + 10)
-    }).pipe(Effect.scoped))
-
-  it.live("hear of a claim that was deleted before their watch began", () =>
-    Effect.gen(function*() {
-      const { another, withLock } = yield* setting()
-      const other = yield* another
-      // The lock changes hands without a pause, so every watch begins while its claim is being deleted.
-      const recorded = yield* lag
-      const entered: Array<number> = []
-      const enter = Effect.sync(() => void entered.push(performance.now()))
-      yield* Effect.all(
-        [withLock, other.withLock].map((withLock) => Effect.repeat(withLock("k", enter), { times: 149 })),
-        { concurrency: "unbounded" }
-      )
-      const longest = Math.max(...entered.slice(1).map((at, index) => at - entered[index]!))
-      // A waiter that missed a deletion would wait for a poll.
-      assert.isBelow(longest, 1_000 + recorded.max())
-      yield* Effect.log(`300 hand-overs, the longest in ${longest.toFixed(0)} ms`)
-    }).pipe(Effect.scoped))
 })
 
-describe("a quiet process", () => {
+describe.concurrent("a quiet process", () => {
   it.live("does not ask again and again for a past that was compacted", () =>
     Effect.gen(function*() {
       const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
@@ -465,30 +365,6 @@ describe("a quiet process", () => {
       ).pipe(Effect.flip, timed, Effect.map(([took]) => assert.isBelow(took, 4_000)))
     }).pipe(Effect.scoped))
 
-  it.live("does not spin while there is no server", () =>
-    Effect.gen(function*() {
-      const { admin, another, etcd, proxy, scoped } = yield* proxiedSetting()
-      const other = yield* another
-      yield* Effect.forEach(
-        Array.from({ length: 200 }, (_, index) => index),
-        (index) => scoped(`k${index}`, { ttl: "30 seconds" }),
-        { concurrency: "unbounded" }
-      )
-      yield* other.scoped("w", { ttl: "30 seconds" })
-      yield* Effect.forkChild(scoped("w", { ttl: "30 seconds" }), { startImmediately: true })
-      yield* eventually("it waits", async () => (await claims(admin, "dlock:w")).length === 2)
-      yield* watched(etcd.url, 202)
-      proxy.refuse()
-      proxy.reset()
-      yield* Effect.sleep("200 millis")
-      const before = process.cpuUsage()
-      yield* Effect.sleep("3 seconds")
-      const { system, user } = process.cpuUsage(before)
-      yield* Effect.log(`${((system + user) / 3_000).toFixed(0)} ms of processor time a second`)
-      assert.isBelow((system + user) / 3_000, 250)
-      yield* Effect.promise(() => proxy.accept())
-    }).pipe(Effect.scoped))
-
   it.live("keeps one connection a host, however many sections watch", () =>
     Effect.gen(function*() {
       const { proxy, withLock } = yield* proxiedSetting()
@@ -497,7 +373,7 @@ describe("a quiet process", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("an acquire", () => {
+describe.concurrent("an acquire", () => {
   it.live("that a frozen server executes after its caller gave up leaves no claim", () =>
     Effect.gen(function*() {
       const { admin, etcd, withLock } = yield* setting()
@@ -593,62 +469,9 @@ describe("an acquire", () => {
       yield* giveUp("b")
       yield* eventually("no claim", async () => (await claims(admin, "dlock:b")).length === 0, 1_000)
     }).pipe(Effect.scoped))
-
-  it.live(
-    "leaves nothing when it is interrupted at a random moment: 1,000 of them",
-    () =>
-      Effect.gen(function*() {
-        const etcd = yield* server()
-        const admin = yield* plainClient(etcd.url)
-        yield* Effect.promise(() => keys(admin))
-        const resources = () =>
-          process.getActiveResourcesInfo().filter((resource) => resource !== "Immediate").toSorted()
-        const beforeLayer = resources()
-        yield* Effect.scoped(Effect.gen(function*() {
-          const { scopedIfAvailable, withLock } = yield* locker({ hosts: etcd.url })
-          const other = yield* locker({ hosts: etcd.url })
-          // Long enough for a watch, whose stream stays open until the layer closes.
-          yield* withLock("k", Effect.sleep("100 millis"), { ttl: "5 seconds" })
-          yield* Effect.scoped(other.scopedIfAvailable("k"))
-          yield* Effect.sleep("300 millis")
-          const before = resources()
-          const pooled = yield* Effect.promise(() => leases(admin))
-          let interrupted = 0
-          for (let round = 0; round < 20; round++) {
-            const fibers = yield* Effect.forEach(
-              Array.from({ length: 50 }),
-              () => Effect.forkDetach(withLock("k", Effect.sleep(1), { ttl: "5 seconds" })),
-              { concurrency: 1 }
-            )
-            yield* Effect.forEach(
-              fibers,
-              (fiber) =>
-                Effect.delay(Fiber.interrupt(fiber), Math.random() * 40).pipe(
-                  Effect.andThen(Fiber.await(fiber)),
-                  Effect.map((exit) => void (Exit.isFailure(exit) && interrupted++))
-                ),
-              { concurrency: "unbounded", discard: true }
-            )
-          }
-          yield* Effect.log(`${interrupted} of 1,000 were interrupted before their end`)
-          const free = yield* Effect.scoped(other.scopedIfAvailable("k"))
-          assert.isTrue(Option.isSome(free), "the key is free at once")
-          yield* Effect.sleep("300 millis")
-          assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-          assert.sameMembers([...(yield* Effect.promise(() => leasesOfClaims(admin)))], [...pooled])
-          const timers = (all: ReadonlyArray<string>) => all.filter((resource) => resource === "Timeout").length
-          assert.isAtMost(resources().length, before.length, `${before.join()} ${resources().join()}`)
-          assert.isAtMost(timers(resources()), timers(before))
-          assert.isTrue(Option.isSome(yield* Effect.scoped(scopedIfAvailable("k"))))
-        }))
-        assert.deepStrictEqual(yield* Effect.promise(() => leasesOfClaims(admin)), [])
-        yield* eventually("nothing is left of the layer", async () => resources().length <= beforeLayer.length)
-      }).pipe(Effect.scoped),
-    60_000
-  )
 })
 
-describe("a release", () => {
+describe.concurrent("a release", () => {
   it.live("is limited in time when the server freezes, and keeps the program's result", () =>
     Effect.gen(function*() {
       const { etcd, withLock } = yield* setting()
@@ -670,7 +493,7 @@ describe("a release", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("a layer that closes", () => {
+describe.concurrent("a layer that closes", () => {
   it.live("lets its process end by itself, with nothing left at the server", () =>
     Effect.gen(function*() {
       const { admin, etcd, withLock } = yield* setting()
@@ -710,7 +533,7 @@ describe("a layer that closes", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("a layer that closes while an answer is under way", () => {
+describe.concurrent("a layer that closes while an answer is under way", () => {
   it.live("leaves no lease behind that was granted meanwhile", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -748,7 +571,7 @@ describe("a layer that closes while an answer is under way", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("a locker over a server that answers some calls only", () => {
+describe.concurrent("a locker over a server that answers some calls only", () => {
   it.live("does not believe in a lease whose keep-alives fail because a transaction went through", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -830,11 +653,11 @@ describe("a locker over a server that answers some calls only", () => {
             yield* eventually("they wait", async () =>
               (await claims(admin, "dlock:k")).length === 4)
             const before = calls
-            yield* Effect.sleep("3 seconds")
+            const [took] = yield* Effect.timed(Effect.sleep("3 seconds"))
             yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
             // At most one look every 200 ms for each waiter, one a second for the holder, and a few for the stream. Without the
             // limit there would be hundreds.
-            assert.isAtMost(calls - before, 3 * 16 + 4 + 8)
+            assert.isAtMost(calls - before, Duration.toSeconds(took) * (3 * 5 + 1) + 12)
             return waiters
           }).pipe(Effect.scoped)
         )
@@ -974,9 +797,9 @@ describe("a locker over a server that answers some calls only", () => {
           yield* eventually("they wait", async () =>
             (await claims(admin, "dlock:k")).length === 4)
           const before = calls
-          yield* Effect.sleep("3 seconds")
+          const [took] = yield* Effect.timed(Effect.sleep("3 seconds"))
           yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
-          assert.isAtMost(calls - before, 60)
+          assert.isAtMost(calls - before, Duration.toSeconds(took) * (3 * 5 + 1) + 12)
           return waiters
         }).pipe(Effect.scoped)
       )
@@ -1082,4 +905,191 @@ describe("a locker over a server that answers some calls only", () => {
       yield* withLock("k", Effect.sleep("5 seconds"), { ttl: "1800 millis" })
       for (const limit of limits) assert.isAtMost(limit ?? Infinity, 2_000 / 3)
     }).pipe(Effect.scoped))
+})
+
+// These measure this process, or are promised an answer within a moment: nothing of this file runs beside them.
+describe("a holder", () => {
+  it.live("is out at once when its key is deleted, and nothing re-creates it", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, withLock } = yield* setting()
+      const recorded = yield* lag
+      for (const early of [true, false]) {
+        // The loss may be reported before the answer to the deletion arrives.
+        let deletedAt = Infinity
+        const error = yield* Effect.flip(
+          withLock(
+            "k",
+            Effect.andThen(
+              Effect.promise(async () => {
+                // The claim is deleted before its watch has begun, or after.
+                if (!early) await Effect.runPromise(watched(etcd.url, 1))
+                await admin.delete().prefix("dlock:k/")
+                deletedAt = performance.now()
+              }),
+              Effect.never
+            )
+          )
+        )
+        const took = Math.max(0, performance.now() - deletedAt)
+        assert.strictEqual((error as OwnershipLost).reason, "Expired")
+        // A watch begins 30 ms into a section, and the server reports past events within another 100 ms.
+        assert.isAtMost(took, (early ? 230 : 100) + recorded.max())
+        assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), [])
+        yield* Effect.log(`out ${took.toFixed(0)} ms after the deletion (lag ${recorded.max().toFixed(0)} ms)`)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("is out at once when its lease is revoked", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, withLock } = yield* setting()
+      const recorded = yield* lag
+      let revokedAt = Infinity
+      const error = yield* Effect.flip(
+        withLock(
+          "k",
+          Effect.andThen(
+            Effect.promise(async () => {
+              await Effect.runPromise(watched(etcd.url, 1))
+              const [ID] = await leases(admin)
+              await admin.leaseClient.leaseRevoke({ ID: ID as string })
+              revokedAt = performance.now()
+            }),
+            Effect.never
+          )
+        )
+      )
+      const took = Math.max(0, performance.now() - revokedAt)
+      assert.strictEqual((error as OwnershipLost).reason, "Expired")
+      assert.isAtMost(took, 100 + recorded.max())
+      yield* Effect.log(`out ${took.toFixed(0)} ms after the revocation (lag ${recorded.max().toFixed(0)} ms)`)
+      // The next claim gets a new lease.
+      yield* withLock("k", Effect.void, { timeout: "1 second" })
+    }).pipe(Effect.scoped))
+})
+
+describe("waiters", () => {
+  it.live("are woken one by one: a release costs the same however many wait", () =>
+    Effect.gen(function*() {
+      const { admin, another, etcd, ...holder } = yield* setting()
+      const { withLock } = yield* another
+      const other = yield* another
+      const lease = yield* holder.scoped("k", { ttl: "30 seconds" })
+      const waiters = yield* Effect.forkChild(
+        Effect.forEach(
+          Array.from({ length: 100 }, (_, index) => (index % 2 === 0 ? withLock : other.withLock)),
+          (withLock) => withLock("k", Effect.sleep(2), { ttl: "30 seconds" }),
+          { concurrency: "unbounded", discard: true }
+        ),
+        { startImmediately: true }
+      )
+      yield* eventually("all wait", async () => (await claims(admin, "dlock:k")).length === 101, 20_000)
+      yield* Effect.sleep("1 second")
+      const before = yield* Effect.promise(() => requests(etcd.url))
+      const releasedAt = performance.now()
+      yield* lease.release
+      yield* Fiber.join(waiters)
+      const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
+      yield* Effect.log(`100 waiters: ${sent.Txn} transactions, ${(performance.now() - releasedAt).toFixed(0)} ms`)
+      // One request for each release, and one for the look of the next waiter.
+      assert.isAtMost(sent.Txn ?? 0, 201 + 10)
+    }).pipe(Effect.scoped))
+
+  it.live("hear of a claim that was deleted before their watch began", () =>
+    Effect.gen(function*() {
+      const { another, withLock } = yield* setting()
+      const other = yield* another
+      // The lock changes hands without a pause, so every watch begins while its claim is being deleted.
+      const recorded = yield* lag
+      const entered: Array<number> = []
+      const enter = Effect.sync(() => void entered.push(performance.now()))
+      yield* Effect.all(
+        [withLock, other.withLock].map((withLock) => Effect.repeat(withLock("k", enter), { times: 149 })),
+        { concurrency: "unbounded" }
+      )
+      const longest = Math.max(...entered.slice(1).map((at, index) => at - entered[index]!))
+      // A waiter that missed a deletion would wait for a poll.
+      assert.isBelow(longest, 1_000 + recorded.max())
+      yield* Effect.log(`300 hand-overs, the longest in ${longest.toFixed(0)} ms`)
+    }).pipe(Effect.scoped))
+})
+
+describe("a quiet process", () => {
+  it.live("does not spin while there is no server", () =>
+    Effect.gen(function*() {
+      const { admin, another, etcd, proxy, scoped } = yield* proxiedSetting()
+      const other = yield* another
+      yield* Effect.forEach(
+        Array.from({ length: 200 }, (_, index) => index),
+        (index) => scoped(`k${index}`, { ttl: "30 seconds" }),
+        { concurrency: "unbounded" }
+      )
+      yield* other.scoped("w", { ttl: "30 seconds" })
+      yield* Effect.forkChild(scoped("w", { ttl: "30 seconds" }), { startImmediately: true })
+      yield* eventually("it waits", async () => (await claims(admin, "dlock:w")).length === 2)
+      yield* watched(etcd.url, 202)
+      proxy.refuse()
+      proxy.reset()
+      yield* Effect.sleep("200 millis")
+      const before = process.cpuUsage()
+      yield* Effect.sleep("3 seconds")
+      const { system, user } = process.cpuUsage(before)
+      yield* Effect.log(`${((system + user) / 3_000).toFixed(0)} ms of processor time a second`)
+      assert.isBelow((system + user) / 3_000, 250)
+      yield* Effect.promise(() => proxy.accept())
+    }).pipe(Effect.scoped))
+})
+
+describe("an acquire", () => {
+  it.live(
+    "leaves nothing when it is interrupted at a random moment: 1,000 of them",
+    () =>
+      Effect.gen(function*() {
+        const etcd = yield* server()
+        const admin = yield* plainClient(etcd.url)
+        yield* Effect.promise(() => keys(admin))
+        const resources = () =>
+          process.getActiveResourcesInfo().filter((resource) => resource !== "Immediate").toSorted()
+        const beforeLayer = resources()
+        yield* Effect.scoped(Effect.gen(function*() {
+          const { scopedIfAvailable, withLock } = yield* locker({ hosts: etcd.url })
+          const other = yield* locker({ hosts: etcd.url })
+          // Long enough for a watch, whose stream stays open until the layer closes.
+          yield* withLock("k", Effect.sleep("100 millis"), { ttl: "5 seconds" })
+          yield* Effect.scoped(other.scopedIfAvailable("k"))
+          yield* Effect.sleep("300 millis")
+          const before = resources()
+          const pooled = yield* Effect.promise(() => leases(admin))
+          let interrupted = 0
+          for (let round = 0; round < 20; round++) {
+            const fibers = yield* Effect.forEach(
+              Array.from({ length: 50 }),
+              () => Effect.forkDetach(withLock("k", Effect.sleep(1), { ttl: "5 seconds" })),
+              { concurrency: 1 }
+            )
+            yield* Effect.forEach(
+              fibers,
+              (fiber) =>
+                Effect.delay(Fiber.interrupt(fiber), Math.random() * 40).pipe(
+                  Effect.andThen(Fiber.await(fiber)),
+                  Effect.map((exit) => void (Exit.isFailure(exit) && interrupted++))
+                ),
+              { concurrency: "unbounded", discard: true }
+            )
+          }
+          yield* Effect.log(`${interrupted} of 1,000 were interrupted before their end`)
+          const free = yield* Effect.scoped(other.scopedIfAvailable("k"))
+          assert.isTrue(Option.isSome(free), "the key is free at once")
+          yield* Effect.sleep("300 millis")
+          assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+          assert.sameMembers([...(yield* Effect.promise(() => leasesOfClaims(admin)))], [...pooled])
+          const timers = (all: ReadonlyArray<string>) => all.filter((resource) => resource === "Timeout").length
+          assert.isAtMost(resources().length, before.length, `${before.join()} ${resources().join()}`)
+          assert.isAtMost(timers(resources()), timers(before))
+          assert.isTrue(Option.isSome(yield* Effect.scoped(scopedIfAvailable("k"))))
+        }))
+        assert.deepStrictEqual(yield* Effect.promise(() => leasesOfClaims(admin)), [])
+        yield* eventually("nothing is left of the layer", async () => resources().length <= beforeLayer.length)
+      }).pipe(Effect.scoped),
+    60_000
+  )
 })
