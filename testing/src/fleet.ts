@@ -33,8 +33,12 @@ export const fleetRunsOnce = ({ interval, program, ticks, url }: Fleet): Effect.
       [...offsets, 0.4],
       (offset) => start(offset * period, offset === 0.4 ? Math.floor(ticks / 3) : undefined)
     )
+    // Until then there may be one process only, which skips a tick while it still loads what the last one needs.
+    yield* Effect.forEach(workers, (worker) => Effect.promise(() => worker.waitFor(({ event }) => event === "up", 60_000)))
+    const from = Date.now() + period
     const joinAt = Math.floor(ticks / 2)
-    const all = () => workers.flatMap(({ messages }) => messages)
+    const all = () =>
+      workers.flatMap(({ messages }) => messages.filter(({ job, slot }) => job.startsWith("within") || slot > from))
     const ticksOf = (job: string) => new Set(all().flatMap((one) => one.job === job ? [one.slot] : [])).size
     let hasJoined = false
     const end = Date.now() + ticks * period + 30_000

@@ -80,7 +80,7 @@ describe("a process that dies", () => {
         })
       const waiters = [yield* start(["api", "3", "4"]), yield* start(["catalogue", "writer", "0"])]
       for (const key of ["api", "catalogue"]) {
-        yield* eventually(`one waits for ${key}`, async () => (await admin.zcard(`{dlock:${key}}:\0q`)) === 1, 10_000)
+        yield* eventually(`one waits for ${key}`, async () => (await admin.zcard(`{dlock:${key}}:\0q`)) === 1, 30_000)
       }
       const small = yield* Effect.forkChild(semaphore.withPermit(Effect.sync(() => performance.now())))
       const reader = yield* Effect.forkChild(lock.withReadLock(Effect.sync(() => performance.now())))
