@@ -58,7 +58,7 @@ export const runJobs = <E>(
   const cron = (counts: "start" | "success") =>
     Once.cron(
       `cron ${counts}`,
-      Cron.parseUnsafe("* * * * * *"),
+      Cron.parseUnsafe("*/2 * * * * *"),
       (_, tick) => body(`cron ${counts}`, DateTime.toEpochMillis(tick), now()),
       { counts }
     )
@@ -72,6 +72,9 @@ export const runJobs = <E>(
     concurrency: "unbounded"
   })
   return Effect.runPromise(
-    Effect.flatMap(clockOff(Number(offset)), (clock) => Effect.provideService(withLocker(Effect.andThen(up, jobs)), Clock.Clock, clock))
+    Effect.flatMap(
+      clockOff(Number(offset)),
+      (clock) => Effect.provideService(withLocker(Effect.andThen(up, jobs)), Clock.Clock, clock)
+    )
   ) as Promise<never>
 }

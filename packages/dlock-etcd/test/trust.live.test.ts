@@ -41,7 +41,7 @@ const handOver = (one: Locker["Service"], other: Locker["Service"], key: string)
 
 const promptly = 300
 
-describe("a token that has run out", () => {
+describe.concurrent("a token that has run out", () => {
   const life = 3
 
   it.live("disturbs neither calls, nor hand-overs, nor holders", () =>
@@ -83,7 +83,7 @@ describe("a token that has run out", () => {
     }).pipe(Effect.scoped), 60_000)
 })
 
-describe("a signed token", () => {
+describe.concurrent("a signed token", () => {
   it.live("is replaced when it has run out, and when the users have changed", () =>
     Effect.gen(function*() {
       const etcd = yield* guarded(...jwtTokens(5))
@@ -100,7 +100,7 @@ describe("a signed token", () => {
     }).pipe(Effect.scoped), 60_000)
 })
 
-describe("a user that is removed", () => {
+describe.concurrent("a user that is removed", () => {
   it.live("fails by name, and is served again when it is back", () =>
     Effect.gen(function*() {
       const etcd = yield* guarded(...simpleTokens(300))
@@ -115,7 +115,7 @@ describe("a user that is removed", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("credentials that nobody asks for", () => {
+describe.concurrent("credentials that nobody asks for", () => {
   it.live("are not used, and are used from the moment at which the server asks for them", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -126,7 +126,7 @@ describe("credentials that nobody asks for", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("a proxy that names watches itself", () => {
+describe.concurrent("a proxy that names watches itself", () => {
   it.live("keeps a lock when another one ends, and hands locks over promptly", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -152,7 +152,7 @@ describe("a proxy that names watches itself", () => {
     }).pipe(Effect.scoped), 60_000)
 })
 
-describe("a member that refuses", () => {
+describe.concurrent("a member that refuses", () => {
   it.live(
     "is left for one that does not: a learner among the hosts, and the voter frozen for a while",
     () =>

@@ -39,7 +39,7 @@ describe("the Redis store over Effect's own service", () => {
   }
 })
 
-describe("a locker over Effect's own service of Redis", () => {
+describe.concurrent("a locker over Effect's own service of Redis", () => {
   it.live("stands in one queue with those that have a client of their own, and is handed the lock", () =>
     Effect.gen(function*() {
       const redis = yield* server

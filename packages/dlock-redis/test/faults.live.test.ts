@@ -20,7 +20,8 @@ import {
   within
 } from "./support.ts"
 
-describe("a holder", () => {
+// Each test has a server of its own, and nearly all of their time is waiting.
+describe.concurrent("a holder", () => {
   it.live("is out by its deadline when the server freezes for 9 s", () =>
     Effect.gen(function*() {
       const { redis, withLock } = yield* setting()
@@ -95,7 +96,231 @@ describe("a holder", () => {
       const after = yield* withLock("k", (lease) => Effect.succeed(lease.fencingToken))
       assert.isTrue(after > before)
     }).pipe(Effect.scoped))
+})
 
+describe.concurrent("a waiter", () => {
+  it.live("fails when the server has been silent for its ttl, and not before", () =>
+    Effect.gen(function*() {
+      const { admin, redis, withLock } = yield* setting()
+      yield* Effect.promise(() => admin.set("dlock:k", "somebody", "PX", 600_000))
+      const waiting = yield* Effect.forkChild(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
+      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+      // The place is alive for its ttl, whether the server answers or not.
+      yield* Effect.sleep("4 seconds")
+      redis.signal("SIGSTOP")
+      const [took, error] = yield* timed(Fiber.join(waiting))
+      redis.signal("SIGCONT")
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isTrue((error as LockBackendError).retryable)
+      // Up to a third of the ttl may have passed since the server was last asked, and an answer may be awaited just as
+      // long.
+      assert.isAtLeast(took, 2_000 - 100)
+      assert.isAtMost(took, 4_000 + 100)
+      yield* eventually("nothing of it is left", async () => (await admin.zcard("{dlock:k}:\0q")) === 0)
+    }).pipe(Effect.scoped), 30_000)
+
+  it.live(
+    "whose place is deleted by force asks for another, and those behind it move up",
+    () =>
+      Effect.gen(function*() {
+        const redis = yield* server
+        const admin = yield* plainClient(redis.url)
+        const [holder, one, two] = yield* Effect.all([
+          locker({ url: redis.url }),
+          locker({ url: redis.url }),
+          locker({ url: redis.url })
+        ])
+        const scope = yield* Scope.make()
+        const lease = yield* Scope.provide(holder.scoped("k"), scope)
+        const order: Array<string> = []
+        const queue = (own: typeof one, name: string) =>
+          Effect.forkChild(own.withLock("k", Effect.sync(() => order.push(name)), { ttl: "6 seconds" }))
+        const waiting = async (count: number) => (await admin.zcard("{dlock:k}:\0q")) === count
+        const first = yield* queue(one, "first")
+        yield* eventually("one waits", () => waiting(1))
+        const second = yield* queue(two, "second")
+        yield* eventually("two wait", () => waiting(2))
+        const [id] = yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "0"))
+        for (const suffix of ["q", "d"]) yield* Effect.promise(() => admin.zrem(`{dlock:k}:\0${suffix}`, id!))
+        yield* Effect.promise(() => admin.hdel("{dlock:k}:\0w", id!))
+        // A waiter asks for its state after a third of its ttl.
+        yield* eventually("two wait again", () => waiting(2), 2_500)
+        assert.notInclude(yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "-1")), id)
+        yield* lease.release
+        yield* within(Fiber.joinAll([first, second]), 1_000)
+        assert.deepStrictEqual(order, ["second", "first"])
+
+        // The same with every place deleted: the first claim to ask becomes the first in the queue.
+        const again = yield* holder.scoped("k")
+        const both = [yield* queue(one, "one"), yield* queue(two, "two")]
+        yield* eventually("two wait", () => waiting(2))
+        yield* Effect.promise(() => admin.del("{dlock:k}:\0q", "{dlock:k}:\0d", "{dlock:k}:\0w"))
+        yield* eventually("two wait again", () => waiting(2), 2_500)
+        yield* again.release
+        yield* within(Fiber.joinAll(both), 1_000)
+        assert.sameMembers(order.slice(2), ["one", "two"])
+        assert.deepStrictEqual(yield* Effect.promise(() => admin.keys("*")), ["{dlock:k}:\0f"])
+      }).pipe(Effect.scoped),
+    30_000
+  )
+})
+
+describe.concurrent("an acquire", () => {
+  it.live("whose reply is lost is recognised as its own when it is asked again", () =>
+    Effect.gen(function*() {
+      const { admin, proxy, withLock } = yield* proxiedSetting()
+      const stop = proxy.onRequest((chunk) => {
+        if (!chunk.includes("evalsha") && !chunk.includes("eval")) return
+        stop()
+        proxy.holdReplies()
+        setTimeout(() => {
+          proxy.reset()
+          proxy.release()
+        }, 100)
+      })
+      const inside = yield* withLock("k", Effect.promise(() => admin.get("dlock:k")))
+      assert.isString(inside)
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+    }).pipe(Effect.scoped))
+
+  it.live("that is not answered has its connection left for a new one, whether or not another follows", () =>
+    Effect.gen(function*() {
+      const { proxy, withLock } = yield* proxiedSetting()
+      yield* withLock("silent", Effect.void)
+      const before = proxy.accepted()
+      proxy.hold()
+      const sentAt = performance.now()
+      let leftAt = 0
+      yield* Effect.all([
+        Effect.flip(withLock("silent", Effect.void)),
+        Effect.map(eventually("there is another", async () => proxy.accepted() > before), () => {
+          leftAt = performance.now()
+        })
+      ], { concurrency: "unbounded" })
+      // Before that time, a server may just be slow. There is also time left for the caller to ask on the new
+      // connection.
+      assert.isAtLeast(leftAt - sentAt, 1_499)
+      // The server accepts the new connection and does not greet it either. The client has nothing to send there, and
+      // leaves it.
+      const second = proxy.accepted()
+      yield* eventually("there is a third", async () => proxy.accepted() > second)
+      proxy.release()
+      yield* withLock("silent", Effect.void)
+    }).pipe(Effect.scoped))
+
+  it.live("that a frozen server executes after its caller gave up leaves no lock", () =>
+    Effect.gen(function*() {
+      const { admin, redis, withLock } = yield* setting()
+      yield* withLock("warm", Effect.void)
+      redis.signal("SIGSTOP")
+      const [took, error] = yield* timed(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
+      redis.signal("SIGCONT")
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isBelow(took, 6_000)
+      yield* eventually("the key is free", async () => (await admin.exists("dlock:k")) === 0, 200)
+      yield* Effect.sleep("1 second")
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
+      yield* withLock("k", Effect.void, { timeout: "200 millis" })
+    }).pipe(Effect.scoped), 30_000)
+
+  it.live("survives a server that forgets its scripts at every step", () =>
+    Effect.gen(function*() {
+      const { admin, withLock } = yield* setting()
+      for (let turn = 0; turn < 20; turn++) {
+        yield* Effect.promise(() => admin.script("FLUSH"))
+        yield* withLock("k", Effect.promise(() => admin.script("FLUSH")))
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("of a key that is no lock fails soon, and changes nothing", () =>
+    Effect.gen(function*() {
+      const redis = yield* server
+      const admin = yield* plainClient(redis.url)
+      yield* Effect.promise(() => admin.rpush("dlock:k", "a list"))
+      const { withLock } = yield* locker({ url: redis.url })
+      const error = yield* Effect.flip(withLock("k", Effect.void))
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isFalse((error as LockBackendError).retryable)
+      assert.include(error.message, "WRONGTYPE")
+      assert.deepStrictEqual(yield* Effect.promise(() => admin.lrange("dlock:k", 0, -1)), ["a list"])
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("a release", () => {
+  it.live("is limited in time when the server freezes, and keeps the program's result", () =>
+    Effect.gen(function*() {
+      const { redis, withLock } = yield* setting()
+      const exit = yield* timed(Effect.exit(
+        withLock("k", Effect.as(Effect.sync(() => redis.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
+      ))
+      redis.signal("SIGCONT")
+      assert.deepStrictEqual(exit[1], Exit.succeed(42))
+      assert.isBelow(exit[0], 2_000)
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("after a thaw that left its connections half open", () => {
+  /** Packets on the old connections disappear without an error. New connections work. */
+  const halfOpen = Effect.gen(function*() {
+    const redis = yield* server
+    const proxy = yield* proxyTo(redis.port)
+    const thawed = yield* locker({ url: proxy.url })
+    const freeze = Effect.forkChild(Effect.promise(() => proxy.strand(4_000, 0)), { startImmediately: true })
+    return { admin: yield* plainClient(redis.url), freeze, thawed }
+  })
+
+  it.live("the first acquire is served within 2.5 s", () =>
+    Effect.gen(function*() {
+      const { freeze, thawed } = yield* halfOpen
+      yield* thawed.withLock("k", Effect.void)
+      const gone = yield* freeze
+      assert.strictEqual(yield* within(thawed.withLock("k", Effect.succeed("in")), 2_500), "in")
+      yield* Fiber.join(gone)
+    }).pipe(Effect.scoped))
+
+  it.live("a release at the end of a scope is served within 2.5 s", () =>
+    Effect.gen(function*() {
+      const { admin, freeze, thawed } = yield* halfOpen
+      const scope = yield* Scope.make()
+      yield* Scope.provide(Effect.all(["a", "b", "c"].map((key) => thawed.scoped(key))), scope)
+      const gone = yield* freeze
+      yield* within(Scope.close(scope, Exit.void), 2_500)
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:a", "dlock:b", "dlock:c")), 0)
+      yield* Fiber.join(gone)
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("a listener", () => {
+  it.live("is not cut while its server answers, be it with a refusal", () =>
+    Effect.gen(function*() {
+      const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "dlock-misconf-"))
+      const redis = yield* Effect.acquireRelease(
+        Effect.promise(() => startRedis({ args: ["--save", "1 1", "--dir", dir] })),
+        (redis) => Effect.promise(() => redis.stop())
+      )
+      const admin = yield* plainClient(redis.url)
+      const { withLock } = yield* locker({ url: redis.url })
+      const inside = yield* Deferred.make<void>()
+      yield* Effect.forkChild(
+        withLock("k", Effect.andThen(Deferred.succeed(inside, undefined), Effect.never), { ttl: "1 minute" })
+      )
+      yield* Deferred.await(inside)
+      yield* Effect.forkChild(withLock("k", Effect.void, { ttl: "1 minute" }))
+      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
+      Fs.rmSync(dir, { recursive: true })
+      yield* eventually("a snapshot fails", async () => {
+        await admin.bgsave().catch(() => {})
+        return await admin.ping().then(() => false, (error: Error) => error.message.startsWith("MISCONF"))
+      })
+      const connections = async () => /total_connections_received:(\d+)/.exec(await admin.info("stats"))![1]
+      const before = yield* Effect.promise(connections)
+      yield* Effect.sleep("12 seconds")
+      assert.strictEqual(yield* Effect.promise(connections), before)
+    }).pipe(Effect.scoped))
+})
+
+// These count what they cost, or are promised an answer within a moment: nothing of this file runs beside them.
+describe("a holder", () => {
   it.live("that is killed lets the first waiter in when its time is over", () =>
     Effect.gen(function*() {
       const { admin, redis, withLock } = yield* setting({ retryInterval: "100 millis" })
@@ -210,73 +435,6 @@ describe("waiters", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("a waiter", () => {
-  it.live("fails when the server has been silent for its ttl, and not before", () =>
-    Effect.gen(function*() {
-      const { admin, redis, withLock } = yield* setting()
-      yield* Effect.promise(() => admin.set("dlock:k", "somebody", "PX", 600_000))
-      const waiting = yield* Effect.forkChild(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
-      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
-      // The place is alive for its ttl, whether the server answers or not.
-      yield* Effect.sleep("4 seconds")
-      redis.signal("SIGSTOP")
-      const [took, error] = yield* timed(Fiber.join(waiting))
-      redis.signal("SIGCONT")
-      assert.strictEqual(error._tag, "LockBackendError")
-      assert.isTrue((error as LockBackendError).retryable)
-      // Up to a third of the ttl may have passed since the server was last asked, and an answer may be awaited just as
-      // long.
-      assert.isAtLeast(took, 2_000 - 100)
-      assert.isAtMost(took, 4_000 + 100)
-      yield* eventually("nothing of it is left", async () => (await admin.zcard("{dlock:k}:\0q")) === 0)
-    }).pipe(Effect.scoped), 30_000)
-
-  it.live(
-    "whose place is deleted by force asks for another, and those behind it move up",
-    () =>
-      Effect.gen(function*() {
-        const redis = yield* server
-        const admin = yield* plainClient(redis.url)
-        const [holder, one, two] = yield* Effect.all([
-          locker({ url: redis.url }),
-          locker({ url: redis.url }),
-          locker({ url: redis.url })
-        ])
-        const scope = yield* Scope.make()
-        const lease = yield* Scope.provide(holder.scoped("k"), scope)
-        const order: Array<string> = []
-        const queue = (own: typeof one, name: string) =>
-          Effect.forkChild(own.withLock("k", Effect.sync(() => order.push(name)), { ttl: "6 seconds" }))
-        const waiting = async (count: number) => (await admin.zcard("{dlock:k}:\0q")) === count
-        const first = yield* queue(one, "first")
-        yield* eventually("one waits", () => waiting(1))
-        const second = yield* queue(two, "second")
-        yield* eventually("two wait", () => waiting(2))
-        const [id] = yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "0"))
-        for (const suffix of ["q", "d"]) yield* Effect.promise(() => admin.zrem(`{dlock:k}:\0${suffix}`, id!))
-        yield* Effect.promise(() => admin.hdel("{dlock:k}:\0w", id!))
-        // A waiter asks for its state after a third of its ttl.
-        yield* eventually("two wait again", () => waiting(2), 2_500)
-        assert.notInclude(yield* Effect.promise(() => admin.zrange("{dlock:k}:\0q", "0", "-1")), id)
-        yield* lease.release
-        yield* within(Fiber.joinAll([first, second]), 1_000)
-        assert.deepStrictEqual(order, ["second", "first"])
-
-        // The same with every place deleted: the first claim to ask becomes the first in the queue.
-        const again = yield* holder.scoped("k")
-        const both = [yield* queue(one, "one"), yield* queue(two, "two")]
-        yield* eventually("two wait", () => waiting(2))
-        yield* Effect.promise(() => admin.del("{dlock:k}:\0q", "{dlock:k}:\0d", "{dlock:k}:\0w"))
-        yield* eventually("two wait again", () => waiting(2), 2_500)
-        yield* again.release
-        yield* within(Fiber.joinAll(both), 1_000)
-        assert.sameMembers(order.slice(2), ["one", "two"])
-        assert.deepStrictEqual(yield* Effect.promise(() => admin.keys("*")), ["{dlock:k}:\0f"])
-      }).pipe(Effect.scoped),
-    30_000
-  )
-})
-
 describe("a caller's time", () => {
   it.live("is kept by a server that is silent: a timeout, a try, an interrupt", () =>
     Effect.gen(function*() {
@@ -340,72 +498,6 @@ describe("a try", () => {
 })
 
 describe("an acquire", () => {
-  it.live("whose reply is lost is recognised as its own when it is asked again", () =>
-    Effect.gen(function*() {
-      const { admin, proxy, withLock } = yield* proxiedSetting()
-      const stop = proxy.onRequest((chunk) => {
-        if (!chunk.includes("evalsha") && !chunk.includes("eval")) return
-        stop()
-        proxy.holdReplies()
-        setTimeout(() => {
-          proxy.reset()
-          proxy.release()
-        }, 100)
-      })
-      const inside = yield* withLock("k", Effect.promise(() => admin.get("dlock:k")))
-      assert.isString(inside)
-      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
-    }).pipe(Effect.scoped))
-
-  it.live("that is not answered has its connection left for a new one, whether or not another follows", () =>
-    Effect.gen(function*() {
-      const { proxy, withLock } = yield* proxiedSetting()
-      yield* withLock("silent", Effect.void)
-      const before = proxy.accepted()
-      proxy.hold()
-      const sentAt = performance.now()
-      let leftAt = 0
-      yield* Effect.all([
-        Effect.flip(withLock("silent", Effect.void)),
-        Effect.map(eventually("there is another", async () => proxy.accepted() > before), () => {
-          leftAt = performance.now()
-        })
-      ], { concurrency: "unbounded" })
-      // Before that time, a server may just be slow. There is also time left for the caller to ask on the new
-      // connection.
-      assert.isAtLeast(leftAt - sentAt, 1_499)
-      // The server accepts the new connection and does not greet it either. The client has nothing to send there, and
-      // leaves it.
-      const second = proxy.accepted()
-      yield* eventually("there is a third", async () => proxy.accepted() > second)
-      proxy.release()
-      yield* withLock("silent", Effect.void)
-    }).pipe(Effect.scoped))
-
-  it.live("that a frozen server executes after its caller gave up leaves no lock", () =>
-    Effect.gen(function*() {
-      const { admin, redis, withLock } = yield* setting()
-      yield* withLock("warm", Effect.void)
-      redis.signal("SIGSTOP")
-      const [took, error] = yield* timed(Effect.flip(withLock("k", Effect.void, { ttl: "3 seconds" })))
-      redis.signal("SIGCONT")
-      assert.strictEqual(error._tag, "LockBackendError")
-      assert.isBelow(took, 6_000)
-      yield* eventually("the key is free", async () => (await admin.exists("dlock:k")) === 0, 200)
-      yield* Effect.sleep("1 second")
-      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
-      yield* withLock("k", Effect.void, { timeout: "200 millis" })
-    }).pipe(Effect.scoped), 30_000)
-
-  it.live("survives a server that forgets its scripts at every step", () =>
-    Effect.gen(function*() {
-      const { admin, withLock } = yield* setting()
-      for (let turn = 0; turn < 20; turn++) {
-        yield* Effect.promise(() => admin.script("FLUSH"))
-        yield* withLock("k", Effect.promise(() => admin.script("FLUSH")))
-      }
-    }).pipe(Effect.scoped))
-
   it.live(
     "leaves nothing that does not expire when it is interrupted at a random moment: 1,000 of them",
     () =>
@@ -449,19 +541,6 @@ describe("an acquire", () => {
       }).pipe(Effect.scoped),
     60_000
   )
-
-  it.live("of a key that is no lock fails soon, and changes nothing", () =>
-    Effect.gen(function*() {
-      const redis = yield* server
-      const admin = yield* plainClient(redis.url)
-      yield* Effect.promise(() => admin.rpush("dlock:k", "a list"))
-      const { withLock } = yield* locker({ url: redis.url })
-      const error = yield* Effect.flip(withLock("k", Effect.void))
-      assert.strictEqual(error._tag, "LockBackendError")
-      assert.isFalse((error as LockBackendError).retryable)
-      assert.include(error.message, "WRONGTYPE")
-      assert.deepStrictEqual(yield* Effect.promise(() => admin.lrange("dlock:k", 0, -1)), ["a list"])
-    }).pipe(Effect.scoped))
 })
 
 describe("beside a plain client", () => {
@@ -495,78 +574,5 @@ describe("beside a plain client", () => {
         })
       )
       assert.strictEqual(yield* Effect.promise(() => admin.set("dlock:k", "token", "PX", 1_000, "NX")), "OK")
-    }).pipe(Effect.scoped))
-})
-
-describe("a release", () => {
-  it.live("is limited in time when the server freezes, and keeps the program's result", () =>
-    Effect.gen(function*() {
-      const { redis, withLock } = yield* setting()
-      const exit = yield* timed(Effect.exit(
-        withLock("k", Effect.as(Effect.sync(() => redis.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
-      ))
-      redis.signal("SIGCONT")
-      assert.deepStrictEqual(exit[1], Exit.succeed(42))
-      assert.isBelow(exit[0], 2_000)
-    }).pipe(Effect.scoped))
-})
-
-describe("after a thaw that left its connections half open", () => {
-  /** Packets on the old connections disappear without an error. New connections work. */
-  const halfOpen = Effect.gen(function*() {
-    const redis = yield* server
-    const proxy = yield* proxyTo(redis.port)
-    const thawed = yield* locker({ url: proxy.url })
-    const freeze = Effect.forkChild(Effect.promise(() => proxy.strand(4_000, 0)), { startImmediately: true })
-    return { admin: yield* plainClient(redis.url), freeze, thawed }
-  })
-
-  it.live("the first acquire is served within 2.5 s", () =>
-    Effect.gen(function*() {
-      const { freeze, thawed } = yield* halfOpen
-      yield* thawed.withLock("k", Effect.void)
-      const gone = yield* freeze
-      assert.strictEqual(yield* within(thawed.withLock("k", Effect.succeed("in")), 2_500), "in")
-      yield* Fiber.join(gone)
-    }).pipe(Effect.scoped))
-
-  it.live("a release at the end of a scope is served within 2.5 s", () =>
-    Effect.gen(function*() {
-      const { admin, freeze, thawed } = yield* halfOpen
-      const scope = yield* Scope.make()
-      yield* Scope.provide(Effect.all(["a", "b", "c"].map((key) => thawed.scoped(key))), scope)
-      const gone = yield* freeze
-      yield* within(Scope.close(scope, Exit.void), 2_500)
-      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:a", "dlock:b", "dlock:c")), 0)
-      yield* Fiber.join(gone)
-    }).pipe(Effect.scoped))
-})
-
-describe("a listener", () => {
-  it.live("is not cut while its server answers, be it with a refusal", () =>
-    Effect.gen(function*() {
-      const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "dlock-misconf-"))
-      const redis = yield* Effect.acquireRelease(
-        Effect.promise(() => startRedis({ args: ["--save", "1 1", "--dir", dir] })),
-        (redis) => Effect.promise(() => redis.stop())
-      )
-      const admin = yield* plainClient(redis.url)
-      const { withLock } = yield* locker({ url: redis.url })
-      const inside = yield* Deferred.make<void>()
-      yield* Effect.forkChild(
-        withLock("k", Effect.andThen(Deferred.succeed(inside, undefined), Effect.never), { ttl: "1 minute" })
-      )
-      yield* Deferred.await(inside)
-      yield* Effect.forkChild(withLock("k", Effect.void, { ttl: "1 minute" }))
-      yield* eventually("it waits", async () => (await admin.zcard("{dlock:k}:\0q")) === 1)
-      Fs.rmSync(dir, { recursive: true })
-      yield* eventually("a snapshot fails", async () => {
-        await admin.bgsave().catch(() => {})
-        return await admin.ping().then(() => false, (error: Error) => error.message.startsWith("MISCONF"))
-      })
-      const connections = async () => /total_connections_received:(\d+)/.exec(await admin.info("stats"))![1]
-      const before = yield* Effect.promise(connections)
-      yield* Effect.sleep("12 seconds")
-      assert.strictEqual(yield* Effect.promise(connections), before)
     }).pipe(Effect.scoped))
 })
