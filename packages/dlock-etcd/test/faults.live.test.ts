@@ -62,7 +62,7 @@ describe.concurrent("a holder", () => {
       yield* Effect.log(`lost ${ago.toFixed(0)} ms after the last confirmation (lag ${recorded.max().toFixed(0)} ms)`)
       // After the server is back, the old claim blocks the next one no longer than its lease.
       yield* withLock("k", Effect.void, { timeout: "5 seconds" })
-    }).pipe(Effect.scoped), 40_000)
+    }).pipe(Effect.scoped))
 
   it.live("learns by a renewal that its key was deleted when its watch is deaf", () =>
     Effect.gen(function*() {
@@ -102,22 +102,6 @@ describe.concurrent("a holder", () => {
         }), { ttl: "3 seconds" })
     }).pipe(Effect.scoped))
 
-  it.live("keeps its lock when one connection goes silent just before a renewal", () =>
-    Effect.gen(function*() {
-      const { proxy, withLock } = yield* proxiedSetting()
-      yield* withLock("k", (lease) =>
-        Effect.gen(function*() {
-          // The lease has 7 seconds. A third has passed at the renewal, and another third when the renewal gives up.
-          yield* Effect.sleep("2100 millis")
-          proxy.hold()
-          yield* Effect.sleep("2700 millis")
-          proxy.reset()
-          proxy.release()
-          yield* Effect.sleep("3 seconds")
-          yield* lease.ensureHeld
-        }), { ttl: "6 seconds" })
-    }).pipe(Effect.scoped))
-
   // Before, two layers of one process shared a connection, and neither could make a new one while the other had the old one.
   it.live(
     "keeps its lock when a NAT forgets its connection, with an idle layer for the same address in its process",
@@ -147,7 +131,7 @@ describe.concurrent("a holder", () => {
         yield* Deferred.succeed(released, undefined)
         yield* Fiber.join(holder)
       }).pipe(Effect.scoped),
-    40_000
+    120_000
   )
 
   it.live("that is killed lets the first waiter in when its lease is over", () =>
@@ -169,39 +153,6 @@ describe.concurrent("a holder", () => {
       assert.isAtMost(at - killedAt, 3_000 + 1_000 + 100 + recorded.max())
       yield* Effect.log(`in ${(at - killedAt).toFixed(0)} ms after the kill`)
     }).pipe(Effect.scoped))
-
-  it.live("has the deadline of its lease, not one of its own", () =>
-    Effect.gen(function*() {
-      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "300 millis" })
-      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
-      const [id] = yield* Effect.promise(() => leases(admin))
-      // For two thirds of the lease's 6 seconds no keep-alive arrives.
-      yield* Effect.sleep("200 millis")
-      proxy.hold()
-      yield* Effect.sleep("4 seconds")
-      proxy.reset()
-      proxy.release()
-      yield* withLock("k", (lease) =>
-        Effect.gen(function*() {
-          const remaining = Duration.toMillis(yield* lease.remaining)
-          const state = yield* Effect.promise(() => admin.leaseClient.leaseTimeToLive({ ID: id as string }))
-          // The server keeps the lease longer than the holder trusts it. (The server reports whole seconds, rounded down.)
-          assert.isBelow(remaining, (Number(state.TTL) + 1) * 1_000)
-          assert.isAtLeast(Number(state.TTL), 4, "a keep-alive was confirmed first")
-          yield* Effect.log(`believes in ${remaining.toFixed(0)} ms, the server has ${state.TTL} s`)
-        }), { ttl: "5400 millis" })
-    }).pipe(Effect.scoped))
-
-  it.live("counts from the lease's last confirmation when its claim is new", () =>
-    Effect.gen(function*() {
-      const { withLock } = yield* setting()
-      const grantedAt = performance.now()
-      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
-      yield* Effect.sleep("1500 millis")
-      const remaining = yield* withLock("k", (lease) => lease.remaining, { ttl: "5400 millis" })
-      assert.isAtMost(Duration.toMillis(remaining), 5_460 - 1_500)
-      assert.isAtLeast(Duration.toMillis(remaining), 5_460 - (performance.now() - grantedAt))
-    }).pipe(Effect.scoped))
 })
 
 describe.concurrent("waiters", () => {
@@ -221,60 +172,6 @@ describe.concurrent("waiters", () => {
       // The waiter's lease has 4 seconds, of which two fifths may have passed. A poll may have to time out at the end.
       assert.isAtLeast(took, 2_400 - 100)
       assert.isAtMost(took, 6_000)
-    }).pipe(Effect.scoped), 40_000)
-
-  it.live("keep their places when one keep-alive fails", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, proxy, ...waiting } = yield* proxiedSetting({ operationTimeout: "600 millis" })
-      const holder = yield* locker({ hosts: etcd.url })
-      yield* holder.withLock(
-        "k",
-        Effect.gen(function*() {
-          const waiter = yield* Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "4800 millis" }), {
-            startImmediately: true
-          })
-          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-          const place = (yield* Effect.promise(() => claims(admin, "dlock:k")))[1]
-          // The lease is due for a keep-alive after 0.4 of its 5 seconds, and this keep-alive gets no answer.
-          yield* Effect.sleep("1800 millis")
-          proxy.hold()
-          yield* Effect.sleep("1 second")
-          proxy.reset()
-          proxy.release()
-          yield* Effect.sleep("4 seconds")
-          assert.strictEqual((yield* Effect.promise(() => claims(admin, "dlock:k")))[1], place)
-          return waiter
-        })
-      ).pipe(Effect.flatMap(Fiber.join))
-    }).pipe(Effect.scoped))
-
-  it.live("are told when the connection that watches was cut and the past compacted meanwhile", () =>
-    Effect.gen(function*() {
-      const { admin, another, etcd, proxy, ...waiting } = yield* proxiedSetting()
-      const holder = yield* another
-      const waiter = yield* holder.withLock(
-        "k",
-        Effect.gen(function*() {
-          const waiter = yield* Effect.forkDetach(
-            waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "30 seconds" }),
-            { startImmediately: true }
-          )
-          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-          yield* watched(etcd.url, 2)
-          proxy.hold()
-          return waiter
-        })
-      )
-      yield* eventually("it was released", async () => (await claims(admin, "dlock:k")).length === 1)
-      const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
-      yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
-      const recorded = yield* lag
-      const healedAt = performance.now()
-      proxy.reset()
-      proxy.release()
-      const took = (yield* Fiber.join(waiter)) - healedAt
-      yield* Effect.log(`in ${took.toFixed(0)} ms after the network was back`)
-      assert.isAtMost(took, 1_500 + recorded.max())
     }).pipe(Effect.scoped))
 
   it.live("go on by their poll when the connection falls silent", () =>
@@ -303,38 +200,6 @@ describe.concurrent("waiters", () => {
       const took = (yield* Fiber.join(waiter)) - releasedAt
       yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
       assert.isAtMost(took, 5_000 + recorded.max())
-    }).pipe(Effect.scoped))
-
-  it.live("go on, and so do holders, after the server was killed and started again", () =>
-    Effect.gen(function*() {
-      const [etcd] = yield* members(1)
-      const admin = yield* plainClient(etcd!.url)
-      const holder = yield* locker({ hosts: etcd!.url })
-      const waiting = yield* locker({ hosts: etcd!.url })
-      const waiter = yield* holder.withLock(
-        "k",
-        (lease) =>
-          Effect.gen(function*() {
-            const waiter = yield* Effect.forkDetach(
-              waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "10 seconds" }),
-              { startImmediately: true }
-            )
-            yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-            yield* Effect.promise(() => etcd!.kill())
-            yield* Effect.sleep("1 second")
-            yield* Effect.promise(() => etcd!.start())
-            yield* Effect.sleep("2 seconds")
-            yield* lease.ensureHeld
-            assert.isUndefined(waiter.pollUnsafe())
-            return waiter
-          }),
-        { ttl: "10 seconds" }
-      )
-      const recorded = yield* lag
-      const releasedAt = performance.now()
-      const took = (yield* Fiber.join(waiter)) - releasedAt
-      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
-      assert.isAtMost(took, 500 + recorded.max())
     }).pipe(Effect.scoped))
 })
 
@@ -387,22 +252,8 @@ describe.concurrent("an acquire", () => {
       yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
       yield* Effect.sleep("1 second")
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-      yield* withLock("k", Effect.void, { timeout: "200 millis" })
-    }).pipe(Effect.scoped), 40_000)
-
-  it.live("whose request arrives after its caller gave up leaves no claim", () =>
-    Effect.gen(function*() {
-      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "500 millis" })
-      yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
-      proxy.holdRequests()
-      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" }))
-      assert.strictEqual(error._tag, "LockBackendError")
-      proxy.release()
-      yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
-      yield* Effect.sleep("1 second")
-      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-      yield* withLock("k", Effect.void, { timeout: "200 millis" })
-    }).pipe(Effect.scoped), 40_000)
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
+    }).pipe(Effect.scoped))
 
   it.live("that another member executes first is not executed again after its release", () =>
     Effect.gen(function*() {
@@ -430,59 +281,10 @@ describe.concurrent("an acquire", () => {
       yield* Effect.sleep("300 millis")
       yield* Effect.promise(() => watcher.cancel())
       assert.deepStrictEqual(late, [])
-    }).pipe(Effect.scoped), 40_000)
-
-  it.live("leaves one lease of tombstones, however many give up at once", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, withLock } = yield* setting({ operationTimeout: "400 millis" })
-      yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
-      etcd.signal("SIGSTOP")
-      yield* Effect.forEach(
-        Array.from({ length: 50 }, (_, index) => index),
-        (index) => Effect.exit(withLock(`k${index}`, Effect.void, { ttl: "20 seconds" })),
-        { concurrency: "unbounded" }
-      )
-      etcd.signal("SIGCONT")
-      yield* Effect.sleep("1 second")
-      const left = yield* Effect.promise(() => leases(admin))
-      assert.isAtMost(left.length, 2)
-      yield* eventually("no claims", async () => (await keys(admin)).every((key) => key.includes("\0")), 9_000)
-    }).pipe(Effect.scoped), 40_000)
-
-  it.live("is cancelled although the lease of the tombstones was revoked", () =>
-    Effect.gen(function*() {
-      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "200 millis" })
-      const giveUp = (key: string) =>
-        Effect.gen(function*() {
-          yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
-          proxy.holdReplies()
-          const asked = yield* Effect.forkChild(Effect.exit(withLock(key, Effect.void, { ttl: "20 seconds" })))
-          yield* eventually("it was executed", async () => (await claims(admin, `dlock:${key}`)).length === 1)
-          yield* Effect.sleep("300 millis")
-          proxy.release()
-          yield* Fiber.interrupt(asked)
-        })
-      yield* giveUp("a")
-      for (const ID of yield* Effect.promise(() => leases(admin))) {
-        yield* Effect.promise(() => admin.leaseClient.leaseRevoke({ ID }))
-      }
-      yield* giveUp("b")
-      yield* eventually("no claim", async () => (await claims(admin, "dlock:b")).length === 0, 1_000)
     }).pipe(Effect.scoped))
 })
 
 describe.concurrent("a release", () => {
-  it.live("is limited in time when the server freezes, and keeps the program's result", () =>
-    Effect.gen(function*() {
-      const { etcd, withLock } = yield* setting()
-      const [took, exit] = yield* timed(Effect.exit(
-        withLock("k", Effect.as(Effect.sync(() => etcd.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
-      ))
-      etcd.signal("SIGCONT")
-      assert.deepStrictEqual(exit, Exit.succeed(42))
-      assert.isBelow(took, 2_000)
-    }).pipe(Effect.scoped))
-
   it.live("of the last watched section does not cut what others have under way", () =>
     Effect.gen(function*() {
       const { withLock } = yield* setting()
@@ -572,53 +374,6 @@ describe.concurrent("a layer that closes while an answer is under way", () => {
 })
 
 describe.concurrent("a locker over a server that answers some calls only", () => {
-  it.live("does not believe in a lease whose keep-alives fail because a transaction went through", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      let failing = false
-      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        keepAlive: (id, limit) => failing ? Effect.fail(silentFailure) : port.keepAlive(id, limit)
-      }))
-      const recorded = yield* lag
-      const grantedAt = performance.now()
-      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
-      failing = true
-      yield* Effect.sleep("2500 millis")
-      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "5400 millis", timeout: "2 seconds" }))
-      assert.strictEqual(error._tag, "LockBackendError")
-      failing = false
-      yield* withLock(
-        "k",
-        (lease) => Effect.map(lease.remaining, (remaining) => assert.isAbove(Duration.toMillis(remaining), 5_000)),
-        {
-          ttl: "5400 millis"
-        }
-      )
-      assert.isBelow(performance.now() - grantedAt, 6_000 + recorded.max())
-    }).pipe(Effect.scoped))
-
-  it.live("confirms a grant that was held up for long before it counts", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      let slow = false
-      let kept = 0
-      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        txn: (request, limit) => Effect.delay(port.txn(request, limit), slow ? 1_700 : 0),
-        keepAlive: (id, limit) => {
-          kept++
-          return port.keepAlive(id, limit)
-        }
-      }))
-      yield* withLock("warm", Effect.void, { ttl: "4500 millis" })
-      slow = true
-      const before = kept
-      const remaining = yield* Effect.exit(withLock("k", (lease) => lease.remaining, { ttl: "5400 millis" }))
-      yield* Effect.log(remaining._tag === "Success" ? Duration.toMillis(remaining.value) : remaining.cause)
-      assert.isAbove(kept, before)
-    }).pipe(Effect.scoped))
-
   it.live("asks a server that refuses watches at the pace of polls", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -665,32 +420,6 @@ describe.concurrent("a locker over a server that answers some calls only", () =>
       }
     }).pipe(Effect.scoped))
 
-  it.live("serves a waiter by its poll where the watch never answers", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, ...holder } = yield* setting()
-      const recorded = yield* lag
-      const deaf = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        watch: () => Effect.succeed({ send: () => {}, close: () => {} })
-      }))
-      const waiter = yield* holder.withLock(
-        "k",
-        Effect.gen(function*() {
-          const waiter = yield* Effect.forkDetach(
-            deaf.withLock("k", Effect.sync(() => performance.now()), { ttl: "6 seconds" }),
-            { startImmediately: true }
-          )
-          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-          return waiter
-        })
-      )
-      const releasedAt = performance.now()
-      const took = (yield* Fiber.join(waiter)) - releasedAt
-      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
-      // The limit of a call is a third of the ttl.
-      assert.isAtMost(took, 2_000 + 100 + recorded.max())
-    }).pipe(Effect.scoped))
-
   it.live("leaves a tombstone for the first sending where the second was answered", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -707,45 +436,8 @@ describe.concurrent("a locker over a server that answers some calls only", () =>
       yield* withLock("k", Effect.void, { ttl: "30 seconds" })
       yield* late!
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-      yield* withLock("k", Effect.void, { timeout: "100 millis" })
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
     }).pipe(Effect.scoped))
-
-  it.live("knows by an answer of the second host that the first was asked", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      const silentHost = yield* proxyTo(etcd.port)
-      silentHost.holdReplies()
-      const settings = yield* parse({ hosts: [silentHost.url, etcd.url], operationTimeout: "600 millis" })
-      const port = yield* open(settings)
-      silentHost.release()
-      const reply = yield* port.txn({})
-      assert.isFalse(reply.doubled)
-      const other = yield* open({ ...settings, target: { hosts: [silentHost.url, etcd.url] } })
-      silentHost.holdReplies()
-      assert.isTrue((yield* other.txn({})).doubled)
-    }).pipe(Effect.scoped))
-
-  // Before, a crowd of processes sent everything twice to a slow server, which never caught up.
-  for (
-    const [what, isKeepAlive] of [
-      ["a renewal that hangs is sent a second time within its limit", true],
-      ["another call that hangs has all its time for one sending", false]
-    ] as const
-  ) {
-    it.live(`of one host, ${what}`, () =>
-      Effect.gen(function*() {
-        const etcd = yield* server()
-        const proxy = yield* proxyTo(etcd.port)
-        const port = yield* open(yield* parse({ hosts: proxy.url, operationTimeout: "1 second" }))
-        yield* port.grant("7", 60)
-        proxy.hold()
-        yield* Effect.forkChild(Effect.delay(Effect.sync(proxy.release), "600 millis"))
-        const asked: Effect.Effect<Reply<unknown>, CallFailure> = isKeepAlive ? port.keepAlive("7") : port.txn({})
-        const [took, reply] = yield* timed(asked)
-        assert.strictEqual(reply.doubled, isKeepAlive)
-        assert.isBelow(took, 1_000)
-      }).pipe(Effect.scoped))
-  }
 
   it.live("keeps the key usable for others where an acquire asked with another capacity", () =>
     Effect.gen(function*() {
@@ -855,27 +547,6 @@ describe.concurrent("a locker over a server that answers some calls only", () =>
       yield* withLock("k", Effect.void, { ttl: "9 seconds" })
     }).pipe(Effect.scoped))
 
-  it.live("takes no list that lacks a claim for a confirmation where nobody can be asked", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      let failing = false
-      const recorded = yield* lag
-      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        inspect: (id, limit) =>
-          failing
-            ? Effect.map(port.inspect(id, limit), (reply) => ({ ...reply, value: { ...reply.value, keys: [] } }))
-            : port.inspect(id, limit),
-        txn: (request, limit) => failing ? Effect.fail(silentFailure) : port.txn(request, limit)
-      }))
-      const error = yield* Effect.flip(
-        withLock("k", Effect.andThen(Effect.sync(() => void (failing = true)), Effect.never), { ttl: "1800 millis" })
-      )
-      const { lastConfirmedAgo, reason } = error as OwnershipLost
-      assert.strictEqual(reason, "Unreachable")
-      assert.isAtMost(Duration.toMillis(lastConfirmedAgo), 1_820 + 100 + recorded.max())
-    }).pipe(Effect.scoped))
-
   it.live("does not end a lease because its whole seconds have run down to zero", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -886,29 +557,60 @@ describe.concurrent("a locker over a server that answers some calls only", () =>
       }))
       yield* withLock("k", Effect.sleep("4 seconds"), { ttl: "1800 millis" })
     }).pipe(Effect.scoped))
-
-  it.live("has time for another renewal before the deadline when a keep-alive hangs", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      let kept = 0
-      const limits: Array<number | undefined> = []
-      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        keepAlive: (id, limit) => {
-          limits.push(limit)
-          // The first keep-alive hangs until its limit.
-          return kept++ === 0
-            ? Effect.delay(Effect.fail(silentFailure), Math.min(limit ?? Infinity, 2_000))
-            : port.keepAlive(id, limit)
-        }
-      }))
-      yield* withLock("k", Effect.sleep("5 seconds"), { ttl: "1800 millis" })
-      for (const limit of limits) assert.isAtMost(limit ?? Infinity, 2_000 / 3)
-    }).pipe(Effect.scoped))
 })
 
-// These measure this process, or are promised an answer within a moment: nothing of this file runs beside them.
+// These have little time for a call, are promised an answer within a moment, or measure this process: nothing of this
+// file runs beside them.
 describe("a holder", () => {
+  it.live("keeps its lock when one connection goes silent just before a renewal", () =>
+    Effect.gen(function*() {
+      const { proxy, withLock } = yield* proxiedSetting()
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          // The lease has 7 seconds. A third has passed at the renewal, and another third when the renewal gives up.
+          yield* Effect.sleep("2100 millis")
+          proxy.hold()
+          yield* Effect.sleep("2700 millis")
+          proxy.reset()
+          proxy.release()
+          yield* Effect.sleep("3 seconds")
+          yield* lease.ensureHeld
+        }), { ttl: "6 seconds" })
+    }).pipe(Effect.scoped))
+
+  it.live("has the deadline of its lease, not one of its own", () =>
+    Effect.gen(function*() {
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "300 millis" })
+      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
+      const [id] = yield* Effect.promise(() => leases(admin))
+      // For two thirds of the lease's 6 seconds no keep-alive arrives.
+      yield* Effect.sleep("200 millis")
+      proxy.hold()
+      yield* Effect.sleep("4 seconds")
+      proxy.reset()
+      proxy.release()
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          const remaining = Duration.toMillis(yield* lease.remaining)
+          const state = yield* Effect.promise(() => admin.leaseClient.leaseTimeToLive({ ID: id as string }))
+          // The server keeps the lease longer than the holder trusts it. (The server reports whole seconds, rounded down.)
+          assert.isBelow(remaining, (Number(state.TTL) + 1) * 1_000)
+          assert.isAtLeast(Number(state.TTL), 4, "a keep-alive was confirmed first")
+          yield* Effect.log(`believes in ${remaining.toFixed(0)} ms, the server has ${state.TTL} s`)
+        }), { ttl: "5400 millis" })
+    }).pipe(Effect.scoped))
+
+  it.live("counts from the lease's last confirmation when its claim is new", () =>
+    Effect.gen(function*() {
+      const { withLock } = yield* setting()
+      const grantedAt = performance.now()
+      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
+      yield* Effect.sleep("1500 millis")
+      const remaining = yield* withLock("k", (lease) => lease.remaining, { ttl: "5400 millis" })
+      assert.isAtMost(Duration.toMillis(remaining), 5_460 - 1_500)
+      assert.isAtLeast(Duration.toMillis(remaining), 5_460 - (performance.now() - grantedAt))
+    }).pipe(Effect.scoped))
+
   it.live("is out at once when its key is deleted, and nothing re-creates it", () =>
     Effect.gen(function*() {
       const { admin, etcd, withLock } = yield* setting()
@@ -963,11 +665,97 @@ describe("a holder", () => {
       assert.isAtMost(took, 100 + recorded.max())
       yield* Effect.log(`out ${took.toFixed(0)} ms after the revocation (lag ${recorded.max().toFixed(0)} ms)`)
       // The next claim gets a new lease.
-      yield* withLock("k", Effect.void, { timeout: "1 second" })
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
     }).pipe(Effect.scoped))
 })
 
 describe("waiters", () => {
+  it.live("keep their places when one keep-alive fails", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, proxy, ...waiting } = yield* proxiedSetting({ operationTimeout: "600 millis" })
+      const holder = yield* locker({ hosts: etcd.url })
+      yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "4800 millis" }), {
+            startImmediately: true
+          })
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+          const place = (yield* Effect.promise(() => claims(admin, "dlock:k")))[1]
+          // The lease is due for a keep-alive after 0.4 of its 5 seconds, and this keep-alive gets no answer.
+          yield* Effect.sleep("1800 millis")
+          proxy.hold()
+          yield* Effect.sleep("1 second")
+          proxy.reset()
+          proxy.release()
+          yield* Effect.sleep("4 seconds")
+          assert.strictEqual((yield* Effect.promise(() => claims(admin, "dlock:k")))[1], place)
+          return waiter
+        })
+      ).pipe(Effect.flatMap(Fiber.join))
+    }).pipe(Effect.scoped))
+
+  it.live("are told when the connection that watches was cut and the past compacted meanwhile", () =>
+    Effect.gen(function*() {
+      const { admin, another, etcd, proxy, ...waiting } = yield* proxiedSetting()
+      const holder = yield* another
+      const waiter = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(
+            waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "30 seconds" }),
+            { startImmediately: true }
+          )
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+          yield* watched(etcd.url, 2)
+          proxy.hold()
+          return waiter
+        })
+      )
+      yield* eventually("it was released", async () => (await claims(admin, "dlock:k")).length === 1)
+      const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
+      yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
+      const recorded = yield* lag
+      const healedAt = performance.now()
+      proxy.reset()
+      proxy.release()
+      const took = (yield* Fiber.join(waiter)) - healedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the network was back`)
+      assert.isAtMost(took, 1_500 + recorded.max())
+    }).pipe(Effect.scoped))
+
+  it.live("go on, and so do holders, after the server was killed and started again", () =>
+    Effect.gen(function*() {
+      const [etcd] = yield* members(1)
+      const admin = yield* plainClient(etcd!.url)
+      const holder = yield* locker({ hosts: etcd!.url })
+      const waiting = yield* locker({ hosts: etcd!.url })
+      const waiter = yield* holder.withLock(
+        "k",
+        (lease) =>
+          Effect.gen(function*() {
+            const waiter = yield* Effect.forkDetach(
+              waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "10 seconds" }),
+              { startImmediately: true }
+            )
+            yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+            yield* Effect.promise(() => etcd!.kill())
+            yield* Effect.sleep("1 second")
+            yield* Effect.promise(() => etcd!.start())
+            yield* Effect.sleep("2 seconds")
+            yield* lease.ensureHeld
+            assert.isUndefined(waiter.pollUnsafe())
+            return waiter
+          }),
+        { ttl: "10 seconds" }
+      )
+      const recorded = yield* lag
+      const releasedAt = performance.now()
+      const took = (yield* Fiber.join(waiter)) - releasedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
+      assert.isAtMost(took, 500 + recorded.max())
+    }).pipe(Effect.scoped))
+
   it.live("are woken one by one: a release costs the same however many wait", () =>
     Effect.gen(function*() {
       const { admin, another, etcd, ...holder } = yield* setting()
@@ -1040,6 +828,58 @@ describe("a quiet process", () => {
 })
 
 describe("an acquire", () => {
+  it.live("whose request arrives after its caller gave up leaves no claim", () =>
+    Effect.gen(function*() {
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "500 millis" })
+      yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
+      proxy.holdRequests()
+      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      proxy.release()
+      yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
+      yield* Effect.sleep("1 second")
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
+    }).pipe(Effect.scoped))
+
+  it.live("leaves one lease of tombstones, however many give up at once", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, withLock } = yield* setting({ operationTimeout: "400 millis" })
+      yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
+      etcd.signal("SIGSTOP")
+      yield* Effect.forEach(
+        Array.from({ length: 50 }, (_, index) => index),
+        (index) => Effect.exit(withLock(`k${index}`, Effect.void, { ttl: "20 seconds" })),
+        { concurrency: "unbounded" }
+      )
+      etcd.signal("SIGCONT")
+      yield* Effect.sleep("1 second")
+      const left = yield* Effect.promise(() => leases(admin))
+      assert.isAtMost(left.length, 2)
+      yield* eventually("no claims", async () => (await keys(admin)).every((key) => key.includes("\0")), 9_000)
+    }).pipe(Effect.scoped))
+
+  it.live("is cancelled although the lease of the tombstones was revoked", () =>
+    Effect.gen(function*() {
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "200 millis" })
+      const giveUp = (key: string) =>
+        Effect.gen(function*() {
+          yield* withLock("warm", Effect.void, { ttl: "20 seconds" })
+          proxy.holdReplies()
+          const asked = yield* Effect.forkChild(Effect.exit(withLock(key, Effect.void, { ttl: "20 seconds" })))
+          yield* eventually("it was executed", async () => (await claims(admin, `dlock:${key}`)).length === 1)
+          yield* Effect.sleep("300 millis")
+          proxy.release()
+          yield* Fiber.interrupt(asked)
+        })
+      yield* giveUp("a")
+      for (const ID of yield* Effect.promise(() => leases(admin))) {
+        yield* Effect.promise(() => admin.leaseClient.leaseRevoke({ ID }))
+      }
+      yield* giveUp("b")
+      yield* eventually("no claim", async () => (await claims(admin, "dlock:b")).length === 0, 1_000)
+    }).pipe(Effect.scoped))
+
   it.live(
     "leaves nothing when it is interrupted at a random moment: 1,000 of them",
     () =>
@@ -1090,6 +930,171 @@ describe("an acquire", () => {
         assert.deepStrictEqual(yield* Effect.promise(() => leasesOfClaims(admin)), [])
         yield* eventually("nothing is left of the layer", async () => resources().length <= beforeLayer.length)
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
+})
+
+describe("a release", () => {
+  it.live("is limited in time when the server freezes, and keeps the program's result", () =>
+    Effect.gen(function*() {
+      const { etcd, withLock } = yield* setting()
+      const [took, exit] = yield* timed(Effect.exit(
+        withLock("k", Effect.as(Effect.sync(() => etcd.signal("SIGSTOP")), 42), { ttl: "3 seconds" })
+      ))
+      etcd.signal("SIGCONT")
+      assert.deepStrictEqual(exit, Exit.succeed(42))
+      assert.isBelow(took, 2_000)
+    }).pipe(Effect.scoped))
+})
+
+describe("a locker over a server that answers some calls only", () => {
+  it.live("does not believe in a lease whose keep-alives fail because a transaction went through", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let failing = false
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        keepAlive: (id, limit) => failing ? Effect.fail(silentFailure) : port.keepAlive(id, limit)
+      }))
+      const recorded = yield* lag
+      const grantedAt = performance.now()
+      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
+      failing = true
+      yield* Effect.sleep("2500 millis")
+      const error = yield* Effect.flip(withLock("k", Effect.void, { ttl: "5400 millis", timeout: "2 seconds" }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      failing = false
+      yield* withLock(
+        "k",
+        (lease) => Effect.map(lease.remaining, (remaining) => assert.isAbove(Duration.toMillis(remaining), 5_000)),
+        {
+          ttl: "5400 millis"
+        }
+      )
+      assert.isBelow(performance.now() - grantedAt, 6_000 + recorded.max())
+    }).pipe(Effect.scoped))
+
+  it.live("confirms a grant that was held up for long before it counts", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let slow = false
+      let kept = 0
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        txn: (request, limit) => Effect.delay(port.txn(request, limit), slow ? 1_700 : 0),
+        keepAlive: (id, limit) => {
+          kept++
+          return port.keepAlive(id, limit)
+        }
+      }))
+      yield* withLock("warm", Effect.void, { ttl: "4500 millis" })
+      slow = true
+      const before = kept
+      const remaining = yield* Effect.exit(withLock("k", (lease) => lease.remaining, { ttl: "5400 millis" }))
+      yield* Effect.log(remaining._tag === "Success" ? Duration.toMillis(remaining.value) : remaining.cause)
+      assert.isAbove(kept, before)
+    }).pipe(Effect.scoped))
+
+  it.live("serves a waiter by its poll where the watch never answers", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, ...holder } = yield* setting()
+      const recorded = yield* lag
+      const deaf = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        watch: () => Effect.succeed({ send: () => {}, close: () => {} })
+      }))
+      const waiter = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(
+            deaf.withLock("k", Effect.sync(() => performance.now()), { ttl: "6 seconds" }),
+            { startImmediately: true }
+          )
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+          return waiter
+        })
+      )
+      const releasedAt = performance.now()
+      const took = (yield* Fiber.join(waiter)) - releasedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
+      // The limit of a call is a third of the ttl.
+      assert.isAtMost(took, 2_000 + 100 + recorded.max())
+    }).pipe(Effect.scoped))
+
+  it.live("knows by an answer of the second host that the first was asked", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const silentHost = yield* proxyTo(etcd.port)
+      silentHost.holdReplies()
+      const settings = yield* parse({ hosts: [silentHost.url, etcd.url], operationTimeout: "600 millis" })
+      const port = yield* open(settings)
+      silentHost.release()
+      const reply = yield* port.txn({})
+      assert.isFalse(reply.doubled)
+      const other = yield* open({ ...settings, target: { hosts: [silentHost.url, etcd.url] } })
+      silentHost.holdReplies()
+      assert.isTrue((yield* other.txn({})).doubled)
+    }).pipe(Effect.scoped))
+
+  // Before, a crowd of processes sent everything twice to a slow server, which never caught up.
+  for (
+    const [what, isKeepAlive] of [
+      ["a renewal that hangs is sent a second time within its limit", true],
+      ["another call that hangs has all its time for one sending", false]
+    ] as const
+  ) {
+    it.live(`of one host, ${what}`, () =>
+      Effect.gen(function*() {
+        const etcd = yield* server()
+        const proxy = yield* proxyTo(etcd.port)
+        const port = yield* open(yield* parse({ hosts: proxy.url, operationTimeout: "1 second" }))
+        yield* port.grant("7", 60)
+        proxy.hold()
+        yield* Effect.forkChild(Effect.delay(Effect.sync(proxy.release), "600 millis"))
+        const asked: Effect.Effect<Reply<unknown>, CallFailure> = isKeepAlive ? port.keepAlive("7") : port.txn({})
+        const [took, reply] = yield* timed(asked)
+        assert.strictEqual(reply.doubled, isKeepAlive)
+        assert.isBelow(took, 1_000)
+      }).pipe(Effect.scoped))
+  }
+
+  it.live("takes no list that lacks a claim for a confirmation where nobody can be asked", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let failing = false
+      const recorded = yield* lag
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        inspect: (id, limit) =>
+          failing
+            ? Effect.map(port.inspect(id, limit), (reply) => ({ ...reply, value: { ...reply.value, keys: [] } }))
+            : port.inspect(id, limit),
+        txn: (request, limit) => failing ? Effect.fail(silentFailure) : port.txn(request, limit)
+      }))
+      const error = yield* Effect.flip(
+        withLock("k", Effect.andThen(Effect.sync(() => void (failing = true)), Effect.never), { ttl: "1800 millis" })
+      )
+      const { lastConfirmedAgo, reason } = error as OwnershipLost
+      assert.strictEqual(reason, "Unreachable")
+      assert.isAtMost(Duration.toMillis(lastConfirmedAgo), 1_820 + 100 + recorded.max())
+    }).pipe(Effect.scoped))
+
+  it.live("has time for another renewal before the deadline when a keep-alive hangs", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let kept = 0
+      const limits: Array<number | undefined> = []
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        keepAlive: (id, limit) => {
+          limits.push(limit)
+          // The first keep-alive hangs until its limit.
+          return kept++ === 0
+            ? Effect.delay(Effect.fail(silentFailure), Math.min(limit ?? Infinity, 2_000))
+            : port.keepAlive(id, limit)
+        }
+      }))
+      yield* withLock("k", Effect.sleep("5 seconds"), { ttl: "1800 millis" })
+      for (const limit of limits) assert.isAtMost(limit ?? Infinity, 2_000 / 3)
+    }).pipe(Effect.scoped))
 })

@@ -4,7 +4,7 @@ import { Effect, Fiber } from "effect"
 import { DistributedSemaphore, Locker } from "effect-dlock"
 import { claims, eventually, setting, within } from "./support.ts"
 
-describe.concurrent("maxHold", () => {
+describe("maxHold", () => {
   it.live("keeps others out until a program that is slow to end has ended", () =>
     Effect.gen(function*() {
       const { another, withLock } = yield* setting()

@@ -62,7 +62,7 @@ describe("Once", () => {
           assert.strictEqual((yield* Effect.promise(() => leases(admin))).length, before + 1)
         }
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 
   it.live(
@@ -90,7 +90,7 @@ describe("Once", () => {
         assert.isAtLeast(took, 5_000)
         assert.isBelow(took, 5_000 + 1_500 + recorded.max())
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 
   it.live("stays away from a record that another program wrote", () =>

@@ -47,7 +47,7 @@ describe.concurrent("a holder", () => {
       assert.isAtLeast(ago, 3_000)
       assert.isAtMost(ago, 3_000 + 100 + recorded.max())
       assert.isAtMost(after, 3_000 + 100 + recorded.max())
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("does not notice one second of refused writes", () =>
     Effect.gen(function*() {
@@ -63,7 +63,7 @@ describe.concurrent("a holder", () => {
           return lease.fencingToken
         }), { ttl: "3 seconds" })
       assert.isTrue(token > 0n)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("learns within a renewal that its key was deleted, and nothing re-creates it", () =>
     Effect.gen(function*() {
@@ -117,7 +117,7 @@ describe.concurrent("a waiter", () => {
       assert.isAtLeast(took, 2_000 - 100)
       assert.isAtMost(took, 4_000 + 100)
       yield* eventually("nothing of it is left", async () => (await admin.zcard("{dlock:k}:\0q")) === 0)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live(
     "whose place is deleted by force asks for another, and those behind it move up",
@@ -161,7 +161,7 @@ describe.concurrent("a waiter", () => {
         assert.sameMembers(order.slice(2), ["one", "two"])
         assert.deepStrictEqual(yield* Effect.promise(() => admin.keys("*")), ["{dlock:k}:\0f"])
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 })
 
@@ -220,8 +220,8 @@ describe.concurrent("an acquire", () => {
       yield* eventually("the key is free", async () => (await admin.exists("dlock:k")) === 0, 200)
       yield* Effect.sleep("1 second")
       assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:k")), 0)
-      yield* withLock("k", Effect.void, { timeout: "200 millis" })
-    }).pipe(Effect.scoped), 30_000)
+      yield* withLock("k", Effect.void, { timeout: "2 seconds" })
+    }).pipe(Effect.scoped))
 
   it.live("survives a server that forgets its scripts at every step", () =>
     Effect.gen(function*() {
@@ -256,37 +256,6 @@ describe.concurrent("a release", () => {
       redis.signal("SIGCONT")
       assert.deepStrictEqual(exit[1], Exit.succeed(42))
       assert.isBelow(exit[0], 2_000)
-    }).pipe(Effect.scoped))
-})
-
-describe.concurrent("after a thaw that left its connections half open", () => {
-  /** Packets on the old connections disappear without an error. New connections work. */
-  const halfOpen = Effect.gen(function*() {
-    const redis = yield* server
-    const proxy = yield* proxyTo(redis.port)
-    const thawed = yield* locker({ url: proxy.url })
-    const freeze = Effect.forkChild(Effect.promise(() => proxy.strand(4_000, 0)), { startImmediately: true })
-    return { admin: yield* plainClient(redis.url), freeze, thawed }
-  })
-
-  it.live("the first acquire is served within 2.5 s", () =>
-    Effect.gen(function*() {
-      const { freeze, thawed } = yield* halfOpen
-      yield* thawed.withLock("k", Effect.void)
-      const gone = yield* freeze
-      assert.strictEqual(yield* within(thawed.withLock("k", Effect.succeed("in")), 2_500), "in")
-      yield* Fiber.join(gone)
-    }).pipe(Effect.scoped))
-
-  it.live("a release at the end of a scope is served within 2.5 s", () =>
-    Effect.gen(function*() {
-      const { admin, freeze, thawed } = yield* halfOpen
-      const scope = yield* Scope.make()
-      yield* Scope.provide(Effect.all(["a", "b", "c"].map((key) => thawed.scoped(key))), scope)
-      const gone = yield* freeze
-      yield* within(Scope.close(scope, Exit.void), 2_500)
-      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:a", "dlock:b", "dlock:c")), 0)
-      yield* Fiber.join(gone)
     }).pipe(Effect.scoped))
 })
 
@@ -342,7 +311,7 @@ describe("a holder", () => {
       assert.isTrue(token > BigInt(held))
       assert.isAtLeast(at - killedAt, remaining - 5)
       assert.isAtMost(at - killedAt, remaining + 100 + 100 + recorded.max())
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("waiters", () => {
@@ -381,7 +350,7 @@ describe("waiters", () => {
         // With polling it would take more than 50 seconds.
         assert.isAtMost(took, 10_000 + recorded.max())
       }).pipe(Effect.scoped),
-    40_000
+    120_000
   )
 
   it.live("go on when the connection that listens is cut, and keep their places", () =>
@@ -468,7 +437,7 @@ describe("a caller's time", () => {
       redis.signal("SIGCONT")
       yield* eventually("nothing is left of them", async () =>
         (await admin.exists("dlock:k", "{dlock:held}:\0q", "{dlock:k}:\0q")) === 0)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("a try", () => {
@@ -539,7 +508,7 @@ describe("an acquire", () => {
         }))
         yield* eventually("nothing is left of the layer", async () => resources().length <= beforeLayer.length)
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 })
 
@@ -574,5 +543,36 @@ describe("beside a plain client", () => {
         })
       )
       assert.strictEqual(yield* Effect.promise(() => admin.set("dlock:k", "token", "PX", 1_000, "NX")), "OK")
+    }).pipe(Effect.scoped))
+})
+
+describe("after a thaw that left its connections half open", () => {
+  /** Packets on the old connections disappear without an error. New connections work. */
+  const halfOpen = Effect.gen(function*() {
+    const redis = yield* server
+    const proxy = yield* proxyTo(redis.port)
+    const thawed = yield* locker({ url: proxy.url })
+    const freeze = Effect.forkChild(Effect.promise(() => proxy.strand(4_000, 0)), { startImmediately: true })
+    return { admin: yield* plainClient(redis.url), freeze, thawed }
+  })
+
+  it.live("the first acquire is served within 2.5 s", () =>
+    Effect.gen(function*() {
+      const { freeze, thawed } = yield* halfOpen
+      yield* thawed.withLock("k", Effect.void)
+      const gone = yield* freeze
+      assert.strictEqual(yield* within(thawed.withLock("k", Effect.succeed("in")), 2_500), "in")
+      yield* Fiber.join(gone)
+    }).pipe(Effect.scoped))
+
+  it.live("a release at the end of a scope is served within 2.5 s", () =>
+    Effect.gen(function*() {
+      const { admin, freeze, thawed } = yield* halfOpen
+      const scope = yield* Scope.make()
+      yield* Scope.provide(Effect.all(["a", "b", "c"].map((key) => thawed.scoped(key))), scope)
+      const gone = yield* freeze
+      yield* within(Scope.close(scope, Exit.void), 2_500)
+      assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:a", "dlock:b", "dlock:c")), 0)
+      yield* Fiber.join(gone)
     }).pipe(Effect.scoped))
 })

@@ -94,7 +94,7 @@ describe("a process that dies", () => {
       for (const fiber of [small, reader]) {
         assert.isBelow((yield* Fiber.join(fiber)) - killed, 2_000 + 200 + recorded.max())
       }
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("a semaphore", () => {
@@ -122,7 +122,7 @@ describe("a semaphore", () => {
       assert.isAtMost(sent / seconds, 5, all)
       assert.isUndefined(calls.get("publish"), "nothing has changed, so nobody is told anything")
       yield* holding.release
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("has the permits of a killed holder back when its time is over", () =>
     Effect.gen(function*() {
@@ -145,7 +145,7 @@ describe("a semaphore", () => {
       console.log(`the permits are back after ${took.toFixed(0)} ms`)
       // The guard gap is 100 ms.
       assert.isBelow(took, ttl + 100 + 100 + recorded.max())
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("rolls from 4 permits to 8 and back under load, and nobody fails", () =>
     Effect.gen(function*() {
@@ -190,7 +190,7 @@ describe("a semaphore", () => {
       assert.deepStrictEqual(found, [])
       assert.isAbove(most, 4, "the larger number was reached")
       assert.isAbove(Math.min(...sections), 0)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("leaves nothing at the server", () =>
     Effect.gen(function*() {
@@ -205,5 +205,5 @@ describe("a semaphore", () => {
         ], { concurrency: "unbounded" }), { concurrency: "unbounded" })
       const left = yield* Effect.promise(() => admin.keys("*"))
       assert.deepStrictEqual(left.filter((key) => !key.endsWith("\0f")), [])
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 })
