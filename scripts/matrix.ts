@@ -40,7 +40,7 @@ const clientsOf = (name: string, folders: ReadonlyArray<string>): string => {
 }
 
 const redis = {
-  args: ["packages/dlock-redis/test/", "--exclude", "**/Model.test.ts"],
+  args: ["packages/dlock-redis/test/", "--exclude", "**/Model*.test.ts"],
   client: clientsOf(
     "ioredis",
     ["ioredis", "ioredis-5"].map((name) => `packages/dlock-redis/node_modules/${name}`)

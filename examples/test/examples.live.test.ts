@@ -133,11 +133,13 @@ describe.each(["memory", "redis", "etcd"] as const)("the examples on %s", { conc
   )
 
   example("making-room", "an edit waits for a chunk or two, and the job is done all the same", (output) => {
-    const edits = Array.from(output.matchAll(/edited the index after (\d+) ms/g), ([, millis]) => Number(millis))
-    assert.strictEqual(edits.length, 3, output)
-    // The whole job takes 800 ms. Two edits come at once, and the second waits for the first.
-    assert.isBelow(Math.max(...edits), 400, output)
-    assert.isAtLeast(count(output, "leaves the lock after"), 3, output)
+    const lines: ReadonlyArray<string> = output.match(/edited the index|leaves the lock after \d+ chunks/g) ?? []
+    const turns = lines.filter((line) => line.startsWith("leaves"))
+    assert.strictEqual(lines.length - turns.length, 3, output)
+    // Each edit came in the middle of the job. On a slow machine, all of them may come in one gap.
+    assert.isAtLeast(turns.length, 2, output)
+    assert.strictEqual(lines.at(-1), "leaves the lock after 40 chunks", output)
+    assert.match(lines[0]!, /^leaves the lock after [1-3]?\d chunks$/, output)
     assert.include(output, "the index is rebuilt: 40 chunks")
   })
 

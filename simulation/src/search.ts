@@ -24,7 +24,8 @@ export const search = (
 ): Caught => {
   const started = performance.now()
   const passed = () => (performance.now() - started) / 1_000
-  const from = Math.max(limits.from, variant?.from ?? 0)
+  const first = variant?.from ?? 0
+  const from = Math.max(limits.from, typeof first === "number" ? first : first[backend] ?? 0)
   let seeds = 0
   while (seeds < limits.seeds && passed() < limits.seconds) {
     const { violation } = run({ backend, seed: from + seeds++, variant, rules, extra })

@@ -10,7 +10,7 @@ import { run } from "../src/world.ts"
 const backends: ReadonlyArray<BackendName> = ["redis", "etcd"]
 
 describe.each(backends)("the whole client over a simulated %s", (backend) => {
-  it("keeps its promises whatever goes wrong", { timeout: 120_000 }, () => {
+  it("keeps its promises whatever goes wrong", { timeout: 600_000 }, () => {
     const tally = Tally.empty()
     for (let seed = 1; seed <= 300; seed++) {
       const result = run({ backend, seed })
@@ -36,9 +36,10 @@ describe.each(backends)("the whole client over a simulated %s", (backend) => {
 
   it.each(variants.filter(runsOn(backend)).filter(({ isRare }) => isRare !== true))(
     "catches $name",
-    { timeout: 120_000 },
+    // How many seeds it takes is the same on every machine, and how long is not.
+    { timeout: 600_000 },
     (variant) => {
-      const { rule, seconds, seed, seeds } = search(variant, backend, { from: 1, seeds: 3_000, seconds: 60 })
+      const { rule, seconds, seed, seeds } = search(variant, backend, { from: 1, seeds: 3_000, seconds: Infinity })
       assert.isDefined(rule, `${variant.name} got away with ${seeds} seeds in ${seconds.toFixed(1)} s`)
       console.log(`${backend}, ${variant.name}: ${rule} after ${seeds} seeds, at ${seed}`)
     }
@@ -46,9 +47,9 @@ describe.each(backends)("the whole client over a simulated %s", (backend) => {
 })
 
 describe("a violation", () => {
-  it("is made small: no fault and no section of what is left can be spared", { timeout: 60_000 }, () => {
+  it("is made small: no fault and no section of what is left can be spared", { timeout: 600_000 }, () => {
     const variant = variants.find(({ name }) => name === "renewal-creates")!
-    const { seeds } = search(variant, "redis", { from: 1, seeds: 1_000, seconds: 60 })
+    const { seeds } = search(variant, "redis", { from: 1, seeds: 1_000, seconds: Infinity })
     const settings = { backend: "redis", seed: seeds, variant } as const
     const { faults, sections } = shrink(settings)
     const breaks = (only: ReadonlyArray<string>, some: ReadonlyArray<number>) =>

@@ -5,7 +5,8 @@ import { report } from "./report.ts"
 /** What a process reports of its jobs. Times are milliseconds of the clock that all processes of the machine share. */
 export interface JobReport {
   readonly job: string
-  readonly event: "begin" | "success"
+  /** `up` comes once, without a job: the process takes part from now on. */
+  readonly event: "up" | "begin" | "success"
   /** The tick, in milliseconds since 1970, or 0. */
   readonly slot: number
   readonly at: number
@@ -57,7 +58,7 @@ export const runJobs = <E>(
   const cron = (counts: "start" | "success") =>
     Once.cron(
       `cron ${counts}`,
-      Cron.parseUnsafe("* * * * * *"),
+      Cron.parseUnsafe("*/2 * * * * *"),
       (_, tick) => body(`cron ${counts}`, DateTime.toEpochMillis(tick), now()),
       { counts }
     )
@@ -66,10 +67,14 @@ export const runJobs = <E>(
       const job = `within ${counts}`
       return Once.within(job, Number(interval), body(job, 0, now()), { counts, ttl: "1 second" })
     }).pipe(Effect.exit, Effect.repeat(Schedule.spaced("150 millis")))
-  const all = Effect.all([cron("start"), cron("success"), within("start"), within("success")], {
+  const up = Effect.sync(() => report({ job: "", event: "up", slot: 0, at: now(), asked: 0, began: 0 }))
+  const jobs = Effect.all([cron("start"), cron("success"), within("start"), within("success")], {
     concurrency: "unbounded"
   })
   return Effect.runPromise(
-    Effect.flatMap(clockOff(Number(offset)), (clock) => Effect.provideService(withLocker(all), Clock.Clock, clock))
+    Effect.flatMap(
+      clockOff(Number(offset)),
+      (clock) => Effect.provideService(withLocker(Effect.andThen(up, jobs)), Clock.Clock, clock)
+    )
   ) as Promise<never>
 }

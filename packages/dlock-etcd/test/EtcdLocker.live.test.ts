@@ -107,7 +107,7 @@ describe("EtcdLocker", () => {
         yield* Effect.forEach(held, (lease) => lease.ensureHeld)
       }))
       assert.deepStrictEqual(yield* Effect.promise(() => keys(admin)), [])
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("stands in one queue with etcdctl lock", () =>
     Effect.gen(function*() {
@@ -424,7 +424,7 @@ describe("with authentication", () => {
       assert.isAtMost(took, 500 + recorded.max())
       yield* Effect.sleep("6 seconds")
       yield* waiting.withLock("k", Effect.void, { timeout: "1 second" })
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("a wrong password, or none, fails at once, and is told to nobody", () =>
     Effect.gen(function*() {

@@ -109,7 +109,7 @@ describe("three members", () => {
           }
           yield* lease.ensureHeld
         }), { ttl: "5 seconds" })
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("leave a hanging or broken one behind within the limit of one operation", () =>
     Effect.gen(function*() {
@@ -144,5 +144,5 @@ describe("three members", () => {
         } ms`
       )
       yield* eventually("nothing is left", async () => (await admin.getAll().prefix("dlock:k/").keys()).length === 0)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

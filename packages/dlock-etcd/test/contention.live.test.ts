@@ -117,7 +117,7 @@ describe("a holder that others wait for", () => {
         }
         assert.isDefined(etcd)
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 
   it.live("reads and watches nothing if nobody asks, and stops when it was told", () =>
@@ -214,5 +214,5 @@ describe("processes that give way", () => {
       // So many that one turn more makes no difference.
       assert.isAtLeast(Math.min(...turns), 20)
       assert.isAtMost(spread(turns), 1.1)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

@@ -20,13 +20,13 @@ describe("a deadlock of processes", () => {
     it.live(`of ${count} is told to the one whose time ends, in time`, () =>
       Effect.gen(function*() {
         yield* circleIsTold(program, (yield* server()).url, count)
-      }).pipe(Effect.scoped), 60_000)
+      }).pipe(Effect.scoped))
   }
 
   it.live("is not told where the holder waits for somebody else", () =>
     Effect.gen(function*() {
       yield* noCircleIsTold(program, (yield* server()).url)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("a wait inside a section", () => {
@@ -87,5 +87,5 @@ describe("a wait inside a section", () => {
       assert.isAtLeast(took, 500)
       assert.isBelow(took, 700)
       assert.include(["LockTimeout", "LockBackendError"], error._tag)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 })

@@ -200,7 +200,7 @@ describe("a raised epoch", () => {
       yield* Effect.log(`${sections} sections, the epoch is at ${floor}`)
       assert.isAbove(sections, 300)
       yield* Effect.forEach(all, ([one, key]) => section(one, key), { discard: true })
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("needs no more than the permission for the prefix", () =>
     Effect.gen(function*() {
@@ -273,7 +273,7 @@ describe("a restored snapshot", () => {
           highest = token
         }
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 })
 

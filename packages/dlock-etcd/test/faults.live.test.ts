@@ -32,7 +32,8 @@ import {
 
 const program = (name: string): string => Path.join(import.meta.dirname, "programs", name)
 
-describe("a holder", () => {
+// Each test has a server of its own, and nearly all of their time is waiting.
+describe.concurrent("a holder", () => {
   it.live("is out by its deadline when the server freezes for 14 s", () =>
     Effect.gen(function*() {
       const { etcd, withLock } = yield* setting()
@@ -61,7 +62,554 @@ describe("a holder", () => {
       yield* Effect.log(`lost ${ago.toFixed(0)} ms after the last confirmation (lag ${recorded.max().toFixed(0)} ms)`)
       // After the server is back, the old claim blocks the next one no longer than its lease.
       yield* withLock("k", Effect.void, { timeout: "5 seconds" })
-    }).pipe(Effect.scoped), 40_000)
+    }).pipe(Effect.scoped))
+
+  it.live("learns by a renewal that its key was deleted when its watch is deaf", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
+      const error = yield* Effect.flip(
+        withLock(
+          "k",
+          Effect.gen(function*() {
+            yield* watched(etcd.url, 1)
+            proxy.hold()
+            yield* Effect.promise(() => admin.delete().prefix("dlock:k/"))
+            // The events of that connection are lost, and compacted before the locker reconnects.
+            const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
+            yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
+            proxy.reset()
+            proxy.release()
+            return yield* Effect.never
+          }),
+          { ttl: "3 seconds" }
+        )
+      )
+      assert.strictEqual((error as OwnershipLost).reason, "Expired")
+    }).pipe(Effect.scoped))
+
+  it.live("keeps its lock through a third of its time without a server", () =>
+    Effect.gen(function*() {
+      const { etcd, withLock } = yield* setting()
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          for (let freeze = 0; freeze < 3; freeze++) {
+            yield* Effect.sleep("1100 millis")
+            etcd.signal("SIGSTOP")
+            yield* Effect.sleep("1 second")
+            etcd.signal("SIGCONT")
+          }
+          yield* lease.ensureHeld
+        }), { ttl: "3 seconds" })
+    }).pipe(Effect.scoped))
+
+  // Before, two layers of one process shared a connection, and neither could make a new one while the other had the old one.
+  it.live(
+    "keeps its lock when a NAT forgets its connection, with an idle layer for the same address in its process",
+    () =>
+      Effect.gen(function*() {
+        const { another, proxy, withLock } = yield* proxiedSetting()
+        yield* locker({ hosts: proxy.url })
+        const recorded = yield* lag
+        const held = yield* Deferred.make<void>()
+        const released = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkChild(
+          withLock("held", Effect.andThen(Deferred.succeed(held, undefined), Deferred.await(released)), {
+            ttl: "4 seconds"
+          })
+        )
+        yield* Deferred.await(held)
+        proxy.forget()
+        const forgottenAt = performance.now()
+        yield* withLock("k", Effect.void)
+        const took = performance.now() - forgottenAt
+        yield* Effect.log(`an acquire took ${took.toFixed(0)} ms (lag ${recorded.max().toFixed(0)} ms)`)
+        // One call to the connection that is dead takes 2 seconds. The rest is for the new connection.
+        assert.isAtMost(took, 3_000 + recorded.max())
+        // Longer than the lease and the time that the server may be late to end the lease.
+        yield* Effect.sleep(Math.max(0, 8_000 - took))
+        assert.isTrue(Option.isNone(yield* (yield* another).withLockIfAvailable("held", Effect.void)))
+        yield* Deferred.succeed(released, undefined)
+        yield* Fiber.join(holder)
+      }).pipe(Effect.scoped),
+    120_000
+  )
+
+  it.live("that is killed lets the first waiter in when its lease is over", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, withLock } = yield* setting()
+      const recorded = yield* lag
+      const holder = startWorker<{ held: string }>(program("holder.ts"), { args: [etcd.url, "k", "2000"] })
+      const { held } = yield* Effect.promise(() => holder.waitFor(() => true))
+      const waiter = yield* Effect.forkChild(
+        withLock("k", (lease) => Effect.succeed({ token: lease.fencingToken, at: performance.now() })),
+        { startImmediately: true }
+      )
+      yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+      yield* Effect.promise(() => holder.kill())
+      const killedAt = performance.now()
+      const { at, token } = yield* Fiber.join(waiter)
+      assert.isTrue(token > BigInt(held))
+      // The lease has 3 whole seconds, and the server needs up to half a second to expire it.
+      assert.isAtMost(at - killedAt, 3_000 + 1_000 + 100 + recorded.max())
+      yield* Effect.log(`in ${(at - killedAt).toFixed(0)} ms after the kill`)
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("waiters", () => {
+  it.live("fail when the server has been silent for their ttl, and not before", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const [holder, other] = yield* Effect.all([locker({ hosts: etcd.url }), locker({ hosts: etcd.url })])
+      yield* holder.scoped("k", { ttl: "1 minute" })
+      const waiting = yield* Effect.forkChild(Effect.flip(other.withLock("k", Effect.void, { ttl: "3 seconds" })))
+      yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+      yield* Effect.sleep("6 seconds")
+      etcd.signal("SIGSTOP")
+      const [took, error] = yield* timed(Fiber.join(waiting))
+      etcd.signal("SIGCONT")
+      assert.strictEqual(error._tag, "LockBackendError")
+      // The waiter's lease has 4 seconds, of which two fifths may have passed. A poll may have to time out at the end.
+      assert.isAtLeast(took, 2_400 - 100)
+      assert.isAtMost(took, 6_000)
+    }).pipe(Effect.scoped))
+
+  it.live("go on by their poll when the connection falls silent", () =>
+    Effect.gen(function*() {
+      const { admin, another, etcd, proxy, ...waiting } = yield* proxiedSetting()
+      const holder = yield* another
+      const waiter = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiter = yield* Effect.forkDetach(
+            waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "6 seconds" }),
+            { startImmediately: true }
+          )
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+          yield* watched(etcd.url, 2)
+          proxy.holdReplies()
+          return waiter
+        })
+      )
+      const recorded = yield* lag
+      const releasedAt = performance.now()
+      // The old connection stays silent. New connections work.
+      yield* Effect.sleep("500 millis")
+      proxy.reset()
+      proxy.release()
+      const took = (yield* Fiber.join(waiter)) - releasedAt
+      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
+      assert.isAtMost(took, 5_000 + recorded.max())
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("a quiet process", () => {
+  it.live("does not ask again and again for a past that was compacted", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
+      yield* withLock(
+        "k",
+        Effect.gen(function*() {
+          yield* watched(etcd.url, 1)
+          for (let put = 0; put < 3; put++) yield* Effect.promise(() => admin.put("other").value(`${put}`))
+          const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
+          yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
+          proxy.reset()
+          yield* Effect.sleep("1 second")
+          const before = yield* Effect.promise(() => requests(etcd.url))
+          const bytes = proxy.bytes()
+          yield* Effect.sleep("2 seconds")
+          const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
+          assert.isAtMost(sent.Txn ?? 0, 2, JSON.stringify(sent))
+          assert.isAtMost(proxy.bytes().requests - bytes.requests, 1_000)
+          // The watch works too.
+          yield* Effect.forkChild(Effect.delay(Effect.promise(() => admin.delete().prefix("dlock:k/")), 100))
+          return yield* Effect.never
+        }),
+        { ttl: "30 seconds" }
+      ).pipe(Effect.flip, timed, Effect.map(([took]) => assert.isBelow(took, 4_000)))
+    }).pipe(Effect.scoped))
+
+  it.live("keeps one connection a host, however many sections watch", () =>
+    Effect.gen(function*() {
+      const { proxy, withLock } = yield* proxiedSetting()
+      for (let section = 0; section < 20; section++) yield* withLock("k", Effect.sleep(60))
+      assert.isAtMost(proxy.accepted(), 2)
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("an acquire", () => {
+  it.live("that a frozen server executes after its caller gave up leaves no claim", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, withLock } = yield* setting()
+      yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
+      etcd.signal("SIGSTOP")
+      const [took, error] = yield* timed(Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" })))
+      etcd.signal("SIGCONT")
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isBelow(took, 6_000)
+      // The claim is deleted at the next renewal of its lease at the latest.
+      yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
+      yield* Effect.sleep("1 second")
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
+    }).pipe(Effect.scoped))
+
+  it.live("that another member executes first is not executed again after its release", () =>
+    Effect.gen(function*() {
+      const [first, second, third] = yield* members(3)
+      const all = [first!, second!, third!]
+      for (const one of all) {
+        if (yield* Effect.promise(one.leads)) all.push(...all.splice(all.indexOf(one), 1))
+      }
+      const [follower, other] = all as [typeof first & {}, typeof first & {}]
+      const admin = yield* plainClient(other.url)
+      const { withLock } = yield* locker({ hosts: [follower.url, other.url], operationTimeout: "1 second" })
+      yield* withLock("warm", Effect.void)
+      follower.signal("SIGSTOP")
+      yield* withLock("k", Effect.void)
+      const before = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
+      follower.signal("SIGCONT")
+      yield* Effect.sleep("500 millis")
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+      // The claim was not there for a moment either.
+      const late: Array<string> = []
+      const watcher = yield* Effect.promise(() =>
+        admin.watch().prefix("dlock:k/").startRevision(String(BigInt(before.header.revision) + 1n)).create()
+      )
+      watcher.on("put", ({ key }) => late.push(key.toString()))
+      yield* Effect.sleep("300 millis")
+      yield* Effect.promise(() => watcher.cancel())
+      assert.deepStrictEqual(late, [])
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("a release", () => {
+  it.live("of the last watched section does not cut what others have under way", () =>
+    Effect.gen(function*() {
+      const { withLock } = yield* setting()
+      yield* Effect.all([
+        Effect.repeat(withLock("long", Effect.sleep(40)), { times: 30 }),
+        Effect.repeat(withLock("short", Effect.void), { times: 500 })
+      ], { concurrency: "unbounded" })
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("a layer that closes", () => {
+  it.live("lets its process end by itself, with nothing left at the server", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, withLock } = yield* setting()
+      yield* withLock(
+        "busy",
+        Effect.gen(function*() {
+          const before = yield* Effect.promise(() => leases(admin))
+          const visitor = startWorker<{ closed?: number; exit?: number }>(program("visitor.ts"), {
+            args: [etcd.url, "busy"]
+          })
+          const { closed } = yield* Effect.promise(() => visitor.waitFor((message) => message.closed !== undefined))
+          const { exit } = yield* Effect.promise(() => visitor.waitFor((message) => message.exit !== undefined))
+          assert.isBelow(exit! - closed!, 1_000)
+          assert.deepStrictEqual(yield* Effect.promise(() => visitor.exited), { code: 0, signal: null })
+          assert.strictEqual(visitor.output(), "")
+          assert.sameMembers([...(yield* Effect.promise(() => leases(admin)))], [...before])
+        })
+      )
+    }).pipe(Effect.scoped))
+
+  it.live("fails whoever still waits", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, ...holder } = yield* setting()
+      yield* holder.scoped("k")
+      const waiter = yield* Effect.scoped(Effect.gen(function*() {
+        const { withLock } = yield* locker({ hosts: etcd.url })
+        const waiter = yield* Effect.forkDetach(Effect.flip(withLock("k", Effect.void)), { startImmediately: true })
+        yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+        return waiter
+      }))
+      const error = yield* Fiber.join(waiter).pipe(Effect.timeoutOrElse({
+        duration: "3 seconds",
+        orElse: () => Effect.die("it still waits")
+      }))
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isFalse((error as LockBackendError).retryable)
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("a layer that closes while an answer is under way", () => {
+  it.live("leaves no lease behind that was granted meanwhile", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const proxy = yield* proxyTo(etcd.port)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { withLock } = yield* locker({ hosts: proxy.url })
+        proxy.holdReplies()
+        yield* Effect.forkDetach(Effect.exit(withLock("k", Effect.void, { ttl: "1 hour" })), { startImmediately: true })
+        yield* eventually("a lease is granted", async () => (await leases(admin)).length === 1)
+      }))
+      yield* eventually("it has been revoked", async () => (await leases(admin)).length === 0)
+    }).pipe(Effect.scoped))
+
+  it.live("fails whoever is told of a place in the queue only then", () =>
+    Effect.gen(function*() {
+      const { admin, etcd, ...holder } = yield* setting()
+      yield* holder.scoped("k")
+      let slow = false
+      const waiter = yield* Effect.scoped(Effect.gen(function*() {
+        const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+          ...port,
+          txn: (request, limit) =>
+            Effect.tap(port.txn(request, limit), () => slow ? Effect.sleep("500 millis") : Effect.void)
+        }))
+        yield* withLock("warm", Effect.void)
+        slow = true
+        const waiter = yield* Effect.forkDetach(Effect.flip(withLock("k", Effect.void)), { startImmediately: true })
+        yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
+        return waiter
+      }))
+      const error = yield* within(Fiber.join(waiter), 5_000)
+      assert.strictEqual(error._tag, "LockBackendError")
+      assert.isFalse((error as LockBackendError).retryable)
+    }).pipe(Effect.scoped))
+})
+
+describe.concurrent("a locker over a server that answers some calls only", () => {
+  it.live("asks a server that refuses watches at the pace of polls", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const holder = yield* locker({ hosts: etcd.url })
+      for (const refused of [true, false]) {
+        let calls = 0
+        const waiting = yield* lockerOver(etcd.url, (port) => ({
+          ...port,
+          txn: (request, limit) => {
+            calls++
+            return port.txn(request, limit)
+          },
+          // The stream is refused at once, or ends as soon as it is open.
+          watch: (listeners) =>
+            refused
+              ? Effect.fail(silentFailure)
+              : Effect.tap(port.watch(listeners), (stream) =>
+                Effect.sync(() =>
+                  setTimeout(() => {
+                    stream.close()
+                    listeners.onEnd()
+                  }, 1)
+                ))
+        }))
+        const waiter = yield* holder.withLock(
+          "k",
+          Effect.gen(function*() {
+            const waiters = yield* Effect.forEach([1, 2, 3], () =>
+              Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "5 seconds" }), { startImmediately: true }))
+            yield* waiting.scoped("held")
+            yield* eventually("they wait", async () =>
+              (await claims(admin, "dlock:k")).length === 4)
+            const before = calls
+            const [took] = yield* Effect.timed(Effect.sleep("3 seconds"))
+            yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
+            // At most one look every 200 ms for each waiter, one a second for the holder, and a few for the stream. Without the
+            // limit there would be hundreds.
+            assert.isAtMost(calls - before, Duration.toSeconds(took) * (3 * 5 + 1) + 12)
+            return waiters
+          }).pipe(Effect.scoped)
+        )
+        yield* Effect.forEach(waiter, Fiber.join)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("leaves a tombstone for the first sending where the second was answered", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      let late: Effect.Effect<unknown> | undefined
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        txn: (request, limit) => {
+          if (late !== undefined || !request.compare?.length) return port.txn(request, limit)
+          late = Effect.ignore(port.txn(request))
+          return Effect.map(port.txn(request, limit), (reply) => ({ ...reply, doubled: true }))
+        }
+      }))
+      yield* withLock("k", Effect.void, { ttl: "30 seconds" })
+      yield* late!
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
+    }).pipe(Effect.scoped))
+
+  it.live("keeps the key usable for others where an acquire asked with another capacity", () =>
+    Effect.gen(function*() {
+      const { admin, another, withLock } = yield* setting()
+      const other = yield* another
+      const waiter = yield* other.withLock(
+        "k",
+        Effect.gen(function*() {
+          // A claim of a semaphore with capacity 3 is still in the queue.
+          const value = JSON.stringify({ layout: 1, kind: "semaphore", permits: 1, capacity: 3, holder: "other" })
+          yield* Effect.promise(() => admin.put("dlock:k/mismatched").value(value))
+          const waiter = yield* Effect.forkDetach(withLock("k", Effect.succeed("inside")), { startImmediately: true })
+          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 3)
+          yield* Effect.promise(() => admin.delete().key("dlock:k/mismatched"))
+          return waiter
+        })
+      )
+      assert.strictEqual(yield* Fiber.join(waiter), "inside")
+    }).pipe(Effect.scoped))
+
+  it.live("asks a server that ends every watch with a refusal at the pace of polls", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      const holder = yield* locker({ hosts: etcd.url })
+      let calls = 0
+      const waiting = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        txn: (request, limit) => {
+          calls++
+          return port.txn(request, limit)
+        },
+        watch: ({ onResponse }) =>
+          Effect.succeed({
+            send: (request) => {
+              if (request.create_request === undefined) return
+              const answer = { watch_id: "-1", created: true, canceled: true, cancel_reason: "", events: [] }
+              setTimeout(() => onResponse(answer as never), 1)
+            },
+            close: () => {}
+          })
+      }))
+      const waiters = yield* holder.withLock(
+        "k",
+        Effect.gen(function*() {
+          const waiters = yield* Effect.forEach([1, 2, 3], () =>
+            Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "5 seconds" }), { startImmediately: true }))
+          yield* waiting.scoped("held")
+          yield* eventually("they wait", async () =>
+            (await claims(admin, "dlock:k")).length === 4)
+          const before = calls
+          const [took] = yield* Effect.timed(Effect.sleep("3 seconds"))
+          yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
+          assert.isAtMost(calls - before, Duration.toSeconds(took) * (3 * 5 + 1) + 12)
+          return waiters
+        }).pipe(Effect.scoped)
+      )
+      yield* Effect.forEach(waiters, Fiber.join)
+    }).pipe(Effect.scoped))
+
+  it.live("asks again for a claim whose lease is found lost before its answer comes", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const admin = yield* plainClient(etcd.url)
+      let hold: Deferred.Deferred<void> | undefined
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        // The answer to the request for the claim is delayed: others may be sent just then, for the watch on the held claim.
+        txn: (request, limit) => {
+          const held = placesIn(request).some((place) => place.startsWith("dlock:k/")) ? hold : undefined
+          if (held !== undefined) hold = undefined
+          return Effect.tap(port.txn(request, limit), () => held === undefined ? Effect.void : Deferred.await(held))
+        }
+      }))
+      const held = yield* Effect.forkChild(Effect.flip(withLock("held", Effect.never, { ttl: "5 seconds" })))
+      yield* eventually("it is held", async () => (await claims(admin, "dlock:held")).length === 1)
+      const answer = hold = yield* Deferred.make<void>()
+      const asked = yield* Effect.forkChild(withLock("k", Effect.succeed("inside"), { ttl: "9 seconds" }), {
+        startImmediately: true
+      })
+      // A claim with another ttl needs another lease, so the grant of the lease comes first.
+      yield* eventually("it was executed", async () => (await claims(admin, "dlock:k")).length === 1)
+      for (const ID of yield* Effect.promise(() => leases(admin))) {
+        yield* Effect.promise(() => admin.leaseClient.leaseRevoke({ ID }))
+      }
+      assert.strictEqual((yield* Fiber.join(held) as Effect.Effect<OwnershipLost>).reason, "Expired")
+      // A transaction on the same lease finds out that the lease has ended.
+      yield* withLock("other", Effect.void, { ttl: "9 seconds" })
+      yield* Deferred.succeed(answer, undefined)
+      assert.strictEqual(yield* Fiber.join(asked), "inside")
+      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
+    }).pipe(Effect.scoped))
+
+  it.live("does not serve a grant that failed to a later acquire", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      let failing = true
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        grant: (id, seconds) => failing ? Effect.fail({ ...silentFailure, retryable: false }) : port.grant(id, seconds),
+        revoke: (id) => failing ? Effect.delay(Effect.fail(silentFailure), "10 seconds") : port.revoke(id)
+      }))
+      // Long enough to leave 3 seconds for the calls of the second section.
+      const first = yield* Effect.exit(withLock("k", Effect.void, { ttl: "9 seconds" }))
+      assert.isTrue(Exit.isFailure(first))
+      failing = false
+      yield* withLock("k", Effect.void, { ttl: "9 seconds" })
+    }).pipe(Effect.scoped))
+
+  it.live("does not end a lease because its whole seconds have run down to zero", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server()
+      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
+        ...port,
+        inspect: (id, limit) =>
+          Effect.map(port.inspect(id, limit), (reply) => ({ ...reply, value: { ...reply.value, ttl: 0 } }))
+      }))
+      yield* withLock("k", Effect.sleep("4 seconds"), { ttl: "1800 millis" })
+    }).pipe(Effect.scoped))
+})
+
+// These have little time for a call, are promised an answer within a moment, or measure this process: nothing of this
+// file runs beside them.
+describe("a holder", () => {
+  it.live("keeps its lock when one connection goes silent just before a renewal", () =>
+    Effect.gen(function*() {
+      const { proxy, withLock } = yield* proxiedSetting()
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          // The lease has 7 seconds. A third has passed at the renewal, and another third when the renewal gives up.
+          yield* Effect.sleep("2100 millis")
+          proxy.hold()
+          yield* Effect.sleep("2700 millis")
+          proxy.reset()
+          proxy.release()
+          yield* Effect.sleep("3 seconds")
+          yield* lease.ensureHeld
+        }), { ttl: "6 seconds" })
+    }).pipe(Effect.scoped))
+
+  it.live("has the deadline of its lease, not one of its own", () =>
+    Effect.gen(function*() {
+      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "300 millis" })
+      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
+      const [id] = yield* Effect.promise(() => leases(admin))
+      // For two thirds of the lease's 6 seconds no keep-alive arrives.
+      yield* Effect.sleep("200 millis")
+      proxy.hold()
+      yield* Effect.sleep("4 seconds")
+      proxy.reset()
+      proxy.release()
+      yield* withLock("k", (lease) =>
+        Effect.gen(function*() {
+          const remaining = Duration.toMillis(yield* lease.remaining)
+          const state = yield* Effect.promise(() => admin.leaseClient.leaseTimeToLive({ ID: id as string }))
+          // The server keeps the lease longer than the holder trusts it. (The server reports whole seconds, rounded down.)
+          assert.isBelow(remaining, (Number(state.TTL) + 1) * 1_000)
+          assert.isAtLeast(Number(state.TTL), 4, "a keep-alive was confirmed first")
+          yield* Effect.log(`believes in ${remaining.toFixed(0)} ms, the server has ${state.TTL} s`)
+        }), { ttl: "5400 millis" })
+    }).pipe(Effect.scoped))
+
+  it.live("counts from the lease's last confirmation when its claim is new", () =>
+    Effect.gen(function*() {
+      const { withLock } = yield* setting()
+      const grantedAt = performance.now()
+      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
+      yield* Effect.sleep("1500 millis")
+      const remaining = yield* withLock("k", (lease) => lease.remaining, { ttl: "5400 millis" })
+      assert.isAtMost(Duration.toMillis(remaining), 5_460 - 1_500)
+      assert.isAtLeast(Duration.toMillis(remaining), 5_460 - (performance.now() - grantedAt))
+    }).pipe(Effect.scoped))
 
   it.live("is out at once when its key is deleted, and nothing re-creates it", () =>
     Effect.gen(function*() {
@@ -117,168 +665,11 @@ describe("a holder", () => {
       assert.isAtMost(took, 100 + recorded.max())
       yield* Effect.log(`out ${took.toFixed(0)} ms after the revocation (lag ${recorded.max().toFixed(0)} ms)`)
       // The next claim gets a new lease.
-      yield* withLock("k", Effect.void, { timeout: "1 second" })
-    }).pipe(Effect.scoped))
-
-  it.live("learns by a renewal that its key was deleted when its watch is deaf", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
-      const error = yield* Effect.flip(
-        withLock(
-          "k",
-          Effect.gen(function*() {
-            yield* watched(etcd.url, 1)
-            proxy.hold()
-            yield* Effect.promise(() => admin.delete().prefix("dlock:k/"))
-            // The events of that connection are lost, and compacted before the locker reconnects.
-            const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
-            yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
-            proxy.reset()
-            proxy.release()
-            return yield* Effect.never
-          }),
-          { ttl: "3 seconds" }
-        )
-      )
-      assert.strictEqual((error as OwnershipLost).reason, "Expired")
-    }).pipe(Effect.scoped))
-
-  it.live("keeps its lock through a third of its time without a server", () =>
-    Effect.gen(function*() {
-      const { etcd, withLock } = yield* setting()
-      yield* withLock("k", (lease) =>
-        Effect.gen(function*() {
-          for (let freeze = 0; freeze < 3; freeze++) {
-            yield* Effect.sleep("1100 millis")
-            etcd.signal("SIGSTOP")
-            yield* Effect.sleep("1 second")
-            etcd.signal("SIGCONT")
-          }
-          yield* lease.ensureHeld
-        }), { ttl: "3 seconds" })
-    }).pipe(Effect.scoped))
-
-  it.live("keeps its lock when one connection goes silent just before a renewal", () =>
-    Effect.gen(function*() {
-      const { proxy, withLock } = yield* proxiedSetting()
-      yield* withLock("k", (lease) =>
-        Effect.gen(function*() {
-          // The lease has 7 seconds. A third has passed at the renewal, and another third when the renewal gives up.
-          yield* Effect.sleep("2100 millis")
-          proxy.hold()
-          yield* Effect.sleep("2700 millis")
-          proxy.reset()
-          proxy.release()
-          yield* Effect.sleep("3 seconds")
-          yield* lease.ensureHeld
-        }), { ttl: "6 seconds" })
-    }).pipe(Effect.scoped))
-
-  // Before, two layers of one process shared a connection, and neither could make a new one while the other had the old one.
-  it.live(
-    "keeps its lock when a NAT forgets its connection, with an idle layer for the same address in its process",
-    () =>
-      Effect.gen(function*() {
-        const { another, proxy, withLock } = yield* proxiedSetting()
-        yield* locker({ hosts: proxy.url })
-        const recorded = yield* lag
-        const held = yield* Deferred.make<void>()
-        const released = yield* Deferred.make<void>()
-        const holder = yield* Effect.forkChild(
-          withLock("held", Effect.andThen(Deferred.succeed(held, undefined), Deferred.await(released)), {
-            ttl: "4 seconds"
-          })
-        )
-        yield* Deferred.await(held)
-        proxy.forget()
-        const forgottenAt = performance.now()
-        yield* withLock("k", Effect.void)
-        const took = performance.now() - forgottenAt
-        yield* Effect.log(`an acquire took ${took.toFixed(0)} ms (lag ${recorded.max().toFixed(0)} ms)`)
-        // One call to the connection that is dead takes 2 seconds. The rest is for the new connection.
-        assert.isAtMost(took, 3_000 + recorded.max())
-        // Longer than the lease and the time that the server may be late to end the lease.
-        yield* Effect.sleep(Math.max(0, 8_000 - took))
-        assert.isTrue(Option.isNone(yield* (yield* another).withLockIfAvailable("held", Effect.void)))
-        yield* Deferred.succeed(released, undefined)
-        yield* Fiber.join(holder)
-      }).pipe(Effect.scoped),
-    40_000
-  )
-
-  it.live("that is killed lets the first waiter in when its lease is over", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, withLock } = yield* setting()
-      const recorded = yield* lag
-      const holder = startWorker<{ held: string }>(program("holder.ts"), { args: [etcd.url, "k", "2000"] })
-      const { held } = yield* Effect.promise(() => holder.waitFor(() => true))
-      const waiter = yield* Effect.forkChild(
-        withLock("k", (lease) => Effect.succeed({ token: lease.fencingToken, at: performance.now() })),
-        { startImmediately: true }
-      )
-      yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-      yield* Effect.promise(() => holder.kill())
-      const killedAt = performance.now()
-      const { at, token } = yield* Fiber.join(waiter)
-      assert.isTrue(token > BigInt(held))
-      // The lease has 3 whole seconds, and the server needs up to half a second to expire it.
-      assert.isAtMost(at - killedAt, 3_000 + 1_000 + 100 + recorded.max())
-      yield* Effect.log(`in ${(at - killedAt).toFixed(0)} ms after the kill`)
-    }).pipe(Effect.scoped))
-
-  it.live("has the deadline of its lease, not one of its own", () =>
-    Effect.gen(function*() {
-      const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "300 millis" })
-      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
-      const [id] = yield* Effect.promise(() => leases(admin))
-      // For two thirds of the lease's 6 seconds no keep-alive arrives.
-      yield* Effect.sleep("200 millis")
-      proxy.hold()
-      yield* Effect.sleep("4 seconds")
-      proxy.reset()
-      proxy.release()
-      yield* withLock("k", (lease) =>
-        Effect.gen(function*() {
-          const remaining = Duration.toMillis(yield* lease.remaining)
-          const state = yield* Effect.promise(() => admin.leaseClient.leaseTimeToLive({ ID: id as string }))
-          // The server keeps the lease longer than the holder trusts it. (The server reports whole seconds, rounded down.)
-          assert.isBelow(remaining, (Number(state.TTL) + 1) * 1_000)
-          assert.isAtLeast(Number(state.TTL), 4, "a keep-alive was confirmed first")
-          yield* Effect.log(`believes in ${remaining.toFixed(0)} ms, the server has ${state.TTL} s`)
-        }), { ttl: "5400 millis" })
-    }).pipe(Effect.scoped))
-
-  it.live("counts from the lease's last confirmation when its claim is new", () =>
-    Effect.gen(function*() {
-      const { withLock } = yield* setting()
-      const grantedAt = performance.now()
-      yield* withLock("warm", Effect.void, { ttl: "5400 millis" })
-      yield* Effect.sleep("1500 millis")
-      const remaining = yield* withLock("k", (lease) => lease.remaining, { ttl: "5400 millis" })
-      assert.isAtMost(Duration.toMillis(remaining), 5_460 - 1_500)
-      assert.isAtLeast(Duration.toMillis(remaining), 5_460 - (performance.now() - grantedAt))
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
     }).pipe(Effect.scoped))
 })
 
 describe("waiters", () => {
-  it.live("fail when the server has been silent for their ttl, and not before", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const [holder, other] = yield* Effect.all([locker({ hosts: etcd.url }), locker({ hosts: etcd.url })])
-      yield* holder.scoped("k", { ttl: "1 minute" })
-      const waiting = yield* Effect.forkChild(Effect.flip(other.withLock("k", Effect.void, { ttl: "3 seconds" })))
-      yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-      yield* Effect.sleep("6 seconds")
-      etcd.signal("SIGSTOP")
-      const [took, error] = yield* timed(Fiber.join(waiting))
-      etcd.signal("SIGCONT")
-      assert.strictEqual(error._tag, "LockBackendError")
-      // The waiter's lease has 4 seconds, of which two fifths may have passed. A poll may have to time out at the end.
-      assert.isAtLeast(took, 2_400 - 100)
-      assert.isAtMost(took, 6_000)
-    }).pipe(Effect.scoped), 40_000)
-
   it.live("keep their places when one keep-alive fails", () =>
     Effect.gen(function*() {
       const { admin, etcd, proxy, ...waiting } = yield* proxiedSetting({ operationTimeout: "600 millis" })
@@ -333,34 +724,6 @@ describe("waiters", () => {
       assert.isAtMost(took, 1_500 + recorded.max())
     }).pipe(Effect.scoped))
 
-  it.live("go on by their poll when the connection falls silent", () =>
-    Effect.gen(function*() {
-      const { admin, another, etcd, proxy, ...waiting } = yield* proxiedSetting()
-      const holder = yield* another
-      const waiter = yield* holder.withLock(
-        "k",
-        Effect.gen(function*() {
-          const waiter = yield* Effect.forkDetach(
-            waiting.withLock("k", Effect.sync(() => performance.now()), { ttl: "6 seconds" }),
-            { startImmediately: true }
-          )
-          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-          yield* watched(etcd.url, 2)
-          proxy.holdReplies()
-          return waiter
-        })
-      )
-      const recorded = yield* lag
-      const releasedAt = performance.now()
-      // The old connection stays silent. New connections work.
-      yield* Effect.sleep("500 millis")
-      proxy.reset()
-      proxy.release()
-      const took = (yield* Fiber.join(waiter)) - releasedAt
-      yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
-      assert.isAtMost(took, 5_000 + recorded.max())
-    }).pipe(Effect.scoped))
-
   it.live("go on, and so do holders, after the server was killed and started again", () =>
     Effect.gen(function*() {
       const [etcd] = yield* members(1)
@@ -407,7 +770,7 @@ describe("waiters", () => {
         ),
         { startImmediately: true }
       )
-      yield* eventually("all wait", async () => (await claims(admin, "dlock:k")).length === 101)
+      yield* eventually("all wait", async () => (await claims(admin, "dlock:k")).length === 101, 20_000)
       yield* Effect.sleep("1 second")
       const before = yield* Effect.promise(() => requests(etcd.url))
       const releasedAt = performance.now()
@@ -439,32 +802,6 @@ describe("waiters", () => {
 })
 
 describe("a quiet process", () => {
-  it.live("does not ask again and again for a past that was compacted", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, proxy, withLock } = yield* proxiedSetting()
-      yield* withLock(
-        "k",
-        Effect.gen(function*() {
-          yield* watched(etcd.url, 1)
-          for (let put = 0; put < 3; put++) yield* Effect.promise(() => admin.put("other").value(`${put}`))
-          const { header } = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
-          yield* Effect.promise(() => admin.kv.compact({ revision: header.revision, physical: true }))
-          proxy.reset()
-          yield* Effect.sleep("1 second")
-          const before = yield* Effect.promise(() => requests(etcd.url))
-          const bytes = proxy.bytes()
-          yield* Effect.sleep("2 seconds")
-          const sent = since(before, yield* Effect.promise(() => requests(etcd.url)))
-          assert.isAtMost(sent.Txn ?? 0, 2, JSON.stringify(sent))
-          assert.isAtMost(proxy.bytes().requests - bytes.requests, 1_000)
-          // The watch works too.
-          yield* Effect.forkChild(Effect.delay(Effect.promise(() => admin.delete().prefix("dlock:k/")), 100))
-          return yield* Effect.never
-        }),
-        { ttl: "30 seconds" }
-      ).pipe(Effect.flip, timed, Effect.map(([took]) => assert.isBelow(took, 4_000)))
-    }).pipe(Effect.scoped))
-
   it.live("does not spin while there is no server", () =>
     Effect.gen(function*() {
       const { admin, another, etcd, proxy, scoped } = yield* proxiedSetting()
@@ -488,32 +825,9 @@ describe("a quiet process", () => {
       assert.isBelow((system + user) / 3_000, 250)
       yield* Effect.promise(() => proxy.accept())
     }).pipe(Effect.scoped))
-
-  it.live("keeps one connection a host, however many sections watch", () =>
-    Effect.gen(function*() {
-      const { proxy, withLock } = yield* proxiedSetting()
-      for (let section = 0; section < 20; section++) yield* withLock("k", Effect.sleep(60))
-      assert.isAtMost(proxy.accepted(), 2)
-    }).pipe(Effect.scoped))
 })
 
 describe("an acquire", () => {
-  it.live("that a frozen server executes after its caller gave up leaves no claim", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, withLock } = yield* setting()
-      yield* withLock("warm", Effect.void, { ttl: "9 seconds" })
-      etcd.signal("SIGSTOP")
-      const [took, error] = yield* timed(Effect.flip(withLock("k", Effect.void, { ttl: "9 seconds" })))
-      etcd.signal("SIGCONT")
-      assert.strictEqual(error._tag, "LockBackendError")
-      assert.isBelow(took, 6_000)
-      // The claim is deleted at the next renewal of its lease at the latest.
-      yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
-      yield* Effect.sleep("1 second")
-      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-      yield* withLock("k", Effect.void, { timeout: "200 millis" })
-    }).pipe(Effect.scoped), 40_000)
-
   it.live("whose request arrives after its caller gave up leaves no claim", () =>
     Effect.gen(function*() {
       const { admin, proxy, withLock } = yield* proxiedSetting({ operationTimeout: "500 millis" })
@@ -525,36 +839,8 @@ describe("an acquire", () => {
       yield* eventually("no claim", async () => (await claims(admin, "dlock:k")).length === 0, 4_000)
       yield* Effect.sleep("1 second")
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-      yield* withLock("k", Effect.void, { timeout: "200 millis" })
-    }).pipe(Effect.scoped), 40_000)
-
-  it.live("that another member executes first is not executed again after its release", () =>
-    Effect.gen(function*() {
-      const [first, second, third] = yield* members(3)
-      const all = [first!, second!, third!]
-      for (const one of all) {
-        if (yield* Effect.promise(one.leads)) all.push(...all.splice(all.indexOf(one), 1))
-      }
-      const [follower, other] = all as [typeof first & {}, typeof first & {}]
-      const admin = yield* plainClient(other.url)
-      const { withLock } = yield* locker({ hosts: [follower.url, other.url], operationTimeout: "1 second" })
-      yield* withLock("warm", Effect.void)
-      follower.signal("SIGSTOP")
-      yield* withLock("k", Effect.void)
-      const before = yield* Effect.promise(() => admin.kv.range({ key: Buffer.from("x") }))
-      follower.signal("SIGCONT")
-      yield* Effect.sleep("500 millis")
-      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-      // The claim was not there for a moment either.
-      const late: Array<string> = []
-      const watcher = yield* Effect.promise(() =>
-        admin.watch().prefix("dlock:k/").startRevision(String(BigInt(before.header.revision) + 1n)).create()
-      )
-      watcher.on("put", ({ key }) => late.push(key.toString()))
-      yield* Effect.sleep("300 millis")
-      yield* Effect.promise(() => watcher.cancel())
-      assert.deepStrictEqual(late, [])
-    }).pipe(Effect.scoped), 40_000)
+      yield* withLock("k", Effect.void, { timeout: "5 seconds" })
+    }).pipe(Effect.scoped))
 
   it.live("leaves one lease of tombstones, however many give up at once", () =>
     Effect.gen(function*() {
@@ -571,7 +857,7 @@ describe("an acquire", () => {
       const left = yield* Effect.promise(() => leases(admin))
       assert.isAtMost(left.length, 2)
       yield* eventually("no claims", async () => (await keys(admin)).every((key) => key.includes("\0")), 9_000)
-    }).pipe(Effect.scoped), 40_000)
+    }).pipe(Effect.scoped))
 
   it.live("is cancelled although the lease of the tombstones was revoked", () =>
     Effect.gen(function*() {
@@ -644,7 +930,7 @@ describe("an acquire", () => {
         assert.deepStrictEqual(yield* Effect.promise(() => leasesOfClaims(admin)), [])
         yield* eventually("nothing is left of the layer", async () => resources().length <= beforeLayer.length)
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 })
 
@@ -658,93 +944,6 @@ describe("a release", () => {
       etcd.signal("SIGCONT")
       assert.deepStrictEqual(exit, Exit.succeed(42))
       assert.isBelow(took, 2_000)
-    }).pipe(Effect.scoped))
-
-  it.live("of the last watched section does not cut what others have under way", () =>
-    Effect.gen(function*() {
-      const { withLock } = yield* setting()
-      yield* Effect.all([
-        Effect.repeat(withLock("long", Effect.sleep(40)), { times: 30 }),
-        Effect.repeat(withLock("short", Effect.void), { times: 500 })
-      ], { concurrency: "unbounded" })
-    }).pipe(Effect.scoped))
-})
-
-describe("a layer that closes", () => {
-  it.live("lets its process end by itself, with nothing left at the server", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, withLock } = yield* setting()
-      yield* withLock(
-        "busy",
-        Effect.gen(function*() {
-          const before = yield* Effect.promise(() => leases(admin))
-          const visitor = startWorker<{ closed?: number; exit?: number }>(program("visitor.ts"), {
-            args: [etcd.url, "busy"]
-          })
-          const { closed } = yield* Effect.promise(() => visitor.waitFor((message) => message.closed !== undefined))
-          const { exit } = yield* Effect.promise(() => visitor.waitFor((message) => message.exit !== undefined))
-          assert.isBelow(exit! - closed!, 1_000)
-          assert.deepStrictEqual(yield* Effect.promise(() => visitor.exited), { code: 0, signal: null })
-          assert.strictEqual(visitor.output(), "")
-          assert.sameMembers([...(yield* Effect.promise(() => leases(admin)))], [...before])
-        })
-      )
-    }).pipe(Effect.scoped))
-
-  it.live("fails whoever still waits", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, ...holder } = yield* setting()
-      yield* holder.scoped("k")
-      const waiter = yield* Effect.scoped(Effect.gen(function*() {
-        const { withLock } = yield* locker({ hosts: etcd.url })
-        const waiter = yield* Effect.forkDetach(Effect.flip(withLock("k", Effect.void)), { startImmediately: true })
-        yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-        return waiter
-      }))
-      const error = yield* Fiber.join(waiter).pipe(Effect.timeoutOrElse({
-        duration: "3 seconds",
-        orElse: () => Effect.die("it still waits")
-      }))
-      assert.strictEqual(error._tag, "LockBackendError")
-      assert.isFalse((error as LockBackendError).retryable)
-    }).pipe(Effect.scoped))
-})
-
-describe("a layer that closes while an answer is under way", () => {
-  it.live("leaves no lease behind that was granted meanwhile", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const proxy = yield* proxyTo(etcd.port)
-      yield* Effect.scoped(Effect.gen(function*() {
-        const { withLock } = yield* locker({ hosts: proxy.url })
-        proxy.holdReplies()
-        yield* Effect.forkDetach(Effect.exit(withLock("k", Effect.void, { ttl: "1 hour" })), { startImmediately: true })
-        yield* eventually("a lease is granted", async () => (await leases(admin)).length === 1)
-      }))
-      yield* eventually("it has been revoked", async () => (await leases(admin)).length === 0)
-    }).pipe(Effect.scoped))
-
-  it.live("fails whoever is told of a place in the queue only then", () =>
-    Effect.gen(function*() {
-      const { admin, etcd, ...holder } = yield* setting()
-      yield* holder.scoped("k")
-      let slow = false
-      const waiter = yield* Effect.scoped(Effect.gen(function*() {
-        const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-          ...port,
-          txn: (request, limit) =>
-            Effect.tap(port.txn(request, limit), () => slow ? Effect.sleep("500 millis") : Effect.void)
-        }))
-        yield* withLock("warm", Effect.void)
-        slow = true
-        const waiter = yield* Effect.forkDetach(Effect.flip(withLock("k", Effect.void)), { startImmediately: true })
-        yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 2)
-        return waiter
-      }))
-      const error = yield* within(Fiber.join(waiter), 5_000)
-      assert.strictEqual(error._tag, "LockBackendError")
-      assert.isFalse((error as LockBackendError).retryable)
     }).pipe(Effect.scoped))
 })
 
@@ -796,52 +995,6 @@ describe("a locker over a server that answers some calls only", () => {
       assert.isAbove(kept, before)
     }).pipe(Effect.scoped))
 
-  it.live("asks a server that refuses watches at the pace of polls", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const holder = yield* locker({ hosts: etcd.url })
-      for (const refused of [true, false]) {
-        let calls = 0
-        const waiting = yield* lockerOver(etcd.url, (port) => ({
-          ...port,
-          txn: (request, limit) => {
-            calls++
-            return port.txn(request, limit)
-          },
-          // The stream is refused at once, or ends as soon as it is open.
-          watch: (listeners) =>
-            refused
-              ? Effect.fail(silentFailure)
-              : Effect.tap(port.watch(listeners), (stream) =>
-                Effect.sync(() =>
-                  setTimeout(() => {
-                    stream.close()
-                    listeners.onEnd()
-                  }, 1)
-                ))
-        }))
-        const waiter = yield* holder.withLock(
-          "k",
-          Effect.gen(function*() {
-            const waiters = yield* Effect.forEach([1, 2, 3], () =>
-              Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "5 seconds" }), { startImmediately: true }))
-            yield* waiting.scoped("held")
-            yield* eventually("they wait", async () =>
-              (await claims(admin, "dlock:k")).length === 4)
-            const before = calls
-            yield* Effect.sleep("3 seconds")
-            yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
-            // At most one look every 200 ms for each waiter, one a second for the holder, and a few for the stream. Without the
-            // limit there would be hundreds.
-            assert.isAtMost(calls - before, 3 * 16 + 4 + 8)
-            return waiters
-          }).pipe(Effect.scoped)
-        )
-        yield* Effect.forEach(waiter, Fiber.join)
-      }
-    }).pipe(Effect.scoped))
-
   it.live("serves a waiter by its poll where the watch never answers", () =>
     Effect.gen(function*() {
       const { admin, etcd, ...holder } = yield* setting()
@@ -866,25 +1019,6 @@ describe("a locker over a server that answers some calls only", () => {
       yield* Effect.log(`in ${took.toFixed(0)} ms after the release`)
       // The limit of a call is a third of the ttl.
       assert.isAtMost(took, 2_000 + 100 + recorded.max())
-    }).pipe(Effect.scoped))
-
-  it.live("leaves a tombstone for the first sending where the second was answered", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      let late: Effect.Effect<unknown> | undefined
-      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        txn: (request, limit) => {
-          if (late !== undefined || !request.compare?.length) return port.txn(request, limit)
-          late = Effect.ignore(port.txn(request))
-          return Effect.map(port.txn(request, limit), (reply) => ({ ...reply, doubled: true }))
-        }
-      }))
-      yield* withLock("k", Effect.void, { ttl: "30 seconds" })
-      yield* late!
-      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-      yield* withLock("k", Effect.void, { timeout: "100 millis" })
     }).pipe(Effect.scoped))
 
   it.live("knows by an answer of the second host that the first was asked", () =>
@@ -924,114 +1058,6 @@ describe("a locker over a server that answers some calls only", () => {
       }).pipe(Effect.scoped))
   }
 
-  it.live("keeps the key usable for others where an acquire asked with another capacity", () =>
-    Effect.gen(function*() {
-      const { admin, another, withLock } = yield* setting()
-      const other = yield* another
-      const waiter = yield* other.withLock(
-        "k",
-        Effect.gen(function*() {
-          // A claim of a semaphore with capacity 3 is still in the queue.
-          const value = JSON.stringify({ layout: 1, kind: "semaphore", permits: 1, capacity: 3, holder: "other" })
-          yield* Effect.promise(() => admin.put("dlock:k/mismatched").value(value))
-          const waiter = yield* Effect.forkDetach(withLock("k", Effect.succeed("inside")), { startImmediately: true })
-          yield* eventually("it waits", async () => (await claims(admin, "dlock:k")).length === 3)
-          yield* Effect.promise(() => admin.delete().key("dlock:k/mismatched"))
-          return waiter
-        })
-      )
-      assert.strictEqual(yield* Fiber.join(waiter), "inside")
-    }).pipe(Effect.scoped))
-
-  it.live("asks a server that ends every watch with a refusal at the pace of polls", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      const holder = yield* locker({ hosts: etcd.url })
-      let calls = 0
-      const waiting = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        txn: (request, limit) => {
-          calls++
-          return port.txn(request, limit)
-        },
-        watch: ({ onResponse }) =>
-          Effect.succeed({
-            send: (request) => {
-              if (request.create_request === undefined) return
-              const answer = { watch_id: "-1", created: true, canceled: true, cancel_reason: "", events: [] }
-              setTimeout(() => onResponse(answer as never), 1)
-            },
-            close: () => {}
-          })
-      }))
-      const waiters = yield* holder.withLock(
-        "k",
-        Effect.gen(function*() {
-          const waiters = yield* Effect.forEach([1, 2, 3], () =>
-            Effect.forkDetach(waiting.withLock("k", Effect.void, { ttl: "5 seconds" }), { startImmediately: true }))
-          yield* waiting.scoped("held")
-          yield* eventually("they wait", async () =>
-            (await claims(admin, "dlock:k")).length === 4)
-          const before = calls
-          yield* Effect.sleep("3 seconds")
-          yield* Effect.log(`${calls - before} transactions of 3 waiters and a holder in 3 s`)
-          assert.isAtMost(calls - before, 60)
-          return waiters
-        }).pipe(Effect.scoped)
-      )
-      yield* Effect.forEach(waiters, Fiber.join)
-    }).pipe(Effect.scoped))
-
-  it.live("asks again for a claim whose lease is found lost before its answer comes", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      const admin = yield* plainClient(etcd.url)
-      let hold: Deferred.Deferred<void> | undefined
-      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        // The answer to the request for the claim is delayed: others may be sent just then, for the watch on the held claim.
-        txn: (request, limit) => {
-          const held = placesIn(request).some((place) => place.startsWith("dlock:k/")) ? hold : undefined
-          if (held !== undefined) hold = undefined
-          return Effect.tap(port.txn(request, limit), () => held === undefined ? Effect.void : Deferred.await(held))
-        }
-      }))
-      const held = yield* Effect.forkChild(Effect.flip(withLock("held", Effect.never, { ttl: "5 seconds" })))
-      yield* eventually("it is held", async () => (await claims(admin, "dlock:held")).length === 1)
-      const answer = hold = yield* Deferred.make<void>()
-      const asked = yield* Effect.forkChild(withLock("k", Effect.succeed("inside"), { ttl: "9 seconds" }), {
-        startImmediately: true
-      })
-      // A claim with another ttl needs another lease, so the grant of the lease comes first.
-      yield* eventually("it was executed", async () => (await claims(admin, "dlock:k")).length === 1)
-      for (const ID of yield* Effect.promise(() => leases(admin))) {
-        yield* Effect.promise(() => admin.leaseClient.leaseRevoke({ ID }))
-      }
-      assert.strictEqual((yield* Fiber.join(held) as Effect.Effect<OwnershipLost>).reason, "Expired")
-      // A transaction on the same lease finds out that the lease has ended.
-      yield* withLock("other", Effect.void, { ttl: "9 seconds" })
-      yield* Deferred.succeed(answer, undefined)
-      assert.strictEqual(yield* Fiber.join(asked), "inside")
-      assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-    }).pipe(Effect.scoped))
-
-  it.live("does not serve a grant that failed to a later acquire", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      let failing = true
-      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        grant: (id, seconds) => failing ? Effect.fail({ ...silentFailure, retryable: false }) : port.grant(id, seconds),
-        revoke: (id) => failing ? Effect.delay(Effect.fail(silentFailure), "10 seconds") : port.revoke(id)
-      }))
-      // Long enough to leave 3 seconds for the calls of the second section.
-      const first = yield* Effect.exit(withLock("k", Effect.void, { ttl: "9 seconds" }))
-      assert.isTrue(Exit.isFailure(first))
-      failing = false
-      yield* withLock("k", Effect.void, { ttl: "9 seconds" })
-    }).pipe(Effect.scoped))
-
   it.live("takes no list that lacks a claim for a confirmation where nobody can be asked", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
@@ -1051,17 +1077,6 @@ describe("a locker over a server that answers some calls only", () => {
       const { lastConfirmedAgo, reason } = error as OwnershipLost
       assert.strictEqual(reason, "Unreachable")
       assert.isAtMost(Duration.toMillis(lastConfirmedAgo), 1_820 + 100 + recorded.max())
-    }).pipe(Effect.scoped))
-
-  it.live("does not end a lease because its whole seconds have run down to zero", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server()
-      const { withLock } = yield* lockerOver(etcd.url, (port) => ({
-        ...port,
-        inspect: (id, limit) =>
-          Effect.map(port.inspect(id, limit), (reply) => ({ ...reply, value: { ...reply.value, ttl: 0 } }))
-      }))
-      yield* withLock("k", Effect.sleep("4 seconds"), { ttl: "1800 millis" })
     }).pipe(Effect.scoped))
 
   it.live("has time for another renewal before the deadline when a keep-alive hangs", () =>

@@ -8,8 +8,8 @@ import type { CallFailure } from "../src/internal/client/failure.ts"
 import type { Port } from "../src/internal/client/port.ts"
 import { leases, locker, lockerOver, members, plainClient, server, setting } from "./support.ts"
 
-/** The seconds for which the fleet runs. */
-const ticks = Number(process.env.DLOCK_TICKS ?? 15)
+/** For how many times two seconds the fleet runs. */
+const ticks = Number(process.env.DLOCK_TICKS ?? 8)
 
 describe("Once", () => {
   it.live(
@@ -20,7 +20,7 @@ describe("Once", () => {
         const program = Path.join(import.meta.dirname, "programs/jobber.ts")
         yield* fleetRunsOnce({ program, url, ticks, interval: 2_000 })
       }).pipe(Effect.scoped),
-    ticks * 1_000 + 60_000
+    ticks * 2_000 + 120_000
   )
 
   it.live(
@@ -62,7 +62,7 @@ describe("Once", () => {
           assert.strictEqual((yield* Effect.promise(() => leases(admin))).length, before + 1)
         }
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 
   it.live(
@@ -90,7 +90,7 @@ describe("Once", () => {
         assert.isAtLeast(took, 5_000)
         assert.isBelow(took, 5_000 + 1_500 + recorded.max())
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 
   it.live("stays away from a record that another program wrote", () =>

@@ -95,6 +95,6 @@ describe.concurrent("those of a process that ask for one lock at once", () => {
         yield* Effect.forEach([first, ...fibers], Fiber.join)
         assert.lengthOf(order, asked.length)
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 })

@@ -71,7 +71,7 @@ describe("a server without space", () => {
         LeaseKeepAlive: 0,
         LeaseTimeToLive: 0
       })
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("a server that cannot be reached", () => {
@@ -102,7 +102,7 @@ describe("a server that cannot be reached", () => {
         const left = yield* Effect.promise(() => keys(admin))
         assert.deepStrictEqual(left.filter((key) => !key.includes("noticed")), [])
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 })
 
@@ -151,7 +151,7 @@ describe("a crowd of one process for one lock", () => {
         const admin = yield* plainClient(etcd.url)
         assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 })
 
@@ -207,6 +207,6 @@ describe("a try", () => {
         const [took, exit] = yield* timed(Effect.exit(withLockIfAvailable("k", Effect.void)))
         assert.strictEqual(failure(exit)._tag, "LockBackendError")
         assert.isAtMost(took, 1_050)
-      }).pipe(Effect.scoped), 30_000)
+      }).pipe(Effect.scoped))
   }
 })

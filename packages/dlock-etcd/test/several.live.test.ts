@@ -94,7 +94,7 @@ describe("several locks at once", () => {
         yield* Fiber.join(burst)
         yield* Effect.log(`a single lock waited ${waited.toFixed(0)} ms beside the burst`)
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 
   it.live(
@@ -120,6 +120,6 @@ describe("several locks at once", () => {
         yield* Effect.forEach([holder, ...fibers], Fiber.join)
         assert.deepStrictEqual(served, served.toSorted((a, b) => a - b))
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 })

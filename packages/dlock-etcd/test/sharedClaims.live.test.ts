@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { startWorker } from "dlock-testing"
-import { Effect, Fiber } from "effect"
+import { Duration, Effect, Fiber } from "effect"
 import * as Path from "node:path"
 import { permitsOf, readerOf, writerOf } from "./claim.ts"
 import { client, clients, grant, hold, staysOut, type Store, traffic, wait } from "./sharing.ts"
@@ -42,7 +42,7 @@ describe("a hand-over of a semaphore", () => {
       yield* Effect.log(`${transactions.toFixed(2)} transactions and ${bytes.toFixed(0)} bytes a hand-over`)
       assert.isAtMost(transactions, 3)
       assert.isAtMost(bytes, 4_096)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live(
     "costs nothing while 500 claims of one process wait, but keep-alives and a few polls",
@@ -54,13 +54,13 @@ describe("a hand-over of a semaphore", () => {
         yield* Effect.all(crowd([waiter!], 500, (store) => wait(store, permitsOf(1, 4))), { concurrency: "unbounded" })
         yield* Effect.sleep(500)
         const before = yield* traffic(url)
-        yield* Effect.sleep(5_000)
+        const [took] = yield* Effect.timed(Effect.sleep(5_000))
         const after = yield* traffic(url)
         yield* Effect.log(`${after.calls - before.calls} calls in 5 s, ${after.watches} watches`)
-        assert.isAtMost(after.calls - before.calls, 4)
+        assert.isAtMost(after.calls - before.calls, Math.ceil(0.8 * Duration.toSeconds(took)))
         assert.isAtMost(after.bytes - before.bytes, 100_000)
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 
   it.live("comes after the lease of a holder that was killed, with all its permits", () =>
@@ -81,7 +81,7 @@ describe("a hand-over of a semaphore", () => {
       const took = performance.now() - killedAt
       yield* Effect.log(`in ${took.toFixed(0)} ms after the death`)
       assert.isAtMost(took, 1_800 + 200 + 1_100 + recorded.max())
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("a capacity that a fleet changes", () => {
@@ -119,7 +119,7 @@ describe("a capacity that a fleet changes", () => {
       assert.isAbove(most, 4)
       const admin = yield* plainClient(url)
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), [])
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("a thousand readers", () => {
@@ -146,7 +146,7 @@ describe("a thousand readers", () => {
       // A thousand fibers continue in this process, which a busy machine holds up more than once.
       assert.isAtMost(took, 1_000 + 4 * recorded.max())
       assert.isAtMost(after.transactions - before.transactions, 20)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("cost the next reader or writer no more than a few, and have few watches", () =>
     Effect.gen(function*() {
@@ -163,7 +163,7 @@ describe("a thousand readers", () => {
       const after = yield* traffic(url)
       yield* Effect.log(`${after.bytes - before.bytes} bytes`)
       assert.isAtMost(after.bytes - before.bytes, 8_192)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("cost a writer one key a look while they leave", () =>
     Effect.gen(function*() {
@@ -177,7 +177,7 @@ describe("a thousand readers", () => {
       yield* staysOut(writer)
       yield* one!.withdraw(readers[0]!)
       yield* grant(writer, 1_000)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("other clients", () => {
@@ -201,7 +201,7 @@ describe("other clients", () => {
       yield* foreign.unlock
       yield* grant(next, 2_000)
       yield* staysOut(writer)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("of a newer version keep everybody else off the key, who leave nothing there", () =>
     Effect.gen(function*() {
@@ -221,5 +221,5 @@ describe("other clients", () => {
         }
       }
       assert.deepStrictEqual(yield* Effect.promise(() => claims(admin, "dlock:k")), ["dlock:k/newer"])
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

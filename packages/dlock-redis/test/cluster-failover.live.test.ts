@@ -165,7 +165,7 @@ describe("a primary that was replaced while it was silent", () => {
       // As if the new primary had received none of the data.
       yield* Effect.promise(() => command(replica.port, "FLUSHALL"))
       yield* within(Fiber.join(waiters), 6_000)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("lets nobody in when it wakes", () =>
     Effect.gen(function*() {
@@ -198,5 +198,5 @@ describe("a primary that was replaced while it was silent", () => {
       assert.isUndefined(waiter.pollUnsafe(), "the other is in beside the holder")
       yield* lease.release
       assert.strictEqual(yield* within(Fiber.join(waiter), 5_000), "in")
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

@@ -75,7 +75,7 @@ describe("a locker on a cluster whose slots move", () => {
       // Ten locks and their ten counters. For twice the ttl, some keys are on one node and some on the other.
       yield* moveSlot(servers, (key) => key.includes("\0") ? 1 : 0, 400)
       yield* Effect.forEach(leases, (lease) => lease.ensureHeld)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("the administration of locks on a cluster whose slots move", () => {

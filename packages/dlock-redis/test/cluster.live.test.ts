@@ -44,7 +44,7 @@ describe("the Redis store on a cluster", () => {
     Effect.gen(function*() {
       const { servers } = yield* cluster
       yield* doesWhatEveryStoreDoes(RedisLockStore.layer({ cluster: nodesOf(servers) }))
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })
 
 describe("a layer on a cluster that loses nodes while it comes up", () => {
@@ -219,7 +219,7 @@ describe("a locker on a cluster", () => {
         // The layer waits for a primary that is not connected yet, and does not start again.
         assert.isBelow(Duration.toMillis(took), 800 + recorded.max())
       }
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("keeps the locks of the other nodes while one is silent", () =>
     Effect.gen(function*() {
@@ -275,7 +275,7 @@ describe("a locker on a cluster", () => {
         assert.strictEqual(yield* Effect.promise(() => admin.exists(`dlock:${key}`)), 0)
       }
       yield* Fiber.join(gone)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("serves the other nodes at once while a crowd waits for one that is silent", () =>
     Effect.gen(function*() {
@@ -301,7 +301,7 @@ describe("a locker on a cluster", () => {
       )
       yield* Effect.sleep(100)
       yield* within(Effect.forEach(Array(20).keys(), (index) => section(wellTag, index)), 500)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("listens elsewhere when the node that it listens on goes away", () =>
     Effect.gen(function*() {
@@ -322,7 +322,7 @@ describe("a locker on a cluster", () => {
         return now >= 0 && servers[now] !== dead
       }, 10_000)
       yield* within(Effect.retry(withLock("k", Effect.void), Schedule.spaced("100 millis")), 10_000)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("leaves a node that was taken out, and listens elsewhere", () =>
     Effect.gen(function*() {
@@ -362,7 +362,7 @@ describe("a locker on a cluster", () => {
       yield* Scope.provide(waiting.scoped(elsewhere), yield* Scope.make())
       yield* Effect.forkChild(waiting.withLock(elsewhere, Effect.void))
       yield* eventually("it listens elsewhere", async () => !(await listening())[out], 12_000)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("leaves no rejection unhandled when the node that a slot is moving to falls silent", () =>
     Effect.gen(function*() {

@@ -164,5 +164,5 @@ describe("processes that give way", () => {
       // So many that one turn more makes no difference.
       assert.isAtLeast(Math.min(...turns), 20)
       assert.isAtMost(spread(turns), 1.1)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

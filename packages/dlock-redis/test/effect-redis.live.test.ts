@@ -39,7 +39,7 @@ describe("the Redis store over Effect's own service", () => {
   }
 })
 
-describe("a locker over Effect's own service of Redis", () => {
+describe.concurrent("a locker over Effect's own service of Redis", () => {
   it.live("stands in one queue with those that have a client of their own, and is handed the lock", () =>
     Effect.gen(function*() {
       const redis = yield* server
@@ -113,7 +113,7 @@ describe("a locker over Effect's own service of Redis", () => {
         assert.strictEqual(yield* Effect.promise(() => admin.exists("dlock:late", "dlock:k")), 0)
         yield* withLock("late", Effect.void)
       }).pipe(Effect.scoped),
-    30_000
+    120_000
   )
 
   it.live("goes on when its connections are cut", () =>
@@ -131,7 +131,7 @@ describe("a locker over Effect's own service of Redis", () => {
       yield* lease.ensureHeld
       yield* lease.release
       assert.strictEqual(yield* within(Fiber.join(waiter), 3_000), "in")
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("waits for replicas on a connection that it borrows", () =>
     Effect.gen(function*() {
@@ -143,7 +143,7 @@ describe("a locker over Effect's own service of Redis", () => {
       assert.include(error.message, "replicas")
       replica!.signal("SIGCONT")
       yield* withLock("k", Effect.void)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.live("leaves the service open when it is closed, and nothing else", () =>
     Effect.gen(function*() {
@@ -221,5 +221,5 @@ describe("a locker over Effect's own service of Redis", () => {
       way.release()
       assert.isAtMost(opened, 1)
       assert.isBelow(Duration.toMillis(took), 6_000)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

@@ -25,5 +25,5 @@ describe(`the line of ioredis that this project is for: ${ioredisLine()}`, () =>
       const redis = yield* server
       const client = new Redis({ host: "127.0.0.1", port: redis.port, protocol: 2, lazyConnect: true })
       yield* doesWhatEveryStoreDoes(RedisLockStore.layerClient(client))
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

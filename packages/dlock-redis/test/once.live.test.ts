@@ -4,8 +4,8 @@ import { Effect } from "effect"
 import * as Path from "node:path"
 import { server } from "./support.ts"
 
-/** The seconds for which the fleet runs. */
-const ticks = Number(process.env.DLOCK_TICKS ?? 15)
+/** For how many times two seconds the fleet runs. */
+const ticks = Number(process.env.DLOCK_TICKS ?? 8)
 
 describe("Once", () => {
   it.live(
@@ -16,6 +16,6 @@ describe("Once", () => {
         const program = Path.join(import.meta.dirname, "programs/jobber.ts")
         yield* fleetRunsOnce({ program, url, ticks, interval: 2_000 })
       }).pipe(Effect.scoped),
-    ticks * 1_000 + 60_000
+    ticks * 2_000 + 120_000
   )
 })

@@ -135,7 +135,7 @@ describe("a user with the documented permissions and no more", () => {
       const { may, url } = yield* restricted
       yield* may(...commands, "+scan", "allkeys", ...channels)
       yield* doesWhatEveryStoreDoes(RedisLockStore.layer({ url }))
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("locks on a cluster with two permissions more", () =>
     Effect.gen(function*() {
@@ -220,7 +220,7 @@ describe("a user with the documented permissions and no more", () => {
         assert.include(error.message, missing.split("|")[0]!, missing)
         assert.notInclude(JSON.stringify(error), "s3cret")
       }
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("learns which lock is not within its keys, and leaves nothing there", () =>
     Effect.gen(function*() {

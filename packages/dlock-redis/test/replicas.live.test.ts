@@ -68,7 +68,7 @@ describe("a locker that waits for a replica", () => {
       replica.signal("SIGCONT")
       assert.strictEqual(yield* within(Fiber.join(later), 3_000), "in")
       yield* other.ensureHeld
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("is not let in by a hand-over that the replica does not have", () =>
     Effect.gen(function*() {
@@ -87,7 +87,7 @@ describe("a locker that waits for a replica", () => {
       replica.signal("SIGCONT")
       const token = yield* within(Deferred.await(inside), 3_000)
       assert.isTrue(token > lease.fencingToken)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("fails where there are fewer, and leaves nothing when it is interrupted", () =>
     Effect.gen(function*() {
@@ -102,7 +102,7 @@ describe("a locker that waits for a replica", () => {
         yield* Fiber.interrupt(fiber)
       }
       yield* eventually("nothing is left", async () => (await admin.keys("*")).every((key) => /\0[fx]/.test(key)))
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("goes on after its primary in a cluster has fallen silent and was replaced", () =>
     Effect.gen(function*() {
@@ -118,5 +118,5 @@ describe("a locker that waits for a replica", () => {
       // At most two attempts began before the other server was found, and each may take as long as a silent server is
       // given.
       yield* within(Effect.retry(withLock("k", Effect.void), Schedule.spaced("50 millis")), 10_000)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

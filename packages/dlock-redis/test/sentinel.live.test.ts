@@ -90,7 +90,7 @@ describe("behind sentinels", () => {
         // The overlap is the cost of the failover. The newer holder has the larger token.
         assert.deepStrictEqual(violations(yield* Ref.get(sections), { overlap: () => true }), [])
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 
   it.live(
@@ -118,7 +118,7 @@ describe("behind sentinels", () => {
         assert.strictEqual(error._tag, "OwnershipLost")
         yield* within(Effect.retry(Effect.scoped(scoped("k")), Schedule.spaced("100 millis")), 5_000)
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 
   it.live(
@@ -137,7 +137,7 @@ describe("behind sentinels", () => {
         // Another key, because the release of the first may not have reached the replica.
         yield* within(Effect.retry(withLock("another", Effect.void), Schedule.spaced("50 millis")), 5_000)
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 
   it.live(
@@ -179,7 +179,7 @@ describe("behind sentinels", () => {
         yield* Effect.log(`sections went on ${gap.toFixed(0)} ms after the promotion, ${sections.length} in all`)
         assert.deepStrictEqual(violations(sections, { overlap: ({ enteredAt }) => enteredAt > promotedAt - 5_000 }), [])
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 
   it.live("a lock that the replica has is kept over the failover", () =>
@@ -203,7 +203,7 @@ describe("behind sentinels", () => {
           }, 20_000)
           yield* lease.ensureHeld
         }), { ttl: "20 seconds" })
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("takes all its settings from Config, and misses the name of the primary", () =>
     Effect.gen(function*() {

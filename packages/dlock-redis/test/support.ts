@@ -86,8 +86,8 @@ export const doesWhatEveryStoreDoes = <E>(layer: Layer.Layer<LockStore | LockAdm
   const client = Effect.map(context, (context) => Context.get(context, LockStore))
   const admin = Effect.map(context, (context) => Context.get(context, LockAdmin))
   return Effect.forEach(
-    // Long enough for eight cases at once on a machine that has other work.
-    Conformance.cases({ client, admin, advance: Effect.sleep, rounds: 200, ttl: "2 seconds" }),
+    // Long enough for eight cases at once on a machine that has other work. The conformance tests run more rounds.
+    Conformance.cases({ client, admin, advance: Effect.sleep, rounds: 50, ttl: "3 seconds" }),
     ({ name, run }) => Effect.scoped(run).pipe(Effect.tapCause((cause) => Effect.logError(`the case: ${name}`, cause))),
     { concurrency: 8, discard: true }
   )

@@ -60,7 +60,10 @@ export interface Config {
   readonly after?: string
 }
 
-export type World = Required<Omit<Config, "flaws" | "after">> & { readonly flaws: Server.Flaws & Client.ClientFlaws }
+export type World = Required<Omit<Config, "flaws" | "after">> & {
+  readonly flaws: Server.Flaws & Client.ClientFlaws
+  readonly exchanges: ReadonlyArray<Exchange>
+}
 
 export const world = (config: Config): World => ({
   ttl: 2,
@@ -86,12 +89,13 @@ export const world = (config: Config): World => ({
   replicas: false,
   endless: false,
   flaws: {},
+  exchanges: exchanges(config),
   ...config
 })
 
 /** The limits of a world in words. */
 export const limits = (config: Config): string => {
-  const { acquires, claims, cut, guard, interrupts, notifications, refreshes, sends, ttl } = world(config)
+  const { acquires, claims, cut, exchanges, guard, interrupts, notifications, refreshes, sends, ttl } = world(config)
   const processes = new Set(claims.map((claim) => claim.process)).size
   return [
     `${claims.length} claims in ${processes} processes`,
@@ -99,7 +103,8 @@ export const limits = (config: Config): string => {
     `in flight of each: acquires ${acquires}, refreshes ${refreshes}, notifications ${notifications}`,
     `acquires of an id: ${sends}`,
     ...interrupts ? [] : ["nobody gives up waiting"],
-    ...cut ? ["subscriptions cut"] : []
+    ...cut ? ["subscriptions cut"] : [],
+    ...exchanges.length > 1 ? [`up to ${exchanges.length} states as one, because claims are alike`] : []
   ].join(", ")
 }
 
@@ -548,8 +553,54 @@ export const settle = (state: State): State => {
   return { ...state, net: kept, server: { ...server, tombstones } }
 }
 
-/** States that do not differ in anything relevant have one key: times relative to now, and tokens by their order. */
+/** A way to exchange claims: the claims and processes in their new order, and the new number of each claim. */
+interface Exchange {
+  readonly claims: ReadonlyArray<number>
+  readonly processes: ReadonlyArray<number>
+  readonly numberOf: ReadonlyArray<number>
+}
+
+const permutations = (count: number): ReadonlyArray<ReadonlyArray<number>> =>
+  count === 0 ?
+    [[]] :
+    permutations(count - 1).flatMap((shorter) =>
+      Array.from({ length: count }, (_, at) => shorter.toSpliced(at, 0, count - 1))
+    )
+
+/**
+ * How many states of a world, about, are the same but for an exchange of claims. A world that begins in the middle, where
+ * claims differ, has few such states.
+ */
+export const alike = (config: Config): number => config.after === undefined ? exchanges(config).length : 1
+
+/** All exchanges of claims that leave a world the same, because these claims are alike and so are their processes. */
+const exchanges = (world: Config): ReadonlyArray<Exchange> =>
+  permutations(world.claims.length).flatMap((claims) => {
+    const processes: Array<number> = []
+    const isSame = claims.every((old, now) => {
+      const [before, after] = [world.claims[old]!, world.claims[now]!]
+      processes[after.process] ??= before.process
+      return processes[after.process] === before.process && before.permits === after.permits &&
+        before.capacity === after.capacity && before.mode === after.mode
+    })
+    if (!isSame || new Set(processes).size < processes.length) return []
+    return [{ claims, processes, numberOf: claims.map((_, index) => claims.indexOf(index)) }]
+  })
+
+/**
+ * States that do not differ in anything relevant have one key: times relative to now, and tokens by their order. States
+ * that differ only by an exchange of claims that are alike have the same one.
+ */
 export const key = (world: World, state: State): string => {
+  let least: string | undefined
+  for (const exchange of world.exchanges) {
+    const one = keyAfter(world, state, exchange)
+    if (least === undefined || one < least) least = one
+  }
+  return least!
+}
+
+const keyAfter = (world: World, state: State, exchange: Exchange): string => {
   const { claims, net, processes, server } = state
   const { now } = server
   const tokens = new Set<number>([server.last])
@@ -572,10 +623,11 @@ export const key = (world: World, state: State): string => {
   }
   const order = [...tokens].sort((a, b) => a - b)
   const rank = (token: number) => order.indexOf(token)
+  const nameOf = (id: string) => idOf(exchange.numberOf[claimOf(id)]!, Number(id.slice(1)))
   const past = (at: number) => Math.min(now - at, world.ttl)
   let out = ""
   for (const one of server.holders) {
-    out += `${one.id}${rank(one.token)}${one.expiry - now}${one.isLost === true ? "?" : "."}`
+    out += `${nameOf(one.id)}${rank(one.token)}${one.expiry - now}${one.isLost === true ? "?" : "."}`
     if (one.moment !== undefined) out += `r${Math.max(0, one.moment - now)}`
     if (world.shrinks) out += `${one.permits},`
   }
@@ -583,13 +635,17 @@ export const key = (world: World, state: State): string => {
   out += `${server.foreign === undefined ? "" : server.foreign - now}${rank(server.last)}/`
   for (const { arrival, deadline, id, listening, parked } of server.queue) {
     const earlier = server.queue.filter((other) => other.arrival < arrival).length
-    out += `${id}${earlier}${deadline - now}${listening ? "l" : "."}`
+    out += `${nameOf(id)}${earlier}${deadline - now}${listening ? "l" : "."}`
     if (parked) out += state.excused.includes(id) ? "p" : "P"
   }
   out += "/"
-  for (const tombstone of server.tombstones) out += tombstone.id
-  for (const process of processes) out += process.alive ? process.subscribed ? "s" : "u" : "x"
-  for (const claim of claims) {
+  for (const tombstone of server.tombstones) out += nameOf(tombstone.id)
+  for (const index of exchange.processes) {
+    const process = processes[index]!
+    out += process.alive ? process.subscribed ? "s" : "u" : "x"
+  }
+  for (const index of exchange.claims) {
+    const claim = claims[index]!
     out += `|${claim.phase.slice(0, 2)}${claim.generation}`
     switch (claim.phase) {
       case "asking":
@@ -607,7 +663,7 @@ export const key = (world: World, state: State): string => {
     }
   }
   const messages = net.map((message) => {
-    const head = message.kind.slice(0, 3) + message.id
+    const head = message.kind.slice(0, 3) + nameOf(message.id)
     if (message.kind === "notification") return `${head}${message.token === undefined ? "" : rank(message.token)}`
     const sent = `${head}${past(message.at)}`
     const { reply } = message

@@ -5,6 +5,7 @@ import { TestClock } from "effect/testing"
 import { silent } from "../../src/internal/client/failure.ts"
 import type { CallFailure, Port } from "../../src/internal/client/port.ts"
 import type * as Scripts from "../../src/internal/protocol/index.ts"
+import { claimsPerCall, sharedClaimWeight } from "../../src/internal/store/queueGroup.ts"
 import * as Store from "../../src/internal/store/store.ts"
 import { plainClaim, plainSettings, silentPort } from "../model/port.ts"
 
@@ -64,9 +65,11 @@ const answering = Effect.gen(function*() {
   const calls: Array<{ readonly name: string; readonly args: unknown; readonly answer: (value: unknown) => void }> = []
   let hear: (message: string) => void = () => {}
   let leaveServer: () => void = () => {}
+  let reconnect: () => void = () => {}
   const port: Port = {
     ...silentPort,
     onMessage: (listener) => void (hear = listener),
+    onReconnect: (listener) => void (reconnect = listener),
     onServerLeft: (listener) => void (leaveServer = listener),
     run: (script, args, tally) =>
       Effect.callback((resume) => {
@@ -82,7 +85,18 @@ const answering = Effect.gen(function*() {
       })
   }
   const store = yield* Store.make(port, plainSettings)
-  return { store, calls, hear: (message: string) => hear(message), leaveServer: () => leaveServer() }
+  return {
+    store,
+    calls,
+    hear: (message: string) => hear(message),
+    leaveServer: () => leaveServer(),
+    reconnect: () => reconnect(),
+    /** The claims of each refresh from the call `first` on. */
+    asked: (first = 0) =>
+      calls.slice(first).filter(({ name }) => name === "refresh").map(({ args }) =>
+        (args as Scripts.RefreshArgs).locks.flatMap(({ claims }) => claims.map(({ id }) => id))
+      )
+  }
 })
 
 // The simulation found both.
@@ -113,6 +127,74 @@ describe("a notification", () => {
       yield* TestClock.adjust("2 millis")
       const asked = calls.slice(2).flatMap(({ args }) => (args as Scripts.RefreshArgs).locks[0]!.claims)
       assert.include(asked.map(({ id }) => id), ids[1])
+    }).pipe(Effect.scoped))
+})
+
+describe("what is told while the places of all are refreshed", () => {
+  const ids = ["a", "b", "c", "d"].map((letter) => letter.repeat(22))
+
+  /** Tells the store something between the requests and their answers, and returns which claims then ask once more. */
+  const askedAgainAfter = (tell: (told: Effect.Success<typeof answering>) => void) =>
+    Effect.gen(function*() {
+      const told = yield* answering
+      const { asked, calls, store } = told
+      for (const [place, id] of ids.entries()) {
+        yield* Effect.forkChild(store.request({ ...plainClaim, id }, "queue"), { startImmediately: true })
+        calls.at(-1)!.answer({ ...queued, place, length: place + 1 })
+      }
+      yield* TestClock.adjust("10 seconds")
+      assert.sameMembers(asked().flat(), ids)
+      const before = calls.length
+      yield* TestClock.adjust("1 millis")
+      tell(told)
+      yield* TestClock.adjust("1 millis")
+      for (const { args, answer, name } of calls.slice(0, before)) {
+        if (name !== "refresh") continue
+        const [lock] = (args as Scripts.RefreshArgs).locks
+        const claims = lock!.claims.map(({ id }) => ({ ...queued, place: ids.indexOf(id), length: ids.length }))
+        answer([{ _tag: "Refreshed", claims, more: false }])
+      }
+      yield* TestClock.adjust("2 millis")
+      return asked(before).flat()
+    }).pipe(Effect.scoped)
+
+  // On a busy machine the answers come late. Five hundred waiters asked up to five times for each answer that they needed.
+  it.effect("makes the foremost alone ask once more where the queue may have moved", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* askedAgainAfter(({ hear }) => hear("w:k")), ids.slice(0, 1))
+    }))
+
+  it.effect("makes a claim ask once more whose notification may not be believed", () =>
+    Effect.gen(function*() {
+      const again = yield* askedAgainAfter(({ hear, leaveServer }) => {
+        leaveServer()
+        hear(`g:${ids[2]}:8:k`)
+      })
+      assert.deepStrictEqual(again, [ids[0], ids[2]])
+    }))
+
+  it.effect("makes all of them ask once more after a new subscription", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* askedAgainAfter(({ reconnect }) => reconnect()), ids)
+    }))
+})
+
+describe("many claims that wait for a semaphore", () => {
+  it.effect("ask in calls that the server answers in one go", () =>
+    Effect.gen(function*() {
+      const { asked, calls, reconnect, store } = yield* answering
+      const ids = Array.from({ length: 240 }, (_, place) => `${place}`.padStart(22, "a"))
+      for (const [place, id] of ids.entries()) {
+        const claim = { ...plainClaim, id, kind: "semaphore", capacity: 2 } as const
+        yield* Effect.forkChild(store.request(claim, "queue"), { startImmediately: true })
+        calls.at(-1)!.answer({ ...queued, place, length: place + 1 })
+      }
+      reconnect()
+      yield* TestClock.adjust("2 millis")
+      const [foremost, ...rest] = asked()
+      assert.deepStrictEqual(foremost, ids.slice(0, 1))
+      assert.sameMembers(rest.flat(), ids.slice(1))
+      for (const call of rest) assert.isAtMost(call.length, claimsPerCall / sharedClaimWeight)
     }).pipe(Effect.scoped))
 })
 

@@ -39,10 +39,12 @@ export class QueueGroup implements Item {
   /** The time of the next refresh, or an earlier time. */
   private keepAt = Infinity
   /**
-   * When this group last had reason to ask at once. An answer to an earlier request does not count as the answer to
+   * When the foremost last had reason to ask at once. An answer to an earlier request does not count as the answer to
    * that.
    */
   private hurriedAt = -Infinity
+  /** The same for every claim. Few things are a reason for that, because a refresh of all takes many calls. */
+  private allHurriedAt = -Infinity
   private holder: string | undefined
   private length = 0
   /** How many places the queue has moved on since the first of these claims arrived, as far as the foremost knows. */
@@ -76,7 +78,7 @@ export class QueueGroup implements Item {
     }
     const before = tracked.place
     tracked.place = place + this.movedOn
-    const isHurried = this.hurriedAt > sentAt
+    const isHurried = tracked.isHurried || this.allHurriedAt > sentAt
     const isForemost = tracked === this.foremost
     if (isForemost && before !== undefined) {
       this.movedOn += Math.max(0, before - tracked.place)
@@ -84,7 +86,7 @@ export class QueueGroup implements Item {
     }
     this.holder = labelOf(holder)
     this.length = length
-    this.keep(tracked, isHurried ? this.hurriedAt : soonBefore(sentAt, Timing.refreshAfter(tracked.ttl)))
+    this.keep(tracked, isHurried ? sentAt : soonBefore(sentAt, Timing.refreshAfter(tracked.ttl)))
     if (!isForemost) return
     const seenBefore = this.seen
     this.seen = holder === undefined || holder.foreign || tracked.claim.kind !== "mutex" ? undefined : String(floor)
@@ -92,7 +94,9 @@ export class QueueGroup implements Item {
       this.askThoseNear(sentAt)
     }
     this.peekAt = this.seen === undefined ? Infinity : soonBefore(sentAt, periodOf(tracked))
-    this.askAt = isHurried ? this.hurriedAt : this.nextQuestion(tracked, sentAt, place, holder)
+    this.askAt = isHurried || this.hurriedAt > sentAt
+      ? sentAt
+      : this.nextQuestion(tracked, sentAt, place, holder)
   }
 
   /**
@@ -157,6 +161,7 @@ export class QueueGroup implements Item {
     if (token !== undefined) this.granted = String(token)
     tracked.lastAhead = this.aheadOf(tracked)
     tracked.place = undefined
+    tracked.isHurried = false
     this.count--
     const { foremost } = this
     // The new foremost may know of an earlier holder, not of the present one.
@@ -176,9 +181,16 @@ export class QueueGroup implements Item {
     this.askAt = now
   }
 
+  /** Makes this claim ask at once, and the foremost too. */
+  hurryOne(tracked: TrackedClaim, now: number): void {
+    this.hurry(now)
+    this.keep(tracked, now)
+  }
+
   /** Makes every claim report at once that it still waits. */
   hurryAll(now: number): void {
     this.hurry(now)
+    this.allHurriedAt = now
     this.keepAt = now
     for (const tracked of this.waiters) tracked.keepAt = now
   }
@@ -207,6 +219,7 @@ export class QueueGroup implements Item {
       this.askAt = Infinity
       this.peekAt = Infinity
       asking.keepAt = Infinity
+      asking.isHurried = false
     }
     if (!isKeeping) return due
     this.keepAt = Infinity
@@ -214,6 +227,7 @@ export class QueueGroup implements Item {
       if (tracked.place === undefined || tracked === asking) continue
       if (tracked.keepAt <= now + Timing.refreshTogether(tracked.ttl)) {
         tracked.keepAt = Infinity
+        tracked.isHurried = false
         due.push(tracked)
       } else this.keepAt = Math.min(this.keepAt, tracked.keepAt)
     }
@@ -244,9 +258,15 @@ const hash = (id: string): number => (id.charCodeAt(0) * 64 + id.charCodeAt(1)) 
 
 const mostPast = 1_000
 
-/** How many claims one call may ask about. A place behind holders that share the key costs the server more to keep. */
+/** How many claims one call may ask about. */
 export const claimsPerCall = 100
-export const sharedClaimsPerCall = 30
+
+/**
+ * For how many such claims a claim counts that may wait behind holders which share the key, because its place costs the
+ * server more to keep. A call with more of them would use up the script's `budget`. The script then tells the head to
+ * ask, although nothing has changed.
+ */
+export const sharedClaimWeight = 2
 
 const none: ReadonlyArray<TrackedClaim> = []
 

@@ -37,7 +37,7 @@ export class TrackedClaim implements Tally {
   isKnownElsewhere = false
   /** Its place in the queue, as its `QueueGroup` counts places. `undefined` while it has no place. */
   place: number | undefined
-  /** Whether the claim must ask for its state as soon as it has a place. */
+  /** Whether the claim must ask for its state at once, or as soon as it has a place. An answer on its way does not do. */
   isHurried = false
   /** When its place must be refreshed, in milliseconds of monotonic time. */
   keepAt = Infinity

@@ -9,7 +9,7 @@ import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
 import type { LockKeys } from "../protocol/keys.ts"
 import { chunks } from "./chunks.ts"
-import { aheadIn, claimsPerCall, QueueGroup, sharedClaimsPerCall } from "./queueGroup.ts"
+import { aheadIn, claimsPerCall, QueueGroup, sharedClaimWeight } from "./queueGroup.ts"
 import * as Timing from "./timing.ts"
 import { toMillis, type TrackedClaim } from "./trackedClaim.ts"
 
@@ -97,8 +97,7 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
       else {
         heap.remove(group)
         foremost.push({ group, waiters: [first] })
-        const size = first.claim.kind === "mutex" ? claimsPerCall : sharedClaimsPerCall
-        for (const waiters of chunks(rest, size)) others.push({ group: group!, waiters })
+        for (const waiters of chunks(rest, claimsPerCall / weightOf(first))) others.push({ group: group!, waiters })
       }
     }
     for (const parts of [...callsOf(foremost), ...callsOf(others)]) ask(parts)
@@ -116,10 +115,11 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     for (const slot of bySlot(parts)) {
       let left = 0
       for (const part of slot) {
-        left -= part.waiters.length
+        const weight = part.waiters.length * weightOf(part.waiters[0]!)
+        left -= weight
         if (left < 0) {
           calls.push([])
-          left = claimsPerCall - part.waiters.length
+          left = claimsPerCall - weight
         }
         calls.at(-1)!.push(part)
       }
@@ -207,17 +207,15 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
     }
     const group = groupOf(tracked.keys)
     group.notePlace(tracked, at, reply)
-    if (tracked.isHurried) hurryOne(tracked)
     schedule(group)
     probe(at)
   }
 
   const hurryOne = (tracked: TrackedClaim): void => {
     const group = tracked.place === undefined ? undefined : groups.get(tracked.keys.lock)
-    tracked.isHurried = group === undefined
+    tracked.isHurried = true
     if (group === undefined) return
-    group.hurry(heap.now())
-    group.postpone(tracked, heap.now())
+    group.hurryOne(tracked, heap.now())
     schedule(group)
   }
 
@@ -260,6 +258,8 @@ export const make = Effect.fnUntraced(function*(port: Port, retryInterval: numbe
   }
   return calls
 })
+
+const weightOf = ({ claim }: TrackedClaim): number => claim.kind === "mutex" ? 1 : sharedClaimWeight
 
 const peeksPerCall = 250
 
