@@ -1,6 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Option } from "effect"
-import { Lease, Locker, withLock, withLockIfAvailable } from "effect-dlock"
+import {
+  DistributedSemaphore,
+  Lease,
+  Locker,
+  LockTimeout,
+  Once,
+  ReadWriteLock,
+  withLock,
+  withLockIfAvailable
+} from "effect-dlock"
 import { TestClock } from "effect/testing"
 import { fork, setting } from "./support.ts"
 
@@ -31,6 +40,27 @@ describe("withLock and withLockIfAvailable", () => {
       assert(Exit.isFailure(exit))
       assert.isTrue(Cause.hasDies(exit.cause))
       assert.strictEqual(sent("withdraw").length, 1)
+    }))
+
+  it.effect("a call that does not wait fails with the LockTimeout of its program, as with any other failure", () =>
+    Effect.gen(function*() {
+      const { locker } = yield* setting()
+      yield* fork(locker.withLock("other", Effect.never))
+      const fails = locker.withLock("other", Effect.void, { timeout: 50 })
+      const semaphore = yield* Effect.provideService(DistributedSemaphore.make("s", { permits: 2 }), Locker, locker)
+      const rw = yield* Effect.provideService(ReadWriteLock.make("rw"), Locker, locker)
+      const calls = [
+        locker.withLockIfAvailable("k", fails),
+        locker.withLocksIfAvailable(["k", "l"], fails),
+        semaphore.withPermitsIfAvailable(1)(fails),
+        rw.withReadLockIfAvailable(fails),
+        Effect.provideService(Once.within("k", "1 minute", fails), Locker, locker)
+      ]
+      for (const call of calls) {
+        const fiber = yield* fork(Effect.flip(call as Effect.Effect<unknown, unknown>))
+        yield* TestClock.adjust(100)
+        assert.instanceOf(yield* Fiber.join(fiber), LockTimeout)
+      }
     }))
 
   it.effect("a program that was interrupted while its lock was on the way does not begin", () =>

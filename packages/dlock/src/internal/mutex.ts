@@ -3,7 +3,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Lease } from "../Lease.ts"
 import type { Leases } from "../Leases.ts"
-import { type AcquireError, LockTimeout, type OwnershipLost } from "../LockError.ts"
+import type { AcquireError, LockTimeout, OwnershipLost } from "../LockError.ts"
 import type { LockOptions, TryLockOptions } from "../LockOptions.ts"
 import * as Engine from "./engine.ts"
 import type { HeldLease } from "./lease/heldLease.ts"
@@ -61,6 +61,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   return locker
 })
 
-/** A call that does not wait never fails with `LockTimeout`. */
+/**
+ * The type of a call that does not wait: acquiring never fails with `LockTimeout`. Only the type changes, because the program
+ * of a section may wait for another lock, and its `LockTimeout` is its own.
+ */
 export const neverWaits = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, Exclude<E, LockTimeout>, R> =>
-  Effect.catch(self, (error) => error instanceof LockTimeout ? Effect.die(error) : Effect.fail(error)) as never
+  self as never
