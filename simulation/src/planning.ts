@@ -143,7 +143,9 @@ const makeWorld = (seed: number, backend: BackendName, dimensions: ReadonlySet<D
       releasesEarly: random.chance(0.3),
       givesWay: false,
       windDown: 0,
-      maxHold: undefined
+      maxHold: undefined,
+      obeys: false,
+      leads: undefined
     }
   }
   const list = <A>(count: number, make: () => A): ReadonlyArray<A> => Array.from({ length: count }, make)
@@ -178,6 +180,8 @@ const makeWorld = (seed: number, backend: BackendName, dimensions: ReadonlySet<D
     kind: random.chance(0.75) ? "mutex" : Random.of(seed, 25).pick(["semaphore", "readWrite"]),
     keys,
     processes,
+    acts: [],
+    observers: [],
     incidents: isFaultFree ? [] : Array.from({ length: random.between(0, 8) }, incident),
     messageFaultRate,
     messages: messageWeights,

@@ -1,4 +1,4 @@
-import type { LockStore } from "effect-dlock"
+import type { LockAdmin, LockStore } from "effect-dlock"
 import type { Answer, Claim, Granted } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -41,6 +41,7 @@ export interface Variant {
   /** Only these rules may catch it, where others would catch a side effect. */
   readonly rules?: ReadonlySet<Rule>
   readonly store?: (store: Store, process: Process) => Store
+  readonly admin?: (admin: LockAdmin["Service"]) => LockAdmin["Service"]
   readonly redis?: RedisFlaws
   readonly etcd?: EtcdFlaws
   /** Changes the port to etcd that the store gets. */
