@@ -1,3 +1,4 @@
+import { mutex } from "./lockShape.ts"
 import type { ActPlan, IncidentPlan, SectionPlan } from "./plan.ts"
 import type { Random } from "./random.ts"
 import { calm, incidentOf, list, type Scenario } from "./scenarioParts.ts"
@@ -29,7 +30,7 @@ export const revocations: Scenario = (plan, random) => {
   const isSlow = random.chance(0.5)
   const one = (section: SectionPlan): SectionPlan => {
     const gap = Math.max(100, section.ttl / 10)
-    const windDown = random.pick([0, 0, 0.3 * gap, 0.9 * gap, 2 * gap, section.ttl, 3 * (section.ttl + gap)])
+    const windDown = random.pick([0, 0, 0.3 * gap, 0.9 * gap, 2 * gap, section.ttl, 4 * (section.ttl + gap)])
     const isCapped = random.chance(0.1)
     return {
       ...section,
@@ -91,6 +92,8 @@ export const leaders: Scenario = (plan, random) => {
     ...plan.processes[0]![0]![0]!,
     number: number++,
     key,
+    shape: mutex,
+    also: [],
     form: "section",
     ttl,
     timeout: undefined,
@@ -98,6 +101,8 @@ export const leaders: Scenario = (plan, random) => {
     steps: random.between(1, 10),
     pause: random.spread(5, ttl),
     careful: false,
+    downgradesAfter: undefined,
+    maxHold: undefined,
     releasesEarly: false,
     windDown: Math.round(random.pick(isStuck ? [0, 2 * gap, 2 * (ttl + gap)] : [0, 0, 0.5 * gap])),
     leads: {
@@ -139,10 +144,20 @@ export const leaders: Scenario = (plan, random) => {
   }
   if (!isCalm) {
     const incidents = list(random.between(0, 3), (index) => incident(["client paused", "client crashed"], index))
-    return { ...made, incidents: [...plan.incidents.map((one) => ({ ...one, key: random.pick(keys) })), ...incidents] }
+    const usual = plan.incidents.map((one) => ({
+      ...one,
+      key: random.pick(keys),
+      process: random.between(0, processes.length - 1)
+    }))
+    return { ...made, incidents: [...usual, ...incidents] }
   }
   const kinds = ["client paused", "client paused", "cut off", "client crashed", "interrupt"] as const
   const incidents = list(random.between(0, 6), (index) => incident(kinds, index))
+  // An observer may stand still for longer than the server tells it of changes.
+  if (random.chance(0.1)) {
+    const duration = millis(random.spread(1_000, 20_000))
+    incidents.push(incidentOf("client paused", { name: "o0", at: millis(2_000), duration, process: processes.length - 1 }))
+  }
   const { healedAt } = calm(plan, ttl, processes, incidents)
   return {
     ...calm(made, ttl, processes, incidents),

@@ -143,13 +143,13 @@ export class Revocations {
   /** Checks that no claim stands longer than it may. */
   checkStanding(): void {
     if (this.standing.size === 0 || this.around === undefined) return
-    const { backend, healedAt, longestTtl } = this.plan
+    const { backend, healedAt, isFaultFree, longestTtl } = this.plan
     const { hasClaim, longestLife, resumedAt } = this.around
     for (const [id, { forbiddenAt, lock }] of this.standing) {
       // On etcd the process of the claim hears of the mark, ends its claim, and its leases end if it does not.
       const from = backend === "redis"
         ? forbiddenAt
-        : Math.max(forbiddenAt, healedAt, resumedAt(id)) + millis(longestTtl / 3 + hearing)
+        : Math.max(forbiddenAt, healedAt, resumedAt(id)) + millis(longestTtl / 3 + (isFaultFree ? calls : callsWithFaults))
       if (this.timeline.now <= from) continue
       if (!hasClaim(lock, id)) this.standing.delete(id)
       else if (this.timeline.now > from + longestLife() + millis(10)) {
@@ -165,5 +165,6 @@ const nameOf = (lock: string, token: bigint): string => `${lock} ${token}`
 /** Microseconds: how late a timer may be. */
 const tick = 4_000
 
-/** Milliseconds for calls on etcd that find a mark and withdraw a claim. */
-const hearing = 5_000
+/** Milliseconds for the calls on etcd that find a mark and withdraw a claim. */
+const calls = 500
+const callsWithFaults = 5_000

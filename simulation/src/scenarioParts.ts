@@ -7,7 +7,7 @@ import { millis } from "./timeline.ts"
 /** Turns a plan into a world about one thing, mostly without other faults. */
 export type Scenario = (plan: Plan, random: Random) => Plan
 
-export const list = <A>(count: number, make: (index: number) => A): ReadonlyArray<A> =>
+export const list = <A>(count: number, make: (index: number) => A): Array<A> =>
   Array.from({ length: count }, (_, i) => make(i))
 
 /** Numbered sections, all on one lock unless given otherwise. */

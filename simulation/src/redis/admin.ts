@@ -22,6 +22,8 @@ export class Admin {
   private readonly flaws: Model.Flaws | undefined
   /** By claim, who asked its holder to leave. */
   private readonly texts = new Map<string, string>()
+  /** Claims that an operator took. Late requests of them find tombstones. */
+  readonly broken = new Set<string>()
   /** By claim, from when on by the server's clock it must not be extended. */
   private readonly moments = new Map<string, number>()
   /** By lock, the inboxes of observers, and until when. */
@@ -48,7 +50,10 @@ export class Admin {
         // A client of another library expires by itself here.
         if (id === "") return [0, 0]
         const inbox = this.host.lock(lock).holders.find((one) => one.id === id && one.token === token)?.inbox
-        if (inbox !== undefined) this.host.serverLog.recordForgotten(id)
+        if (inbox !== undefined) {
+          this.broken.add(id)
+          this.host.serverLog.recordForgotten(id)
+        }
         const isBroken = this.host.change(
           lock,
           (server) => Model.breakHold(server, { id, interop, token }, tombstoneTtl, this.host.subscribers),
