@@ -20,7 +20,6 @@ import { TrackedClaim } from "../../packages/dlock-etcd/src/internal/store/track
 import { Term } from "../../packages/dlock/src/internal/leader/candidate.ts"
 import { ExclusiveView } from "../../packages/dlock/src/internal/lease/exclusiveView.ts"
 import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
-import { Renewals } from "../../packages/dlock/src/internal/lease/renewals.ts"
 import { Several } from "../../packages/dlock/src/internal/several.ts"
 import type { BackendName } from "./backendName.ts"
 import type { Rule } from "./checker.ts"
@@ -406,7 +405,7 @@ const renewsRevoked = (): () => void => {
   const undo = [
     () => Object.defineProperty(HeldLease.prototype, "isRunningOut", own),
     replace(EtcdRevocations.prototype, "isForbidden", () => () => false),
-    replace(Renewals.prototype, "letRunOut", () => () => {})
+    replace(HeldLease.prototype, "stopKeeping", () => () => {})
   ]
   return () => undo.forEach((one) => one())
 }
@@ -557,7 +556,7 @@ export const variants: ReadonlyArray<Variant> = [
     rules: byRule("S20"),
     redis: { scripts: { repeatsRevoked: true } }
   },
-  { name: "revoked-claim-renewed", on: "etcd", rules: byRule("S20"), install: renewsRevoked },
+  { name: "revoked-claim-renewed", on: "etcd", from: 1_400, rules: byRule("S20"), install: renewsRevoked },
   { name: "revocation-lets-others-in", on: "redis", rules: byRule("S1"), redis: { scripts: { revokesAtOnce: true } } },
   { name: "revoked-claim-released-before-its-end", rules: byRule("S18"), install: releasesRevoked },
   { name: "revocation-told-at-renewal", rules: byRule("S19"), store: tellsAtRenewal },
