@@ -55,16 +55,19 @@ export const revocations: Scenario = (plan, random) => {
   if (!isCalm) return made
   const incidents = isFaultFree
     ? []
-    : list(random.between(0, 3), (index) =>
-      incidentOf(random.pick(["client paused", "client paused", "cut off", "client crashed", "interrupt"]), {
-        name: `e${index}`,
-        at: millis(random.between(1, 3_000)),
-        duration: millis(random.spread(10, 2 * plan.longestTtl)),
-        process: random.between(0, processes.length - 1),
-        section: random.between(0, Math.max(0, sections.flat(2).length - 1)),
-        aimed: random.chance(0.6),
-        choice: random.between(0, 1_000_000)
-      }))
+    : list(
+      random.between(0, 3),
+      (index) =>
+        incidentOf(random.pick(["client paused", "client paused", "cut off", "client crashed", "interrupt"]), {
+          name: `e${index}`,
+          at: millis(random.between(1, 3_000)),
+          duration: millis(random.spread(10, 2 * plan.longestTtl)),
+          process: random.between(0, processes.length - 1),
+          section: random.between(0, Math.max(0, sections.flat(2).length - 1)),
+          aimed: random.chance(0.6),
+          choice: random.between(0, 1_000_000)
+        })
+    )
   return {
     ...calm(plan, plan.longestTtl, processes, incidents),
     acts,
@@ -156,7 +159,9 @@ export const leaders: Scenario = (plan, random) => {
   // An observer may stand still for longer than the server tells it of changes.
   if (random.chance(0.1)) {
     const duration = millis(random.spread(1_000, 20_000))
-    incidents.push(incidentOf("client paused", { name: "o0", at: millis(2_000), duration, process: processes.length - 1 }))
+    incidents.push(
+      incidentOf("client paused", { name: "o0", at: millis(2_000), duration, process: processes.length - 1 })
+    )
   }
   const { healedAt } = calm(plan, ttl, processes, incidents)
   return {

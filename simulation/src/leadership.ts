@@ -105,14 +105,17 @@ export class Leaders {
     const isLed = Array.from(this.serverLog.inside).some((one) => one.lock === lock && !one.process.dead)
     if (isLed) return void this.ledAt.set(lock, now)
     if (!this.isCalm || now < this.plan.healedAt) return
-    const since = Math.min(...Array.from(this.candidates, (one) =>
-      one.lock !== lock || one.process.dead || one.process.paused
-        ? Infinity
-        : Math.max(one.standsFrom, one.process.resumedAt)
-    ))
+    const since = Math.min(
+      ...Array.from(this.candidates, (one) =>
+        one.lock !== lock || one.process.dead || one.process.paused
+          ? Infinity
+          : Math.max(one.standsFrom, one.process.resumedAt))
+    )
     const vacant = now - Math.max(since, this.ledAt.get(lock) ?? 0, this.plan.healedAt)
     const allowed = millis(Math.max(longestClaim(this.plan), this.longestLife()) + 1_000 + standsAgain)
-    if (vacant > allowed) this.checker.report("S21", `nobody leads ${lock} for ${vacant / 1_000} ms, and somebody stands`)
+    if (vacant > allowed) {
+      this.checker.report("S21", `nobody leads ${lock} for ${vacant / 1_000} ms, and somebody stands`)
+    }
   }
 
   private checkSighting({ lock, process, term }: Sighting): void {
@@ -122,7 +125,11 @@ export class Leaders {
     const { healedAt, incidents, longestDelay } = this.plan
     if (!this.isCalm && now < healedAt) return
     // After faults its connections may need a while, and late messages may still arrive.
-    const from = Math.max(truth.since, process.resumedAt, this.isCalm ? 0 : healedAt + longestDelay + millis(reconnects))
+    const from = Math.max(
+      truth.since,
+      process.resumedAt,
+      this.isCalm ? 0 : healedAt + longestDelay + millis(reconnects)
+    )
     const isCutOff = incidents.some(({ aimed, at, duration, kind, process: its }) =>
       kind === "cut off" && now >= at && (aimed || its === process.index) && from < at + duration + millis(reconnects)
     )
@@ -132,7 +139,10 @@ export class Leaders {
       this.checker.report("S22", `${what}, and an observer in process ${process.index} still tells of ${term}`)
     }
     if (now - from > millis(looksWithin)) {
-      this.checker.report("S22", `${truth.term} leads ${lock}, and process ${process.index} tells of ${term ?? "nobody"}`)
+      this.checker.report(
+        "S22",
+        `${truth.term} leads ${lock}, and process ${process.index} tells of ${term ?? "nobody"}`
+      )
     }
   }
 }

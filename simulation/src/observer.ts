@@ -289,7 +289,11 @@ export class Observer {
 
   /** An operator is about to name a hold. */
   recordAct(lock: string, token: bigint, asking: Asking): void {
-    this.log.note(9, asking.grace, () => `${asking.by} asks who holds ${lock} with ${token} to leave in ${asking.grace} ms`)
+    this.log.note(
+      9,
+      asking.grace,
+      () => `${asking.by} asks who holds ${lock} with ${token} to leave in ${asking.grace} ms`
+    )
     this.serverLog.revoked.recordAsking(lock, token, asking)
   }
 

@@ -95,15 +95,21 @@ export class Revocations {
       const { acts, incidents } = this.plan
       const isExplained = incidents.some(({ kind }) => kind === "locker closed") ||
         acts.flat().some(({ kind }) => kind === "break")
-      if (mark !== undefined && !isExplained) this.checker.report("S19", `${title} is not told who has revoked its lock`)
+      if (mark !== undefined && !isExplained) {
+        this.checker.report("S19", `${title} is not told who has revoked its lock`)
+      }
       return
     }
     // A leader that steps down revokes its own lock.
     if (mark === undefined && section.plan.leads !== undefined) return
     this.checkAsking(section, revocation.by, revocation.why ?? "")
-    const least = Math.min(...(this.asked.get(nameOf(section.lock, lease!.fencingToken)) ?? []).map(({ grace }) => grace))
+    const least = Math.min(
+      ...(this.asked.get(nameOf(section.lock, lease!.fencingToken)) ?? []).map(({ grace }) => grace)
+    )
     const early = (mark?.markedAt ?? Infinity) + 0.97 * millis(least) - millis(2) - this.timeline.now
-    if (early > 0) this.checker.report("S19", `${title} has lost its lock ${early / 1_000} ms before its grace was over`)
+    if (early > 0) {
+      this.checker.report("S19", `${title} has lost its lock ${early / 1_000} ms before its grace was over`)
+    }
   }
 
   private checkAsking({ lease, lock, title }: Section, by: string, why: string): void {
@@ -149,7 +155,8 @@ export class Revocations {
       // On etcd the process of the claim hears of the mark, ends its claim, and its leases end if it does not.
       const from = backend === "redis"
         ? forbiddenAt
-        : Math.max(forbiddenAt, healedAt, resumedAt(id)) + millis(longestTtl / 3 + (isFaultFree ? calls : callsWithFaults))
+        : Math.max(forbiddenAt, healedAt, resumedAt(id)) +
+          millis(longestTtl / 3 + (isFaultFree ? calls : callsWithFaults))
       if (this.timeline.now <= from) continue
       if (!hasClaim(lock, id)) this.standing.delete(id)
       else if (this.timeline.now > from + longestLife() + millis(10)) {

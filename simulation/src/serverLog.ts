@@ -302,7 +302,10 @@ export class ServerLog {
       this.checker.report("S1", `${id ?? ""} ${what} while ${section.title} considers its own held for ${left} ms more`)
     }
     // A locker that closes waits for its programs no longer than the guard gap.
-    if ((dimensions.has("caps") || dimensions.has("revocations")) && !this.plan.incidents.some(({ kind }) => kind === "locker closed")) {
+    if (
+      (dimensions.has("caps") || dimensions.has("revocations")) &&
+      !this.plan.incidents.some(({ kind }) => kind === "locker closed")
+    ) {
       for (const section of others) {
         if (section.considersHeld || !section.isOutstaying || hasRoomBeside(section.shape)) continue
         this.checker.report("S18", `${id ?? ""} ${what} while ${section.title} ends after its cap or its grace`)

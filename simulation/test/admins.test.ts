@@ -147,12 +147,15 @@ describe("S20: a claim whose holder had to leave", () => {
 })
 
 describe("S21: a leadership", () => {
-  it.each([["held", "S1"], ["released", "S21"]] as const)("is not granted while a program goes on: %s", (state, expected) => {
-    const { enters, rule, serverLog } = world("leaders", { isFaultFree: false })
-    Object.assign(enters(1n).lease!, { state })
-    serverLog.recordGrant(lock, "other", 2n)
-    assert.strictEqual(rule(), expected)
-  })
+  it.each([["held", "S1"], ["released", "S21"]] as const)(
+    "is not granted while a program goes on: %s",
+    (state, expected) => {
+      const { enters, rule, serverLog } = world("leaders", { isFaultFree: false })
+      Object.assign(enters(1n).lease!, { state })
+      serverLog.recordGrant(lock, "other", 2n)
+      assert.strictEqual(rule(), expected)
+    }
+  )
 
   it("does not stay empty while somebody stands", () => {
     const { enters, observer, pass, rule } = world("leaders", { isFaultFree: false })

@@ -1,5 +1,5 @@
-import { tombstoneTtl } from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import { letterOf } from "../../../packages/dlock-redis/src/internal/protocol/format.ts"
+import { tombstoneTtl } from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
 import type { ServerLog } from "../serverLog.ts"
 import * as Wire from "./wire.ts"

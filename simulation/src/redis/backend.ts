@@ -1,7 +1,7 @@
 import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import * as Effect from "effect/Effect"
-import { fromClient, notSent } from "../../../packages/dlock-redis/src/internal/client/failure.ts"
 import * as Admin from "../../../packages/dlock-redis/src/internal/admin/admin.ts"
+import { fromClient, notSent } from "../../../packages/dlock-redis/src/internal/client/failure.ts"
 import type { Port } from "../../../packages/dlock-redis/src/internal/client/port.ts"
 import { Window } from "../../../packages/dlock-redis/src/internal/client/window/window.ts"
 import * as Store from "../../../packages/dlock-redis/src/internal/store/store.ts"

@@ -345,11 +345,9 @@ export class RedisServer {
   /** Tombstones of claims that are not in doubt. */
   needlessTombstones(): ReadonlyArray<string> {
     return Array.from(this.locks.keys()).flatMap((key) =>
-      this.lock(key).tombstones.filter(({ id }) =>
-        !this.serverLog.isInDoubt(id) && !this.admin.broken.has(id)
-      ).map(({ id }) =>
-        `a tombstone of ${id} on ${key}`
-      )
+      this.lock(key).tombstones.filter(({ id }) => !this.serverLog.isInDoubt(id) && !this.admin.broken.has(id)).map((
+        { id }
+      ) => `a tombstone of ${id} on ${key}`)
     )
   }
 

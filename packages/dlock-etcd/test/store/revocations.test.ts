@@ -39,6 +39,8 @@ describe("marks that a beat finds together", () => {
     { graces: [500, 9_000] },
     { graces: [9_000, 500] },
     { graces: [9_000, 500, 700] }
-  ])("are told once, in the name of who leaves the least time: $graces", ({ graces }) =>
-    Effect.map(noticesOf(graces), (notices) => assert.deepStrictEqual(notices, [["500 ms", 500]])))
+  ])(
+    "are told once, in the name of who leaves the least time: $graces",
+    ({ graces }) => Effect.map(noticesOf(graces), (notices) => assert.deepStrictEqual(notices, [["500 ms", 500]]))
+  )
 })
