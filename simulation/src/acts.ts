@@ -20,7 +20,7 @@ export const run = (
     Effect.match(call, {
       onSuccess: (answer) => answer,
       onFailure: (error) => {
-        if (error._tag !== "LockBackendError") observer.report("S8", `an operator's call failed with ${String(error)}`)
+        if (error._tag !== "LockBackendError") observer.report("S8", `an operator's call failed with ${error._tag}`)
         return undefined
       }
     })

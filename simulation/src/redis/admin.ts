@@ -2,7 +2,7 @@ import { letterOf } from "../../../packages/dlock-redis/src/internal/protocol/fo
 import { tombstoneTtl } from "../../../packages/dlock-redis/src/internal/protocol/index.ts"
 import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
 import type { ServerLog } from "../serverLog.ts"
-import * as Wire from "./wire.ts"
+import type * as Wire from "./wire.ts"
 
 /** What the scripts for people need from the server. */
 export interface Host {

@@ -437,9 +437,11 @@ export class RedisServer {
 /** Whether a hold began or ended, or the queue changed. */
 const isOther = (before: Model.Server, after: Model.Server): boolean => {
   const textOf = ({ foreign, holders, queue }: Model.Server) =>
-    `${foreign} ${holders.map(({ id, permits }) => `${id}:${permits}`)} ${
+    JSON.stringify([
+      foreign ?? null,
+      holders.map(({ id, permits }) => [id, permits]),
       queue.map(({ id, parked }) => parked ? "" : id)
-    }`
+    ])
   return textOf(before) !== textOf(after)
 }
 
