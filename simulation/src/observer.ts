@@ -301,9 +301,10 @@ export class Observer {
     this.checker.counts.broken++
   }
 
-  /** An operator was told that a hold is gone. */
+  /** What an operator was told of a hold that it revoked. */
   checkRevoked(lock: string, token: bigint, answer: string | undefined): void {
     this.log.note(9, 1, () => `an operator hears of ${token} of ${lock}: ${answer ?? "nothing"}`)
+    if (answer === "released") this.serverLog.revoked.checkReleased(lock, token)
   }
 
   /** An operator named a hold that is not there. */

@@ -68,8 +68,13 @@ export class Revocations {
     }
   }
 
-  isMarked(id: string): boolean {
-    return this.marks.has(id)
+  /** An operator was told that a hold has ended. A late request may have made its claim again, where requests may be late. */
+  checkReleased(lock: string, token: bigint): void {
+    if (!this.plan.isFaultFree) return
+    for (const [id, mark] of this.marks) {
+      if (mark.lock !== lock || mark.token !== token || this.around?.hasClaim(lock, id) !== true) continue
+      this.checker.report("S19", `an operator was told that ${id} has given up ${lock}, and it has not`)
+    }
   }
 
   /** The server has extended a claim so many milliseconds after its holder had to leave. */

@@ -87,6 +87,18 @@ describe("S19: a holder is asked to leave rightly and in time", () => {
     assert.strictEqual(rule(), "S19")
   })
 
+  it.each([[true, "S19"], [false, undefined]] as const)(
+    "has ended if the operator is told so: stands %s",
+    (stands, expected) => {
+      const { observer, revoked, rule } = marked()
+      revoked.around = { hasClaim: () => stands, longestLife: () => 0, resumedAt: () => 0 }
+      observer.checkRevoked(lock, 1n, "running")
+      assert.isUndefined(rule())
+      observer.checkRevoked(lock, 1n, "released")
+      assert.strictEqual(rule(), expected)
+    }
+  )
+
   it("is told at once", () => {
     const { pass, rule } = marked()
     pass(50)
