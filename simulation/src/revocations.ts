@@ -68,6 +68,12 @@ export class Revocations {
     }
   }
 
+  /** The claim has come again after it had ended: marks end with their claims. */
+  forget(id: string): void {
+    this.marks.delete(id)
+    this.standing.delete(id)
+  }
+
   /** An operator was told that a hold has ended. A late request may have made its claim again, where requests may be late. */
   checkReleased(lock: string, token: bigint): void {
     if (!this.plan.isFaultFree) return

@@ -67,6 +67,7 @@ export class ServerLog {
   /** A claim has got a place. `waits`: it is not the first. Its token must be above `floor`. */
   recordArrival(key: string, id: string, waits: boolean, floor = 0n): void {
     this.floors.set(id, floor)
+    this.revoked.forget(id)
     this.arrivedAt.set(id, this.timeline.now)
     if (this.withdrawn.has(id) && !this.tombstonesLost) {
       this.checker.report("S4", `${id} has come to ${key} after its end was acknowledged`)

@@ -95,6 +95,12 @@ export class Admin {
     return 1
   }
 
+  /** The claim has come again after it had ended. */
+  forget(id: string): void {
+    this.moments.delete(id)
+    this.texts.delete(id)
+  }
+
   /** A claim is extended now. */
   recordExtension(id: string, now: number): void {
     const over = now - (this.moments.get(id) ?? Infinity)

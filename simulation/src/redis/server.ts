@@ -259,7 +259,9 @@ export class RedisServer {
     // A claim that is granted at once has been in the queue for that moment.
     const granted = after.holders.filter((one) => before.holders.every((other) => other.id !== one.id))
     for (const { id } of [...granted, ...after.queue]) {
-      if (!has(before, id)) this.serverLog.recordArrival(key, id, !granted.some((one) => one.id === id))
+      if (has(before, id)) continue
+      this.admin.forget(id)
+      this.serverLog.recordArrival(key, id, !granted.some((one) => one.id === id))
     }
     for (const { expiry, id } of after.holders) {
       const known = before.holders.find((one) => one.id === id)
