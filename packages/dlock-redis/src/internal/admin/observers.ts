@@ -1,5 +1,6 @@
 /** Who in this process observes which lock. */
 
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
@@ -9,6 +10,7 @@ import * as Stream from "effect/Stream"
 import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
 import type { LockKeys } from "../protocol/keys.ts"
+import { toMillis } from "../store/trackedClaim.ts"
 
 /** A lock that is observed. All who observe it share one registration. */
 interface Observed {
@@ -32,6 +34,8 @@ export interface Observers {
  */
 export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Observers, never, Scope.Scope> {
   const fork = yield* FiberSet.makeRuntime<never>()
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   const all = new Map<string, Observed>()
 
   const tell = (observed: Observed): void => observed.listeners.forEach((listener) => listener())
@@ -39,7 +43,7 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
   const register = (observed: Observed, isFirst: boolean) =>
     Effect.match(
       Effect.suspend(() => {
-        const askedAt = performance.now()
+        const askedAt = now()
         const args = { keys: observed.keys, inbox: port.inbox, time: registeredFor }
         return Effect.map(port.run(Scripts.observe, args), ({ value }) => value ? askedAt : undefined)
       }),
@@ -48,7 +52,7 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
         onSuccess: (askedAt) => {
           const before = observed.registeredAt
           observed.registeredAt = askedAt
-          const isWithoutGap = isFirst || (before !== undefined && performance.now() - before < registeredFor)
+          const isWithoutGap = isFirst || (before !== undefined && now() - before < registeredFor)
           if (askedAt !== undefined && !isWithoutGap) tell(observed)
         }
       }
