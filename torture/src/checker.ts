@@ -3,8 +3,10 @@ import { FaultWindows } from "./faultWindows.ts"
 import { Idle, type IdleLimits } from "./idle.ts"
 import { JobHistories } from "./jobs.ts"
 import { Lags, onTheWay } from "./lags.ts"
+import { LeaderHistories, leaderKeys } from "./leaders.ts"
 import { begun, type Lease } from "./lease.ts"
 import { downgraded, fit, isExclusive, type LockShape } from "./lockShape.ts"
+import { RevocationHistories } from "./revocations.ts"
 
 /** A caller that asks, or has asked, for a key. */
 interface Asked {
@@ -58,6 +60,15 @@ export interface Limits {
   readonly without: ReadonlyArray<Rule>
 }
 
+/** Why two may have been inside without a fault of the library. */
+type Excuse = "forgot" | "paused" | "ignored"
+
+/** Milliseconds that are lost where times are rounded. */
+const rounding = 20
+
+/** Whether it was asked to leave, and does not end by itself. */
+const isIgnoring = ({ lingers, revokedUntil }: Lease): boolean => lingers && revokedUntil !== undefined
+
 /** Whose key it is: some are a worker's own, in all of its lives. Of other keys every worker's faults count. */
 const askerOf = (key: string): string | undefined => /^(?:cold|probe)-([a-z0-9]+)/.exec(key)?.[1]
 
@@ -91,8 +102,11 @@ export class Checker {
   readonly violations: Array<Violation> = []
   readonly faultWindows = new FaultWindows()
   readonly outcomes: Record<Outcome, number> = { done: 0, busy: 0, timeout: 0, lost: 0, backend: 0, interrupted: 0 }
-  /** Overlaps that a data loss of the backend or a paused process explains. The fence refused all their late steps. */
-  readonly excused = { paused: 0, forgot: 0 }
+  /**
+   * Overlaps that are explained: by a data loss of the backend, by a paused process, or by a program that did not end until
+   * its revoked claim had run out. The fence refused all their late steps.
+   */
+  readonly excused = { paused: 0, forgot: 0, ignored: 0 }
   readonly losses = new Map<string, number>()
   sections = 0
   refused = 0
@@ -101,6 +115,10 @@ export class Checker {
   private readonly lags = new Lags()
   private readonly idle: Idle
   private readonly jobs = new JobHistories(this.faultWindows)
+  readonly revocations: RevocationHistories
+  readonly leaders: LeaderHistories
+  /** The leases by their keys and tokens. */
+  private readonly byToken = new Map<string, Lease>()
   private readonly leases = new Map<string, Lease>()
   private readonly inside = new Map<string, Map<string, Lease>>()
   private readonly newest = new Map<string, { readonly id: string; readonly token: bigint }>()
@@ -111,6 +129,8 @@ export class Checker {
   constructor(limits: Partial<Limits> = {}) {
     this.limits = { ...usual, ...limits }
     this.idle = new Idle(this.limits)
+    this.revocations = new RevocationHistories(this.faultWindows, this.lags, this.limits)
+    this.leaders = new LeaderHistories(this.faultWindows, this.lags)
   }
 
   add(event: Recorded): void {
@@ -120,9 +140,10 @@ export class Checker {
     switch (event.t) {
       case "asked":
         this.asked.set(event.ask, { key: event.key, who, from: event.at, over: Infinity })
+        this.leaders.asks(who, event.key)
         return this.idle.asks(event.ask, event.key, who, event.at, event.ttl, event.lock !== undefined)
       case "acquired":
-        this.leases.set(event.id, begun(event))
+        this.begin(begun(event))
         this.stoodIdle(event)
         return this.idle.asksNoMore(event.ask, event.key)
       case "enter":
@@ -152,6 +173,43 @@ export class Checker {
           if (wrong !== undefined) this.found("repeated", wrong, arrived)
           return true
         }, who)
+      case "revoked":
+        this.revocations.add(event)
+        if (event.answer !== "asked") return
+        return this.later(arrived, (last) => {
+          const lease = this.byToken.get(`${event.key}|${event.token}`)
+          if (lease === undefined) return true
+          if (this.lags.isOpen(lease.who, arrived) && !last) return false
+          this.foundIf("unheard", this.revocations.unheard(event, lease), arrived)
+          return true
+        })
+      case "told":
+        this.revocations.tell(event.id, event.at)
+        return this.wasAsked(event.id, event.at, arrived)
+      case "freed":
+        return this.later(arrived, () => {
+          const lease = this.byToken.get(`${event.key}|${event.token}`)
+          if (lease !== undefined) this.foundIf("kept", this.revocations.kept(event, lease), arrived)
+          return true
+        }, who)
+      case "listed":
+        return this.later(arrived, () => {
+          this.foundIf("misled", this.revocations.unlisted(event, this.leases.values()), arrived)
+          return true
+        }, who)
+      case "misled":
+        return this.found("misled", event.what, arrived)
+      case "resigned": {
+        const lease = this.leases.get(event.id)
+        return lease === undefined ? undefined : this.leaders.resigns(event, lease)
+      }
+      case "observed":
+        return this.leaders.observes(event)
+      case "leaderless":
+        return this.later(arrived, () => {
+          this.foundIf("leaderless", this.leaders.leaderless(event), arrived)
+          return true
+        })
       case "slow":
         return this.later(arrived, () => {
           const from = event.at - event.took
@@ -229,10 +287,29 @@ export class Checker {
     const isRipe = ({ at, of }: Open): boolean =>
       moment >= at + this.limits.grace && !of.some((who) => this.lags.isOpen(who, at))
     this.open = this.open.filter((one) => !(last || isRipe(one)) || !one.decide(last))
-    for (const [id, { over }] of this.leases) if (over !== undefined && over < moment - 30_000) this.leases.delete(id)
+    for (const [id, { key, over, token }] of this.leases) {
+      if (over === undefined || over >= moment - 30_000) continue
+      this.leases.delete(id)
+      this.byToken.delete(`${key}|${token}`)
+    }
     for (const [ask, { over }] of this.asked) if (over < moment - 30_000) this.asked.delete(ask)
     this.lags.forget(moment - 120_000)
     this.faultWindows.forget(moment - 60_000)
+  }
+
+  private begin(lease: Lease): void {
+    this.leases.set(lease.id, lease)
+    this.byToken.set(`${lease.key}|${lease.token}`, lease)
+  }
+
+  /** Whether a holder that was told to leave was asked to. */
+  private wasAsked(id: string, at: number, arrived: number): void {
+    const lease = this.leases.get(id)
+    if (lease === undefined) return
+    this.later(arrived, () => {
+      this.foundIf("unasked", this.revocations.unasked(lease, at, (one) => this.leases.get(one)), arrived)
+      return true
+    }, "calm")
   }
 
   private overAt(asked: Asked | undefined, at: number): void {
@@ -252,7 +329,7 @@ export class Checker {
     lease.steps++
     if (accepted) lease.acceptedSteps++
     lease.lastStepAt = arrived
-    if (lease.lostAt !== undefined && ++lease.afterLoss === 2) {
+    if (lease.lostAt !== undefined && !isIgnoring(lease) && ++lease.afterLoss === 2) {
       this.found("after", `${lease.who} stepped twice into ${lease.key} after it had told of the loss`, arrived)
     }
     if (lease.stale) {
@@ -262,6 +339,7 @@ export class Checker {
     }
     if (!enters) return
     this.sections++
+    if (leaderKeys.includes(lease.key)) this.check("recooled", arrived, this.leaders.enters(lease, arrived, (id) => this.leases.get(id)))
     const others = this.inside.get(lease.key) ?? new Map<string, Lease>()
     this.inside.set(lease.key, others)
     if (lease.lock.kind === "mutex") {
@@ -288,7 +366,11 @@ export class Checker {
   /** The lock is released, unless it was lost or its process is gone. */
   private leave(lease: Lease, arrived: number, gone = false): void {
     // A refused release is not reported: the lock ends by its ttl.
-    const isGivenBack = !gone && lease.lostAt === undefined && !this.faultWindows.mayRefuse(arrived)
+    const isHeld = lease.lostAt === undefined || lease.revokedUntil !== undefined
+    const isGivenBack = !gone && isHeld && !this.faultWindows.mayRefuse(arrived)
+    if (lease.over === undefined && leaderKeys.includes(lease.key)) {
+      this.check("unobserved", arrived, this.leaders.leaves(lease, arrived, gone))
+    }
     this.idle.leaves(lease.id, lease.key, arrived, isGivenBack ? 0 : lease.ttl)
     lease.over ??= arrived
     this.inside.get(lease.key)?.delete(lease.id)
@@ -357,7 +439,7 @@ export class Checker {
   private checkEnd(
     { acceptedSteps, lease, lock, steps }: Inside,
     inside: ReadonlyArray<Inside>,
-    excuse: "forgot" | "paused",
+    excuse: Excuse,
     where: string,
     at: number
   ): void {
@@ -369,7 +451,7 @@ export class Checker {
       this.found("overlap", `${where}, ${excuse}, ${accepted} ${unrefused}`, at)
     } else if (excuse === "paused" && late > 1) {
       this.found("after", `${lease.who} made ${late} steps in ${lease.key} after a pause`, at)
-    } else {
+    } else if (excuse !== "ignored") {
       const asleep = this.lags.within(lease.who, at, lease.lastStepAt)
       const since = lease.lastStepAt - at
       if (since <= lease.ttl + this.limits.late + asleep) return
@@ -421,12 +503,15 @@ export class Checker {
   }
 
   /** Why the lock may have had another holder by `at` without a fault of the library. */
-  private excuse(stale: Lease, at: number): "forgot" | "paused" | undefined {
+  private excuse(stale: Lease, at: number): Excuse | undefined {
     // A grant that was in flight for long, or that arrived after a pause of its process, counts from its sending.
     const asleep = this.lags.within(stale.who, stale.acquiredAt - stale.ttl, stale.acquiredAt)
     const since = Math.min(stale.since, stale.acquiredAt - Math.min(stale.ttl, asleep))
     const forgot = this.faultWindows.findDataLoss(stale.key, since, at)
     if (forgot !== undefined) return "forgot"
+    // It did not end for as long as its claim stood after its holder was asked to leave.
+    const { lingers, revokedUntil } = stale
+    if (lingers && revokedUntil !== undefined && at >= revokedUntil - rounding) return "ignored"
     // Its process was paused past the deadline, and then needed time to end; or the resource had no processor and cannot tell
     // which came first.
     const { ending, guard } = this.limits
@@ -441,7 +526,7 @@ export class Checker {
    */
   private stillThere(lease: Lease, at: number): void {
     const { overtakenAt } = lease
-    if (overtakenAt === undefined) return
+    if (overtakenAt === undefined || isIgnoring(lease)) return
     const since = at - overtakenAt
     if (since < lease.ttl + this.limits.late) return
     this.later(at, () => {
@@ -462,6 +547,12 @@ export class Checker {
     const lease = this.leases.get(event.id)
     if (lease === undefined) return
     lease.lostAt ??= event.arrived
+    if (event.reason === "Revoked") {
+      lease.revokedUntil = event.at - (event.ago ?? 0) + lease.ttl + this.limits.guard
+      // A leader whose program hangs is stopped by its own process.
+      if (!leaderKeys.includes(lease.key)) this.wasAsked(event.id, event.at, event.arrived)
+      return
+    }
     this.later(event.arrived, () => {
       const from = event.at - lease.ttl
       if (this.faultWindows.mayHaveLostAnswer(lease.who, from, event.at)) return true
@@ -486,6 +577,18 @@ export class Checker {
 
   private later(at: number, decide: (last: boolean) => boolean, who?: string): void {
     this.open.push({ at, of: who === undefined ? onTheWay : [...onTheWay, who], decide })
+  }
+
+  private check(rule: Rule, at: number, decide: (() => string | undefined) | undefined): void {
+    if (decide === undefined) return
+    this.later(at, () => {
+      this.foundIf(rule, decide(), at)
+      return true
+    })
+  }
+
+  private foundIf(rule: Rule, text: string | undefined, at: number): void {
+    if (text !== undefined) this.found(rule, text, at)
   }
 
   private found(rule: Rule, text: string, at: number): void {

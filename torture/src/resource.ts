@@ -61,7 +61,9 @@ const state = () => ({
   longestWait: checker.longestWait,
   faults: checker.faultWindows.total,
   hits: checker.faultWindows.hits,
-  kinds: Object.fromEntries(checker.faultWindows.kinds)
+  kinds: Object.fromEntries(checker.faultWindows.kinds),
+  counts: { ...checker.revocations.counts, ...checker.leaders.counts },
+  gaps: checker.leaders.gaps
 })
 
 export type State = ReturnType<typeof state>

@@ -3,6 +3,7 @@ import type { Backend } from "./backends.ts"
 import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
 import { jobKeys } from "./jobs.ts"
+import { leaderKeys } from "./leaders.ts"
 import { sharedKeys } from "./lockShape.ts"
 import { isBehindProxy, longDoomed, workers } from "./roles.ts"
 import { hasShared } from "./subjects/index.ts"
@@ -11,6 +12,9 @@ const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot
 
 /** Keys of which a section wants several. On a cluster some of them have one slot, and some do not. */
 const setKeys = ["set-{a}-0", "set-{a}-1", "set-{b}-0", "set-{b}-1"]
+
+/** Dimensions whose faults need not stand out among the usual ones. */
+const quiet: ReadonlySet<Dimension> = new Set<Dimension>(["shared", "several", "jobs", "revocations", "leaders"])
 
 /** Seconds for a server from which on a run has crowds and bursts of the full size. */
 const longRun = 300
@@ -82,14 +86,20 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   const onEtcd = backend === "etcd" || backend === "etcd3"
   // etcd counts in whole seconds: a holder that asks for one gets two, less the guard gap.
   const granted = onEtcd ? 1_900 : ttl
-  // Other kinds of locks bring no faults that must stand out among the usual ones.
-  const hasOwnFaults = Array.from(dimensions).some((one) => one !== "shared" && one !== "several" && one !== "jobs")
+  const hasOwnFaults = Array.from(dimensions).some((one) => !quiet.has(one))
+  const hot = dimensions.has("shared") && hasShared(subject) ? [...keys(8 - sharedKeys.length), ...sharedKeys] : keys(8)
+  const sets = dimensions.has("several") && hasShared(subject) ? setKeys : []
+  const leaders = dimensions.has("leaders") && hasShared(subject) ? leaderKeys : []
+  const isRevoked = dimensions.has("revocations") && hasShared(subject)
   const guard = dimensions.has("closing") ? 1_000 : 100
   const assignment: Omit<Assignment, "subject" | "address" | "resource" | "who" | "seed" | "calm"> = {
     ttl,
-    hot: dimensions.has("shared") && hasShared(subject) ? [...keys(8 - sharedKeys.length), ...sharedKeys] : keys(8),
+    hot,
     fibers: 2,
-    sets: dimensions.has("several") && hasShared(subject) ? setKeys : [],
+    sets,
+    leaders,
+    revocable: isRevoked ? [...hot, ...sets, ...leaders] : [],
+    lingering: isRevoked ? 0.25 : 0,
     jobs: dimensions.has("jobs") && hasShared(subject) ? jobKeys : [],
     cold: 3,
     long: 0.3,

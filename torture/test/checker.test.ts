@@ -98,7 +98,7 @@ describe("the checker", () => {
     const slept = [a, enter(1, a), lag(10, 900, "a"), b, enter(801, b)]
     const checker = checked([...slept, step(901, a, false), exit(905, a), exit(910, b)])
     assert.deepStrictEqual(checker.violations, [])
-    assert.deepStrictEqual(checker.excused, { paused: 1, forgot: 0 })
+    assert.deepStrictEqual(checker.excused, { paused: 1, forgot: 0, ignored: 0 })
     assert.deepStrictEqual(found(...slept, step(901, a, false), step(902, a, false), exit(905, a)), ["after"])
     assert.deepStrictEqual(found(...slept, step(901, a, true), exit(905, a)), ["overlap"], "it was not refused")
     assert.deepStrictEqual(
