@@ -236,6 +236,8 @@ export class Checker {
         return this.later(arrived, () => {
           if (this.faultWindows.mayHaveLostAnswer(askerOf(event.key), event.at - 1_000, event.at + 100)) return true
           if (this.isInDoubt(event.key, event.at)) return true
+          // Whoever breaks a lock leaves one too.
+          if (this.faultWindows.findDataLoss(event.key, event.at - 1_000, event.at + 100) !== undefined) return true
           // An answer that comes after its caller gave up counts as lost.
           if (this.lags.ofAnybody(event.at - 1_000, event.at + 100) > stalled) return true
           this.found("tombstone", event.key, arrived)
@@ -547,7 +549,7 @@ export class Checker {
     const lease = this.leases.get(event.id)
     if (lease === undefined) return
     lease.lostAt ??= event.arrived
-    if (event.reason === "Revoked") {
+    if (event.revoked === true) {
       lease.revokedUntil = event.at - (event.ago ?? 0) + lease.ttl + this.limits.guard
       // A leader whose program hangs is stopped by its own process.
       if (!leaderKeys.includes(lease.key)) this.wasAsked(event.id, event.at, event.arrived)

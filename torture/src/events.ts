@@ -22,6 +22,8 @@ export type Told =
   | { readonly t: Move; readonly id: string; readonly held?: readonly [from: number, to: number] }
   | { readonly t: "lost"; readonly id: string; readonly at: number; readonly reason: string }
     & { readonly ago: number | undefined }
+    /** Somebody asked its holder to leave. */
+    & { readonly revoked?: true }
   | { readonly t: "ended"; readonly key: string; readonly outcome: Outcome; readonly waited: number }
     & { readonly ask: string; readonly at: number; readonly id: string | undefined }
   /**

@@ -89,7 +89,18 @@ export class FaultWindows {
   /** Whether the servers were away, or their time was changed, in this time. */
   wereServersAway(from: number, to: number): boolean {
     return this.recent.some((one) =>
-      one.workers === "all" && one.to - one.from > atOnce && one.from <= to && one.to + (one.limbo ?? usualLimbo) >= from
+      one.workers === "all" && one.to - one.from > atOnce && one.from <= to && one.to + usualLimbo >= from
+    )
+  }
+
+  /** When they were back for the last time that they had not been for all of this time; 0 if they never were away. */
+  endOfAbsence(from: number, to: number): number {
+    return this.recent.reduce(
+      (last, one) =>
+        one.workers === "all" && one.to - one.from > atOnce && one.from <= to && one.to + usualLimbo >= from
+          ? Math.max(last, one.to + usualLimbo)
+          : last,
+      0
     )
   }
 

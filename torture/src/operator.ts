@@ -1,4 +1,4 @@
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { LockBackendError, type LockInfo } from "effect-dlock"
 import { now } from "./events.ts"
 import type { Random } from "./random.ts"
@@ -16,6 +16,9 @@ export interface OperatorOptions {
 /** Milliseconds between two looks at a hold that was asked to leave, and for how long it is looked at. */
 const look = 50
 const longestLook = 30_000
+
+/** How many keys it looks at at once: some of its calls wait for servers that do not answer. */
+const atATime = 3
 
 /** Numbers of the faults that an operator makes, apart from those of the nemesis. */
 const firstFault = 1_000_000
@@ -42,6 +45,7 @@ export const operate = (
   { keys, stopped, ttl }: OperatorOptions
 ): Effect.Effect<void> => {
   const over = new Map<string, Set<bigint>>()
+  const underWay: Array<Fiber.Fiber<void>> = []
   let faults = firstFault
   const mislead = (what: string) => client.tell({ t: "misled", what })
 
@@ -103,7 +107,7 @@ export const operate = (
     const { answer, key, token } = asking
     client.tell({ t: "revoked", ...asking, token: `${token}` })
     if (answer === "notHeld") noteOver(key, token)
-    if (answer === "asked") Effect.runFork(follow(key, token, asking.grace))
+    if (answer === "asked") underWay.push(Effect.runFork(follow(key, token, asking.grace)))
   })
 
   const breakLock = (key: string, token: bigint): Effect.Effect<void> =>
@@ -161,10 +165,11 @@ export const operate = (
     if (way === "late") yield* Effect.sleep(random.between(20, ttl))
     const grace = way === "now" ? 0 : ttl * random.between(0.1, 1.5)
     const calls = way === "twice" ? [revoke(key, token, grace), revoke(key, token, grace / 3)] : [revoke(key, token, grace)]
-    for (const call of calls) yield* Effect.forkDetach(call)
+    for (const call of calls) underWay.push(yield* Effect.forkDetach(call))
   })
+  const pause = (least: number, most: number) => Effect.suspend(() => Effect.sleep(random.between(least, most)))
   return Effect.asVoid(Effect.all([
-    until({ stopped }, Effect.andThen(one, Effect.suspend(() => Effect.sleep(random.between(50, 250))))),
-    until({ stopped }, Effect.andThen(list, Effect.suspend(() => Effect.sleep(random.between(300, 1_000)))))
-  ], { concurrency: "unbounded" }))
+    ...Array.from({ length: atATime }, () => until({ stopped }, Effect.andThen(one, pause(50, 250)))),
+    until({ stopped }, Effect.andThen(list, pause(300, 1_000)))
+  ], { concurrency: "unbounded" }).pipe(Effect.andThen(Effect.suspend(() => Fiber.awaitAll(underWay)))))
 }

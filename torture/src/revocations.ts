@@ -59,6 +59,8 @@ export class RevocationHistories {
     for (let index = 0; index < mostSeveral; index++) {
       const one = find(index === 0 ? first! : `${first}+${index}`)
       if (one?.token === undefined) continue
+      // Its lock may have been broken.
+      if (this.faultWindows.findDataLoss(one.key, one.since, at) !== undefined) return undefined
       if (this.asked.get(nameOf(one.key, `${one.token}`))?.some(({ from }) => from <= at) === true) return undefined
     }
     return `${lease.who} was told to leave ${lease.key}, under ${lease.token}`
@@ -81,11 +83,12 @@ export class RevocationHistories {
 
   /** What is wrong if a hold was seen for longer than it may stand after it was asked to end. */
   kept({ at, from, grace, key, seenUntil }: Freed, { ttl, who }: Lease): string | undefined {
-    if (this.faultWindows.wereServersAway(from, at)) return undefined
+    // Servers that come back count from the beginning what their clients may have had left.
+    const endsAt = Math.max(from + grace, this.faultWindows.endOfAbsence(from, at))
     const { grain, guard } = this.limits
     // On etcd its process learns of it with its next renewal at the latest, and forbids further ones from then on.
     const stands = grain === 0 ? ttl + guard : (Math.ceil((ttl + guard) / grain) + 1) * grain + ttl / 3
-    const late = seenUntil - from - grace - stands - looks - this.noticeOf(who)
+    const late = seenUntil - endsAt - stands - looks - this.noticeOf(who)
     if (late > this.lags.ofAnybody(from, at)) {
       return `${who} had ${key} for ${(seenUntil - from).toFixed(0)} ms after it was asked to leave within ${
         grace.toFixed(0)

@@ -142,10 +142,10 @@ export class Sections {
         ...(lingers !== undefined && { lingers: true as const }),
         ...lockIn(of)
       })
-      const lost = Effect.map(handle.lost, ({ ago, reason }) => {
+      const lost = Effect.map(handle.lost, ({ ago, isRevoked, reason }) => {
         // Who was asked to leave has the lock until its program has ended, or its claim has run out.
-        hasLost = reason !== "Revoked"
-        this.client.tell({ t: "lost", id, at: now(), reason, ago })
+        hasLost = isRevoked !== true
+        this.client.tell({ t: "lost", id, at: now(), reason, ago, ...(isRevoked === true && { revoked: true }) })
       })
       const told = Effect.map(
         handle.revocation ?? Effect.never,

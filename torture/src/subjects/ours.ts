@@ -71,8 +71,10 @@ const handleOf = (lease: AnyLease, remaining: Duration.Duration, isWriter: boole
   ttl: Duration.toMillis(lease.ttl),
   age: Duration.toMillis(lease.ttl) - Duration.toMillis(remaining),
   holds: Effect.map(Effect.exit(lease.ensureHeld), Exit.isSuccess),
-  lost: Effect.map(Effect.flip(lease.lost), ({ lastConfirmedAgo, reason }) => ({
+  lost: Effect.map(Effect.flip(lease.lost), ({ lastConfirmedAgo, reason, revocation }) => ({
     reason,
+    // Of a locker that has closed, and of a lock that was broken, nobody is told.
+    isRevoked: revocation !== undefined,
     ago: Duration.toMillis(lastConfirmedAgo)
   }))
 })

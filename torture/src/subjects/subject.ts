@@ -40,6 +40,13 @@ export interface Ask {
   readonly failed?: (why: string) => void
 }
 
+export interface Loss {
+  readonly reason: string
+  readonly ago: number | undefined
+  /** Whether its holder was asked to leave. */
+  readonly isRevoked?: boolean
+}
+
 /** A lock that is held, as far as its library tells. */
 export interface Handle {
   readonly token: bigint | undefined
@@ -56,7 +63,7 @@ export interface Handle {
   /** Steps down as a leader. */
   readonly resign?: Effect.Effect<never>
   /** Ends when the library says that the lock is lost. */
-  readonly lost: Effect.Effect<{ readonly reason: string; readonly ago: number | undefined }>
+  readonly lost: Effect.Effect<Loss>
   /** The locks of `also`, which were acquired together with this one. */
   readonly others?: ReadonlyArray<Handle>
 }
