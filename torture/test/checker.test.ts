@@ -1,77 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Checker, type Limits } from "../src/checker.ts"
-import type { Fault, Recorded, Rule } from "../src/events.ts"
 import { type LockShape, writer } from "../src/lockShape.ts"
-
-const ttl = 600
-
-type Line = Recorded
-
-/** A history in short: who, at which moment, did what. */
-const acquired = (at: number, who: string, token: number | undefined, key = "k", age = 0): Line => ({
-  t: "acquired",
-  id: `${who}:${key}:${at}`,
-  key,
-  ttl,
-  age,
-  ask: `${who}:${key}:${at}`,
-  asked: at,
-  at,
-  token: token === undefined ? undefined : `${token}`,
-  who,
-  arrived: at
-})
-const moves = (t: "enter" | "step" | "exit") => (at: number, lease: Line, accepted = true): Line => ({
-  t,
-  id: (lease as { readonly id: string }).id,
-  accepted,
-  who: lease.who,
-  arrived: at
-})
-const [enter, step, exit] = [moves("enter"), moves("step"), moves("exit")]
-const lost = (at: number, lease: Line, ago: number | undefined): Line => ({
-  t: "lost",
-  id: (lease as { readonly id: string }).id,
-  at,
-  reason: "Unreachable",
-  ago,
-  who: lease.who,
-  arrived: at
-})
-const asked = (at: number, who: string, serves?: Line): Line => ({
-  t: "asked",
-  ask: serves === undefined ? `${who}:${at}` : (serves as { readonly ask: string }).ask,
-  key: "k",
-  ttl: 5_000,
-  at,
-  who,
-  arrived: at
-})
-const lag = (from: number, to: number, who: string): Line => ({ t: "lag", from, to, who, arrived: to })
-const fault = (from: number, to: number, about: Partial<Fault>): ReadonlyArray<Line> => [
-  {
-    t: "fault",
-    n: from,
-    kind: "a fault",
-    from,
-    workers: "all",
-    forgets: [],
-    hit: true,
-    who: "",
-    arrived: from,
-    ...about
-  },
-  { t: "healed", n: from, to, who: "", arrived: to }
-]
-
-const checked = (history: ReadonlyArray<Line>, limits: Partial<Limits> = {}): Checker => {
-  const checker = new Checker(limits)
-  for (const event of history.toSorted((a, b) => a.arrived - b.arrived)) checker.add(event)
-  checker.settle(1e9, true)
-  return checker
-}
-const found = (...history: ReadonlyArray<Line>): ReadonlyArray<Rule> =>
-  checked(history).violations.map(({ rule }) => rule)
+import { acquired, asked, checked, enter, exit, fault, found, lag, type Line, lost, step } from "./history.ts"
 
 /** A fault hit everybody: losses are to be expected. */
 const unwell = fault(0, 1, {})
