@@ -1,4 +1,4 @@
-import { Effect, Stream } from "effect"
+import { Cause, Effect, Option, Stream } from "effect"
 import { now, type Recorded } from "./events.ts"
 import type { FaultWindows } from "./faultWindows.ts"
 import type { Lags } from "./lags.ts"
@@ -12,6 +12,9 @@ export const leaderKeys: ReadonlyArray<string> = ["leader-0", "leader-1"]
 
 /** Milliseconds between two steps of a leader. */
 const pace = 60
+
+/** Milliseconds after which an observer that was refused begins anew. */
+const observesAgainAfter = 200
 
 /** The share of leaders that take a moment to end when they are interrupted. The next one may not lead before. */
 const lingering = 0.6
@@ -31,7 +34,7 @@ export const stands = (
   const candidacy = Effect.suspend(() => {
     const ask = `${who}:${name}.${count++}`
     const asked = now()
-    const way = random.weighted({ ends: 3, resigns: 2, interrupted: 3, hangs: 1, stays: 2 })
+    const way = random.weighted({ ends: 3, resigns: 3, interrupted: 3, hangs: 1, stays: 3 })
     const cooldown = ttl * random.between(0.2, 1)
     let isHealthy = true
     let [terms, last] = [0, undefined as string | undefined]
@@ -69,7 +72,7 @@ export const stands = (
             return handle.resign ?? Effect.void
           })
           const shape: Shape = {
-            steps: Math.ceil((way === "stays" ? random.between(4, 9) : random.between(0.3, 3)) * ttl / pace),
+            steps: Math.ceil((way === "stays" ? random.between(4_000, 12_000) : ttl * random.between(0.3, 3)) / pace),
             pace,
             lingers: way === "hangs" ? 0 : lingeringOf(random, lingering, handle.ttl),
             ...(way === "resigns" && !isLast && { midway: resign }),
@@ -90,25 +93,36 @@ export const stands = (
   return until({ stopped }, Effect.andThen(candidacy, Effect.suspend(() => Effect.sleep(random.between(5, 100)))))
 }
 
-/** Tells who leads, as an observer hears of it. */
+/** Tells who leads, as an observer hears of it. Where it was refused, it begins anew. */
 export const observes = (
   { observe }: Subject,
   client: ResourceClient,
   name: string,
   stopped: () => boolean
 ): Effect.Effect<void> =>
-  Effect.raceFirst(
-    Effect.matchCause(
+  Effect.suspend(() => {
+    const from = now()
+    return Effect.matchCauseEffect(
       Stream.runForEach(observe?.(name) ?? Stream.never, (term) =>
         Effect.sync(() =>
           client.tell({ t: "observed", key: name, token: term === undefined ? undefined : `${term}`, at: now() })
         )),
       {
-        onSuccess: () => client.tell({ t: "misled", what: `nobody observes ${name} any more` }),
-        onFailure: (cause) => client.tell({ t: "misled", what: `nobody observes ${name} any more: ${cause}` })
+        onSuccess: () => Effect.sync(() => client.tell({ t: "misled", what: `the observer of ${name} has ended` })),
+        onFailure: (cause) =>
+          Effect.sync(() => {
+            if (Cause.hasInterruptsOnly(cause)) return
+            const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+            if (error?._tag !== "LockBackendError") {
+              client.tell({ t: "misled", what: `the observer of ${name}: ${Cause.pretty(cause)}` })
+            } else client.tell({ t: "failed", what: `the observer of ${name}`, why: error.message, from, at: now() })
+          })
       }
-    ),
-    Effect.repeat(Effect.delay(Effect.sync(stopped), 100), { until: (over) => over })
+    )
+  }).pipe(
+    Effect.andThen(Effect.sleep(observesAgainAfter)),
+    Effect.forever,
+    Effect.raceFirst(Effect.repeat(Effect.delay(Effect.sync(stopped), 100), { until: (over) => over }))
   )
 
 type Told<T extends Recorded["t"]> = Recorded & { readonly t: T }
