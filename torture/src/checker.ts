@@ -341,7 +341,13 @@ export class Checker {
     }
     if (!enters) return
     this.sections++
-    if (leaderKeys.includes(lease.key)) this.check("recooled", arrived, this.leaders.enters(lease, arrived, (id) => this.leases.get(id)))
+    if (leaderKeys.includes(lease.key)) {
+      this.check(
+        "recooled",
+        arrived,
+        this.leaders.enters(lease, arrived, (id) => this.leases.get(id))
+      )
+    }
     const others = this.inside.get(lease.key) ?? new Map<string, Lease>()
     this.inside.set(lease.key, others)
     if (lease.lock.kind === "mutex") {

@@ -54,7 +54,8 @@ export const dimensions = {
   },
   revocations: {
     on: all,
-    about: "an operator who looks at locks, asks holders to leave, and rarely breaks a lock; holders that obey or do not"
+    about:
+      "an operator who looks at locks, asks holders to leave, and rarely breaks a lock; holders that obey or do not"
   },
   leaders: {
     on: all,

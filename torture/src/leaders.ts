@@ -108,7 +108,10 @@ export const observes = (
           client.tell({ t: "observed", key: name, token: term === undefined ? undefined : `${term}`, at: now() })
         )),
       {
-        onSuccess: () => Effect.sync(() => client.tell({ t: "misled", what: `the observer of ${name} has ended` })),
+        onSuccess: () =>
+          Effect.sync(() =>
+            client.tell({ t: "misled", what: `the observer of ${name} has ended` })
+          ),
         onFailure: (cause) =>
           Effect.sync(() => {
             if (Cause.hasInterruptsOnly(cause)) return
@@ -194,7 +197,9 @@ export class LeaderHistories {
       if (this.faultWindows.wereServersAway(at - observedWithin, at)) return undefined
       if (this.faultWindows.findDataLoss(key, since, at) !== undefined) return undefined
       const known = all.findLast((one) => one.at <= at)?.token
-      if (known !== `${token}`) return `${key}: ${known ?? "nobody"} leads, says an observer, long after ${token} began to`
+      if (known !== `${token}`) {
+        return `${key}: ${known ?? "nobody"} leads, says an observer, long after ${token} began to`
+      }
       this.counts["observed in time"]++
       return undefined
     }

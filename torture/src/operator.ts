@@ -54,9 +54,7 @@ export const operate = (
     Effect.matchCause(call, {
       onSuccess: (value) => value,
       onFailure: ({ reasons }) => {
-        const wrong = reasons.find((reason) =>
-          reason._tag !== "Fail" || !(reason.error instanceof LockBackendError)
-        )
+        const wrong = reasons.find((reason) => reason._tag !== "Fail" || !(reason.error instanceof LockBackendError))
         if (wrong !== undefined) mislead(`${what} failed: ${JSON.stringify(wrong).slice(0, 300)}`)
         return undefined
       }
@@ -155,7 +153,9 @@ export const operate = (
       const answer = yield* answered(`revoke of ${key}`, operator.revoke(key, { token, grace: 0, why: "stale" }))
       // A token that is not given yet may be by now.
       const isOver = over.get(key)?.has(token) === true
-      if (isOver && answer !== undefined && answer !== "notHeld") mislead(`${key} under ${token}, which is over: ${answer}`)
+      if (isOver && answer !== undefined && answer !== "notHeld") {
+        mislead(`${key} under ${token}, which is over: ${answer}`)
+      }
       return
     }
     if (info.holders.length === 0) return
@@ -164,12 +164,16 @@ export const operate = (
     // Whoever is slow finds another holder there, or none.
     if (way === "late") yield* Effect.sleep(random.between(20, ttl))
     const grace = way === "now" ? 0 : ttl * random.between(0.1, 1.5)
-    const calls = way === "twice" ? [revoke(key, token, grace), revoke(key, token, grace / 3)] : [revoke(key, token, grace)]
+    const calls = way === "twice"
+      ? [revoke(key, token, grace), revoke(key, token, grace / 3)]
+      : [revoke(key, token, grace)]
     for (const call of calls) underWay.push(yield* Effect.forkDetach(call))
   })
   const pause = (least: number, most: number) => Effect.suspend(() => Effect.sleep(random.between(least, most)))
-  return Effect.asVoid(Effect.all([
-    ...Array.from({ length: atATime }, () => until({ stopped }, Effect.andThen(one, pause(50, 250)))),
-    until({ stopped }, Effect.andThen(list, pause(300, 1_000)))
-  ], { concurrency: "unbounded" }).pipe(Effect.andThen(Effect.suspend(() => Fiber.awaitAll(underWay)))))
+  return Effect.asVoid(
+    Effect.all([
+      ...Array.from({ length: atATime }, () => until({ stopped }, Effect.andThen(one, pause(50, 250)))),
+      until({ stopped }, Effect.andThen(list, pause(300, 1_000)))
+    ], { concurrency: "unbounded" }).pipe(Effect.andThen(Effect.suspend(() => Fiber.awaitAll(underWay))))
+  )
 }

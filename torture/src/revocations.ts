@@ -104,7 +104,9 @@ export class RevocationHistories {
     for (const { acquiredAt, key, lostAt = Infinity, over = Infinity, since, ttl, who } of leases) {
       if (acquiredAt > from || over < at || lostAt < at || keys.includes(key)) continue
       if (this.faultWindows.findDataLoss(key, since, at) !== undefined) continue
-      if (this.faultWindows.mayHaveLostAnswer(who, from - ttl, at) || this.faultWindows.wereServersAway(from, at)) continue
+      if (this.faultWindows.mayHaveLostAnswer(who, from - ttl, at) || this.faultWindows.wereServersAway(from, at)) {
+        continue
+      }
       if (this.lags.within(who, from - ttl, at) + this.lags.onTheWay(from - ttl, at) > ttl / 3) continue
       return `${key}, which ${who} held throughout, is not in the list`
     }

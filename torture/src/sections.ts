@@ -222,7 +222,10 @@ export interface Work {
   readonly stopped: () => boolean
 }
 
-export const until = <A, R>({ stopped }: Pick<Work, "stopped">, one: Effect.Effect<A, never, R>): Effect.Effect<void, never, R> =>
+export const until = <A, R>(
+  { stopped }: Pick<Work, "stopped">,
+  one: Effect.Effect<A, never, R>
+): Effect.Effect<void, never, R> =>
   Effect.repeat(Effect.suspend(() => stopped() ? Effect.succeed(true) : Effect.as(one, false)), {
     until: (over) => over
   })

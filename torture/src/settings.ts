@@ -195,6 +195,14 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     // It shows only while a writer waits for one that goes on as a reader.
     case "downgrade-gives-up-the-claim":
       return { ...usual, assignment: { ...assignment, hot: ["readers"], fibers: 4, writers: 0.5 } }
+    // It shows where somebody else stands when a leader is interrupted.
+    case "leader-released-early":
+      return {
+        ...usual,
+        assignment: { ...assignment, hot: keys(2), fibers: 1, cold: 1 },
+        nemesis: { ...usual.nemesis, faultLoops: 2, only: ["SIGTERM", "cut"] },
+        floor: 5
+      }
     // What counts is that a holder hears nothing from the beginning.
     case "no-deadline":
     case "deadline-from-reply":

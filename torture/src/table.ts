@@ -72,7 +72,9 @@ const details = (result: Result): ReadonlyArray<string> => {
       byCount(state.losses)
     }`,
     `  faults: ${byCount(state.kinds)}`,
-    `  ${byCount(state.counts)}; ${state.excused.ignored} overlaps with programs that had not ended when their revoked claims ran out`,
+    `  ${
+      byCount(state.counts)
+    }; ${state.excused.ignored} overlaps with programs that had not ended when their revoked claims ran out`,
     ...(state.gaps.length === 0 ? [] : [`  from a leader that ended well to the next: ${gapsOf(state.gaps)}`]),
     ...skipped.map((what) => `  not run: ${what}`),
     ...(why === undefined ? [] : [`  void: ${why}`]),

@@ -23,7 +23,15 @@ describe("the checker, of leaders", () => {
   it("finds one who leads again in its cool-down, by the same call", () => {
     const [first, second] = [leader(0, "a", 1), leader(300, "a", 2)]
     const again = (cooldown: number, ...between: ReadonlyArray<Line>) =>
-      found(first, enter(1, first), resigned(50, first, cooldown), exit(60, first), ...between, second, enter(301, second))
+      found(
+        first,
+        enter(1, first),
+        resigned(50, first, cooldown),
+        exit(60, first),
+        ...between,
+        second,
+        enter(301, second)
+      )
     assert.deepStrictEqual(again(200), [])
     assert.deepStrictEqual(again(400), ["recooled"])
     assert.deepStrictEqual(again(400, { ...asked(100, "a"), key: "leader-0" } as Line), [], "it has asked anew")

@@ -41,13 +41,19 @@ describe("the checker, of revocations", () => {
     assert.deepStrictEqual(found(a, enter(1, a), revoked(50, a, "notHeld"), ...ends), ["unasked", "unasked"])
     assert.deepStrictEqual(found(a, enter(1, a), revoked(50, a, "unknown"), ...ends), [], "the answer was lost")
     const other = acquired(0, "b", 1, "another")
-    assert.deepStrictEqual(found(a, enter(1, a), other, revoked(50, other), told(55, other), ...ends), ["unasked", "unasked"])
+    assert.deepStrictEqual(found(a, enter(1, a), other, revoked(50, other), told(55, other), ...ends), [
+      "unasked",
+      "unasked"
+    ])
   })
 
   it("takes what was asked of one of several locks for asked of all of them", () => {
     const second = { ...acquired(0, "a", 7, "l"), id: `${idOf(a)}+1` } as Line
     const ends = [told(60, second), lostRevoked(60, second), exit(65, second)]
-    assert.deepStrictEqual(found(a, second, enter(1, a), enter(2, second), revoked(50, a), told(60, a), ...ends, exit(65, a)), [])
+    assert.deepStrictEqual(
+      found(a, second, enter(1, a), enter(2, second), revoked(50, a), told(60, a), ...ends, exit(65, a)),
+      []
+    )
   })
 
   it("finds a hold that stands for longer than a ttl and a guard gap after the grace", () => {
@@ -68,7 +74,14 @@ describe("the checker, of revocations", () => {
     const overlap = (at: number, first = stubborn) => {
       const b = next(at)
       return [first, enter(1, first), revoked(50, first), told(55, first), lostRevoked(55, first, 20), step(100, first)]
-        .concat([step(150, first), b, enter(at + 1, b), step(at + 2, first, false), exit(at + 3, first), exit(at + 9, b)])
+        .concat([
+          step(150, first),
+          b,
+          enter(at + 1, b),
+          step(at + 2, first, false),
+          exit(at + 3, first),
+          exit(at + 9, b)
+        ])
     }
     const runsOut = 55 - 20 + ttl + guard
     assert.deepStrictEqual(checked(overlap(runsOut + 5)).violations, [])

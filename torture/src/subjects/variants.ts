@@ -161,10 +161,13 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
     ...store,
     losses: Stream.filter(store.losses, (one) => !("revocation" in one)),
     renew: (held) =>
-      Effect.map(store.renew(held), (answers) =>
-        answers.map((answer) =>
-          answer._tag === "Confirmed" ? { _tag: "Confirmed", confirmedAt: answer.confirmedAt } : answer
-        ))
+      Effect.map(
+        store.renew(held),
+        (answers) =>
+          answers.map((answer) =>
+            answer._tag === "Confirmed" ? { _tag: "Confirmed", confirmedAt: answer.confirmedAt } : answer
+          )
+      )
   }),
 
   "revoked-claim-believed": (store) => {
@@ -236,7 +239,8 @@ const releasedEarly: Make = (address) =>
         Effect.flatMap(Effect.forkDetach(program(handle)), (fiber) =>
           Effect.onInterrupt(
             Effect.asVoid(Fiber.await(fiber)),
-            () => Effect.sync(() => fiber.interruptUnsafe())
+            () =>
+              Effect.sync(() => fiber.interruptUnsafe())
           )))
   }))
 
