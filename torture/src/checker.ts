@@ -3,10 +3,9 @@ import { FaultWindows } from "./faultWindows.ts"
 import { Idle, type IdleLimits } from "./idle.ts"
 import { JobHistories } from "./jobs.ts"
 import { Lags, onTheWay } from "./lags.ts"
-import { LeaderHistories, leaderKeys } from "./leaders.ts"
 import { begun, type Lease } from "./lease.ts"
 import { downgraded, fit, isExclusive, type LockShape } from "./lockShape.ts"
-import { RevocationHistories } from "./revocations.ts"
+import { isOutside, OutsideChecks } from "./outside.ts"
 
 /** A caller that asks, or has asked, for a key. */
 interface Asked {
@@ -115,12 +114,10 @@ export class Checker {
   private readonly lags = new Lags()
   private readonly idle: Idle
   private readonly jobs = new JobHistories(this.faultWindows)
-  readonly revocations: RevocationHistories
-  readonly leaders: LeaderHistories
-  /** The leases by their keys and tokens. */
-  private readonly byToken = new Map<string, Lease>()
   private readonly leases = new Map<string, Lease>()
   private readonly inside = new Map<string, Map<string, Lease>>()
+  /** What operators, leaders and observers tell. */
+  readonly outside: OutsideChecks
   private readonly newest = new Map<string, { readonly id: string; readonly token: bigint }>()
   private readonly newestShared = new Map<string, Newest>()
   private readonly asked = new Map<string, Asked>()
@@ -129,18 +126,21 @@ export class Checker {
   constructor(limits: Partial<Limits> = {}) {
     this.limits = { ...usual, ...limits }
     this.idle = new Idle(this.limits)
-    this.revocations = new RevocationHistories(this.faultWindows, this.lags, this.limits)
-    this.leaders = new LeaderHistories(this.faultWindows, this.lags)
+    this.outside = new OutsideChecks(this.leases, this.faultWindows, this.lags, this.limits, {
+      later: (at, decide, who) => this.later(at, decide, who),
+      found: (rule, text, at) => this.found(rule, text, at)
+    })
   }
 
   add(event: Recorded): void {
     const { arrived, who } = event
     if (event.t === "gone") this.lags.ended(who, arrived)
     else this.lags.heard(who, arrived)
+    if (isOutside(event)) return this.outside.add(event)
     switch (event.t) {
       case "asked":
         this.asked.set(event.ask, { key: event.key, who, from: event.at, over: Infinity })
-        this.leaders.asks(who, event.key)
+        this.outside.leaders.asks(who, event.key)
         return this.idle.asks(event.ask, event.key, who, event.at, event.ttl, event.lock !== undefined)
       case "acquired":
         this.begin(begun(event))
@@ -173,43 +173,6 @@ export class Checker {
           if (wrong !== undefined) this.found("repeated", wrong, arrived)
           return true
         }, who)
-      case "revoked":
-        this.revocations.add(event)
-        if (event.answer !== "asked") return
-        return this.later(arrived, (last) => {
-          const lease = this.byToken.get(`${event.key}|${event.token}`)
-          if (lease === undefined) return true
-          if (this.lags.isOpen(lease.who, arrived) && !last) return false
-          this.foundIf("unheard", this.revocations.unheard(event, lease), arrived)
-          return true
-        })
-      case "told":
-        this.revocations.tell(event.id, event.at)
-        return this.wasAsked(event.id, event.at, arrived)
-      case "freed":
-        return this.later(arrived, () => {
-          const lease = this.byToken.get(`${event.key}|${event.token}`)
-          if (lease !== undefined) this.foundIf("kept", this.revocations.kept(event, lease), arrived)
-          return true
-        }, who)
-      case "listed":
-        return this.later(arrived, () => {
-          this.foundIf("misled", this.revocations.unlisted(event, this.leases.values()), arrived)
-          return true
-        }, who)
-      case "misled":
-        return this.found("misled", event.what, arrived)
-      case "resigned": {
-        const lease = this.leases.get(event.id)
-        return lease === undefined ? undefined : this.leaders.resigns(event, lease)
-      }
-      case "observed":
-        return this.leaders.observes(event)
-      case "leaderless":
-        return this.later(arrived, () => {
-          this.foundIf("leaderless", this.leaders.leaderless(event), arrived)
-          return true
-        })
       case "slow":
         return this.later(arrived, () => {
           const from = event.at - event.took
@@ -289,10 +252,10 @@ export class Checker {
     const isRipe = ({ at, of }: Open): boolean =>
       moment >= at + this.limits.grace && !of.some((who) => this.lags.isOpen(who, at))
     this.open = this.open.filter((one) => !(last || isRipe(one)) || !one.decide(last))
-    for (const [id, { key, over, token }] of this.leases) {
-      if (over === undefined || over >= moment - 30_000) continue
+    for (const [id, lease] of this.leases) {
+      if (lease.over === undefined || lease.over >= moment - 30_000) continue
       this.leases.delete(id)
-      this.byToken.delete(`${key}|${token}`)
+      this.outside.forget(lease)
     }
     for (const [ask, { over }] of this.asked) if (over < moment - 30_000) this.asked.delete(ask)
     this.lags.forget(moment - 120_000)
@@ -301,17 +264,7 @@ export class Checker {
 
   private begin(lease: Lease): void {
     this.leases.set(lease.id, lease)
-    this.byToken.set(`${lease.key}|${lease.token}`, lease)
-  }
-
-  /** Whether a holder that was told to leave was asked to. */
-  private wasAsked(id: string, at: number, arrived: number): void {
-    const lease = this.leases.get(id)
-    if (lease === undefined) return
-    this.later(arrived, () => {
-      this.foundIf("unasked", this.revocations.unasked(lease, at, (one) => this.leases.get(one)), arrived)
-      return true
-    }, "calm")
+    this.outside.begins(lease)
   }
 
   private overAt(asked: Asked | undefined, at: number): void {
@@ -341,13 +294,7 @@ export class Checker {
     }
     if (!enters) return
     this.sections++
-    if (leaderKeys.includes(lease.key)) {
-      this.check(
-        "recooled",
-        arrived,
-        this.leaders.enters(lease, arrived, (id) => this.leases.get(id))
-      )
-    }
+    this.outside.enters(lease, arrived)
     const others = this.inside.get(lease.key) ?? new Map<string, Lease>()
     this.inside.set(lease.key, others)
     if (lease.lock.kind === "mutex") {
@@ -376,9 +323,7 @@ export class Checker {
     // A refused release is not reported: the lock ends by its ttl.
     const isHeld = lease.lostAt === undefined || lease.revokedUntil !== undefined
     const isGivenBack = !gone && isHeld && !this.faultWindows.mayRefuse(arrived)
-    if (lease.over === undefined && leaderKeys.includes(lease.key)) {
-      this.check("unobserved", arrived, this.leaders.leaves(lease, arrived, gone))
-    }
+    if (lease.over === undefined) this.outside.leaves(lease, arrived, gone)
     this.idle.leaves(lease.id, lease.key, arrived, isGivenBack ? 0 : lease.ttl)
     lease.over ??= arrived
     this.inside.get(lease.key)?.delete(lease.id)
@@ -557,8 +502,7 @@ export class Checker {
     lease.lostAt ??= event.arrived
     if (event.revoked === true) {
       lease.revokedUntil = event.at - (event.ago ?? 0) + lease.ttl + this.limits.guard
-      // A leader whose program hangs is stopped by its own process.
-      if (!leaderKeys.includes(lease.key)) this.wasAsked(event.id, event.at, event.arrived)
+      this.outside.loses(lease, event.at, event.arrived)
       return
     }
     this.later(event.arrived, () => {
@@ -585,18 +529,6 @@ export class Checker {
 
   private later(at: number, decide: (last: boolean) => boolean, who?: string): void {
     this.open.push({ at, of: who === undefined ? onTheWay : [...onTheWay, who], decide })
-  }
-
-  private check(rule: Rule, at: number, decide: (() => string | undefined) | undefined): void {
-    if (decide === undefined) return
-    this.later(at, () => {
-      this.foundIf(rule, decide(), at)
-      return true
-    })
-  }
-
-  private foundIf(rule: Rule, text: string | undefined, at: number): void {
-    if (text !== undefined) this.found(rule, text, at)
   }
 
   private found(rule: Rule, text: string, at: number): void {

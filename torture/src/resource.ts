@@ -62,8 +62,8 @@ const state = () => ({
   faults: checker.faultWindows.total,
   hits: checker.faultWindows.hits,
   kinds: Object.fromEntries(checker.faultWindows.kinds),
-  counts: { ...checker.revocations.counts, ...checker.leaders.counts },
-  gaps: checker.leaders.gaps
+  counts: { ...checker.outside.revocations.counts, ...checker.outside.leaders.counts },
+  gaps: checker.outside.leaders.gaps
 })
 
 export type State = ReturnType<typeof state>

@@ -53,6 +53,12 @@ export class RevocationHistories {
     if (!this.toldAt.has(id)) this.toldAt.set(id, at)
   }
 
+  /** Nothing more is told of this lease. */
+  forget({ id, key, token }: Lease): void {
+    this.toldAt.delete(id)
+    this.asked.delete(nameOf(key, `${token}`))
+  }
+
   /** A holder was told at this moment that it is to leave. What is wrong if nobody has asked it, nor for what it has with this lock. */
   unasked(lease: Lease, at: number, find: (id: string) => Lease | undefined): string | undefined {
     const [first] = lease.id.split("+")
