@@ -78,9 +78,9 @@ export class FaultWindows {
   }
 
   /** Whether in this time a fault hit what this worker is told, of locks on `key`. */
-  mayHaveHit(who: string, key: string, from: number, to: number): boolean {
+  mayHaveHit(who: string, key: string, from: number, to: number, limbo = usualLimbo): boolean {
     return this.recent.some((one) =>
-      one.from <= to && one.to + usualLimbo >= from &&
+      one.from <= to && one.to + limbo >= from &&
       (one.forgets === "all" || one.forgets.length === 0 || one.forgets.includes(key)) &&
       (one.workers === "all" || one.workers.some((name) => isOneOf(name, who) || isOneOf(who, name)))
     )

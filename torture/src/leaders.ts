@@ -130,8 +130,11 @@ export const observes = (
 
 type Told<T extends Recorded["t"]> = Recorded & { readonly t: T }
 
-/** Milliseconds within which an observer knows of a leader, whatever messages it has lost: it looks every five seconds. */
-const observedWithin = 6_500
+/** Milliseconds within which an observer knows of a leader while no fault hits what it is told. */
+const observedWithin = 1_500
+
+/** The same whatever messages it has lost: it looks every five seconds. */
+const foundWithin = 6_500
 
 /** What leaders and their observers told. */
 export class LeaderHistories {
@@ -193,8 +196,9 @@ export class LeaderHistories {
     return (): string | undefined => {
       const all = this.observed.get(key)
       const lag = this.lags.ofAnybody(acquiredAt, at)
-      if (all === undefined || at - acquiredAt - lag < observedWithin) return undefined
-      if (this.faultWindows.wereServersAway(at - observedWithin, at)) return undefined
+      const within = this.faultWindows.mayHaveHit(observer, key, acquiredAt, at) ? foundWithin : observedWithin
+      if (all === undefined || at - acquiredAt - lag < within) return undefined
+      if (this.faultWindows.wereServersAway(at - within, at)) return undefined
       if (this.faultWindows.findDataLoss(key, since, at) !== undefined) return undefined
       const known = all.findLast((one) => one.at <= at)?.token
       if (known !== `${token}`) {
@@ -213,6 +217,9 @@ export class LeaderHistories {
       : undefined
   }
 }
+
+/** The process that observes who leads. */
+const observer = "calm"
 
 /** More than what observers tell while a term lasts. */
 const mostKept = 200

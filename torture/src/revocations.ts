@@ -15,6 +15,9 @@ const promised = 100
 /** Milliseconds from which on a store listens to what concerns a lock that it has just got, on etcd. */
 const listens = 300
 
+/** Milliseconds after the end of a fault in which a store on Redis is connected again, and listens. */
+const listensAgain = 1_500
+
 /** Milliseconds between two looks of the operator, and what each takes at the most while the servers are well. */
 const looks = 300
 
@@ -79,7 +82,9 @@ export class RevocationHistories {
     const due = since + promised + this.noticeOf(who)
     const told = Math.min(this.toldAt.get(lease.id) ?? Infinity, lease.lostAt ?? Infinity)
     const until = Math.min(told, lease.over ?? Infinity, due + 2_000)
-    if (this.faultWindows.mayHaveHit(who, key, from, until)) return undefined
+    if (this.faultWindows.mayHaveHit(who, key, from, until, this.limits.grain === 0 ? listensAgain : undefined)) {
+      return undefined
+    }
     if (until - due > this.lags.within(who, from, until) + this.lags.onTheWay(from, until)) {
       return `${who} was told ${(told - at).toFixed(0)} ms later that it is to leave ${key}`
     }

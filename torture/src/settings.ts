@@ -195,6 +195,18 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     // It shows only while a writer waits for one that goes on as a reader.
     case "downgrade-gives-up-the-claim":
       return { ...usual, assignment: { ...assignment, hot: ["readers"], fibers: 4, writers: 0.5 } }
+    // It shows where the holder is connected.
+    case "revocation-unheard":
+      return {
+        ...usual,
+        nemesis: {
+          ...usual.nemesis,
+          faultLoops: 2,
+          pause: 1_000,
+          serverPause: 10_000,
+          only: ["cut", "SIGSTOP", "delete the key"]
+        }
+      }
     // It shows where somebody else stands when a leader is interrupted.
     case "leader-released-early":
       return {

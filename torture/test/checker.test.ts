@@ -160,6 +160,13 @@ describe("the checker", () => {
     ])
   })
 
+  it("takes a process that was ended in the midst of a long turn for one that stood still", () => {
+    const told = (at: number) => [lag(at, at, "a"), ...unwell, a, enter(1, a), lost(710, a, 710)]
+    const gone: Line = { t: "gone", who: "a", arrived: 800 }
+    assert.deepStrictEqual(found(...told(400), gone), [])
+    assert.deepStrictEqual(found(...told(705), gone), ["late"], "it ran")
+  })
+
   it("finds a program that goes on after its loss, one step is in flight", () => {
     const told = [...unwell, a, enter(1, a), lost(600, a, 600), step(601, a)]
     assert.deepStrictEqual(found(...told, exit(602, a)), [])
