@@ -63,7 +63,11 @@ export const stands = (
           isHealthy = true
           const hang = Effect.suspend(() => {
             isHealthy = false
-            return Effect.uninterruptible(Effect.sleep(4 * handle.ttl))
+            const end = now() + 3.5 * handle.ttl
+            const isOver = Effect.sync(() => stopped() || now() >= end)
+            return Effect.uninterruptible(
+              Effect.asVoid(Effect.repeat(Effect.delay(isOver, pace), { until: (over) => over }))
+            )
           })
           // Once: then it ends by itself.
           const isLast = terms > 1

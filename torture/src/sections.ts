@@ -167,7 +167,7 @@ export class Sections {
         }
       })
       const lingering = Effect.gen({ self: this }, function*() {
-        for (const until = now() + (lingers ?? 0); now() < until && !hasLost;) {
+        for (const until = now() + (lingers ?? 0); now() < until && !hasLost && !this.stopped();) {
           yield* Effect.sleep(lingeringPace)
           if (!hasLost) yield* this.step("step", id, handle)
         }

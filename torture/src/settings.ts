@@ -178,7 +178,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     /** What is begun has this long to end when the faults are over, milliseconds. */
     patience: (doomed === undefined ? 3 * granted : longDoomed) + 5_000 + 20 * assignment.ending,
     /** What the end of a campaign takes, about. */
-    drain: 4_000 + granted,
+    drain: 4_000 + granted + (leaders.length === 0 ? 0 : 1_000),
     /** Sections a second without which a run is void. */
     floor: onEtcd ? 5 : hasOwnFaults ? 15 : 30
   }
