@@ -34,7 +34,7 @@ export const stands = (
   const candidacy = Effect.suspend(() => {
     const ask = `${who}:${name}.${count++}`
     const asked = now()
-    const way = random.weighted({ ends: 3, resigns: 3, interrupted: 3, hangs: 1, stays: 3 })
+    const way = random.weighted({ ends: 3, resigns: 3, interrupted: 4, hangs: 1, stays: 1 })
     const cooldown = ttl * random.between(0.2, 1)
     let isHealthy = true
     let [terms, last] = [0, undefined as string | undefined]
@@ -76,7 +76,7 @@ export const stands = (
             return handle.resign ?? Effect.void
           })
           const shape: Shape = {
-            steps: Math.ceil((way === "stays" ? random.between(4_000, 12_000) : ttl * random.between(0.3, 3)) / pace),
+            steps: Math.ceil((way === "stays" ? random.between(3_000, 9_000) : ttl * random.between(0.3, 3)) / pace),
             pace,
             lingers: way === "hangs" ? 0 : lingeringOf(random, lingering, handle.ttl),
             ...(way === "resigns" && !isLast && { midway: resign }),

@@ -18,7 +18,7 @@ const look = 50
 const longestLook = 30_000
 
 /** How many keys it looks at at once: some of its calls wait for servers that do not answer. */
-const atATime = 3
+const atATime = 2
 
 /** Numbers of the faults that an operator makes, apart from those of the nemesis. */
 const firstFault = 1_000_000
@@ -172,8 +172,8 @@ export const operate = (
   const pause = (least: number, most: number) => Effect.suspend(() => Effect.sleep(random.between(least, most)))
   return Effect.asVoid(
     Effect.all([
-      ...Array.from({ length: atATime }, () => until({ stopped }, Effect.andThen(one, pause(50, 250)))),
-      until({ stopped }, Effect.andThen(list, pause(300, 1_000)))
+      ...Array.from({ length: atATime }, () => until({ stopped }, Effect.andThen(one, pause(100, 300)))),
+      until({ stopped }, Effect.andThen(list, pause(500, 1_500)))
     ], { concurrency: "unbounded" }).pipe(Effect.andThen(Effect.suspend(() => Fiber.awaitAll(underWay))))
   )
 }

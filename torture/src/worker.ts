@@ -125,7 +125,9 @@ const main = Effect.gen(function*() {
   // One after the other, and none when the last is closed.
   const layers = Semaphore.makeUnsafe(1)
   const random = new Random(seed)
-  const sections = new Sections(subject, client, who, calm ? { ...assignment, ending: 0 } : assignment, () => stopsSoon)
+  const habits = calm ? { ...assignment, ending: 0 } : assignment
+  // What takes a moment to end takes it after a SIGTERM too.
+  const sections = new Sections(subject, client, who, habits, () => stopsSoon && !isTerminated)
   const work: Work = { sections, random, ttl, who, writers, lingering, stopped: () => stopsSoon }
   let bursts = 0
   orders = {
