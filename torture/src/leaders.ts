@@ -1,4 +1,4 @@
-import { Cause, Effect, Option, Stream } from "effect"
+import { Cause, Effect, Fiber, Option, Stream } from "effect"
 import { now, type Recorded } from "./events.ts"
 import type { FaultWindows } from "./faultWindows.ts"
 import type { Lags } from "./lags.ts"
@@ -15,6 +15,9 @@ const pace = 60
 
 /** Milliseconds after which an observer that was refused begins anew. */
 const observesAgainAfter = 200
+
+/** Milliseconds after which one that hangs looks whether it has lost its lock. */
+const looksAfter = 20
 
 /** The share of leaders that take a moment to end when they are interrupted. The next one may not lead before. */
 const lingering = 0.6
@@ -64,9 +67,21 @@ export const stands = (
           const hang = Effect.suspend(() => {
             isHealthy = false
             const end = now() + 3.5 * handle.ttl
-            const isOver = Effect.sync(() => stopped() || now() >= end)
-            return Effect.uninterruptible(
-              Effect.asVoid(Effect.repeat(Effect.delay(isOver, pace), { until: (over) => over }))
+            let hasLost = false
+            // Only what its own process does to one that hangs is looked at: it ends with its lock.
+            const lost = Effect.map(handle.lost, ({ isRevoked }) => {
+              hasLost = isRevoked !== true
+            })
+            const isOver = Effect.sync(() => hasLost || stopped() || now() >= end)
+            return Effect.flatMap(
+              Effect.forkDetach(lost),
+              (watcher) =>
+                Effect.uninterruptible(
+                  Effect.ensuring(
+                    Effect.asVoid(Effect.repeat(Effect.delay(isOver, looksAfter), { until: (over) => over })),
+                    Fiber.interrupt(watcher)
+                  )
+                )
             )
           })
           // Once: then it ends by itself.
