@@ -214,7 +214,7 @@ export class LeaderHistories {
     this.leftAt.set(key, at)
     return (): string | undefined => {
       const all = this.observed.get(key)
-      const lag = this.lags.ofAnybody(acquiredAt, at)
+      const lag = this.lags.within(observer, acquiredAt, at) + this.lags.onTheWay(acquiredAt, at)
       const within = this.faultWindows.mayHaveHit(observer, key, acquiredAt, at) ? foundWithin : observedWithin
       if (all === undefined || at - acquiredAt - lag < within) return undefined
       if (this.faultWindows.wereServersAway(at - within, at)) return undefined
