@@ -85,6 +85,8 @@ export class EtcdServer {
     const changes = this.keys.txn(flawed, (id) => this.leases.has(id))
     if ("leaseGone" in changes) return refusal("requested lease not found")
     for (const one of changes.put) {
+      // A key is on the lease of its latest put only.
+      for (const { keys } of this.leases.values()) keys.delete(one.key)
       this.leases.get(one.lease)?.keys.add(one.key)
       this.tellArrival(one)
       this.tellMark(one)
