@@ -255,6 +255,22 @@ describe("list on etcd", () => {
       const [state] = yield* Stream.runCollect(other.admin.list(on("b:1")))
       assert.deepStrictEqual([state?.holderCount, state?.queueLength], [1, 1])
     }).pipe(Effect.scoped))
+
+  it.live("ends, whatever bytes another application names its keys with", () =>
+    Effect.gen(function*() {
+      const { one, other, plain } = yield* setting
+      yield* hold(one.store, mutexOf({ key: "a" }))
+      // As text, the first of these names comes before its own bytes. The second is that of a lock without a name.
+      for (const name of [Buffer.from([0xff, 0xfe]), Buffer.of()]) {
+        for (let index = 0; index < 600; index++) {
+          const key = Buffer.concat([Buffer.from("dlock:"), name, Buffer.from(`/${index}`)])
+          yield* Effect.promise(() => plain.put(key).value(""))
+        }
+      }
+      yield* hold(one.store, mutexOf({ key: "\u{10ffff}" }))
+      const found = yield* Effect.timeout(Stream.runCollect(other.admin.list(on(""))), "10 seconds")
+      assert.deepStrictEqual(found.map(({ key }) => key), ["dlock:a", "dlock:\u{10ffff}"])
+    }).pipe(Effect.scoped))
 })
 
 /** How many watches are open at the server. */

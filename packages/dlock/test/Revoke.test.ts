@@ -574,6 +574,37 @@ describe("revoke", () => {
       assert.strictEqual((yield* operator.inspect("s")).holderCount, 149)
     }))
 
+  it.effect("asks a bounded number of times about a lock that changes all the time", () =>
+    Effect.gen(function*() {
+      const { admin, locker, memory, sent } = yield* adminSetting()
+      const busy = Stream.fromEffectRepeat(Effect.sleep(1))
+      const operator = yield* lockerOver(memory, { defaultTtl: "9 seconds" }, { ...admin, changes: () => busy })
+      yield* fork(Effect.exit(outside(locker.withLock("k", deaf("1 minute")))))
+      const token = yield* tokenOf(operator)
+      const before = sent("inspect").length
+      const revoking = yield* fork(operator.revoke("k", { token, grace: "1.1 seconds" }))
+      for (let time = 0; time < 2_000; time++) yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(revoking), "running")
+      assert.isAtMost(sent("inspect").length - before, 82)
+      yield* TestClock.adjust("1 minute")
+    }))
+
+  it.effect("that looks for one of very many holders hears nothing of its own questions", () =>
+    Effect.gen(function*() {
+      const { locker, operator, sent } = yield* adminSetting()
+      const semaphore = yield* Effect.provideService(DistributedSemaphore.make("s", { permits: 200 }), Locker, locker)
+      const grants: Array<bigint> = []
+      const holding = fork(Effect.exit(outside(semaphore.withPermit((lease: SharedLease) => {
+        grants.push(lease.grant)
+        return Effect.never
+      }))))
+      for (let count = 0; count < 150; count++) yield* holding
+      const revoking = yield* fork(operator.revoke("s", { token: grants[140]!, grace: "10 seconds" }))
+      for (let time = 0; time < 200; time++) yield* TestClock.adjust(50)
+      assert.strictEqual(yield* Fiber.join(revoking), "released")
+      assert.isAtMost(sent("inspect").length, 25)
+    }))
+
   it.effect("tells that a client of another library runs on, and waits for nothing", () =>
     Effect.gen(function*() {
       const { admin, memory } = yield* adminSetting()

@@ -58,7 +58,11 @@ export class AdminCalls {
       if (isAbsent(admin)) return Stream.fail(admin)
       // The store limits its own calls: one call may find nothing among very many locks.
       return Stream.mapError(
-        Stream.map(admin.list({ key: own + prefix, prefix: own }), (state) => this.infoOf(state)),
+        admin.list({ key: own + prefix, prefix: own }).pipe(
+          Stream.map((state) => this.infoOf(state)),
+          // Other applications may have keys in the backend that no caller can ask for.
+          Stream.filter(({ key }) => problemOfName(key, own) === undefined)
+        ),
         ({ cause, operation, retryable }) => failure(prefix, operation, retryable, cause)
       )
     })

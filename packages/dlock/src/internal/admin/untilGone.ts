@@ -21,11 +21,16 @@ export const untilGone = (
       Effect.catch((error) => error.retryable ? Effect.succeed(true) : Effect.fail(error)),
       Effect.map((isHeld) => !isHeld)
     )
+    // The first hint is answered at once: nearly always the hold has ended. Of a busy lock there is no end of hints.
+    let earliest = 0
     for (let pause = shortest; true; pause = Math.min(pause * 2, longest)) {
+      const askedAt = time.now()
       if (yield* isGone) return "released"
       const left = until - time.now()
       if (left <= 0) return "running"
       yield* hints.wait(Math.min(pause, left))
+      yield* time.sleep(Math.max(0, Math.min(earliest, until) - time.now()))
+      earliest = askedAt + shortest
     }
   }))
 
