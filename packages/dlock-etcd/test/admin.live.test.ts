@@ -168,6 +168,19 @@ describe("inspect on etcd", () => {
       assert.deepStrictEqual([state.kind, state.waiting], ["mutex", [{ holder: "behind", permits: 1 }]])
     }).pipe(Effect.scoped))
 
+  it.live("tells no id of a claim, of a newer version neither", () =>
+    Effect.gen(function*() {
+      const { one, plain } = yield* setting
+      const claim = mutexOf()
+      yield* hold(one.store, claim)
+      yield* wait(one.store, mutexOf())
+      const newer = JSON.stringify({ layout: 2, holder: "me", id: "secret" })
+      yield* Effect.promise(() => plain.put("dlock:newer/1").value(newer))
+      const states = [yield* one.admin.inspect(on("k")), yield* one.admin.inspect(on("newer"))]
+      const told = states.map(({ holders, waiting }) => [...holders, ...waiting].map(({ holder }) => holder))
+      assert.deepStrictEqual(told, [[claim.holder, claim.holder], [""]])
+    }).pipe(Effect.scoped))
+
   it.live("names the first hundred of many and counts all, in answers of a bounded size", () =>
     Effect.gen(function*() {
       const { one, other, url } = yield* setting

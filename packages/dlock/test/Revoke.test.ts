@@ -574,6 +574,22 @@ describe("revoke", () => {
       assert.strictEqual((yield* operator.inspect("s")).holderCount, 149)
     }))
 
+  it.effect("waits no longer for a backend that falls silent", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, operator } = yield* adminSetting()
+      yield* fork(Effect.exit(outside(operator.withLock("k", deaf("1 minute")))))
+      const token = yield* tokenOf(locker)
+      yield* faulty.hang("inspect")
+      const revoking = yield* fork(locker.revoke("k", { token, grace: "1 second" }))
+      yield* TestClock.adjust(1_900)
+      assert.deepStrictEqual(revoking.pollUnsafe(), Exit.succeed("running"))
+      const again = yield* fork(locker.revoke("k", { token, grace: 0 }))
+      yield* TestClock.adjust(1_000)
+      assert.deepStrictEqual(again.pollUnsafe(), Exit.succeed("running"))
+      yield* faulty.heal()
+      yield* TestClock.adjust("1 minute")
+    }))
+
   it.effect("asks a bounded number of times about a lock that changes all the time", () =>
     Effect.gen(function*() {
       const { faulty, locker, memory, sent } = yield* adminSetting()

@@ -17,9 +17,12 @@ export const untilGone = (
   Effect.scoped(Effect.gen(function*() {
     const until = time.now() + patience
     const hints = yield* Hints.collect(changes, time)
-    const isGone = Effect.flatMap(inspect, (state) => isHeldIn(state, token, isStillHeld)).pipe(
-      Effect.catch((error) => error.retryable ? Effect.succeed(true) : Effect.fail(error)),
-      Effect.map((isHeld) => !isHeld)
+    const isGone = Effect.suspend(() =>
+      Effect.flatMap(inspect, (state) => isHeldIn(state, token, isStillHeld)).pipe(
+        Effect.catch((error) => error.retryable ? Effect.succeed(true) : Effect.fail(error)),
+        Effect.map((isHeld) => !isHeld),
+        Effect.raceFirst(Effect.as(time.sleep(Math.max(until - time.now(), lastAnswerWithin)), false))
+      )
     )
     // The first hint is answered at once: nearly always the hold has ended. Of a busy lock there is no end of hints.
     let earliest = 0
@@ -47,3 +50,5 @@ const isHeldIn = (
 /** Milliseconds between two questions, if no hint comes. */
 const shortest = 50
 const longest = 1_000
+/** How many milliseconds the last answer may take: that of a backend that is silent is not awaited. */
+const lastAnswerWithin = 1_000
