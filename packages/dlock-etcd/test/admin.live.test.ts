@@ -404,6 +404,41 @@ describe("revoke on etcd", () => {
       assert.isTrue((yield* other.admin.inspect(on("k"))).holders[0]?.isRevoked)
     }).pipe(Effect.scoped))
 
+  it.live("makes a watch anew that has not told of it, so that the next one is told at once", () =>
+    Effect.gen(function*() {
+      const { other, url } = yield* setting
+      const recorded = yield* lag
+      let isDeaf = false
+      const holder = yield* clientOver(url, (port) => ({
+        ...port,
+        // As behind a proxy that took one watch for another: the bell's events go to an id that nobody has.
+        watch: ({ onEnd, onResponse }) =>
+          port.watch({
+            onEnd,
+            onResponse: (response) => {
+              if (response.created && isDeaf) isDeaf = false
+              const isRing = response.events.some(({ kv }) => kv.key.toString() === "dlock:\0revoked")
+              if (!isRing || !isDeaf) onResponse(response)
+            }
+          })
+      }))
+      const told = yield* notices(holder.store)
+      const claims = [mutexOf(), mutexOf({ key: "next" })]
+      const [one, next] = [yield* hold(holder.store, claims[0]!), yield* hold(holder.store, claims[1]!)]
+      yield* Effect.sleep("200 millis")
+      isDeaf = true
+      yield* other.admin.revoke(on("k"), { token: one.fencingToken, grace: 5_000, by: "ops" })
+      yield* Effect.sleep("300 millis")
+      assert.strictEqual(yield* Queue.size(told), 0)
+      yield* holder.store.renew([held(claims[0]!, one)])
+      assert.strictEqual((yield* Queue.take(told)).id, claims[0]!.id)
+      yield* Effect.sleep("200 millis")
+      yield* other.admin.revoke(on("next"), { token: next.fencingToken, grace: 5_000, by: "ops" })
+      const asked = performance.now()
+      assert.strictEqual((yield* Effect.timeout(Queue.take(told), "2 seconds")).id, claims[1]!.id)
+      assert.isBelow(performance.now() - asked, 100 + recorded.max())
+    }).pipe(Effect.scoped))
+
   it.live("is heard of a claim that was marked before its process watched", () =>
     Effect.gen(function*() {
       const { one, other } = yield* setting

@@ -594,7 +594,7 @@ describe("revoke", () => {
     Effect.gen(function*() {
       const { faulty, locker, memory, sent } = yield* adminSetting()
       const busy = Stream.fromEffectRepeat(Effect.sleep(1))
-      const admin = { ...faulty.admin, changes: () => busy }
+      const admin = { ...faulty.admin!, changes: () => busy }
       const operator = yield* lockerOver(memory, { defaultTtl: "9 seconds" }, admin)
       yield* fork(Effect.exit(outside(locker.withLock("k", deaf("1 minute")))))
       const token = yield* tokenOf(operator)
