@@ -574,6 +574,27 @@ describe("revoke", () => {
       assert.strictEqual((yield* operator.inspect("s")).holderCount, 149)
     }))
 
+  it.effect("asks again where the backend has lost the mark, and gives no more time", () =>
+    Effect.gen(function*() {
+      const { admin, locker, memory } = yield* adminSetting()
+      const graces: Array<number> = []
+      const operator = yield* lockerOver(memory, { defaultTtl: "9 seconds" }, {
+        ...admin,
+        // A server that failed before a replica had the mark.
+        revoke: (on, request) =>
+          Effect.suspend(() => graces.push(request.grace) === 1 ? Effect.succeed("asked") : admin.revoke(on, request))
+      })
+      const noted: { at?: number } = {}
+      const begun = yield* now
+      yield* fork(Effect.exit(outside(locker.withLock("k", endingIn(0, noted)))))
+      const token = yield* tokenOf(operator)
+      const revoking = yield* fork(operator.revoke("k", { token, grace: "1 second" }))
+      yield* TestClock.adjust("1.1 seconds")
+      assert.strictEqual(noted.at! - begun, 1_000)
+      assert.deepStrictEqual(revoking.pollUnsafe(), Exit.succeed("released"))
+      assert.isAtMost(graces.length, 2)
+    }))
+
   it.effect("waits no longer for a backend that falls silent", () =>
     Effect.gen(function*() {
       const { faulty, locker, operator } = yield* adminSetting()
