@@ -326,6 +326,26 @@ describe("changes on etcd", () => {
       yield* one.store.withdraw(claim)
       yield* hear
     }).pipe(Effect.scoped))
+
+  it.live("are heard at once on a cluster that compacts, and nothing else", () =>
+    Effect.gen(function*() {
+      const { one, plain } = yield* setting
+      const { header } = yield* Effect.promise(() => plain.put("other").value("").exec())
+      yield* Effect.promise(() => plain.kv.compact({ revision: header.revision, physical: true }))
+      const heard = yield* Queue.unbounded<void>()
+      yield* Effect.forkScoped(Stream.runForEach(one.admin.changes!(on("k")), () => Queue.offer(heard, undefined)))
+      yield* Effect.sleep("500 millis")
+      yield* Queue.clear(heard)
+      yield* Effect.sleep("2.5 seconds")
+      assert.strictEqual(yield* Queue.size(heard), 0)
+      const claim = mutexOf()
+      const { fencingToken } = yield* hold(one.store, claim)
+      yield* Effect.timeout(Queue.take(heard), 200)
+      yield* Effect.sleep("30 millis")
+      yield* Queue.clear(heard)
+      yield* one.admin.revoke(on("k"), { token: fencingToken, grace: 60_000, by: "me" })
+      yield* Effect.timeout(Queue.take(heard), 200)
+    }).pipe(Effect.scoped))
 })
 
 describe("revoke on etcd", () => {
