@@ -224,6 +224,9 @@ describe("observers of a lock on Redis", () => {
       // As many as a step tells, and no more. Those that no longer ask make room.
       const register = (inbox: string, time = 60_000) =>
         run(redis, Scripts.observe, { keys: keysOf(`${prefix}k`)!, inbox, time })
+      const listener = yield* plainClient(url)
+      const inboxes = Array.from({ length: 64 }, (_, index) => `i${index}`)
+      yield* Effect.promise(() => listener.subscribe("late", ...inboxes))
       for (let index = 0; index < 64; index++) assert.isTrue(yield* Effect.promise(() => register(`i${index}`)))
       assert.isFalse(yield* Effect.promise(() => register("late")))
       assert.isTrue(yield* Effect.promise(() => register("i7", 1)))
@@ -245,6 +248,20 @@ describe("observers of a lock on Redis", () => {
       })
       assert.strictEqual(published, "64")
     }).pipe(Effect.scoped), 30_000)
+
+  it.live("ask often where the server tells as many as it can, and where no message of it can arrive", () =>
+    Effect.gen(function*() {
+      const { admin, redis } = yield* setting()
+      const { observers } = keysOf(`${prefix}k`)!
+      const crowd = Array.from({ length: 64 }, (_, index) => [Date.now() + 60_000, `i${index}`]).flat()
+      yield* Effect.promise(() => redis.zadd(observers, ...crowd))
+      let hints = 0
+      yield* Effect.forkScoped(Stream.runForEach(admin.changes!(on("k")), () => Effect.sync(() => void hints++)))
+      yield* Effect.sleep("2.2 seconds")
+      assert.isAtLeast(hints, 4)
+      const keys = keysOf(`${prefix}k2`)!
+      assert.isFalse(yield* Effect.promise(() => run(redis, Scripts.observe, { keys, inbox: "deaf", time: 60_000 })))
+    }).pipe(Effect.scoped))
 
   it.live("are told by every step that changes a lock, and by none that does not", () =>
     Effect.gen(function*() {
@@ -310,6 +327,16 @@ describe("observers of a lock on Redis", () => {
           "a revocation of a",
           true,
           script(Scripts.revoke, { ...held, grace: 1_000, mark: { by: "me" } })
+        )
+        yield* told(
+          "the same revocation of a",
+          false,
+          script(Scripts.revoke, { ...held, grace: 2_000, mark: { by: "me" } })
+        )
+        yield* told(
+          "an earlier revocation of a",
+          true,
+          script(Scripts.revoke, { ...held, grace: 100, mark: { by: "me" } })
         )
         yield* told("a broken", true, script(Scripts.breakHold, { ...held, interop: false }))
         yield* told("a release of what is gone of a", false, release(two))

@@ -39,7 +39,7 @@ export interface HolderState {
   readonly holder: string
   /**
    * The token of the grant: for the client of another library a number that stays the same while it holds the lock, and
-   * that no other hold of the key has.
+   * that no other hold of the key has, as far as the backend can tell two of its holds apart.
    */
   readonly token: bigint
   /** How many permits it holds. */

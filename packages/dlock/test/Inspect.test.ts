@@ -229,6 +229,15 @@ describe("list", () => {
       assert.deepStrictEqual(yield* keys("{a"), ["{a}b"])
       assert.deepStrictEqual(yield* keys("c"), [])
     }))
+
+  it.effect("leaves out what other applications have under names that no lock can have", () =>
+    Effect.gen(function*() {
+      const { admin, memory } = yield* adminSetting()
+      const state = yield* admin.inspect({ key: "k", prefix: "dlock:" })
+      const states = ["dlock:", "dlock:a}b", `dlock:${"k".repeat(1_020)}`, "dlock:k"].map((key) => ({ ...state, key }))
+      const operator = yield* lockerOver(memory, {}, { ...admin, list: () => Stream.fromIterable(states) })
+      assert.deepStrictEqual((yield* Stream.runCollect(operator.list())).map(({ key }) => key), ["k"])
+    }))
 })
 
 describe("watchKey", () => {

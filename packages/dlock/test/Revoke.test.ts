@@ -574,6 +574,75 @@ describe("revoke", () => {
       assert.strictEqual((yield* operator.inspect("s")).holderCount, 149)
     }))
 
+  it.effect("asks again where the backend has lost the mark, and gives no more time", () =>
+    Effect.gen(function*() {
+      const { admin, locker, memory } = yield* adminSetting()
+      const graces: Array<number> = []
+      const operator = yield* lockerOver(memory, { defaultTtl: "9 seconds" }, {
+        ...admin,
+        // A server that failed before a replica had the mark.
+        revoke: (on, request) =>
+          Effect.suspend(() => graces.push(request.grace) === 1 ? Effect.succeed("asked") : admin.revoke(on, request))
+      })
+      const noted: { at?: number } = {}
+      const begun = yield* now
+      yield* fork(Effect.exit(outside(locker.withLock("k", endingIn(0, noted)))))
+      const token = yield* tokenOf(operator)
+      const revoking = yield* fork(operator.revoke("k", { token, grace: "1 second" }))
+      yield* TestClock.adjust("1.1 seconds")
+      assert.strictEqual(noted.at! - begun, 1_000)
+      assert.deepStrictEqual(revoking.pollUnsafe(), Exit.succeed("released"))
+      assert.isAtMost(graces.length, 2)
+    }))
+
+  it.effect("waits no longer for a backend that falls silent", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, operator } = yield* adminSetting()
+      yield* fork(Effect.exit(outside(operator.withLock("k", deaf("1 minute")))))
+      const token = yield* tokenOf(locker)
+      yield* faulty.hang("inspect")
+      const revoking = yield* fork(locker.revoke("k", { token, grace: "1 second" }))
+      yield* TestClock.adjust(1_900)
+      assert.deepStrictEqual(revoking.pollUnsafe(), Exit.succeed("running"))
+      const again = yield* fork(locker.revoke("k", { token, grace: 0 }))
+      yield* TestClock.adjust(1_000)
+      assert.deepStrictEqual(again.pollUnsafe(), Exit.succeed("running"))
+      yield* faulty.heal()
+      yield* TestClock.adjust("1 minute")
+    }))
+
+  it.effect("asks a bounded number of times about a lock that changes all the time", () =>
+    Effect.gen(function*() {
+      const { faulty, locker, memory, sent } = yield* adminSetting()
+      const busy = Stream.fromEffectRepeat(Effect.sleep(1))
+      const admin = { ...faulty.admin!, changes: () => busy }
+      const operator = yield* lockerOver(memory, { defaultTtl: "9 seconds" }, admin)
+      yield* fork(Effect.exit(outside(locker.withLock("k", deaf("1 minute")))))
+      const token = yield* tokenOf(operator)
+      const before = sent("inspect").length
+      const revoking = yield* fork(operator.revoke("k", { token, grace: "1.1 seconds" }))
+      for (let time = 0; time < 2_000; time++) yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(revoking), "running")
+      assert.isAtMost(sent("inspect").length - before, 82)
+      yield* TestClock.adjust("1 minute")
+    }))
+
+  it.effect("that looks for one of very many holders hears nothing of its own questions", () =>
+    Effect.gen(function*() {
+      const { locker, operator, sent } = yield* adminSetting()
+      const semaphore = yield* Effect.provideService(DistributedSemaphore.make("s", { permits: 200 }), Locker, operator)
+      const grants: Array<bigint> = []
+      const holding = fork(Effect.exit(outside(semaphore.withPermit((lease: SharedLease) => {
+        grants.push(lease.grant)
+        return Effect.never
+      }))))
+      for (let count = 0; count < 150; count++) yield* holding
+      const revoking = yield* fork(locker.revoke("s", { token: grants[140]!, grace: "10 seconds" }))
+      for (let time = 0; time < 200; time++) yield* TestClock.adjust(50)
+      assert.strictEqual(yield* Fiber.join(revoking), "released")
+      assert.isAtMost(sent("inspect").length, 25)
+    }))
+
   it.effect("tells that a client of another library runs on, and waits for nothing", () =>
     Effect.gen(function*() {
       const { admin, memory } = yield* adminSetting()

@@ -28,7 +28,7 @@ const noticesOf = Effect.fnUntraced(function*(graces: ReadonlyArray<number>) {
     tell: (notice: RevocationNotice) => notices.push(notice)
   }
   const revocations = new Revocations(parts as never)
-  yield* revocations.takeAll(graces.map(markOf))
+  yield* revocations.takeInBeat(graces.map(markOf))
   return notices.map(({ revocation: { by, grace } }) => [by, Duration.toMillis(grace)] as const)
 })
 

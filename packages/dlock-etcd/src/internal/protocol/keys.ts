@@ -59,7 +59,7 @@ export const pathOf = (key: string, prefix: string): string =>
 /** The key of the lock of a path. `undefined` if another client made the name: no caller can give such a key. */
 export const keyAt = (path: string, prefix: string): string | undefined => {
   const key = prefix + path.slice(prefix.length).replaceAll(/%2F|%25/g, (code) => code === "%25" ? "%" : "/")
-  return pathOf(key, prefix) === path ? key : undefined
+  return key !== prefix && pathOf(key, prefix) === path ? key : undefined
 }
 
 /** The keys of one claim. */

@@ -135,7 +135,7 @@ export const makeWithAdmin = Effect.fnUntraced(function*(port: Port, mostListene
       fork(Effect.ignore(port.txn(Transactions.remove(strangers.slice(from, from + removedAtOnce)))))
     }
     return Effect.andThen(
-      revocations.takeAll(Array.from(keys).filter(isMark)),
+      revocations.takeInBeat(Array.from(keys).filter(isMark)),
       Effect.forEach(new Set(missing), waiters.verify, { concurrency: 16, discard: true })
     )
   }

@@ -53,7 +53,8 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
           const before = observed.registeredAt
           observed.registeredAt = askedAt
           const isWithoutGap = isFirst || (before !== undefined && now() - before < registeredFor)
-          if (askedAt !== undefined && !isWithoutGap) tell(observed)
+          // Where too many observe it already, whoever observes has to ask.
+          if (askedAt === undefined || !isWithoutGap) tell(observed)
         }
       }
     )
@@ -116,6 +117,6 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
 
 /** Milliseconds for which the server tells of changes after a registration. */
 const registeredFor = 15_000
-/** Milliseconds until a registration is renewed, and until one that failed is repeated. */
+/** Milliseconds until a registration is renewed, and until one that failed is repeated: as often as somebody asks who gets no hints. */
 const registerEach = 5_000
-const againAfter = 1_000
+const againAfter = 500

@@ -58,7 +58,11 @@ export class AdminCalls {
       if (isAbsent(admin)) return Stream.fail(admin)
       // The store limits its own calls: one call may find nothing among very many locks.
       return Stream.mapError(
-        Stream.map(admin.list({ key: own + prefix, prefix: own }), (state) => this.infoOf(state)),
+        admin.list({ key: own + prefix, prefix: own }).pipe(
+          Stream.map((state) => this.infoOf(state)),
+          // Other applications may have keys in the backend that no caller can ask for.
+          Stream.filter(({ key }) => problemOfName(key, own) === undefined)
+        ),
         ({ cause, operation, retryable }) => failure(prefix, operation, retryable, cause)
       )
     })
@@ -79,17 +83,20 @@ export class AdminCalls {
       if (isAbsent(admin)) return Effect.fail(admin)
       const { guardGap, holder: by, ttl } = this.context.settings
       const request = { ...parsed, by }
-      const asking = Effect.suspend(() => admin.revoke(this.nameOf(key), request))
-      return Effect.flatMap(this.limited(key, "revoke", asking), (answer) => {
+      const ask = (grace: number) =>
+        this.limited(key, "revoke", Effect.suspend(() => admin.revoke(this.nameOf(key), { ...request, grace })))
+      return Effect.flatMap(ask(parsed.grace), (answer) => {
         if (answer === "notHeld") return Effect.succeed("notHeld")
         if (answer === "foreign") return Effect.succeed("running")
         const patience = parsed.grace + Duration.toMillis(guardGap ?? usualGuardGap(ttl))
-        // A repeat that gives more time changes nothing, and tells whether the hold is still there.
-        const isHeld = Effect.map(
-          this.limited(key, "revoke", Effect.suspend(() => admin.revoke(this.nameOf(key), request))),
-          (repeated) => repeated !== "notHeld"
-        )
-        return untilGone(this.watched(admin, key, "revoke"), parsed.token, isHeld, patience)
+        const endsAt = this.context.time.now() + parsed.grace
+        const repeat = Effect.suspend(() => ask(Math.max(0, endsAt - this.context.time.now())))
+        return untilGone(this.watched(admin, key, "revoke"), parsed.token, {
+          // A repeat that gives more time changes nothing, and tells whether the hold is still there.
+          isStillHeld: Effect.map(ask(parsed.grace), (repeated) => repeated !== "notHeld"),
+          isAskedAnew: Effect.map(repeat, (repeated) => repeated !== "notHeld"),
+          patience
+        })
       })
     })
 

@@ -57,9 +57,11 @@ export const make = ({ changes, end, now, rooms, step, tell }: Memory): LockAdmi
         const grant = holderOf(key, token)
         if (grant === undefined) return "notHeld"
         const asked: Asked = { by, why, endsAt: now() + grace }
-        if (grant.asked === undefined || grant.asked.endsAt > asked.endsAt) grant.asked = asked
+        const isChanged = grant.asked === undefined || grant.asked.endsAt > asked.endsAt
+        if (isChanged) grant.asked = asked
         tell({ id: grant.claim.id, revocation: revocationOf(grant, now())! })
-        changes.notify(key)
+        // Whoever repeats its request observes the lock.
+        if (isChanged) changes.notify(key)
         return "asked"
       }),
     breakLock: ({ key }, token) =>

@@ -67,7 +67,7 @@ export const make = (
       const marks = yield* findMarks(keys, found)
       if (marks === undefined) return "notHeld"
       // The least grace counts, and a holder counts it from when it has heard of it.
-      if (marks.some((mark) => markOf(mark.toString())!.grace <= grace)) return "asked"
+      if (marks.some((mark) => (markOf(mark.toString())?.grace ?? Infinity) <= grace)) return "asked"
       const bellLease = yield* tombstones.lease
       return yield* Effect.matchEffect(
         port.txn(Admin.mark(keys, prefix, found, grace, asking, bellLease, marks.slice(0, mostDeleted))),

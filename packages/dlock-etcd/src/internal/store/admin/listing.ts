@@ -4,6 +4,7 @@ import type { LockName, LockState } from "effect-dlock/LockAdmin"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { isUtf8 } from "node:buffer"
 import type { CallFailure } from "../../client/failure.ts"
 import type { Port } from "../../client/port.ts"
 import * as Admin from "../../protocol/adminTransactions.ts"
@@ -36,7 +37,7 @@ const locksIn = ({ kvs }: Admin.Found, prefix: string) => {
   let behind: Buffer | undefined
   for (const { key } of kvs) {
     if (behind !== undefined && Buffer.compare(key, behind) < 0) continue
-    const path = pathIn(key.toString(), prefix)
+    const path = pathIn(key, prefix)
     const lock = path === undefined ? undefined : keyAt(path, prefix)
     if (lock !== undefined) locks.push(named(lock, prefix))
     // The end of the queue: a zero comes after the slash.
@@ -45,10 +46,14 @@ const locksIn = ({ kvs }: Admin.Found, prefix: string) => {
   return { behind, locks }
 }
 
-/** The path of a lock in the key of a claim. `undefined` for every other key. */
-const pathIn = (key: string, prefix: string): string | undefined => {
-  const slash = key.indexOf("/", prefix.length)
-  return slash < 0 || key.includes("\0") ? undefined : key.slice(0, slash)
+/**
+ * The path of a lock in the key of a claim. `undefined` for every other key: the names of other applications need not be text, and
+ * text that is made of them is in another place of the order.
+ */
+const pathIn = (key: Buffer, prefix: string): string | undefined => {
+  const slash = key.indexOf("/", Buffer.byteLength(prefix))
+  const path = key.subarray(0, Math.max(0, slash))
+  return slash < 0 || path.includes(0) || !isUtf8(path) ? undefined : path.toString()
 }
 
 const namesAtOnce = 256

@@ -104,8 +104,10 @@ export const isForeign = (claim: Standing): boolean => valueOf(claim).id === und
 
 export const isOfNewer = (claim: Standing): boolean => isNewer(valueOf(claim))
 
+/** Of another client, what its value tells. A value of a newer version tells the id of its claim, which is nobody's business. */
 const nameIn = (claim: Standing): string =>
-  valueOf(claim).holder ?? (isForeign(claim) ? claim.value?.toString().slice(0, longestName) ?? "" : "")
+  valueOf(claim).holder ??
+    (isForeign(claim) && !isOfNewer(claim) ? claim.value?.toString().slice(0, longestName) ?? "" : "")
 
 /** How many holders and waiters of a lock are told apart. All are counted. */
 const mostNamed = 100

@@ -74,8 +74,8 @@ export class Observers {
     }
     const stops = [
       watches.add({ key: folder, rangeEnd: folderEnd, puts: "too" }, 0n, notify, onDoubt, onBegin),
-      // A holder was asked to leave.
-      watches.add({ key: marks, rangeEnd: marksEnd, puts: "only" }, 0n, notify, onDoubt)
+      // A holder was asked to leave. This one begins now too: the server refuses a watch from a revision that was compacted.
+      watches.add({ key: marks, rangeEnd: marksEnd, puts: "only" }, 0n, notify, onDoubt, notify)
     ]
     observed.stop = () => stops.forEach((stop) => stop())
   }

@@ -40,8 +40,8 @@ interface Parts {
  * withdrawn when its last one is over. A process that is frozen or cut off confirms nothing, and its leases end.
  */
 export class Revocations {
-  /** The prefixes whose bells are watched. */
-  private readonly watched = new Set<string>()
+  /** Ends the watch on the bell of each prefix that is watched. */
+  private readonly watched = new Map<string, () => void>()
   private readonly parts: Parts
 
   constructor(parts: Parts) {
@@ -63,15 +63,16 @@ export class Revocations {
 
   /** Called when a claim has been held for a moment: watches the bell of its prefix. Short sections have no watch. */
   watchFor({ claim: { prefix } }: TrackedClaim): void {
-    if (this.watched.has(prefix)) return
-    this.watched.add(prefix)
-    this.watch(prefix, leastPause)
+    if (!this.watched.has(prefix)) this.watch(prefix, leastPause)
   }
 
   /** `pause`: how many milliseconds later a watch that the server refused begins again. Meanwhile the beats find the marks. */
   private watch(prefix: string, pause: number): void {
     const { fork, watches } = this.parts
-    watches.add(
+    const again = Effect.sync(() => {
+      if (this.watched.get(prefix) === stop) this.watch(prefix, Math.min(2 * pause, mostPause))
+    })
+    const stop = watches.add(
       { key: revocationBell(prefix), puts: "only" },
       0n,
       (rings) => {
@@ -81,10 +82,32 @@ export class Revocations {
           if (place !== undefined) this.tell(place)
         }
       },
-      () => fork(Effect.delay(Effect.sync(() => this.watch(prefix, Math.min(2 * pause, mostPause))), pause)),
+      () => fork(Effect.delay(again, pause)),
       // Marks that were put before the watch began ring no more.
       () => fork(this.lookAtLeases)
     )
+    this.watched.set(prefix, stop)
+  }
+
+  /**
+   * Takes the marks that a beat has found. The bell has rung for them, so a watch that has not told of them may be deaf: a proxy may
+   * have ended it for another one. It begins anew.
+   */
+  takeInBeat(marks: ReadonlyArray<string>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const unheard = new Set<string>()
+      return Effect.andThen(
+        this.takeAll(marks, ({ tracked }) => unheard.add(tracked.claim.prefix)),
+        Effect.sync(() => {
+          for (const prefix of unheard) {
+            const stop = this.watched.get(prefix)
+            if (stop === undefined) continue
+            stop()
+            this.watch(prefix, leastPause)
+          }
+        })
+      )
+    })
   }
 
   private readonly lookAtLeases = Effect.suspend(() => {
@@ -102,7 +125,7 @@ export class Revocations {
    * Takes the marks that are on a lease of this process. It knows at once until when each claim may be extended, and then reads who
    * asked. Marks on claims that have ended are deleted.
    */
-  takeAll(marks: ReadonlyArray<string>): Effect.Effect<void> {
+  private takeAll(marks: ReadonlyArray<string>, onNews: (place: Place) => unknown = () => {}): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (marks.length === 0) return Effect.void
       const { fork, port, registry } = this.parts
@@ -112,7 +135,10 @@ export class Revocations {
         const { claimKey, created } = markOf(key) ?? {}
         const place = registry.at(claimKey ?? "")
         if (place === undefined || (place.created !== undefined && place.created !== created)) left.push(key)
-        else if (place.revocation?.marks.has(key) !== true && this.take(key, undefined) !== undefined) found.push(key)
+        else if (place.revocation?.marks.has(key) !== true && this.take(key, undefined) !== undefined) {
+          found.push(key)
+          onNews(place)
+        }
       }
       for (const some of chunksOf(left)) fork(Effect.ignore(port.txn(Transactions.remove(some))))
       return Effect.forEach(

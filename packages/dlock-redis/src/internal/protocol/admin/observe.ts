@@ -14,11 +14,11 @@ export interface ObserveArgs {
 
 /**
  * Registers a process that wants to be told of changes to the lock, or keeps it registered. What is registered expires by
- * itself.
+ * itself. A process that cannot hear of changes is not registered.
  *
  * Keys: the observers. Arguments: inbox, time.
  *
- * Returns 1, or 0 if as many observe the lock already as the server tells.
+ * Returns 1, or 0 if the process is not told: it does not listen, or as many observe the lock already as the server tells.
  */
 export const observe: Script<ObserveArgs, boolean> = make({
   name: "observe",
@@ -29,6 +29,7 @@ if time == 0 then
   redis.call("ZREM", observers, inbox)
   return 1
 end
+if redis.pcall("PUBSUB", "NUMSUB", inbox)[2] == 0 then return 0 end
 local over = redis.call("ZRANGEBYSCORE", observers, "-inf", now, "LIMIT", 0, ${mostObservers})
 if #over > 0 then redis.call("ZREM", observers, unpack(over)) end
 if redis.call("ZCARD", observers) >= ${mostObservers} and not redis.call("ZSCORE", observers, inbox) then return 0 end

@@ -19,7 +19,7 @@ export interface RevokeArgs {
 
 /**
  * Marks a claim that is held under this token (see `revocation.ts`), and tells its holder. A claim that has an earlier
- * mark keeps that one. The claim stays held and expires when it would have expired.
+ * mark keeps that one, and observers are not told. The claim stays held and expires when it would have expired.
  *
  * Keys: the lock, the holders, their values and the observers. Arguments: id, token, grace, text of the mark.
  *
@@ -33,9 +33,11 @@ local lock, holders, values, observers = unpack(KEYS)
 local id, token, grace, asked = unpack(ARGV)
 redis.call("ZCARD", observers)
 
+local isChanged = false
+
 local function marked(inbox)
   local channel, _, moment, text = splitInbox(inbox)
-  if not moment or now + grace < moment then moment, text = now + grace, asked end
+  if not moment or now + grace < moment then moment, text, isChanged = now + grace, asked, true end
   return channel .. ";" .. string.format("%.0f", moment) .. ";" .. text, channel, moment, text
 end
 
@@ -58,6 +60,8 @@ else
 end
 local left = string.format("%.0f", math.max(0, moment - now))
 redis.pcall("PUBLISH", channel, ${askedMessage("id", "left", "text")})
+-- Whoever repeats its request is among the observers: it would hear of its own request for ever.
+if not isChanged then return 1 end
 local inboxes = redis.call("ZRANGEBYSCORE", observers, "(" .. string.format("%.0f", now), "+inf", "LIMIT", 0, ${mostObservers})
 for _, one in ipairs(inboxes) do redis.pcall("PUBLISH", one, ${changedMessage("lock")}) end
 return 1
