@@ -250,6 +250,35 @@ describe("Leader.run", () => {
       yield* Fiber.interrupt(leader)
     }))
 
+  it.effect("that resigns at once, without a cool-down, stands again ten times a second at most", () =>
+    Effect.gen(function*() {
+      const { one, sent } = yield* two
+      const resigning = yield* fork(one(Leader.run("role", Leader.resign, { cooldown: 0 })))
+      yield* TestClock.adjust("10 seconds")
+      assert.isAbove(sent("request").length, 90)
+      assert.isBelow(sent("request").length, 110)
+      yield* Fiber.interrupt(resigning)
+      // A longer term is followed by none but the pause that was asked for.
+      const { lines, program } = diary()
+      const longer = Effect.raceFirst(program("one"), Effect.andThen(Effect.sleep("3 seconds"), Leader.resign))
+      yield* fork(one(Leader.run("role", longer, { cooldown: 0 })))
+      yield* TestClock.adjust("4 seconds")
+      assert.deepStrictEqual(lines.map((line) => line.replace(/ term .*/, "")), [
+        "10 one begins",
+        "13 one ends",
+        "13 one begins"
+      ])
+    }))
+
+  it.effect("stands again at once after a maxHold that is shorter than a third of the ttl", () =>
+    Effect.gen(function*() {
+      const { one } = yield* two
+      const { lines, program } = diary()
+      yield* fork(one(Leader.run("role", program("one"), { maxHold: "1 second" })))
+      yield* TestClock.adjust("9500 millis")
+      assert.strictEqual(lines.at(-1), "9 one begins term 10")
+    }))
+
   it.effect("that led for its maxHold lets others lead, and stands again", () =>
     Effect.gen(function*() {
       const { one, two: second } = yield* two

@@ -6,15 +6,20 @@ import type { Engine } from "../engine.ts"
 import type { Outside } from "../lease/section.ts"
 import * as Log from "../telemetry/log.ts"
 import * as Timing from "../timing.ts"
-import { type Candidacy, run } from "./run.ts"
+import { asCandidate, type Candidate } from "./candidate.ts"
+import { type Candidacy, stand } from "./run.ts"
 
 /**
  * Runs a candidacy in the background, for as long as its fiber lives. What fails is logged and tried again, by whichever
  * candidate is elected next. A program that succeeds has ended.
  */
-export const supervise = Effect.fnUntraced(function*<A, E, R>(
+export const supervise = <A, E, R>(engine: Engine, candidacy: Candidacy<A, E, R>) =>
+  asCandidate(engine, candidacy.name, (candidate) => standForEver(engine, candidacy, candidate))
+
+const standForEver = Effect.fnUntraced(function*<A, E, R>(
   engine: Engine,
-  candidacy: Candidacy<A, E, R>
+  candidacy: Candidacy<A, E, R>,
+  candidate: Candidate
 ): Effect.fn.Return<void, never, Outside<R>> {
   const log = yield* Log.make
   const { name: key, terms } = candidacy
@@ -22,7 +27,7 @@ export const supervise = Effect.fnUntraced(function*<A, E, R>(
   let failures = 0
   while (true) {
     const startedAt = time.now()
-    const exit = yield* Effect.exit(run(engine, candidacy))
+    const exit = yield* Effect.exit(stand(engine, candidacy, candidate))
     if (Exit.isSuccess(exit) || engine.isClosed()) return
     if (!terms.isRestarted && hasLost(exit, key)) {
       return log.warn("The leader lost its leadership and does not stand again", { key })
