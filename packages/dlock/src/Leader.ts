@@ -64,7 +64,8 @@ export interface LeaderOptions extends Omit<TryLockOptions, "reentrant"> {
    * released when the program has ended. An answer that takes longer than a third of the `ttl`, fails or dies is no.
    *
    * If the program has not ended within the guard gap, because it is stuck, the lock is renewed no more and runs out, so
-   * that another process leads. Default: the program counts as well for as long as it runs.
+   * that another process leads. The answer does not count while the call is interrupted: a program that was told to end may
+   * take its time. Default: the program counts as well for as long as it runs.
    */
   readonly healthy?: Effect.Effect<boolean, unknown> | undefined
 }

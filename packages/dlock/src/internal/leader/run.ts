@@ -114,7 +114,8 @@ const watchHealth = (term: Term, healthy: Check, log: Log.Log): Effect.Effect<vo
     const { time } = lease.host
     const ttl = Math.floor(Duration.toMillis(lease.ttl))
     yield* untilUnhealthy(healthy, ttl, time)
-    if (!lease.check(time.now())) return
+    // Whoever was told to end may take its time, and what tells whether it works may tell no more.
+    if (lease.isLeaving || !lease.check(time.now())) return
     const why = `its program was not healthy for ${ttl / 1_000} s`
     log.warn(`The leader steps down: ${why}`, { key: lease.key })
     term.stepDown(why)
