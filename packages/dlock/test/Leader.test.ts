@@ -234,6 +234,19 @@ describe("Leader.run", () => {
       assert.deepStrictEqual(lines, ["0 one begins term 1", "0 one ends"])
     }))
 
+  it.effect("fails at once when its locker closes in its cool-down", () =>
+    Effect.gen(function*() {
+      const { memory } = yield* setting()
+      const scope = yield* Scope.make()
+      const locker = yield* Scope.provide(lockerOver(memory), scope)
+      const leader = yield* fork(Effect.flip(its(locker)(Leader.run("role", Leader.resign, { cooldown: "1 hour" }))))
+      yield* TestClock.adjust("1 minute")
+      yield* fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust(1)
+      assert.isDefined(leader.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(leader))._tag, "LockBackendError")
+    }))
+
   it.effect("never stands again without a pause when its terms end at once", () =>
     Effect.gen(function*() {
       const { faulty, one } = yield* two

@@ -43,7 +43,7 @@ export const stand = Effect.fnUntraced(function*<A, E, R>(
     if (Exit.isSuccess(exit)) return exit.value
     if (term === undefined) {
       if (!isOutage(exit.cause)) return yield* exit
-      yield* Effect.sleep(Timing.standAgainAfter(terms.ttl, failures++))
+      yield* engine.pause(Timing.standAgainAfter(terms.ttl, failures++))
       continue
     }
     const { loss } = term.lease
@@ -56,9 +56,9 @@ export const stand = Effect.fnUntraced(function*<A, E, R>(
     if (term.steppedDown !== undefined || loss?.reason === "Revoked") {
       // Its cool-down may be none, and its next term as short.
       const least = term.isShort ? Timing.standAgainAfter(terms.ttl, 0) : 0
-      yield* Effect.sleep(Math.max(terms.cooldown, least))
+      yield* engine.pause(Math.max(terms.cooldown, least))
     } else if (term.isShort && loss?.reason !== "MaxHold") {
-      yield* Effect.sleep(Timing.standAgainAfter(terms.ttl, failures++))
+      yield* engine.pause(Timing.standAgainAfter(terms.ttl, failures++))
       continue
     }
     failures = 0

@@ -35,7 +35,7 @@ const standForEver = Effect.fnUntraced(function*<A, E, R>(
     failures = 1 + (time.now() - startedAt > Timing.longestRestart ? 0 : failures)
     const pause = Timing.restartAfter(failures)
     log.error(`The leader failed, and is tried again in ${pause / 1_000} s`, exit.cause, { key })
-    yield* Effect.sleep(pause)
+    yield* engine.pause(pause)
   }
 })
 
