@@ -781,7 +781,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   const pause = (millis: number): Effect.Effect<void> =>
     Effect.suspend(() => {
       const sleeping = fork(time.sleep(millis))
-      return Effect.onInterrupt(Effect.asVoid(Fiber.await(sleeping)), () => Effect.sync(() => sleeping.interruptUnsafe()))
+      return Effect.onInterrupt(
+        Effect.asVoid(Fiber.await(sleeping)),
+        () => Effect.sync(() => sleeping.interruptUnsafe())
+      )
     })
 
   const engine: Engine = {

@@ -30,7 +30,9 @@ export const watch = (
         const answer = yield* Effect.result(inspect)
         if (answer._tag === "Failure") {
           if (!answer.failure.retryable) return yield* Effect.fail(answer.failure)
-          yield* time.sleep(Math.min(firstRetryAfter * 2 ** failures++, longestPause))
+          yield* time.sleep(firstRetryAfter)
+          // The first hint after an outage says as well that the backend is back.
+          yield* hints.wait(Math.min(firstRetryAfter * 2 ** failures++, longestPause) - firstRetryAfter)
           continue
         }
         failures = 0
