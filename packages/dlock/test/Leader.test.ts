@@ -412,4 +412,19 @@ describe("Leader.layer", () => {
         )
       })
     ))
+
+  it.effect("with restart: \"never\" logs as an error how its program failed when it lost the leadership", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { faulty, one } = yield* two
+        const program = Effect.onInterrupt(Effect.never, () => Effect.die("a bug at its end"))
+        yield* one(Layer.build(Leader.layer("role", program, { restart: "never" })))
+        yield* faulty.answerRenewals({ _tag: "Gone" }, 1)
+        yield* TestClock.adjust("1 hour")
+        const said = logged.filter(({ message }) =>
+          message === "The leader lost its leadership and does not stand again"
+        )
+        assert.deepStrictEqual(said.map(({ level }) => level), ["Error"])
+      })
+    ))
 })

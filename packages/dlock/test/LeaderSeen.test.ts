@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, DateTime, Duration, Effect, Exit, Fiber, Layer, Option, Scope, Stream } from "effect"
-import { DistributedSemaphore, Leader, LockBackendError } from "effect-dlock"
+import { DistributedSemaphore, Leader, type Lease, LockBackendError } from "effect-dlock"
 import { TestClock } from "effect/testing"
 import { deaf, diary, end, its, stateOf, two } from "./leaderSupport.ts"
 import { adminSetting, fork, lockerOver, setting, shiftedSetting, withLogs } from "./support.ts"
@@ -55,6 +55,18 @@ describe("Leader.status", () => {
         assert.strictEqual(yield* stateOf(locker), "standing")
       })
     ))
+
+  it.effect("of a program that released its lock and goes on is that it lost it", () =>
+    Effect.gen(function*() {
+      const { locker, one } = yield* two
+      const program = (lease: Lease) => Effect.andThen(lease.release, Effect.sleep("1 minute"))
+      const leader = yield* fork(one(Leader.run("role", program)))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* stateOf(locker), "lost")
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* stateOf(locker), "idle")
+      yield* Fiber.join(leader)
+    }))
 
   it.effect("notices a loss before any timer does", () =>
     Effect.gen(function*() {

@@ -58,7 +58,8 @@ export class Term {
     const { lease } = this
     // The check notices a deadline that has passed before the timer of the lease does.
     if (lease.check(lease.host.time.now())) return "leading"
-    return lease.state === "lost" ? "lost" : "standing"
+    // Its program may also have released the lock and gone on.
+    return this.fiber.pollUnsafe() === undefined ? "lost" : "standing"
   }
 }
 

@@ -29,8 +29,11 @@ const standForEver = Effect.fnUntraced(function*<A, E, R>(
     const startedAt = time.now()
     const exit = yield* Effect.exit(stand(engine, candidacy, candidate))
     if (Exit.isSuccess(exit) || engine.isClosed()) return
-    if (!terms.isRestarted && hasLost(exit, key)) {
-      return log.warn("The leader lost its leadership and does not stand again", { key })
+    const { reasons } = exit.cause
+    if (!terms.isRestarted && reasons.some(isLossOf(key))) {
+      const text = "The leader lost its leadership and does not stand again"
+      const hasFailed = reasons.some((reason) => !Cause.isInterruptReason(reason) && !isLossOf(key)(reason))
+      return hasFailed ? log.error(text, exit.cause, { key }) : log.warn(text, { key })
     }
     failures = 1 + (time.now() - startedAt > Timing.longestRestart ? 0 : failures)
     const pause = Timing.restartAfter(failures)
@@ -39,8 +42,6 @@ const standForEver = Effect.fnUntraced(function*<A, E, R>(
   }
 })
 
-/** Whether this leadership was lost, and not one of the locks that its program takes. */
-const hasLost = (exit: Exit.Failure<unknown, unknown>, key: string): boolean =>
-  exit.cause.reasons.some((reason) =>
-    Cause.isFailReason(reason) && reason.error instanceof OwnershipLost && reason.error.key === key
-  )
+/** Whether it says that this leadership was lost, and not one of the locks that its program takes. */
+const isLossOf = (key: string) => (reason: Cause.Reason<unknown>): boolean =>
+  Cause.isFailReason(reason) && reason.error instanceof OwnershipLost && reason.error.key === key
