@@ -54,7 +54,7 @@ export const leadersAreSeen = <E>(
         )
       )
     const expected: Array<string> = []
-    const isTold = (name: string, limit = soon) =>
+    const expectTold = (name: string, limit = soon) =>
       Effect.suspend(() => {
         expected.push(name)
         return eventually(
@@ -64,10 +64,10 @@ export const leadersAreSeen = <E>(
         )
       })
 
-    yield* isTold("nobody")
+    yield* expectTold("nobody")
     assert.isTrue(Option.isNone(yield* current))
     const first = yield* standOf(one, "of one")
-    yield* isTold("one")
+    yield* expectTold("one")
     const leader = Option.getOrThrow(yield* current)
     assert.deepStrictEqual<unknown>([leader.holder, leader.metadata], ["one", { name: "of one" }])
     assert.strictEqual(Option.getOrThrow(told.at(-1)!).term, leader.term)
@@ -77,23 +77,23 @@ export const leadersAreSeen = <E>(
     yield* Effect.sleep("2500 millis")
     assert.strictEqual(told.length, 2)
     yield* Fiber.interrupt(first)
-    yield* isTold("two")
+    yield* expectTold("two")
     yield* Fiber.interrupt(second)
     yield* Effect.sleep("1100 millis")
     const third = yield* standOf(one, "of one")
-    yield* isTold("nobody")
-    yield* isTold("one")
+    yield* expectTold("nobody")
+    yield* expectTold("one")
     yield* Fiber.interrupt(third)
-    yield* isTold("nobody")
+    yield* expectTold("nobody")
     assert.isTrue(Option.isNone(yield* current))
 
     // Somebody holds the lock, and nobody tells of its end.
     yield* Effect.forkScoped(
       one.withLock(role, Effect.uninterruptible(Effect.sleep("6 seconds")), { ttl: "9 seconds" }).pipe(Effect.ignore)
     )
-    yield* isTold("one")
+    yield* expectTold("one")
     yield* deleteByHand
-    yield* isTold("nobody", 5_000)
+    yield* expectTold("nobody", 5_000)
 
     assert.deepStrictEqual(told.map(shown), expected)
     yield* eventually("the slow one is told the same", () => Promise.resolve(slow.length === told.length), 30_000)

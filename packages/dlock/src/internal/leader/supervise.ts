@@ -30,9 +30,9 @@ const standForEver = Effect.fnUntraced(function*<A, E, R>(
     const exit = yield* Effect.exit(stand(engine, candidacy, candidate))
     if (Exit.isSuccess(exit) || engine.isClosed()) return
     const { reasons } = exit.cause
-    if (!terms.isRestarted && reasons.some(isLossOf(key))) {
+    if (!terms.isRestarted && reasons.some((reason) => isLoss(reason, key))) {
       const text = "The leader lost its leadership and does not stand again"
-      const hasFailed = reasons.some((reason) => !Cause.isInterruptReason(reason) && !isLossOf(key)(reason))
+      const hasFailed = reasons.some((reason) => !Cause.isInterruptReason(reason) && !isLoss(reason, key))
       return hasFailed ? log.error(text, exit.cause, { key }) : log.warn(text, { key })
     }
     failures = 1 + (time.now() - startedAt > Timing.longestRestart ? 0 : failures)
@@ -43,5 +43,5 @@ const standForEver = Effect.fnUntraced(function*<A, E, R>(
 })
 
 /** Whether it says that this leadership was lost, and not one of the locks that its program takes. */
-const isLossOf = (key: string) => (reason: Cause.Reason<unknown>): boolean =>
+const isLoss = (reason: Cause.Reason<unknown>, key: string): boolean =>
   Cause.isFailReason(reason) && reason.error instanceof OwnershipLost && reason.error.key === key
