@@ -40,24 +40,23 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
 
   const tell = (observed: Observed): void => observed.listeners.forEach((listener) => listener())
 
-  const register = (observed: Observed, isFirst: boolean) =>
-    Effect.match(
+  const register = (observed: Observed, isFirst: boolean) => {
+    const note = (askedAt: number | undefined): void => {
+      const before = observed.registeredAt
+      observed.registeredAt = askedAt
+      const isWithoutGap = isFirst || (before !== undefined && now() - before < registeredFor)
+      // Those whom the server does not tell have to ask.
+      if (askedAt === undefined || !isWithoutGap) tell(observed)
+    }
+    return Effect.match(
       Effect.suspend(() => {
         const askedAt = now()
         const args = { keys: observed.keys, inbox: port.inbox, time: registeredFor }
         return Effect.map(port.run(Scripts.observe, args), ({ value }) => value ? askedAt : undefined)
       }),
-      {
-        onFailure: () => void (observed.registeredAt = undefined),
-        onSuccess: (askedAt) => {
-          const before = observed.registeredAt
-          observed.registeredAt = askedAt
-          const isWithoutGap = isFirst || (before !== undefined && now() - before < registeredFor)
-          // Where too many observe it already, whoever observes has to ask.
-          if (askedAt === undefined || !isWithoutGap) tell(observed)
-        }
-      }
+      { onFailure: () => note(undefined), onSuccess: note }
     )
+  }
 
   const keep = (observed: Observed): Effect.Effect<never> =>
     Effect.andThen(
@@ -117,6 +116,7 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
 
 /** Milliseconds for which the server tells of changes after a registration. */
 const registeredFor = 15_000
-/** Milliseconds until a registration is renewed, and until one that failed is repeated: as often as somebody asks who gets no hints. */
+/** Milliseconds until a registration is renewed. */
 const registerEach = 5_000
+/** And until one that failed or was refused is repeated: often enough to see that nobody holds a lock for a second. */
 const againAfter = 500
