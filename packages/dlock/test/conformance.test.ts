@@ -8,9 +8,9 @@ import * as Path from "node:path"
 
 const packages = Path.resolve(import.meta.dirname, "../..")
 
-/** A backend is a package that can be imported. */
+/** A backend is a package with a store. */
 const backends = Fs.readdirSync(packages).filter((name) =>
-  name.startsWith("dlock-") && Fs.existsSync(Path.join(packages, name, "src/index.ts"))
+  name.startsWith("dlock-") && Fs.globSync("src/*LockStore.ts", { cwd: Path.join(packages, name) }).length > 0
 )
 
 it.each(backends)("%s runs the conformance suite", (name) => {
