@@ -5,7 +5,7 @@ import type { Share } from "./worker.ts"
 
 /** Lives many seeds on all cores but at most four, with a line of progress now and then. */
 export const campaign = async (
-  what: Pick<Share, "backend" | "extra" | "rules">,
+  what: Pick<Share, "backend" | "extra" | "rules" | "within">,
   from: number,
   seeds: number,
   say: (line: string) => void

@@ -26,6 +26,12 @@ import type { Timeline } from "./timeline.ts"
  * - S16: a program that re-enters its lock shares the lease of its section.
  * - S17: a holder that asks is told within 50 ms that others wait for its mutex, without faults, and never of nobody.
  * - S18: a section is interrupted at its cap and not before, and others are in only after it has ended, or at the bound.
+ * - S19: a holder is asked to leave only if somebody named its hold, is told in time where nothing is wrong, and loses its
+ *   lock for that reason only, not before its grace is over.
+ * - S20: a claim is never extended once its holder had to leave, and ends.
+ * - S21: a leadership is not released before its program has ended, and while nothing is wrong somebody leads within the time
+ *   that the claim of a dead leader takes, and a second.
+ * - S22: an observer tells who leads, and that nobody does for a second.
  */
 export const rules = [
   "S1",
@@ -45,7 +51,11 @@ export const rules = [
   "S15",
   "S16",
   "S17",
-  "S18"
+  "S18",
+  "S19",
+  "S20",
+  "S21",
+  "S22"
 ] as const
 
 export type Rule = typeof rules[number]
@@ -71,6 +81,12 @@ export interface Counts {
   reentries: number
   /** How often a holder was told that others wait. */
   toldOf: number
+  /** How often the server marked a claim, and how often an operator took a lock. */
+  revocations: number
+  broken: number
+  /** Terms of leaders, and what observers told of them. */
+  terms: number
+  sightings: number
   readonly losses: Record<string, number>
   readonly outcomes: Record<string, number>
 }
@@ -89,6 +105,10 @@ export class Checker {
     downgrades: 0,
     reentries: 0,
     toldOf: 0,
+    revocations: 0,
+    broken: 0,
+    terms: 0,
+    sightings: 0,
     losses: {},
     outcomes: {}
   }

@@ -1,19 +1,22 @@
-import { Locker, LockStore } from "effect-dlock"
+import { LockAdmin, Locker, LockStore } from "effect-dlock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Acts from "./acts.ts"
+import { observeLeaders, runLeader } from "./leaders.ts"
 import { guarded, Thrown } from "./process.ts"
 import * as Program from "./program.ts"
 import { prefix, type Section } from "./section.ts"
+import { millis } from "./timeline.ts"
 import type { Variant } from "./variants.ts"
 import type { Client, WorldContext } from "./worldContext.ts"
 
 /** Starts a process: its layer, and the programs that use it. */
 export const start = (
   client: Client,
-  { backend, plan, observer, serverLog }: WorldContext,
+  { backend, plan, observer, serverLog, timeline }: WorldContext,
   variant: Variant | undefined
 ): void => {
   const { process } = client
@@ -25,9 +28,9 @@ export const start = (
       guarded(() => trigger.inject())
     }
   }
-  const store = Effect.map(backend.open(process, onMessage), (store): LockStore["Service"] => {
+  const services = Effect.map(backend.open(process, onMessage), ({ admin, store }) => {
     const changed = variant?.store?.(store, process) ?? store
-    return {
+    const recorded: LockStore["Service"] = {
       ...changed,
       request: (claim, mode) => {
         serverLog.recordShape(claim)
@@ -46,16 +49,23 @@ export const start = (
         return changed.withdrawAll!(claims)
       }
     }
+    return Context.make(LockStore, recorded).pipe(Context.add(LockAdmin, variant?.admin?.(admin) ?? admin))
   })
   const layer = Locker.layer({ prefix, holder: `process-${process.index}` }).pipe(
-    Layer.provide(Layer.effect(LockStore, store))
+    Layer.provide(Layer.effectContext(services))
   )
+  /** The process ends a moment later, without any clean-up. */
+  const crash = () =>
+    void timeline.in(millis(acted), () => {
+      observer.recordCrash(process)
+      process.crash()
+    })
   const program = (locker: Locker["Service"], sections: ReadonlyArray<Section>) =>
     Effect.forEach(sections, (section) =>
       Effect.gen(function*() {
         // Without a delay it asks again in the same turn of the event loop.
         if (section.plan.delay > 0) yield* Effect.sleep(section.plan.delay)
-        const fiber = yield* Effect.forkDetach(Program.run(observer, locker, section), { startImmediately: true })
+        const fiber = yield* Effect.forkDetach(runOf(section)(observer, locker, section), { startImmediately: true })
         client.running.set(section.plan.number, fiber)
         yield* plan.dimensions.has("observers") ? observed(fiber) : Fiber.await(fiber)
         client.running.delete(section.plan.number)
@@ -67,8 +77,16 @@ export const start = (
         client.sections,
         (sections) => Effect.forkDetach(program(locker, sections))
       )
-      yield* Effect.raceFirst(Fiber.awaitAll(programs), Deferred.await(client.closing))
-      return programs
+      const operators = yield* Effect.forEach(
+        plan.acts[process.index] ?? [],
+        (act) => Effect.forkDetach(Acts.run(observer, process, locker, act, crash))
+      )
+      const watching = plan.observers.includes(process.index)
+        ? [yield* Effect.forkDetach(observeLeaders(observer.leaders, locker, process, plan))]
+        : []
+      const all = [...programs, ...operators, ...watching]
+      yield* Effect.raceFirst(Fiber.awaitAll(all), Deferred.await(client.closing))
+      return all
     }))
     // If the locker was closed while they ran, they must end by themselves.
     yield* Fiber.awaitAll(programs)
@@ -84,6 +102,11 @@ export const start = (
   })
   process.run(all)
 }
+
+const runOf = ({ plan: { leads } }: Section) => leads === undefined ? Program.run : runLeader
+
+/** Milliseconds after which an operator who has asked may be gone. */
+const acted = 3
 
 /** Waits for the end of a fiber, with an observer that throws. */
 const observed = (fiber: Fiber.Fiber<void>): Effect.Effect<void> =>

@@ -55,6 +55,10 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "re-entries"
   /** Holders ask whether others wait behind them, and give way then. */
   | "contention"
+  /** Operators ask holders to leave, or take their locks. */
+  | "revocations"
+  /** Programs lead, and others observe who does. */
+  | "leaders"
 
 /** The dimensions of every run: what the library promises on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
@@ -72,7 +76,9 @@ export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
     "jobs",
     "re-entries",
     "contention",
-    "caps"
+    "caps",
+    "revocations",
+    "leaders"
   ]),
   etcd: new Set([
     "closing",
@@ -90,7 +96,9 @@ export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
     "jobs",
     "re-entries",
     "contention",
-    "caps"
+    "caps",
+    "revocations",
+    "leaders"
   ])
 }
 
@@ -140,7 +148,14 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
     alone: true,
     insteadOf: { redis: "dead-waiters", etcd: "crowds" }
   },
-  caps: { backends: ["redis", "etcd"], share: 0, alone: true, insteadOf: { redis: "bursts", etcd: "crowds" } }
+  caps: { backends: ["redis", "etcd"], share: 0, alone: true, insteadOf: { redis: "bursts", etcd: "crowds" } },
+  revocations: {
+    backends: ["redis", "etcd"],
+    share: 0,
+    alone: true,
+    insteadOf: { redis: "successors", etcd: "handshakes" }
+  },
+  leaders: { backends: ["redis", "etcd"], share: 0, alone: true, insteadOf: { redis: "successors", etcd: "crowds" } }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>

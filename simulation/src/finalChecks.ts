@@ -1,12 +1,7 @@
+import { longestClaim } from "./claims.ts"
 import type { Plan } from "./plan.ts"
 import { millis } from "./timeline.ts"
 import type { WorldContext } from "./worldContext.ts"
-
-/** For how many milliseconds the server keeps a claim at most. etcd counts in whole seconds, two at least. */
-const longestClaim = ({ backend, longestTtl }: Plan): number => {
-  const kept = longestTtl + Math.max(100, longestTtl / 10)
-  return backend === "redis" ? kept : Math.max(2_000, Math.ceil(kept / 1_000) * 1_000)
-}
 
 /**
  * How many milliseconds may pass without progress on a key that has waiters, after the faults. It is the sum of the

@@ -14,6 +14,8 @@ export interface Flags {
   readonly sections: ReadonlySet<number> | undefined
   readonly extra: ReadonlySet<Dimension>
   readonly rules: ReadonlySet<Rule> | undefined
+  /** Only worlds that have this dimension. */
+  readonly within: Dimension | undefined
 }
 
 export const usage = `Usage: npm run simulate -- [flags]
@@ -25,6 +27,7 @@ export const usage = `Usage: npm run simulate -- [flags]
   --faults LIST    with --seed: only these of its faults (names with commas between them; "none" for none)
   --sections LIST  with --seed: only these of its sections
   --with LIST      also with these dimensions: ${dimensions.join(", ")}
+  --in DIMENSION   only worlds that have this dimension: as many seeds as have it, out of those given
   --rules LIST     only these rules count (S1,S4)
   --variant NAME   a library that lacks a rule, which must be caught: ${variants.map(({ name }) => name).join(", ")}
   --variants       all of those, with how many seeds each took`
@@ -34,7 +37,7 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
   const given = new Map<string, string>()
   for (let index = 0; index < args.length; index++) {
     const [name, own] = args[index]!.split(/=(.*)/s, 2) as [string, string | undefined]
-    if (!/^--(seeds|from|seed|backend|variant|variants|faults|sections|with|rules)$/.test(name)) {
+    if (!/^--(seeds|from|seed|backend|variant|variants|faults|sections|with|in|rules)$/.test(name)) {
       return `There is no ${args[index]}`
     }
     if (given.has(name)) return `${name} is given twice`
@@ -76,7 +79,10 @@ export const parse = (args: ReadonlyArray<string>): Flags | string => {
   const checkedRules = list("--rules") as ReadonlyArray<Rule> | undefined
   const noRule = checkedRules?.find((one) => !rules.includes(one))
   if (noRule !== undefined) return `There is no rule ${noRule}`
+  const within = given.get("--in") as Dimension | undefined
+  if (within !== undefined && !dimensions.includes(within)) return `There is no dimension ${within}`
   const flags: Flags = {
+    within,
     seeds: whole("--seeds", 1) ?? 20_000,
     from: whole("--from", 0) ?? 1,
     seed,

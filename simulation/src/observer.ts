@@ -1,9 +1,12 @@
+import type { Revocation } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { Checker, Rule } from "./checker.ts"
+import { Leaders } from "./leadership.ts"
 import type { Log } from "./log.ts"
 import type { Plan } from "./plan.ts"
 import type { Process } from "./process.ts"
+import type { Asking } from "./revocations.ts"
 import type { Outcome, Section } from "./section.ts"
 import { prefix } from "./section.ts"
 import type { ServerLog } from "./serverLog.ts"
@@ -75,6 +78,7 @@ export class Observer {
   /** Sections that acquire. */
   readonly acquiring = new Set<Section>()
 
+  readonly leaders: Leaders
   /** Processes that have crashed, and when. */
   private readonly dead = new Map<number, number>()
   /** Processes whose lockers are closed. */
@@ -99,6 +103,7 @@ export class Observer {
     this.plan = plan
     this.checker = checker
     this.serverLog = serverLog
+    this.leaders = new Leaders(timeline, plan, checker, serverLog)
   }
 
   report(rule: Rule, what: string): void {
@@ -134,6 +139,7 @@ export class Observer {
     if (!section.interrupted) this.checkTimeLimit(section, "enters")
     this.serverLog.jobs.recordBegin(section)
     section.state = "inside"
+    section.enteredAt = now
     section.lastStepAt = now
     // A job asks for its record before it enters, so the moment of its grant is not known here.
     const { job, maxHold } = section.plan
@@ -276,6 +282,42 @@ export class Observer {
     this.report("S17", `${title} has not heard that others wait for ${lock}`)
   }
 
+  /** Whether holders wait for being asked to leave. */
+  get watchesRevocations(): boolean {
+    return this.plan.dimensions.has("revocations")
+  }
+
+  /** An operator is about to name a hold. */
+  recordAct(lock: string, token: bigint, asking: Asking): void {
+    this.log.note(
+      9,
+      asking.grace,
+      () => `${asking.by} asks who holds ${lock} with ${token} to leave in ${asking.grace} ms`
+    )
+    this.serverLog.revoked.recordAsking(lock, token, asking)
+  }
+
+  recordBreak(): void {
+    this.checker.counts.broken++
+  }
+
+  /** What an operator was told of a hold that it revoked. */
+  checkRevoked(lock: string, token: bigint, answer: string | undefined): void {
+    this.log.note(9, 1, () => `an operator hears of ${token} of ${lock}: ${answer ?? "nothing"}`)
+    if (answer === "released") this.serverLog.revoked.checkReleased(lock, token)
+  }
+
+  /** An operator named a hold that is not there. */
+  checkNothingRevoked(lock: string, token: bigint, answer: string): void {
+    if (this.serverLog.mayRepeatTokens(lock)) return
+    this.report("S19", `an operator named ${token} of ${lock}, which nobody holds, and was told that it is ${answer}`)
+  }
+
+  recordRevocation(section: Section, revocation: Revocation): void {
+    this.note(9, section, () => `${section.title} hears that it is to leave ${section.lock}`)
+    this.serverLog.revoked.recordTold(section, revocation)
+  }
+
   /** A writer is about to let readers in. From now on it works as one of them. */
   recordDowngrade(section: Section): void {
     section.hasDowngraded = true
@@ -345,10 +387,13 @@ export class Observer {
     if (dimensions.has("crowds") || dimensions.has("notifications") || dimensions.has("bursts")) this.checkIdleLocks()
     if (dimensions.has("dead-waiters")) this.checkDeadWaiters()
     if (this.plan.kind !== "mutex" && (this.plan.isFaultFree || dimensions.has("stalls"))) this.checkIdlePermits()
+    if (this.watchesRevocations) this.serverLog.revoked.checkStanding()
+    if (dimensions.has("leaders")) this.leaders.check()
     for (const section of this.inside) {
       const { lease, process } = section
       if (lease === undefined) continue
       this.checkCap(section)
+      if (this.watchesRevocations) this.serverLog.revoked.checkInside(section)
       if (lease.state === "held") {
         this.checkContention(section)
         const over = process.monotonic() - section.deadline
@@ -512,7 +557,7 @@ export class Observer {
         }
         return
       case "Revoked":
-        return
+        return this.serverLog.revoked.checkLoss(section)
       default:
         // A reason that is not judged does not compile.
         loss.reason satisfies never

@@ -11,6 +11,31 @@ export interface JobPlan {
   readonly counts: "start" | "success"
 }
 
+/** A program that leads, and what ends its terms. Milliseconds. */
+export interface LeaderPlan {
+  /** From when on it stands no more: it is interrupted, as by the end of its process. */
+  readonly until: number
+  readonly cooldown: number
+  /** It resigns, succeeds or fails after its steps. Otherwise it goes on. */
+  readonly ends: "resigns" | "succeeds" | "fails" | undefined
+  /** From when on in each term it says that it is not well. */
+  readonly wellFor: number | undefined
+}
+
+/** What an operator does to the hold of a lock that he sees. Milliseconds. */
+export interface ActPlan {
+  readonly kind: "revoke" | "break"
+  readonly key: string
+  readonly delay: number
+  readonly grace: number
+  /** It revokes the same hold again, a while later, with another grace. */
+  readonly again: { readonly after: number; readonly grace: number } | undefined
+  /** It names the hold that it sees, one that has ended, or one of another lock. */
+  readonly names: "current" | "ended" | "other"
+  /** Its process ends a moment after it has asked. */
+  readonly dies: boolean
+}
+
 /** One use of a lock, from the request to its end. */
 export interface SectionPlan {
   readonly number: number
@@ -39,6 +64,10 @@ export interface SectionPlan {
   /** How long it takes to end after an interrupt or a failure. */
   readonly windDown: number
   readonly maxHold: number | undefined
+  /** It ends when it is asked to leave. */
+  readonly obeys: boolean
+  /** It leads: it is one term of many. */
+  readonly leads: LeaderPlan | undefined
 }
 
 export interface IncidentPlan {
@@ -79,6 +108,10 @@ export interface Plan {
   readonly keys: ReadonlyArray<string>
   /** The programs of each process, and the sections of each program in their order. */
   readonly processes: ReadonlyArray<ReadonlyArray<ReadonlyArray<SectionPlan>>>
+  /** What operators do in each process, at the same time. */
+  readonly acts: ReadonlyArray<ReadonlyArray<ActPlan>>
+  /** Processes that observe who leads. */
+  readonly observers: ReadonlyArray<number>
   readonly incidents: ReadonlyArray<IncidentPlan>
   /** How often a message has a fault, which faults, and the longest delay. */
   readonly messageFaultRate: number

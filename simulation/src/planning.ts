@@ -101,7 +101,7 @@ const withReentries = (plan: Plan, random: Random): Plan => {
   const one = (section: SectionPlan): SectionPlan => {
     const [first, last] = [random.between(1, section.steps), random.between(1, section.steps)].toSorted((a, b) => a - b)
     const isReentrant = [section, ...section.also].every(({ shape }) => shape.kind !== "semaphore") &&
-      section.downgradesAfter === undefined
+      section.downgradesAfter === undefined && section.leads === undefined
     return random.chance(0.5) && isReentrant ? { ...section, reenters: [first!, last!] } : section
   }
   const processes = plan.processes.map((programs) => programs.map((sections) => sections.map(one)))
@@ -143,7 +143,9 @@ const makeWorld = (seed: number, backend: BackendName, dimensions: ReadonlySet<D
       releasesEarly: random.chance(0.3),
       givesWay: false,
       windDown: 0,
-      maxHold: undefined
+      maxHold: undefined,
+      obeys: false,
+      leads: undefined
     }
   }
   const list = <A>(count: number, make: () => A): ReadonlyArray<A> => Array.from({ length: count }, make)
@@ -178,6 +180,8 @@ const makeWorld = (seed: number, backend: BackendName, dimensions: ReadonlySet<D
     kind: random.chance(0.75) ? "mutex" : Random.of(seed, 25).pick(["semaphore", "readWrite"]),
     keys,
     processes,
+    acts: [],
+    observers: [],
     incidents: isFaultFree ? [] : Array.from({ length: random.between(0, 8) }, incident),
     messageFaultRate,
     messages: messageWeights,
@@ -204,6 +208,7 @@ const withJobs = (plan: Plan, random: Random): Plan => {
   const counts = random.pick(["start", "success"] as const)
   const within = random.chance(0.3) ? 3_600_000 : undefined
   const sectionOf = (section: SectionPlan): SectionPlan => {
+    if (section.leads !== undefined) return section
     if (section.shape.kind !== "mutex" || section.also.length > 0 || random.chance(0.3)) return section
     const job = { slot: within === undefined ? BigInt(random.between(1, 5)) : 0n, within, counts }
     return { ...section, form: "trySection", timeout: undefined, job }

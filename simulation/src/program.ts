@@ -48,7 +48,13 @@ const body = (observer: Observer, section: Section, lease: HeldLease | LeaseGrou
           return outside(number, end)
         })
       )
-    const all = from(1, steps)
+    const taken = from(1, steps)
+    /** Whoever obeys leaves when it is asked to. */
+    const asked = Effect.flatMap(lease.revocation, (revocation) => {
+      for (const part of section.all) observer.recordRevocation(part, revocation)
+      return section.plan.obeys ? Effect.void : Effect.never
+    })
+    const all = observer.watchesRevocations ? Effect.raceFirst(taken, asked) : taken
     if (!section.plan.givesWay) return all
     observer.recordAsking(section)
     return Effect.raceFirst(all, Effect.map(lease.contended, () => observer.recordContention(section)))

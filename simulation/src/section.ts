@@ -41,6 +41,7 @@ export class Section {
   lease: HeldLease | undefined
   /** The id of its claim at the server, once it is granted. */
   id: string | undefined
+  enteredAt = 0
   lastStepAt = 0
   lateSteps = 0
   /** It is a writer that has begun to let readers in. */
@@ -52,6 +53,9 @@ export class Section {
   /** Whether the observer has seen its loss, and when it had to end, by the clock of its process. */
   lossSeen = false
   lostAt = Infinity
+  /** When it was told to leave, and until when it may stay, by the clock of its process. */
+  toldToLeaveAt: number | undefined
+  mustLeaveAt = Infinity
   /** When its cap is, by the clock of its process. */
   capAt = Infinity
 
@@ -181,11 +185,14 @@ export class Section {
   }
 
   /**
-   * Whether it was interrupted at its cap and has not ended, while its claim, renewed or not, stands at the server. A fifth of the
+   * Whether it was interrupted at its cap, or because it was asked to leave, and has not ended, while its claim, renewed or not, stands at the server. A fifth of the
    * guard gap is for the drift of clocks.
    */
   get isOutstaying(): boolean {
-    if (this.state !== "inside" || this.lease?.loss?.reason !== "MaxHold" || this.process.dead) return false
+    if (this.state !== "inside" || this.process.dead) return false
+    const loss = this.lease?.loss
+    const isKept = loss?.reason === "MaxHold" || (loss?.reason === "Revoked" && loss.revocation !== undefined)
+    if (!isKept) return false
     return this.process.monotonic() < this.deadline + 800 * this.guardGap
   }
 

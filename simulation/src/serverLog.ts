@@ -3,6 +3,7 @@ import type { Checker } from "./checker.ts"
 import { Jobs } from "./jobs.ts"
 import { type LockShape, mutex } from "./lockShape.ts"
 import type { Plan } from "./plan.ts"
+import { Revocations } from "./revocations.ts"
 import type { Section } from "./section.ts"
 import { millis, type Timeline } from "./timeline.ts"
 
@@ -53,17 +54,20 @@ export class ServerLog {
   private readonly freeSince = new Map<string, number>()
 
   readonly jobs: Jobs
+  readonly revoked: Revocations
 
   constructor(timeline: Timeline, plan: Plan, checker: Checker) {
     this.timeline = timeline
     this.plan = plan
     this.checker = checker
     this.jobs = new Jobs(checker, timeline)
+    this.revoked = new Revocations(checker, timeline, plan)
   }
 
   /** A claim has got a place. `waits`: it is not the first. Its token must be above `floor`. */
   recordArrival(key: string, id: string, waits: boolean, floor = 0n): void {
     this.floors.set(id, floor)
+    this.revoked.forget(id)
     this.arrivedAt.set(id, this.timeline.now)
     if (this.withdrawn.has(id) && !this.tombstonesLost) {
       this.checker.report("S4", `${id} has come to ${key} after its end was acknowledged`)
@@ -299,10 +303,19 @@ export class ServerLog {
       this.checker.report("S1", `${id ?? ""} ${what} while ${section.title} considers its own held for ${left} ms more`)
     }
     // A locker that closes waits for its programs no longer than the guard gap.
-    if (dimensions.has("caps") && !this.plan.incidents.some(({ kind }) => kind === "locker closed")) {
+    if (
+      (dimensions.has("caps") || dimensions.has("revocations")) &&
+      !this.plan.incidents.some(({ kind }) => kind === "locker closed")
+    ) {
       for (const section of others) {
         if (section.considersHeld || !section.isOutstaying || hasRoomBeside(section.shape)) continue
-        this.checker.report("S18", `${id ?? ""} ${what} while ${section.title} ends after its cap`)
+        this.checker.report("S18", `${id ?? ""} ${what} while ${section.title} ends after its cap or its grace`)
+      }
+    }
+    if (dimensions.has("leaders")) {
+      for (const section of others) {
+        if (section.process.dead || section.lease?.state !== "released" || section.state !== "inside") continue
+        this.checker.report("S21", `${id ?? ""} ${what} while the program of ${section.title} goes on`)
       }
     }
     if (!dimensions.has("closing")) return

@@ -16,6 +16,11 @@ export interface Tally {
   reentries: number
   /** How often a holder was told that others wait. */
   toldOf: number
+  /** Claims that were marked, locks that were taken, terms of leaders, and what observers told of them. */
+  revocations: number
+  taken: number
+  terms: number
+  sightings: number
   refused: number
   lateSteps: number
   /** Seconds of the worlds' time. */
@@ -40,6 +45,10 @@ export const empty = (): Tally => ({
   downgrades: 0,
   reentries: 0,
   toldOf: 0,
+  revocations: 0,
+  taken: 0,
+  terms: 0,
+  sightings: 0,
   refused: 0,
   lateSteps: 0,
   lasted: 0,
@@ -67,6 +76,10 @@ export const add = (tally: Tally, { counts, events, lasted, seed, injected, viol
   tally.downgrades += counts.downgrades
   tally.reentries += counts.reentries
   tally.toldOf += counts.toldOf
+  tally.revocations += counts.revocations
+  tally.taken += counts.broken
+  tally.terms += counts.terms
+  tally.sightings += counts.sightings
   tally.refused += counts.refused
   tally.lateSteps += counts.lateSteps
   sum(tally.losses, counts.losses)
@@ -87,6 +100,10 @@ const sums = [
   "downgrades",
   "reentries",
   "toldOf",
+  "revocations",
+  "taken",
+  "terms",
+  "sightings",
   "refused",
   "lateSteps",
   "lasted",
@@ -111,7 +128,7 @@ export const voidBecause = (
   tally: Tally,
   extra: ReadonlySet<Dimension> = none
 ): string | undefined => {
-  const { downgrades, faults, grants, losses, reentries, seeds, shared, toldOf, waits } = tally
+  const { downgrades, faults, grants, losses, reentries, revocations, seeds, shared, terms, toldOf, waits } = tally
   if (seeds < 200) return undefined
   if (grants < 3 * seeds) return `only ${grants} grants`
   if (waits < seeds) return `only ${waits} waits`
@@ -119,6 +136,8 @@ export const voidBecause = (
   if (downgrades < seeds / 50) return `only ${downgrades} downgrades`
   if (reentries < seeds / 10) return `only ${reentries} re-entries`
   if (toldOf < seeds / 50) return `only ${toldOf} holders were told that others wait`
+  if (revocations < seeds / 50) return `only ${revocations} revocations`
+  if (terms < seeds / 50) return `only ${terms} terms of leaders`
   if (total(losses) < seeds / 20) return `only ${total(losses)} losses`
   if (total(faults) < 2 * seeds) return `only ${total(faults)} faults`
   const missing = seeds < 5_000 ? undefined : kindsOf(backend, extra).find((kind) => faults[kind] === undefined)
@@ -138,6 +157,8 @@ export const table = (title: string, tally: Tally): string =>
       `${tally.grants}, after ${tally.waits} waits; ${tally.shared} of shared locks, ${tally.downgrades} downgrades, ${tally.reentries} re-entries`
     ],
     ["told", `${tally.toldOf} holders, that others wait`],
+    ["admin", `${tally.revocations} revocations, ${tally.taken} locks taken`],
+    ["leaders", `${tally.terms} terms, of which observers told ${tally.sightings} times`],
     ["steps", `${tally.steps}: ${tally.lateSteps} late, ${tally.refused} refused by the fence`],
     ["ends", list(tally.outcomes)],
     ["losses", `${total(tally.losses)}: ${list(tally.losses)}`],

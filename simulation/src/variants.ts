@@ -1,12 +1,15 @@
-import type { LockStore } from "effect-dlock"
+import type { LockAdmin, LockStore } from "effect-dlock"
+import type { LockState } from "effect-dlock/LockAdmin"
 import type { Answer, Claim, Granted } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
 import type { Port } from "../../packages/dlock-etcd/src/internal/client/port.ts"
 import { RequestBatcher } from "../../packages/dlock-etcd/src/internal/client/requestBatcher.ts"
 import { type Deletion, Watches } from "../../packages/dlock-etcd/src/internal/client/watches.ts"
 import type { Operation } from "../../packages/dlock-etcd/src/internal/protocol/operation.ts"
+import { Revocations as EtcdRevocations } from "../../packages/dlock-etcd/src/internal/store/admin/revocations.ts"
 import { Leases } from "../../packages/dlock-etcd/src/internal/store/leases/leases.ts"
 import { Liveness } from "../../packages/dlock-etcd/src/internal/store/leases/liveness.ts"
 import { AskingOrder } from "../../packages/dlock-etcd/src/internal/store/queue/askingOrder.ts"
@@ -14,6 +17,7 @@ import { LocalQueue } from "../../packages/dlock-etcd/src/internal/store/queue/l
 import { WaitingPlaces } from "../../packages/dlock-etcd/src/internal/store/queue/waitingPlaces.ts"
 import { Registry } from "../../packages/dlock-etcd/src/internal/store/registry.ts"
 import { TrackedClaim } from "../../packages/dlock-etcd/src/internal/store/trackedClaim.ts"
+import { Term } from "../../packages/dlock/src/internal/leader/candidate.ts"
 import { ExclusiveView } from "../../packages/dlock/src/internal/lease/exclusiveView.ts"
 import { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import { Several } from "../../packages/dlock/src/internal/several.ts"
@@ -25,6 +29,7 @@ import type { Process } from "./process.ts"
 import type { RedisFlaws } from "./redis/server.ts"
 
 type Store = LockStore["Service"]
+type Admin = LockAdmin["Service"]
 
 /**
  * The library with one rule broken, by a wrapper around its parts or by a server that misbehaves. The checker must
@@ -44,6 +49,7 @@ export interface Variant {
   /** Only these rules may catch it, where others would catch a side effect. */
   readonly rules?: ReadonlySet<Rule>
   readonly store?: (store: Store, process: Process) => Store
+  readonly admin?: (admin: Admin) => Admin
   readonly redis?: RedisFlaws
   readonly etcd?: EtcdFlaws
   /** Changes the port to etcd that the store gets. */
@@ -383,6 +389,81 @@ const withdrawsAfterGap = (): () => void =>
       }
   )
 
+/** A claim is released at the end of the grace, before its program has ended. */
+const releasesRevoked = (): () => void =>
+  replace(
+    HeldLease.prototype,
+    "revoke",
+    (own) =>
+      function(this: HeldLease, now: number, revoker: unknown) {
+        own.call(this, now, revoker)
+        this.host.fork(this.host.releaseLease(this))
+      }
+  )
+
+/** A claim is renewed after the grace of its holder, and the store lets it. */
+const renewsRevoked = (): () => void => {
+  const own = Object.getOwnPropertyDescriptor(HeldLease.prototype, "isRunningOut")!
+  Object.defineProperty(HeldLease.prototype, "isRunningOut", { ...own, get: () => false })
+  const undo = [
+    () => Object.defineProperty(HeldLease.prototype, "isRunningOut", own),
+    replace(EtcdRevocations.prototype, "isForbidden", () => () => false),
+    replace(HeldLease.prototype, "stopKeeping", () => () => {})
+  ]
+  return () => undo.forEach((one) => one())
+}
+
+/** Holders are told of a revocation only when they renew. */
+const tellsAtRenewal = (store: Store): Store => ({
+  ...store,
+  losses: Stream.filter(store.losses, (news) => !("revocation" in news))
+})
+
+/** Whatever token is named, who holds the lock now is asked to leave. */
+const ignoresToken = (admin: Admin): Admin => ({
+  ...admin,
+  revoke: (on, request) =>
+    Effect.flatMap(
+      admin.inspect(on),
+      ({ holders: [first] }) => admin.revoke(on, { ...request, token: first?.token ?? request.token })
+    )
+})
+
+/** A leader that steps down releases its lock before its program has ended. */
+const releasesBeforeTheEnd = (): () => void =>
+  replace(
+    Term.prototype,
+    "stepDown",
+    (own) =>
+      function(this: Term, why: string) {
+        own.call(this, why)
+        this.lease.host.fork(this.lease.host.releaseLease(this.lease))
+      }
+  )
+
+/** A look at a lock that nobody holds tells of the last holder. */
+const missesNobody = (admin: Admin): Admin => {
+  const last = new Map<string, LockState>()
+  return {
+    ...admin,
+    inspect: (on) =>
+      Effect.map(admin.inspect(on), (state) => {
+        if (state.holders.length > 0) last.set(on.key, state)
+        return last.get(on.key) ?? state
+      })
+  }
+}
+
+/** A look does not tell when a holder expires. */
+const hidesExpiry = (admin: Admin): Admin => ({
+  ...admin,
+  inspect: (on) =>
+    Effect.map(admin.inspect(on), (state) => ({
+      ...state,
+      holders: state.holders.map((holder) => ({ ...holder, expiresIn: undefined }))
+    }))
+})
+
 /** Whether this backend has a variant. */
 export const runsOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
 
@@ -465,5 +546,25 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "holder-told-of-nobody", rules: byRule("S17"), store: alwaysTold },
   { name: "queue-forms-unnoticed", on: "redis", rules: byRule("S17"), redis: { scripts: { neverRings: true } } },
   { name: "holder-told-of-tries", on: "redis", rules: byRule("S17"), redis: { scripts: { ringsForTries: true } } },
-  { name: "others-not-watched-for", from: 485, on: "etcd", rules: byRule("S17"), port: neverWatchesForOthers }
+  { name: "others-not-watched-for", from: 485, on: "etcd", rules: byRule("S17"), port: neverWatchesForOthers },
+  {
+    name: "revoked-claim-extended-by-a-late-renewal",
+    on: "redis",
+    rules: byRule("S20"),
+    redis: { scripts: { renewsRevoked: true } }
+  },
+  {
+    name: "revoked-claim-extended-by-a-repeat",
+    on: "redis",
+    rules: byRule("S20"),
+    redis: { scripts: { repeatsRevoked: true } }
+  },
+  { name: "revoked-claim-renewed", on: "etcd", from: 1_400, rules: byRule("S20"), install: renewsRevoked },
+  { name: "revocation-lets-others-in", on: "redis", rules: byRule("S1"), redis: { scripts: { revokesAtOnce: true } } },
+  { name: "revoked-claim-released-before-its-end", rules: byRule("S18"), install: releasesRevoked },
+  { name: "revocation-told-at-renewal", rules: byRule("S19"), store: tellsAtRenewal },
+  { name: "revocation-of-whoever-holds-it", rules: byRule("S19"), admin: ignoresToken },
+  { name: "leader-released-before-its-end", rules: byRule("S21"), install: releasesBeforeTheEnd },
+  { name: "observer-misses-nobody", rules: byRule("S22"), admin: missesNobody },
+  { name: "observer-misses-expiry", on: "redis", rules: byRule("S22"), admin: hidesExpiry }
 ]

@@ -2,7 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads"
 import type { BackendName } from "./backendName.ts"
 import type { Rule } from "./checker.ts"
-import type { Dimension } from "./dimensions.ts"
+import { type Dimension, drawn } from "./dimensions.ts"
 import * as Tally from "./tally.ts"
 import { run } from "./world.ts"
 
@@ -10,6 +10,7 @@ export interface Share {
   readonly backend: BackendName
   readonly extra: ReadonlySet<Dimension>
   readonly rules: ReadonlySet<Rule> | undefined
+  readonly within: Dimension | undefined
   readonly from: number
   readonly to: number
   readonly step: number
@@ -22,10 +23,11 @@ const toldEvery = 500
 // Thousands of errors are made here, and nobody reads their stacks: a seed with a violation is run again elsewhere.
 Error.stackTraceLimit = 0
 
-const { backend, extra, from, rules, step, to } = workerData as Share
+const { backend, extra, from, rules, step, to, within } = workerData as Share
 let tally = Tally.empty()
 let told = performance.now()
 for (let seed = from; seed < to; seed += step) {
+  if (within !== undefined && !drawn(seed, backend, extra).has(within)) continue
   const result = run({ backend, seed, extra, rules })
   Tally.add(tally, result)
   if (seed % replayedOneIn === 0) {

@@ -2,6 +2,7 @@ import * as Deferred from "effect/Deferred"
 import type { Backend } from "./backend.ts"
 import type { BackendName } from "./backendName.ts"
 import { Checker, type Counts, type Rule, type Violation } from "./checker.ts"
+import { longestClaim } from "./claims.ts"
 import { start } from "./client.ts"
 import { type Dimension, none } from "./dimensions.ts"
 import * as Etcd from "./etcd/backend.ts"
@@ -76,6 +77,13 @@ const live = (settings: Settings): Result => {
     ? Redis.make(network, plan, { neverNotifies: plan.neverNotified, ...variant?.redis })
     : Etcd.make(network, plan, { neverNotifies: plan.neverNotified, ...variant?.etcd }, variant?.port)
   observer.server = backend
+  observer.leaders.holderOf = (lock) => backend.holderOf(lock)
+  observer.leaders.longestLife = () => backend.longestLife + backend.lateness()
+  serverLog.revoked.around = {
+    hasClaim: (lock, id) => backend.hasClaim(lock, id),
+    longestLife: () => millis(Math.max(longestClaim(plan), backend.longestLife) + backend.lateness()),
+    resumedAt: (id) => clients[backend.processOf(id) ?? -1]?.process.resumedAt ?? 0
+  }
 
   const clients = plan.processes.map((programs, index): Client => {
     const process = new Process(timeline, seed, index, plan.drifts)

@@ -16,6 +16,12 @@ export interface Assignment {
   readonly sets: ReadonlyArray<string>
   /** The jobs that all workers try to run. */
   readonly jobs: ReadonlyArray<readonly [key: string, counts: "start" | "success"]>
+  /** What all workers stand for. */
+  readonly leaders: ReadonlyArray<string>
+  /** Keys whose holders the quiet worker asks to leave. */
+  readonly revocable: ReadonlyArray<string>
+  /** The share of programs that do not end when they are interrupted, while they may still have the lock. */
+  readonly lingering: number
   /** How many keys only this worker uses. */
   readonly cold: number
   /** The share of sections that are longer than the `ttl`. */

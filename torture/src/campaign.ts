@@ -105,6 +105,7 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
       await nemesis.stop()
       await environment.whole()
       await endInspection()
+      await awaitLeaders(recorder, settings)
       phase("the workers finish")
       await workers.finish(settings.patience)
       await nemesis.end()
@@ -144,6 +145,21 @@ export const campaign = async (options: CampaignOptions): Promise<Result> => {
     await recorder.stop(keep)
     await environment.stop()
   }
+}
+
+/** When all faults are over, somebody leads: soon, or later and with a report. */
+const awaitLeaders = async (
+  recorder: Recorder,
+  { assignment: { guard, leaders }, checker: { grain = 0 }, granted }: ReturnType<typeof settingsOf>
+): Promise<void> => {
+  const from = now()
+  // A new leader of etcd counts the leases of the dead from their beginning again.
+  const limit = (grain === 0 ? granted : 2 * granted) + guard + 1_000
+  await Promise.all(leaders.map(async (key) => {
+    await eventually(async () => (await recorder.present()).some((one) => one.key === key), limit + 5_000)
+    const at = now()
+    if (at - from > limit) recorder.tell({ t: "leaderless", key, from, at, limit })
+  }))
 }
 
 /** Sections a second before the first fault. A machine that has other work is given a while to come to the least. */

@@ -5,6 +5,7 @@ import { JobHistories } from "./jobs.ts"
 import { Lags, onTheWay } from "./lags.ts"
 import { begun, type Lease } from "./lease.ts"
 import { downgraded, fit, isExclusive, type LockShape } from "./lockShape.ts"
+import { isOutside, OutsideChecks } from "./outside.ts"
 
 /** A caller that asks, or has asked, for a key. */
 interface Asked {
@@ -58,6 +59,15 @@ export interface Limits {
   readonly without: ReadonlyArray<Rule>
 }
 
+/** Why two may have been inside without a fault of the library. */
+type Excuse = "forgot" | "paused" | "ignored"
+
+/** Milliseconds that are lost where times are rounded. */
+const rounding = 20
+
+/** Whether it was asked to leave, and does not end by itself. */
+const isIgnoring = ({ lingers, revokedUntil }: Lease): boolean => lingers && revokedUntil !== undefined
+
 /** Whose key it is: some are a worker's own, in all of its lives. Of other keys every worker's faults count. */
 const askerOf = (key: string): string | undefined => /^(?:cold|probe)-([a-z0-9]+)/.exec(key)?.[1]
 
@@ -91,8 +101,11 @@ export class Checker {
   readonly violations: Array<Violation> = []
   readonly faultWindows = new FaultWindows()
   readonly outcomes: Record<Outcome, number> = { done: 0, busy: 0, timeout: 0, lost: 0, backend: 0, interrupted: 0 }
-  /** Overlaps that a data loss of the backend or a paused process explains. The fence refused all their late steps. */
-  readonly excused = { paused: 0, forgot: 0 }
+  /**
+   * Overlaps that are explained: by a data loss of the backend, by a paused process, or by a program that did not end until
+   * its revoked claim had run out. The fence refused all their late steps.
+   */
+  readonly excused = { paused: 0, forgot: 0, ignored: 0 }
   readonly losses = new Map<string, number>()
   sections = 0
   refused = 0
@@ -103,6 +116,8 @@ export class Checker {
   private readonly jobs = new JobHistories(this.faultWindows)
   private readonly leases = new Map<string, Lease>()
   private readonly inside = new Map<string, Map<string, Lease>>()
+  /** What operators, leaders and observers tell. */
+  readonly outside: OutsideChecks
   private readonly newest = new Map<string, { readonly id: string; readonly token: bigint }>()
   private readonly newestShared = new Map<string, Newest>()
   private readonly asked = new Map<string, Asked>()
@@ -111,18 +126,24 @@ export class Checker {
   constructor(limits: Partial<Limits> = {}) {
     this.limits = { ...usual, ...limits }
     this.idle = new Idle(this.limits)
+    this.outside = new OutsideChecks(this.leases, this.faultWindows, this.lags, this.limits, {
+      later: (at, decide, who) => this.later(at, decide, who),
+      found: (rule, text, at) => this.found(rule, text, at)
+    })
   }
 
   add(event: Recorded): void {
     const { arrived, who } = event
     if (event.t === "gone") this.lags.ended(who, arrived)
     else this.lags.heard(who, arrived)
+    if (isOutside(event)) return this.outside.add(event)
     switch (event.t) {
       case "asked":
         this.asked.set(event.ask, { key: event.key, who, from: event.at, over: Infinity })
+        this.outside.leaders.asks(who, event.key)
         return this.idle.asks(event.ask, event.key, who, event.at, event.ttl, event.lock !== undefined)
       case "acquired":
-        this.leases.set(event.id, begun(event))
+        this.begin(begun(event))
         this.stoodIdle(event)
         return this.idle.asksNoMore(event.ask, event.key)
       case "enter":
@@ -178,6 +199,8 @@ export class Checker {
         return this.later(arrived, () => {
           if (this.faultWindows.mayHaveLostAnswer(askerOf(event.key), event.at - 1_000, event.at + 100)) return true
           if (this.isInDoubt(event.key, event.at)) return true
+          // Whoever breaks a lock leaves one too.
+          if (this.faultWindows.findDataLoss(event.key, event.at - 1_000, event.at + 100) !== undefined) return true
           // An answer that comes after its caller gave up counts as lost.
           if (this.lags.ofAnybody(event.at - 1_000, event.at + 100) > stalled) return true
           this.found("tombstone", event.key, arrived)
@@ -229,10 +252,19 @@ export class Checker {
     const isRipe = ({ at, of }: Open): boolean =>
       moment >= at + this.limits.grace && !of.some((who) => this.lags.isOpen(who, at))
     this.open = this.open.filter((one) => !(last || isRipe(one)) || !one.decide(last))
-    for (const [id, { over }] of this.leases) if (over !== undefined && over < moment - 30_000) this.leases.delete(id)
+    for (const [id, lease] of this.leases) {
+      if (lease.over === undefined || lease.over >= moment - 30_000) continue
+      this.leases.delete(id)
+      this.outside.forget(lease)
+    }
     for (const [ask, { over }] of this.asked) if (over < moment - 30_000) this.asked.delete(ask)
     this.lags.forget(moment - 120_000)
     this.faultWindows.forget(moment - 60_000)
+  }
+
+  private begin(lease: Lease): void {
+    this.leases.set(lease.id, lease)
+    this.outside.begins(lease)
   }
 
   private overAt(asked: Asked | undefined, at: number): void {
@@ -252,7 +284,7 @@ export class Checker {
     lease.steps++
     if (accepted) lease.acceptedSteps++
     lease.lastStepAt = arrived
-    if (lease.lostAt !== undefined && ++lease.afterLoss === 2) {
+    if (lease.lostAt !== undefined && !isIgnoring(lease) && ++lease.afterLoss === 2) {
       this.found("after", `${lease.who} stepped twice into ${lease.key} after it had told of the loss`, arrived)
     }
     if (lease.stale) {
@@ -262,6 +294,7 @@ export class Checker {
     }
     if (!enters) return
     this.sections++
+    this.outside.enters(lease, arrived)
     const others = this.inside.get(lease.key) ?? new Map<string, Lease>()
     this.inside.set(lease.key, others)
     if (lease.lock.kind === "mutex") {
@@ -288,7 +321,9 @@ export class Checker {
   /** The lock is released, unless it was lost or its process is gone. */
   private leave(lease: Lease, arrived: number, gone = false): void {
     // A refused release is not reported: the lock ends by its ttl.
-    const isGivenBack = !gone && lease.lostAt === undefined && !this.faultWindows.mayRefuse(arrived)
+    const isHeld = lease.lostAt === undefined || lease.revokedUntil !== undefined
+    const isGivenBack = !gone && isHeld && !this.faultWindows.mayRefuse(arrived)
+    if (lease.over === undefined) this.outside.leaves(lease, arrived, gone)
     this.idle.leaves(lease.id, lease.key, arrived, isGivenBack ? 0 : lease.ttl)
     lease.over ??= arrived
     this.inside.get(lease.key)?.delete(lease.id)
@@ -357,7 +392,7 @@ export class Checker {
   private checkEnd(
     { acceptedSteps, lease, lock, steps }: Inside,
     inside: ReadonlyArray<Inside>,
-    excuse: "forgot" | "paused",
+    excuse: Excuse,
     where: string,
     at: number
   ): void {
@@ -369,7 +404,7 @@ export class Checker {
       this.found("overlap", `${where}, ${excuse}, ${accepted} ${unrefused}`, at)
     } else if (excuse === "paused" && late > 1) {
       this.found("after", `${lease.who} made ${late} steps in ${lease.key} after a pause`, at)
-    } else {
+    } else if (excuse !== "ignored") {
       const asleep = this.lags.within(lease.who, at, lease.lastStepAt)
       const since = lease.lastStepAt - at
       if (since <= lease.ttl + this.limits.late + asleep) return
@@ -421,12 +456,15 @@ export class Checker {
   }
 
   /** Why the lock may have had another holder by `at` without a fault of the library. */
-  private excuse(stale: Lease, at: number): "forgot" | "paused" | undefined {
+  private excuse(stale: Lease, at: number): Excuse | undefined {
     // A grant that was in flight for long, or that arrived after a pause of its process, counts from its sending.
     const asleep = this.lags.within(stale.who, stale.acquiredAt - stale.ttl, stale.acquiredAt)
     const since = Math.min(stale.since, stale.acquiredAt - Math.min(stale.ttl, asleep))
     const forgot = this.faultWindows.findDataLoss(stale.key, since, at)
     if (forgot !== undefined) return "forgot"
+    // It did not end for as long as its claim stood after its holder was asked to leave.
+    const { lingers, revokedUntil } = stale
+    if (lingers && revokedUntil !== undefined && at >= revokedUntil - rounding) return "ignored"
     // Its process was paused past the deadline, and then needed time to end; or the resource had no processor and cannot tell
     // which came first.
     const { ending, guard } = this.limits
@@ -441,7 +479,7 @@ export class Checker {
    */
   private stillThere(lease: Lease, at: number): void {
     const { overtakenAt } = lease
-    if (overtakenAt === undefined) return
+    if (overtakenAt === undefined || isIgnoring(lease)) return
     const since = at - overtakenAt
     if (since < lease.ttl + this.limits.late) return
     this.later(at, () => {
@@ -462,6 +500,11 @@ export class Checker {
     const lease = this.leases.get(event.id)
     if (lease === undefined) return
     lease.lostAt ??= event.arrived
+    if (event.revoked === true) {
+      lease.revokedUntil = event.at - (event.ago ?? 0) + lease.ttl + this.limits.guard
+      this.outside.loses(lease, event.at, event.arrived)
+      return
+    }
     this.later(event.arrived, () => {
       const from = event.at - lease.ttl
       if (this.faultWindows.mayHaveLostAnswer(lease.who, from, event.at)) return true

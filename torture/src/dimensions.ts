@@ -52,6 +52,15 @@ export const dimensions = {
     on: all,
     about: "jobs that all workers try to run, once for each slot; some runs fail"
   },
+  revocations: {
+    on: all,
+    about:
+      "an operator who looks at locks, asks holders to leave, and rarely breaks a lock; holders that obey or do not"
+  },
+  leaders: {
+    on: all,
+    about: "leaders of two names in all workers, which end, resign, hang and take a moment to end; SIGTERM"
+  },
   "busy-thread": {
     on: redis,
     about:

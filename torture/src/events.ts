@@ -16,10 +16,14 @@ export type Told =
   | { readonly t: "acquired"; readonly id: string; readonly key: string; readonly ttl: number; readonly at: number }
     & { readonly age: number; readonly ask: string; readonly asked: number }
     & { readonly token: string | undefined; readonly lock?: LockShape }
+    /** Its program does not end when it is interrupted, while it may still have the lock. */
+    & { readonly lingers?: true }
   /** `held`: between these two moments the holder found that it holds the lock. */
   | { readonly t: Move; readonly id: string; readonly held?: readonly [from: number, to: number] }
   | { readonly t: "lost"; readonly id: string; readonly at: number; readonly reason: string }
     & { readonly ago: number | undefined }
+    /** Somebody asked its holder to leave. */
+    & { readonly revoked?: true }
   | { readonly t: "ended"; readonly key: string; readonly outcome: Outcome; readonly waited: number }
     & { readonly ask: string; readonly at: number; readonly id: string | undefined }
   /**
@@ -39,6 +43,27 @@ export type Told =
   /** A run of a job has begun, or counts. */
   | { readonly t: "job"; readonly key: string; readonly slot: number; readonly what: "began" | "counted" }
     & { readonly at: number }
+  /** An operator asked the holder with this token to leave. `unknown`: the answer was lost. */
+  | { readonly t: "revoked"; readonly key: string; readonly token: string; readonly grace: number }
+    & { readonly from: number; readonly at: number; readonly answer: "asked" | "notHeld" | "foreign" | "unknown" }
+  /** A holder was told that it is to leave. */
+  | { readonly t: "told"; readonly id: string; readonly at: number }
+  /**
+   * When a hold that was asked to leave was last seen, and whether it was then seen to be over. `from`: when it was asked.
+   */
+  | { readonly t: "freed"; readonly key: string; readonly token: string; readonly grace: number; readonly from: number }
+    & { readonly seenUntil: number; readonly at: number; readonly isOver: boolean }
+  /** All locks that were found between two moments. */
+  | { readonly t: "listed"; readonly keys: ReadonlyArray<string>; readonly from: number; readonly at: number }
+  /** A call of an operator did what it never does. */
+  | { readonly t: "misled"; readonly what: string }
+  /** A leader steps down, and may not lead again for so many milliseconds after its end. */
+  | { readonly t: "resigned"; readonly id: string; readonly cooldown: number }
+  /** An observer was told who leads, by the term, or that nobody does. */
+  | { readonly t: "observed"; readonly key: string; readonly token: string | undefined; readonly at: number }
+  /** After the last fault nobody led for so long. */
+  | { readonly t: "leaderless"; readonly key: string; readonly from: number; readonly at: number }
+    & { readonly limit: number }
   | { readonly t: "unhandled"; readonly message: string }
   | { readonly t: "left"; readonly what: string }
   | { readonly t: "orphan" | "elsewhere"; readonly what: string }
@@ -99,6 +124,13 @@ export const rules = {
   idle: "a key idle although somebody waits",
   tombstone: "a tombstone left although no answer was lost",
   script: "a script of more than 5 ms",
+  unasked: "a revocation that nobody asked for",
+  unheard: "a holder told late that it is to leave",
+  kept: "a revoked lock kept for too long",
+  misled: "an operator misled",
+  recooled: "a leader again in its cool-down",
+  leaderless: "nobody leads although somebody stands",
+  unobserved: "a leader that observers do not know",
   unserved: "a client that never came back",
   unhandled: "an error that nobody handled",
   left: "sockets or timers left"

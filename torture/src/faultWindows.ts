@@ -77,6 +77,33 @@ export class FaultWindows {
     )
   }
 
+  /** Whether in this time a fault hit what this worker is told, of locks on `key`. */
+  mayHaveHit(who: string, key: string, from: number, to: number, limbo = usualLimbo): boolean {
+    return this.recent.some((one) =>
+      one.from <= to && one.to + limbo >= from &&
+      (one.forgets === "all" || one.forgets.length === 0 || one.forgets.includes(key)) &&
+      (one.workers === "all" || one.workers.some((name) => isOneOf(name, who) || isOneOf(who, name)))
+    )
+  }
+
+  /** Whether the servers were away, or their time was changed, in this time. */
+  wereServersAway(from: number, to: number): boolean {
+    return this.recent.some((one) =>
+      one.workers === "all" && one.to - one.from > atOnce && one.from <= to && one.to + usualLimbo >= from
+    )
+  }
+
+  /** When they were back for the last time that they had not been for all of this time; 0 if they never were away. */
+  endOfAbsence(from: number, to: number): number {
+    return this.recent.reduce(
+      (last, one) =>
+        one.workers === "all" && one.to - one.from > atOnce && one.from <= to && one.to + usualLimbo >= from
+          ? Math.max(last, one.to + usualLimbo)
+          : last,
+      0
+    )
+  }
+
   /** Whether the servers may refuse requests at this moment. */
   mayRefuse(at: number): boolean {
     return this.recent.some(({ from, kind, to }) => kind.startsWith("refuse the ") && from <= at && to >= at)
@@ -100,6 +127,9 @@ const hasOneOf = (those: ReadonlySet<string>, name: string): boolean =>
 
 /** Milliseconds in which a client has connected again and asked for what it missed. */
 const usualLimbo = 3_000
+
+/** Milliseconds within which a fault without duration is over. */
+const atOnce = 100
 
 /** A grant arrives a little later than it was given. */
 const margin = 250

@@ -43,7 +43,10 @@ export class Lags {
   /** Its process is over. What it stood still before that it could not tell any more. */
   ended(who: string, at: number): void {
     const last = this.last.get(who) ?? at
-    if (at - last > talks) this.add(who, last, at)
+    const told = this.told.get(who)
+    // Who looks at itself may have told of other things in the midst of a long turn.
+    if (told !== undefined && at - told > talks) this.add(who, told, at)
+    else if (at - last > talks) this.add(who, last, at)
     this.told.delete(who)
   }
 

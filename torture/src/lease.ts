@@ -17,6 +17,10 @@ export interface Lease {
   readonly acquiredAt: number
   /** When it began to count, as its holder was told. */
   readonly since: number
+  /** Its program does not end when it is interrupted, while it may still have the lock. */
+  readonly lingers: boolean
+  /** Until when it surely has the lock after it was revoked. */
+  revokedUntil: number | undefined
   over: number | undefined
   lostAt: number | undefined
   afterLoss: number
@@ -30,7 +34,7 @@ export interface Lease {
 
 /** One that has just been acquired. */
 export const begun = (
-  { age, at, id, key, lock = mutex, token, ttl, who }: Recorded & { readonly t: "acquired" }
+  { age, at, id, key, lingers, lock = mutex, token, ttl, who }: Recorded & { readonly t: "acquired" }
 ): Lease => ({
   id,
   who,
@@ -43,6 +47,8 @@ export const begun = (
   lastStepAt: at,
   acquiredAt: at,
   since: at - age,
+  lingers: lingers === true,
+  revokedUntil: undefined,
   over: undefined,
   lostAt: undefined,
   overtakenAt: undefined,

@@ -35,12 +35,16 @@ const torture = async (
   return results.every(({ state, void: why }) => state.found === 0 && why === undefined)
 }
 
-/** Variants that only a semaphore or a read-write lock shows. */
-const ofShared: ReadonlySet<string> = new Set<keyof typeof variants>([
-  "permits-asked-as-one",
-  "larger-capacity-asked",
-  "downgrade-gives-up-the-claim"
-])
+/** Variants that show only with a dimension. */
+const shownWith: Readonly<Record<string, Dimension>> = {
+  "permits-asked-as-one": "shared",
+  "larger-capacity-asked": "shared",
+  "downgrade-gives-up-the-claim": "shared",
+  "revocation-unheard": "revocations",
+  "revoked-claim-believed": "revocations",
+  "revoked-claim-given-up": "revocations",
+  "leader-released-early": "leaders"
+} satisfies Partial<Record<keyof typeof variants, Dimension>>
 
 const known = async ({ seed }: Flags): Promise<boolean> => {
   const results: Array<Result & { readonly about: string; readonly kind: string }> = []
@@ -50,7 +54,7 @@ const known = async ({ seed }: Flags): Promise<boolean> => {
       const options = {
         backend: "redis" as Backend,
         subject,
-        with: new Set<Dimension>(ofShared.has(subject) ? ["shared"] : []),
+        with: new Set<Dimension>(shownWith[subject] === undefined ? [] : [shownWith[subject]]),
         seconds: 58,
         seed,
         untilCaught: true

@@ -61,7 +61,9 @@ const state = () => ({
   longestWait: checker.longestWait,
   faults: checker.faultWindows.total,
   hits: checker.faultWindows.hits,
-  kinds: Object.fromEntries(checker.faultWindows.kinds)
+  kinds: Object.fromEntries(checker.faultWindows.kinds),
+  counts: { ...checker.outside.revocations.counts, ...checker.outside.leaders.counts },
+  gaps: checker.outside.leaders.gaps
 })
 
 export type State = ReturnType<typeof state>

@@ -1,4 +1,4 @@
-import { Effect, Fiber, Schedule, type Scope } from "effect"
+import { Effect, Exit, Fiber, Schedule, type Scope } from "effect"
 import type { Assignment, Crowd, Keep } from "./assignment.ts"
 import { type Move, now, type Outcome } from "./events.ts"
 import { isExclusive, lockOf } from "./lockShape.ts"
@@ -11,12 +11,23 @@ export interface Shape {
   readonly steps: number
   /** Milliseconds between two steps. */
   readonly pace: number
+  /** For how many milliseconds it goes on after it was interrupted, while it may still have the lock. */
+  readonly lingers?: number | undefined
+  /** What it does in the midst of its steps. */
+  readonly midway?: Effect.Effect<void>
   /** After how many of them a writer lets readers in, if it does. */
   readonly downgradesAfter?: number | undefined
 }
 
+/** Milliseconds between two steps of one that goes on after it was interrupted. */
+const lingeringPace = 25
+
+/** For how long a program goes on that does not end when it is interrupted: shorter than its claim stands, or longer. */
+export const lingeringOf = (random: Random, share: number, ttl: number): number | undefined =>
+  random.chance(share) ? ttl * (random.chance(0.6) ? random.between(0.05, 0.5) : random.between(1.2, 2)) : undefined
+
 /** Settings of all sections of a run. */
-export type Habits = Pick<Assignment, "strict" | "ending" | "guard">
+export type Habits = Pick<Assignment, "strict" | "ending" | "guard" | "lingering">
 
 /** Acquires locks, works under them, and reports all of it to the resource. */
 export class Sections {
@@ -106,7 +117,8 @@ export class Sections {
     if (took > limit) this.client.tell({ t: "slow", what, took, limit, at })
   }
 
-  private readonly program = (
+  /** What is done under a lock that is held, and all reports of it. */
+  readonly program = (
     of: Ask,
     shape: Shape,
     handle: Handle,
@@ -114,7 +126,9 @@ export class Sections {
   ): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { age, token, ttl } = handle
+      const { lingers } = shape
       this.count++
+      let hasLost = false
       this.client.tell({
         t: "acquired",
         id,
@@ -125,12 +139,19 @@ export class Sections {
         asked,
         at: now(),
         token: token === undefined ? undefined : `${token}`,
+        ...(lingers !== undefined && { lingers: true as const }),
         ...lockIn(of)
       })
-      const watch = Effect.map(
-        handle.lost,
-        ({ ago, reason }) => this.client.tell({ t: "lost", id, at: now(), reason, ago })
+      const lost = Effect.map(handle.lost, ({ ago, isRevoked, reason }) => {
+        // Who was asked to leave has the lock until its program has ended, or its claim has run out.
+        hasLost = isRevoked !== true
+        this.client.tell({ t: "lost", id, at: now(), reason, ago, ...(isRevoked === true && { revoked: true }) })
+      })
+      const told = Effect.map(
+        handle.revocation ?? Effect.never,
+        () => this.client.tell({ t: "told", id, at: now() })
       )
+      const watch = Effect.all([lost, told].map((one) => Effect.forkDetach(one, { startImmediately: true })))
       const steps = Effect.gen({ self: this }, function*() {
         // A refused step does not stop it. Only the lock's report of a loss does.
         yield* this.step("enter", id, handle)
@@ -140,18 +161,26 @@ export class Sections {
             yield* this.step("downgrade", id, handle)
             yield* handle.downgrade
           }
+          if (step === Math.floor(shape.steps / 2) && shape.midway !== undefined) yield* shape.midway
           yield* Effect.sleep(shape.pace)
           yield* this.step("step", id, handle)
         }
       })
+      const lingering = Effect.gen({ self: this }, function*() {
+        for (const until = now() + (lingers ?? 0); now() < until && !hasLost && !this.stopped();) {
+          yield* Effect.sleep(lingeringPace)
+          if (!hasLost) yield* this.step("step", id, handle)
+        }
+      })
       return Effect.acquireUseRelease(
-        Effect.forkDetach(watch, { startImmediately: true }),
+        watch,
         () => steps,
-        (watcher) =>
+        (watchers, exit) =>
           // A loss is reported first. The resource hears of the end before the lock is released.
           Effect.sleep(this.habits.ending).pipe(
+            Effect.andThen(Exit.isFailure(exit) ? lingering : Effect.void),
             Effect.andThen(this.step("exit", id, handle)),
-            Effect.andThen(Effect.asVoid(Effect.forkDetach(later(Fiber.interrupt(watcher)))))
+            Effect.andThen(Effect.asVoid(Effect.forkDetach(later(Fiber.interruptAll(watchers)))))
           )
       )
     })
@@ -188,10 +217,15 @@ export interface Work {
   readonly who: string
   /** The share of writers among the sections of a read-write lock. */
   readonly writers: number
+  /** The share of programs that do not end when they are interrupted, while they may still have the lock. */
+  readonly lingering: number
   readonly stopped: () => boolean
 }
 
-const until = <A, R>({ stopped }: Work, one: Effect.Effect<A, never, R>): Effect.Effect<void, never, R> =>
+export const until = <A, R>(
+  { stopped }: Pick<Work, "stopped">,
+  one: Effect.Effect<A, never, R>
+): Effect.Effect<void, never, R> =>
   Effect.repeat(Effect.suspend(() => stopped() ? Effect.succeed(true) : Effect.as(one, false)), {
     until: (over) => over
   })
@@ -204,9 +238,10 @@ export const busy = (work: Work, key: string, long: number, rest: number): Effec
       const { random, sections, ttl, who, writers } = work
       const lock = lockOf(key, who, writers, random)
       const isWriter = lock.kind === "readWrite" && isExclusive(lock)
+      const lingers = lingeringOf(random, work.lingering, ttl)
       const usual: Shape = random.chance(long)
-        ? { steps: 12, pace: ttl * random.between(0.09, 0.2) }
-        : { steps: Math.floor(random.between(0, 6)), pace: random.between(2, 20) }
+        ? { steps: 12, pace: ttl * random.between(0.09, 0.2), lingers }
+        : { steps: Math.floor(random.between(0, 6)), pace: random.between(2, 20), lingers }
       const shape = isWriter && random.chance(0.5)
         ? { ...usual, downgradesAfter: Math.floor(random.between(0, usual.steps)) }
         : usual
@@ -229,9 +264,10 @@ export const several = (work: Work, keys: ReadonlyArray<string>, rest: number): 
       const { random, sections, ttl } = work
       const shuffled = keys.map((key) => ({ key, at: random.between(0, 1) })).toSorted((a, b) => a.at - b.at)
       const [key, ...also] = shuffled.slice(0, Math.ceil(random.between(0.001, keys.length))).map(({ key }) => key)
+      const lingers = lingeringOf(random, work.lingering, ttl)
       const shape: Shape = random.chance(0.1)
-        ? { steps: 12, pace: ttl * random.between(0.09, 0.2) }
-        : { steps: Math.floor(random.between(0, 4)), pace: random.between(2, 10) }
+        ? { steps: 12, pace: ttl * random.between(0.09, 0.2), lingers }
+        : { steps: Math.floor(random.between(0, 4)), pace: random.between(2, 10), lingers }
       const way = random.weighted({ with: 6, scoped: 2, try: 2 })
       const timeout = random.chance(0.15) && way !== "try" ? { timeout: ttl * random.between(0.2, 1.5) } : {}
       const patience = random.chance(0.15) ? ttl * random.between(0, 1.5) : undefined

@@ -3,6 +3,7 @@ import type { Backend } from "./backends.ts"
 import type { Dimension, With } from "./dimensions.ts"
 import type { Rule } from "./events.ts"
 import { jobKeys } from "./jobs.ts"
+import { leaderKeys } from "./leaders.ts"
 import { sharedKeys } from "./lockShape.ts"
 import { isBehindProxy, longDoomed, workers } from "./roles.ts"
 import { hasShared } from "./subjects/index.ts"
@@ -11,6 +12,9 @@ const keys = (count: number) => Array.from({ length: count }, (_, index) => `hot
 
 /** Keys of which a section wants several. On a cluster some of them have one slot, and some do not. */
 const setKeys = ["set-{a}-0", "set-{a}-1", "set-{b}-0", "set-{b}-1"]
+
+/** Dimensions whose faults need not stand out among the usual ones. */
+const quiet: ReadonlySet<Dimension> = new Set<Dimension>(["shared", "several", "jobs", "revocations", "leaders"])
 
 /** Seconds for a server from which on a run has crowds and bursts of the full size. */
 const longRun = 300
@@ -82,14 +86,20 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
   const onEtcd = backend === "etcd" || backend === "etcd3"
   // etcd counts in whole seconds: a holder that asks for one gets two, less the guard gap.
   const granted = onEtcd ? 1_900 : ttl
-  // Other kinds of locks bring no faults that must stand out among the usual ones.
-  const hasOwnFaults = Array.from(dimensions).some((one) => one !== "shared" && one !== "several" && one !== "jobs")
+  const hasOwnFaults = Array.from(dimensions).some((one) => !quiet.has(one))
+  const hot = dimensions.has("shared") && hasShared(subject) ? [...keys(8 - sharedKeys.length), ...sharedKeys] : keys(8)
+  const sets = dimensions.has("several") && hasShared(subject) ? setKeys : []
+  const leaders = dimensions.has("leaders") && hasShared(subject) ? leaderKeys : []
+  const isRevoked = dimensions.has("revocations") && hasShared(subject)
   const guard = dimensions.has("closing") ? 1_000 : 100
   const assignment: Omit<Assignment, "subject" | "address" | "resource" | "who" | "seed" | "calm"> = {
     ttl,
-    hot: dimensions.has("shared") && hasShared(subject) ? [...keys(8 - sharedKeys.length), ...sharedKeys] : keys(8),
+    hot,
     fibers: 2,
-    sets: dimensions.has("several") && hasShared(subject) ? setKeys : [],
+    sets,
+    leaders,
+    revocable: isRevoked ? [...hot, ...sets, ...leaders] : [],
+    lingering: isRevoked ? 0.25 : 0,
     jobs: dimensions.has("jobs") && hasShared(subject) ? jobKeys : [],
     cold: 3,
     long: 0.3,
@@ -168,7 +178,7 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     /** What is begun has this long to end when the faults are over, milliseconds. */
     patience: (doomed === undefined ? 3 * granted : longDoomed) + 5_000 + 20 * assignment.ending,
     /** What the end of a campaign takes, about. */
-    drain: 4_000 + granted,
+    drain: 4_000 + granted + (leaders.length === 0 ? 0 : 1_000),
     /** Sections a second without which a run is void. */
     floor: onEtcd ? 5 : hasOwnFaults ? 15 : 30
   }
@@ -185,6 +195,26 @@ export const settingsOf = (backend: Backend, subject: string, ttl: number, dimen
     // It shows only while a writer waits for one that goes on as a reader.
     case "downgrade-gives-up-the-claim":
       return { ...usual, assignment: { ...assignment, hot: ["readers"], fibers: 4, writers: 0.5 } }
+    // It shows where the holder is connected.
+    case "revocation-unheard":
+      return {
+        ...usual,
+        nemesis: {
+          ...usual.nemesis,
+          faultLoops: 2,
+          pause: 1_000,
+          serverPause: 10_000,
+          only: ["cut", "SIGSTOP", "delete the key"]
+        }
+      }
+    // It shows where somebody else stands when a leader is interrupted.
+    case "leader-released-early":
+      return {
+        ...usual,
+        assignment: { ...assignment, hot: keys(2), fibers: 1, cold: 1 },
+        nemesis: { ...usual.nemesis, faultLoops: 2, only: ["SIGTERM", "cut"] },
+        floor: 5
+      }
     // What counts is that a holder hears nothing from the beginning.
     case "no-deadline":
     case "deadline-from-reply":

@@ -18,6 +18,12 @@ const total = (counts: Readonly<Record<string, number>>): number =>
 const byCount = (counts: Readonly<Record<string, number>>): string =>
   Object.entries(counts).toSorted(([, a], [, b]) => b - a).map(([name, count]) => `${count} ${name}`).join(", ")
 
+const gapsOf = (gaps: ReadonlyArray<number>): string => {
+  const sorted = gaps.toSorted((a, b) => a - b)
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]!.toFixed(0)
+  return `${at(0.5)} ms at the median, ${at(0.9)} in nine of ten, ${at(1)} at the most (${gaps.length})`
+}
+
 /** The first to be found comes first. */
 const byRule = (violations: ReadonlyArray<Violation>): string =>
   Array.from(Map.groupBy(violations, ({ rule }) => rule), ([rule, of]) => `${of.length} ${rules[rule]}`).join(", ")
@@ -66,6 +72,10 @@ const details = (result: Result): ReadonlyArray<string> => {
       byCount(state.losses)
     }`,
     `  faults: ${byCount(state.kinds)}`,
+    `  ${
+      byCount(state.counts)
+    }; ${state.excused.ignored} overlaps with programs that had not ended when their revoked claims ran out`,
+    ...(state.gaps.length === 0 ? [] : [`  from a leader that ended well to the next: ${gapsOf(state.gaps)}`]),
     ...skipped.map((what) => `  not run: ${what}`),
     ...(why === undefined ? [] : [`  void: ${why}`]),
     ...(state.found === 0 ? [] : [

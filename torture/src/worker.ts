@@ -7,7 +7,9 @@ import { Cause, Effect, Exit, Fiber, Schedule, Scope, Semaphore } from "effect"
 import type { Assignment, Order, Section } from "./assignment.ts"
 import { now } from "./events.ts"
 import { job } from "./jobs.ts"
+import { observes, stands } from "./leaders.ts"
 import { sharedKeys } from "./lockShape.ts"
+import { operate } from "./operator.ts"
 import { quick } from "./quick.ts"
 import { Random } from "./random.ts"
 import { ResourceClient } from "./resourceClient.ts"
@@ -27,15 +29,24 @@ const {
   jobs,
   joins,
   keeps: keep,
+  leaders,
+  lingering,
   long,
   resource,
   rest,
+  revocable,
   seed,
   sets,
   ttl,
   who,
   writers
 } = assignment
+
+/** Milliseconds in which all that runs ends when it is interrupted. */
+const termination = 12_000
+
+const interrupted = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<Exit.Exit<A, E>> =>
+  Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber))
 
 const stand = (stall: number) => {
   const end = now() + stall
@@ -49,6 +60,13 @@ let orders: {
 let stopping: ((limit: number) => void) | undefined
 const stopped = new Promise<number>((resolve) => (stopping = resolve))
 let stopsSoon = false
+let isTerminated = false
+// As a rolling restart asks a process to end: whatever runs is interrupted, and ends.
+process.on("SIGTERM", () => {
+  stopsSoon = true
+  isTerminated = true
+  stopping?.(termination)
+})
 onMessage((message) => {
   const { burst, close, section, stall, stop } = message as Order
   if (section !== undefined) orders?.section(section)
@@ -92,7 +110,9 @@ const main = Effect.gen(function*() {
   let current: Subject = built.value
   const subject: Subject = {
     hold: (ask, body) => Effect.suspend(() => current.hold(ask, body)),
-    once: (job, run) => Effect.suspend(() => current.once?.(job, run) ?? Effect.succeedNone)
+    once: (job, run) => Effect.suspend(() => current.once?.(job, run) ?? Effect.succeedNone),
+    lead: (candidacy, program) =>
+      Effect.suspend(() => current.lead?.(candidacy, program) ?? Effect.succeed("busy" as const))
   }
   const rebuild = Effect.gen(function*() {
     const old = scope
@@ -105,8 +125,10 @@ const main = Effect.gen(function*() {
   // One after the other, and none when the last is closed.
   const layers = Semaphore.makeUnsafe(1)
   const random = new Random(seed)
-  const sections = new Sections(subject, client, who, calm ? { ...assignment, ending: 0 } : assignment, () => stopsSoon)
-  const work: Work = { sections, random, ttl, who, writers, stopped: () => stopsSoon }
+  const habits = calm ? { ...assignment, ending: 0 } : assignment
+  // What takes a moment to end takes it after a SIGTERM too.
+  const sections = new Sections(subject, client, who, habits, () => stopsSoon && !isTerminated)
+  const work: Work = { sections, random, ttl, who, writers, lingering, stopped: () => stopsSoon }
   let bursts = 0
   orders = {
     section: ({ key, pace, steps, ttl }) =>
@@ -126,26 +148,31 @@ const main = Effect.gen(function*() {
     ? [
       ...["a", "b", "c"].map((name) => probe(work, `probe-${who}-${name}`, client)),
       ...joins.map((key) => crowd(work, { key, waiters: 2, ttls: [longFar] })),
-      ...(keep === undefined ? [] : [keeps(work, keep)])
+      ...(keep === undefined ? [] : [keeps(work, keep)]),
+      ...(current.operator === undefined || revocable.length === 0
+        ? []
+        : [operate(current.operator, client, random, { keys: revocable, ttl, stopped: work.stopped })]),
+      ...leaders.map((name) => observes(current, client, name, work.stopped))
     ]
     : [
       ...hot.flatMap((key) => Array.from({ length: fibersOf(key) }, () => busy(work, key, long, rest))),
       ...names.slice(hot.length).map((key) => busy(work, key, 0.1, 3 * rest)),
       ...(sets.length === 0 ? [] : Array.from({ length: fibers }, () => several(work, sets, rest))),
-      ...jobs.map((one) => job(subject, client, random, one, ttl, () => stopsSoon))
+      ...jobs.map((one) => job(subject, client, random, one, ttl, () => stopsSoon)),
+      ...leaders.map((name) => stands(work, subject, client, name, assignment.guard))
     ]
   const running = yield* Effect.forkDetach(
     Effect.scoped(Effect.forEach(all, (one) => one, { concurrency: "unbounded", discard: true }))
   )
   const limit = yield* Effect.promise(() => stopped)
-  const ended = yield* Effect.timeoutOption(Fiber.await(running), limit)
+  const ended = yield* Effect.timeoutOption(isTerminated ? interrupted(running) : Fiber.await(running), limit)
   if (ended._tag === "None") {
     const moment = now()
     for (const { key, since } of sections.waiting.values()) client.tell({ t: "stuck", key, waited: moment - since })
-  } else if (Exit.isFailure(ended.value)) {
+  } else if (Exit.isFailure(ended.value) && !(isTerminated && Cause.hasInterruptsOnly(ended.value.cause))) {
     client.tell({ t: "unhandled", message: Cause.pretty(ended.value.cause).slice(0, 500) })
   }
-  if (assignment.sections === undefined) yield* comesBack(work, who, limit, client)
+  if (assignment.sections === undefined && !isTerminated) yield* comesBack(work, who, limit, client)
   yield* layers.withPermits(1)(Effect.suspend(() => closing(scope)))
 })
 

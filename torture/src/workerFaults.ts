@@ -181,6 +181,15 @@ export const workerFaults = {
     }
   },
   "SIGKILL": { weight: 2, endsProcess: true, inject: (worker) => worker.replace() },
+  "SIGTERM": {
+    weight: 4,
+    with: "leaders",
+    harmless: true,
+    // What it had is given back, and the next is in at once.
+    limbo: 0,
+    endsProcess: true,
+    inject: (worker) => worker.restart()
+  },
   "a burst": {
     weight: 4,
     with: "bursts",

@@ -21,6 +21,8 @@ export interface TorturedWorker {
   readonly process: () => Worker<Report>
   /** Kills the process, and starts another so many milliseconds later. */
   readonly replace: (after?: number) => Promise<void>
+  /** Asks the process to end, as a rolling restart does, and starts another when it has. */
+  readonly restart: () => Promise<void>
   /** Ends all faults of its proxies. */
   readonly heal: () => Promise<void>
 }
@@ -91,6 +93,12 @@ export const startWorkers = async (
     const place = placeOf(index)
     const who = () => `${place}.${life}`
     let process = launch(who(), ports, index, false, crowd)
+    const next = async () => {
+      if (finishing) return
+      life++
+      process = launch(who(), ports, index + 100 * life, false, crowd)
+      await ready(process).catch(() => {})
+    }
     return {
       role,
       proxies,
@@ -100,10 +108,14 @@ export const startWorkers = async (
       replace: async (after = 0) => {
         await process.kill()
         await sleep(after)
-        if (finishing) return
-        life++
-        process = launch(who(), ports, index + 100 * life, false, crowd)
-        await ready(process).catch(() => {})
+        await next()
+      },
+      restart: async () => {
+        process.signal("SIGTERM")
+        const ended = await Promise.race([process.exited, sleep(20_000)])
+        if (ended === undefined) recorder.tell({ t: "left", what: `${who()} did not end after a SIGTERM` })
+        await process.kill()
+        await next()
       },
       heal: async () => {
         for (const proxy of proxies) {

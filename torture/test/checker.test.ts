@@ -1,77 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Checker, type Limits } from "../src/checker.ts"
-import type { Fault, Recorded, Rule } from "../src/events.ts"
 import { type LockShape, writer } from "../src/lockShape.ts"
-
-const ttl = 600
-
-type Line = Recorded
-
-/** A history in short: who, at which moment, did what. */
-const acquired = (at: number, who: string, token: number | undefined, key = "k", age = 0): Line => ({
-  t: "acquired",
-  id: `${who}:${key}:${at}`,
-  key,
-  ttl,
-  age,
-  ask: `${who}:${key}:${at}`,
-  asked: at,
-  at,
-  token: token === undefined ? undefined : `${token}`,
-  who,
-  arrived: at
-})
-const moves = (t: "enter" | "step" | "exit") => (at: number, lease: Line, accepted = true): Line => ({
-  t,
-  id: (lease as { readonly id: string }).id,
-  accepted,
-  who: lease.who,
-  arrived: at
-})
-const [enter, step, exit] = [moves("enter"), moves("step"), moves("exit")]
-const lost = (at: number, lease: Line, ago: number | undefined): Line => ({
-  t: "lost",
-  id: (lease as { readonly id: string }).id,
-  at,
-  reason: "Unreachable",
-  ago,
-  who: lease.who,
-  arrived: at
-})
-const asked = (at: number, who: string, serves?: Line): Line => ({
-  t: "asked",
-  ask: serves === undefined ? `${who}:${at}` : (serves as { readonly ask: string }).ask,
-  key: "k",
-  ttl: 5_000,
-  at,
-  who,
-  arrived: at
-})
-const lag = (from: number, to: number, who: string): Line => ({ t: "lag", from, to, who, arrived: to })
-const fault = (from: number, to: number, about: Partial<Fault>): ReadonlyArray<Line> => [
-  {
-    t: "fault",
-    n: from,
-    kind: "a fault",
-    from,
-    workers: "all",
-    forgets: [],
-    hit: true,
-    who: "",
-    arrived: from,
-    ...about
-  },
-  { t: "healed", n: from, to, who: "", arrived: to }
-]
-
-const checked = (history: ReadonlyArray<Line>, limits: Partial<Limits> = {}): Checker => {
-  const checker = new Checker(limits)
-  for (const event of history.toSorted((a, b) => a.arrived - b.arrived)) checker.add(event)
-  checker.settle(1e9, true)
-  return checker
-}
-const found = (...history: ReadonlyArray<Line>): ReadonlyArray<Rule> =>
-  checked(history).violations.map(({ rule }) => rule)
+import { acquired, asked, checked, enter, exit, fault, found, lag, type Line, lost, step } from "./history.ts"
 
 /** A fault hit everybody: losses are to be expected. */
 const unwell = fault(0, 1, {})
@@ -98,7 +28,7 @@ describe("the checker", () => {
     const slept = [a, enter(1, a), lag(10, 900, "a"), b, enter(801, b)]
     const checker = checked([...slept, step(901, a, false), exit(905, a), exit(910, b)])
     assert.deepStrictEqual(checker.violations, [])
-    assert.deepStrictEqual(checker.excused, { paused: 1, forgot: 0 })
+    assert.deepStrictEqual(checker.excused, { paused: 1, forgot: 0, ignored: 0 })
     assert.deepStrictEqual(found(...slept, step(901, a, false), step(902, a, false), exit(905, a)), ["after"])
     assert.deepStrictEqual(found(...slept, step(901, a, true), exit(905, a)), ["overlap"], "it was not refused")
     assert.deepStrictEqual(
@@ -228,6 +158,13 @@ describe("the checker", () => {
     assert.deepStrictEqual(found(...unwell, a, enter(1, a), lost(710, a, 710), exit(711, a), lag(640, 705, "b")), [
       "late"
     ])
+  })
+
+  it("takes a process that was ended in the midst of a long turn for one that stood still", () => {
+    const told = (at: number) => [lag(at, at, "a"), ...unwell, a, enter(1, a), lost(710, a, 710)]
+    const gone: Line = { t: "gone", who: "a", arrived: 800 }
+    assert.deepStrictEqual(found(...told(400), gone), [])
+    assert.deepStrictEqual(found(...told(705), gone), ["late"], "it ran")
   })
 
   it("finds a program that goes on after its loss, one step is in flight", () => {

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Config, Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { MemoryLockStore } from "effect-dlock"
 import { LockRunnerStorage } from "effect-dlock-cluster"
-import { ClusterError, ShardingConfig } from "effect/cluster"
+import { ClusterError, Runner, RunnerAddress, ShardingConfig } from "effect/cluster"
 import { TestClock } from "effect/testing"
 import { address, fork, heldKeys, memory, type Process, processOn, runner, two } from "./support.ts"
 
@@ -173,12 +173,7 @@ describe("registering a runner", () => {
     Effect.gen(function*() {
       const { one, other } = yield* two
       for (const host of ["::1", "a/b", "{x}", "runner/unhealthy", "ü"]) {
-        const odd = runner(7)
-        const there = { ...odd, address: { ...odd.address, host } }
-        const runnerThere = new (Object.getPrototypeOf(odd).constructor)({
-          ...there,
-          address: new (Object.getPrototypeOf(odd.address).constructor)({ host, port: 7 })
-        })
+        const runnerThere = Runner.make({ address: RunnerAddress.make(host, 7), groups: ["default"], weight: 1 })
         yield* one.register(runnerThere, false)
         assert.deepStrictEqual(yield* other.getRunners, [[runnerThere, false]])
         yield* one.unregister(runnerThere.address)

@@ -72,14 +72,14 @@ describe("revocations under load", () => {
 
         // The one that is frozen at first holds all locks.
         const frozen = yield* start("obeys")
-        const hasStarted = (worker: Worker<Report>) =>
+        const waitForStart = (worker: Worker<Report>) =>
           Effect.promise(() => worker.waitFor((message) => "started" in message))
-        yield* hasStarted(frozen)
+        yield* waitForStart(frozen)
         yield* Effect.sleep("1 second")
         const obeying = yield* start("obeys")
         const ignoring = yield* start("ignores")
         const workers = [obeying, ignoring, frozen]
-        yield* Effect.forEach([obeying, ignoring], hasStarted)
+        yield* Effect.forEach([obeying, ignoring], waitForStart)
 
         /** When the third process was frozen, and when it went on. */
         const frozenTimes: Array<{ readonly from: number; until: number }> = []

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Fiber, Latch, Stream } from "effect"
 import type { Claim } from "effect-dlock/LockStore"
 import type { Etcd3, ITxnRequest, IWatchResponse } from "etcd3"
 import { silentFailure } from "../src/internal/client/failure.ts"
@@ -196,18 +196,19 @@ describe("permits that are given back", () => {
     }).pipe(Effect.scoped))
 })
 
-/** A client that gets the answer to the request for one claim 300 ms late. Returns it and how to name that claim. */
+/** A client whose answer to the request for one claim waits for a latch. Returns it and how to name the claim. */
 const lateClient = (url: string) =>
   Effect.gen(function*() {
     let late: string | undefined
+    const answers = Latch.makeUnsafe()
     const store = yield* clientOver(url, (port) => ({
       ...port,
       txn: (request, ...rest) => {
         const isLate = late !== undefined && bytesOf(request).includes(late)
-        return isLate ? Effect.tap(port.txn(request, ...rest), () => Effect.sleep(300)) : port.txn(request, ...rest)
+        return isLate ? Effect.tap(port.txn(request, ...rest), () => answers.await) : port.txn(request, ...rest)
       }
     }))
-    return { store, delay: (claim: Claim) => void (late = claim.id) }
+    return { store, answers, delay: (claim: Claim) => void (late = claim.id) }
   })
 
 const bytesOf = (request: ITxnRequest): string =>
@@ -216,7 +217,7 @@ const bytesOf = (request: ITxnRequest): string =>
 describe("a claim that somebody deletes before its process has the answer", () => {
   /** Requests the claim, deletes what it put, and lets the answer come. */
   const requestAndDelete = (
-    { delay, store }: Effect.Success<ReturnType<typeof lateClient>>,
+    { answers, delay, store }: Effect.Success<ReturnType<typeof lateClient>>,
     admin: Etcd3,
     claim: Claim,
     half: (name: string) => boolean = () => true
@@ -225,10 +226,15 @@ describe("a claim that somebody deletes before its process has the answer", () =
       const before = new Set(yield* Effect.promise(() => claims(admin, "dlock:k")))
       delay(claim)
       const asked = yield* Effect.forkScoped(store.request(claim, "queue"), { startImmediately: true })
-      yield* Effect.sleep(100)
-      const put = (yield* Effect.promise(() => claims(admin, "dlock:k"))).filter((name) => !before.has(name))
-      assert.isNotEmpty(put)
+      let put: ReadonlyArray<string> = []
+      yield* eventually("the claim is there", async () => {
+        put = (await claims(admin, "dlock:k")).filter((name) => !before.has(name))
+        return put.length > 0
+      })
       for (const name of put.filter(half)) yield* Effect.promise(() => admin.delete().key(name))
+      // Until the watch has told of it.
+      yield* Effect.sleep(300)
+      yield* answers.open
       return yield* Effect.timeout(Fiber.join(asked), 2_000)
     })
 

@@ -26,7 +26,7 @@ import * as Stream from "effect/Stream"
 import { callForms } from "./internal/callForms.ts"
 import * as Engine from "./internal/engine.ts"
 import { statusOf } from "./internal/leader/candidate.ts"
-import { changesOf, leaderIn } from "./internal/leader/observe.ts"
+import { changesOfLeader, leaderIn } from "./internal/leader/observe.ts"
 import * as Options from "./internal/leader/options.ts"
 import { resign as resignFrom } from "./internal/leader/resign.ts"
 import { run as runAsLeader } from "./internal/leader/run.ts"
@@ -54,7 +54,8 @@ export interface LeaderOptions extends Omit<TryLockOptions, "reentrant"> {
   readonly restart?: "always" | "never" | undefined
   /**
    * How long to wait before standing again after a resignation, a revocation or an unhealthy program, so that another
-   * process leads meanwhile if one stands. At most a year. Default: the `ttl`.
+   * process leads meanwhile if one stands. At most a year. After a term that was shorter than a third of the `ttl` it is
+   * at least 0.1 seconds. Default: the `ttl`.
    */
   readonly cooldown?: Duration.Input | undefined
   /**
@@ -63,7 +64,8 @@ export interface LeaderOptions extends Omit<TryLockOptions, "reentrant"> {
    * released when the program has ended. An answer that takes longer than a third of the `ttl`, fails or dies is no.
    *
    * If the program has not ended within the guard gap, because it is stuck, the lock is renewed no more and runs out, so
-   * that another process leads. Default: the program counts as well for as long as it runs.
+   * that another process leads. The answer does not count while the call is interrupted: a program that was told to end may
+   * take its time. Default: the program counts as well for as long as it runs.
    */
   readonly healthy?: Effect.Effect<boolean, unknown> | undefined
 }
@@ -77,7 +79,8 @@ export interface LeaderOptions extends Omit<TryLockOptions, "reentrant"> {
 export interface LeaderStatus {
   /**
    * - `leading`: the program runs, and the lock is held.
-   * - `standing`: it waits to be elected, or for the end of its cool-down.
+   * - `standing`: it waits to be elected, for the end of its cool-down, or to stand again after a failure, as a layer
+   *   does.
    * - `lost`: the leadership is lost, but the program has not ended yet. If this lasts, the program ignores its
    *   interruption, and only the end of the process stops it.
    * - `idle`: nothing runs under this name through this locker.
@@ -327,7 +330,11 @@ export const observe = (
   name: string
 ): Stream.Stream<Option.Option<LeaderInfo>, LockBackendError | InvalidLockRequest, Locker> =>
   Stream.unwrap(
-    withEngine((engine) => Effect.succeed(Stream.map(changesOf(engine.admin.watchKey(name)), Option.map(infoOf))))
+    withEngine((engine) =>
+      Effect.succeed(
+        Stream.map(engine.admin.watchKey(name, changesOfLeader), (state) => Option.map(leaderIn(state), infoOf))
+      )
+    )
   )
 
 /**

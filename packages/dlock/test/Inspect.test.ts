@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
+import { DateTime, Duration, Effect, Exit, Fiber, Latch, Option, Scope, Stream } from "effect"
 import {
   DistributedSemaphore,
   type InvalidLockRequest,
@@ -337,6 +337,25 @@ describe("watchKey", () => {
       yield* faulty.fail("inspect", refused)
       yield* TestClock.adjust("5.1 seconds")
       assert.strictEqual((yield* Effect.flip(Fiber.join(fiber)))._tag, "LockBackendError")
+    }))
+
+  it.effect("asks at once when a hint says that the backend is back", () =>
+    Effect.gen(function*() {
+      const { faulty, memory, sent } = yield* adminSetting()
+      const back = Latch.makeUnsafe()
+      const changes = () => Stream.concat(Stream.fromEffect(back.await), Stream.never)
+      const locker = yield* lockerOver(memory, {}, { ...faulty.admin!, changes })
+      yield* faulty.fail("inspect")
+      const { seen } = yield* watching(locker.watchKey("k"))
+      yield* TestClock.adjust("9 minutes")
+      assert.isBelow(sent("inspect").length, 120)
+      yield* faulty.heal()
+      // Its next question would come at any time in the next five seconds.
+      yield* TestClock.adjust("200 millis")
+      assert.strictEqual(seen.length, 0)
+      back.openUnsafe()
+      yield* TestClock.adjust("200 millis")
+      assert.strictEqual(seen.length, 1)
     }))
 
   it.effect("goes on over hints that break", () =>

@@ -234,6 +234,19 @@ describe("Leader.run", () => {
       assert.deepStrictEqual(lines, ["0 one begins term 1", "0 one ends"])
     }))
 
+  it.effect("fails at once when its locker closes in its cool-down", () =>
+    Effect.gen(function*() {
+      const { memory } = yield* setting()
+      const scope = yield* Scope.make()
+      const locker = yield* Scope.provide(lockerOver(memory), scope)
+      const leader = yield* fork(Effect.flip(its(locker)(Leader.run("role", Leader.resign, { cooldown: "1 hour" }))))
+      yield* TestClock.adjust("1 minute")
+      yield* fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust(1)
+      assert.isDefined(leader.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(leader))._tag, "LockBackendError")
+    }))
+
   it.effect("never stands again without a pause when its terms end at once", () =>
     Effect.gen(function*() {
       const { faulty, one } = yield* two
@@ -248,6 +261,35 @@ describe("Leader.run", () => {
       assert.isAbove(runs, 5)
       assert.isBelow(runs, 80)
       yield* Fiber.interrupt(leader)
+    }))
+
+  it.effect("that resigns at once, without a cool-down, stands again ten times a second at most", () =>
+    Effect.gen(function*() {
+      const { one, sent } = yield* two
+      const resigning = yield* fork(one(Leader.run("role", Leader.resign, { cooldown: 0 })))
+      yield* TestClock.adjust("10 seconds")
+      assert.isAbove(sent("request").length, 90)
+      assert.isBelow(sent("request").length, 110)
+      yield* Fiber.interrupt(resigning)
+      // A longer term is followed by none but the pause that was asked for.
+      const { lines, program } = diary()
+      const longer = Effect.raceFirst(program("one"), Effect.andThen(Effect.sleep("3 seconds"), Leader.resign))
+      yield* fork(one(Leader.run("role", longer, { cooldown: 0 })))
+      yield* TestClock.adjust("4 seconds")
+      assert.deepStrictEqual(lines.map((line) => line.replace(/ term .*/, "")), [
+        "10 one begins",
+        "13 one ends",
+        "13 one begins"
+      ])
+    }))
+
+  it.effect("stands again at once after a maxHold that is shorter than a third of the ttl", () =>
+    Effect.gen(function*() {
+      const { one } = yield* two
+      const { lines, program } = diary()
+      yield* fork(one(Leader.run("role", program("one"), { maxHold: "1 second" })))
+      yield* TestClock.adjust("9500 millis")
+      assert.strictEqual(lines.at(-1), "9 one begins term 10")
     }))
 
   it.effect("that led for its maxHold lets others lead, and stands again", () =>
@@ -368,6 +410,21 @@ describe("Leader.layer", () => {
         assert.isTrue(
           logged.some(({ message }) => message === "The leader lost its leadership and does not stand again")
         )
+      })
+    ))
+
+  it.effect("with restart: \"never\" logs as an error how its program failed when it lost the leadership", () =>
+    withLogs((logged) =>
+      Effect.gen(function*() {
+        const { faulty, one } = yield* two
+        const program = Effect.onInterrupt(Effect.never, () => Effect.die("a bug at its end"))
+        yield* one(Layer.build(Leader.layer("role", program, { restart: "never" })))
+        yield* faulty.answerRenewals({ _tag: "Gone" }, 1)
+        yield* TestClock.adjust("1 hour")
+        const said = logged.filter(({ message }) =>
+          message === "The leader lost its leadership and does not stand again"
+        )
+        assert.deepStrictEqual(said.map(({ level }) => level), ["Error"])
       })
     ))
 })

@@ -187,6 +187,21 @@ describe("the health of a leader's program", () => {
       yield* Fiber.interrupt(leader)
     }))
 
+  it.effect("does not count while the call is interrupted: a slow end keeps the lock", () =>
+    Effect.gen(function*() {
+      const { one, two: second } = yield* two
+      const { lines, program } = diary()
+      let isWell = true
+      const healthy = Effect.sync(() => isWell)
+      const leader = yield* fork(one(Leader.run("role", program("one", "1 minute"), { healthy })))
+      yield* fork(second(Leader.run("role", program("two"))))
+      yield* TestClock.adjust("2 seconds")
+      isWell = false
+      yield* fork(Fiber.interrupt(leader))
+      yield* TestClock.adjust("2 minutes")
+      assert.deepStrictEqual(lines, ["0 one begins term 1", "62 one ends", "62 two begins term 2"])
+    }))
+
   it.effect("is asked no more when the program has ended", () =>
     Effect.gen(function*() {
       const { one } = yield* two

@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, DateTime, Duration, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
-import { DistributedSemaphore, Leader } from "effect-dlock"
+import { Clock, DateTime, Duration, Effect, Exit, Fiber, Layer, Option, Scope, Stream } from "effect"
+import { DistributedSemaphore, Leader, type Lease, LockBackendError } from "effect-dlock"
 import { TestClock } from "effect/testing"
 import { deaf, diary, end, its, stateOf, two } from "./leaderSupport.ts"
-import { adminSetting, fork, lockerOver, setting, shiftedSetting } from "./support.ts"
+import { adminSetting, fork, lockerOver, setting, shiftedSetting, withLogs } from "./support.ts"
 
 // The ttl of these locks is 9 s and their guard gap 0.9 s, and they are renewed every 3 s.
 
@@ -38,6 +38,34 @@ describe("Leader.status", () => {
       assert.deepStrictEqual(yield* status, ["standing", undefined])
       yield* Fiber.interrupt(leader)
       assert.deepStrictEqual(yield* status, ["idle", undefined])
+    }))
+
+  it.effect("of a layer that waits to stand again after a failure is that it stands", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const { faulty, locker, one } = yield* two
+        yield* one(Layer.build(Leader.layer("role", Effect.fail("a bug"))))
+        for (let second = 0; second < 60; second++) {
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual(yield* stateOf(locker), "standing")
+        }
+        const cause = new Error("NOAUTH")
+        yield* faulty.fail("request", new LockBackendError({ operation: "acquire", retryable: false, cause }))
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(yield* stateOf(locker), "standing")
+      })
+    ))
+
+  it.effect("of a program that released its lock and goes on is that it lost it", () =>
+    Effect.gen(function*() {
+      const { locker, one } = yield* two
+      const program = (lease: Lease) => Effect.andThen(lease.release, Effect.sleep("1 minute"))
+      const leader = yield* fork(one(Leader.run("role", program)))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* stateOf(locker), "lost")
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* stateOf(locker), "idle")
+      yield* Fiber.join(leader)
     }))
 
   it.effect("notices a loss before any timer does", () =>
@@ -125,6 +153,26 @@ describe("Leader.observe", () => {
       yield* faulty.heal()
       yield* fork(Scope.close(scope, Exit.void))
       yield* TestClock.adjust("1 minute")
+    }))
+
+  it.effect("tells a slow consumer of nobody too, however often the lock is renewed meanwhile", () =>
+    Effect.gen(function*() {
+      const { admin, locker, memory } = yield* adminSetting({ defaultTtl: "1 second" })
+      const other = yield* lockerOver({ ...memory }, undefined, admin)
+      const told: Array<string> = []
+      const slow = Stream.runForEach(Leader.observe("role"), (leader) => {
+        told.push(Option.match(leader, { onNone: () => "nobody", onSome: ({ term }) => `term ${term}` }))
+        return Option.isSome(leader) ? Effect.sleep("2 minutes") : Effect.void
+      })
+      yield* fork(its(other)(slow))
+      yield* TestClock.adjust("1 second")
+      const first = yield* fork(its(locker)(Leader.run("role", Effect.never)))
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.interrupt(first)
+      yield* TestClock.adjust("1100 millis")
+      yield* fork(its(locker)(Leader.run("role", Effect.never)))
+      yield* TestClock.adjust("10 minutes")
+      assert.deepStrictEqual(told, ["nobody", "term 1", "nobody", "term 2"])
     }))
 
   it.effect("reports nobody when another kind of lock has the name", () =>

@@ -1,4 +1,6 @@
+import { LockAdmin, LockStore } from "effect-dlock"
 import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
@@ -41,8 +43,11 @@ const enteringIn = (request: ITxnRequest): ReadonlyArray<string> =>
 const tombstonesIn = ({ success = [] }: ITxnRequest): ReadonlyArray<string> =>
   success.slice(1).flatMap(({ request_put }) => {
     const key = String(request_put?.key)
-    return key.includes("\0") ? key : []
+    return key.includes("\0") && !isOfRevocations(key) ? key : []
   })
+
+/** Whether a key is a mark on a claim, or the bell that rings for it. */
+const isOfRevocations = (key: string): boolean => /\0revoked(\0|$)/.test(key)
 
 /** `changed`: how a variant changes the port before the store gets it. */
 export const make = (
@@ -228,6 +233,8 @@ export const make = (
     },
     queueOf: (key) => server.queueOf(key).map((id) => server.processOf(id)),
     stateOf: (key) => server.stateOf(key),
+    processOf: (id) => processes.get(id),
+    holderOf: (key) => server.holderOf(key),
     hasRefusedSince: (since) => refusals.hasRefusedSince(since),
     open: (process, onMessage) =>
       Effect.gen(function*() {
@@ -241,7 +248,8 @@ export const make = (
         mine.onMessage = onMessage
         calls.set(process.index, mine)
         yield* Effect.addFinalizer(() => Effect.sync(() => mine.cut()))
-        return yield* Store.make(changed(portOf(process, mine)), mostListeners)
+        const made = yield* Store.makeWithAdmin(changed(portOf(process, mine)), mostListeners)
+        return { store: Context.get(made, LockStore), admin: Context.get(made, LockAdmin) }
       }),
     inject: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key

@@ -1,6 +1,6 @@
 import type { IRequestOp, ITxnRequest, ITxnResponse } from "etcd3"
 import type { LeaseState } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
-import { epochKey } from "../../../packages/dlock-etcd/src/internal/protocol/keys.ts"
+import { epochKey, markOf } from "../../../packages/dlock-etcd/src/internal/protocol/keys.ts"
 import type { LockState } from "../observer.ts"
 import type { ServerLog } from "../serverLog.ts"
 import type { Event, Timeline } from "../timeline.ts"
@@ -79,14 +79,20 @@ export class EtcdServer {
   }
 
   txn(request: ITxnRequest): ITxnResponse | Error {
+    const broken = brokenBy(request).flatMap((key) => this.keys.get(key) ?? [])
     const members = membersOf(request).map((one) => this.flawed(one))
     const flawed = members.length === 1 ? members[0]! : together(members)
     const changes = this.keys.txn(flawed, (id) => this.leases.has(id))
     if ("leaseGone" in changes) return refusal("requested lease not found")
     for (const one of changes.put) {
+      // A key is on the lease of its latest put only.
+      for (const { keys } of this.leases.values()) keys.delete(one.key)
       this.leases.get(one.lease)?.keys.add(one.key)
       this.tellArrival(one)
+      this.tellMark(one)
     }
+    // An operator has let others in beside them.
+    for (const one of broken) if (changes.deleted.includes(one)) this.serverLog.recordForgotten(claimOf(one)![1])
     this.removed(changes.deleted, false)
     if (changes.put.length > 0) this.watching.tellPuts()
     return changes.response
@@ -217,6 +223,16 @@ export class EtcdServer {
     if (free) this.noteFirst(...claim)
   }
 
+  /** Somebody has asked the holder of a claim to leave. Its process counts the grace from when it hears of that. */
+  private tellMark({ key }: KeyValue): void {
+    const mark = markOf(key)
+    const claim = mark && this.keys.get(mark.claimKey)
+    if (claim === undefined) return
+    const [lock, id] = claimOf(claim)!
+    const token = baseIn(claim.value) + BigInt(claim.created)
+    this.serverLog.revoked.recordMark(lock, id, token, this.timeline.now + millis(mark!.grace))
+  }
+
   /** The ids of all claims that have arrived, by their locks and tokens. */
   private readonly ids = new Map<string, string>()
 
@@ -226,6 +242,12 @@ export class EtcdServer {
 
   hasClaim(lock: string, id: string): boolean {
     return this.keys.range(`${lock}/`, `${lock}0`).some((one) => claimOf(one)?.[1] === id)
+  }
+
+  /** The token of the claim that holds a mutex. */
+  holderOf(lock: string): bigint | undefined {
+    const [first] = this.keys.range(`${lock}/`, `${lock}0`).toSorted((a, b) => a.created - b.created)
+    return first && baseIn(first.value) + BigInt(first.created)
   }
 
   /** The ids of the claims in a queue. */
@@ -246,6 +268,7 @@ export class EtcdServer {
   leftovers(): ReadonlyArray<string> {
     return [
       ...this.keys.all().filter((one) => claimOf(one) !== undefined).map(({ key }) => `the claim ${key}`),
+      ...this.keys.all().filter(({ key }) => markOf(key) !== undefined).map(({ key }) => `the mark ${key}`),
       ...Array.from(this.leases).filter(([, { ttl }]) => ttl < tombstonesAtLeast).map(([id]) => `the lease ${id}`)
     ]
   }
@@ -351,6 +374,16 @@ export class EtcdServer {
 const together = (members: ReadonlyArray<ITxnRequest>): ITxnRequest => ({
   success: members.map((one) => ({ request_txn: one }) as IRequestOp)
 })
+
+/** The keys of claims that a transaction deletes together with all marks on them: nobody else than an operator does that. */
+const brokenBy = ({ success = [] }: ITxnRequest): ReadonlyArray<string> =>
+  success.some(({ request_delete_range }) => request_delete_range?.range_end !== undefined)
+    ? success.flatMap(({ request_delete_range }) =>
+      request_delete_range === undefined || request_delete_range.range_end !== undefined
+        ? []
+        : String(request_delete_range.key)
+    )
+    : []
 
 /** The same transaction without its comparisons of one kind. */
 const without = (kind: "tombstone" | "epoch", request: ITxnRequest): ITxnRequest => ({

@@ -1,5 +1,6 @@
 import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import * as Effect from "effect/Effect"
+import * as Admin from "../../../packages/dlock-redis/src/internal/admin/admin.ts"
 import { fromClient, notSent } from "../../../packages/dlock-redis/src/internal/client/failure.ts"
 import type { Port } from "../../../packages/dlock-redis/src/internal/client/port.ts"
 import { Window } from "../../../packages/dlock-redis/src/internal/client/window/window.ts"
@@ -45,6 +46,8 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
   return {
     hasClaim: (key, id) => server.hasClaim(key, id),
     stateOf: (key) => server.stateOf(key),
+    processOf: (id) => server.processOf(id),
+    holderOf: (key) => server.holderOf(key),
     idleWaiterOf: (key) => server.idleWaiterOf(key),
     claimsOf: (process) => server.leftovers(process),
     hangUp: (process) => inboxes[process]?.close(),
@@ -91,19 +94,19 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           window.lose()
           tellServerLeft()
         }
+        const reconnected: Array<() => void> = []
+        inbox.onReconnect = () => reconnected.forEach((listener) => listener())
+        connection.onReconnect = () => {
+          window.open()
+          reconnected.forEach((listener) => listener())
+        }
         const port: Port = {
           telemetry,
           run: flaws.countsFromWritten === true ? whenWritten(window.run, process) : window.run,
           heardAt: () => window.heardAt,
           inbox: inbox.name,
-          onMessage: (listener) => void (inbox.onMessage = listener),
-          onReconnect: (listener) => {
-            inbox.onReconnect = listener
-            connection.onReconnect = () => {
-              window.open()
-              listener()
-            }
-          },
+          onMessage: (listener) => void inbox.listeners.push(listener),
+          onReconnect: (listener) => void reconnected.push(listener),
           onServerLeft: (listener) => void (tellServerLeft = listener),
           probe: Effect.callback((resume) => {
             const stop = inbox.probe(() => resume(Effect.void))
@@ -131,13 +134,14 @@ export const make = (world: Omit<Network, "server" | "awakeAt" | "upAt">, plan: 
           })
         )
         const { interop } = plan
-        return yield* Store.make(port, {
+        const store = yield* Store.make(port, {
           keyPrefix: "",
           retryInterval,
           operationTimeout,
           interop,
           waitReplicas: plan.replicas
         })
+        return { store, admin: yield* Admin.make(port, { keyPrefix: "", interop }) }
       }),
     inject: ({ choice, duration, key, kind, process }, until) => {
       const lock = prefix + key

@@ -10,7 +10,7 @@ import type { Listener } from "./server.ts"
  */
 export class Inbox implements Listener {
   readonly name: string
-  onMessage: (message: string) => void = () => {}
+  readonly listeners: Array<(message: string) => void> = []
   onReconnect: () => void = () => {}
   private readonly network: Network
   private readonly process: Process
@@ -57,7 +57,7 @@ export class Inbox implements Listener {
       const { generation } = this
       timeline.at(time === 0 ? this.messagesAt : timeline.now + after, () => {
         if (generation !== this.generation) return
-        this.process.deliver(() => this.onMessage(message))
+        this.process.deliver(() => this.listeners.forEach((listener) => listener(message)))
       })
     }
   }

@@ -3,6 +3,7 @@ import * as Model from "../../../packages/dlock-redis/test/model/server.ts"
 import type { IdleWaiter, LockState } from "../observer.ts"
 import type { ServerLog } from "../serverLog.ts"
 import type { Timeline } from "../timeline.ts"
+import { Admin, foreignToken } from "./admin.ts"
 import { Runs } from "./runs.ts"
 import { decode, type Request } from "./wire.ts"
 import * as Wire from "./wire.ts"
@@ -53,6 +54,7 @@ export class RedisServer {
   private readonly grantedAt = new Map<string, number>()
   private readonly freeSince = new Map<string, number>()
   private readonly runs = new Runs()
+  private readonly admin: Admin
   private readonly known = new Set<string>()
   private readonly listeners = new Map<string, Set<Listener>>()
   private clockOffset = 0
@@ -66,6 +68,15 @@ export class RedisServer {
     this.timeline = timeline
     this.serverLog = serverLog
     this.flaws = flaws
+    this.admin = new Admin({
+      serverLog,
+      labels: this.labels,
+      subscribers: this.subscribers,
+      lock: (key) => this.lock(key),
+      change: (key, run, broken) => this.change(key, run, broken),
+      publish: (inbox, message) => this.publish(inbox, message),
+      momentOf: (time) => this.momentOf(time)
+    }, flaws.scripts)
   }
 
   /** Runs a command and returns its raw reply or the server's error. */
@@ -133,9 +144,11 @@ export class RedisServer {
         return request.claims.map(({ args, lock }) => this.release(lock, args))
       case "shrink": {
         const { args, kept, lock } = request
-        return Wire.done([
-          this.change(lock, (server) => Model.shrink(server, args, kept, this.subscribers, this.flaws.scripts))
-        ])
+        const reply = this.change(
+          lock,
+          (server) => Model.shrink(server, args, kept, this.subscribers, this.flaws.scripts)
+        )
+        return Wire.done([this.withMark(lock, args.id, reply)])
       }
       case "waiting":
         return Wire.waitingReply(this.lock(request.lock), request.most, this.labels)
@@ -152,17 +165,31 @@ export class RedisServer {
         return this.runs.run(lock, args, foreign === undefined && holders.some(({ id }) => id === args.id), now)
       }
       case "renew":
-        return request.claims.map(({ args, lock }) =>
-          this.change(lock, (server) => {
-            const step = Model.renew(server, args)
+        return request.claims.map(({ args, lock }) => {
+          const reply = this.change(lock, (server) => {
+            const step = Model.renew(server, args, this.flaws.scripts)
             if (step.reply !== "expired" || this.flaws.renewalCreates !== true) return step
             const { capacity, guard, id, kind, permits, token, ttl } = args
             const expiry = server.now + ttl + guard
             const holders = [...step.server.holders, { id, inbox: "", token, kind, permits, capacity, expiry }]
             return { ...step, reply: "ok" as const, server: { ...step.server, holders } }
           })
-        )
+          return this.withMark(lock, args.id, reply, args.isWatched)
+        })
+      case "findHold":
+      case "revoke":
+      case "breakHold":
+      case "inspect":
+      case "observe":
+        return this.admin.perform(request)
     }
+  }
+
+  /** What a renewal answers: more of a claim whose holder was asked to leave. */
+  private withMark(lock: string, id: string, reply: Model.RenewReply, isWatched = false): Wire.Raw {
+    if (reply !== "asked" && reply !== "revoked") return reply
+    const asked = this.admin.askedReply(lock, id) as ReadonlyArray<Wire.Raw>
+    return isWatched && this.isContended(lock) ? [...asked, 1] : asked
   }
 
   /** Whether others wait behind what a step has granted. */
@@ -202,6 +229,7 @@ export class RedisServer {
     const server = this.flaws.countsTwice === true ? { ...after, used: this.usedTwice(before, after) } : after
     this.locks.set(key, server)
     this.compare(key, before, server, withdrawn)
+    if (this.admin.isObserved(key) && isOther(before, server)) this.admin.tellObservers(key)
     for (const { id, inbox, isContended, token } of notifications) {
       this.publish(inbox, token === undefined ? `w:${key}` : `g:${id}:${Wire.tokenText(token, isContended)}:${key}`)
     }
@@ -231,7 +259,13 @@ export class RedisServer {
     // A claim that is granted at once has been in the queue for that moment.
     const granted = after.holders.filter((one) => before.holders.every((other) => other.id !== one.id))
     for (const { id } of [...granted, ...after.queue]) {
-      if (!has(before, id)) this.serverLog.recordArrival(key, id, !granted.some((one) => one.id === id))
+      if (has(before, id)) continue
+      this.admin.forget(id)
+      this.serverLog.recordArrival(key, id, !granted.some((one) => one.id === id))
+    }
+    for (const { expiry, id } of after.holders) {
+      const known = before.holders.find((one) => one.id === id)
+      if (known !== undefined && expiry > known.expiry) this.admin.recordExtension(id, after.now)
     }
     for (const { id, token } of granted) {
       this.grantedAt.set(id, this.timeline.now)
@@ -269,6 +303,16 @@ export class RedisServer {
     return { holder: undefined, process: undefined, since: Math.max(over, this.freeSince.get(key) ?? 0) }
   }
 
+  processOf(id: string): number | undefined {
+    return this.owners.get(id)
+  }
+
+  /** The token of the claim that holds a mutex. */
+  holderOf(key: string): bigint | undefined {
+    const { foreign, holders } = this.lock(key)
+    return foreign !== undefined ? foreignToken : holders[0] && BigInt(holders[0].token)
+  }
+
   /** The first waiter now, if it is connected and its permits are free. */
   idleWaiterOf(key: string): IdleWaiter | undefined {
     const { now } = this.timeline
@@ -303,9 +347,9 @@ export class RedisServer {
   /** Tombstones of claims that are not in doubt. */
   needlessTombstones(): ReadonlyArray<string> {
     return Array.from(this.locks.keys()).flatMap((key) =>
-      this.lock(key).tombstones.filter(({ id }) => !this.serverLog.isInDoubt(id)).map(({ id }) =>
-        `a tombstone of ${id} on ${key}`
-      )
+      this.lock(key).tombstones.filter(({ id }) => !this.serverLog.isInDoubt(id) && !this.admin.broken.has(id)).map((
+        { id }
+      ) => `a tombstone of ${id} on ${key}`)
     )
   }
 
@@ -364,6 +408,7 @@ export class RedisServer {
       if (this.setBack > 0) this.serverLog.recordTokensForgotten(key)
     }
     this.dataWasLost = true
+    this.admin.forgetObservers()
     this.runs.clear()
     this.serverLog.jobs.forget()
     this.serverLog.recordTombstonesLost()
@@ -389,6 +434,17 @@ export class RedisServer {
     this.locks.set(key, server)
     if (server.foreign !== before.foreign) this.serverLog.recordForeignGrant(key)
   }
+}
+
+/** Whether a hold began or ended, or the queue changed. */
+const isOther = (before: Model.Server, after: Model.Server): boolean => {
+  const textOf = ({ foreign, holders, queue }: Model.Server) =>
+    JSON.stringify([
+      foreign ?? null,
+      holders.map(({ id, permits }) => [id, permits]),
+      queue.map(({ id, parked }) => parked ? "" : id)
+    ])
+  return textOf(before) !== textOf(after)
 }
 
 /** The process that is subscribed to an inbox. */

@@ -31,6 +31,7 @@ type Name =
   | "confirm"
   | "run"
   | "waiting"
+  | AdminRequest["name"]
 
 /** Scripts by their digest and by their text. */
 export const scripts: ReadonlyMap<string, { readonly name: Name; readonly sha: string }> = new Map(
@@ -45,7 +46,12 @@ export const scripts: ReadonlyMap<string, { readonly name: Name; readonly sha: s
     Scripts.releaseAll,
     Scripts.confirm,
     Scripts.run,
-    Scripts.waiting
+    Scripts.waiting,
+    Scripts.findHold,
+    Scripts.revoke,
+    Scripts.breakHold,
+    Scripts.inspect,
+    Scripts.observe
   ]
     .flatMap((script) => {
       const known = { name: script.name as Name, sha: script.sha }
@@ -53,8 +59,30 @@ export const scripts: ReadonlyMap<string, { readonly name: Name; readonly sha: s
     })
 )
 
+/** The requests of those who look at locks from outside. */
+export type AdminRequest =
+  | { readonly name: "findHold"; readonly lock: string; readonly token: string }
+  | {
+    readonly name: "revoke"
+    readonly lock: string
+    readonly id: string
+    readonly token: number
+    readonly grace: number
+    readonly text: string
+  }
+  | {
+    readonly name: "breakHold"
+    readonly lock: string
+    readonly id: string
+    readonly token: number
+    readonly interop: boolean
+  }
+  | { readonly name: "inspect"; readonly lock: string }
+  | { readonly name: "observe"; readonly lock: string; readonly inbox: string; readonly time: number }
+
 /** A script's keys and arguments, read back as the model takes them. */
 export type Request =
+  | AdminRequest
   | { readonly name: "acquire"; readonly lock: string; readonly args: Model.AcquireArgs; readonly label: string }
   | {
     readonly name: "acquireAll"
@@ -182,6 +210,16 @@ export const decode = (name: Name, keys: ReadonlyArray<string>, args: ReadonlyAr
     }
     case "waiting":
       return { name, lock: lockOf(lock), most: number(0) }
+    case "findHold":
+      return { name, lock, token: text(0) }
+    case "revoke":
+      return { name, lock, id: text(0), token: number(1), grace: number(2), text: text(3) }
+    case "breakHold":
+      return { name, lock, id: text(0), token: number(1), interop: text(3) === "1" }
+    case "inspect":
+      return { name, lock }
+    case "observe":
+      return { name, lock: lockOf(lock), inbox: text(0), time: number(1) }
     case "release":
       return { name, lock, args: { id: text(0), tombstone: text(1) !== "0", interop: text(2) === "1" } }
     case "releaseAll": {
@@ -307,11 +345,18 @@ export const claimsIn = (request: Request): ReadonlyArray<{ readonly id: string;
     case "confirm":
     case "run":
     case "waiting":
+    case "findHold":
+    case "revoke":
+    case "breakHold":
+    case "inspect":
+    case "observe":
       return []
   }
 }
 
-const isConfirmed = (reply: Raw): boolean => reply === "ok" || reply === "contended"
+/** A holder that was asked to leave, and has not had to, is confirmed too. */
+const isConfirmed = (reply: Raw): boolean =>
+  reply === "ok" || reply === "contended" || (Array.isArray(reply) && reply[0] === "asked")
 
 /** Until when, after it was sent, a request's reply lets each of its claims be believed in: milliseconds by claim. */
 export const confirmations = (request: Request, reply: Raw): ReadonlyArray<readonly [id: string, ms: number]> => {
@@ -333,13 +378,18 @@ export const confirmations = (request: Request, reply: Raw): ReadonlyArray<reado
         isConfirmed(reply[index]!) ? [[args.id, args.ttl] as const] : []
       )
     case "shrink":
-      return reply[0] === "ok" ? [[request.args.id, request.args.ttl]] : []
+      return isConfirmed(reply[0]!) ? [[request.args.id, request.args.ttl]] : []
     case "release":
     case "releaseAll":
     case "peek":
     case "confirm":
     case "run":
     case "waiting":
+    case "findHold":
+    case "revoke":
+    case "breakHold":
+    case "inspect":
+    case "observe":
       return []
   }
 }

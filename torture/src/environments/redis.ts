@@ -136,10 +136,14 @@ const refusals = (server: Server): Environment["serverFaults"] => {
     forgets: false,
     inject: async (_, random) => {
       const user = random.pick(users)
-      await command(server.port, `ACL SETUSER ${user} ${how}`)
-      await command(server.port, `CLIENT KILL USER ${user}`)
-      await sleep(random.between(200, 1_500))
-      await command(server.port, admission(user))
+      try {
+        await command(server.port, `ACL SETUSER ${user} ${how}`)
+        await command(server.port, `CLIENT KILL USER ${user}`)
+        await sleep(random.between(200, 1_500))
+      } finally {
+        // The server may be away at this moment.
+        await eventually(() => command(server.port, admission(user)).then(() => true), 10_000)
+      }
     }
   })
   return {

@@ -13,6 +13,10 @@ export const variants = {
   "permits-asked-as-one": "asks for one permit, however many are used",
   "larger-capacity-asked": "asks for the larger capacity while both are in use",
   "downgrade-gives-up-the-claim": "gives its claim back when it lets readers in",
+  "revocation-unheard": "tells no holder that it is to leave before its grace is over",
+  "revoked-claim-believed": "takes a claim that is never extended again for one that was extended",
+  "revoked-claim-given-up": "gives a revoked claim back before its program has ended",
+  "leader-released-early": "releases a leadership before its program has ended",
   "never-reconnects": "asks no more once its connection has failed",
   "default-client": "SET NX over a client with default options"
 } as const

@@ -1,10 +1,12 @@
-import { Cause, Context, Duration, Effect, Exit, Layer, Option, References, type Scope } from "effect"
+import { Cause, Context, Duration, Effect, Exit, Layer, Option, References, type Scope, Stream } from "effect"
 import {
   type CapacityMismatch,
   DistributedSemaphore,
   type InvalidLockRequest,
-  type Lease,
+  Leader,
+  Lease,
   type Leases,
+  LockAdmin,
   type LockAlreadyHeld,
   type LockBackendError,
   Locker,
@@ -22,8 +24,9 @@ import {
 import { EtcdLockStore } from "effect-dlock-etcd"
 import { RedisLockStore } from "effect-dlock-redis"
 import { Cluster, Redis } from "ioredis"
+import { now, type Outcome } from "../events.ts"
 import { isExclusive, mutex } from "../lockShape.ts"
-import type { Address, Ask, Handle, Make, Subject } from "./subject.ts"
+import type { Address, Ask, Asking, Handle, Make, Operator, Subject } from "./subject.ts"
 
 const host = "127.0.0.1"
 
@@ -64,11 +67,14 @@ const handleOf = (lease: AnyLease, remaining: Duration.Duration, isWriter: boole
   token: "fencingToken" in lease ? lease.fencingToken : lease.grant,
   // Who has lost the lock hears of that in another way.
   ...(isWriter && { downgrade: Effect.ignore((lease as WriteLease).downgrade) }),
+  revocation: lease.revocation,
   ttl: Duration.toMillis(lease.ttl),
   age: Duration.toMillis(lease.ttl) - Duration.toMillis(remaining),
   holds: Effect.map(Effect.exit(lease.ensureHeld), Exit.isSuccess),
-  lost: Effect.map(Effect.flip(lease.lost), ({ lastConfirmedAgo, reason }) => ({
+  lost: Effect.map(Effect.flip(lease.lost), ({ lastConfirmedAgo, reason, revocation }) => ({
     reason,
+    // Of a locker that has closed, and of a lock that was broken, nobody is told.
+    isRevoked: revocation !== undefined,
     ago: Duration.toMillis(lastConfirmedAgo)
   }))
 })
@@ -163,7 +169,58 @@ const holdAll = (
   }
 }
 
-export const subjectOf = (locker: Locker["Service"]): Subject => ({
+/** The outcome of a call that has ended without a result. */
+const settled = (failed: ((why: string) => void) | undefined) => (used: Effect.Effect<Outcome, Failure>) =>
+  used.pipe(
+    Effect.catchTags({
+      OwnershipLost: () => Effect.succeed("lost" as const),
+      LockNotHeld: () => Effect.succeed("lost" as const),
+      LockTimeout: () => Effect.succeed("timeout" as const),
+      LockBackendError: (error) =>
+        Effect.sync(() => {
+          failed?.(error.message)
+          return "backend" as const
+        })
+    }),
+    Effect.orDie,
+    // The locker may be closed meanwhile, and interrupts what runs under it. Who asked for it goes on.
+    Effect.catchCause((cause) =>
+      Cause.hasInterruptsOnly(cause) ? Effect.succeed("interrupted" as const) : Effect.failCause(cause)
+    )
+  )
+
+const lead =
+  (locker: Locker["Service"]): NonNullable<Subject["lead"]> =>
+  ({ cooldown, failed, guard, healthy, name, restart, ttl }, program) =>
+    Leader.run(
+      name,
+      (lease) =>
+        Effect.flatMap(lease.remaining, (remaining) =>
+          program({
+            ...handleOf(lease, remaining, false),
+            resign: Effect.provideService(Leader.resign, Lease, lease)
+          })),
+      { ttl, guardGap: guard, cooldown, healthy, restart }
+    ).pipe(Effect.provideService(Locker, locker), Effect.as("done" as const), settled(failed))
+
+/** What an operator does through a locker, and what its store answers. */
+const operatorOf = (locker: Locker["Service"], onAsked: Operator["onAsked"]): Operator => ({
+  inspect: locker.inspect,
+  list: Stream.runCollect(locker.list()),
+  revoke: locker.revoke,
+  breakLock: (key, token) => locker.breakLock(key, { token }),
+  onAsked
+})
+
+export const subjectOf = (locker: Locker["Service"], onAsked: Operator["onAsked"] = () => {}): Subject => ({
+  operator: operatorOf(locker, onAsked),
+  lead: lead(locker),
+  observe: (name) =>
+    Leader.observe(name).pipe(
+      Stream.map((leader) => Option.getOrUndefined(leader)?.term),
+      Stream.catchTag("InvalidLockRequest", Stream.die),
+      Stream.provideService(Locker, locker)
+    ),
   once: ({ counts, key, slot, ttl }, run) =>
     Effect.provideService(Once.slot(key, slot, run, { counts, ttl }), Locker, locker),
   hold: (ask, body) => {
@@ -186,39 +243,48 @@ export const subjectOf = (locker: Locker["Service"]): Subject => ({
           return true
         }))
     const used = ask.also === undefined ? Effect.flatMap(frontOf(locker, ask), use) : holdAll(locker, ask, body)
-    return used.pipe(
-      Effect.map((got) => got ? "done" as const : "busy" as const),
-      Effect.catchTags({
-        OwnershipLost: () => Effect.succeed("lost" as const),
-        LockNotHeld: () => Effect.succeed("lost" as const),
-        LockTimeout: () => Effect.succeed("timeout" as const),
-        LockBackendError: (error) =>
-          Effect.sync(() => {
-            failed?.(error.message)
-            return "backend" as const
-          })
-      }),
-      Effect.orDie,
-      // The locker may be closed meanwhile, and interrupts what runs under it. Who asked for it goes on.
-      Effect.catchCause((cause) =>
-        Cause.hasInterruptsOnly(cause) ? Effect.succeed("interrupted" as const) : Effect.failCause(cause)
-      )
-    )
+    return used.pipe(Effect.map((got) => got ? "done" as const : "busy" as const), settled(failed))
   }
 })
 
 type Store = LockStore["Service"]
 
+/** Tells each answer to a request that a holder leaves, also of those that were given up. */
+const overheard = (admin: LockAdmin["Service"], told: (asking: Asking) => void): LockAdmin["Service"] => ({
+  ...admin,
+  revoke: (on, request) =>
+    Effect.suspend(() => {
+      const from = now()
+      return Effect.onExit(admin.revoke(on, request), (exit) =>
+        Effect.sync(() =>
+          told({
+            key: on.key.slice(on.prefix.length),
+            token: request.token,
+            grace: request.grace,
+            from,
+            at: now(),
+            answer: Exit.isSuccess(exit) ? exit.value : "unknown"
+          })
+        ))
+    })
+})
+
 /** A locker of ours whose store may be tampered with: what a known-bad variant is. */
 export const overStore =
   (tamper: (store: Store, address: Address) => Effect.Effect<Store, never, Scope.Scope>): Make => (address) =>
     Effect.gen(function*() {
-      const store = Layer.effect(
-        LockStore,
-        Effect.flatMap(Effect.service(LockStore), (store) => tamper(store, address))
+      let tell: (asking: Asking) => void = () => {}
+      const store = Layer.effectContext(
+        Effect.gen(function*() {
+          const tampered = yield* tamper(yield* LockStore, address)
+          const admin = overheard(yield* LockAdmin, (asking) => tell(asking))
+          return Context.add(Context.make(LockStore, tampered), LockAdmin, admin)
+        })
       ).pipe(Layer.provide(storeOf(address)))
       const context = yield* Layer.build(Layer.provide(Locker.layer(), store))
-      return subjectOf(Context.get(context, Locker))
+      return subjectOf(Context.get(context, Locker), (told) => {
+        tell = told
+      })
     }).pipe(Effect.provideService(References.MinimumLogLevel, "None"))
 
 export const ours: Make = overStore(Effect.succeed)

@@ -1,4 +1,5 @@
-import type { Effect, Option, Scope } from "effect"
+import type { Effect, Option, Scope, Stream } from "effect"
+import type { LockBackendError, LockInfo } from "effect-dlock"
 import type { Outcome } from "../events.ts"
 import type { LockShape } from "../lockShape.ts"
 
@@ -39,6 +40,13 @@ export interface Ask {
   readonly failed?: (why: string) => void
 }
 
+export interface Loss {
+  readonly reason: string
+  readonly ago: number | undefined
+  /** Whether its holder was asked to leave. */
+  readonly isRevoked?: boolean
+}
+
 /** A lock that is held, as far as its library tells. */
 export interface Handle {
   readonly token: bigint | undefined
@@ -50,8 +58,12 @@ export interface Handle {
   readonly holds: Effect.Effect<boolean> | undefined
   /** Makes a write lock a read lock, where it is one. */
   readonly downgrade?: Effect.Effect<void>
+  /** Ends when the library says that the holder is to leave, where it can say so. */
+  readonly revocation?: Effect.Effect<unknown>
+  /** Steps down as a leader. */
+  readonly resign?: Effect.Effect<never>
   /** Ends when the library says that the lock is lost. */
-  readonly lost: Effect.Effect<{ readonly reason: string; readonly ago: number | undefined }>
+  readonly lost: Effect.Effect<Loss>
   /** The locks of `also`, which were acquired together with this one. */
   readonly others?: ReadonlyArray<Handle>
 }
@@ -64,10 +76,50 @@ export interface Job {
   readonly ttl: number
 }
 
+/** A candidacy for a leadership. */
+export interface Candidacy {
+  readonly name: string
+  readonly ttl: number
+  readonly guard: number
+  readonly cooldown: number
+  readonly restart: "always" | "never"
+  readonly healthy: Effect.Effect<boolean>
+  /** Told why it failed, where that was for the server's sake. */
+  readonly failed: (why: string) => void
+}
+
+/** A request of an operator, and what the store answered to it. */
+export interface Asking {
+  readonly key: string
+  readonly token: bigint
+  readonly grace: number
+  readonly from: number
+  readonly at: number
+  readonly answer: "asked" | "notHeld" | "foreign" | "unknown"
+}
+
+/** What an operator may do. */
+export interface Operator {
+  readonly inspect: (key: string) => Effect.Effect<LockInfo, unknown>
+  readonly list: Effect.Effect<ReadonlyArray<LockInfo>, unknown>
+  readonly revoke: (
+    key: string,
+    options: { readonly token: bigint; readonly grace: number; readonly why: string }
+  ) => Effect.Effect<"released" | "running" | "notHeld", unknown>
+  readonly breakLock: (key: string, token: bigint) => Effect.Effect<boolean, unknown>
+  /** Tells each answer of the store to a request that a holder leaves. */
+  readonly onAsked: (told: (asking: Asking) => void) => void
+}
+
 /** A lock library under torture. */
 export interface Subject {
   /** Runs a job if no run counts for its slot. A result says that it ran and has succeeded. */
   readonly once?: (job: Job, run: Effect.Effect<void, unknown>) => Effect.Effect<Option.Option<void>, unknown>
+  readonly operator?: Operator
+  /** Stands for a leadership, and runs the program in each term. */
+  readonly lead?: (candidacy: Candidacy, program: (handle: Handle) => Effect.Effect<void>) => Effect.Effect<Outcome>
+  /** The terms of those who lead, and of nobody. */
+  readonly observe?: (name: string) => Stream.Stream<bigint | undefined, LockBackendError>
   readonly hold: (ask: Ask, body: (handle: Handle) => Effect.Effect<void>) => Effect.Effect<Outcome>
 }
 

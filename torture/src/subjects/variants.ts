@@ -1,10 +1,10 @@
-import { Duration, Effect, type Scope } from "effect"
+import { Duration, Effect, Fiber, type Scope, Stream } from "effect"
 import type { LockBackendError, LockStore } from "effect-dlock"
-import type { Granted, Renewal } from "effect-dlock/LockStore"
+import type { Claim, Granted, Renewal, Revocation } from "effect-dlock/LockStore"
 import { Redis } from "ioredis"
 import type { variants } from "./index.ts"
-import { overStore } from "./ours.ts"
-import type { Address, Make } from "./subject.ts"
+import { ours, overStore } from "./ours.ts"
+import type { Address, Make, Subject } from "./subject.ts"
 
 type Store = LockStore["Service"]
 
@@ -157,6 +157,57 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
     }
   }),
 
+  "revocation-unheard": (store) => ({
+    ...store,
+    losses: Stream.filter(store.losses, (one) => !("revocation" in one)),
+    renew: (held) =>
+      Effect.map(
+        store.renew(held),
+        (answers) =>
+          answers.map((answer) =>
+            answer._tag === "Confirmed" ? { _tag: "Confirmed", confirmedAt: answer.confirmedAt } : answer
+          )
+      )
+  }),
+
+  "revoked-claim-believed": (store) => {
+    const long = (revocation: Revocation): Revocation => ({ ...revocation, grace: Duration.hours(1) })
+    return {
+      ...store,
+      losses: Stream.map(
+        store.losses,
+        (one) => "revocation" in one ? { ...one, revocation: long(one.revocation) } : one
+      ),
+      renew: (held) =>
+        Effect.suspend(() => {
+          const confirmedAt = moment()
+          return Effect.map(store.renew(held), (answers) =>
+            answers.map((answer): Renewal =>
+              answer._tag === "Revoked"
+                ? { _tag: "Confirmed", confirmedAt }
+                : answer._tag === "Confirmed" && answer.revocation !== undefined
+                ? { ...answer, revocation: long(answer.revocation) }
+                : answer
+            ))
+        })
+    }
+  },
+
+  "revoked-claim-given-up": (store) => {
+    const claims = new Map<string, Claim>()
+    return {
+      ...store,
+      request: (claim, mode) => {
+        claims.set(claim.id, claim)
+        return store.request(claim, mode)
+      },
+      losses: Stream.tap(store.losses, (one) => {
+        const claim = claims.get(one.id)
+        return "revocation" in one && claim !== undefined ? Effect.ignore(store.withdraw(claim)) : Effect.void
+      })
+    }
+  },
+
   "never-reconnects": (store) => {
     let failure: LockBackendError | undefined
     const request: Store["request"] = (claim, mode) =>
@@ -179,9 +230,23 @@ const tampers: { readonly [Name in keyof typeof variants]?: Tamper } = {
   }
 }
 
+/** A leadership whose lock ends with the call, while its program may go on for a moment. */
+const releasedEarly: Make = (address) =>
+  Effect.map(ours(address), (subject): Subject => ({
+    ...subject,
+    lead: ({ failed, guard, name, ttl }, program) =>
+      subject.hold({ key: name, ttl, guard, failed, way: "with" }, (handle) =>
+        Effect.flatMap(Effect.forkDetach(program(handle)), (fiber) =>
+          Effect.onInterrupt(
+            Effect.asVoid(Fiber.await(fiber)),
+            () =>
+              Effect.sync(() => fiber.interruptUnsafe())
+          )))
+  }))
+
 /** A locker of ours with one rule broken, without a change to what ships. */
 export const tampered = (name: keyof typeof variants): Make =>
-  overStore((store, address) => {
+  name === "leader-released-early" ? releasedEarly : overStore((store, address) => {
     const tampered = tampers[name]!(store, address)
     return Effect.isEffect(tampered) ? tampered : Effect.succeed(tampered)
   })

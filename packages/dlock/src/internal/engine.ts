@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
@@ -60,6 +61,8 @@ export interface Engine {
   readonly time: Time.Time
   /** Whether the locker has closed, so that no later call can succeed. */
   readonly isClosed: () => boolean
+  /** Sleeps for so many milliseconds, or until the locker closes. */
+  readonly pause: (millis: number) => Effect.Effect<void>
   readonly scoped: (
     key: string,
     shape: Shape,
@@ -775,10 +778,20 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     isClosed: () => closed
   })
 
+  const pause = (millis: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const sleeping = fork(time.sleep(millis))
+      return Effect.onInterrupt(
+        Effect.asVoid(Fiber.await(sleeping)),
+        () => Effect.sync(() => sleeping.interruptUnsafe())
+      )
+    })
+
   const engine: Engine = {
     settings,
     time,
     isClosed: () => closed,
+    pause,
     scoped,
     section,
     scopedAll,

@@ -1,5 +1,6 @@
 /** Who in this process observes which lock. */
 
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
@@ -9,6 +10,7 @@ import * as Stream from "effect/Stream"
 import type { Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
 import type { LockKeys } from "../protocol/keys.ts"
+import { toMillis } from "../store/trackedClaim.ts"
 
 /** A lock that is observed. All who observe it share one registration. */
 interface Observed {
@@ -32,28 +34,29 @@ export interface Observers {
  */
 export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Observers, never, Scope.Scope> {
   const fork = yield* FiberSet.makeRuntime<never>()
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
   const all = new Map<string, Observed>()
 
   const tell = (observed: Observed): void => observed.listeners.forEach((listener) => listener())
 
-  const register = (observed: Observed, isFirst: boolean) =>
-    Effect.match(
+  const register = (observed: Observed, isFirst: boolean) => {
+    const note = (askedAt: number | undefined): void => {
+      const before = observed.registeredAt
+      observed.registeredAt = askedAt
+      const isWithoutGap = isFirst || (before !== undefined && now() - before < registeredFor)
+      // Those whom the server does not tell have to ask.
+      if (askedAt === undefined || !isWithoutGap) tell(observed)
+    }
+    return Effect.match(
       Effect.suspend(() => {
-        const askedAt = performance.now()
+        const askedAt = now()
         const args = { keys: observed.keys, inbox: port.inbox, time: registeredFor }
         return Effect.map(port.run(Scripts.observe, args), ({ value }) => value ? askedAt : undefined)
       }),
-      {
-        onFailure: () => void (observed.registeredAt = undefined),
-        onSuccess: (askedAt) => {
-          const before = observed.registeredAt
-          observed.registeredAt = askedAt
-          const isWithoutGap = isFirst || (before !== undefined && performance.now() - before < registeredFor)
-          // Where too many observe it already, whoever observes has to ask.
-          if (askedAt === undefined || !isWithoutGap) tell(observed)
-        }
-      }
+      { onFailure: () => note(undefined), onSuccess: note }
     )
+  }
 
   const keep = (observed: Observed): Effect.Effect<never> =>
     Effect.andThen(
@@ -113,6 +116,7 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
 
 /** Milliseconds for which the server tells of changes after a registration. */
 const registeredFor = 15_000
-/** Milliseconds until a registration is renewed, and until one that failed is repeated: as often as somebody asks who gets no hints. */
+/** Milliseconds until a registration is renewed. */
 const registerEach = 5_000
+/** And until one that failed or was refused is repeated: often enough to see that nobody holds a lock for a second. */
 const againAfter = 500

@@ -2,7 +2,7 @@
 
 import { changedMessage } from "./notification.ts"
 
-/** How many processes observe a lock at most. Further ones ask from time to time. */
+/** How many processes observe a lock at most. Further ones ask twice a second. */
 export const mostObservers = 64
 
 /**

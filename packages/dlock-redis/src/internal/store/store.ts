@@ -533,14 +533,33 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
 
   const tell = (news: Loss | RevocationNotice): void => void PubSub.publishUnsafe(losses, news)
 
+  /**
+   * Tells the holder of a claim whose grant this process has not taken yet: the answer is still on its way, or replicas have not
+   * confirmed it. Otherwise it would hear with the answer to its first renewal.
+   */
+  const tellOnceHeld = (tracked: TrackedClaim, { grace, ...revoker }: Revocation): Effect.Effect<void> => {
+    const { id } = tracked.claim
+    const endsAt = now() + Duration.toMillis(grace)
+    const look: Effect.Effect<void> = Effect.suspend(() => {
+      if (registry.find(id) !== tracked || tracked.isWithdrawn) return Effect.void
+      if (tracked.state !== "held") return Effect.delay(look, lookAgainAfter)
+      return Effect.sync(() =>
+        tell({ id, revocation: { ...revoker, grace: Duration.millis(Math.max(0, endsAt - now())) } })
+      )
+    })
+    return Effect.delay(look, lookAgainAfter)
+  }
+
   const takeNotification = (message: string): void => {
     const notification = Scripts.decodeNotification(message)
     // What has changed on a lock is for those who observe it.
     if (notification === undefined || notification._tag === "Changed") return
     if (notification._tag === "Asked") {
-      const { id } = notification
-      if (registry.find(id)?.isWithdrawn === false) tell({ id, revocation: revocationOf(notification) })
-      return
+      const tracked = registry.find(notification.id)
+      if (tracked === undefined || tracked.isWithdrawn) return
+      const revocation = revocationOf(notification)
+      if (tracked.state !== "held") return void fork(tellOnceHeld(tracked, revocation))
+      return tell({ id: notification.id, revocation })
     }
     if (notification._tag === "Broken") {
       const tracked = registry.find(notification.id)
@@ -629,6 +648,9 @@ const withOtherCapacity = <A>(answer: A, { otherCapacity }: { readonly otherCapa
   otherCapacity === undefined ? answer : { ...answer, capacityInUse: otherCapacity }
 
 const gone: Gone = { _tag: "Gone" }
+
+/** Milliseconds until a claim is looked at again whose holder was asked to leave before it knew that it holds the lock. */
+const lookAgainAfter = 20
 
 const revocationOf = ({ grace, mark }: Pick<Scripts.Asked, "grace" | "mark">): Revocation => ({
   ...mark,

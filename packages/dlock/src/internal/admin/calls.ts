@@ -16,7 +16,7 @@ import type { Time } from "../scheduling/time.ts"
 import * as Timing from "../timing.ts"
 import { infoOf } from "./info.ts"
 import { untilGone } from "./untilGone.ts"
-import { watch } from "./watch.ts"
+import { type IsNews, watch } from "./watch.ts"
 import type { Watched } from "./watched.ts"
 
 type Admin = LockAdmin["Service"]
@@ -67,12 +67,13 @@ export class AdminCalls {
       )
     })
 
-  readonly watchKey = (key: string): Stream.Stream<LockInfo, Failure> =>
+  /** `newsOf`: which states are news. Absent: every one that differs. */
+  readonly watchKey = (key: string, newsOf?: () => IsNews): Stream.Stream<LockInfo, Failure> =>
     Stream.suspend(() => {
       const admin = this.find(key, "watch")
       return isAbsent(admin)
         ? Stream.fail(admin)
-        : Stream.map(watch(this.watched(admin, key, "watch")), (state) => this.infoOf(state))
+        : Stream.map(watch(this.watched(admin, key, "watch"), newsOf), (state) => this.infoOf(state))
     })
 
   readonly revoke = (key: string, options: RevokeOptions): Effect.Effect<"released" | "running" | "notHeld", Failure> =>

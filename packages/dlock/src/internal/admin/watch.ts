@@ -6,38 +6,53 @@ import type { LockBackendError } from "../../LockError.ts"
 import * as Hints from "./hints.ts"
 import type { Watched } from "./watched.ts"
 
+/** Whether a state that was seen at `now` is news. It remembers what it was asked about. */
+export type IsNews = (state: LockState, now: number) => boolean
+
 /**
- * Emits the state of a lock, and again each time that it differs. It asks at each hint, when the first holder may have
+ * Emits the state of a lock, and again each time that it is news. It asks at each hint, when the first holder may have
  * expired, which nobody hints at, and every few seconds besides, since a hint may be lost.
  *
  * It asks on while its consumer is busy, so that a short time in which nobody holds the lock is told too, and waits for a
  * consumer that is far behind.
  */
-export const watch = ({ changes, inspect, time }: Watched): Stream.Stream<LockState, LockBackendError> =>
+export const watch = (
+  { changes, inspect, time }: Watched,
+  newsOf: () => IsNews = differences
+): Stream.Stream<LockState, LockBackendError> =>
   Stream.callback<LockState, LockBackendError>((queue) =>
     Effect.gen(function*() {
       const hints = yield* Hints.collect(changes, time)
-      let told: Seen | undefined
+      const isNews = newsOf()
       let failures = 0
       while (true) {
         const askedAt = time.now()
         const answer = yield* Effect.result(inspect)
         if (answer._tag === "Failure") {
           if (!answer.failure.retryable) return yield* Effect.fail(answer.failure)
-          yield* time.sleep(Math.min(firstRetryAfter * 2 ** failures++, longestPause))
+          yield* time.sleep(firstRetryAfter)
+          // The first hint after an outage says as well that the backend is back.
+          yield* hints.wait(Math.min(firstRetryAfter * 2 ** failures++, longestPause) - firstRetryAfter)
           continue
         }
         failures = 0
-        const seen = seenAt(answer.success, time.now())
-        if (told === undefined || differs(told, seen)) {
-          told = seen
-          yield* Queue.offer(queue, answer.success)
-        }
+        if (isNews(answer.success, time.now())) yield* Queue.offer(queue, answer.success)
         // Hints that come together are one question.
         yield* time.sleep(Math.max(0, askedAt + shortestPause - time.now()))
         yield* hints.wait(pauseAfter(answer.success, hints.areThere()))
       }
     }), { bufferSize: mostUnread })
+
+/** Everything that changes is news, and so is a renewal. */
+const differences = (): IsNews => {
+  let told: Seen | undefined
+  return (state, now) => {
+    const seen = seenAt(state, now)
+    if (told !== undefined && !differs(told, seen)) return false
+    told = seen
+    return true
+  }
+}
 
 /** A state that was seen, as far as it is compared with others. */
 interface Seen {

@@ -1,11 +1,12 @@
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { OwnershipLost } from "../../LockError.ts"
 import type { HeldLease } from "../lease/heldLease.ts"
 import * as Timing from "../timing.ts"
 
-/** What a candidate does: it waits for its election or for the end of its cool-down, leads, or ends a lost leadership. */
+/** What a candidate does: it waits for its election or for the end of a pause, leads, or ends a lost leadership. */
 export type CandidateState = "standing" | "leading" | "lost"
 
 /** One term of a leader: its lease, and the fiber of its program. */
@@ -57,7 +58,8 @@ export class Term {
     const { lease } = this
     // The check notices a deadline that has passed before the timer of the lease does.
     if (lease.check(lease.host.time.now())) return "leading"
-    return lease.state === "lost" ? "lost" : "standing"
+    // Its program may also have released the lock and gone on.
+    return this.fiber.pollUnsafe() === undefined ? "lost" : "standing"
   }
 }
 
@@ -67,7 +69,7 @@ const terms = new WeakMap<HeldLease, Term>()
 /** The term of a leader that has this lease. */
 export const termOf = (lease: HeldLease): Term | undefined => terms.get(lease)
 
-/** One call of `Leader.run`. */
+/** One call of `Leader.run`, or one layer. */
 export class Candidate {
   /** The term, from its election until its program has ended and its lock is released. */
   term: Term | undefined
@@ -80,18 +82,29 @@ export class Candidate {
 /** The candidates of each locker, by the name that they stand for. */
 const candidates = new WeakMap<object, Map<string, Set<Candidate>>>()
 
-/** Remembers a candidate of a locker. Returns what forgets it. */
-export const register = (locker: object, name: string, candidate: Candidate): () => void => {
-  let byName = candidates.get(locker)
-  if (byName === undefined) candidates.set(locker, byName = new Map())
-  let all = byName.get(name)
-  if (all === undefined) byName.set(name, all = new Set())
-  all.add(candidate)
-  return () => {
-    all.delete(candidate)
-    if (all.size === 0 && byName.get(name) === all) byName.delete(name)
-  }
-}
+/** Remembers a candidate of a locker for as long as an effect runs. */
+export const asCandidate = <A, E, R>(
+  locker: object,
+  name: string,
+  use: (candidate: Candidate) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      const candidate = new Candidate()
+      let byName = candidates.get(locker)
+      if (byName === undefined) candidates.set(locker, byName = new Map())
+      let all = byName.get(name)
+      if (all === undefined) byName.set(name, all = new Set())
+      all.add(candidate)
+      return { all, byName, candidate }
+    }),
+    ({ candidate }) => use(candidate),
+    ({ all, byName, candidate }) =>
+      Effect.sync(() => {
+        all.delete(candidate)
+        if (all.size === 0 && byName.get(name) === all) byName.delete(name)
+      })
+  )
 
 /** What the candidates of a locker do. Of several under one name, the one that needs most attention counts. */
 export const statusOf = (locker: object, name: string): {

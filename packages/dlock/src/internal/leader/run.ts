@@ -13,7 +13,7 @@ import type { Program } from "../mutex.ts"
 import { mutex } from "../options/request.ts"
 import * as Log from "../telemetry/log.ts"
 import * as Timing from "../timing.ts"
-import { Candidate, register, Term } from "./candidate.ts"
+import { asCandidate, type Candidate, Term } from "./candidate.ts"
 import { type Check, untilUnhealthy } from "./health.ts"
 import type { Terms } from "./options.ts"
 
@@ -24,46 +24,45 @@ export interface Candidacy<A, E, R> {
   readonly terms: Terms
 }
 
+/** Runs a candidacy, for which this process is a candidate until it has ended. */
+export const run = <A, E, R>(engine: Engine, candidacy: Candidacy<A, E, R>) =>
+  asCandidate(engine, candidacy.name, (candidate) => stand(engine, candidacy, candidate))
+
 /** Stands for a leadership, leads, and stands again, until the program has ended by itself. */
-export const run = Effect.fnUntraced(function*<A, E, R>(
+export const stand = Effect.fnUntraced(function*<A, E, R>(
   engine: Engine,
-  candidacy: Candidacy<A, E, R>
+  candidacy: Candidacy<A, E, R>,
+  candidate: Candidate
 ): Effect.fn.Return<A, E | TryError | OwnershipLost, Outside<R>> {
-  const { name, terms } = candidacy
-  const candidate = new Candidate()
+  const { terms } = candidacy
   const log = yield* Log.make
-  return yield* Effect.acquireUseRelease(
-    Effect.sync(() => register(engine, name, candidate)),
-    Effect.fnUntraced(function*() {
-      let failures = 0
-      while (true) {
-        // An interruption that arrives in this exit is the program's own: one of this fiber runs no further step.
-        const { exit, term } = yield* lead(engine, candidacy, candidate, log)
-        if (Exit.isSuccess(exit)) return exit.value
-        if (term === undefined) {
-          if (!isOutage(exit.cause)) return yield* exit
-          yield* Effect.sleep(Timing.standAgainAfter(terms.ttl, failures++))
-          continue
-        }
-        const { loss } = term.lease
-        // The program's own failure is never hidden, also if the leadership was lost as well.
-        if (!hasOnlyInterruptsAnd(exit.cause, loss)) return yield* exit
-        if (loss === undefined && term.steppedDown === undefined) return yield* exit
-        if (!terms.isRestarted) return yield* Effect.fail(loss ?? term.resignation)
-        if (engine.isClosed()) continue
-        // Whoever is asked to leave and stands again at once may be elected again at once.
-        const isToCoolDown = term.steppedDown !== undefined || loss?.reason === "Revoked"
-        if (isToCoolDown) {
-          yield* Effect.sleep(terms.cooldown)
-        } else if (term.isShort) {
-          yield* Effect.sleep(Timing.standAgainAfter(terms.ttl, failures++))
-          continue
-        }
-        failures = 0
-      }
-    }),
-    (forget) => Effect.sync(forget)
-  )
+  let failures = 0
+  while (true) {
+    // An interruption that arrives in this exit is the program's own: one of this fiber runs no further step.
+    const { exit, term } = yield* lead(engine, candidacy, candidate, log)
+    if (Exit.isSuccess(exit)) return exit.value
+    if (term === undefined) {
+      if (!isOutage(exit.cause)) return yield* exit
+      yield* engine.pause(Timing.standAgainAfter(terms.ttl, failures++))
+      continue
+    }
+    const { loss } = term.lease
+    // The program's own failure is never hidden, also if the leadership was lost as well.
+    if (!hasOnlyInterruptsAnd(exit.cause, loss)) return yield* exit
+    if (loss === undefined && term.steppedDown === undefined) return yield* exit
+    if (!terms.isRestarted) return yield* Effect.fail(loss ?? term.resignation)
+    if (engine.isClosed()) continue
+    // Whoever is asked to leave and stands again at once may be elected again at once.
+    if (term.steppedDown !== undefined || loss?.reason === "Revoked") {
+      // Its cool-down may be none, and its next term as short.
+      const least = term.isShort ? Timing.standAgainAfter(terms.ttl, 0) : 0
+      yield* engine.pause(Math.max(terms.cooldown, least))
+    } else if (term.isShort && loss?.reason !== "MaxHold") {
+      yield* engine.pause(Timing.standAgainAfter(terms.ttl, failures++))
+      continue
+    }
+    failures = 0
+  }
 })
 
 interface Led<A, E> {
@@ -115,7 +114,8 @@ const watchHealth = (term: Term, healthy: Check, log: Log.Log): Effect.Effect<vo
     const { time } = lease.host
     const ttl = Math.floor(Duration.toMillis(lease.ttl))
     yield* untilUnhealthy(healthy, ttl, time)
-    if (!lease.check(time.now())) return
+    // Whoever was told to end may take its time, and what tells whether it works may tell no more.
+    if (lease.isLeaving || !lease.check(time.now())) return
     const why = `its program was not healthy for ${ttl / 1_000} s`
     log.warn(`The leader steps down: ${why}`, { key: lease.key })
     term.stepDown(why)

@@ -104,6 +104,8 @@ export class HeldLease implements Item, Held, SharedLease, Enclosing {
   loss: OwnershipLost | undefined
   /** All leases of the scope that holds this one, by the name of the lock. Absent if a section holds it. */
   leasesOfScope: Map<string, HeldLease> | undefined
+  /** Whether the caller of its section was interrupted, and waits for the program to end. */
+  isLeaving = false
   /** The scope that releases the lease when it closes. Absent if a section holds it. */
   scope: Scope.Closeable | undefined
   callersScope: Scope.Scope | undefined
@@ -454,6 +456,10 @@ export class HeldLease implements Item, Held, SharedLease, Enclosing {
   endRun(onEnd: () => void): void {
     this.observers?.delete(onEnd)
     if (--this.running === 0) this.onIdle?.()
+  }
+
+  noteLeaving(): void {
+    this.isLeaving = true
   }
 
   /** Notes that a program started in a view of this lease. The end of this lease interrupts it, and a release waits for it. */

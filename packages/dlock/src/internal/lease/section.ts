@@ -21,6 +21,8 @@ export interface Ending {
   readonly check: (now: number) => boolean
   readonly beginRun: (onEnd: () => void) => void
   readonly endRun: (onEnd: () => void) => void
+  /** Notes that the caller of the section was interrupted, and waits for its program to end. */
+  readonly noteLeaving?: () => void
 }
 
 /** What a program under a lock needs from its caller. The lock provides its scope and its lease. */
@@ -129,7 +131,10 @@ const watch = <A, E>(
   })
   return Effect.matchCauseEffect(restore(ended), {
     onSuccess: (exit) => Effect.succeed(over(exit)),
-    onFailure: (_interrupted) => Effect.map(Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber)), over)
+    onFailure: (_interrupted) => {
+      if (stops === "lost") lease.noteLeaving?.()
+      return Effect.map(Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber)), over)
+    }
   })
 }
 

@@ -158,13 +158,16 @@ export class Revocations {
 
   /** Takes the values of marks. Where one could not be read, the next beat reads it. */
   private takeAskings(marks: ReadonlyArray<string>, valueOf: (index: number) => Buffer | undefined): void {
+    const places = new Set<Place>()
     marks.forEach((key, index) => {
       const value = valueOf(index)
       const place = this.placeOf(key)
       if (value !== undefined) this.take(key, Admin.decodeAsking(value))
       else place?.revocation?.marks.delete(key)
-      if (place !== undefined) this.tell(place)
+      if (place !== undefined) places.add(place)
     })
+    // Of several marks on one claim, the one that leaves the least time tells who asks, and it may be the last of them.
+    for (const place of places) this.tell(place)
   }
 
   private placeOf(key: string): Place | undefined {
