@@ -17,7 +17,7 @@ const entities = Array.from({ length: 6 }, (_, index) => `e${index}`)
 
 /** What went wrong in the resource's order, and how many steps came late although nothing else did. */
 export interface Verdict {
-  /** For each list, the steps that came after the first step of the next life. */
+  /** For each list, the steps that came after a step of a later life. */
   readonly late: Readonly<Record<(typeof lists)[number], ReadonlyArray<Late>>>
   /** The longest time from a fault until all entities worked elsewhere, in milliseconds. */
   readonly recovered: ReadonlyArray<number>
@@ -38,15 +38,17 @@ interface Freeze {
   readonly to: number
 }
 
-/** The steps that came after the first step of a later life of the entity. */
+/**
+ * The steps that came after a step of a later life of the entity. Which life is later its token tells: the first step of a life may
+ * itself be late.
+ */
 const lateIn = (entity: string, steps: ReadonlyArray<Step>, freezes: ReadonlyArray<Freeze>): ReadonlyArray<Late> => {
-  const lives: Array<string> = []
+  let newest = 0n
   const late: Array<Late> = []
   for (const step of steps) {
-    const life = `${step.pid}/${step.life}`
-    if (lives.at(-1) === life) continue
-    if (!lives.includes(life)) {
-      lives.push(life)
+    const token = BigInt(step.token)
+    if (token >= newest) {
+      newest = token
       continue
     }
     const freeze = freezes.findLast(({ from, pid }) => pid === step.pid && from <= step.at + 50)

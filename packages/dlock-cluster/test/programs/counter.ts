@@ -36,6 +36,8 @@ export interface Step {
   readonly pid: number
   /** Counts the times that this process had the entity. */
   readonly life: number
+  /** The token of the shard when the process got the entity. */
+  readonly token: string
   /** Milliseconds since 1970 by the clock of the machine, when the step began. */
   readonly at: number
 }
@@ -64,14 +66,14 @@ export const counter = (resource: string) =>
         Effect.sync(() => new Redis(resource).on("error", () => {})),
         (client) => Effect.sync(() => client.disconnect())
       )
-      const step = () => JSON.stringify({ pid: process.pid, life, at: Date.now() } satisfies Step)
+      const token = yield* Effect.orDie(shards.fencingToken(shardId))
+      const step = () => JSON.stringify({ pid: process.pid, life, token: `${token}`, at: Date.now() } satisfies Step)
       const append = Effect.suspend(() => Effect.promise(() => client.rpush(`plain:${entityId}`, step())))
       const appendChecked = Effect.flatMap(
         shards.fencingToken(shardId),
         () => Effect.promise(() => client.rpush(`checked:${entityId}`, step()))
       )
       // As late as can be: with the token from when it began, and without a look at the clock.
-      const token = yield* Effect.orDie(shards.fencingToken(shardId))
       const appendFenced = Effect.suspend(() =>
         Effect.promise(() =>
           client.eval(
