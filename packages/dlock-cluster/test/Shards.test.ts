@@ -89,6 +89,20 @@ describe("acquiring shards", () => {
       assert.deepStrictEqual(yield* heldKeys(shared), ["shard/default:2"])
     }))
 
+  it.effect("gives what was answered in time, though one shard gets no answer at all", () =>
+    Effect.gen(function*() {
+      const shared = yield* memory
+      const one = yield* processOn(shared)
+      yield* one.faulty.hang("request", 1)
+      const acquiring = yield* fork(one.acquire(here, shards(1, 2, 3)))
+      yield* TestClock.adjust("1500 millis")
+      assert.deepStrictEqual(numbers(yield* Fiber.join(acquiring)), [2, 3])
+      assert.deepStrictEqual(yield* heldKeys(shared), ["shard/default:2", "shard/default:3"])
+      yield* one.faulty.heal()
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(numbers(yield* one.acquire(here, shards(1))), [1])
+    }))
+
   it.effect("fails if nothing was answered", () =>
     Effect.gen(function*() {
       const { one } = yield* two
@@ -198,6 +212,19 @@ describe("refreshing shards", () => {
       assert.instanceOf(yield* Fiber.join(failing), ClusterError.PersistenceError)
     }))
 
+  it.effect("dies at the deadline of a shard, though an answer is still awaited", () =>
+    Effect.gen(function*() {
+      const { one } = yield* two
+      yield* one.acquire(here, shards(1))
+      yield* TestClock.adjust("7 seconds")
+      yield* one.faulty.hang("renew")
+      const refreshing = yield* fork(one.refresh(here, shards(1)))
+      yield* TestClock.adjust("1999 millis")
+      assert.isUndefined(refreshing.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(lossOf(yield* Fiber.await(refreshing)).reason, "Stalled")
+    }))
+
   it.effect("ends at the limit even if the store lets nobody interrupt it", () =>
     Effect.gen(function*() {
       const shared = yield* memory
@@ -305,6 +332,21 @@ describe("a shard that is revoked", () => {
       assert.deepStrictEqual(yield* other.acquire(there, shards(1)), [])
       yield* one.release(here, shards(1)[0]!)
       assert.deepStrictEqual(numbers(yield* other.acquire(there, shards(1))), [1])
+    }))
+
+  it.effect("is confirmed like the others while it is left, or else its runner stops", () =>
+    Effect.gen(function*() {
+      const { memory, one } = yield* two
+      yield* one.acquire(here, shards(1))
+      yield* revoke(memory.admin, 60_000)
+      assert.deepStrictEqual(yield* one.refresh(here, shards(1)), [])
+      yield* TestClock.adjust("3 seconds")
+      yield* one.faulty.fail("renew")
+      const failing = yield* fork(Effect.flip(one.refresh(here, shards(1))))
+      yield* TestClock.adjust("2999 millis")
+      assert.isUndefined(failing.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.instanceOf(yield* Fiber.join(failing), ClusterError.PersistenceError)
     }))
 
   it.effect("is left at once while there is still time, if it is never extended again", () =>

@@ -207,7 +207,8 @@ export class Claims {
   }
 }
 
-const unanswered = (millis: number): LockBackendError =>
+/** That the store did not answer in time. */
+export const unanswered = (millis: number): LockBackendError =>
   new LockBackendError({
     operation: "renew",
     retryable: true,

@@ -11,7 +11,7 @@ import type { Renewal } from "effect-dlock/LockStore"
 import { PersistenceError } from "effect/cluster/ClusterError"
 import type { ShardId } from "effect/cluster/ShardId"
 import * as Effect from "effect/Effect"
-import type { Claims } from "./claims.ts"
+import { type Claims, unanswered } from "./claims.ts"
 import type { HeldClaim, Moment } from "./heldClaim.ts"
 import * as Keys from "./keys.ts"
 import * as Timing from "./timing.ts"
@@ -69,6 +69,8 @@ export class Shards {
       const missing = ids.filter(isMissing)
       const granted: Array<OwnedShard> = []
       let failure: LockBackendError | undefined
+      // What was not answered by then is asked for again, and keeps nobody from what was.
+      const limit = Timing.acquireLimit(this.claims.times.interval)
       const ask = (id: ShardId): Effect.Effect<void> =>
         this.claims.hold(Keys.shard(id), this.address, (held) => granted.push(this.track(id, held))).pipe(
           Effect.catch((error) => Effect.sync(() => void (failure ??= error))),
@@ -80,6 +82,10 @@ export class Shards {
         Effect.forEach(missing, ask, { concurrency: "unbounded", discard: true }),
         this.renew(known.filter(({ state }) => state === "held"))
       ], { concurrency: "unbounded", discard: true }).pipe(
+        Effect.timeoutOrElse({
+          duration: limit,
+          orElse: () => Effect.sync(() => void (failure ??= unanswered(limit)))
+        }),
         Effect.andThen(Effect.suspend(() => {
           const now = this.claims.now()
           const mine = [...known, ...granted].filter((shard) => this.isFresh(shard, now))
@@ -165,12 +171,20 @@ export class Shards {
       const loss = this.lossAmong(named)
       if (loss !== undefined) return Effect.die(new PersistenceError({ cause: loss }))
       const all = isFirst ? [...pending, ...this.newlyAcquired()] : pending
-      return Effect.flatMap(this.renew(all), (unconfirmed) => {
+      // No answer is awaited for longer than all these shards may be trusted.
+      const now = this.claims.now()
+      const remaining = named.reduce((least, { held, state }) =>
+        state === "held" ? Math.min(least, held.remaining(now)) : least, Infinity)
+      const renewed = remaining > this.claims.times.interval ? this.renew(all) : Effect.timeoutOrElse(this.renew(all), {
+        duration: Math.ceil(remaining),
+        orElse: () => Effect.succeed<ReadonlySet<OwnedShard>>(new Set(all))
+      })
+      return Effect.flatMap(renewed, (unconfirmed) => {
         const loss = this.lossAmong(named)
         if (loss !== undefined) return Effect.die(new PersistenceError({ cause: loss }))
         const now = this.claims.now()
         const isToRepeat = (shard: OwnedShard): boolean =>
-          shard.state === "held" && !shard.isRevoked &&
+          shard.state === "held" && !shard.isFinal &&
           (unconfirmed.has(shard) || shard.held.age(now) > Timing.freshFor(this.claims.times.interval))
         const again = pending.filter(isToRepeat)
         if (again.length > 0) {

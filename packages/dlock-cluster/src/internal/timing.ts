@@ -28,6 +28,12 @@ export const retryAfter = (ttl: number): number => Math.min(ttl / 30, 500)
 export const releaseTimeout = (interval: number): number => Math.min(interval, 2_000)
 
 /**
+ * How long the runner waits for the answers about shards that it asks for. Sharding waits for an interval, and then knows of
+ * none that was granted: one key without an answer, or more keys than the backend can answer for in time, would cost all.
+ */
+export const acquireLimit = (interval: number): number => interval / 2
+
+/**
  * Up to which age a confirmation may be reported to Sharding. It is older only if this process was paused meanwhile:
  * then it is asked for again.
  */
