@@ -159,6 +159,40 @@ describe("registering a runner", () => {
       assert.deepStrictEqual(one.warnings, [])
     }))
 
+  it.effect("survives a renewal that the store never answers, or dies of", () =>
+    Effect.gen(function*() {
+      const shared = yield* memory
+      let call = 0
+      const renew: typeof shared.store.renew = (held) => {
+        call++
+        return call === 1 ? Effect.never : call === 2 ? Effect.die("a bug of the store") : shared.store.renew(held)
+      }
+      const one = yield* processOn({ ...shared, store: { ...shared.store, renew } })
+      yield* one.register(runner(1), true)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* one.getRunners).length, 1)
+      assert.deepStrictEqual(one.warnings, [])
+    }))
+
+  it.effect("is not found by a process that has lost it to another with its address", () =>
+    Effect.gen(function*() {
+      const { memory, one, other } = yield* two
+      yield* one.register(runner(1), true)
+      for (const key of ["cluster/runner/localhost:1", "cluster/runners"]) {
+        const on = { key, prefix: "cluster/" }
+        yield* memory.admin.breakLock(on, (yield* memory.admin.inspect(on)).holders[0]!.token)
+      }
+      yield* other.register(runner(1), true)
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(yield* one.getRunners, [])
+      yield* Effect.flip(one.register(runner(1), true))
+      assert.deepStrictEqual(yield* one.getRunners, [])
+      assert.strictEqual((yield* other.getRunners).length, 1)
+      yield* other.unregister(address(1))
+      yield* one.register(runner(1), true)
+      assert.strictEqual((yield* one.getRunners).length, 1)
+    }))
+
   it.effect("fails while nobody confirms it, since Sharding would register without a pause otherwise", () =>
     Effect.gen(function*() {
       const { one } = yield* two

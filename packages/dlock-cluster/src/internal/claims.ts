@@ -108,13 +108,22 @@ export class Claims {
   renew(held: ReadonlyArray<HeldClaim>): Effect.Effect<ReadonlyArray<Renewal>> {
     return Effect.suspend(() => {
       const sent = this.now()
-      return Effect.map(this.store.renew(held), (answers) => {
-        held.forEach((claim, index) => {
-          const answer = answers[index]!
-          if (answer._tag === "Confirmed") claim.confirm(answer.confirmedAt, sent)
+      const limit = Timing.renewalAfter(this.times.ttl)
+      const unknown = (error: LockBackendError): ReadonlyArray<Renewal> => held.map(() => ({ _tag: "Unknown", error }))
+      // The store should limit its own calls. One that hangs or dies would end the renewals for ever.
+      return this.store.renew(held).pipe(
+        Effect.timeoutOrElse({ duration: limit, orElse: () => Effect.succeed(unknown(unanswered(limit))) }),
+        Effect.catchDefect((cause) =>
+          Effect.succeed(unknown(new LockBackendError({ operation: "renew", retryable: true, cause })))
+        ),
+        Effect.map((answers) => {
+          held.forEach((claim, index) => {
+            const answer = answers[index]!
+            if (answer._tag === "Confirmed") claim.confirm(answer.confirmedAt, sent)
+          })
+          return answers
         })
-        return answers
-      })
+      )
     })
   }
 

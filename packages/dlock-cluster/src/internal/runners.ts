@@ -40,6 +40,8 @@ export class Runners {
   /** By address, the marks that this process put on runners that it found unhealthy. */
   private readonly marks = new Map<string, HeldClaim>()
   private readonly warned = new Set<string>()
+  /** The addresses of this process that it has lost. Another process may have them now. */
+  private readonly lost = new Set<string>()
 
   constructor(claims: Claims, admin: LockAdmin["Service"]) {
     this.claims = claims
@@ -71,6 +73,7 @@ export class Runners {
       this.warned.delete(address)
       const complete = Effect.andThen(this.takeMachine(address), this.enter(address))
       yield* Effect.onError(complete, () => this.drop(address))
+      this.lost.delete(address)
       yield* this.setHealth(address, isHealthy)
       return Number(this.machines.get(address)?.key.slice(Keys.machine(0).length - 1))
     })
@@ -162,19 +165,24 @@ export class Runners {
     return Effect.suspend(() => {
       const registration = this.registrations.get(address)
       this.registrations.delete(address)
+      this.lost.add(address)
       return registration === undefined
         ? Effect.void
         : this.claims.withdrawLater(claimsOf(registration).map(({ claim }) => claim))
     })
   }
 
-  /** All registered runners, of all processes, and whether they are healthy. */
+  /**
+   * All registered runners, of all processes, and whether they are healthy. An address that this process has lost is not
+   * among them, even if another process has it: Sharding registers again only a runner that it does not find.
+   */
   get list(): Effect.Effect<Array<readonly [runner: string, isHealthy: boolean]>, LockBackendError> {
     return Effect.all([this.registered, this.marked], { concurrency: "unbounded" }).pipe(
       Effect.tap(([runners]) => this.dropMarksOfOthersThan(runners)),
       Effect.map(([runners, marks]) => {
         const unhealthy = new Set(marks.map(({ holder }) => holder))
-        return Array.from(runners, ([address, runner]) => [runner, !unhealthy.has(address)] as const)
+        return Array.from(runners).filter(([address]) => !this.lost.has(address))
+          .map(([address, runner]) => [runner, !unhealthy.has(address)] as const)
       })
     )
   }
