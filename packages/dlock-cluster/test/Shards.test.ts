@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Clock, Duration, Effect, Exit, Fiber, Scope } from "effect"
-import { OwnershipLost } from "effect-dlock"
+import { LockBackendError, OwnershipLost } from "effect-dlock"
 import type { Claim } from "effect-dlock/LockStore"
 import { ClusterError } from "effect/cluster"
 import { TestClock } from "effect/testing"
@@ -101,6 +101,26 @@ describe("acquiring shards", () => {
       yield* one.faulty.heal()
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(numbers(yield* one.acquire(here, shards(1))), [1])
+    }))
+
+  it.effect("withdraws together what the store does not let it withdraw", () =>
+    Effect.gen(function*() {
+      const shared = yield* memory
+      let calls = 0
+      const error = new LockBackendError({ operation: "acquire", retryable: true, cause: new Error("away") })
+      const fails = () => Effect.suspend(() => (calls++, Effect.fail(error)))
+      const withdrawAll = (claims: ReadonlyArray<Claim>) => Effect.sync(() => (calls++, claims.map(() => error)))
+      const one = yield* processOn({
+        ...shared,
+        store: { ...shared.store, request: fails, withdraw: fails, withdrawAll }
+      })
+      yield* Effect.flip(one.acquire(here, shards(...Array.from({ length: 100 }, (_, id) => id + 1))))
+      assert.strictEqual(calls, 200)
+      yield* TestClock.adjust("1 minute")
+      // Once in 300 ms, for as long as one of them may still be there.
+      assert.isAtMost(calls - 200, 20_000 / 300)
+      yield* TestClock.adjust("1 minute")
+      assert.isAtMost(calls - 200, 20_000 / 300)
     }))
 
   it.effect("fails if nothing was answered", () =>

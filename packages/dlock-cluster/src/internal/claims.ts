@@ -15,7 +15,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Fiber from "effect/Fiber"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { HeldClaim, type Moment, momentOf } from "./heldClaim.ts"
 import * as Timing from "./timing.ts"
@@ -36,8 +35,9 @@ export class Claims {
   private readonly store: LockStore["Service"]
   private readonly clock: Clock.Clock
   private readonly scope: Scope.Scope
-  /** Claims that the backend may still have, or may still be sent, and that nobody wants. */
-  private readonly leftovers = new Set<Claim>()
+  /** Claims that the backend may still have, or may still be sent, and that nobody wants, and until when that may be. */
+  private readonly leftovers = new Map<Claim, number>()
+  private isSweeping = false
 
   constructor(
     store: LockStore["Service"],
@@ -160,24 +160,51 @@ export class Claims {
   withdrawLater(claims: ReadonlyArray<Claim>): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (claims.length === 0) return Effect.void
-      for (const claim of claims) this.leftovers.add(claim)
-      const forget = (claim: Claim): void => void this.leftovers.delete(claim)
       const { guardGap, ttl } = this.times
-      return Effect.suspend(() => this.withdraw(claims.filter((claim) => this.leftovers.has(claim)), forget)).pipe(
-        Effect.retry(Schedule.spaced(Timing.retryAfter(ttl))),
-        // By then a claim has expired, and so has a request that was on its way for as long again.
-        Effect.timeoutOption(2 * (ttl + guardGap)),
-        Effect.andThen(Effect.sync(() => claims.forEach(forget))),
+      // By then a claim has expired, and so has a request that was on its way for as long again.
+      const until = this.now().at + 2 * (ttl + guardGap)
+      for (const claim of claims) this.leftovers.set(claim, until)
+      return this.withdrawLeftovers(claims).pipe(
+        Effect.catch(() => this.sweep),
         Effect.forkIn(this.scope, { startImmediately: true }),
         Effect.asVoid
       )
     })
   }
 
+  private withdrawLeftovers(claims: ReadonlyArray<Claim>): Effect.Effect<void, LockBackendError> {
+    const limit = Timing.renewalAfter(this.times.ttl)
+    return Effect.timeoutOrElse(this.withdraw(claims, (claim) => void this.leftovers.delete(claim)), {
+      duration: limit,
+      orElse: () => Effect.fail(unanswered(limit))
+    })
+  }
+
+  /** Withdraws all leftovers together until none is left: a backend that is overloaded gets no call for each of them. */
+  private get sweep(): Effect.Effect<void> {
+    const next: Effect.Effect<void> = Effect.suspend(() => {
+      const now = this.now().at
+      for (const [claim, until] of this.leftovers) if (until <= now) this.leftovers.delete(claim)
+      if (this.leftovers.size === 0) {
+        this.isSweeping = false
+        return Effect.void
+      }
+      return Effect.andThen(
+        Effect.ignore(this.withdrawLeftovers(Array.from(this.leftovers.keys()))),
+        Effect.delay(next, Timing.retryAfter(this.times.ttl))
+      )
+    })
+    return Effect.suspend(() => {
+      if (this.isSweeping) return Effect.void
+      this.isSweeping = true
+      return Effect.delay(next, Timing.retryAfter(this.times.ttl))
+    })
+  }
+
   /** Withdraws all that is left when the storage is closed. What cannot be withdrawn in time expires. */
   close(held: ReadonlyArray<HeldClaim>): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const all = [...held.map(({ claim }) => claim), ...this.leftovers]
+      const all = [...held.map(({ claim }) => claim), ...this.leftovers.keys()]
       return all.length === 0 ? Effect.void : this.withdraw(all, () => {}).pipe(
         Effect.timeoutOption(Timing.releaseTimeout(this.times.interval)),
         Effect.interruptible,

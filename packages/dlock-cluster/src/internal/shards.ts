@@ -173,8 +173,10 @@ export class Shards {
       const all = isFirst ? [...pending, ...this.newlyAcquired()] : pending
       // No answer is awaited for longer than all these shards may be trusted.
       const now = this.claims.now()
-      const remaining = named.reduce((least, { held, state }) =>
-        state === "held" ? Math.min(least, held.remaining(now)) : least, Infinity)
+      const remaining = named.reduce(
+        (least, { held, state }) => state === "held" ? Math.min(least, held.remaining(now)) : least,
+        Infinity
+      )
       const renewed = remaining > this.claims.times.interval ? this.renew(all) : Effect.timeoutOrElse(this.renew(all), {
         duration: Math.ceil(remaining),
         orElse: () => Effect.succeed<ReadonlySet<OwnedShard>>(new Set(all))
