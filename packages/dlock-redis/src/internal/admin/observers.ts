@@ -36,6 +36,7 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
   const fork = yield* FiberSet.makeRuntime<never>()
   const clock = yield* Clock.clockWith(Effect.succeed)
   const now = () => toMillis(clock.monotonicTimeNanosUnsafe())
+  const isCounted = port.slotOf === undefined
   const all = new Map<string, Observed>()
 
   const tell = (observed: Observed): void => observed.listeners.forEach((listener) => listener())
@@ -51,7 +52,7 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
     return Effect.match(
       Effect.suspend(() => {
         const askedAt = now()
-        const args = { keys: observed.keys, inbox: port.inbox, time: registeredFor }
+        const args = { keys: observed.keys, inbox: port.inbox, time: registeredFor, isCounted }
         return Effect.map(port.run(Scripts.observe, args), ({ value }) => value ? askedAt : undefined)
       }),
       { onFailure: () => note(undefined), onSuccess: note }
@@ -84,7 +85,7 @@ export const make = Effect.fnUntraced(function*(port: Port): Effect.fn.Return<Ob
     if (listeners.size > 0) return
     all.delete(keys.lock)
     keeping?.interruptUnsafe()
-    fork(Effect.ignore(port.run(Scripts.observe, { keys, inbox: port.inbox, time: 0 })))
+    fork(Effect.ignore(port.run(Scripts.observe, { keys, inbox: port.inbox, time: 0, isCounted })))
   }
 
   port.onMessage((message) => {
