@@ -50,7 +50,8 @@ export const keepsOthersOutWhileItEnds = (one: UnderLock, other: UnderLock): Eff
     yield* Effect.log(
       `interrupted after ${cap.toFixed(1)} ms; the next is in ${(granted - at.ended).toFixed(1)} ms after the end`
     )
-    assert.isAtLeast(cap, 999)
+    // It counts from the grant, of which the program learns a little later.
+    assert.isAtLeast(cap, 1_000 - 20 - recorded.max())
     assert.isAtMost(cap, 1_050 + recorded.max())
     assert.isAtLeast(at.ended - at.interrupted, 2_999)
     assert.isAtLeast(granted, at.ended)

@@ -117,8 +117,9 @@ describe("the list of many locks on Redis", () => {
             `lag ${lag.max().toFixed(1)} ms`
         )
         assert.isBelow(perScan, 1_000)
-        // The server's clock also counts when the machine runs somebody else.
-        assert.isBelow(longest, 5 + lag.max())
+        // The server's clock also counts while the machine runs somebody else, which a few of the commands meet. A command that did
+        // too much would take so long nearly each time.
+        assert.isBelow(slow.filter(({ micros }) => micros > 5_000).length, Math.max(5, count / 32 / 50))
         assert.isBelow(most, 20)
       }).pipe(Effect.scoped),
     120_000
