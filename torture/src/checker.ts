@@ -404,7 +404,8 @@ export class Checker {
       this.found("overlap", `${where}, ${excuse}, ${accepted} ${unrefused}`, at)
     } else if (excuse === "paused" && late > 1) {
       this.found("after", `${lease.who} made ${late} steps in ${lease.key} after a pause`, at)
-    } else if (excuse !== "ignored") {
+    } else if (excuse !== "ignored" && !isIgnoring(lease)) {
+      // Who goes on after it was asked to leave is told of no second loss.
       const asleep = this.lags.within(lease.who, at, lease.lastStepAt)
       const since = lease.lastStepAt - at
       if (since <= lease.ttl + this.limits.late + asleep) return
