@@ -11,6 +11,7 @@ import {
   type RevocationNotice,
   type Withdrawn
 } from "effect-dlock/LockStore"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -131,9 +132,7 @@ export const makeWithAdmin = Effect.fnUntraced(function*(port: Port, mostListene
       place.created !== undefined && !keys.has(key) ? place : []
     )
     // The known claims do not depend on this, so nothing waits for it.
-    for (let from = 0; from < strangers.length; from += removedAtOnce) {
-      fork(Effect.ignore(port.txn(Transactions.remove(strangers.slice(from, from + removedAtOnce)))))
-    }
+    for (const some of Arr.chunksOf(strangers, removedAtOnce)) fork(Effect.ignore(port.txn(Transactions.remove(some))))
     return Effect.andThen(
       revocations.takeInBeat(Array.from(keys).filter(isMark)),
       Effect.forEach(new Set(missing), waiters.verify, { concurrency: 16, discard: true })

@@ -11,6 +11,7 @@ import { lacking } from "../client/permissions.ts"
 import type { CallFailure, Port } from "../client/port.ts"
 import * as Scripts from "../protocol/index.ts"
 import { keysOf, type LockKeys, lockOfKey } from "../protocol/keys.ts"
+import { chunks } from "../store/chunks.ts"
 
 type Server = ReturnType<Port["servers"]>[number]
 
@@ -39,7 +40,10 @@ export const list = (port: Port, keyPrefix: string, beginning: string): Stream.S
         Effect.map(ask("SCAN", cursor, "MATCH", `*${escaped(start)}*`, "COUNT", String(keysPerScan)), (reply) => {
           const [next, names] = reply as readonly [unknown, ReadonlyArray<unknown>]
           const found = foundIn(names, start)
-          return [inBatches(found), String(next) === "0" ? Option.none() : Option.some(String(next))] as const
+          return [
+            chunks(found, locksPerBatch),
+            String(next) === "0" ? Option.none() : Option.some(String(next))
+          ] as const
         })
     ).pipe(
       Stream.mapEffect((batch) => Effect.forEach(batch, inspect, { concurrency: "unbounded" })),
@@ -78,12 +82,6 @@ const foundIn = (names: ReadonlyArray<unknown>, start: string): ReadonlyArray<Fo
   }
   return Array.from(found.values())
 }
-
-const inBatches = (found: ReadonlyArray<Found>): ReadonlyArray<ReadonlyArray<Found>> =>
-  Array.from(
-    { length: Math.ceil(found.length / locksPerBatch) },
-    (_, index) => found.slice(index * locksPerBatch, (index + 1) * locksPerBatch)
-  )
 
 /** A pattern that matches this text and nothing else. */
 const escaped = (text: string): string => text.replaceAll(/[*?[\]\\^]/g, "\\$&")

@@ -1,6 +1,7 @@
 /** Claims of this process whose holders were asked to leave. */
 
 import type { Revocation, RevocationNotice } from "effect-dlock/LockStore"
+import * as Arr from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -140,9 +141,9 @@ export class Revocations {
           onNews(place)
         }
       }
-      for (const some of chunksOf(left)) fork(Effect.ignore(port.txn(Transactions.remove(some))))
+      for (const some of Arr.chunksOf(left, marksAtOnce)) fork(Effect.ignore(port.txn(Transactions.remove(some))))
       return Effect.forEach(
-        chunksOf(found),
+        Arr.chunksOf(found, marksAtOnce),
         (some) =>
           Effect.match(port.txn(Admin.findMarks(some)), {
             onFailure: () => this.takeAskings(some, () => undefined),
@@ -217,12 +218,6 @@ export class Revocations {
 
 /** Whether a key on a lease is a mark. */
 export const isMark = (key: string): boolean => key.includes("\0revoked\0")
-
-const chunksOf = (marks: ReadonlyArray<string>): ReadonlyArray<ReadonlyArray<string>> =>
-  Array.from(
-    { length: Math.ceil(marks.length / marksAtOnce) },
-    (_, index) => marks.slice(index * marksAtOnce, (index + 1) * marksAtOnce)
-  )
 
 /** How many marks one transaction reads or deletes. A server must allow nine operations in a transaction. */
 const marksAtOnce = 8

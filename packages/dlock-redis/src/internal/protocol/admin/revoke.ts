@@ -3,7 +3,7 @@
 import { lockValue, sharedValue } from "../format.ts"
 import type { LockKeys } from "../keys.ts"
 import { askedMessage, changedMessage } from "../notification.ts"
-import { mostObservers } from "../observing.ts"
+import { inboxesOfObservers } from "../observing.ts"
 import { clock, newerVersion } from "../prelude.ts"
 import { type Mark, splitInbox, textOfMark } from "../revocation.ts"
 import { Call, make, type Script, whole } from "../script.ts"
@@ -62,8 +62,7 @@ local left = string.format("%.0f", math.max(0, moment - now))
 redis.pcall("PUBLISH", channel, ${askedMessage("id", "left", "text")})
 -- Whoever repeats its request is among the observers: it would hear of its own request for ever.
 if not isChanged then return 1 end
-local inboxes = redis.call("ZRANGEBYSCORE", observers, "(" .. string.format("%.0f", now), "+inf", "LIMIT", 0, ${mostObservers})
-for _, one in ipairs(inboxes) do redis.pcall("PUBLISH", one, ${changedMessage("lock")}) end
+for _, one in ipairs(${inboxesOfObservers}) do redis.pcall("PUBLISH", one, ${changedMessage("lock")}) end
 return 1
 `,
   lockOf: ({ keys }) => keys,
