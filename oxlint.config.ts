@@ -86,6 +86,8 @@ export default defineConfig({
       message: "The suite imports public modules only, as a backend's author does."
     }]),
     imports("packages/dlock-*/src/**", [barrel, ownBarrel], backend),
+    // The command line is a program of all of them.
+    imports("packages/dlock-cli/src/**", [barrel, ownBarrel], [noRunner]),
     imports("packages/dlock-*/src/internal/protocol/**", [barrel, ownBarrel], [...backend, {
       group: ["**/client/**", "**/store/**", "**/options.ts"],
       message: "The protocol is what is in the server: it knows no client and no store."
