@@ -58,6 +58,14 @@ export interface TryLockOptions {
    * A program that ends before it is interrupted keeps its result. Default: the locker's `maxHold`. `"Infinity"` lifts it.
    */
   readonly maxHold?: Duration.Input | undefined
+  /**
+   * Under which name metrics count the lock: their attribute `lock`. Give one name to all keys of a purpose, such as
+   * `inventory`. At most 200 characters, without braces and control characters. A locker uses at most 100 names, and counts
+   * the locks of all later ones under `other`.
+   *
+   * Default: the name of a typed lock, and otherwise none.
+   */
+  readonly name?: string | undefined
 }
 
 /**

@@ -495,6 +495,8 @@ export const isExclusive = ({ capacity, kind, permits }: Pick<Claim, "capacity" 
  * @since 0.1.0
  */
 export class LockStore extends Context.Service<LockStore, {
+  /** The name of the backend in metrics, such as `redis`. Default: `custom`. */
+  readonly backend?: string
   /**
    * Requests a claim.
    *

@@ -348,6 +348,7 @@ export const makeWithAdmin = Effect.gen(function*() {
   })
 
   const store = LockStore.of({
+    backend: "memory",
     request: (claim, mode) => {
       const refusal = refusalOf(claim)
       return refusal === undefined ? step(() => request(claim, mode)) : Effect.fail(refusal)

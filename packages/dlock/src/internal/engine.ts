@@ -46,6 +46,8 @@ import * as Time from "./scheduling/time.ts"
 import { Several, type SeveralContext, type Wanted } from "./several.ts"
 import { Events } from "./telemetry/events.ts"
 import { Log } from "./telemetry/log.ts"
+import type { Meter, Waiter } from "./telemetry/meter.ts"
+import { type Candidate as MeasuredCandidate, Meters } from "./telemetry/meters.ts"
 import { Outage } from "./telemetry/outage.ts"
 import { StoreRoom } from "./telemetry/storeRoom.ts"
 import { longestRelease } from "./timing.ts"
@@ -98,6 +100,8 @@ export interface Engine {
   readonly used: (key: string, shape: Shape) => Effect.Effect<number, LockBackendError>
   /** The calls about locks as seen from outside. */
   readonly admin: AdminCalls
+  /** The candidates for a leadership that metrics tell of. */
+  readonly candidates: (name: string) => Set<MeasuredCandidate>
 }
 
 /** What the caller gets: a lease of its own, or a view of the one that it has. */
@@ -119,6 +123,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   // A member of the contract that is forgotten here is a compile error, also an optional one.
   const store: Omit<
     Required<LockStore["Service"]>,
+    | "backend"
     | "bounded"
     | "telemetry"
     | "shrink"
@@ -149,7 +154,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   const outage = given.telemetry instanceof StoreRoom
     ? given.telemetry.outage
     : new Outage(log, time, "The lock store")
-  const events = new Events(log, outage, time, fork)
+  const meters = new Meters(time, context, given.backend ?? "custom")
+  const events = new Events(log, outage, time, meters, fork)
   yield* Effect.addFinalizer(() => Effect.sync(() => events.close()))
   const withdrawals = new Withdrawals({
     store: {
@@ -181,7 +187,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     fork: run,
     store: given,
     onLost: (lease, loss) => {
-      events.lost(loss)
+      events.lost(lease, loss)
       if (lease.isRunningOut) renewals.letRunOut(lease)
       else if (lease.isKept) fork(keepWhileEnding(lease))
       // The holder has the guard gap for its clean-up. After it others need not wait for the ttl.
@@ -198,10 +204,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       letGo(lease, expiry)
     },
     letRunOut: (lease) => renewals.letRunOut(lease),
-    releaseLease: (lease) => {
+    releaseLease: (lease, now = time.now()) => {
       renewals.remove(lease)
       Nesting.leave(lease)
-      const given = releaseLease(withdrawals, lease)
+      const given = releaseLease(withdrawals, lease, now)
       // The release does not wait for this withdrawal: the backend was silent a moment ago and may still be.
       return lease.hasLeftover ? Effect.andThen(given, Effect.sync(() => void fork(withdrawLeftover(lease)))) : given
     },
@@ -300,6 +306,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     readonly mode: "queue" | "try"
     readonly startedAt: number
     readonly context: Context.Context<never>
+    /** What waits for the locks of the call, by their keys, if it had to wait for its turn to ask for them. */
+    waiters: Map<string, Waiter> | undefined
   }
 
   /** One lock of a call. */
@@ -314,31 +322,48 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
    * reported before the wait. While a call waits, only its fiber and this record are kept.
    */
   const admitted = <A, E, R>(
-    { context, mode, startedAt }: Call,
+    call: Call,
     locks: ReadonlyArray<Asked>,
     inside: Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> => {
+    const { context, mode, startedAt } = call
     const { key, terms: { timeout } } = locks[0]!
     if (admission.isOpen(startedAt, timeout)) return inside
     const parent = Nesting.innermost(context)
-    let isHeld = true
+    const missing: Array<Asked> = []
     for (const asked of locks) {
       const found = findOwn(asked, parent, context)
       if (found !== undefined && !(found instanceof HeldLease)) return Effect.fail(found)
-      isHeld = isHeld && found !== undefined
+      if (found === undefined) missing.push(asked)
     }
-    return isHeld
-      ? inside
-      : throughAdmission(
-        acquireContext,
-        key,
-        mode,
-        startedAt,
-        timeout,
-        inside,
-        locks.length > 1 ? locks.length : undefined
-      )
+    if (missing.length === 0) return inside
+    const wanted = locks.length > 1 ? locks.length : undefined
+    const waits = Effect.suspend(() => {
+      call.waiters = new Map(missing.map((asked) => [asked.key, meterOf(asked).begin(startedAt)]))
+      return throughAdmission(acquireContext, key, mode, startedAt, timeout, inside, wanted)
+    })
+    return Effect.onExit(waits, (exit) =>
+      Effect.sync(() => {
+        // Those that asked have ended.
+        for (const waiter of call.waiters?.values() ?? []) {
+          if (!waiter.isWaiting) continue
+          if (Exit.isFailure(exit)) events.notGranted(waiter, exit.cause)
+          else waiter.meter.forget(waiter)
+        }
+      }))
   }
+
+  /** What waits for each missing lock of a call. A call that asks anew waits since its beginning. */
+  const waitersOf = (call: Call, missing: ReadonlyArray<Asked>): ReadonlyMap<string, Waiter> => {
+    const before = call.waiters ?? new Map<string, Waiter>()
+    call.waiters = new Map(
+      missing.map((asked) => [asked.key, before.get(asked.key) ?? meterOf(asked).begin(call.startedAt)])
+    )
+    for (const [key, waiter] of before) if (!call.waiters.has(key)) waiter.meter.forget(waiter)
+    return call.waiters
+  }
+
+  const meterOf = ({ shape, terms }: Asked): Meter => meters.of(shape.kind, terms.name)
 
   /** Checks the key and the options of a call, and runs `inside` when the locker admits it. */
   const ask = <A, E, R>(
@@ -349,7 +374,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     inside: (call: Call, asked: Asked) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> =>
     Effect.withFiber(({ context }): Effect.Effect<A, E | AcquireError, R> => {
-      const call = { mode, startedAt: time.now(), context }
+      const call: Call = { mode, startedAt: time.now(), context, waiters: undefined }
       const defaults = mode === "queue" ? usual : usualTry
       const terms = Request.parse(settings, defaults, key, options, mode === "queue", shape.kind)
       if (terms instanceof InvalidLockRequest) return Effect.fail(terms)
@@ -365,7 +390,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     inside: (call: Call, locks: ReadonlyArray<Asked>) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> =>
     Effect.withFiber(({ context }): Effect.Effect<A, E | AcquireError, R> => {
-      const call = { mode, startedAt: time.now(), context }
+      const call: Call = { mode, startedAt: time.now(), context, waiters: undefined }
       const parsed = Wants.parse(engine, wants)
       if (parsed instanceof InvalidLockRequest) return Effect.fail(parsed)
       const defaults = mode === "queue" ? usual : usualTry
@@ -436,7 +461,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
    * lease reaches its caller before an interruption can stop anything.
    */
   const hold = (
-    { context, mode, startedAt }: Call,
+    { context, mode, startedAt, waiters }: Call,
     asked: Asked,
     restore: Restore
   ): Effect.Effect<AnyLease | undefined, AcquireError> => {
@@ -458,6 +483,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       held === undefined ? terms : Request.holding(terms, namesOf(held)),
       parent && Nesting.elsewhere(parent, given)
     )
+    const waiter = waiters?.get(key) ?? meterOf(asked).begin(startedAt)
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
     const means = held === undefined ? acquireContext : {
@@ -468,25 +494,27 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     return Effect.matchCauseEffect(granted, {
       onSuccess: (acquired): Effect.Effect<HeldLease | undefined, AcquireError> => {
         if (acquired === undefined) {
-          events.foundHeld(key, startedAt)
+          events.foundHeld(waiter)
           return Effect.undefined
         }
-        const { claim, granted, wallClockLead } = acquired
+        const { at, claim, granted, wallClockLead } = acquired
         // The locker's timers have stopped, so nothing would notice the end of this lease.
         if (closed) {
+          const cause = Cause.fail(gone(key))
+          events.notGranted(waiter, cause)
           return Effect.andThen(
             withdrawals.giveUp(claim, longestGivingUp(startedAt, terms.timeout)),
-            Effect.fail(gone(key))
+            Effect.failCause(cause)
           )
         }
         const lease = new HeldLease(host, key, claim, granted, wallClockLead, parent)
         lease.callersScope = Context.getOrUndefined(context, Scope.Scope)
         renewals.add(lease)
-        events.granted(key, lease.fencingToken, startedAt, lease.grantedAt)
+        events.granted(lease, waiter, at)
         return Effect.succeed(capped(lease, terms))
       },
       onFailure: (cause) => {
-        events.notGranted(key, Option.getOrUndefined(Cause.findErrorOption(cause)), startedAt)
+        events.notGranted(waiter, cause)
         return Effect.failCause(cause)
       }
     })
@@ -571,8 +599,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       if (own instanceof HeldLease) entered.set(asked.key, own)
       else if (own !== undefined) return Effect.fail(own)
     }
-    const wanted = locks.flatMap(({ key, shape, terms }): Wanted | [] => {
-      if (entered.has(key)) return []
+    const missing = locks.filter((asked) => !entered.has(asked.key))
+    const wanted = missing.map(({ key, shape, terms }): Wanted => {
       if (Duration.toMillis(terms.ttl) < shortTtl) events.ttlTooShort(key, Duration.toMillis(terms.ttl))
       const holding = held === undefined ? terms : Request.holding(terms, namesOf(held))
       return {
@@ -596,6 +624,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       const { reentry } = locks[0]!.terms
       return reentry instanceof InvalidLockRequest ? Effect.fail(reentry) : Effect.succeed(group([]))
     }
+    const waiters = waitersOf(call, missing)
     const several = new Several(severalContext, wanted, entered.size)
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
@@ -618,11 +647,19 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     return Effect.matchCauseEffect(acquire(means, key, asOne, timeout, mode, startedAt, goOut, restore), {
       onSuccess: (acquired): Effect.Effect<LeaseGroup | undefined, AcquireError> => {
         if (acquired === undefined) {
-          events.foundHeld(key, startedAt)
+          for (const [key, waiter] of waiters) {
+            if (key === several.refusedKey) events.foundHeld(waiter)
+            else waiter.meter.forget(waiter)
+          }
           return Effect.undefined
         }
         if (closed) {
-          return Effect.andThen(several.giveUp(asOne, longestGivingUp(startedAt, timeout)), Effect.fail(gone(key)))
+          const cause = Cause.fail(gone(key))
+          for (const waiter of waiters.values()) events.notGranted(waiter, cause)
+          return Effect.andThen(
+            several.giveUp(asOne, longestGivingUp(startedAt, timeout)),
+            Effect.failCause(cause)
+          )
         }
         // A lock that the caller held before may have ended during the wait, or one of the others in this very moment. Then
         // nothing has run yet, so all are asked for anew.
@@ -641,13 +678,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
           outer = lease
           lease.callersScope = Context.getOrUndefined(context, Scope.Scope)
           lease.host = host
-          events.granted(lease.key, lease.fencingToken, startedAt, lease.grantedAt)
+          events.granted(lease, waiters.get(lease.key)!, now)
         }
         return Effect.succeed(group(leases))
       },
       onFailure: (cause) => {
         const explained = Cause.map(cause, (error) => several.explain(error))
-        events.notGranted(key, Option.getOrUndefined(Cause.findErrorOption(explained)), startedAt)
+        for (const waiter of waiters.values()) events.notGranted(waiter, explained)
         return Effect.failCause(explained)
       }
     })
@@ -715,9 +752,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
         // A service such as `Lease` is an effect that is also a function, so `isEffect` must be asked first.
         const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
         return Effect.flatMap(runSection(lease, service, body, restore), (exit) => {
-          const settled = reportLoss(lease, exit)
+          const now = time.now()
+          const settled = reportLoss(lease, exit, now)
           // The lease of a mutex ends without another step.
-          const released = lease instanceof HeldLease ? host.releaseLease(lease) : lease.ended
+          const released = lease instanceof HeldLease ? host.releaseLease(lease, now) : lease.ended
           return Effect.asSome(Effect.andThen(released, settled))
         })
       })
@@ -798,7 +836,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     sectionAll,
     records,
     used,
-    admin
+    admin,
+    candidates: (name) => meters.candidates(name)
   }
   return engine
 })

@@ -88,7 +88,7 @@ export class LeaseView implements Ending, SharedLease, Enclosing {
     if (!this.check(now)) return
     const { events } = this.host
     this.ownLoss = this.lossBy("MaxHold")
-    events.lost(this.ownLoss)
+    events.lostByView(this.ownLoss)
     for (const observer of Array.from(this.observers)) callBack(events, observer, this.key)
   }
 

@@ -1,7 +1,6 @@
 import type * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
 import type { LockerOptions } from "../../LockOptions.ts"
 import * as StoreOptions from "../../StoreOptions.ts"
 import * as Owner from "./owner.ts"
@@ -20,17 +19,12 @@ export interface Settings {
   readonly maxHold: number
 }
 
-const holder: StoreOptions.Parser<string> = (value) =>
-  typeof value === "string" && /^[^{}\0-\x1f]{1,200}$/.test(value)
-    ? Result.succeed(value)
-    : Result.fail("must be 1 to 200 characters, without braces and control characters")
-
 /** The fields of the options, with the variables that every backend reads. A missing option is a compile error. */
 export const fields = {
   prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix, "DLOCK_PREFIX"),
   defaultTtl: StoreOptions.withDefault(Rules.ttl, 30_000, "DLOCK_DEFAULT_TTL"),
   guardGap: StoreOptions.optional(Rules.guardGap, "DLOCK_GUARD_GAP"),
-  holder: StoreOptions.optional(holder, "DLOCK_HOLDER"),
+  holder: StoreOptions.optional(Rules.name, "DLOCK_HOLDER"),
   defaultTimeout: StoreOptions.withDefault(Rules.timeout, Infinity, "DLOCK_DEFAULT_TIMEOUT"),
   maxHold: StoreOptions.withDefault(Rules.maxHold, Infinity, "DLOCK_MAX_HOLD")
 } satisfies StoreOptions.Fields<LockerOptions>
