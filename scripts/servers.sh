@@ -48,7 +48,8 @@ chmod 755 "$root"
 case $set:$release in
   servers:bookworm) ssl=libssl3 packages="redis-tools etcd-server etcd-client" ;;
   servers:*) ssl=libssl3t64 packages="redis-tools valkey-tools etcd-server etcd-client" ;;
-  prometheus:*) packages=prometheus ;;
+  prometheus:bookworm) packages=prometheus ;;
+  prometheus:*) packages="prometheus promtool" ;;
   *) fail "$set is neither servers nor prometheus." ;;
 esac
 case $set in

@@ -7,6 +7,7 @@ export { startGrpcProxy } from "./grpcProxy.ts"
 export { type Lag, recordLag } from "./lag.ts"
 export { type MemberProxy, startMemberProxy } from "./memberProxy.ts"
 export { describe, find, type Program } from "./programs.ts"
+export { type Prometheus, type PrometheusOptions, type Range, type Series, startPrometheus } from "./prometheus.ts"
 export { type Proxy, startProxy } from "./proxy.ts"
 export {
   command,
