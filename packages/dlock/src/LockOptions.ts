@@ -116,6 +116,12 @@ export interface LockerOptions {
   readonly defaultTimeout?: Duration.Input | undefined
   /** The `maxHold` of a call that gives none. Default: no limit. */
   readonly maxHold?: Duration.Input | undefined
+  /**
+   * After how long a warning is logged that a caller still waits in the queue of a lock, with its place and the holder. Another
+   * one follows each time that the wait has doubled. A key has at most one line in this time, and lines within a second
+   * are one. `"Infinity"` logs none. Default: 10 seconds.
+   */
+  readonly warnAfter?: Duration.Input | undefined
 }
 
 /**

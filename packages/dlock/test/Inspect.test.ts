@@ -46,7 +46,7 @@ describe("inspect", () => {
         capacity: Option.some(1),
         holders: [{
           holder: "shop",
-          metadata: { pod: "a" },
+          metadata: { pod: "a" }, traceparent: Option.none(),
           token,
           permits: 1,
           since: Option.some(DateTime.makeUnsafe(1_000_000)),
@@ -56,9 +56,9 @@ describe("inspect", () => {
         }],
         holderCount: 1,
         permitsHeld: 1,
-        waiting: [{ holder: "shop", metadata: { pod: "b" }, permits: 1 }, {
+        waiting: [{ holder: "shop", metadata: { pod: "b" }, traceparent: Option.none(), permits: 1 }, {
           holder: "shop",
-          metadata: {},
+          metadata: {}, traceparent: Option.none(),
           permits: 1
         }],
         queueLength: 2,
@@ -73,7 +73,7 @@ describe("inspect", () => {
       yield* holding(operator, "other")
       yield* fork(outside(locker.withLock("secret", locker.withLock("other", Effect.never))))
       const info = yield* operator.inspect("other")
-      assert.deepStrictEqual(info.waiting, [{ holder: "shop", metadata: {}, permits: 1 }])
+      assert.deepStrictEqual(info.waiting, [{ holder: "shop", metadata: {}, traceparent: Option.none(), permits: 1 }])
     }))
 
   it.effect("tells of a free lock, of permits, of readers and of a writer", () =>

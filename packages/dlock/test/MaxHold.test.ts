@@ -79,7 +79,7 @@ describe("a section that is held for as long as its maxHold", () => {
   it.effect("that does not end within the guard gap is renewed no more, and runs out: the bound on a hold", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
-        const { locker, sent } = yield* setting()
+        const { locker, sent } = yield* setting({ warnAfter: "Infinity" })
         const held = yield* fork(Effect.flip(locker.withLock("k", deaf("100 seconds"), { maxHold: "20.5 seconds" })))
         const other = yield* grantedAt(locker)
         yield* TestClock.adjust(21_399)

@@ -120,7 +120,7 @@ describe("a holder that is asked to leave", () => {
   it.effect("and does not end runs out a ttl and a guard gap after its last renewal, and nobody is in before", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
-        const { locker, operator, sent } = yield* adminSetting()
+        const { locker, operator, sent } = yield* adminSetting({ warnAfter: "Infinity" })
         const held = yield* fork(Effect.flip(locker.withLock("k", deaf("100 seconds"))))
         const other = yield* grantedAt(operator)
         yield* TestClock.adjust("10 seconds")

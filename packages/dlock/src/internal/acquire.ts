@@ -30,6 +30,8 @@ import type { CallTimeouts, Restore } from "./scheduling/callTimeouts.ts"
 import { fromNanos, type Time } from "./scheduling/time.ts"
 import type { Events } from "./telemetry/events.ts"
 import { type CallOutcome, outcomeOf } from "./telemetry/meters.ts"
+import type { AcquireTrace } from "./telemetry/spans.ts"
+import type { Reminder, StillWaiting } from "./telemetry/stillWaiting.ts"
 import * as Timing from "./timing.ts"
 
 export interface Acquired {
@@ -50,6 +52,8 @@ export interface Further {
 }
 
 export interface Waiting extends Omit<Queued, "granted"> {
+  /** The key that is waited for, if it is one of several. */
+  readonly key?: string
   readonly granted: Effect.Effect<Granted | Gone | Further, LockBackendError>
 }
 
@@ -71,6 +75,9 @@ export interface AcquireContext {
   readonly admission: Admission
   readonly withdrawals: Pick<Withdrawals, "before" | "giveUp">
   readonly events: Events
+  readonly stillWaiting: StillWaiting
+  /** Absent if the caller is not traced. */
+  readonly trace?: AcquireTrace
   /** Looks for a deadlock when a claim has timed out. Absent if the caller holds nothing. */
   readonly findDeadlock?: (awaited: Deadlock.Awaited) => Effect.Effect<Deadlock.Circle | undefined>
 }
@@ -217,6 +224,7 @@ const untilGranted = Effect.fnUntraced(function*(
   let until = Infinity
   let lost = 0
   let isLast = false
+  let reminder: Reminder | undefined
   /** The id that has its place. Its place is not counted again, because claims before it may come back to life. */
   let placed: string | undefined
   while (true) {
@@ -232,7 +240,14 @@ const untilGranted = Effect.fnUntraced(function*(
       }
       placed = claim.id
       const since = time.now()
-      answer = yield* wait(asking, claim, answer, askedAt)
+      const queued: Waiting = answer
+      asking.trace?.queued(queued)
+      reminder = asking.stillWaiting.begin(reminder, queued.key ?? key, asking.startedAt, queued.ahead)
+      answer = yield* Effect.ensuring(
+        wait(asking, claim, queued, askedAt),
+        Effect.sync(() => asking.stillWaiting.end(reminder))
+      )
+      if (answer._tag === "Granted") asking.trace?.waited(queued.ahead())
       // The claim kept its place for a while, so an earlier failure and this one are not in a row.
       if (time.now() - since > pause) {
         until = Infinity

@@ -8,6 +8,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as Tracer from "effect/Tracer"
 import { Lease } from "../Lease.ts"
 import { Leases } from "../Leases.ts"
 import { LockAdmin } from "../LockAdmin.ts"
@@ -49,6 +50,8 @@ import { Log } from "./telemetry/log.ts"
 import type { Meter, Waiter } from "./telemetry/meter.ts"
 import { type Candidate as MeasuredCandidate, Meters } from "./telemetry/meters.ts"
 import { Outage } from "./telemetry/outage.ts"
+import * as Spans from "./telemetry/spans.ts"
+import { StillWaiting } from "./telemetry/stillWaiting.ts"
 import { StoreRoom } from "./telemetry/storeRoom.ts"
 import { longestRelease } from "./timing.ts"
 
@@ -114,7 +117,11 @@ export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: HeldLease) => E
  * Makes an engine over the store in the context. It takes each claim through all its steps: request, grant, renewals,
  * release.
  */
-export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
+export const make = (settings: Settings): Effect.Effect<Engine, never, LockStore | Scope.Scope> =>
+  // What it does in the background belongs to no trace.
+  Spans.untraced(build(settings))
+
+const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   Engine,
   never,
   LockStore | Scope.Scope
@@ -171,7 +178,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     fork: run
   })
   const admission = new Admission(time, events, fork)
-  const acquireContext = { store, time, timeouts, admission, withdrawals, events }
+  const stillWaiting = new StillWaiting(settings.warnAfter, time, log, fork)
+  yield* Effect.addFinalizer(() => Effect.sync(() => stillWaiting.close()))
+  const acquireContext = { store, time, timeouts, admission, withdrawals, events, stillWaiting }
   const revocations = new Revocations(time, events, log, fork)
   const renewals = new Renewals(time, timeouts, store, events, log, admission, revocations, fork)
   const caps = new HoldCaps(time, events, log, fork)
@@ -207,7 +216,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     releaseLease: (lease, now = time.now()) => {
       renewals.remove(lease)
       Nesting.leave(lease)
-      const given = releaseLease(withdrawals, lease, now)
+      const released = releaseLease(withdrawals, lease, now)
+      const given = lease.trace === undefined ? released : Spans.untraced(released)
       // The release does not wait for this withdrawal: the backend was silent a moment ago and may still be.
       return lease.hasLeftover ? Effect.andThen(given, Effect.sync(() => void fork(withdrawLeftover(lease)))) : given
     },
@@ -308,6 +318,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     readonly context: Context.Context<never>
     /** What waits for the locks of the call, by their keys, if it had to wait for its turn to ask for them. */
     waiters: Map<string, Waiter> | undefined
+    /** The sampled span of the caller. Absent if it is not traced. */
+    readonly parent: Tracer.AnySpan | undefined
+    /** Its span `dlock.acquire`, once it has begun. */
+    trace: Spans.AcquireTrace | undefined
   }
 
   /** One lock of a call. */
@@ -342,8 +356,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       call.waiters = new Map(missing.map((asked) => [asked.key, meterOf(asked).begin(startedAt)]))
       return throughAdmission(acquireContext, key, mode, startedAt, timeout, inside, wanted)
     })
-    return Effect.onExit(waits, (exit) =>
+    const ended = Effect.onExit(waits, (exit) =>
       Effect.sync(() => {
+        call.trace?.notGranted(time.now())
         // Those that asked have ended.
         for (const waiter of call.waiters?.values() ?? []) {
           if (!waiter.isWaiting) continue
@@ -351,7 +366,42 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
           else waiter.meter.forget(waiter)
         }
       }))
+    return traced(call, missing, () => ended)
   }
+
+  /** Runs the acquire of these locks under its span, if its caller is traced. */
+  const traced = <A, E, R>(
+    call: Call,
+    locks: ReadonlyArray<Asked>,
+    run: () => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> => {
+    const { parent, trace } = call
+    if (parent === undefined || trace !== undefined) return run()
+    const keys = locks.map(({ key }) => key)
+    const [{ shape: { kind } }] = locks as readonly [Asked]
+    const names = new Set(keys.map((key) => settings.prefix + key))
+    const findLocalHolder = () =>
+      renewals.all().find(({ claim, state, trace }) => state === "held" && trace !== undefined && names.has(claim.key))
+        ?.trace?.traceparent
+    const subject = { keys, kind: locks.every(({ shape }) => shape.kind === kind) ? kind : "several" }
+    return Spans.acquiring({ ...call, parent }, subject, findLocalHolder, (trace) => {
+      call.trace = trace
+      return run()
+    })
+  }
+
+  /** Begins the span of a hold, which ends with the lease. */
+  const beginHold = <L extends HeldLease | LeaseGroup>(
+    trace: Spans.AcquireTrace,
+    lease: L,
+    now: number
+  ): Effect.Effect<L> =>
+    Effect.map(trace.granted(now, lease instanceof HeldLease ? lease.fencingToken : undefined), (held) => {
+      lease.trace = held
+      if (lease instanceof LeaseGroup) { for (const own of lease.own) own.trace = held }
+      lease.whenEnded(() => held.end(lease.loss))
+      return lease
+    })
 
   /** What waits for each missing lock of a call. A call that asks anew waits since its beginning. */
   const waitersOf = (call: Call, missing: ReadonlyArray<Asked>): ReadonlyMap<string, Waiter> => {
@@ -365,6 +415,15 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
 
   const meterOf = ({ shape, terms }: Asked): Meter => meters.of(shape.kind, terms.name)
 
+  const callOf = (fiber: Fiber.Fiber<unknown, unknown>, mode: "queue" | "try"): Call => ({
+    mode,
+    startedAt: time.now(),
+    context: fiber.context,
+    waiters: undefined,
+    parent: Spans.parentOf(fiber),
+    trace: undefined
+  })
+
   /** Checks the key and the options of a call, and runs `inside` when the locker admits it. */
   const ask = <A, E, R>(
     key: string,
@@ -373,8 +432,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     mode: "queue" | "try",
     inside: (call: Call, asked: Asked) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> =>
-    Effect.withFiber(({ context }): Effect.Effect<A, E | AcquireError, R> => {
-      const call: Call = { mode, startedAt: time.now(), context, waiters: undefined }
+    Effect.withFiber((fiber): Effect.Effect<A, E | AcquireError, R> => {
+      const call = callOf(fiber, mode)
       const defaults = mode === "queue" ? usual : usualTry
       const terms = Request.parse(settings, defaults, key, options, mode === "queue", shape.kind)
       if (terms instanceof InvalidLockRequest) return Effect.fail(terms)
@@ -389,8 +448,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     mode: "queue" | "try",
     inside: (call: Call, locks: ReadonlyArray<Asked>) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> =>
-    Effect.withFiber(({ context }): Effect.Effect<A, E | AcquireError, R> => {
-      const call: Call = { mode, startedAt: time.now(), context, waiters: undefined }
+    Effect.withFiber((fiber): Effect.Effect<A, E | AcquireError, R> => {
+      const call = callOf(fiber, mode)
       const parsed = Wants.parse(engine, wants)
       if (parsed instanceof InvalidLockRequest) return Effect.fail(parsed)
       const defaults = mode === "queue" ? usual : usualTry
@@ -461,10 +520,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
    * lease reaches its caller before an interruption can stop anything.
    */
   const hold = (
-    { context, mode, startedAt, waiters }: Call,
+    call: Call,
     asked: Asked,
     restore: Restore
   ): Effect.Effect<AnyLease | undefined, AcquireError> => {
+    const { context, mode, startedAt, trace, waiters } = call
     const { key, shape, terms } = asked
     const parent = Nesting.innermost(context)
     const own = findOwn(asked, parent, context)
@@ -474,26 +534,32 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
         : Effect.succeed(cappedView(reenter(own, asked, parent, context), terms))
     }
     if (own !== undefined) return Effect.fail(own)
+    if (call.parent !== undefined && trace === undefined) {
+      return traced(call, [asked], () => hold(call, asked, restore))
+    }
     if (Duration.toMillis(terms.ttl) < shortTtl) events.ttlTooShort(key, Duration.toMillis(terms.ttl))
     const held = heldBy(context, parent, mode)
+    const told = trace === undefined ? terms : Request.traced(terms, trace.traceparent)
     const claim = Request.claimOf(
       settings,
       key,
       shape,
-      held === undefined ? terms : Request.holding(terms, namesOf(held)),
+      held === undefined ? told : Request.holding(told, namesOf(held)),
       parent && Nesting.elsewhere(parent, given)
     )
     const waiter = waiters?.get(key) ?? meterOf(asked).begin(startedAt)
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
-    const means = held === undefined ? acquireContext : {
+    const means = held === undefined && trace === undefined ? acquireContext : {
       ...acquireContext,
-      findDeadlock: (awaited: Deadlock.Awaited) => findDeadlock([awaited], held)
+      ...(trace !== undefined && { trace }),
+      ...(held !== undefined && { findDeadlock: (awaited: Deadlock.Awaited) => findDeadlock([awaited], held) })
     }
     const granted = acquire(means, key, claim, terms.timeout, mode, startedAt, goOut, restore)
-    return Effect.matchCauseEffect(granted, {
+    return Effect.matchCauseEffect(trace === undefined ? granted : Spans.untraced(granted), {
       onSuccess: (acquired): Effect.Effect<HeldLease | undefined, AcquireError> => {
         if (acquired === undefined) {
+          trace?.notGranted(time.now())
           events.foundHeld(waiter)
           return Effect.undefined
         }
@@ -511,9 +577,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
         lease.callersScope = Context.getOrUndefined(context, Scope.Scope)
         renewals.add(lease)
         events.granted(lease, waiter, at)
-        return Effect.succeed(capped(lease, terms))
+        capped(lease, terms)
+        return trace === undefined ? Effect.succeed(lease) : beginHold(trace, lease, at)
       },
       onFailure: (cause) => {
+        trace?.notGranted(time.now())
         events.notGranted(waiter, cause)
         return Effect.failCause(cause)
       }
@@ -589,7 +657,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     locks: ReadonlyArray<Asked>,
     restore: Restore
   ): Effect.Effect<LeaseGroup | undefined, AcquireError> => {
-    const { context, mode, startedAt } = call
+    const { context, mode, startedAt, trace } = call
     const parent = Nesting.innermost(context)
     const inside = parent && Nesting.elsewhere(parent, given)
     const held = heldBy(context, parent, mode)
@@ -602,7 +670,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     const missing = locks.filter((asked) => !entered.has(asked.key))
     const wanted = missing.map(({ key, shape, terms }): Wanted => {
       if (Duration.toMillis(terms.ttl) < shortTtl) events.ttlTooShort(key, Duration.toMillis(terms.ttl))
-      const holding = held === undefined ? terms : Request.holding(terms, namesOf(held))
+      const told = Request.traced(terms, trace?.traceparent)
+      const holding = held === undefined ? told : Request.holding(told, namesOf(held))
       return {
         key,
         name: settings.prefix + key,
@@ -624,6 +693,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       const { reentry } = locks[0]!.terms
       return reentry instanceof InvalidLockRequest ? Effect.fail(reentry) : Effect.succeed(group([]))
     }
+    if (call.parent !== undefined && trace === undefined) {
+      return traced(call, missing, () => holdAll(call, locks, restore))
+    }
     const waiters = waitersOf(call, missing)
     const several = new Several(severalContext, wanted, entered.size)
     const look = admission.enter()
@@ -635,6 +707,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       ...acquireContext,
       store: several,
       withdrawals: several,
+      ...(trace !== undefined && { trace }),
       // While it waits for some of the locks, it holds the others.
       ...(given.waiting !== undefined && {
         findDeadlock: () => {
@@ -644,9 +717,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
         }
       })
     }
-    return Effect.matchCauseEffect(acquire(means, key, asOne, timeout, mode, startedAt, goOut, restore), {
+    const granted = acquire(means, key, asOne, timeout, mode, startedAt, goOut, restore)
+    return Effect.matchCauseEffect(trace === undefined ? granted : Spans.untraced(granted), {
       onSuccess: (acquired): Effect.Effect<LeaseGroup | undefined, AcquireError> => {
         if (acquired === undefined) {
+          trace?.notGranted(time.now())
           for (const [key, waiter] of waiters) {
             if (key === several.refusedKey) events.foundHeld(waiter)
             else waiter.meter.forget(waiter)
@@ -680,9 +755,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
           lease.host = host
           events.granted(lease, waiters.get(lease.key)!, now)
         }
-        return Effect.succeed(group(leases))
+        return trace === undefined ? Effect.succeed(group(leases)) : beginHold(trace, group(leases), now)
       },
       onFailure: (cause) => {
+        trace?.notGranted(time.now())
         const explained = Cause.map(cause, (error) => several.explain(error))
         for (const waiter of waiters.values()) events.notGranted(waiter, explained)
         return Effect.failCause(explained)
@@ -719,7 +795,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   }
 
   const endOf = (lease: AnyLease | LeaseGroup): Effect.Effect<void> =>
-    lease instanceof HeldLease ? Effect.suspend(() => host.releaseLease(lease)) : lease.ended
+    lease instanceof HeldLease
+      ? Effect.suspend(() => host.releaseLease(lease))
+      : lease.trace === undefined
+      ? lease.ended
+      : Spans.untraced(lease.ended)
 
   const section: Engine["section"] = (key, shape, program, options, mode) =>
     ask(key, shape, options, mode, (call, asked) => {
@@ -750,12 +830,17 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       Effect.flatMap(hold(restore), (lease) => {
         if (lease === undefined) return Effect.succeedNone
         // A service such as `Lease` is an effect that is also a function, so `isEffect` must be asked first.
-        const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
+        const plain = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
+        const { trace } = lease
+        const body = trace === undefined
+          ? plain
+          : Effect.withParentSpan(plain, trace.span, { captureStackTrace: false })
         return Effect.flatMap(runSection(lease, service, body, restore), (exit) => {
           const now = time.now()
           const settled = reportLoss(lease, exit, now)
           // The lease of a mutex ends without another step.
-          const released = lease instanceof HeldLease ? host.releaseLease(lease, now) : lease.ended
+          if (trace !== undefined) trace.exit = exit
+          const released = lease instanceof HeldLease ? host.releaseLease(lease, now) : endOf(lease)
           return Effect.asSome(Effect.andThen(released, settled))
         })
       })

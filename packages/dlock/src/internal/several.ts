@@ -277,6 +277,7 @@ export class Several implements Requests, Pick<Withdrawals, "before" | "giveUp">
     if (next === undefined) return Effect.succeed(this.soFar(attempt))
     return Effect.succeed({
       _tag: "Queued",
+      key: next.wanted.key,
       place: next.queued!.place,
       ahead: () => this.ahead(next),
       granted: this.wait(attempt, waiting, wallClockLead)

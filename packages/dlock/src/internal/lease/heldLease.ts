@@ -14,6 +14,7 @@ import { fromNanos, type Time } from "../scheduling/time.ts"
 import { callBack } from "../telemetry/callBack.ts"
 import type { Events, Measured } from "../telemetry/events.ts"
 import type { Meter } from "../telemetry/meter.ts"
+import type { HoldTrace } from "../telemetry/spans.ts"
 import * as Timing from "../timing.ts"
 import { contended } from "./contention.ts"
 import { revocation, type Revoker } from "./revocations.ts"
@@ -112,6 +113,8 @@ export class HeldLease implements Item, Held, Measured, SharedLease, Enclosing {
   callersScope: Scope.Scope | undefined
   meter: Meter | undefined
   acquiredAt = 0
+  /** Absent if its caller is not traced. */
+  trace: HoldTrace | undefined
 
   // The heap writes these two fields.
   dueAt = 0

@@ -24,6 +24,8 @@ export class LeaseView implements Ending, SharedLease, Enclosing {
   readonly depth: number
   readonly callersScope: Scope.Scope | undefined
   readonly permits = 1
+  /** The span of the outer lease is that of the view too. */
+  readonly trace = undefined
   /** The scope that ends the view when it closes. Absent if a section has it. */
   scope: Scope.Closeable | undefined
   private isReleased = false

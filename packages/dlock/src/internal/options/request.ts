@@ -206,6 +206,10 @@ export const holding = (terms: Terms, names: ReadonlyArray<string>): Terms => ({
   holder: Owner.withHeld(terms.holder, names)
 })
 
+/** The same terms for a caller in a sampled trace. Others find that trace by the holder. */
+export const traced = (terms: Terms, traceparent: string | undefined): Terms =>
+  traceparent === undefined ? terms : { ...terms, holder: Owner.withTrace(terms.holder, traceparent) }
+
 /** The same claim under a new id. */
 export const renamed = (claim: Claim): Claim => ({ ...claim, id: freshId() })
 

@@ -17,6 +17,9 @@ export const timeout: Parser<number> = duration(0)
 /** `Infinity` means no limit, which lifts the locker's own. */
 export const maxHold: Parser<number> = duration(1)
 
+/** `Infinity` means never. */
+export const warnAfter: Parser<number> = duration(1)
+
 export const maxQueue: Parser<number> = integer(0, 2 ** 31 - 1)
 
 /** The name of a holder, or of a lock in metrics. */

@@ -17,6 +17,8 @@ export interface Settings {
   readonly timeout: number
   /** The same for the time for which a lock is held. */
   readonly maxHold: number
+  /** After how many milliseconds a caller that still waits is logged. `Infinity` means never. */
+  readonly warnAfter: number
 }
 
 /** The fields of the options, with the variables that every backend reads. A missing option is a compile error. */
@@ -26,11 +28,12 @@ export const fields = {
   guardGap: StoreOptions.optional(Rules.guardGap, "DLOCK_GUARD_GAP"),
   holder: StoreOptions.optional(Rules.name, "DLOCK_HOLDER"),
   defaultTimeout: StoreOptions.withDefault(Rules.timeout, Infinity, "DLOCK_DEFAULT_TIMEOUT"),
-  maxHold: StoreOptions.withDefault(Rules.maxHold, Infinity, "DLOCK_MAX_HOLD")
+  maxHold: StoreOptions.withDefault(Rules.maxHold, Infinity, "DLOCK_MAX_HOLD"),
+  warnAfter: StoreOptions.withDefault(Rules.warnAfter, 10_000, "DLOCK_WARN_AFTER")
 } satisfies StoreOptions.Fields<LockerOptions>
 
 const settingsOf = (parsed: StoreOptions.Parsed<typeof fields>): Settings => {
-  const { defaultTimeout, defaultTtl, guardGap, holder, maxHold, prefix, ...unused } = parsed
+  const { defaultTimeout, defaultTtl, guardGap, holder, maxHold, prefix, warnAfter, ...unused } = parsed
   // An option that is parsed but not used is a compile error.
   unused satisfies Record<string, never>
   return {
@@ -39,7 +42,8 @@ const settingsOf = (parsed: StoreOptions.Parsed<typeof fields>): Settings => {
     guardGap: guardGap === undefined ? undefined : Duration.millis(guardGap),
     holder: holder ?? Owner.ofThisProcess(),
     timeout: defaultTimeout,
-    maxHold
+    maxHold,
+    warnAfter
   }
 }
 
