@@ -237,10 +237,10 @@ const backend = [
   ),
   chart(
     "Hold time, p95",
-    "From the grant to the release or the loss.",
+    "From the grant to the release or the loss. Leaderships are left out: they have no end.",
     "ms",
     8,
-    query(quantile(0.95, "dlock_hold", ["kind", "lock"], chosen), "{{kind}} {{lock}}")
+    query(quantile(0.95, "dlock_hold", ["kind", "lock"], chosen, ` ${withoutCandidates}`), "{{kind}} {{lock}}")
   )
 ]
 

@@ -92,25 +92,30 @@ const makeColours = () => {
 
 type ColourOf = (name: string) => number
 
-/** The names of the lines, in two rows at most. */
-const legend = (box: Box, lines: ReadonlyArray<Line>, colourOf: ColourOf): ReadonlyArray<string> => {
-  const names = Array.from(new Set(lines.map(({ name }) => name)))
-  const bottom = box.y + box.height
-  const rows: Array<Array<string>> = [[]]
+/** The names of the lines, in as many rows as they need. */
+const legendRows = (box: Box, lines: ReadonlyArray<Line>): ReadonlyArray<ReadonlyArray<readonly [string, number]>> => {
+  const rows: Array<Array<readonly [string, number]>> = [[]]
   let x = box.x + 10
-  for (const name of names) {
-    const taken = 24 + name.length * 5.6
-    if (x + taken > box.x + box.width && rows.length < 2) {
+  for (const name of new Set(lines.map((line) => line.name))) {
+    const taken = 24 + name.length * 5.3
+    if (x + taken > box.x + box.width) {
       rows.push([])
       x = box.x + 10
     }
-    if (x + taken > box.x + box.width) break
-    const y = bottom - 23 + (rows.length - 1) * 15
-    rows.at(-1)!.push(block(x, y - 5, 10, 3, `fill${colourOf(name)}`), text(x + 14, y, name, "small soft"))
+    rows.at(-1)!.push([name, x])
     x += taken
   }
-  return rows.flat()
+  return rows
 }
+
+const legend = (box: Box, rows: ReturnType<typeof legendRows>, colourOf: ColourOf): ReadonlyArray<string> =>
+  rows.flatMap((row, index) => {
+    const y = box.y + box.height - 9 - (rows.length - 1 - index) * 14
+    return row.flatMap(([name, x]) => [
+      block(x, y - 5, 10, 3, `fill${colourOf(name)}`),
+      text(x + 14, y, name, "small soft")
+    ])
+  })
 
 const timeseries = ({ lines, panel }: Answered, run: Run, step: number, colourOf: ColourOf): ReadonlyArray<string> => {
   const box = boxOf(panel)
@@ -120,7 +125,13 @@ const timeseries = ({ lines, panel }: Answered, run: Run, step: number, colourOf
   const drawn = isStacked ? stack(lines) : lines.map((line) => ({ ...line, below: new Map<number, number>() }))
   const highest = Math.max(0, ...drawn.flatMap(({ points }) => points.map(([, value]) => value)))
   const [limit, divisions] = max === undefined ? ceiling(highest) : max === 1 ? [1, 4] : [max, 1] as const
-  const plot = { left: box.x + 48, right: box.x + box.width - 12, top: box.y + 32, bottom: box.y + box.height - 52 }
+  const rows = legendRows(box, lines)
+  const plot = {
+    left: box.x + 48,
+    right: box.x + box.width - 12,
+    top: box.y + 32,
+    bottom: box.y + box.height - 26 - rows.length * 13
+  }
   const xOf = (at: number) => plot.left + (at - run.from) / (run.to - run.from) * (plot.right - plot.left)
   const yOf = (value: number) => plot.bottom - Math.min(value, limit) / limit * (plot.bottom - plot.top)
   const at = (seconds: number, value: number) => `${xOf(seconds).toFixed(1)} ${yOf(value).toFixed(1)}`
@@ -161,7 +172,7 @@ const timeseries = ({ lines, panel }: Answered, run: Run, step: number, colourOf
   if (lines.length === 0) {
     parts.push(text((plot.left + plot.right) / 2, (plot.top + plot.bottom) / 2, "none", "soft", "middle"))
   }
-  return [...parts, ...legend(box, lines, colourOf)]
+  return [...parts, ...legend(box, rows, colourOf)]
 }
 
 const stat = ({ lines: [line], panel }: Answered, run: Run): ReadonlyArray<string> => {

@@ -60,8 +60,8 @@ const kindOf = ({ name }: Span): string =>
 
 export const draw = (title: string, { blocker, waiter }: Blocked, spans: ReadonlyArray<Span>): string => {
   const traces = [
-    { span: waiter, says: "waits", rows: rowsOf(spans, waiter.traceId) },
-    { span: blocker, says: "is in its way", rows: rowsOf(spans, blocker.traceId) }
+    { span: waiter, says: "waits for the lock", rows: rowsOf(spans, waiter.traceId) },
+    { span: blocker, says: "has it", rows: rowsOf(spans, blocker.traceId) }
   ]
   const all = traces.flatMap(({ rows }) => rows.map(({ span }) => span))
   const from = Math.min(...all.map((span) => span.from))
@@ -99,19 +99,15 @@ export const draw = (title: string, { blocker, waiter }: Blocked, spans: Readonl
     parts.push(upright(xOf(from + at), 46, bottom, "grid"))
     parts.push(text(xOf(from + at), bottom + 16, `${at} ms`, "small soft", "middle"))
   }
-  // From the middle of the wait, past the rows between, to the beginning of the span that the link names.
+  // From the beginning of the wait, through the space between the traces, down to the span that the link names.
   const x1 = xOf(waiter.from) + 14
   const y1 = placeOf.get(waiter)! + 19
-  const x2 = xOf(blocker.from)
-  const y2 = placeOf.get(blocker)! + 11
-  const bend = Math.max(x1, x2) + 10
-  const way = x2 <= x1
-    ? `M${x1} ${y1}V${y2}H${x2 + 12}`
-    : `M${x1} ${y1}C${x1} ${y2} ${bend} ${y2} ${x2 - 8} ${y2}`
-  const tip = x2 <= x1 ? x2 + 4 : x2
-  const back = x2 <= x1 ? 9 : -9
+  const between = placeOf.get(traces[0]!.rows.at(-1)!.span)! + height + 17
+  const x2 = xOf(blocker.from) + Math.max(2, xOf(blocker.to) - xOf(blocker.from)) / 2
+  const y2 = placeOf.get(blocker)! + 3
+  const way = `M${x1.toFixed(1)} ${y1}V${between}H${x2.toFixed(1)}V${y2 - 6}`
   bars.push(`<path d="${way}" class="halo"/><path d="${way}" class="link"/>`)
-  bars.push(`<path d="M${tip} ${y2}L${tip + back} ${y2 - 5}L${tip + back} ${y2 + 5}Z" class="arrow"/>`)
+  bars.push(`<path d="M${x2.toFixed(1)} ${y2}l-5 -9h10Z" class="arrow"/>`)
   bars.push(text(x1 + 8, placeOf.get(waiter)! + 33, "link: the holder that it waits for", "small marked"))
   return chart({ width, height: bottom + 30, title, parts: [...parts, ...bars], rules })
 }

@@ -110,10 +110,10 @@ export const freeze = ({ processes }: Fleet, instance: Instance) =>
     () => Effect.sync(() => processes[instance].signal("SIGCONT"))
   )
 
-/** A line on which nothing comes through for a second now and then: some renewals are confirmed late. */
+/** A line on which nothing comes through for a moment now and then: some renewals are confirmed late. */
 export const flakyLine = ({ line }: Fleet, times: number) =>
   Effect.sync(line.hold).pipe(
-    Effect.andThen(Effect.sleep("1100 millis")),
+    Effect.andThen(Effect.sleep("1700 millis")),
     Effect.ensuring(Effect.sync(line.release)),
     Effect.andThen(Effect.sleep("1700 millis")),
     Effect.repeat({ times: times - 1 })

@@ -9,7 +9,8 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Collector from "./collector.ts"
 import * as Dashboard from "./dashboard.ts"
-import { draw, type Incident, type Run } from "./drawDashboard.ts"
+import { draw as drawDashboard, type Incident, type Run } from "./drawDashboard.ts"
+import { blockedIn, draw as drawTrace } from "./drawTrace.ts"
 import * as Fleet from "./fleet.ts"
 import * as Panels from "./panels.ts"
 
@@ -38,7 +39,7 @@ const record = Effect.gen(function*() {
   yield* Effect.sleep("20 seconds")
   const { spans } = yield* Collector.Collector
   const calm = [...spans]
-  yield* incident("south: a flaky line to Redis", Fleet.flakyLine(fleet, 7))
+  yield* incident("south: a flaky line to Redis", Fleet.flakyLine(fleet, 6))
   yield* Effect.sleep("15 seconds")
   yield* incident("the leader is frozen", Fleet.freeze(fleet, yield* Fleet.leader(fleet)))
   yield* Effect.sleep("20 seconds")
@@ -51,10 +52,28 @@ const record = Effect.gen(function*() {
   Fs.writeFileSync(kept, JSON.stringify(result))
 }).pipe(Effect.scoped, Effect.provide(Collector.layer))
 
+/** An order behind a stock count of another process: who waited longest for the one that let it in. */
+const exampleOf = (spans: ReadonlyArray<Collector.Span>) => {
+  const nameOfRoot = ({ traceId }: Collector.Span) =>
+    spans.find((span) => span.traceId === traceId && span.parentSpanId === undefined)?.name
+  const found = blockedIn(spans).find(({ blocker, waiter }) => {
+    const hold = spans.find(({ name, parentSpanId, traceId }) =>
+      name === "dlock.hold" && traceId === blocker.traceId && parentSpanId === blocker.parentSpanId
+    )
+    return waiter.instance !== blocker.instance && hold !== undefined && Math.abs(waiter.to - hold.to) < 20
+      && nameOfRoot(waiter) === "order" && nameOfRoot(blocker) === "stock count" && waiter.from > hold.from
+  })
+  if (found === undefined) throw new Error("nobody waited for a stock count of another process: run it again")
+  return found
+}
+
 const paint = Effect.sync(() => {
   const { run, spans }: Kept = JSON.parse(Fs.readFileSync(kept, "utf8"))
-  Fs.writeFileSync(Path.join(root, "docs/monitoring-dashboard.svg"), draw("Distributed locks", run))
-  return spans
+  Fs.writeFileSync(Path.join(root, "docs/monitoring-dashboard.svg"), drawDashboard("Distributed locks", run))
+  Fs.writeFileSync(
+    Path.join(root, "docs/monitoring-trace.svg"),
+    drawTrace("An order waits, and its span leads to the holder in its way", exampleOf(spans), spans)
+  )
 })
 
 NodeRuntime.runMain(process.argv.includes("--redraw") ? paint : Effect.andThen(record, paint))
