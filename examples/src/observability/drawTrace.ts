@@ -30,12 +30,12 @@ interface Row {
 /** The spans of a trace as a tree: each is followed by its children, in the order in which they began. */
 export const rowsOf = (spans: ReadonlyArray<Span>, traceId: string): ReadonlyArray<Row> => {
   const own = spans.filter((span) => span.traceId === traceId).toSorted((a, b) => a.from - b.from)
-  const isRoot = ({ parentSpanId }: Span) => !own.some(({ spanId }) => spanId === parentSpanId)
+  const hasParent = ({ parentSpanId }: Span): boolean => own.some(({ spanId }) => spanId === parentSpanId)
   const below = (span: Span, depth: number): ReadonlyArray<Row> => [
     { span, depth },
     ...own.filter(({ parentSpanId }) => parentSpanId === span.spanId).flatMap((child) => below(child, depth + 1))
   ]
-  return own.filter(isRoot).flatMap((root) => below(root, 0))
+  return own.filter((span) => !hasParent(span)).flatMap((root) => below(root, 0))
 }
 
 const width = 1_000
