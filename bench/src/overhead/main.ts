@@ -72,9 +72,9 @@ for (const [name, way] of ways) {
   const ratios = after.map((nanos, index) => nanos / before[index]!).toSorted((a, b) => a - b)
   const percent = (part: number) => `${((percentile(ratios, part) - 1) * 100).toFixed(1)} %`
   console.log(
-    `${name}: ${Math.round(median(before))} ns before, ${Math.round(median(after))} ns now: ${percent(0.5)} more (half of the pairs: ${percent(0.25)} to ${
-      percent(0.75)
-    })`
+    `${name}: ${Math.round(median(before))} ns before, ${Math.round(median(after))} ns now: ${
+      percent(0.5)
+    } more (half of the pairs: ${percent(0.25)} to ${percent(0.75)})`
   )
 }
 process.exit(0)

@@ -460,12 +460,14 @@ describe("the text of a holder", () => {
     assert.deepStrictEqual(Owner.decode(text), {
       name: "host:1 [\"x\"]",
       metadata: { job: "a } [\"b\"]\tholds []" },
-      traceparent: undefined, holds: ["p:{a}\t\"", "ü"]
+      traceparent: undefined,
+      holds: ["p:{a}\t\"", "ü"]
     })
     assert.deepStrictEqual(Owner.decode(Owner.withHeld("host:1", ["a"])), {
       name: "host:1",
       metadata: undefined,
-      traceparent: undefined, holds: ["a"]
+      traceparent: undefined,
+      holds: ["a"]
     })
     assert.strictEqual(Owner.withHeld("host:1", ["x".repeat(2_000)]), "host:1")
   })

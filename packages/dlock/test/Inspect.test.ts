@@ -46,7 +46,8 @@ describe("inspect", () => {
         capacity: Option.some(1),
         holders: [{
           holder: "shop",
-          metadata: { pod: "a" }, traceparent: Option.none(),
+          metadata: { pod: "a" },
+          traceparent: Option.none(),
           token,
           permits: 1,
           since: Option.some(DateTime.makeUnsafe(1_000_000)),
@@ -58,7 +59,8 @@ describe("inspect", () => {
         permitsHeld: 1,
         waiting: [{ holder: "shop", metadata: { pod: "b" }, traceparent: Option.none(), permits: 1 }, {
           holder: "shop",
-          metadata: {}, traceparent: Option.none(),
+          metadata: {},
+          traceparent: Option.none(),
           permits: 1
         }],
         queueLength: 2,

@@ -20,8 +20,9 @@ interface Subject {
  * The span under which a caller asks, if it is sampled. Otherwise a lock has no spans: a root span for each section of a tight
  * loop would cost more than the section.
  */
-export const parentOf = ({ cache: { span, tracerEnabled } }: Fiber.Fiber<unknown, unknown>): Tracer.AnySpan | undefined =>
-  span !== undefined && span.sampled && tracerEnabled ? span : undefined
+export const parentOf = (
+  { cache: { span, tracerEnabled } }: Fiber.Fiber<unknown, unknown>
+): Tracer.AnySpan | undefined => span !== undefined && span.sampled && tracerEnabled ? span : undefined
 
 /** The spans of one call: `dlock.acquire`, and what it tells others. */
 export class AcquireTrace {

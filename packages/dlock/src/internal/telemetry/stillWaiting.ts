@@ -89,9 +89,9 @@ export class StillWaiting {
     const waited = `${Math.round(now - startedAt) / 1_000} s`
     this.lines.add({
       key,
-      message: `A caller has waited ${waited} for the lock ${JSON.stringify(key)}, which is held by ${by}: ${place} of ${
-        Math.max(1, waiting)
-      } waiters come before it`
+      message: `A caller has waited ${waited} for the lock ${
+        JSON.stringify(key)
+      }, which is held by ${by}: ${place} of ${Math.max(1, waiting)} waiters come before it`
     })
   }
 
