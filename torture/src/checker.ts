@@ -107,6 +107,8 @@ export class Checker {
    */
   readonly excused = { paused: 0, forgot: 0, ignored: 0 }
   readonly losses = new Map<string, number>()
+  /** What metrics and calls agree on, of all processes that ended by themselves. */
+  readonly counted = new Map<string, number>()
   sections = 0
   refused = 0
   longestWait = 0
@@ -226,6 +228,13 @@ export class Checker {
         return this.found("unserved", `${who} was not served for ${event.waited.toFixed(0)} ms`, arrived)
       case "unhandled":
         return this.found("unhandled", `${who}: ${event.message}`, arrived)
+      case "miscounted":
+        return this.found("miscounted", `${who}: ${event.what}`, arrived)
+      case "counted":
+        for (const [what, count] of Object.entries(event.counts)) {
+          this.counted.set(what, (this.counted.get(what) ?? 0) + count)
+        }
+        return
       case "left":
       case "orphan":
       case "elsewhere":
