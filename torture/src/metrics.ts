@@ -1,5 +1,5 @@
 import { Cause, Effect, Exit, Metric } from "effect"
-import { LockBackendError, LockMetrics, LockTimeout, OwnershipLost } from "effect-dlock"
+import { LockBackendError, LockMetrics, LockTimeout, type OwnershipLost } from "effect-dlock"
 
 /** Under this name metrics count what the sections of a worker do, and nothing of its jobs and leaders. */
 export const sectionsName = "sections"

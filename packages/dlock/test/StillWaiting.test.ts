@@ -109,14 +109,13 @@ describe("ten thousand callers that wait", () => {
         const { clock } = yield* shiftedClock
         let sleeping = 0
         let most = 0
-        const counted = {
-          ...clock,
+        const counted: Clock.Clock = Object.assign(Object.create(clock), {
           sleep: (duration: Parameters<typeof clock.sleep>[0]) =>
             Effect.suspend(() => {
               most = Math.max(most, ++sleeping)
               return Effect.ensuring(clock.sleep(duration), Effect.sync(() => void sleeping--))
             })
-        }
+        })
         const memory = yield* MemoryLockStore.make
         const locker = yield* Effect.provideService(lockerOver(memory), Clock.Clock, counted)
         const holder = yield* fork(locker.withLock("k", Effect.never))
