@@ -97,7 +97,7 @@ const legendRows = (box: Box, lines: ReadonlyArray<Line>): ReadonlyArray<Readonl
   const rows: Array<Array<readonly [string, number]>> = [[]]
   let x = box.x + 10
   for (const name of new Set(lines.map((line) => line.name))) {
-    const taken = 24 + name.length * 5.3
+    const taken = 24 + name.length * 5.7
     if (x + taken > box.x + box.width) {
       rows.push([])
       x = box.x + 10
