@@ -1,0 +1,212 @@
+/** Examines the servers of a target: reads, watches and judges. It takes no lock. */
+
+import * as Diagnosis from "effect-dlock/Diagnosis"
+import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
+import type * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Cluster, Redis } from "ioredis"
+import type { Target } from "../client/address.ts"
+import { describe } from "../client/connection.ts"
+import { sanitized } from "../client/failure.ts"
+import { newInbox } from "../client/inbox.ts"
+import { type Common, connect, isCluster, library } from "../client/ioredis/clients.ts"
+import { isRefused } from "../client/permissions.ts"
+import type { Ask } from "../client/port.ts"
+import type { Settings } from "../options.ts"
+import { type Facts, read } from "./facts.ts"
+import { type Heard, messageFinding, permissionFinding } from "./permissions.ts"
+import * as Replication from "./replication.ts"
+import * as Rules from "./rules.ts"
+import { clusterFindings, nodeAlone, sentinelFindings } from "./topology.ts"
+import { clockFindings, watch } from "./watching.ts"
+
+/** What an examination is about, in milliseconds. */
+export interface Examination {
+  readonly prefix: string
+  readonly ttl: number
+  readonly observation: number
+}
+
+export const examine = (
+  target: Target,
+  settings: Settings,
+  examination: Examination
+): Effect.Effect<Diagnosis.Diagnosis, Config.ConfigError> =>
+  Effect.gen(function*() {
+    const known = yield* withSecrets(target)
+    const opened = yield* Effect.result(opening(known, settings))
+    if (opened._tag === "Success") return yield* examineServers(known, settings, examination, opened.success)
+    if (opened.failure._tag !== "LockBackendError") return yield* Effect.fail(opened.failure)
+    return Diagnosis.unreachable(addressOf(known), sanitized(opened.failure.cause))
+  }).pipe(Effect.scoped)
+
+/** A doctor connects once, so that it asks once for the secrets that may change. */
+const withSecrets = (target: Target): Effect.Effect<Target> => {
+  const { fresh, ...rest } = target
+  return fresh === undefined
+    ? Effect.succeed(target)
+    : Effect.match(fresh, {
+      onSuccess: (options) => ({ ...rest, options: { ...rest.options, ...options } }),
+      // The connection then tells what is missing.
+      onFailure: () => rest
+    })
+}
+
+const addressOf = (target: Target): string => {
+  if (target._tag === "Cluster") return "cluster"
+  const { host, name, path, port } = target.options
+  return name ?? path ?? `${host}:${port}`
+}
+
+interface Clients {
+  readonly commands: Redis | Cluster
+  /** Listens on a connection of its own. */
+  readonly listener: Redis | undefined
+  readonly inbox: string
+}
+
+const opening = (target: Target, settings: Settings) =>
+  Effect.gen(function*() {
+    const common: Common = {
+      telemetry: yield* StoreTelemetry.make("Redis"),
+      secure: target.options.tls !== undefined
+    }
+    const [commands, listener] = yield* Effect.all([
+      connect(target, settings, common),
+      target._tag === "Cluster" ? Effect.undefined : connect(target, settings, common)
+    ], { concurrency: "unbounded" })
+    return {
+      commands: commands.client,
+      listener: listener?.client as Redis | undefined,
+      inbox: newInbox()
+    } satisfies Clients
+  })
+
+interface Examined {
+  readonly facts: Facts
+  readonly findings: ReadonlyArray<Diagnosis.Finding>
+}
+
+const examineServers = (
+  target: Target,
+  settings: Settings,
+  examination: Examination,
+  { commands, inbox, listener }: Clients
+): Effect.Effect<Diagnosis.Diagnosis, Config.ConfigError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const servers = isCluster(commands) ? commands.nodes("master") : [commands]
+    const examined = yield* Effect.forEach(
+      servers,
+      (server) => examineServer(server, listener, inbox, settings, examination, target),
+      { concurrency: "unbounded" }
+    )
+    const ask = describe(settings.operationTimeout)(servers[0]!).ask
+    const together = isCluster(commands)
+      ? yield* clusterFindings(ask)
+      : target.options.sentinels === undefined
+      ? examined.flatMap(({ facts }) => Replication.isClusterNode(facts) ? [nodeAlone(facts.name)] : [])
+      : yield* sentinelFindings(yield* library, target.options, settings.operationTimeout)
+    return { findings: [...examined.flatMap(({ findings }) => findings), ...together] }
+  })
+
+const examineServer = (
+  server: Redis,
+  listener: Redis | undefined,
+  inbox: string,
+  settings: Settings,
+  { observation, prefix, ttl }: Examination,
+  target: Target
+): Effect.Effect<Examined> =>
+  Effect.gen(function*() {
+    const { ask, name } = describe(settings.operationTimeout)(server)
+    const facts = yield* read(name, ask)
+    const heard = listener === undefined ? undefined : yield* hear(listener, inbox, ask)
+    const permissions = yield* permissionFinding({
+      ask,
+      heard: heard ?? { refusal: undefined, after: undefined },
+      inbox,
+      prefix: settings.keyPrefix + prefix,
+      subject: name,
+      waitReplicas: settings.waitReplicas
+    })
+    const lag = yield* ownLag
+    const samples = yield* watch(ask, observation)
+    const limit = Math.min(ttl / 6, settings.operationTimeout)
+    const ourPort = (server as { readonly stream?: { readonly localPort?: number } }).stream?.localPort
+    const all = {
+      ...Rules.rules,
+      ...Replication.rulesFor({
+        waitReplicas: settings.waitReplicas,
+        isAutomatic: target._tag === "Cluster" || target.options.sentinels !== undefined
+      }),
+      "slow-commands": Rules.slowCommands(limit),
+      proxy: Rules.proxy(ourPort)
+    }
+    const judged = Object.entries(all).flatMap(([check, rule]): ReadonlyArray<Diagnosis.Finding> => {
+      const found = rule(facts)
+      return found === undefined ? [] : [{ check, subject: name, ...found }]
+    })
+    const message = heard === undefined ? undefined : messageFinding(name, heard)
+    return {
+      facts,
+      findings: [
+        ...judged,
+        permissions,
+        ...(message === undefined ? [] : [message]),
+        ...clockFindings(name, samples),
+        Diagnosis.latency({
+          subject: name,
+          trips: samples.map(({ trip }) => trip),
+          ownLag: lag(),
+          ttl,
+          operationTimeout: settings.operationTimeout
+        }),
+        ...(facts.refused.length === 0 ? [] : [{
+          check: "unseen",
+          severity: "note" as const,
+          subject: name,
+          seen: `not every question was answered: ${facts.refused.join(" ")}`,
+          fix: "run the doctor as a user that may ask them; locks do not need them (except +info)"
+        }])
+      ]
+    }
+  }).pipe(Effect.scoped)
+
+/** By how many milliseconds our own timers are late, at most, since it was begun. */
+const ownLag: Effect.Effect<() => number, never, Scope.Scope> = Effect.gen(function*() {
+  let [last, longest] = [performance.now(), 0]
+  const period = 10
+  const timer = setInterval(() => {
+    const now = performance.now()
+    longest = Math.max(longest, now - last - period)
+    last = now
+  }, period)
+  yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(timer)))
+  return () => longest
+})
+
+/** Sends a message to ourselves, by the way of a hand-over. */
+const hear = (listener: Redis, inbox: string, ask: Ask): Effect.Effect<Heard> =>
+  Effect.gen(function*() {
+    const subscribed = yield* Effect.result(
+      Effect.tryPromise({ try: () => listener.subscribe(inbox), catch: sanitized })
+    )
+    if (subscribed._tag === "Failure") return { refusal: subscribed.failure, after: undefined }
+    const sentAt = performance.now()
+    const came = Effect.callback<number>((resume) => {
+      listener.once("message", () => resume(Effect.succeed(performance.now() - sentAt)))
+    })
+    const published = Effect.matchEffect(ask("PUBLISH", inbox, "doctor"), {
+      onSuccess: () => Effect.never,
+      onFailure: ({ cause }) => Effect.fail(cause)
+    })
+    return yield* Effect.raceFirst(came, published).pipe(
+      Effect.timeoutOrElse({ duration: 1_000, orElse: () => Effect.undefined }),
+      Effect.match({
+        onSuccess: (after): Heard => ({ refusal: undefined, after }),
+        // Without the permission to publish nothing comes, and the permissions tell of it.
+        onFailure: (refusal): Heard => ({ refusal: isRefused(refusal) ? refusal : undefined, after: undefined })
+      })
+    )
+  })
