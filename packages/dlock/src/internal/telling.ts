@@ -53,7 +53,7 @@ const kinds: ReadonlyArray<readonly [Unreachable, RegExp, fix: string]> = [
   ],
   [
     "tls",
-    /certificate|self.signed|wrong version|packet length|without TLS|no TLS|EPROTO|SSL|altnames/i,
+    /certificate|self.signed|wrong version|packet length|without TLS|no TLS|EPROTO|SSL|altnames|secure TLS/i,
     "use the scheme that the server speaks (redis: or rediss:, http: or https:), and name its authority in the CA variable"
   ],
   ["refused", /ECONNREFUSED|ENOENT/, "start the server, or correct host and port in the address"],

@@ -88,9 +88,13 @@ export const missing = (
 
 /** Fails if the user of this connection lacks a permission that the scripts, the inbox or the layer need. */
 export const check = (port: Port): Effect.Effect<void, LockBackendError> =>
-  Effect.forEach(port.servers(), ({ ask }) =>
-    Effect.flatMap(missing(ask, port.inbox), (lists) =>
-      lists.length > 0 ? Effect.fail(notConnected(lacking(lists), false)) : Effect.void), {
-    discard: true,
-    concurrency: "unbounded"
-  })
+  Effect.forEach(
+    port.servers(),
+    ({ ask }) =>
+      Effect.flatMap(missing(ask, port.inbox), (lists) =>
+        lists.length > 0 ? Effect.fail(notConnected(lacking(lists), false)) : Effect.void),
+    {
+      discard: true,
+      concurrency: "unbounded"
+    }
+  )

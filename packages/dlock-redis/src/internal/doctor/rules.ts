@@ -32,7 +32,10 @@ const version: Rule = ({ info }) => {
     : ok(`${name} ${found}`)
 }
 
-const inMegabytes = (bytes: number): string => `${Math.round(bytes / 1_048_576)} MB`
+const inMegabytes = (bytes: number): string => {
+  const megabytes = bytes / 1_048_576
+  return `${megabytes < 10 ? megabytes.toFixed(1) : Math.round(megabytes)} MB`
+}
 
 /** Above this share of its memory a server is nearly full. */
 const nearlyFull = 0.9
@@ -164,7 +167,8 @@ const buffers: Rule = ({ config }) => {
       severity: "warning",
       seen,
       why: "the server cuts off a process that reads its hand-overs slowly, and its waiters then wait up to 2 s longer",
-      fix: "CONFIG SET client-output-buffer-limit \"pubsub 33554432 8388608 60\" (the default), and the same in redis.conf"
+      fix:
+        "CONFIG SET client-output-buffer-limit \"pubsub 33554432 8388608 60\" (the default), and the same in redis.conf"
     }
     : ok(seen)
 }
@@ -212,7 +216,8 @@ export const proxy = (ourPort: number | undefined): Rule => ({ clientIds, portSe
   if (portSeen === undefined || ourPort === undefined) return undefined
   return portSeen === ourPort ? ok("our connection ends at the server itself") : {
     severity: "note",
-    seen: `the server sees our connection come from port ${portSeen}, not from ${ourPort}: a proxy or NAT is in between`,
+    seen:
+      `the server sees our connection come from port ${portSeen}, not from ${ourPort}: a proxy or NAT is in between`,
     why: "what is in between may drop idle connections without a word, and then waiters hear late",
     fix: "let it keep idle connections for 60 s or longer, or set DLOCK_OPERATION_TIMEOUT=500 to notice sooner"
   }

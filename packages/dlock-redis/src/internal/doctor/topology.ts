@@ -18,7 +18,9 @@ interface Node {
 const nodesOf = (text: string): ReadonlyArray<Node> =>
   text.split("\n").flatMap((line) => {
     const [id, address, flags, primary] = line.trim().split(" ")
-    return primary === undefined ? [] : [{ id: id!, address: address!.split("@")[0]!, flags: flags!.split(","), primary }]
+    return primary === undefined
+      ? []
+      : [{ id: id!, address: address!.split("@")[0]!, flags: flags!.split(","), primary }]
   })
 
 /** What one node of a cluster tells of all. */
@@ -50,9 +52,7 @@ export const clusterFindings = (ask: Ask): Effect.Effect<ReadonlyArray<Finding>>
     }
     const failing = nodes.filter(({ flags }) => flags.some((flag) => /^(fail\??|noaddr|handshake)$/.test(flag)))
     const primaries = nodes.filter((node) => node.flags.includes("master") && !failing.includes(node))
-    const alone = primaries.filter(({ id }) =>
-      !nodes.some((node) => node.primary === id && !failing.includes(node))
-    )
+    const alone = primaries.filter(({ id }) => !nodes.some((node) => node.primary === id && !failing.includes(node)))
     if (failing.length > 0) {
       findings.push({
         check: "cluster-nodes",
@@ -134,7 +134,9 @@ const ask = (client: Client, name: string, sentinel: string): Effect.Effect<Said
       return { sentinel, primary, problem: quorum }
     },
     catch: sanitized
-  }).pipe(Effect.catch(({ message }) => Effect.succeed({ sentinel, primary: new Map<string, string>(), problem: message })))
+  }).pipe(
+    Effect.catch(({ message }) => Effect.succeed({ sentinel, primary: new Map<string, string>(), problem: message }))
+  )
 
 const judge = (name: string, said: ReadonlyArray<Said>): ReadonlyArray<Finding> => {
   const answered = said.filter(({ primary }) => primary.size > 0)

@@ -94,12 +94,19 @@ export const clockFindings = (subject: string, samples: ReadonlyArray<Sample>): 
       subject,
       seen: `the server's clock is ${signed(offset.ahead)} (give or take ${Math.ceil(offset.give)} ms) from ours`,
       ...(isDistant && {
-        why: "one of the two clocks is wrong; when the server's is put right in a step, locks end early or stay too long",
-        fix: "run chrony or ntpd on both machines, and let them slew: no steps while locks are held (chronyc makestep once)"
+        why:
+          "one of the two clocks is wrong; when the server's is put right in a step, locks end early or stay too long",
+        fix:
+          "run chrony or ntpd on both machines, and let them slew: no steps while locks are held (chronyc makestep once)"
       })
     },
     step === 0
-      ? { check: "clock-step", severity: "ok", subject, seen: `no step of the server's clock in ${seconds.toFixed(1)} s` }
+      ? {
+        check: "clock-step",
+        severity: "ok",
+        subject,
+        seen: `no step of the server's clock in ${seconds.toFixed(1)} s`
+      }
       : {
         check: "clock-step",
         severity: "error",
@@ -112,4 +119,3 @@ export const clockFindings = (subject: string, samples: ReadonlyArray<Sample>): 
       }
   ]
 }
-
