@@ -14,9 +14,9 @@ export const latency = ({ operationTimeout, ownLag, subject, trips, ttl }: Laten
   const sorted = trips.toSorted((one, other) => one - other)
   const [p50, p99, longest] = [percentile(sorted, 0.5), percentile(sorted, 0.99), sorted.at(-1) ?? 0]
   const limit = Math.min(renewalTimeout(ttl), operationTimeout)
-  // What this process was late by is no fault of the server, and `event-loop` tells of it.
+  // What this process was late by now and then is no fault of the server.
   const byServer = (value: number) => Math.max(0, value - ownLag)
-  const severity: Severity = byServer(p50) >= limit
+  const severity: Severity = p50 >= limit
     ? "error"
     : byServer(p99) >= limit / 5 || byServer(longest) >= limit / 2
     ? "warning"
@@ -53,7 +53,7 @@ const kinds: ReadonlyArray<readonly [Unreachable, RegExp, fix: string]> = [
   ],
   [
     "tls",
-    /certificate|self.signed|wrong version|packet length|without TLS|no TLS|EPROTO|SSL|altnames|secure TLS/i,
+    /certificate|self.signed|wrong version|packet length|without TLS|has no TLS|EPROTO|SSL|altnames|secure TLS/i,
     "use the scheme that the server speaks (redis: or rediss:, http: or https:), and name its authority in the CA variable"
   ],
   ["refused", /ECONNREFUSED|ENOENT/, "start the server, or correct host and port in the address"],

@@ -5,7 +5,8 @@ import * as StoreTelemetry from "effect-dlock/StoreTelemetry"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Cluster, Redis } from "ioredis"
+import type { Cluster, Redis, RedisOptions } from "ioredis"
+import * as Net from "node:net"
 import type { Target } from "../client/address.ts"
 import { describe } from "../client/connection.ts"
 import { sanitized } from "../client/failure.ts"
@@ -38,7 +39,13 @@ export const examine = (
     const opened = yield* Effect.result(opening(known, settings))
     if (opened._tag === "Success") return yield* examineServers(known, settings, examination, opened.success)
     if (opened.failure._tag !== "LockBackendError") return yield* Effect.fail(opened.failure)
-    return Diagnosis.unreachable(addressOf(known), sanitized(opened.failure.cause))
+    const cause = sanitized(opened.failure.cause)
+    return Diagnosis.unreachable(
+      addressOf(known),
+      known.options.tls !== undefined && (yield* speaksPlainly(known.options))
+        ? new Error(`${cause.message}: this port answers without TLS`)
+        : cause
+    )
   }).pipe(Effect.scoped)
 
 /** A doctor connects once, so that it asks once for the secrets that may change. */
@@ -58,6 +65,19 @@ const addressOf = (target: Target): string => {
   const { host, name, path, port } = target.options
   return name ?? path ?? `${host}:${port}`
 }
+
+/**
+ * Whether a server answers a line without TLS. Such a server waits for the end of the line while a client begins with TLS,
+ * so that the client hears nothing.
+ */
+const speaksPlainly = ({ host = "", port = 0 }: RedisOptions): Effect.Effect<boolean> =>
+  Effect.callback<boolean>((resume) => {
+    const socket = Net.connect(port, host, () => socket.write("PING\r\n"))
+    socket.on("data", (data) => resume(Effect.succeed(/^[+-]/.test(data.toString()))))
+    socket.on("error", () => resume(Effect.succeed(false)))
+    socket.on("close", () => resume(Effect.succeed(false)))
+    return Effect.sync(() => socket.destroy())
+  }).pipe(Effect.timeoutOrElse({ duration: 500, orElse: () => Effect.succeed(false) }))
 
 interface Clients {
   readonly commands: Redis | Cluster
@@ -120,11 +140,13 @@ const examineServer = (
 ): Effect.Effect<Examined> =>
   Effect.gen(function*() {
     const { ask, name } = describe(settings.operationTimeout)(server)
-    const facts = yield* read(name, ask)
-    const heard = listener === undefined ? undefined : yield* hear(listener, inbox, ask)
+    const [facts, heard] = yield* Effect.all([
+      read(name, ask),
+      listener === undefined ? Effect.undefined : hear(listener, inbox, ask)
+    ], { concurrency: "unbounded" })
     const permissions = yield* permissionFinding({
       ask,
-      heard: heard ?? { refusal: undefined, after: undefined },
+      heard: heard ?? { refusal: undefined, isMute: false, after: undefined },
       inbox,
       prefix: settings.keyPrefix + prefix,
       subject: name,
@@ -192,7 +214,7 @@ const hear = (listener: Redis, inbox: string, ask: Ask): Effect.Effect<Heard> =>
     const subscribed = yield* Effect.result(
       Effect.tryPromise({ try: () => listener.subscribe(inbox), catch: sanitized })
     )
-    if (subscribed._tag === "Failure") return { refusal: subscribed.failure, after: undefined }
+    if (subscribed._tag === "Failure") return { refusal: subscribed.failure, isMute: false, after: undefined }
     const sentAt = performance.now()
     const came = Effect.callback<number>((resume) => {
       listener.once("message", () => resume(Effect.succeed(performance.now() - sentAt)))
@@ -204,9 +226,8 @@ const hear = (listener: Redis, inbox: string, ask: Ask): Effect.Effect<Heard> =>
     return yield* Effect.raceFirst(came, published).pipe(
       Effect.timeoutOrElse({ duration: 1_000, orElse: () => Effect.undefined }),
       Effect.match({
-        onSuccess: (after): Heard => ({ refusal: undefined, after }),
-        // Without the permission to publish nothing comes, and the permissions tell of it.
-        onFailure: (refusal): Heard => ({ refusal: isRefused(refusal) ? refusal : undefined, after: undefined })
+        onSuccess: (after): Heard => ({ refusal: undefined, isMute: false, after }),
+        onFailure: (cause): Heard => ({ refusal: undefined, isMute: isRefused(cause), after: undefined })
       })
     )
   })

@@ -68,30 +68,34 @@ export const read = (name: string, ask: Ask): Effect.Effect<Facts> =>
         refused.push(permission)
         return Effect.undefined
       })
-    const infos = yield* Effect.all([asked("+info", "INFO"), Effect.orElseSucceed(ask("INFO", "server"), () => "")])
-    const fields = fieldsOf(String(infos[0] ?? ""))
-    const ids = [
-      yield* asked("+client|id", "CLIENT", "ID"),
-      yield* Effect.orElseSucceed(ask("CLIENT", "ID"), () => undefined)
-    ]
-    const client = yield* asked("+client|info", "CLIENT", "INFO")
-    const slow = yield* asked("+slowlog|get", "SLOWLOG", "GET", "128")
-    // One after the other: a server before 7.0 takes one name at a time.
-    const config = new Map<string, string>()
-    for (const setting of settings) {
-      const reply = yield* asked("+config|get", "CONFIG", "GET", setting)
-      const value = pairsOf(reply).get(setting)
-      if (value !== undefined) config.set(setting, value)
-    }
-    const runIds = [fields.get("run_id"), fieldsOf(String(infos[1])).get("run_id")]
+    const asWell = (...command: readonly [string, ...Array<string>]) =>
+      Effect.orElseSucceed(ask(...command), () => undefined)
+    // All at once: over a slow link each question alone would take its time.
+    const [info, infoAgain, id, idAgain, client, slow, config] = yield* Effect.all([
+      asked("+info", "INFO"),
+      asWell("INFO", "server"),
+      asked("+client|id", "CLIENT", "ID"),
+      asWell("CLIENT", "ID"),
+      asked("+client|info", "CLIENT", "INFO"),
+      asked("+slowlog|get", "SLOWLOG", "GET", "128"),
+      // One name in each question: a server before 7.0 takes no more.
+      Effect.forEach(settings, (setting) =>
+        Effect.map(
+          asked("+config|get", "CONFIG", "GET", setting),
+          (reply) => [setting as string, pairsOf(reply).get(setting)] as const
+        ), { concurrency: "unbounded" })
+    ], { concurrency: "unbounded" })
+    const fields = fieldsOf(String(info ?? ""))
+    const values = new Map(config)
+    const runIds = [fields.get("run_id"), fieldsOf(String(infoAgain ?? "")).get("run_id")]
     return {
       name,
       info: (field) => fields.get(field),
       count: (field) => numberOf(fields.get(field)),
-      config: (setting) => config.get(setting),
+      config: (setting) => values.get(setting),
       replicas: replicasOf(fields),
       runIds: new Set(runIds.flatMap((id) => id ?? [])),
-      clientIds: new Set(ids.flatMap((id) => id === undefined ? [] : [String(id)])),
+      clientIds: new Set([id, idAgain].flatMap((id) => id === undefined ? [] : [String(id)])),
       portSeen: numberOf(/\baddr=\S*:(\d+)\b/.exec(String(client ?? ""))?.[1]),
       slowest: slowestOf(slow),
       refused: Array.from(new Set(refused))

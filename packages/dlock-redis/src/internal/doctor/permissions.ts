@@ -12,6 +12,8 @@ import { keysOf } from "../protocol/keys.ts"
 export interface Heard {
   /** Why the server refused to let us listen. */
   readonly refusal: Error | undefined
+  /** Whether the server refused to let us publish. The permissions tell of it. */
+  readonly isMute: boolean
   /** After how many milliseconds our message came. `undefined` if it did not come. */
   readonly after: number | undefined
 }
@@ -26,7 +28,7 @@ const lackingKeys = (ask: Ask, prefix: string): Effect.Effect<ReadonlyArray<stri
         onSuccess: () => [],
         onFailure: ({ cause }) =>
           /\bNOPERM\b.*\bkeys?\b/i.test(cause.message) ? [key === keys.lock ? `~${prefix}*` : `~{${prefix}*`] : []
-      })),
+      }), { concurrency: "unbounded" }),
     (lacking) => Array.from(new Set(lacking.flat()))
   )
 }
@@ -64,7 +66,8 @@ export const permissionFinding = (
       }
   })
 
-export const messageFinding = (subject: string, { after, refusal }: Heard): Finding | undefined => {
+export const messageFinding = (subject: string, { after, isMute, refusal }: Heard): Finding | undefined => {
+  if (isMute) return undefined
   if (refusal !== undefined) {
     return Permissions.isRefused(refusal)
       // The permissions tell of it.
