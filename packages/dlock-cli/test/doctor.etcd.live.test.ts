@@ -13,7 +13,7 @@ import {
 import { Etcd3 } from "etcd3"
 import { setTimeout as sleep } from "node:timers/promises"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { concerns, doctor, found, program } from "./doctor.ts"
+import { concerns, doctor, found, meanwhile, p50Of, program } from "./doctor.ts"
 import { using } from "./using.ts"
 
 const at = (...servers: ReadonlyArray<{ readonly url: string }>) => ({
@@ -55,16 +55,13 @@ describe("a cluster of three", () => {
     }))
 
   test("is seen to change its leader", async () => {
-    const [url] = group.servers.map(({ url }) => url)
-    const all = group.servers.map((server) => server.url).join(",")
-    const status = JSON.parse(await etcdctl(url!, "endpoint", "status", "--write-out=json"))[0].Status
-    const members = (await etcdctl(url!, "member", "list")).trim().split("\n").map((line) => line.split(",")[0]!)
-    const other = members.find((id) => BigInt(`0x${id}`) !== BigInt(status.leader))!
-    const watched = doctor(at(...group.servers), "--for", "1500ms")
-    await sleep(500)
-    await etcdctl(all, "move-leader", other)
-    const told = await watched
-    expect(concerns(told)).toEqual(["warning leadership"])
+    const all = group.servers.map(({ url }) => url).join(",")
+    const members = (await etcdctl(all, "member", "list")).trim().split("\n").map((line) => line.split(",")[0]!)
+    const told = await meanwhile(doctor(at(...group.servers), "--for", "1s"), async (turn) => {
+      await sleep(200)
+      await etcdctl(all, "move-leader", members[turn % 2]!).catch(() => {}) // It may lead already.
+    })
+    expect(concerns(told)).toContain("warning leadership")
     expect(found(told, "leadership").seen).toMatch(/^the leader changed within/)
   })
 
@@ -73,7 +70,7 @@ describe("a cluster of three", () => {
       const beside = await doctor(at(...group.servers, learner))
       expect(concerns(beside)).toEqual(["warning learner"])
       expect(found(beside, "learner").subject).toBe(learner.url)
-      const alone = await doctor(at(learner))
+      const alone = await doctor({ ...at(learner), DLOCK_CONNECT_TIMEOUT: "500 millis" })
       expect(concerns(alone)).toEqual(expect.arrayContaining(["error service", "warning learner"]))
       expect(alone.exitCode).toBe(1)
     }))
@@ -141,7 +138,7 @@ test.concurrent("a link that is slow for the ttl is told by its latency", () =>
       proxy.delay(100)
       const told = await doctor(at(proxy), "--ttl", "1s", "--for", "600ms")
       expect(concerns(told)).toContain("error latency")
-      expect(found(told, "latency").seen).toMatch(/p50 2\d\d ms/)
+      expect(p50Of(found(told, "latency"))).toBeGreaterThanOrEqual(200)
     })))
 
 test.concurrent("a server that cannot be reached ends with 69, and its reason is named", () =>

@@ -7,32 +7,41 @@ import { execFile } from "node:child_process"
 import * as Path from "node:path"
 import { expect } from "vitest"
 
+type Variables = Readonly<Record<string, string>>
+
+/** A machine that is busy with other tests makes answers late. With this a server may take seconds. */
+export const calm: Variables = { DLOCK_OPERATION_TIMEOUT: "10 seconds" }
+
 export interface Told {
   readonly exitCode: number
   readonly unreachable?: string
   readonly findings: ReadonlyArray<Finding>
 }
 
-type Variables = Readonly<Record<string, string>>
-
 /** Long enough for some dozens of round trips. */
 const shortly = ["--for", "200ms"]
 
-/** What the doctor says, without a new process: that would take longer than the examination. */
-export const doctor = (env: Variables, ...args: ReadonlyArray<string>): Promise<Told> => {
-  const lines: Array<string> = []
+/** Runs the command without a new process: that would take longer than the examination. */
+export const inProcess = async (env: Variables, ...args: ReadonlyArray<string>): Promise<Ended> => {
+  const [out, err]: [Array<string>, Array<string>] = [[], []]
   const console: Console.Console = Object.assign(Object.create(globalThis.console), {
-    log: (...words: ReadonlyArray<unknown>) => void lines.push(words.join(" ")),
-    error: () => {}
+    log: (...words: ReadonlyArray<unknown>) => void out.push(words.join(" ")),
+    error: (...words: ReadonlyArray<unknown>) => void err.push(words.join(" "))
   })
-  return run(["doctor", "--json", ...(args.includes("--for") ? [] : shortly), ...args]).pipe(
+  const exitCode = await run(["doctor", ...(args.includes("--for") ? [] : shortly), ...args]).pipe(
     Effect.match({ onSuccess: () => 0, onFailure: ({ exitCode }) => exitCode }),
-    Effect.map((exitCode) => ({ exitCode, ...JSON.parse(lines.join("")) as Omit<Told, "exitCode"> })),
     Effect.provide(NodeServices.layer),
     Effect.provideService(Console.Console, console),
-    Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnv({ env })),
+    Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnv({ env: { ...calm, ...env } })),
     Effect.runPromise
   )
+  return { exitCode, stdout: out.join("\n"), stderr: err.join("\n") }
+}
+
+/** What the doctor says. */
+export const doctor = async (env: Variables, ...args: ReadonlyArray<string>): Promise<Told> => {
+  const { exitCode, stdout } = await inProcess(env, "--json", ...args)
+  return { exitCode, ...JSON.parse(stdout) as Omit<Told, "exitCode"> }
 }
 
 export interface Ended {
@@ -46,7 +55,7 @@ export const program = (env: Variables, ...args: ReadonlyArray<string>): Promise
   new Promise((resolve) => {
     const file = Path.resolve(import.meta.dirname, "../src/dlock.ts")
     const child = execFile(process.execPath, [file, "doctor", ...args], {
-      env: { PATH: process.env.PATH, ...env }
+      env: { PATH: process.env.PATH, ...calm, ...env }
     }, (_, stdout, stderr) => resolve({ exitCode: child.exitCode!, stdout, stderr }))
   })
 
@@ -58,6 +67,19 @@ export const concerns = ({ findings }: Told): ReadonlyArray<string> =>
         .map(({ check, severity }) => `${severity} ${check}`)
     )
   ).sort()
+
+/** Runs something again and again until a promise is settled, and at least once. */
+export const meanwhile = async <A>(awaited: Promise<A>, again: (turn: number) => Promise<unknown>): Promise<A> => {
+  let isSettled = false
+  const settled = awaited.finally(() => {
+    isSettled = true
+  })
+  for (let turn = 1; !isSettled; turn++) await again(turn)
+  return settled
+}
+
+/** The p50 that a latency names. */
+export const p50Of = ({ seen }: Finding): number => Number(/p50 ([\d.]+) ms/.exec(seen)![1])
 
 /** What a check has found. Each that is not well has a reason and a cure. */
 export const found = (told: Told, check: string): Finding => {

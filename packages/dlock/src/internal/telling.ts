@@ -10,6 +10,9 @@ const percentile = (sorted: ReadonlyArray<number>, share: number): number =>
 /** A number of milliseconds for people: three digits are enough. */
 const millis = (value: number): string => `${Number(value.toPrecision(3))} ms`
 
+/** So many round trips have a percentile that means something. */
+const enough = 100
+
 export const latency = ({ operationTimeout, ownLag, subject, trips, ttl }: Latencies): Finding => {
   const sorted = trips.toSorted((one, other) => one - other)
   const [p50, p99, longest] = [percentile(sorted, 0.5), percentile(sorted, 0.99), sorted.at(-1) ?? 0]
@@ -18,7 +21,8 @@ export const latency = ({ operationTimeout, ownLag, subject, trips, ttl }: Laten
   const byServer = (value: number) => Math.max(0, value - ownLag)
   const severity: Severity = p50 >= limit
     ? "error"
-    : byServer(p99) >= limit / 5 || byServer(longest) >= limit / 2
+    // Of a few round trips, the longest says no more than how unlucky they were.
+    : (trips.length >= enough && byServer(p99) >= limit / 5) || byServer(longest) >= limit / 2
     ? "warning"
     : "ok"
   return {

@@ -21,7 +21,7 @@ export interface Options {
 /** The default of the library. */
 const defaultTtl = 30_000
 
-const ofServer = (driver: Backend.Driver, prefix: string, ttl: number, observation: Duration.Duration) =>
+const ofServer = (driver: Backend.Driver, prefix: string, ttl: number, observation: number) =>
   Effect.gen(function*(): Effect.fn.Return<Diagnosis, Config.ConfigError> {
     const examination = { prefix, ttl, observation }
     switch (driver) {
@@ -52,13 +52,17 @@ export const examine = (
     const inEnvironment = Effect.provideService(ConfigProvider.ConfigProvider, provider)
     const { prefix, ttl } = yield* inEnvironment(Effect.gen(function*() {
       const ttl = Option.isSome(given)
-        ? yield* checked(given.value)
+        ? yield* checked("ttl", ttlParser, given.value)
         : yield* StoreOptions.variable("DLOCK_DEFAULT_TTL", ttlParser)
       const prefix = yield* StoreOptions.variable("DLOCK_PREFIX", StoreOptions.prefix)
       return { prefix: prefix ?? StoreOptions.defaultPrefix, ttl: ttl ?? defaultTtl }
     }))
+    const watched = yield* checked("for", StoreOptions.duration(0, 3_600_000), observation)
+    // Before the event loop is watched: loading takes a while.
+    if (driver === "redis") yield* Effect.promise(() => Promise.all([import("effect-dlock-redis"), import("ioredis")]))
+    if (driver === "etcd") yield* Effect.promise(() => import("effect-dlock-etcd"))
     const lateBy = yield* eventLoop
-    const { findings, unreachable } = yield* inEnvironment(ofServer(driver, prefix, ttl, observation))
+    const { findings, unreachable } = yield* inEnvironment(ofServer(driver, prefix, ttl, watched))
     const lock = unreachable === undefined
       ? [
         yield* takeALock(prefix, ttl).pipe(
@@ -77,9 +81,14 @@ export const examine = (
 
 const ttlParser = StoreOptions.duration(100, StoreOptions.year)
 
-const checked = (ttl: Duration.Duration): Effect.Effect<number, Failure> => {
-  const parsed = ttlParser(ttl)
+/** The milliseconds of a flag. */
+const checked = (
+  flag: string,
+  parser: StoreOptions.Parser<number>,
+  duration: Duration.Duration
+): Effect.Effect<number, Failure> => {
+  const parsed = parser(duration)
   return parsed._tag === "Success"
     ? Effect.succeed(parsed.success)
-    : Effect.fail(new Failure({ message: `--ttl ${parsed.failure}`, exitCode: exitCodes.usage }))
+    : Effect.fail(new Failure({ message: `--${flag} ${parsed.failure}`, exitCode: exitCodes.usage }))
 }

@@ -11,7 +11,7 @@ import type { Target } from "../client/address.ts"
 import { describe } from "../client/connection.ts"
 import { sanitized } from "../client/failure.ts"
 import { newInbox } from "../client/inbox.ts"
-import { type Common, connect, isCluster, library } from "../client/ioredis/clients.ts"
+import { type Common, connect, connectSubscriber, isCluster, library } from "../client/ioredis/clients.ts"
 import { isRefused } from "../client/permissions.ts"
 import type { Ask } from "../client/port.ts"
 import type { Settings } from "../options.ts"
@@ -82,7 +82,7 @@ const speaksPlainly = ({ host = "", port = 0 }: RedisOptions): Effect.Effect<boo
 interface Clients {
   readonly commands: Redis | Cluster
   /** Listens on a connection of its own. */
-  readonly listener: Redis | undefined
+  readonly listener: Redis
   readonly inbox: string
 }
 
@@ -92,13 +92,15 @@ const opening = (target: Target, settings: Settings) =>
       telemetry: yield* StoreTelemetry.make("Redis"),
       secure: target.options.tls !== undefined
     }
-    const [commands, listener] = yield* Effect.all([
+    const [{ client: commands }, listening] = yield* Effect.all([
       connect(target, settings, common),
       target._tag === "Cluster" ? Effect.undefined : connect(target, settings, common)
     ], { concurrency: "unbounded" })
     return {
-      commands: commands.client,
-      listener: listener?.client as Redis | undefined,
+      commands,
+      listener: isCluster(commands)
+        ? yield* connectSubscriber(target, commands, settings, common)
+        : listening!.client as Redis,
       inbox: newInbox()
     } satisfies Clients
   })
@@ -132,7 +134,7 @@ const examineServers = (
 
 const examineServer = (
   server: Redis,
-  listener: Redis | undefined,
+  listener: Redis,
   inbox: string,
   settings: Settings,
   { observation, prefix, ttl }: Examination,
@@ -142,11 +144,11 @@ const examineServer = (
     const { ask, name } = describe(settings.operationTimeout)(server)
     const [facts, heard] = yield* Effect.all([
       read(name, ask),
-      listener === undefined ? Effect.undefined : hear(listener, inbox, ask)
+      hear(listener, inbox, name, ask)
     ], { concurrency: "unbounded" })
     const permissions = yield* permissionFinding({
       ask,
-      heard: heard ?? { refusal: undefined, isMute: false, after: undefined },
+      heard,
       inbox,
       prefix: settings.keyPrefix + prefix,
       subject: name,
@@ -169,7 +171,7 @@ const examineServer = (
       const found = rule(facts)
       return found === undefined ? [] : [{ check, subject: name, ...found }]
     })
-    const message = heard === undefined ? undefined : messageFinding(name, heard)
+    const message = messageFinding(name, heard)
     return {
       facts,
       findings: [
@@ -208,8 +210,8 @@ const ownLag: Effect.Effect<() => number, never, Scope.Scope> = Effect.gen(funct
   return () => longest
 })
 
-/** Sends a message to ourselves, by the way of a hand-over. */
-const hear = (listener: Redis, inbox: string, ask: Ask): Effect.Effect<Heard> =>
+/** Sends a message to ourselves through a server, by the way of a hand-over. */
+const hear = (listener: Redis, inbox: string, server: string, ask: Ask): Effect.Effect<Heard> =>
   Effect.gen(function*() {
     const subscribed = yield* Effect.result(
       Effect.tryPromise({ try: () => listener.subscribe(inbox), catch: sanitized })
@@ -217,9 +219,13 @@ const hear = (listener: Redis, inbox: string, ask: Ask): Effect.Effect<Heard> =>
     if (subscribed._tag === "Failure") return { refusal: subscribed.failure, isMute: false, after: undefined }
     const sentAt = performance.now()
     const came = Effect.callback<number>((resume) => {
-      listener.once("message", () => resume(Effect.succeed(performance.now() - sentAt)))
+      const told = (_channel: string, message: string) => {
+        if (message === server) resume(Effect.succeed(performance.now() - sentAt))
+      }
+      listener.on("message", told)
+      return Effect.sync(() => listener.off("message", told))
     })
-    const published = Effect.matchEffect(ask("PUBLISH", inbox, "doctor"), {
+    const published = Effect.matchEffect(ask("PUBLISH", inbox, server), {
       onSuccess: () => Effect.never,
       onFailure: ({ cause }) => Effect.fail(cause)
     })

@@ -85,9 +85,9 @@ export const read = (name: string, ask: Ask): Effect.Effect<Facts> =>
           (reply) => [setting as string, pairsOf(reply).get(setting)] as const
         ), { concurrency: "unbounded" })
     ], { concurrency: "unbounded" })
-    const fields = fieldsOf(String(info ?? ""))
+    const fields = fieldsOf(textOf(info))
     const values = new Map(config)
-    const runIds = [fields.get("run_id"), fieldsOf(String(infoAgain ?? "")).get("run_id")]
+    const runIds = [fields.get("run_id"), fieldsOf(textOf(infoAgain)).get("run_id")]
     return {
       name,
       info: (field) => fields.get(field),
@@ -95,12 +95,15 @@ export const read = (name: string, ask: Ask): Effect.Effect<Facts> =>
       config: (setting) => values.get(setting),
       replicas: replicasOf(fields),
       runIds: new Set(runIds.flatMap((id) => id ?? [])),
-      clientIds: new Set([id, idAgain].flatMap((id) => id === undefined ? [] : [String(id)])),
-      portSeen: numberOf(/\baddr=\S*:(\d+)\b/.exec(String(client ?? ""))?.[1]),
+      clientIds: new Set([id, idAgain].flatMap((id) => id === undefined ? [] : [textOf(id)])),
+      portSeen: numberOf(/\baddr=\S*:(\d+)\b/.exec(textOf(client))?.[1]),
       slowest: slowestOf(slow),
       refused: Array.from(new Set(refused))
     }
   })
+
+const textOf = (reply: unknown): string =>
+  typeof reply === "string" || typeof reply === "number" || typeof reply === "bigint" ? `${reply}` : ""
 
 const numberOf = (text: string | undefined): number | undefined => {
   const number = text === undefined || text === "" ? NaN : Number(text)
