@@ -11,7 +11,9 @@ import {
   startReplicated,
   startSentinel
 } from "dlock-testing"
+import * as Fs from "node:fs"
 import * as Net from "node:net"
+import * as Path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { concerns, doctor, found, inProcess, meanwhile, p50Of, program } from "./doctor.ts"
@@ -159,6 +161,22 @@ test.concurrent("a user without permissions hears of each by name", () =>
     expect(concerns(await doctor(env))).toEqual([])
     expect(await command(redis.port, "ACL SETUSER locker resetchannels -subscribe")).toBe("+OK\r\n")
     expect(found(await doctor(env), "permissions").seen).toMatch(/lacks \+publish &dlock:inbox:\* \+subscribe$/)
+  }))
+
+test.concurrent("a user with the documented permissions and no more suffices", () =>
+  using(redisWith(), async (redis) => {
+    const page = Fs.readFileSync(Path.resolve(import.meta.dirname, "../../../docs/redis.md"), "utf8")
+    const documented = /^ACL SETUSER locker [^`]*/m.exec(page)![0].replaceAll(/\s+/g, " ").trim()
+    expect(await command(redis.port, documented)).toBe("+OK\r\n")
+    const told = await doctor({ DLOCK_REDIS_URL: `redis://locker:secret@127.0.0.1:${redis.port}` })
+    expect(concerns(told)).toEqual([])
+    expect(found(told, "persistence").severity).toBe("note")
+    expect(found(told, "unseen").seen.split(": ")[1]!.split(" ").sort()).toEqual([
+      "+client|id",
+      "+client|info",
+      "+config|get",
+      "+slowlog|get"
+    ])
   }))
 
 test.concurrent("a name that comes from the server cannot write to the terminal", () =>

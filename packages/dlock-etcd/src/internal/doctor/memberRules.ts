@@ -6,7 +6,7 @@ import type { Member } from "./members.ts"
 export type Found = Omit<Finding, "check" | "subject">
 
 /** `undefined` if the member does not tell what the check needs. */
-type Rule = (member: Member) => Found | undefined
+export type Rule = (member: Member) => Found | undefined
 
 const ok = (seen: string): Found => ({ severity: "ok", seen })
 
@@ -107,7 +107,8 @@ const leader: Rule = ({ isLearner, leader }) =>
     }
     : undefined
 
-const rules: Readonly<Record<string, Rule>> = { version, leader, learner: role, quota, disk, compaction }
+/** The checks of one member, by name. */
+export const rules: Readonly<Record<string, Rule>> = { version, leader, learner: role, quota, disk, compaction }
 
 export const judge = (member: Member): ReadonlyArray<Finding> =>
   Object.entries(rules).flatMap(([check, rule]) => {
