@@ -227,13 +227,22 @@ test.concurrent("a proxy that spreads one connection over several servers is tol
 
 test.concurrent("settings that cut connections, and slow commands, are told", () =>
   using(
-    redisWith("--timeout", "5", "--client-output-buffer-limit", "pubsub", "4096", "4096", "1"),
+    redisWith(
+      "--timeout",
+      "5",
+      "--client-output-buffer-limit",
+      "pubsub",
+      "4096",
+      "4096",
+      "1",
+      "--enable-debug-command",
+      "yes"
+    ),
     async (redis) => {
-      const busy = "EVAL \"for i = 1, 20000000 do local x = i end\" 0"
-      expect(await command(redis.port, busy)).toBe("$-1\r\n")
+      expect(await command(redis.port, "DEBUG SLEEP 0.3")).toBe("+OK\r\n")
       const told = await doctor(url(redis))
       expect(concerns(told)).toEqual(["warning output-buffer", "warning timeouts"])
-      expect(found(told, "slow-commands").seen).toMatch(/^a EVAL took \d+ ms/)
+      expect(found(told, "slow-commands").seen).toMatch(/^a DEBUG took \d{3} ms/)
     }
   ))
 
@@ -289,6 +298,9 @@ test.concurrent("sentinels are counted, and one that is away is named", () =>
     const told = await doctor(env)
     expect(found(told, "sentinels")).toMatchObject({ severity: "ok", seen: "3 sentinels know dlock, the quorum is 2" })
     expect(concerns(told)).toEqual(["error persistence", "warning min-replicas", "warning wait-replicas"])
+    const unknown = await doctor({ ...env, DLOCK_REDIS_MASTER: "other", DLOCK_CONNECT_TIMEOUT: "1 second" })
+    expect(unknown.exitCode).toBe(69)
+    expect(found(unknown, "connection").fix).toContain("DLOCK_REDIS_MASTER")
     servers[2]!.signal("SIGKILL")
     const missing = found(await doctor(env), "sentinels")
     expect(missing.severity).toBe("warning")
@@ -300,6 +312,8 @@ test.concurrent("a cluster is judged as a whole, and one of its nodes does not p
     const whole = await doctor({ DLOCK_REDIS_CLUSTER: `127.0.0.1:${servers[0]!.port}` })
     expect(found(whole, "cluster").seen).toBe("cluster_state ok, 16384 of 16384 slots served")
     expect(concerns(whole)).toEqual(["error persistence", "warning cluster-nodes"])
+    const { stdout } = await inProcess({ DLOCK_REDIS_CLUSTER: `127.0.0.1:${servers[0]!.port}` })
+    expect(stdout.match(/^error +persistence +(\S+, ){2}\S+: no persistence/gm)).toHaveLength(1)
     const node = await doctor(url(servers[0]!))
     expect(concerns(node)).toContain("error cluster")
     expect(found(node, "cluster").fix).toContain("DLOCK_REDIS_CLUSTER")

@@ -122,7 +122,7 @@ export const latency = ({ operationTimeout, ownLag, subject, trips, ttl }: Laten
   const severity: Severity = p50 >= limit
     ? "error"
     // Of a few round trips, the longest says no more than how unlucky they were.
-    : (trips.length >= enough && byServer(p99) >= limit / 5) || byServer(longest) >= limit / 2
+    : p50 >= limit / 5 || (trips.length >= enough && byServer(p99) >= limit / 5) || byServer(longest) >= limit / 2
     ? "warning"
     : "ok"
   return {
@@ -189,9 +189,10 @@ const kinds: ReadonlyArray<readonly [Unreachable, RegExp, fix: string]> = [
   ],
   [
     "tls",
-    /certificate|self.signed|wrong version|packet length|without TLS|has no TLS|EPROTO|SSL|altnames|secure TLS/i,
+    /certificate|self.signed|wrong version|packet length|without TLS|with TLS|EPROTO|SSL|altnames|secure TLS/i,
     "use the scheme that the server speaks (redis: or rediss:, http: or https:), and name its authority in the CA variable"
   ],
+  ["other", /knows no primary/, "correct the name in DLOCK_REDIS_MASTER: SENTINEL MASTERS lists those that they know"],
   ["refused", /ECONNREFUSED|ENOENT/, "start the server, or correct host and port in the address"],
   [
     "silent",

@@ -46,7 +46,8 @@ export const takeALock = (prefix: string, ttl: number): Effect.Effect<Finding, n
           (value) => ({ value, took: Number(clock.monotonicTimeNanosUnsafe() - since) / 1_000_000 })
         )
       })
-    const taken = yield* Effect.result(timed(store.request(claim, "try"))).pipe(
+    // Nobody else knows the key, so nothing waits; but a `try` has no more than a second, which a far server may need.
+    const taken = yield* Effect.result(timed(store.request(claim, "queue"))).pipe(
       Effect.onInterrupt(() => Effect.ignore(store.withdraw(claim)))
     )
     if (taken._tag === "Failure" || taken.success.value._tag !== "Granted") {

@@ -49,8 +49,18 @@ const styles: Readonly<Record<Severity, Parameters<typeof styleText>[0]>> = {
   ok: "green"
 }
 
+/** The findings for people: what several servers have alike is told once. */
+const together = (findings: ReadonlyArray<Finding>): ReadonlyArray<Finding> =>
+  Array.from(
+    Map.groupBy(findings, ({ check, fix, seen, severity, why }) => JSON.stringify([severity, check, seen, why, fix])),
+    ([, [one, ...others]]) =>
+      others.length === 0
+        ? one!
+        : { ...one!, subject: [one!, ...others].map(({ subject }) => subject ?? "all").join(", ") }
+  )
+
 export const toText = (report: Report): string => {
-  const findings = ordered(report)
+  const findings = together(ordered(report))
   const width = Math.max(...findings.map(({ check }) => check.length))
   const lines = findings.flatMap(({ check, fix, seen, severity, subject, why }) => {
     const label = styleText(styles[severity], severity.padEnd(7), { stream: process.stdout })

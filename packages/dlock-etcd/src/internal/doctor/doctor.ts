@@ -4,7 +4,7 @@ import * as Diagnosis from "effect-dlock/Diagnosis"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { IAlarmResponse, ILeaseGrantResponse, IOptions } from "etcd3"
+import type { IAlarmResponse, ILeaseGrantResponse } from "etcd3"
 import { probe } from "../client/connection.ts"
 import { isLasting, isTooLarge } from "../client/failure.ts"
 import { connect } from "../client/host.ts"
@@ -12,6 +12,7 @@ import type { Settings } from "../options.ts"
 import * as Cluster from "./clusterRules.ts"
 import { judge } from "./memberRules.ts"
 import * as Members from "./members.ts"
+import { speaksTls } from "./metrics.ts"
 import { permissionFinding, tokenFinding } from "./user.ts"
 
 /** What an examination is about, in milliseconds. */
@@ -30,10 +31,19 @@ export const examine = (settings: Settings, examination: Examination): Effect.Ef
   Effect.gen(function*() {
     const { target } = settings
     const given = typeof target.hosts === "string" ? [target.hosts] : target.hosts
-    const first = yield* meetAll(given, target)
+    const first = yield* meetAll(given, settings)
     const { absent, members } = parted(first)
     const [one] = members
-    if (one === undefined) return Diagnosis.unreachable(given.join(","), causeOf(absent))
+    if (one === undefined) {
+      const cause = causeOf(absent)
+      const isTls = !given[0]?.startsWith("https:") && (yield* speaksTls(given[0] ?? ""))
+      return Diagnosis.unreachable(
+        given.join(","),
+        isTls
+          ? new Error(`${cause.message}: this port answers with TLS, and the address does not begin with https:`)
+          : cause
+      )
+    }
     // A member tells its state to anybody. Only a request about a key is checked.
     const asked = yield* Effect.flip(Members.ask(one, "KV", "txn", probe)).pipe(Effect.orElseSucceed(() => undefined))
     if (asked !== undefined && /user name is empty/.test(asked.message)) {
@@ -43,7 +53,7 @@ export const examine = (settings: Settings, examination: Examination): Effect.Ef
     const behindProxy = listed !== undefined && Cluster.isProxy(listed)
     const unnamed = listed === undefined || behindProxy
       ? []
-      : yield* meetUnnamed(listed, members, given, absent, target)
+      : yield* meetUnnamed(listed, members, given, absent, settings)
     const others = parted(unnamed)
     const all = [...members, ...others.members]
     const together = listed === undefined || behindProxy
@@ -83,12 +93,12 @@ const causeOf = (absent: ReadonlyArray<Cluster.Absent>): Error =>
 
 const meetAll = (
   addresses: ReadonlyArray<string>,
-  target: IOptions
+  settings: Settings
 ): Effect.Effect<ReadonlyArray<Met>, never, Scope.Scope> =>
   Effect.forEach(addresses, (address) =>
-    connect(target, address).pipe(
+    connect(settings.target, address).pipe(
       Effect.mapError(({ cause }) => cause as Error),
-      Effect.flatMap((host) => Members.meet({ address, host }, target)),
+      Effect.flatMap((host) => Members.meet({ address, host }, settings)),
       Effect.match({
         onSuccess: (member): Met => ({ member }),
         onFailure: (cause): Met => ({ absent: { address, cause } })
@@ -106,7 +116,7 @@ const meetUnnamed = (
   members: ReadonlyArray<Members.Member>,
   given: ReadonlyArray<string>,
   absent: ReadonlyArray<Cluster.Absent>,
-  target: IOptions
+  settings: Settings
 ): Effect.Effect<ReadonlyArray<Met>, never, Scope.Scope> => {
   const known = new Set(members.map(({ id }) => id))
   const isGiven = (url: string): boolean =>
@@ -117,7 +127,7 @@ const meetUnnamed = (
       ? []
       : [urls[0]!]
   )
-  return meetAll(addresses, target)
+  return meetAll(addresses, settings)
 }
 
 /** What only a member that serves can tell. */

@@ -1,9 +1,10 @@
 /** Asks members, one by one, what they tell of themselves and of their cluster. */
 
 import * as Effect from "effect/Effect"
-import type { IMemberListResponse, IOptions, IStatusResponse } from "etcd3"
+import type { IMemberListResponse, IStatusResponse } from "etcd3"
 import { sanitized } from "../client/failure.ts"
 import type { Host } from "../client/host.ts"
+import type { Settings } from "../options.ts"
 import { type Metrics, readMetrics } from "./metrics.ts"
 
 /** An address that was given, or that the cluster tells of. */
@@ -34,7 +35,7 @@ export interface Listed {
 }
 
 /** Milliseconds that one question may take. */
-export const patience = 2_000
+export const patience = 5_000
 
 /** Makes a call on one member, without a second try. */
 export const ask = <A>(
@@ -62,16 +63,21 @@ const shortened = (error: Error): Error =>
       .replace(/^\d+ [A-Z_]+: /, "")
       .replace(/^No connection established\. Last error: (Error: )?/, "")
       .replace(/\. Resolution note: $/, "")
+      // The time at which it tried.
+      .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, "")
   })
 
-export const statusOf = (addressed: Addressed): Effect.Effect<IStatusResponse, Error> =>
-  ask<IStatusResponse>(addressed, "Maintenance", "status", {})
+export const statusOf = (addressed: Addressed, limit?: number): Effect.Effect<IStatusResponse, Error> =>
+  ask<IStatusResponse>(addressed, "Maintenance", "status", {}, limit)
 
 /** Asks a member who it is, and reads its metrics if it serves them. */
-export const meet = (addressed: Addressed, target: IOptions): Effect.Effect<Member, Error> =>
+export const meet = (
+  addressed: Addressed,
+  { connectTimeout, target }: Settings
+): Effect.Effect<Member, Error> =>
   Effect.gen(function*() {
     const [status, metrics] = yield* Effect.all([
-      statusOf(addressed),
+      statusOf(addressed, connectTimeout),
       readMetrics(addressed.address, target.credentials)
     ], { concurrency: "unbounded" })
     return {

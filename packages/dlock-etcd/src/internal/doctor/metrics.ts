@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type { IOptions } from "etcd3"
 import * as Http from "node:http"
 import * as Https from "node:https"
+import * as Tls from "node:tls"
 
 export interface Metrics {
   /** The value of a metric without labels. */
@@ -31,7 +32,7 @@ export const readPath = (
   credentials: IOptions["credentials"]
 ): Effect.Effect<string | undefined> =>
   Effect.callback<string | undefined>((resume, signal) => {
-    const url = new URL(path, /^https?:\/\//.test(address) ? address : `http://${address}`)
+    const url = urlOf(path, address)
     const end = (text?: string) => resume(Effect.succeed(text))
     const settings = { signal, timeout: patience, agent: false as const }
     const told = (response: Http.IncomingMessage) => {
@@ -56,6 +57,22 @@ export const readPath = (
     request.on("timeout", () => request.destroy())
     request.on("error", () => end())
   }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.undefined }))
+
+/** Whether a port speaks TLS. Nothing is sent but the beginning of TLS, so whose certificate it has does not matter. */
+export const speaksTls = (address: string): Effect.Effect<boolean> =>
+  Effect.callback<boolean>((resume) => {
+    const { hostname, port } = urlOf("/", address)
+    const socket = Tls.connect({ host: hostname, port: Number(port), rejectUnauthorized: false })
+    const end = (isTls: boolean) => resume(Effect.succeed(isTls))
+    socket.on("secureConnect", () => end(true))
+    // A server that asks for our certificate speaks TLS too.
+    socket.on("error", (error) => end(/alert/.test(error.message)))
+    socket.on("close", () => end(false))
+    return Effect.sync(() => socket.destroy())
+  }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) }))
+
+const urlOf = (path: string, address: string): URL =>
+  new URL(path, /^https?:\/\//.test(address) ? address : `http://${address}`)
 
 export const metricsOf = (text: string): Metrics => {
   const values = new Map(

@@ -55,17 +55,17 @@ const waiting = ({ waitReplicas }: Failover): Rule => ({ info, replicas }) => {
   if (waitReplicas > online) {
     return {
       severity: "error",
-      seen: `waitReplicas is ${waitReplicas}, and ${online} replicas are online`,
+      seen: `waitReplicas is ${waitReplicas}, replicas online: ${online}`,
       why: "no grant is confirmed by so many, so every acquire fails",
       fix: "bring the replicas back, or lower DLOCK_REDIS_WAIT_REPLICAS"
     }
   }
   if (replicas.length === 0 || waitReplicas > 0) {
-    return ok(`waitReplicas is ${waitReplicas}, and ${online} replicas are online`)
+    return ok(`waitReplicas is ${waitReplicas}, replicas online: ${online}`)
   }
   return {
     severity: "warning",
-    seen: `waitReplicas is 0, and ${online} replicas are online`,
+    seen: `waitReplicas is 0, replicas online: ${online}`,
     why: "a failover loses the locks of the last moments, so two processes can hold one lock",
     fix: "set DLOCK_REDIS_WAIT_REPLICAS=1 (waitReplicas: 1), which costs about a round trip for each acquire"
   }
