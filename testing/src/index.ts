@@ -1,4 +1,5 @@
 export { makeCertificates } from "./certificates.ts"
+export { type Clock, makeClock } from "./clock.ts"
 export { type ClusterOptions, startCluster } from "./cluster.ts"
 export { addLearner, startEtcd, startEtcdCluster } from "./etcd.ts"
 export { enableAuth, jwtTokens, simpleTokens } from "./etcdAuth.ts"
