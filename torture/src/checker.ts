@@ -473,8 +473,12 @@ export class Checker {
     const forgot = this.faultWindows.findDataLoss(stale.key, since, at)
     if (forgot !== undefined) return "forgot"
     // It did not end for as long as its claim stood after its holder was asked to leave.
-    const { lingers, revokedUntil } = stale
-    if (lingers && revokedUntil !== undefined && at >= revokedUntil - rounding) return "ignored"
+    const { lingers, lostAt, revokedUntil } = stale
+    if (lingers && revokedUntil !== undefined && lostAt !== undefined) {
+      // By as much as its process stood still, the loss was told after the moment from which `ago` counts.
+      const toldLate = this.lags.within(stale.who, lostAt - 250, lostAt + 50)
+      if (at >= revokedUntil - toldLate - rounding) return "ignored"
+    }
     // Its process was paused past the deadline, and then needed time to end; or the resource had no processor and cannot tell
     // which came first.
     const { ending, guard } = this.limits

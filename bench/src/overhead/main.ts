@@ -1,8 +1,11 @@
-// What metrics, and spans that are not sampled, cost a section on the store in memory: this tree against an older one that
-// has neither, in turns within one process. `node bench/src/overhead/main.ts --against FOLDER` takes the folder of the older
-// tree, for example of `git worktree add FOLDER COMMIT` with this tree's node_modules linked into it.
+// What metrics, and spans that are not sampled, cost a section: this tree against an older one that has neither, in turns
+// within one process, over a store in memory, or with `--redis` over this tree's store on a Redis of its own.
+// `node bench/src/overhead/main.ts --against FOLDER` takes the folder of the older tree, for example of
+// `git worktree add FOLDER COMMIT` with this tree's node_modules linked into it.
+import { startRedis } from "dlock-testing"
 import { Context, Effect, Layer, References, Scope, Tracer } from "effect"
-import type { Locker } from "effect-dlock"
+import type { Locker, LockStore } from "effect-dlock"
+import { RedisLockStore } from "effect-dlock-redis"
 import * as Path from "node:path"
 import * as Url from "node:url"
 import { parseArgs } from "node:util"
@@ -11,8 +14,9 @@ import { median, percentile } from "../measure/stats.ts"
 const { values } = parseArgs({
   options: {
     against: { type: "string" },
-    rounds: { type: "string", default: "600" },
-    sections: { type: "string", default: "2000" }
+    redis: { type: "boolean", default: false },
+    rounds: { type: "string" },
+    sections: { type: "string" }
   }
 })
 if (values.against === undefined) {
@@ -21,13 +25,20 @@ if (values.against === undefined) {
 }
 
 const here = Path.resolve(import.meta.dirname, "../../..")
-const rounds = Number(values.rounds)
-const sections = Number(values.sections)
+const rounds = Number(values.rounds ?? (values.redis ? 100 : 600))
+const sections = Number(values.sections ?? (values.redis ? 500 : 2_000))
+const redis = values.redis ? await startRedis() : undefined
+
+/** Each locker has a client of its own. The service of the store is the same one for both trees, by its name. */
+const storeOf = (): Layer.Layer<LockStore, unknown> | undefined =>
+  redis && RedisLockStore.layer({ url: `redis://127.0.0.1:${redis.port}` })
 
 const lockerOf = async (tree: string): Promise<Locker["Service"]> => {
   const file = Path.resolve(tree, "packages/dlock/src/index.ts")
   const module: { readonly Locker: typeof Locker } = await import(Url.pathToFileURL(file).href)
-  const built = Layer.buildWithScope(module.Locker.layerMemory, Scope.makeUnsafe())
+  const store = storeOf()
+  const layer = store === undefined ? module.Locker.layerMemory : Layer.provide(module.Locker.layer(), store)
+  const built = Layer.buildWithScope(layer, Scope.makeUnsafe())
   return Context.get(await Effect.runPromise(built), module.Locker)
 }
 
@@ -77,4 +88,5 @@ for (const [name, way] of ways) {
     } more (half of the pairs: ${percent(0.25)} to ${percent(0.75)})`
   )
 }
+await redis?.stop()
 process.exit(0)
