@@ -501,7 +501,7 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "successor-not-checked", on: "etcd", from: 5_600, etcd: { deletesWithoutSuccessor: true } },
   { name: "token-epoch-ignored", from: 60, on: "etcd", etcd: { ignoresEpoch: true } },
   { name: "watch-name-trusted", on: "etcd", port: trustsWatchNames },
-  { name: "watches-requested-together", on: "etcd", install: requestsTogether },
+  { name: "watches-requested-together", on: "etcd", from: 1_500, install: requestsTogether },
   { name: "grant-on-unchecked-event", on: "etcd", port: trustsEvents },
   { name: "auth-token-never-renewed", on: "etcd", etcd: { keepsToken: true } },
   { name: "stream-auth-token-never-renewed", on: "etcd", isRare: true, etcd: { streamsKeepToken: true } },

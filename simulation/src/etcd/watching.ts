@@ -37,7 +37,7 @@ export interface Watcher {
   readonly end: () => void
 }
 
-/** A proxy before the server: it numbers watches by itself, begins them in any order, and sends some events to the wrong watch. */
+/** A proxy before the server: it numbers watches by itself, begins them in any order, and may send events to the wrong watch. */
 export interface Between {
   readonly mixesUp: () => boolean
   /** For how many microseconds a watch that was numbered has not begun. */
@@ -73,7 +73,11 @@ export class Watching {
     }
     const { watch_id } = create_request as Creating
     if (this.between === undefined) {
-      return this.begin(watcher, watch_id === undefined ? watcher.named++ : Number(watch_id), create_request as Creating)
+      return this.begin(
+        watcher,
+        watch_id === undefined ? watcher.named++ : Number(watch_id),
+        create_request as Creating
+      )
     }
     const id = watcher.named++
     watcher.beginning.add(id)
