@@ -106,7 +106,7 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["k deleted"])
     }).pipe(Effect.scoped))
 
-  it.effect("has an event told to the watch that it concerns, since a proxy may answer out of order", () =>
+  it.effect("has an event told to the watch that it concerns, if it mixed the watches up", () =>
     Effect.gen(function*() {
       const { answer, sent, tell, told, watches } = yield* setting
       const stop = watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))

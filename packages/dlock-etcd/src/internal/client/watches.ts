@@ -59,9 +59,9 @@ interface Watch extends Target {
  * refuses the watch because it no longer knows.
  *
  * A server uses the watch ids that this process requests. A proxy does not: it chooses ids, and answers only nearly in the
- * order of the requests. If two requests were unanswered, one watch could be taken for the other, and when one ends, the other
- * would fall silent. Behind a proxy, a watch is therefore requested when the one before has its answer. The first answer on a
- * stream shows whether the ids are the requested ones; until then, the others wait too.
+ * order of the requests. If two requests were unanswered, one watch could be taken for the other, and the end of one would
+ * silence the other. So behind a proxy, the next watch is requested when the last one is answered. The first answer on a stream
+ * shows whose ids it uses. Until then the others wait too.
  *
  * Still each event is compared with its watch, and an event for another watch is passed on. Behind a proxy even an event that
  * fits may be another watch's, so it does not prove that no earlier event is missing.
@@ -71,7 +71,7 @@ export class Watches {
   private readonly byId = new Map<string, Watch>()
   /** Watches that were requested on the current stream and have no answer there yet, in the order of the requests. */
   private unanswered: Array<Watch> = []
-  /** Watches that wait to be requested on the current stream: those that must report without delay, and after them the others. */
+  /** Watches that wait to be requested on the current stream. Those that must report without delay go first. */
   private urgent: Array<Watch> = []
   private others: Array<Watch> = []
   private readonly port: Port
@@ -81,7 +81,7 @@ export class Watches {
   private isMixedUp = false
   /** Whose ids the current stream uses. `undefined` until it has answered. */
   private ids: "requested" | "its own" | undefined
-  /** Ends the current stream if a request that others wait for is not answered. */
+  /** Replaces the current stream if a request for which others wait is not answered. */
   private limit: Fiber.Fiber<void> | undefined
   private lastAsked = 0
   /** How many watches the server keeps although this process no longer wants them. */
@@ -169,7 +169,7 @@ export class Watches {
     })
   }
 
-  /** The stream may be silent for ever, or too slow for those who wait. */
+  /** The answer may never come, and the ids on the stream are not reliable if the next request does not wait for it. */
   private readonly replaceStream = Effect.sync(() => {
     this.limit = undefined
     this.dropStream()?.close()
@@ -290,8 +290,8 @@ export class Watches {
   }
 
   /**
-   * Passes events to the watches that they are for: a proxy may answer out of order, so that one watch is taken for another. A
-   * watch gets them even if it has not received its own earlier events yet.
+   * Passes events to the watches that they are for, in case one watch was taken for another. A watch gets them even if it has not
+   * received its own earlier events yet.
    */
   private passOnToOthers(events: Response["events"]): void {
     for (const watch of Array.from(this.watches)) {
