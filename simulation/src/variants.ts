@@ -507,7 +507,7 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "stream-auth-token-never-renewed", on: "etcd", isRare: true, etcd: { streamsKeepToken: true } },
   { name: "first-host-only", from: 65, on: "etcd", etcd: { asksFirstOnly: true } },
   { name: "refusal-taken-for-silence", on: "etcd", port: doubtsRefusals },
-  { name: "successor-on-a-lost-lease", on: "etcd", from: 24_670, install: handsOverBlindly },
+  { name: "successor-on-a-lost-lease", on: "etcd", from: 44_290, install: handsOverBlindly },
   {
     name: "withdrawal-batched-with-request",
     on: "etcd",
