@@ -40,7 +40,7 @@ const datasource = { type: "prometheus", uid: "${datasource}" }
 const chosen = `job=~"$job", backend=~"$backend", kind=~"$kind", lock=~"$lock"`
 const ofBackend = `job=~"$job", backend=~"$backend"`
 
-/** A candidate waits for as long as another one leads. That is no stuck lock, and no slow one. */
+/** A candidate is elected after hours and leads for days. That is no slow wait and no long hold. */
 const withoutCandidates = "unless on (job, instance, lock) dlock_leader"
 
 const query = (expression: string, legend: string, refId = "A") =>
@@ -103,12 +103,12 @@ const now = [
   stat(
     "Waiting now",
     "Calls that ask for a lock now and have not got it, without candidates for a leadership.",
-    `sum(dlock_waiting{${chosen}} ${withoutCandidates})`
+    `sum(dlock_waiting{${chosen}})`
   ),
   stat(
     "Oldest wait",
     "For how long the call has waited that waits longest now. It grows while a lock is stuck. Candidates for a leadership are left out.",
-    `max(dlock_oldest_wait{${chosen}} ${withoutCandidates}) or vector(0)`
+    `max(dlock_oldest_wait{${chosen}}) or vector(0)`
   ).unit("ms").thresholds(
     thresholds({ value: null, color: "green" }, { value: 10_000, color: "orange" }, { value: 60_000, color: "red" })
   ),
@@ -147,7 +147,7 @@ const load = [
     "Calls that ask for a lock now. A line that only rises is a lock that is stuck.",
     "short",
     8,
-    query(`sum by (kind, lock) (dlock_waiting{${chosen}} ${withoutCandidates})`, "{{kind}} {{lock}}")
+    query(`sum by (kind, lock) (dlock_waiting{${chosen}})`, "{{kind}} {{lock}}")
   ))
 ]
 
@@ -175,7 +175,7 @@ const waits = [
       "ms",
       8,
       query(
-        `max by (kind, lock) (dlock_oldest_wait{${chosen}} ${withoutCandidates})`,
+        `max by (kind, lock) (dlock_oldest_wait{${chosen}})`,
         "{{kind}} {{lock}}"
       )
     ),

@@ -98,5 +98,5 @@ const mailer = Lease.use(({ fencingToken }) =>
 export const layer = Layer.mergeAll(
   Layer.effectDiscard(Effect.forkScoped(program)),
   // Named, so that whoever waits to lead is told apart from callers that wait for work.
-  Leader.layer("services/mailer", mailer, { name: "services/mailer" })
+  Leader.layer("services/mailer", mailer)
 )

@@ -13,8 +13,8 @@
  *
  * - `backend`: `memory`, `redis`, `etcd`, or what another store calls itself.
  * - `kind`: `mutex`, `semaphore` or `readWrite`. Not of `storeCalls`, because one call may be about several locks.
- * - `lock`: the option `name` of the call, or the name of a typed lock. Absent if there is none. A locker uses at most 100
- *   names, and counts the locks of all later names under `other`. Of `leader` it is the name of the leadership.
+ * - `lock`: the option `name` of the call, or the name of a typed lock or of a leadership. Absent if there is none. A locker
+ *   uses at most 100 names, and counts the locks of all later names under `other`.
  *
  * The key of a lock is never an attribute, so ten thousand keys make no more series than one.
  *
@@ -208,7 +208,8 @@ export const held: Metric.Gauge<bigint> = Metric.gauge("dlock_held", {
 
 /**
  * How many calls ask for a lock now and have neither got it nor ended. Of several locks that are asked for at once each
- * one counts, until all are there.
+ * one counts, until all are there. Candidates for a leadership do not count, since they stand for as long as another one
+ * leads.
  *
  * @category gauges
  * @since 0.1.0

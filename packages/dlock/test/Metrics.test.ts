@@ -229,6 +229,24 @@ describe("early warnings", () => {
       })
     ))
 
+  it.effect("a candidate for a leadership is not one that waits, and is counted under the name that it stands for", () =>
+    measured((metrics) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        const stand = Leader.run("mailer", Effect.never).pipe(Effect.provideService(Locker, locker))
+        const leader = yield* fork(stand)
+        const candidate = yield* fork(stand)
+        yield* TestClock.adjust("1 day")
+        assert.strictEqual(metrics.count(waiting), 0)
+        assert.strictEqual(metrics.count(oldestWait), 0)
+        assert.strictEqual(metrics.count(acquired, { lock: "mailer" }), 1)
+        yield* Fiber.interrupt(leader)
+        assert.strictEqual(metrics.count(acquired, { lock: "mailer" }), 2)
+        assert.strictEqual(metrics.count(held, { lock: "mailer" }), 1)
+        yield* Fiber.interrupt(candidate)
+      })
+    ))
+
   it.effect("what was left of the ttl when a renewal was confirmed, in milliseconds and as a part", () =>
     measured((metrics) =>
       Effect.gen(function*() {

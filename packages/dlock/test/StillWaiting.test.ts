@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
-import { LockBackendError, MemoryLockStore } from "effect-dlock"
+import { Leader, LockBackendError, Locker, MemoryLockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
 import { fork, lockerOver, outside, setting, shiftedClock, withLogs } from "./support.ts"
 
@@ -32,6 +32,18 @@ describe("a caller that still waits", () => {
         yield* TestClock.adjust("1 hour")
         yield* Fiber.joinAll([holder, waiter])
         assert.strictEqual(lines.length, 4)
+      })
+    ))
+
+  it.effect("is nobody who stands for a leadership", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        const stand = Leader.run("mailer", Effect.never).pipe(Effect.provideService(Locker, locker))
+        const candidates = yield* Effect.all([fork(stand), fork(stand)])
+        yield* TestClock.adjust("1 day")
+        assert.deepStrictEqual(told(lines), [])
+        yield* Fiber.interruptAll(candidates)
       })
     ))
 

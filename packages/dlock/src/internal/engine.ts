@@ -181,6 +181,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const stillWaiting = new StillWaiting(settings.warnAfter, time, log, fork)
   yield* Effect.addFinalizer(() => Effect.sync(() => stillWaiting.close()))
   const acquireContext = { store, time, timeouts, admission, withdrawals, events, stillWaiting }
+  /** The same for candidates, who stand for as long as another one leads. */
+  const standing = { ...acquireContext, stillWaiting: new StillWaiting(Infinity, time, log, fork) }
   const revocations = new Revocations(time, events, log, fork)
   const renewals = new Renewals(time, timeouts, store, events, log, admission, revocations, fork)
   const caps = new HoldCaps(time, events, log, fork)
@@ -353,7 +355,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (missing.length === 0) return inside
     const wanted = locks.length > 1 ? locks.length : undefined
     const waits = Effect.suspend(() => {
-      call.waiters = new Map(missing.map((asked) => [asked.key, meterOf(asked).begin(startedAt)]))
+      call.waiters = new Map(missing.map((asked) => [asked.key, waiterOf(asked, startedAt)]))
       return throughAdmission(acquireContext, key, mode, startedAt, timeout, inside, wanted)
     })
     const ended = Effect.onExit(waits, (exit) =>
@@ -414,6 +416,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   }
 
   const meterOf = ({ shape, terms }: Asked): Meter => meters.of(shape.kind, terms.name)
+
+  const waiterOf = (asked: Asked, startedAt: number): Waiter =>
+    asked.shape.isLeadership ? meterOf(asked).stand(startedAt) : meterOf(asked).begin(startedAt)
 
   const callOf = (fiber: Fiber.Fiber<unknown, unknown>, mode: "queue" | "try"): Call => ({
     mode,
@@ -547,11 +552,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       held === undefined ? told : Request.holding(told, namesOf(held)),
       parent && Nesting.elsewhere(parent, given)
     )
-    const waiter = waiters?.get(key) ?? meterOf(asked).begin(startedAt)
+    const waiter = waiters?.get(key) ?? waiterOf(asked, startedAt)
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
-    const means = held === undefined && trace === undefined ? acquireContext : {
-      ...acquireContext,
+    const asAll = shape.isLeadership ? standing : acquireContext
+    const means = held === undefined && trace === undefined ? asAll : {
+      ...asAll,
       ...(trace !== undefined && { trace }),
       ...(held !== undefined && { findDeadlock: (awaited: Deadlock.Awaited) => findDeadlock([awaited], held) })
     }

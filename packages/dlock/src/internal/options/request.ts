@@ -168,9 +168,14 @@ export const withDefaults = <Options extends TryLockOptions>(
 }
 
 /** The kind of a lock, how many permits a claim on it needs, and how many its key has. */
-export type Shape = Pick<Claim, "kind" | "permits" | "capacity" | "onCapacityChange">
+export interface Shape extends Pick<Claim, "kind" | "permits" | "capacity" | "onCapacityChange"> {
+  /** Whether it is a leadership, for which candidates stand for days. Nobody is waiting for anything then. */
+  readonly isLeadership?: true
+}
 
 export const mutex: Shape = { kind: "mutex", permits: 1, capacity: 1 }
+
+export const leadership: Shape = { ...mutex, isLeadership: true }
 
 /** Makes a claim with a new id. Its kind, permits and capacity are those of the lock, so every store can grant it. */
 export const claimOf = (

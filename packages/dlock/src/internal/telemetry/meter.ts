@@ -20,6 +20,8 @@ export class Waiter {
   previous: Waiter | undefined
   next: Waiter | undefined
   isWaiting = true
+  /** Whether it is in the list of those that wait. A candidate for a leadership is not. */
+  isListed = false
 
   constructor(meter: Meter, startedAt: number) {
     this.meter = meter
@@ -34,6 +36,7 @@ export class Waiters {
   size = 0
 
   add(waiter: Waiter): void {
+    waiter.isListed = true
     const { last } = this
     waiter.previous = last
     if (last === undefined) this.first = waiter
@@ -43,6 +46,9 @@ export class Waiters {
   }
 
   remove(waiter: Waiter): void {
+    waiter.isWaiting = false
+    if (!waiter.isListed) return
+    waiter.isListed = false
     const { next, previous } = waiter
     if (previous === undefined) this.first = next
     else previous.next = next
@@ -51,7 +57,6 @@ export class Waiters {
     // A waiter may be remembered for longer than the list, and must not keep the others.
     waiter.previous = undefined
     waiter.next = undefined
-    waiter.isWaiting = false
     this.size--
   }
 
@@ -105,6 +110,11 @@ export class Meter {
     const waiter = new Waiter(this, startedAt)
     this.waiters.add(waiter)
     return waiter
+  }
+
+  /** A candidate stands for a leadership. It is counted when it is elected, and not as one that waits. */
+  stand(startedAt: number): Waiter {
+    return new Waiter(this, startedAt)
   }
 
   /** The call got the lock. */
