@@ -25,7 +25,9 @@ export const failBusy = (
   Effect.gen(function*() {
     const exitCode = Option.getOrElse(conflict, () => exitCodes.busy)
     const lock = yield* firstHeld(timeout === undefined ? keys : [timeout.key])
-    const waited = timeout === undefined ? "" : `gave up after ${(Duration.toMillis(timeout.waited) / 1_000).toFixed(1)} s: `
+    const waited = timeout === undefined || timeout.maxQueue !== undefined
+      ? ""
+      : `gave up after ${(Duration.toMillis(timeout.waited) / 1_000).toFixed(1)} s: `
     const names = lock?.holders.map(nameOf) ?? (timeout?.holder === undefined ? [] : [shown(timeout.holder)])
     const key = shown(lock?.key ?? timeout?.key ?? keys[0]!)
     const queue = lock === undefined || lock.queueLength === 0 ? "" : `; ${lock.queueLength} wait for it`

@@ -12,6 +12,8 @@ export interface Signals {
   readonly passTo: (
     receive: (signal: NodeJS.Signals) => void
   ) => <A, E, R>(during: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Whether this process got a signal that asks it to end. */
+  readonly isToldToEnd: () => boolean
 }
 
 /**
@@ -26,7 +28,11 @@ export const withSignals = <A, E, R>(
     const leave = (signal: NodeJS.Signals) =>
       Deferred.doneUnsafe(left, Effect.fail(new Failure({ message: "", exitCode: codeOf(signal) })))
     const receivers: Array<(signal: NodeJS.Signals) => void> = [leave]
-    const onSignal = (signal: NodeJS.Signals) => receivers.at(-1)!(signal)
+    let isToldToEnd = false
+    const onSignal = (signal: NodeJS.Signals) => {
+      isToldToEnd ||= !signal.startsWith("SIGUSR")
+      receivers.at(-1)!(signal)
+    }
     // Those of the runtime end the program, which must not happen before the command has ended.
     const others = passedOn.map((signal) => [signal, process.listeners(signal)] as const)
     for (const signal of passedOn) process.removeAllListeners(signal).on(signal, onSignal)
@@ -42,5 +48,5 @@ export const withSignals = <A, E, R>(
         () => during,
         () => Effect.sync(() => void receivers.splice(receivers.indexOf(receive), 1))
       )
-    return Effect.ensuring(Effect.raceFirst(use({ passTo }), Deferred.await(left)), restore)
+    return Effect.ensuring(Effect.raceFirst(use({ passTo, isToldToEnd: () => isToldToEnd }), Deferred.await(left)), restore)
   })
