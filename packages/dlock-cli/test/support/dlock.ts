@@ -26,7 +26,10 @@ export const start = (
   env: Readonly<Record<string, string>> = {},
   options: { readonly isOrphan?: boolean } = {}
 ): Started => {
-  const [file, ...args] = [...(options.isOrphan === true ? [] : dieWithParent), ...command] as [string, ...Array<string>]
+  const [file, ...args] = [...(options.isOrphan === true ? [] : dieWithParent), ...command] as [
+    string,
+    ...Array<string>
+  ]
   const { NODE_OPTIONS: _, ...inherited } = process.env
   const child = spawn(file, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...inherited, ...env } })
   let stdout = ""

@@ -1,7 +1,7 @@
 /** Losses of a lock, one after another, and a checker that nobody was inside twice. */
+import type { Server } from "dlock-testing"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { Server } from "dlock-testing"
 import { dlock, inside, isAlive, type Started, temporary, until } from "./dlock.ts"
 
 /** A server whose locks outlive it. */
@@ -48,7 +48,9 @@ export const overlaps = (seen: ReadonlyArray<Seen>): ReadonlyArray<string> =>
     const before = seen[index]!
     const inside = seen.slice(0, index + 1).filter(({ to }) => to >= one.from)
     return [
-      ...inside.map(({ to, token }) => `${token} was still in ${Number(to - one.from) / 1e6} ms after ${one.token} came`),
+      ...inside.map(({ to, token }) =>
+        `${token} was still in ${Number(to - one.from) / 1e6} ms after ${one.token} came`
+      ),
       ...(BigInt(one.token) <= BigInt(before.token) ? [`${one.token} came after ${before.token}`] : [])
     ]
   })

@@ -64,15 +64,14 @@ const nameOf = ({ holder, metadata, since }: HolderInfo): string => {
 }
 
 /** Turns the timeout of a call, or the answer that it did not wait, into that failure. */
-export const orBusy =
-  (keys: ReadonlyArray<string>, conflict: Option.Option<number>) =>
-  <A, E, R>(
-    effect: Effect.Effect<Option.Option<A>, E | LockTimeout, R>
-  ): Effect.Effect<A, Exclude<E, LockTimeout> | Failure, R | Locker | Root> =>
-    Effect.matchEffect(effect, {
-      onFailure: (error): Effect.Effect<never, Exclude<E, LockTimeout> | Failure, Locker | Root> =>
-        error instanceof LockTimeout
-          ? failBusy(keys, conflict, error)
-          : Effect.fail(error as Exclude<E, LockTimeout>),
-      onSuccess: Option.match({ onNone: () => failBusy(keys, conflict), onSome: Effect.succeed<A> })
-    })
+export const orBusy = (keys: ReadonlyArray<string>, conflict: Option.Option<number>) =>
+<A, E, R>(
+  effect: Effect.Effect<Option.Option<A>, E | LockTimeout, R>
+): Effect.Effect<A, Exclude<E, LockTimeout> | Failure, R | Locker | Root> =>
+  Effect.matchEffect(effect, {
+    onFailure: (error): Effect.Effect<never, Exclude<E, LockTimeout> | Failure, Locker | Root> =>
+      error instanceof LockTimeout
+        ? failBusy(keys, conflict, error)
+        : Effect.fail(error as Exclude<E, LockTimeout>),
+    onSuccess: Option.match({ onNone: () => failBusy(keys, conflict), onSome: Effect.succeed<A> })
+  })

@@ -33,8 +33,10 @@ export const withTheLocks = (locks: Locks, isTry: boolean, options: LockOptions,
   if (locks._tag === "Mutex" && locks.keys.length === 1) {
     const key = locks.keys[0]!
     const use = (lease: Lease) => program(ofOne(lease))
-    return Effect.flatMap(Locker, (locker) =>
-      isTry ? locker.withLockIfAvailable(key, use, tryOptions) : some(locker.withLock(key, use, options)))
+    return Effect.flatMap(
+      Locker,
+      (locker) => isTry ? locker.withLockIfAvailable(key, use, tryOptions) : some(locker.withLock(key, use, options))
+    )
   }
   if (locks._tag === "Permits" && locks.keys.length === 1) {
     return Effect.flatMap(DistributedSemaphore.make(locks.keys[0]!, { permits: locks.capacity }), (semaphore) => {

@@ -48,5 +48,8 @@ export const withSignals = <A, E, R>(
         () => during,
         () => Effect.sync(() => void receivers.splice(receivers.indexOf(receive), 1))
       )
-    return Effect.ensuring(Effect.raceFirst(use({ passTo, isToldToEnd: () => isToldToEnd }), Deferred.await(left)), restore)
+    return Effect.ensuring(
+      Effect.raceFirst(use({ passTo, isToldToEnd: () => isToldToEnd }), Deferred.await(left)),
+      restore
+    )
   })

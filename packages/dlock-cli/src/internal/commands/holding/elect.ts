@@ -15,13 +15,17 @@ import { underLock } from "../../process/underLock.ts"
 import { shown } from "../../shown.ts"
 
 export const elect = Command.make("elect", {
-  name: Argument.String("name").pipe(Argument.withDescription("The name of the leadership, which is the key of its lock")),
+  name: Argument.String("name").pipe(
+    Argument.withDescription("The name of the leadership, which is the key of its lock")
+  ),
   isEndingWithCommand: Flag.Boolean("exit-with-command").pipe(
     Flag.withDescription("Exit with the command when it ends by itself, instead of standing again"),
     Flag.withDefault(false)
   ),
   cooldown: durationFlag("cooldown").pipe(
-    Flag.withDescription("How long to wait before standing again when the command ended or was revoked. Default: the ttl"),
+    Flag.withDescription(
+      "How long to wait before standing again when the command ended or was revoked. Default: the ttl"
+    ),
     Flag.optional
   ),
   ...Holding.lease,

@@ -14,21 +14,25 @@ import { shown } from "../../shown.ts"
 export const give = Command.make("give", {
   handle: Argument.String("handle").pipe(Argument.withDescription("The handle that dlock take printed"))
 }, ({ handle }) =>
-  sayingFailures(Effect.gen(function*() {
-    const hold = Handle.decode(handle)
-    if (hold === undefined) return yield* usage("this is no handle of dlock take: is it whole?")
-    const { key, token } = hold
-    const isGiven = yield* Locker.breakLock(key, { token })
-    if (!isGiven) {
-      return yield* Effect.fail(
-        new Failure({
-          message: `${shown(key)} is not held any more with token ${token}: its time was over, or it was given before`,
-          exitCode: exitCodes.no
-        })
-      )
-    }
-    return yield* write(hold, () => ({ key, token: String(token), released: true }), () => `released ${shown(key)}`)
-  }).pipe(Effect.provide(Backend.locker)))).pipe(
+  sayingFailures(
+    Effect.gen(function*() {
+      const hold = Handle.decode(handle)
+      if (hold === undefined) return yield* usage("this is no handle of dlock take: is it whole?")
+      const { key, token } = hold
+      const isGiven = yield* Effect.provide(Locker.breakLock(key, { token }), Backend.locker)
+      if (!isGiven) {
+        return yield* Effect.fail(
+          new Failure({
+            message: `${
+              shown(key)
+            } is not held any more with token ${token}: its time was over, or it was given before`,
+            exitCode: exitCodes.no
+          })
+        )
+      }
+      return yield* write(hold, () => ({ key, token: String(token), released: true }), () => `released ${shown(key)}`)
+    })
+  )).pipe(
     Command.withDescription("Release a lock that dlock take has taken"),
-    Command.withExamples([{ command: 'dlock give "$HANDLE"', description: "In a later step of the pipeline" }])
+    Command.withExamples([{ command: "dlock give \"$HANDLE\"", description: "In a later step of the pipeline" }])
   )

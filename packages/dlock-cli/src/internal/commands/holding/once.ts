@@ -13,7 +13,9 @@ export const once = Command.make("once", {
     Flag.withDescription("Skip the command if it has run within this time. Begin a little earlier than your schedule")
   ),
   counts: Flag.Literals("counts", ["start", "success"]).pipe(
-    Flag.withDescription("What counts as a run: that it succeeds, so that a failed one may be repeated, or that it starts"),
+    Flag.withDescription(
+      "What counts as a run: that it succeeds, so that a failed one may be repeated, or that it starts"
+    ),
     Flag.withDefault("success")
   ),
   conflict: Holding.waiting.conflict.pipe(
@@ -32,6 +34,9 @@ export const once = Command.make("once", {
     Command.withDescription("Run a command once within a time, however many hosts try"),
     Command.withExamples([
       { command: "dlock once digest --every 23h -- ./send-digest.sh", description: "In the crontab of every host" },
-      { command: "dlock once billing --every 23h --counts start -- ./bill.sh", description: "Never repeat a failed run" }
+      {
+        command: "dlock once billing --every 23h --counts start -- ./bill.sh",
+        description: "Never repeat a failed run"
+      }
     ])
   )

@@ -72,20 +72,26 @@ export const run = Command.make("run", flags, (given) =>
     const locks = yield* locksOf(given)
     const timeout = yield* timeoutOf(given)
     if (Option.isSome(once)) {
-      if (locks._tag !== "Mutex" || keys.length > 1) return yield* usage("--once takes one key, and no other kind of lock")
+      if (locks._tag !== "Mutex" || keys.length > 1) {
+        return yield* usage("--once takes one key, and no other kind of lock")
+      }
       return yield* runOnce({ key: keys[0]!, every: once.value, counts: "success", conflict, command, terms })
     }
     return yield* withJob(command, terms, (job) =>
-      withTheLocks(locks, isTry, { ...terms.options, ...timeout }, (under) => underLock(under, job)).pipe(
-        orBusy(keys, conflict),
-        Effect.provide(Backend.locker)
-      ))
+      withTheLocks(locks, isTry, { ...terms.options, ...timeout }, (under) =>
+        underLock(under, job)).pipe(
+          orBusy(keys, conflict),
+          Effect.provide(Backend.locker)
+        ))
   })).pipe(
     Command.withDescription("Run a command while holding a lock"),
     Command.withExamples([
       { command: "dlock run nightly-report -- ./report.sh --all", description: "Wait for the lock, then run" },
       { command: "dlock run -n backup -- pg_dump shop", description: "Skip it if another host has the lock" },
-      { command: "dlock run -w 5m stock:1 stock:2 -- ./move.sh", description: "Hold two locks, wait 5 minutes at most" },
+      {
+        command: "dlock run -w 5m stock:1 stock:2 -- ./move.sh",
+        description: "Hold two locks, wait 5 minutes at most"
+      },
       { command: "dlock run -s catalogue -- ./read.sh", description: "Read together with other readers" },
       { command: "dlock run --of 3 renders -- ./render.sh", description: "Run at most 3 at a time" },
       { command: "dlock run deploy -c 'make build && make push'", description: "Run a line of a shell" }

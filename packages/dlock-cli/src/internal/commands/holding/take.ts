@@ -25,7 +25,9 @@ export const take = Command.make("take", {
 }, ({ conflict, isTry, key, metadata, time, wait }) =>
   sayingFailures(withSignals(() =>
     Effect.gen(function*() {
-      const timeout = isTry ? yield* Effect.as(timeoutOf({ isTry, wait }), { maxQueue: 0 }) : yield* timeoutOf({ isTry, wait })
+      const timeout = isTry
+        ? yield* Effect.as(timeoutOf({ isTry, wait }), { maxQueue: 0 })
+        : yield* timeoutOf({ isTry, wait })
       const taken = yield* leave(key, {
         ...timeout,
         ttl: time,
