@@ -6,6 +6,9 @@ import { displayWidth } from "effect/cli/CliOutput"
  */
 export const shown = (text: string): string => text.replaceAll(unsafe, escapeOf)
 
+/** A message of several lines, each of them as a terminal may show it. */
+export const linesShown = (text: string): string => text.split("\n").map(shown).join("\n")
+
 /**
  * Control characters (C0, DEL, C1), line and paragraph separators, lone surrogates, private and unassigned characters, and
  * all format characters: those that turn the direction of writing, join, or have no width. Spaces other than the usual one

@@ -1,0 +1,23 @@
+import * as Effect from "effect/Effect"
+import { Failure } from "../failure.ts"
+import { ensureRunnable } from "../process/command.ts"
+import { withSignals } from "../process/signals.ts"
+import type { Job } from "../process/underLock.ts"
+import { sayingFailures } from "./saying.ts"
+import type { Terms } from "./terms.ts"
+
+/**
+ * Runs a command of the user: checks that it can be run, takes the signals of this process, and ends with the exit code of
+ * the command. `hold` gets the lock and runs the job under it.
+ */
+export const withJob = <E, R>(
+  command: ReadonlyArray<string>,
+  { guardGap, ttl }: Terms,
+  hold: (job: Job) => Effect.Effect<number, E, R>
+) =>
+  Effect.andThen(
+    ensureRunnable(command),
+    sayingFailures(withSignals((signals) => hold({ command, guardGap, ttl, signals })))
+  ).pipe(
+    Effect.flatMap((code) => code === 0 ? Effect.void : Effect.fail(new Failure({ message: "", exitCode: code })))
+  )

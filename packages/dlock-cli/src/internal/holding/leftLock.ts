@@ -1,0 +1,76 @@
+/** A lock that is left behind on purpose: its process ends and does not release it. */
+import { Locker, type LockOptions } from "effect-dlock/Locker"
+import { type Claim, LockStore } from "effect-dlock/LockStore"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as Backend from "../backend.ts"
+import { exitCodes } from "../exitCodes.ts"
+import { Failure } from "../failure.ts"
+import type { Handle } from "./handle.ts"
+import { usage } from "./terms.ts"
+
+/** The store of this call. */
+const store = Layer.unwrap(
+  Effect.gen(function*() {
+    const name = yield* Backend.driver
+    const provider = yield* Backend.variables
+    const over = Layer.provide(ConfigProvider.layer(provider))
+    switch (name) {
+      case "redis":
+        return over((yield* Effect.promise(() => import("effect-dlock-redis"))).RedisLockStore.layerEnv)
+      case "etcd":
+        return over((yield* Effect.promise(() => import("effect-dlock-etcd"))).EtcdLockStore.layerEnv)
+      case "memory":
+        return yield* usage("a lock in memory ends with its process: choose --driver redis or --driver etcd")
+    }
+  })
+)
+
+export interface LeftLock extends Handle {
+  readonly holder: string
+  readonly until: DateTime.Utc
+}
+
+const takenAway = new Failure({
+  message: "the lock was taken away while it was left behind: try again",
+  exitCode: exitCodes.unavailable
+})
+
+/**
+ * Acquires a lock and leaves it to the server. On success nothing is closed, since a close would release: the caller must
+ * end the process.
+ */
+export const leave = (key: string, options: LockOptions & { readonly ttl: Duration.Duration }) =>
+  Effect.gen(function*() {
+    let last: Claim | undefined
+    const noting = Layer.effect(
+      LockStore,
+      Effect.map(LockStore, (given) =>
+        LockStore.of({
+          ...given,
+          request: (claim, mode) => {
+            last = claim
+            return given.request(claim, mode)
+          }
+        }))
+    ).pipe(Layer.provideMerge(store))
+    const scope = yield* Scope.make()
+    return yield* Effect.gen(function*() {
+      const context = yield* Layer.buildWithScope(Layer.provideMerge(Locker.layerEnv, noting), scope)
+      return yield* Effect.gen(function*() {
+        const lease = yield* Locker.scoped(key, options)
+        const { request } = yield* LockStore
+        // A lock that was waited for is granted from the last sign of life on. Asked for again, it begins now.
+        const at = yield* DateTime.now
+        const answer = yield* request(last!, "try")
+        if (answer._tag !== "Granted") return yield* Effect.fail(takenAway)
+        const until = DateTime.addDuration(at, options.ttl)
+        return { key, token: lease.fencingToken, holder: lease.holder, until } satisfies LeftLock
+      }).pipe(Effect.provideContext(context), Scope.provide(scope))
+    }).pipe(Effect.onExit((exit) => Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)))
+  })
