@@ -86,9 +86,9 @@ const stuckKeys = (
   holds: ReadonlyMap<string, ReadonlyArray<Hold>>
 ): ReadonlySet<string> => {
   const stuck = new Set(locks.keys())
-  const isStuck = ({ waits }: Hold) => waits.some(({ key }) => stuck.has(key))
+  const isStuck = ({ waits }: Hold): boolean => waits.some(({ key }) => stuck.has(key))
   /** Whether the lock gets free enough for those who wait. */
-  const isMoving = ({ holderCount, holders, key, kind }: LockInfo) => {
+  const isMoving = ({ holderCount, holders, key, kind }: LockInfo): boolean => {
     const stuckHolds = holds.get(key)!.filter(isStuck).length
     // A writer waits for every reader; for a permit, any one that is given back is enough.
     return Option.getOrUndefined(kind) === "readWrite"

@@ -1,0 +1,47 @@
+import { displayWidth } from "effect/cli/CliOutput"
+
+/**
+ * A text as a terminal may show it, whatever it contains. What moves the cursor, changes colours or the direction of
+ * writing, or cannot be seen, is escaped as in JavaScript. A text of a server passes here before it is shown.
+ */
+export const shown = (text: string): string => text.replaceAll(unsafe, escapeOf)
+
+/**
+ * Control characters (C0, DEL, C1), line and paragraph separators, lone surrogates, private and unassigned characters, and
+ * all format characters: those that turn the direction of writing, join, or have no width. Spaces other than the usual one
+ * are escaped as well, and so is the backslash, or an escape could be imitated.
+ */
+const unsafe = /[\p{C}\p{Zl}\p{Zp}\\]|(?! )\p{Zs}/gu
+
+const escapeOf = (character: string): string => {
+  const code = character.codePointAt(0)!
+  const short = shortEscapes[character]
+  if (short !== undefined) return short
+  return code <= 0xffff ? `\\u${code.toString(16).padStart(4, "0")}` : `\\u{${code.toString(16)}}`
+}
+
+const shortEscapes: Readonly<Record<string, string>> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t" }
+
+const segmenter = new Intl.Segmenter()
+
+/** The same, and at most as wide as so many cells. What is cut ends in an ellipsis. */
+export const clipped = (text: string, width: number): string => clip(shown(text), width)
+
+/** Cuts a text that is safe to show, but for colours. */
+export const clip = (text: string, width: number): string => {
+  // A text of so few units is not wider.
+  if (text.length * 2 <= width || displayWidth(text) <= width) return text
+  if (width <= 0) return ""
+  let cut = ""
+  let used = 0
+  for (const { segment } of segmenter.segment(text)) {
+    used += displayWidth(segment)
+    if (used > width - 1) break
+    cut += segment
+  }
+  return `${cut}…`
+}
+
+/** Fills a text that is safe to show up to so many cells. */
+export const padded = (text: string, width: number): string =>
+  text + " ".repeat(Math.max(0, width - displayWidth(text)))
