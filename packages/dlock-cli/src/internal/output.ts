@@ -28,7 +28,10 @@ const escapeOf = (character: string): string =>
  * error.
  */
 export const writeLines = <E, R>(lines: Stream.Stream<string, E, R>) =>
-  Effect.flatMap(Stdio.Stdio, (stdio) => Stream.run(Stream.map(lines, (line) => `${line}\n`), stdio.stdout())).pipe(
+  Effect.flatMap(
+    Stdio.Stdio,
+    (stdio) => Stream.run(Stream.map(Stream.chunks(lines), (some) => `${some.join("\n")}\n`), stdio.stdout())
+  ).pipe(
     Effect.catchIf(isNobodyReading, () => Effect.void)
   )
 

@@ -6,6 +6,9 @@ import { displayWidth } from "effect/cli/CliOutput"
  */
 export const shown = (text: string): string => text.replaceAll(unsafe, escapeOf)
 
+/** A message of several lines, each of them as a terminal may show it. */
+export const linesShown = (text: string): string => text.split("\n").map(shown).join("\n")
+
 /**
  * Control characters (C0, DEL, C1), line and paragraph separators, lone surrogates, private and unassigned characters, and
  * all format characters: those that turn the direction of writing, join, or have no width. Spaces other than the usual one
@@ -22,6 +25,9 @@ const escapeOf = (character: string): string => {
 
 const shortEscapes: Readonly<Record<string, string>> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t" }
 
+/** How many cells a text takes. Most texts are of usual characters, of which each takes one. */
+export const widthOf = (text: string): number => /^[ -~]*$/.test(text) ? text.length : displayWidth(text)
+
 const segmenter = new Intl.Segmenter()
 
 /** The same, and at most as wide as so many cells. What is cut ends in an ellipsis. */
@@ -29,13 +35,12 @@ export const clipped = (text: string, width: number): string => clip(shown(text)
 
 /** Cuts a text that is safe to show, but for colours. */
 export const clip = (text: string, width: number): string => {
-  // A text of so few units is not wider.
-  if (text.length * 2 <= width || displayWidth(text) <= width) return text
+  if (widthOf(text) <= width) return text
   if (width <= 0) return ""
   let cut = ""
   let used = 0
   for (const { segment } of segmenter.segment(text)) {
-    used += displayWidth(segment)
+    used += widthOf(segment)
     if (used > width - 1) break
     cut += segment
   }
@@ -43,5 +48,4 @@ export const clip = (text: string, width: number): string => {
 }
 
 /** Fills a text that is safe to show up to so many cells. */
-export const padded = (text: string, width: number): string =>
-  text + " ".repeat(Math.max(0, width - displayWidth(text)))
+export const padded = (text: string, width: number): string => text + " ".repeat(Math.max(0, width - widthOf(text)))

@@ -1,5 +1,6 @@
 /** The table of many locks: sorted while they fit into memory, and as they come beyond. */
 import type { LockInfo } from "effect-dlock/LockInfo"
+import type * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -48,34 +49,39 @@ const usualWidths = [40, 10, 24, 20, 12, 10, 8]
 
 /** The lines of the table. It holds at most a thousand locks at a time. */
 export const asTable = <E, R>(locks: Stream.Stream<LockInfo, E, R>, style: Style): Stream.Stream<string, E, R> =>
-  Stream.suspend(() => {
+  Stream.unwrap(Effect.map(Clock.Clock, (clock) => {
     let sorted: Map<string, LockInfo> | undefined = new Map()
     let widths: ReadonlyArray<number> = []
+    const lineOf = (info: LockInfo) => Table.line(columns(style, clock.currentTimeMillisUnsafe()), widths, info)
     /** The table of what is known so far. */
-    const begin = (some: ReadonlyArray<LockInfo>, now: number, least: ReadonlyArray<number>) => {
-      const shape = columns(style, now)
+    const begin = (some: ReadonlyArray<LockInfo>, least: ReadonlyArray<number>) => {
+      const shape = columns(style, clock.currentTimeMillisUnsafe())
       widths = Table.widthsOf(shape, some).map((width, nth) => Math.max(width, least[nth] ?? 0))
-      return [style.dim(Table.header(shape, widths)), ...some.map((info) => Table.line(shape, widths, info))]
+      return [style.dim(Table.header(shape, widths)), ...some.map(lineOf)]
     }
-    const onEach = (info: LockInfo) =>
-      Effect.map(Clock.currentTimeMillis, (now) => {
-        if (sorted === undefined) return [Table.line(columns(style, now), widths, info)]
-        // The list may tell of a lock twice.
-        sorted.set(info.key, info)
-        if (sorted.size < mostSorted) return []
-        const first = Array.from(sorted.values())
-        sorted = undefined
-        return begin(first, now, usualWidths)
-      })
-    const atEnd = Effect.map(Clock.currentTimeMillis, (now) => {
+    const onEach = (info: LockInfo): ReadonlyArray<string> => {
+      if (sorted === undefined) return [lineOf(info)]
+      // The list may tell of a lock twice.
+      sorted.set(info.key, info)
+      if (sorted.size < mostSorted) return []
+      const first = Array.from(sorted.values())
+      sorted = undefined
+      return begin(first, usualWidths)
+    }
+    const atEnd = Effect.sync(() => {
       if (sorted === undefined) return []
       if (sorted.size === 0) return ["no lock is held or waited for"]
-      return begin(Array.from(sorted.values()).toSorted(byKey), now, [])
+      return begin(Array.from(sorted.values()).toSorted(byKey), [])
     })
-    return Stream.concat(
-      Stream.flatMap(Stream.mapEffect(locks, onEach), Stream.fromIterable),
-      Stream.flatMap(Stream.fromEffect(atEnd), Stream.fromIterable)
-    )
-  })
+    return Stream.concat(flatMapArrays(locks, onEach), Stream.unwrap(Effect.map(atEnd, Stream.fromIterable)))
+  }))
+
+/** In the same steps as they come, since a step costs more than a line. */
+const flatMapArrays = <A, B, E, R>(stream: Stream.Stream<A, E, R>, f: (value: A) => ReadonlyArray<B>) =>
+  Stream.chunks(stream).pipe(
+    Stream.map((values) => values.flatMap(f)),
+    Stream.filter((lines): lines is Arr.NonEmptyArray<B> => lines.length > 0),
+    Stream.flattenArray
+  )
 
 const byKey = (one: LockInfo, other: LockInfo): number => one.key < other.key ? -1 : 1

@@ -1,6 +1,5 @@
 /** Tables of columns, for terminals and for `grep`. */
-import { displayWidth } from "effect/cli/CliOutput"
-import { clip, padded } from "../shown.ts"
+import { clip, padded, widthOf } from "../shown.ts"
 
 export interface Column<A> {
   readonly title: string
@@ -16,12 +15,12 @@ export interface Column<A> {
 /** How wide each column has to be for these rows. */
 export const widthsOf = <A>(columns: ReadonlyArray<Column<A>>, rows: ReadonlyArray<A>): ReadonlyArray<number> =>
   columns.map(({ cell, most, title }) =>
-    Math.min(most, rows.reduce((width, row) => Math.max(width, displayWidth(cell(row))), displayWidth(title)))
+    Math.min(most, rows.reduce((width, row) => Math.max(width, widthOf(cell(row))), widthOf(title)))
   )
 
 const fitted = (text: string, width: number, isRight: boolean | undefined): string => {
   const cut = clip(text, width)
-  return isRight === true ? " ".repeat(Math.max(0, width - displayWidth(cut))) + cut : padded(cut, width)
+  return isRight === true ? " ".repeat(Math.max(0, width - widthOf(cut))) + cut : padded(cut, width)
 }
 
 export const header = <A>(columns: ReadonlyArray<Column<A>>, widths: ReadonlyArray<number>): string =>

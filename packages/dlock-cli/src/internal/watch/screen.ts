@@ -19,6 +19,6 @@ export const take: Effect.Effect<Terminal.Terminal, never, Scope.Scope> = Effect
   return terminal
 })
 
-/** Draws all lines in one step, so that nothing flickers. What was there before is overwritten, not cleared. */
+/** Draws all lines in one step, so that nothing flickers. A line is cleared first: behind a full one there is nothing to clear. */
 export const frame = (lines: ReadonlyArray<string>): string =>
-  `\x1b[?2026h\x1b[H${lines.map((line) => `${line}\x1b[0m\x1b[K`).join("\r\n")}\x1b[J\x1b[?2026l`
+  `\x1b[?2026h\x1b[H${lines.map((line) => `\x1b[2K${line}\x1b[0m`).join("\r\n")}\x1b[?2026l`

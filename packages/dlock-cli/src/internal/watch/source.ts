@@ -9,7 +9,7 @@ import * as Stream from "effect/Stream"
 export type Sight =
   | { readonly _tag: "Seen"; readonly info: LockInfo }
   /** All locks have been seen that there are. Those that were not are gone. */
-  | { readonly _tag: "Complete"; readonly took: number }
+  | { readonly _tag: "Complete" }
   /** The server did not answer. The next pass begins by itself. */
   | { readonly _tag: "Failed"; readonly error: LockBackendError }
 
@@ -22,17 +22,18 @@ export const inPasses = (
   keys: string,
   every: number
 ): Stream.Stream<Sight, LockBackendError | InvalidLockRequest, Locker> => {
-  const pass = Stream.suspend(() => {
-    let startedAt = 0
-    const complete = Effect.map(Clock.currentTimeMillis, (now): Sight => ({ _tag: "Complete", took: now - startedAt }))
-    const pause = (sight: Sight) => Effect.sleep(sight._tag === "Complete" ? Math.max(every, 4 * sight.took) : every)
-    return Stream.fromEffect(Effect.map(Clock.currentTimeMillis, (now) => void (startedAt = now))).pipe(
-      Stream.flatMap(() => Stream.map(Locker.list(keys), (info): Sight => ({ _tag: "Seen", info }))),
+  const pass = Stream.unwrap(Effect.map(Clock.currentTimeMillis, (startedAt) => {
+    let pause = every
+    const complete = Effect.map(Clock.currentTimeMillis, (now): Sight => {
+      pause = Math.max(every, 4 * (now - startedAt))
+      return { _tag: "Complete" }
+    })
+    return Stream.map(Locker.list(keys), (info): Sight => ({ _tag: "Seen", info })).pipe(
       Stream.concat(Stream.fromEffect(complete)),
       Stream.catch(retry),
-      Stream.tap((sight) => sight._tag === "Seen" ? Effect.void : pause(sight))
+      Stream.concat(Stream.fromEffectDrain(Effect.suspend(() => Effect.sleep(pause))))
     )
-  })
+  }))
   return Stream.forever(pass)
 }
 
@@ -40,7 +41,7 @@ export const inPasses = (
 export const ofKey = (key: string): Stream.Stream<Sight, LockBackendError | InvalidLockRequest, Locker> =>
   Stream.flatMap(
     Locker.watchKey(key),
-    (info) => Stream.make<[Sight, Sight]>({ _tag: "Seen", info }, { _tag: "Complete", took: 0 })
+    (info) => Stream.make<[Sight, Sight]>({ _tag: "Seen", info }, { _tag: "Complete" })
   )
 
 const retry = (

@@ -1,8 +1,7 @@
 /** Draws the locks. */
 import type { LockInfo } from "effect-dlock/LockInfo"
-import { displayWidth } from "effect/cli/CliOutput"
 import * as Info from "../info.ts"
-import { clip, clipped, padded, shown } from "../shown.ts"
+import { clip, clipped, padded, shown, widthOf } from "../shown.ts"
 import type { Style } from "../text/style.ts"
 import * as Table from "../text/table.ts"
 import { timeOf } from "../text/units.ts"
@@ -61,9 +60,8 @@ export const draw = (view: View, size: Size, style: Style, now: number): Readonl
 
 const title = ({ problem, seenAt, table, where }: View, now: number): string => {
   const { held, locks, waiting } = table.counts()
-  const seen = seenAt === undefined
-    ? "reading"
-    : `${timeOf(Math.max(0, Math.floor((now - seenAt) / 1_000) * 1_000))} ago`
+  const seconds = seenAt === undefined ? 0 : Math.floor((now - seenAt) / 1_000)
+  const seen = seenAt === undefined ? "reading" : seconds < 1 ? "just now" : `${seconds} s ago`
   const state = problem === undefined ? seen : `last seen ${seen}: ${problem}`
   return `dlock  ${where}  ${locks} locks, ${held} held, ${waiting} wait  ${state}`
 }
@@ -145,7 +143,7 @@ const eighths = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"]
 const barOf = (share: number, width: number): string => {
   const parts = Math.round(share * width * 8)
   const bar = "█".repeat(Math.floor(parts / 8)) + eighths[parts % 8]!
-  return bar + "·".repeat(Math.max(0, width - displayWidth(bar)))
+  return bar + "·".repeat(Math.max(0, width - widthOf(bar)))
 }
 
 /** A hold is renewed when a third of its ttl has passed. One that is not is about to be lost. */
