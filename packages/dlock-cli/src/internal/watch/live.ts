@@ -80,7 +80,7 @@ export const live = <E, R>({ selected, sights, where }: LiveOptions<E, R>) =>
     const onInput = Effect.gen(function*() {
       while (true) {
         const pressed = yield* Queue.take(inputs)
-        const next = Controls.press(controls, pressed, keys, rowsFor(size, controls.isOpen))
+        const next = Controls.press(controls, pressed, keys, rowsFor(size, controls.isOpen, keys.length))
         if (next === undefined) return
         const isOther = next.selected !== controls.selected || next.isOpen !== controls.isOpen
         controls = next

@@ -27,15 +27,15 @@ export interface View {
   readonly problem: string | undefined
 }
 
-/** How many rows of locks there is room for. */
-export const rowsFor = ({ rows }: Size, isOpen: boolean): number =>
-  Math.max(1, rows - 3 - (isOpen ? Math.floor(rows / 3) : 0))
+/** How many rows of locks there is room for. An open lock gets half of the screen, and what the rows do not need. */
+export const rowsFor = ({ rows }: Size, isOpen: boolean, count: number): number =>
+  Math.max(1, isOpen ? Math.min(count, Math.floor((rows - 3) / 2)) : rows - 3)
 
 /** The lines of a screen: as many as it has, none wider than it is. */
 export const draw = (view: View, size: Size, style: Style, now: number): ReadonlyArray<string> => {
   const { controls, details, keys, table } = view
   const isOpen = controls.isOpen && controls.selected !== undefined
-  const room = rowsFor(size, isOpen)
+  const room = rowsFor(size, isOpen, keys.length)
   const at = controls.selected === undefined ? -1 : keys.indexOf(controls.selected)
   const first = Math.min(Math.max(0, at - Math.floor(room / 2)), Math.max(0, keys.length - room))
   const rows = keys.slice(first, first + room).flatMap((key) => table.get(key) ?? [])
