@@ -31,7 +31,7 @@ export const startTerminal = (
     screen: (): ReadonlyArray<string> => {
       const end = output.lastIndexOf(frameEnd)
       const start = output.lastIndexOf("\x1b[?2026h", end)
-      return start === -1 ? [] : output.slice(start, end).replaceAll(/\x1b\[[?\d;]*[a-zA-Z]/g, "").split("\r\n")
+      return start === -1 ? [] : output.slice(start, end).replaceAll(/\x1b\[[?\d;]*[a-zA-Z]/g, "").split(/\r*\n/)
     },
     press: (keys: string) => void child.stdin.write(keys),
     resize: (rows: number, columns: number) => {
