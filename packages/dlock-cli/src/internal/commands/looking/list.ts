@@ -19,11 +19,13 @@ export const list = Command.make(
     keys: keysUnder,
     held: Flag.Boolean("held").pipe(
       Flag.withDescription("Only locks that somebody holds"),
-      Flag.withDefault(false)
+      Flag.withDefault(false),
+      Flag.withoutNegation
     ),
     waiting: Flag.Boolean("waiting").pipe(
       Flag.withDescription("Only locks that somebody waits for"),
-      Flag.withDefault(false)
+      Flag.withDefault(false),
+      Flag.withoutNegation
     )
   },
   ({ held, keys, waiting }) =>

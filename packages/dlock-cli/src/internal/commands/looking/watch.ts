@@ -23,7 +23,8 @@ export const watch = Command.make(
     keys: keysUnder,
     exact: Flag.Boolean("exact").pipe(
       Flag.withDescription("Watch the one lock of this key, at each of its changes"),
-      Flag.withDefault(false)
+      Flag.withDefault(false),
+      Flag.withoutNegation
     ),
     every: duration("every").pipe(
       Flag.withDescription(
