@@ -9,7 +9,7 @@ const leftIn = async (port: number): Promise<ReadonlyArray<string>> => {
   const redis = new Redis(port)
   const keys = await redis.keys("*dlock-bench-*")
   redis.disconnect()
-  return keys.filter((key) => !key.endsWith("}: f"))
+  return keys.filter((key) => !/\}\Wf$/.test(key) && !/\}:\Wf$/.test(key))
 }
 
 /** Interrupts it when all of its locks are busy. */

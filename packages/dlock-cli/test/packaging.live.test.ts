@@ -11,7 +11,7 @@ import { dlock, environment } from "./program.ts"
 const run = promisify(execFile)
 const root = Path.resolve(import.meta.dirname, "../../..")
 
-test("the manual page is current, and groff finds no unknown request in it", async () => {
+test("the manual page is current, and asks roff for nothing unknown", async () => {
   await run(process.execPath, [Path.join(root, "scripts/man.ts"), "--check"])
   const page = Fs.readFileSync(Path.join(root, "packages/dlock-cli/man/dlock.1"), "utf8")
   const requests = Array.from(page.matchAll(/^[.'](\S*)/gm), ([, request]) => request!)
