@@ -1,6 +1,6 @@
 // Bundles the command line into one file, with both clients inside: `node scripts/bundle.ts [FILE]`, by default
 // .cache/bundle/dlock.mjs. It runs in an empty folder, and needs Node.js only.
-import { build, type Plugin } from "esbuild"
+import * as Esbuild from "esbuild"
 import * as Fs from "node:fs"
 import * as Module from "node:module"
 import * as Path from "node:path"
@@ -19,10 +19,10 @@ interface Root {
 }
 
 /** etcd3 reads the descriptions of its messages from files, when it is loaded. In a bundle they are text. */
-const descriptions: Plugin = {
+const descriptions: Esbuild.Plugin = {
   name: "descriptions of etcd's messages",
-  setup: ({ onLoad }) => {
-    onLoad({ filter: /etcd3[\\/]lib[\\/]connection-pool\.js$/ }, ({ path }) => {
+  setup: (build) => {
+    build.onLoad({ filter: /etcd3[\\/]lib[\\/]connection-pool\.js$/ }, ({ path }) => {
       const require = Module.createRequire(path)
       const loader = Module.createRequire(require.resolve("@grpc/proto-loader"))
       const protobuf = loader("protobufjs") as { readonly Root: new() => Root }
@@ -39,10 +39,10 @@ const descriptions: Plugin = {
 }
 
 /** The page of `dlock ui` reads its files beside itself. In a bundle they are text. */
-const page: Plugin = {
+const page: Esbuild.Plugin = {
   name: "files of the page",
-  setup: ({ onLoad }) => {
-    onLoad({ filter: /dlock-cli[\\/]src[\\/]internal[\\/]ui[\\/]assets\.ts$/ }, async ({ path }) => {
+  setup: (build) => {
+    build.onLoad({ filter: /dlock-cli[\\/]src[\\/]internal[\\/]ui[\\/]assets\.ts$/ }, async ({ path }) => {
       const assets: { readonly load: () => ReadonlyMap<string, unknown> } = await import(Url.pathToFileURL(path).href)
       const json = JSON.stringify(Array.from(assets.load()))
       return { contents: `const assets = new Map(${json}); export const load = () => assets`, loader: "js" }
@@ -50,7 +50,7 @@ const page: Plugin = {
   }
 }
 
-const { metafile } = await build({
+const { metafile } = await Esbuild.build({
   entryPoints: [source("src/dlock.ts")],
   outfile,
   bundle: true,

@@ -3,7 +3,7 @@ import { DistributedSemaphore, Locker, withLock } from "effect-dlock"
 import { EtcdLocker } from "effect-dlock-etcd"
 import { RedisLocker } from "effect-dlock-redis"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { dlock, linesOf } from "./program.ts"
@@ -29,7 +29,7 @@ const scene = Effect.gen(function*() {
   yield* fork(both("y", "x"))
   yield* untilQueued("x", 1)
   yield* untilQueued("y", 1)
-  yield* Effect.never
+  return yield* Effect.never
 })
 
 const untilHeld = (...keys: ReadonlyArray<string>) =>
@@ -108,7 +108,7 @@ describe.each(["redis", "etcd"] as const)("on %s", (name) => {
       ""
     ])
     expect(all.stdout).not.toMatch(/[\x1b\u202e\x9b\x07]/)
-    expect(linesOf(waited).map(({ key }) => key).toSorted()).toEqual(["report", "x", "y"])
+    expect(linesOf(waited).map(({ key }) => String(key)).toSorted()).toEqual(["report", "x", "y"])
     expect(linesOf(some)).toMatchObject([{ key: "permits", kind: "semaphore", capacity: 3, permitsHeld: 2 }])
   })
 

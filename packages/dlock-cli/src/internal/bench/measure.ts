@@ -1,6 +1,6 @@
 /** Measures what a lock costs on this server. */
 import { Lease } from "effect-dlock/Lease"
-import { Locker } from "effect-dlock/Locker"
+import type { Locker } from "effect-dlock/Locker"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Samples, type Times, timesOf } from "./samples.ts"

@@ -39,8 +39,8 @@ export const live = <E, R>({ selected, sights, where }: LiveOptions<E, R>) =>
     const redraw = Effect.gen(function*() {
       const now = yield* Clock.currentTimeMillis
       if (size.columns === 0 || size.rows === 0) return
-      // The first pass over very many locks takes a while, and something is better than nothing.
-      if (!table.isComplete) keys = table.keys(controls)
+      // The first pass over very many locks takes a while, and a full screen is better than nothing.
+      if (!table.isComplete && keys.length < enoughToShow) keys = table.keys(controls)
       const lines = draw({ table, controls, keys, details, where, seenAt, problem }, size, paint, now)
       yield* Effect.ignore(terminal.display(Screen.frame(lines)))
     })
@@ -104,6 +104,9 @@ export const live = <E, R>({ selected, sights, where }: LiveOptions<E, R>) =>
       Effect.forever(Effect.andThen(Effect.sleep(betweenFrames), redraw))
     ])
   }).pipe(Effect.scoped)
+
+/** More rows than a screen has. */
+const enoughToShow = 500
 
 /** Milliseconds: the bars move, and nobody reads faster. */
 const betweenFrames = 250

@@ -1,10 +1,12 @@
+import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Backend from "../../backend.ts"
 import { duration } from "../../options/duration.ts"
@@ -35,14 +37,19 @@ export const watch = Command.make(
   },
   ({ every, exact, keys }) =>
     Effect.gen(function*() {
-      const { json, prefix } = yield* root
+      const { json } = yield* root
       const { canAnimate, canPrompt } = yield* TerminalCapabilities.TerminalCapabilities
       const sights = exact ? ofKey(keys) : inPasses(keys, Math.max(100, Duration.toMillis(every)))
       if (json || !canAnimate || !canPrompt) return yield* writeLines(linesOf(sights, json))
-      const where = Option.match(prefix, { onNone: () => "", onSome: (text) => `  prefix ${shown(text)}` })
+      const prefix = yield* Effect.provideService(
+        Config.withDefault(Config.String("DLOCK_PREFIX"), StoreOptions.defaultPrefix),
+        ConfigProvider.ConfigProvider,
+        yield* Backend.variables
+      )
+      const what = keys === "" ? "" : `  ${exact ? "" : "keys "}${shown(keys)}`
       yield* live({
         sights,
-        where: `${yield* Backend.driver}${where}${keys === "" ? "" : `  ${exact ? "" : "keys "}${shown(keys)}`}`,
+        where: `${yield* Backend.driver}  prefix ${shown(prefix)}${what}`,
         selected: exact ? keys : undefined
       })
     }).pipe(Effect.provide(Backend.locker), quietly)
