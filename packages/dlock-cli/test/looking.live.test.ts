@@ -112,7 +112,10 @@ describe.each(["redis", "etcd"] as const)("on %s", (name) => {
     expect(linesOf(some)).toMatchObject([{ key: "permits", kind: "semaphore", capacity: 3, permitsHeld: 2 }])
   })
 
-  test("nothing that a server says reaches the terminal raw, be it as JSON, which keeps its value", async () => {
+  // What follows from the command alone is seen on one of them.
+  const testOnce = name === "redis" ? test : undefined
+
+  testOnce?.("nothing that a server says reaches the terminal raw, be it as JSON, which keeps its value", async () => {
     const json = await dlock(variables, "inspect", hostile, "--json")
     expect(json.stdout).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]/)
     expect(JSON.parse(json.stdout)).toMatchObject({ key: hostile, holders: [{ metadata: { "a\x07": "\x9b2J" } }] })
@@ -133,7 +136,7 @@ describe.each(["redis", "etcd"] as const)("on %s", (name) => {
     expect(await dlock(variables, "deadlocks")).toMatchObject({ code: 0, stdout: "no deadlock\n" })
   })
 
-  test("revoke without a token shows who holds it and the command, and changes nothing", async () => {
+  testOnce?.("revoke without a token shows who holds it and the command, and changes nothing", async () => {
     const [asked, free, wrong] = await Promise.all([
       dlock(variables, "revoke", "report"),
       dlock(variables, "revoke", "free"),
@@ -165,7 +168,7 @@ describe.each(["redis", "etcd"] as const)("on %s", (name) => {
     await runtime.runPromise(Effect.sync(() => fiber.interruptUnsafe()))
   })
 
-  test("break needs its confirmation, and lets the next one in", async () => {
+  testOnce?.("break needs its confirmation, and lets the next one in", async () => {
     const before = await run(Locker.inspect("report"))
     const token = String(before.holders[0]!.token)
     const refused = await dlock(variables, "break", "report", "--token", token)

@@ -31,7 +31,8 @@ beforeAll(async () => {
 })
 afterAll(() => stop())
 
-const soon = { timeout: 15_000, interval: 50 }
+/** Patience for a busy machine. How fast it is, is promised nowhere. */
+const soon = { timeout: 60_000, interval: 50 }
 
 test("in a terminal: a live table, which is resized, selected in, and gives the terminal back", async () => {
   const release = hold("report", "first")
@@ -89,14 +90,15 @@ test("without a terminal: a line for each change, of one lock or of all", async 
   const [one, all] = [start("single", "--exact", "--json"), start("--every", "200ms")]
   try {
     const sees = (line: RegExp) => vi.waitFor(() => expect(all.written()).toMatch(line), soon)
+    const changes = () => one.written().trim().split("\n").map((line) => JSON.parse(line))
     await sees(/held +stays/)
     const release = hold("single")
     await sees(/held +single by shop \(token \d+\)\n/)
+    await vi.waitFor(() => expect(changes().map(({ change }) => change)).toEqual(["held"]), soon)
     const { holders: [holder] } = await runtime.runPromise(Locker.inspect("single"))
     await runtime.runPromise(Locker.revoke("single", { token: holder!.token }))
     release()
     await sees(/free +single\n/)
-    const changes = () => one.written().trim().split("\n").map((line) => JSON.parse(line))
     // That it was asked to leave is seen if it takes a twentieth of a second to do so.
     await vi.waitFor(
       () => expect(changes().map(({ change }) => change).join(" ")).toMatch(/^held (revoked )?free$/),
