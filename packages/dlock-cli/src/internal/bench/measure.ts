@@ -128,7 +128,13 @@ const renewed = (locker: Locks, samples: Samples) => {
       before = left
     }
   })
-  return Effect.ignore(locker.withLock("renewed", look, { ttl: renewalTtl }))
+  // A loss is a renewal that took longer than the ttl. Where another call fails, the sections fail as well.
+  return Effect.forever(
+    Effect.catch(
+      locker.withLock("renewed", look, { ttl: renewalTtl }),
+      () => Effect.sync(() => samples.add(renewalTtl))
+    )
+  )
 }
 
 /** Milliseconds: about ten renewals in a second. */
