@@ -93,8 +93,8 @@ export default defineConfig({
       message: "The protocol is what is in the server: it knows no client and no store."
     }]),
     imports("packages/dlock-*/src/internal/client/**", [barrel, ownBarrel], [...backend, {
-      group: ["**/store/**"],
-      message: "A client talks to servers: it knows no store."
+      group: ["**/store/**", "**/doctor/**"],
+      message: "A client talks to servers: it knows no store and no doctor."
     }])
   ],
   ignorePatterns: ["**/dist", ".cache"]

@@ -3,13 +3,17 @@
 # release into .cache/servers/RELEASE/bin, out of Debian's signed packages. Nothing is
 # installed: no root, no service, no change outside .cache.
 #
-#   scripts/servers.sh [bookworm|trixie|forky]        (default: trixie)
+#   scripts/servers.sh [bookworm|trixie|forky] [servers|prometheus]        (default: trixie servers)
+#
+# With `prometheus` it unpacks Prometheus and promtool, into .cache/prometheus/RELEASE/bin.
+# They are apart, because few tests need them.
 #
 # Safe to run twice at once: the work is done in a folder of its own, which is renamed at the end.
 set -eu
 
 release=${1:-trixie}
-servers=$(cd "$(dirname "$0")/.." && pwd)/.cache/servers
+set=${2:-servers}
+servers=$(cd "$(dirname "$0")/.." && pwd)/.cache/$set
 final=$servers/$release
 ready() { [ -f "$final/ready" ]; }
 ! ready || exit 0
@@ -41,12 +45,21 @@ trap 'rm -rf "$root"' EXIT
 trap 'exit 1' HUP INT TERM
 chmod 755 "$root"
 
-case $release in
-  bookworm) ssl=libssl3 packages="redis-tools etcd-server etcd-client" ;;
-  *) ssl=libssl3t64 packages="redis-tools valkey-tools etcd-server etcd-client" ;;
+case $set:$release in
+  servers:bookworm) ssl=libssl3 packages="redis-tools etcd-server etcd-client" ;;
+  servers:*) ssl=libssl3t64 packages="redis-tools valkey-tools etcd-server etcd-client" ;;
+  prometheus:bookworm) packages=prometheus ;;
+  prometheus:*) packages="prometheus promtool" ;;
+  *) fail "$set is neither servers nor prometheus." ;;
 esac
-libraries="libc6 libgcc-s1 libstdc++6 libatomic1 $ssl libjemalloc2 liblzf1 libsystemd0
-  libcap2 libgcrypt20 libgpg-error0 liblz4-1 liblzma5 libzstd1 zlib1g"
+case $set in
+  servers)
+    what="redis, valkey and etcd" size=30
+    libraries="libc6 libgcc-s1 libstdc++6 libatomic1 $ssl libjemalloc2 liblzf1 libsystemd0
+      libcap2 libgcrypt20 libgpg-error0 liblz4-1 liblzma5 libzstd1 zlib1g"
+    ;;
+  prometheus) what="Prometheus" size=50 libraries="libc6" ;;
+esac
 
 mkdir -p "$root/apt/lists/partial" "$root/apt/cache/archives/partial" "$root/debs" "$root/bin"
 echo "deb [signed-by=$keys] $mirror $release main" >"$root/apt/sources.list"
@@ -66,7 +79,7 @@ download() (
   # shellcheck disable=SC2086
   apt download $packages $libraries
 )
-echo "Fetching redis, valkey and etcd of Debian $release into .cache/servers (about 30 MB, once)" >&2
+echo "Fetching $what of Debian $release into .cache/$set (about $size MB, once)" >&2
 thrice apt update || fail "Debian's package lists could not be fetched."
 thrice download || fail "Debian's packages could not be fetched."
 for deb in "$root"/debs/*.deb; do dpkg -x "$deb" "$root"; done
@@ -76,7 +89,8 @@ rm -rf "$root/apt" "$root/debs" "$root/usr/share"
 loader=$(cd "$root" && find . -name 'ld-linux-*.so.*' ! -type l | head -n 1)
 triplet=$(basename "$(dirname "$loader")")
 for program in redis-server:redis-check-rdb redis-cli:redis-cli \
-  valkey-server:valkey-check-rdb valkey-cli:valkey-cli etcd:etcd etcdctl:etcdctl; do
+  valkey-server:valkey-check-rdb valkey-cli:valkey-cli etcd:etcd etcdctl:etcdctl \
+  prometheus:prometheus promtool:promtool; do
   name=${program%%:*} file=usr/bin/${program##*:}
   [ -f "$root/$file" ] || continue
   cat >"$root/bin/$name" <<EOF

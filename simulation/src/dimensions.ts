@@ -21,7 +21,7 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "tombstones"
   /** For a while a server refuses the credentials of a process: its requests, or its new connections. */
   | "handshakes"
-  /** A proxy before the server numbers watches by itself, and sends some events to the wrong watch. */
+  /** A proxy before the server numbers watches by itself, and begins them in any order. */
   | "proxies"
   /** Auth tokens expire. A stream that was opened with an expired token gets no more watches. */
   | "tokens"
@@ -59,6 +59,8 @@ export type Dimension = /** The store waits for replicas to confirm its grants; 
   | "revocations"
   /** Programs lead, and others observe who does. */
   | "leaders"
+  /** If there is a proxy, it sends some events to the wrong watch too. */
+  | "stray-events"
 
 /** The dimensions of every run: what the library promises on a backend. */
 export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
@@ -98,7 +100,8 @@ export const usual: Readonly<Record<BackendName, ReadonlySet<Dimension>>> = {
     "contention",
     "caps",
     "revocations",
-    "leaders"
+    "leaders",
+    "stray-events"
   ])
 }
 
@@ -155,7 +158,8 @@ const kinds: Readonly<Record<Dimension, Kind>> = {
     alone: true,
     insteadOf: { redis: "successors", etcd: "handshakes" }
   },
-  leaders: { backends: ["redis", "etcd"], share: 0, alone: true, insteadOf: { redis: "successors", etcd: "crowds" } }
+  leaders: { backends: ["redis", "etcd"], share: 0, alone: true, insteadOf: { redis: "successors", etcd: "crowds" } },
+  "stray-events": { backends: ["etcd"], share: 0.5 }
 }
 
 export const dimensions = Object.keys(kinds) as ReadonlyArray<Dimension>
@@ -191,5 +195,9 @@ const drawnAlone = (dice: number): Dimension | undefined => {
 /** Whether some worlds of a backend have it. */
 export const isIn = (backend: BackendName, one: Dimension, extra: ReadonlySet<Dimension>): boolean =>
   kinds[one].backends.includes(backend) && (usual[backend].has(one) || extra.has(one))
+
+/** Whether a watch may get events of other watches, and its own too late. */
+export const mixesEventsUp = (dimensions: ReadonlySet<Dimension>): boolean =>
+  dimensions.has("proxies") && dimensions.has("stray-events")
 
 export const none: ReadonlySet<Dimension> = new Set()

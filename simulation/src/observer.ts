@@ -2,6 +2,7 @@ import type { Revocation } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import type { HeldLease } from "../../packages/dlock/src/internal/lease/heldLease.ts"
 import type { Checker, Rule } from "./checker.ts"
+import { mixesEventsUp } from "./dimensions.ts"
 import { Leaders } from "./leadership.ts"
 import type { Log } from "./log.ts"
 import type { Plan } from "./plan.ts"
@@ -278,7 +279,7 @@ export class Observer {
     if (asksSince === undefined || wasTold || !this.plan.isFaultFree || this.plan.kind !== "mutex") return
     const since = this.serverLog.contendedSince(lock, id!)
     if (since === undefined || this.timeline.now - Math.max(since, asksSince) <= toldWithin) return
-    if (this.plan.dimensions.has("tokens") || this.plan.dimensions.has("proxies")) return
+    if (this.plan.dimensions.has("tokens") || mixesEventsUp(this.plan.dimensions)) return
     this.report("S17", `${title} has not heard that others wait for ${lock}`)
   }
 
@@ -645,7 +646,7 @@ const idleWithin = (
 ): number => {
   if (backend === "etcd") {
     // Without faults all events arrive at once, or a tenth of a second later if a watch catches up.
-    if (dimensions.has("bursts") && isHealthy && !dimensions.has("proxies")) return 300
+    if (dimensions.has("bursts") && isHealthy && !mixesEventsUp(dimensions)) return 300
     const isMeddled = incidents.some(({ kind }) => kind === "claim deleted")
     // Two seconds until it checks by itself, and more behind many claims.
     return 2_800 + 500 + (messageFaultRate === 0 ? 0 : 2_000 + 2 * longestDelay / 1_000) +

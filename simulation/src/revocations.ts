@@ -1,6 +1,7 @@
 import type { Revocation } from "effect-dlock/LockStore"
 import * as Duration from "effect/Duration"
 import type { Checker } from "./checker.ts"
+import { mixesEventsUp } from "./dimensions.ts"
 import type { Plan } from "./plan.ts"
 import type { Section } from "./section.ts"
 import { millis, type Timeline } from "./timeline.ts"
@@ -154,7 +155,7 @@ export class Revocations {
   private get toldWithin(): number {
     if (this.plan.backend === "redis") return millis(50)
     const { dimensions, longestTtl } = this.plan
-    return millis(dimensions.has("tokens") || dimensions.has("proxies") ? longestTtl / 2 + 100 : 350)
+    return millis(dimensions.has("tokens") || mixesEventsUp(dimensions) ? longestTtl / 2 + 100 : 350)
   }
 
   /** Checks that no claim stands longer than it may. */

@@ -1,5 +1,6 @@
 import type { Claim } from "effect-dlock/LockStore"
 import type { Checker } from "./checker.ts"
+import { mixesEventsUp } from "./dimensions.ts"
 import { Jobs } from "./jobs.ts"
 import { type LockShape, mutex } from "./lockShape.ts"
 import type { Plan } from "./plan.ts"
@@ -233,11 +234,11 @@ export class ServerLog {
 
   /**
    * The watch on held claims begins 30 ms after a grant, at times with a call that must be answered, and may need 100 ms to catch
-   * up. Behind a proxy that mixes events up, the next renewal tells.
+   * up. If events are mixed up, the next renewal tells.
    */
   private get hearingTime(): number {
     const { dimensions, longestDelay, longestTtl } = this.plan
-    return millis(200) + 2 * longestDelay + (dimensions.has("proxies") ? millis(longestTtl / 2) : 0)
+    return millis(200) + 2 * longestDelay + (mixesEventsUp(dimensions) ? millis(longestTtl / 2) : 0)
   }
 
   /** Whether it was deleted and has not had time to learn of that. */

@@ -464,6 +464,9 @@ const hidesExpiry = (admin: Admin): Admin => ({
     }))
 })
 
+/** Of a server that answers requests for watches in any order, several are asked for at once. */
+const requestsTogether = (): () => void => replace(Watches.prototype, "mustWait", () => () => false)
+
 /** Whether this backend has a variant. */
 export const runsOn = (backend: BackendName) => ({ on = backend }: Variant): boolean => on === backend
 
@@ -498,12 +501,13 @@ export const variants: ReadonlyArray<Variant> = [
   { name: "successor-not-checked", on: "etcd", from: 5_600, etcd: { deletesWithoutSuccessor: true } },
   { name: "token-epoch-ignored", from: 60, on: "etcd", etcd: { ignoresEpoch: true } },
   { name: "watch-name-trusted", on: "etcd", port: trustsWatchNames },
+  { name: "watches-requested-together", on: "etcd", from: 1_500, install: requestsTogether },
   { name: "grant-on-unchecked-event", on: "etcd", port: trustsEvents },
   { name: "auth-token-never-renewed", on: "etcd", etcd: { keepsToken: true } },
   { name: "stream-auth-token-never-renewed", on: "etcd", isRare: true, etcd: { streamsKeepToken: true } },
   { name: "first-host-only", from: 65, on: "etcd", etcd: { asksFirstOnly: true } },
   { name: "refusal-taken-for-silence", on: "etcd", port: doubtsRefusals },
-  { name: "successor-on-a-lost-lease", on: "etcd", from: 24_670, install: handsOverBlindly },
+  { name: "successor-on-a-lost-lease", on: "etcd", from: 44_290, install: handsOverBlindly },
   {
     name: "withdrawal-batched-with-request",
     on: "etcd",

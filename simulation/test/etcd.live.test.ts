@@ -90,6 +90,7 @@ const walk = (port: Port, leastTtl: number, seed: number, length: number) =>
     const watcher: Watcher = {
       watches: new Map(),
       named: 0,
+      beginning: new Set(),
       refusal: () => undefined,
       tell: (response) => void ours.push(...told(response as IWatchResponse)),
       end: () => {}

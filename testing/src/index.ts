@@ -1,4 +1,5 @@
 export { makeCertificates } from "./certificates.ts"
+export { type Clock, makeClock } from "./clock.ts"
 export { type ClusterOptions, startCluster } from "./cluster.ts"
 export { addLearner, startEtcd, startEtcdCluster } from "./etcd.ts"
 export { enableAuth, jwtTokens, simpleTokens } from "./etcdAuth.ts"
@@ -7,6 +8,7 @@ export { startGrpcProxy } from "./grpcProxy.ts"
 export { type Lag, recordLag } from "./lag.ts"
 export { type MemberProxy, startMemberProxy } from "./memberProxy.ts"
 export { describe, find, type Program } from "./programs.ts"
+export { type Prometheus, type PrometheusOptions, type Range, type Series, startPrometheus } from "./prometheus.ts"
 export { type Proxy, startProxy } from "./proxy.ts"
 export {
   command,

@@ -7,13 +7,16 @@ const root = Path.resolve(import.meta.dirname, "../..")
 /** The Debian release whose servers the tests meet unless told otherwise: the same everywhere. */
 const pinned = "trixie"
 
-const variables = {
-  "redis-server": "DLOCK_REDIS_SERVER",
-  "valkey-server": "DLOCK_VALKEY_SERVER",
-  etcd: "DLOCK_ETCD"
+/** Where a program's path can be given, and the set of `scripts/servers.sh` that has the program. */
+const programs = {
+  "redis-server": { variable: "DLOCK_REDIS_SERVER", set: "servers" },
+  "valkey-server": { variable: "DLOCK_VALKEY_SERVER", set: "servers" },
+  etcd: { variable: "DLOCK_ETCD", set: "servers" },
+  prometheus: { variable: "DLOCK_PROMETHEUS", set: "prometheus" },
+  promtool: { variable: "DLOCK_PROMTOOL", set: "prometheus" }
 } as const
 
-export type Program = keyof typeof variables
+export type Program = keyof typeof programs
 
 /** A server program that was found, where, and by which rule. */
 export interface Found {
@@ -30,10 +33,11 @@ const onPath = (name: Program): Found | undefined => {
 }
 
 const ofRelease = (name: Program, release: string): Found | undefined => {
-  const folder = Path.join(root, ".cache/servers", release)
+  const { set } = programs[name]
+  const folder = Path.join(root, ".cache", set, release)
   if (!isFile(Path.join(folder, "ready"))) {
     try {
-      execFileSync("sh", [Path.join(root, "scripts/servers.sh"), release], { stdio: ["ignore", 2, 2] })
+      execFileSync("sh", [Path.join(root, "scripts/servers.sh"), release, set], { stdio: ["ignore", 2, 2] })
     } catch {
       return undefined
     }
@@ -45,9 +49,10 @@ const ofRelease = (name: Program, release: string): Found | undefined => {
 const missing = (name: Program, looked: string): Error =>
   new Error([
     `The tests need a real ${name}, and ${looked} has none. Do one of these:`,
-    `  - on Debian: sh scripts/servers.sh (unpacks servers into .cache, installs nothing)`,
-    `  - install it (apt-get install redis-server etcd-server, or brew install redis etcd) and set DLOCK_SERVERS=path`,
-    `  - set ${variables[name]} to the path of the program`
+    `  - on Debian: sh scripts/servers.sh ${pinned} ${programs[name].set} (unpacks it into .cache, installs nothing)`,
+    `  - install it (apt-get install redis-server etcd-server prometheus, or brew install redis etcd prometheus)`,
+    `    and set DLOCK_SERVERS=path`,
+    `  - set ${programs[name].variable} to the path of the program`
   ].join("\n"))
 
 /**
@@ -55,10 +60,11 @@ const missing = (name: Program, looked: string): Error =>
  * release. PATH counts only with DLOCK_SERVERS=path, or where the pinned release cannot be unpacked.
  */
 export const locate = (name: Program): Found => {
-  const given = process.env[variables[name]]
+  const { variable } = programs[name]
+  const given = process.env[variable]
   if (given !== undefined && given !== "") {
-    if (isFile(given)) return { file: given, origin: variables[name] }
-    throw new Error(`${variables[name]} names ${given}, which is not a file`)
+    if (isFile(given)) return { file: given, origin: variable }
+    throw new Error(`${variable} names ${given}, which is not a file`)
   }
   const chosen = process.env.DLOCK_SERVERS ?? ""
   const found = chosen === "path"
@@ -81,7 +87,7 @@ export const find = (name: Program): string => locate(name).file
 export const describe = (name: Program): string => {
   const { file, origin } = locate(name)
   const text = execFileSync(file, ["--version"], { encoding: "utf8" })
-  const version = /(?:v=|Version:? )(\d[\w.]*)/.exec(text)?.[1] ?? text.split("\n")[0]
+  const version = /(?:v=|[Vv]ersion:? )(\d[\w.]*)/.exec(text)?.[1] ?? text.split("\n")[0]
   return `${name} ${version} (${origin}: ${
     Path.relative(root, file).startsWith("..") ? file : Path.relative(root, file)
   })`

@@ -1,4 +1,4 @@
-import { LossReason } from "effect-dlock"
+import { LockMetrics, LossReason } from "effect-dlock"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Url from "node:url"
@@ -134,6 +134,12 @@ test("every option of a call is documented", async () => {
   const options = read("docs/options.md")
   expect(Object.keys(parsers).length).toBeGreaterThan(0)
   expect(Object.keys(parsers).filter((option) => !options.includes(`| \`${option}\``))).toEqual([])
+})
+
+test("every metric is documented", () => {
+  const page = read("docs/metrics.md")
+  expect(LockMetrics.all.length).toBeGreaterThan(10)
+  expect(LockMetrics.all.map(({ id }) => id).filter((id) => !page.includes(`| \`${id}\``))).toEqual([])
 })
 
 test("every file that declares options is checked", () => {

@@ -107,6 +107,8 @@ export class Checker {
    */
   readonly excused = { paused: 0, forgot: 0, ignored: 0 }
   readonly losses = new Map<string, number>()
+  /** What metrics and calls agree on, of all processes that ended by themselves. */
+  readonly counted = new Map<string, number>()
   sections = 0
   refused = 0
   longestWait = 0
@@ -226,6 +228,13 @@ export class Checker {
         return this.found("unserved", `${who} was not served for ${event.waited.toFixed(0)} ms`, arrived)
       case "unhandled":
         return this.found("unhandled", `${who}: ${event.message}`, arrived)
+      case "miscounted":
+        return this.found("miscounted", `${who}: ${event.what}`, arrived)
+      case "counted":
+        for (const [what, count] of Object.entries(event.counts)) {
+          this.counted.set(what, (this.counted.get(what) ?? 0) + count)
+        }
+        return
       case "left":
       case "orphan":
       case "elsewhere":
@@ -464,8 +473,12 @@ export class Checker {
     const forgot = this.faultWindows.findDataLoss(stale.key, since, at)
     if (forgot !== undefined) return "forgot"
     // It did not end for as long as its claim stood after its holder was asked to leave.
-    const { lingers, revokedUntil } = stale
-    if (lingers && revokedUntil !== undefined && at >= revokedUntil - rounding) return "ignored"
+    const { lingers, lostAt, revokedUntil } = stale
+    if (lingers && revokedUntil !== undefined && lostAt !== undefined) {
+      // By as much as its process stood still, the loss was told after the moment from which `ago` counts.
+      const toldLate = this.lags.within(stale.who, lostAt - 250, lostAt + 50)
+      if (at >= revokedUntil - toldLate - rounding) return "ignored"
+    }
     // Its process was paused past the deadline, and then needed time to end; or the resource had no processor and cannot tell
     // which came first.
     const { ending, guard } = this.limits

@@ -66,6 +66,10 @@ export type Told =
     & { readonly limit: number }
   | { readonly t: "unhandled"; readonly message: string }
   | { readonly t: "left"; readonly what: string }
+  /** The metrics of a process did not say what its calls saw. */
+  | { readonly t: "miscounted"; readonly what: string }
+  /** The metrics of a process that ended said what its calls saw, which was this. */
+  | { readonly t: "counted"; readonly counts: Readonly<Record<string, number>> }
   | { readonly t: "orphan" | "elsewhere"; readonly what: string }
   /** The tombstone of a withdrawn claim on this key, left at that moment. */
   | { readonly t: "tombstone"; readonly key: string; readonly at: number }
@@ -133,7 +137,8 @@ export const rules = {
   unobserved: "a leader that observers do not know",
   unserved: "a client that never came back",
   unhandled: "an error that nobody handled",
-  left: "sockets or timers left"
+  left: "sockets or timers left",
+  miscounted: "metrics that say something else than the calls"
 } as const
 
 export type Rule = keyof typeof rules

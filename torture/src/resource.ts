@@ -56,6 +56,7 @@ const state = () => ({
   sections: checker.sections,
   outcomes: checker.outcomes,
   losses: Object.fromEntries(checker.losses),
+  counted: Object.fromEntries(checker.counted),
   excused: checker.excused,
   refused: checker.refused,
   longestWait: checker.longestWait,

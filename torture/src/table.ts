@@ -72,6 +72,7 @@ const details = (result: Result): ReadonlyArray<string> => {
       byCount(state.losses)
     }`,
     `  faults: ${byCount(state.kinds)}`,
+    `  by calls and metrics alike, of the processes that ended by themselves: ${byCount(state.counted)}`,
     `  ${
       byCount(state.counts)
     }; ${state.excused.ignored} overlaps with programs that had not ended when their revoked claims ran out`,

@@ -9,6 +9,7 @@ import { now } from "./events.ts"
 import { job } from "./jobs.ts"
 import { observes, stands } from "./leaders.ts"
 import { sharedKeys } from "./lockShape.ts"
+import { problemsAtEnd, problemsNow, summary } from "./metrics.ts"
 import { operate } from "./operator.ts"
 import { quick } from "./quick.ts"
 import { Random } from "./random.ts"
@@ -96,6 +97,10 @@ const closing = (scope: Scope.Closeable) =>
     })
   })
 
+const miscounted = (problems: ReadonlyArray<string>): void => {
+  for (const what of problems) client.tell({ t: "miscounted", what })
+}
+
 const main = Effect.gen(function*() {
   const make = yield* Effect.promise(() => makeOf(assignment.subject))
   let scope = Scope.makeUnsafe()
@@ -164,6 +169,9 @@ const main = Effect.gen(function*() {
   const running = yield* Effect.forkDetach(
     Effect.scoped(Effect.forEach(all, (one) => one, { concurrency: "unbounded", discard: true }))
   )
+  // What a killed process counted is known up to its last look.
+  const look = Effect.tap(problemsNow, (problems) => Effect.sync(() => miscounted(problems)))
+  const looking = yield* Effect.forkDetach(Effect.repeat(look, Schedule.spaced(1_000)))
   const limit = yield* Effect.promise(() => stopped)
   const ended = yield* Effect.timeoutOption(isTerminated ? interrupted(running) : Fiber.await(running), limit)
   if (ended._tag === "None") {
@@ -174,6 +182,11 @@ const main = Effect.gen(function*() {
   }
   if (assignment.sections === undefined && !isTerminated) yield* comesBack(work, who, limit, client)
   yield* layers.withPermits(1)(Effect.suspend(() => closing(scope)))
+  yield* Fiber.interrupt(looking)
+  if (ended._tag === "None") return
+  const problems = yield* Effect.delay(problemsAtEnd, 100)
+  miscounted(problems)
+  if (problems.length === 0) client.tell({ t: "counted", counts: summary() })
 })
 
 await Effect.runPromise(main)

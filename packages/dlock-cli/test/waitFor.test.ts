@@ -12,6 +12,7 @@ const holderOf = (holder: string): HolderInfo => ({
   permits: 1,
   since: Option.none(),
   expiresIn: Option.none(),
+  traceparent: Option.none(),
   foreign: false,
   revoked: false
 })
@@ -29,7 +30,13 @@ const lock = (
   holders: holders.map(holderOf),
   holderCount: holders.length,
   permitsHeld: holders.length,
-  waiting: Object.entries(waiting).map(([holder, holds]): WaiterInfo => ({ holder, metadata: {}, permits: 1, holds })),
+  waiting: Object.entries(waiting).map(([holder, holds]): WaiterInfo => ({
+    holder,
+    metadata: {},
+    traceparent: Option.none(),
+    permits: 1,
+    holds
+  })),
   queueLength: Object.keys(waiting).length,
   lastToken: Option.none()
 })

@@ -21,6 +21,7 @@ const infoOf = (key: string, token: number | undefined, queueLength = 0, left = 
     permits: 1,
     since: Option.none(),
     expiresIn: Option.some(Duration.millis(left)),
+    traceparent: Option.none(),
     foreign: false,
     revoked: false
   }],

@@ -138,7 +138,8 @@ export const layerClient = (
  * - `DLOCK_ETCD_USERNAME` and `DLOCK_ETCD_PASSWORD` are the credentials.
  * - `DLOCK_ETCD_CA`, `DLOCK_ETCD_CERT` and `DLOCK_ETCD_KEY` are paths of PEM files for TLS.
  * - `DLOCK_CONNECT_TIMEOUT` and `DLOCK_OPERATION_TIMEOUT` limit the connections and calls.
- * - `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP`, `DLOCK_HOLDER`, `DLOCK_DEFAULT_TIMEOUT` and `DLOCK_MAX_HOLD`
+ * - `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP`, `DLOCK_HOLDER`, `DLOCK_DEFAULT_TIMEOUT`,
+ *   `DLOCK_MAX_HOLD` and `DLOCK_WARN_AFTER`
  *   are the options of every locker.
  *
  * **Example** (Configuring by the environment)

@@ -1,4 +1,10 @@
 /**
+ * What is wrong with an etcd cluster for locks, before it hurts.
+ *
+ * @since 0.1.0
+ */
+export * as EtcdDoctor from "./EtcdDoctor.ts"
+/**
  * The layers that provide a locker over etcd, their options, and `raiseTokenEpoch`.
  *
  * @since 0.1.0

@@ -2,7 +2,8 @@ import * as root from "effect-dlock-etcd"
 import { expect, test } from "vitest"
 
 test("the public names are these", () => {
-  expect(Object.keys(root).sort()).toEqual(["EtcdLockStore", "EtcdLocker", "EtcdLockerLive"])
+  expect(Object.keys(root).sort()).toEqual(["EtcdDoctor", "EtcdLockStore", "EtcdLocker", "EtcdLockerLive"])
+  expect(Object.keys(root.EtcdDoctor).sort()).toEqual(["diagnose", "diagnoseEnv"])
   expect(Object.keys(root.EtcdLocker).sort()).toEqual([
     "EtcdLockerLive",
     "layer",

@@ -127,7 +127,9 @@ describe("credentials that nobody asks for", () => {
 })
 
 describe("a proxy that names watches itself", () => {
-  it.live("keeps a lock when another one ends, and hands locks over promptly", () =>
+  const all = { concurrency: "unbounded" } as const
+
+  it.live("keeps a lock and its watch when another one ends, and hands locks over promptly", () =>
     Effect.gen(function*() {
       const etcd = yield* server()
       const proxy = yield* Effect.acquireRelease(
@@ -136,18 +138,26 @@ describe("a proxy that names watches itself", () => {
       )
       const options = { hosts: proxy.url }
       const [one, other] = [yield* locker(options), yield* locker(options)]
-      const held = yield* one.scoped("held")
-      // Of watches that begin in one moment this proxy may answer one in the name of another: see docs/etcd.md.
+      // Pairs of locks, one pair after the other. The watches of a pair begin in one moment.
+      const pairs = yield* Effect.forEach(
+        Array.from({ length: 100 }, (_, nth) => nth),
+        (nth) =>
+          Effect.all([one.scoped(`held-${nth}`), one.scoped(`ends-${nth}`)], all).pipe(
+            Effect.tap(Effect.sleep("10 millis"))
+          )
+      )
+      const [held, ends] = [pairs.map(([held]) => held), pairs.map(([, ends]) => ends)]
+      yield* Effect.sleep("500 millis")
+      yield* Effect.forEach(ends, (lease) => lease.release, all)
       yield* Effect.sleep("200 millis")
-      const ends = yield* one.scoped("ends")
-      yield* Effect.sleep("200 millis")
-      yield* ends.release
-      yield* Effect.sleep("200 millis")
-      yield* held.ensureHeld
+      yield* Effect.forEach(held, (lease) => lease.ensureHeld)
       for (let round = 0; round < 3; round++) assert.isBelow(yield* handOver(one, other, "k"), promptly)
-      const waiting = yield* Effect.forkDetach(Effect.flip(held.lost), { startImmediately: true })
+      const waiting = yield* Effect.forkDetach(
+        Effect.forEach(held, (lease) => Effect.flip(lease.lost), all),
+        { startImmediately: true }
+      )
       const [took] = yield* timed(Effect.andThen(
-        Effect.promise(() => etcdctl(etcd.url, "del", "--prefix", "dlock:held/")),
+        Effect.promise(() => etcdctl(etcd.url, "del", "--prefix", "dlock:held-")),
         Fiber.join(waiting)
       ))
       assert.isBelow(took, 1_000, "the real loss is told at once")

@@ -1,4 +1,10 @@
 /**
+ * What is wrong with a Redis for locks, before it hurts.
+ *
+ * @since 0.1.0
+ */
+export * as RedisDoctor from "./RedisDoctor.ts"
+/**
  * Layers that provide a `Locker` over Redis or Valkey, and their options.
  *
  * @since 0.1.0

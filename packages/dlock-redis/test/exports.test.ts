@@ -2,7 +2,8 @@ import * as root from "effect-dlock-redis"
 import { expect, test } from "vitest"
 
 test("the public names are these", () => {
-  expect(Object.keys(root).sort()).toEqual(["RedisLockStore", "RedisLocker", "RedisLockerLive"])
+  expect(Object.keys(root).sort()).toEqual(["RedisDoctor", "RedisLockStore", "RedisLocker", "RedisLockerLive"])
+  expect(Object.keys(root.RedisDoctor).sort()).toEqual(["diagnose", "diagnoseEnv"])
   expect(Object.keys(root.RedisLocker).sort()).toEqual([
     "RedisLockerLive",
     "layer",

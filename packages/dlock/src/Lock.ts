@@ -6,10 +6,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Outside } from "./internal/lease/section.ts"
 import type { Program } from "./internal/mutex.ts"
 import * as Request from "./internal/options/request.ts"
+import * as Rules from "./internal/options/rules.ts"
 import type { Lease } from "./Lease.ts"
 import { Locker } from "./Locker.ts"
 import type { AcquireError, OwnershipLost, TryError } from "./LockError.ts"
@@ -129,11 +131,13 @@ const Service = <Self>() =>
   { key, ...options }: TypedLockOptions<Args>
 ): TypedLock<Self, Name, Args> => {
   const tag = Context.Service<Self, Lease>()(`effect-dlock/Lock/${name}`)
+  // A name that metrics cannot have is no reason to refuse the lock.
+  const named = Result.isSuccess(Rules.name(name)) ? { name, ...options } : options
   return Object.assign(tag, {
     lockName: name,
     keyOf: key,
-    ...callsOf(tag, key, options),
-    withOptions: (other: LockOptions) => callsOf(tag, key, Request.withDefaults(other, options))
+    ...callsOf(tag, key, named),
+    withOptions: (other: LockOptions) => callsOf(tag, key, Request.withDefaults(other, named))
   })
 }
 

@@ -20,6 +20,11 @@ export interface HolderInfo {
   /** The option `metadata` of the holder. Empty if it gave none. */
   readonly metadata: Readonly<Record<string, string>>
   /**
+   * The span `dlock.acquire` of the hold, as a `traceparent` of the W3C: the program of the holder is beside it in the same
+   * trace. `None` if that trace is not sampled.
+   */
+  readonly traceparent: Option.Option<string>
+  /**
    * The token of the hold. `Locker.revoke` and `Locker.breakLock` ask for it, so that they never harm the next holder. Of a
    * mutex or a writer it is the fencing token.
    */
@@ -50,6 +55,8 @@ export interface WaiterInfo {
   readonly holder: string
   /** The option `metadata` of the caller. Empty if it gave none. */
   readonly metadata: Readonly<Record<string, string>>
+  /** The span `dlock.acquire` of the call, as a `traceparent` of the W3C. `None` if its trace is not sampled. */
+  readonly traceparent: Option.Option<string>
   /** How many permits it waits for. */
   readonly permits: number
   /**

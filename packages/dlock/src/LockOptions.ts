@@ -58,6 +58,14 @@ export interface TryLockOptions {
    * A program that ends before it is interrupted keeps its result. Default: the locker's `maxHold`. `"Infinity"` lifts it.
    */
   readonly maxHold?: Duration.Input | undefined
+  /**
+   * Under which name metrics count the lock: their attribute `lock`. Give one name to all keys of a purpose, such as
+   * `inventory`. At most 200 characters, without braces and control characters. A locker uses at most 100 names, and counts
+   * the locks of all later ones under `other`.
+   *
+   * Default: the name of a typed lock, and otherwise none.
+   */
+  readonly name?: string | undefined
 }
 
 /**
@@ -108,6 +116,12 @@ export interface LockerOptions {
   readonly defaultTimeout?: Duration.Input | undefined
   /** The `maxHold` of a call that gives none. Default: no limit. */
   readonly maxHold?: Duration.Input | undefined
+  /**
+   * After how long a warning is logged that a caller still waits in the queue of a lock, with its place and the holder. Another
+   * one follows each time that the wait has doubled. A key has at most one line in this time, and lines within a second
+   * are one. `"Infinity"` logs none. Default: 10 seconds.
+   */
+  readonly warnAfter?: Duration.Input | undefined
 }
 
 /**

@@ -73,8 +73,8 @@ export interface Claim {
   /** How long the backend keeps the claim after the holder's deadline. */
   readonly guardGap: Duration.Duration
   /**
-   * The name of the holder, its metadata as JSON if it gave any (see `lease.holder`), and the names of locks that its
-   * caller already held when it asked. The store keeps this text with the claim.
+   * The name of the holder, its metadata as JSON if it gave any (see `lease.holder`), the span of the request if it is
+   * sampled, and the names of locks that its caller already held when it asked. The store keeps this text with the claim.
    */
   readonly holder: string
   /**
@@ -453,12 +453,12 @@ const rulesOfKind: { readonly [Kind in LockKind]: (permits: number, capacity: nu
 }
 
 /**
- * The name and the metadata of a `Claim.holder`, without the locks that its caller already held.
+ * The name and the metadata of a `Claim.holder`, without the span of its request and the locks that its caller already held.
  *
  * **When to use**
  *
  * Use where a store groups claims by their holder. What the callers of one process hold differs, and serves only to tell
- * of a deadlock.
+ * of a deadlock; and so does the span, which serves only to find the trace of the holder.
  *
  * @category getters
  * @since 0.1.0
@@ -495,6 +495,8 @@ export const isExclusive = ({ capacity, kind, permits }: Pick<Claim, "capacity" 
  * @since 0.1.0
  */
 export class LockStore extends Context.Service<LockStore, {
+  /** The name of the backend in metrics, such as `redis`. Default: `custom`. */
+  readonly backend?: string
   /**
    * Requests a claim.
    *

@@ -297,7 +297,8 @@ export class Locker extends Context.Service<Locker, {
 
   /**
    * A locker over the provided `LockStore`, with its options read from the environment through Effect's `Config`:
-   * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP`, `DLOCK_HOLDER`, `DLOCK_DEFAULT_TIMEOUT` and `DLOCK_MAX_HOLD`.
+   * `DLOCK_PREFIX`, `DLOCK_DEFAULT_TTL`, `DLOCK_GUARD_GAP`, `DLOCK_HOLDER`, `DLOCK_DEFAULT_TIMEOUT`, `DLOCK_MAX_HOLD`
+   * and `DLOCK_WARN_AFTER`.
    */
   static readonly layerEnv: Layer.Layer<Locker, Config.ConfigError, LockStore> = Layer.effect(
     Locker,

@@ -172,16 +172,17 @@ export const makeWithAdmin = Effect.gen(function*() {
     room.used -= grant.permits
     count(room, grant.claim.capacity, -1)
     changes.notify(grant.claim.key)
-    promote(grant.claim.key, room)
+    promote(grant.claim.key, room, grant.claim.holder)
   }
 
   /**
    * Grants from the head of the queue while the first waiter fits. A small claim waits behind a large claim, so that
-   * the large claim is not starved.
+   * the large claim is not starved. `holder` was in their way until now.
    */
-  const promote = (key: string, room: Room): void => {
+  const promote = (key: string, room: Room, holder?: string): void => {
     for (let waiter = room.queue.first; waiter !== undefined; waiter = room.queue.first) {
       if (!fits(room, waiter.claim)) return
+      waiter.last = { holder: holder ?? room.held.first?.claim.holder, place: 0, waiting: room.queue.size }
       room.queue.remove(waiter.claim.id)
       const granted = grant(room, waiter.claim)
       const { claim, granted: outcome } = waiter
@@ -348,6 +349,7 @@ export const makeWithAdmin = Effect.gen(function*() {
   })
 
   const store = LockStore.of({
+    backend: "memory",
     request: (claim, mode) => {
       const refusal = refusalOf(claim)
       return refusal === undefined ? step(() => request(claim, mode)) : Effect.fail(refusal)

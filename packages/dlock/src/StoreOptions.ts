@@ -43,6 +43,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import type { Examination } from "./Diagnosis.ts"
 import * as Names from "./internal/options/keys.ts"
 
 /**
@@ -408,6 +409,18 @@ export const limits = {
   connectTimeout: withDefault(duration(100, 300_000), 5_000, "DLOCK_CONNECT_TIMEOUT"),
   operationTimeout: withDefault(duration(50, 60_000), 2_000, "DLOCK_OPERATION_TIMEOUT")
 } satisfies Fields<Limits>
+
+/**
+ * The fields of an examination by a doctor (see `Diagnosis.Examination`), in milliseconds.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const examination = {
+  prefix: withDefault(prefix, defaultPrefix),
+  ttl: withDefault(duration(100, year), 30_000),
+  observation: withDefault(duration(0, 3_600_000), 2_000)
+} satisfies Fields<Examination>
 
 /**
  * The TLS options of a client, as PEM texts.

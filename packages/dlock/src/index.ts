@@ -26,6 +26,12 @@ export {
   type TryError
 } from "./LockError.ts"
 export type { HolderInfo, LockInfo, WaiterInfo } from "./LockInfo.ts"
+/**
+ * The metrics of a locker.
+ *
+ * @since 0.1.0
+ */
+export * as LockMetrics from "./LockMetrics.ts"
 export { LockStore, type Revocation } from "./LockStore.ts"
 /**
  * The store that keeps locks in this process's memory.

@@ -460,11 +460,13 @@ describe("the text of a holder", () => {
     assert.deepStrictEqual(Owner.decode(text), {
       name: "host:1 [\"x\"]",
       metadata: { job: "a } [\"b\"]\tholds []" },
+      traceparent: undefined,
       holds: ["p:{a}\t\"", "ü"]
     })
     assert.deepStrictEqual(Owner.decode(Owner.withHeld("host:1", ["a"])), {
       name: "host:1",
       metadata: undefined,
+      traceparent: undefined,
       holds: ["a"]
     })
     assert.strictEqual(Owner.withHeld("host:1", ["x".repeat(2_000)]), "host:1")
@@ -478,7 +480,7 @@ describe("the text of a holder", () => {
 
   it("is a name where others wrote it", () => {
     for (const text of ["x\tholds nonsense", "x\tholds {\"a\":1}", "x\tholds [1]", "x {1}", "x null", "x {\"a\":1}"]) {
-      assert.deepStrictEqual(Owner.decode(text), { name: text, metadata: undefined, holds: [] })
+      assert.deepStrictEqual(Owner.decode(text), { name: text, metadata: undefined, traceparent: undefined, holds: [] })
     }
   })
 })

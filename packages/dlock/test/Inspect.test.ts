@@ -48,6 +48,7 @@ describe("inspect", () => {
         holders: [{
           holder: "shop",
           metadata: { pod: "a" },
+          traceparent: Option.none(),
           token,
           permits: 1,
           since: Option.some(DateTime.makeUnsafe(1_000_000)),
@@ -57,9 +58,10 @@ describe("inspect", () => {
         }],
         holderCount: 1,
         permitsHeld: 1,
-        waiting: [{ holder: "shop", metadata: { pod: "b" }, permits: 1, holds: [] }, {
+        waiting: [{ holder: "shop", metadata: { pod: "b" }, traceparent: Option.none(), permits: 1, holds: [] }, {
           holder: "shop",
           metadata: {},
+          traceparent: Option.none(),
           permits: 1,
           holds: []
         }],
@@ -75,14 +77,26 @@ describe("inspect", () => {
       yield* holding(operator, "other")
       yield* fork(outside(locker.withLock("mine", locker.withLock("other", Effect.never))))
       const info = yield* operator.inspect("other")
-      assert.deepStrictEqual(info.waiting, [{ holder: "shop", metadata: {}, permits: 1, holds: ["mine"] }])
+      assert.deepStrictEqual(info.waiting, [{
+        holder: "shop",
+        metadata: {},
+        traceparent: Option.none(),
+        permits: 1,
+        holds: ["mine"]
+      }])
     }))
 
   it("tells nothing of locks under another prefix", () => {
     const waiter = { holder: "shop\tholds [\"p:mine\",\"theirs:x\"]", permits: 1 }
     const state = { key: "p:other", kind: "mutex", capacity: 1, holders: [], holderCount: 0, permitsHeld: 0 } as const
     const info = infoOf({ ...state, waiting: [waiter], queueLength: 1, lastToken: undefined }, "p:")
-    assert.deepStrictEqual(info.waiting, [{ holder: "shop", metadata: {}, permits: 1, holds: ["mine"] }])
+    assert.deepStrictEqual(info.waiting, [{
+      holder: "shop",
+      metadata: {},
+      traceparent: Option.none(),
+      permits: 1,
+      holds: ["mine"]
+    }])
   })
 
   it.effect("tells of a free lock, of permits, of readers and of a writer", () =>

@@ -14,6 +14,7 @@ import { HoldCaps } from "../src/internal/lease/holdCaps.ts"
 import * as Time from "../src/internal/scheduling/time.ts"
 import { Events } from "../src/internal/telemetry/events.ts"
 import * as Log from "../src/internal/telemetry/log.ts"
+import { Meters } from "../src/internal/telemetry/meters.ts"
 import { Outage } from "../src/internal/telemetry/outage.ts"
 import { fork, lockerOver, millis, outside, setting, shiftedSetting, withLogs } from "./support.ts"
 
@@ -78,7 +79,7 @@ describe("a section that is held for as long as its maxHold", () => {
   it.effect("that does not end within the guard gap is renewed no more, and runs out: the bound on a hold", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
-        const { locker, sent } = yield* setting()
+        const { locker, sent } = yield* setting({ warnAfter: "Infinity" })
         const held = yield* fork(Effect.flip(locker.withLock("k", deaf("100 seconds"), { maxHold: "20.5 seconds" })))
         const other = yield* grantedAt(locker)
         yield* TestClock.adjust(21_399)
@@ -181,9 +182,11 @@ describe("a section that is held for as long as its maxHold", () => {
   it.effect("leaves no timer when it has ended", () =>
     Effect.gen(function*() {
       const time = yield* Time.make
-      const fork = Effect.runForkWith(yield* Effect.context<never>())
+      const context = yield* Effect.context<never>()
+      const fork = Effect.runForkWith(context)
       const log = yield* Log.make
-      const caps = new HoldCaps(time, new Events(log, new Outage(log, time, ""), time, fork), log, fork)
+      const events = new Events(log, new Outage(log, time, ""), time, new Meters(time, context, ""), fork)
+      const caps = new HoldCaps(time, events, log, fork)
       let checked = 0
       const ends: Array<() => void> = []
       const lease = {

@@ -175,7 +175,7 @@ describe("the finalizer does its duty", () => {
     withLogs((lines) =>
       Effect.gen(function*() {
         const { faulty, locker, memory, sent } = yield* setting({ defaultTtl: "10 minutes" })
-        const other = yield* lockerOver(memory)
+        const other = yield* lockerOver(memory, { warnAfter: "Infinity" })
         const refused = new LockBackendError({ operation: "release", retryable: false, cause: new Error("WRONGPASS") })
         yield* faulty.fail("withdraw", refused)
         assert.strictEqual(yield* Effect.flip(locker.withLock("k", Effect.fail("own"))), "own")

@@ -16,6 +16,7 @@ import { Revocations } from "../src/internal/lease/revocations.ts"
 import * as Time from "../src/internal/scheduling/time.ts"
 import { Events } from "../src/internal/telemetry/events.ts"
 import * as Log from "../src/internal/telemetry/log.ts"
+import { Meters } from "../src/internal/telemetry/meters.ts"
 import { Outage } from "../src/internal/telemetry/outage.ts"
 import { adminSetting, fork, lockerOver, millis, outside, withLogs } from "./support.ts"
 
@@ -119,7 +120,7 @@ describe("a holder that is asked to leave", () => {
   it.effect("and does not end runs out a ttl and a guard gap after its last renewal, and nobody is in before", () =>
     withLogs((lines) =>
       Effect.gen(function*() {
-        const { locker, operator, sent } = yield* adminSetting()
+        const { locker, operator, sent } = yield* adminSetting({ warnAfter: "Infinity" })
         const held = yield* fork(Effect.flip(locker.withLock("k", deaf("100 seconds"))))
         const other = yield* grantedAt(operator)
         yield* TestClock.adjust("10 seconds")
@@ -390,7 +391,8 @@ it.effect("a lease that has ended is forgotten, however long its grace was", () 
     }
     const run = yield* FiberSet.makeRuntime<never>()
     const log = yield* Log.make
-    const events = new Events(log, new Outage(log, time, "the store"), time, run)
+    const meters = new Meters(time, yield* Effect.context<never>(), "memory")
+    const events = new Events(log, new Outage(log, time, "the store"), time, meters, run)
     const revocations = new Revocations(time, events, log, run)
     const ended: Array<() => void> = []
     const lease = {

@@ -17,6 +17,7 @@ it("the public names are these", () => {
     "LockAlreadyHeld",
     "LockBackendError",
     "LockKind",
+    "LockMetrics",
     "LockNotHeld",
     "LockStore",
     "LockTimeout",

@@ -12,6 +12,7 @@ import {
 import type { Port, WatchStream } from "../../../packages/dlock-etcd/src/internal/client/port.ts"
 import * as Store from "../../../packages/dlock-etcd/src/internal/store/store.ts"
 import type { Backend } from "../backend.ts"
+import { mixesEventsUp } from "../dimensions.ts"
 import type { Network as Shared } from "../network.ts"
 import type { Plan } from "../plan.ts"
 import type { Process } from "../process.ts"
@@ -64,7 +65,10 @@ export const make = (
   const tokenLife = odd.between(millis(300), millis(3_000))
   const tokens = plan.dimensions.has("tokens") ? { life: tokenLife, refusal: odd.pick(ofTokens) } : undefined
   const mostListeners = plan.dimensions.has("far-waiters") ? Random.of(world.seed, 24).between(1, 2) : undefined
-  const between = plan.dimensions.has("proxies") ? { mixesUp: () => odd.chance(0.3) } : undefined
+  const order = Random.of(world.seed, 32)
+  const between = plan.dimensions.has("proxies")
+    ? { mixesUp: () => mixesEventsUp(plan.dimensions) && odd.chance(0.3), beginsAfter: () => order.between(0, 3_000) }
+    : undefined
   const server = new EtcdServer(timeline, serverLog, flaws, lateness, leastTtl, between)
   const refusals = new Refusals(timeline, plan.members)
   const network: Network = {

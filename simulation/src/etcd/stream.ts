@@ -14,6 +14,7 @@ export interface Listeners {
 export class Stream implements Watcher, WatchStream {
   readonly watches: Watcher["watches"] = new Map()
   named = 0
+  readonly beginning: Watcher["beginning"] = new Set()
   private readonly network: Network
   private readonly process: Process
   private readonly listeners: Listeners

@@ -15,20 +15,33 @@ interface Watch {
   behind: boolean
 }
 
+/** How a watch is requested. */
+interface Creating {
+  readonly filters?: ReadonlyArray<string>
+  readonly key: Buffer
+  readonly range_end?: Buffer
+  readonly start_revision?: string
+  readonly watch_id?: string
+}
+
 /** The server's end of a stream of watches. */
 export interface Watcher {
   readonly watches: Map<number, Watch>
   /** How many watches have been numbered here. */
   named: number
+  /** The numbers of watches that a proxy has not begun yet. */
+  readonly beginning: Set<number>
   /** The server's error for further watches, if it refuses them. */
   readonly refusal: () => string | undefined
   readonly tell: (response: object) => void
   readonly end: () => void
 }
 
-/** A proxy before the server: it numbers watches by itself, and sends some events to the wrong watch. */
+/** A proxy before the server: it numbers watches by itself, begins them in any order, and may send events to the wrong watch. */
 export interface Between {
   readonly mixesUp: () => boolean
+  /** For how many microseconds a watch that was numbered has not begun. */
+  readonly beginsAfter: () => number
 }
 
 /** The watches of an etcd. */
@@ -50,21 +63,32 @@ export class Watching {
     const header = this.keys.header()
     if (cancel_request !== undefined) {
       const id = Number(cancel_request.watch_id)
-      if (watcher.watches.delete(id)) watcher.tell({ header, watch_id: String(id), canceled: true, events: [] })
+      const isKnown = watcher.watches.delete(id) || watcher.beginning.delete(id)
+      if (isKnown) watcher.tell({ header, watch_id: String(id), canceled: true, events: [] })
       return
-    }
-    const { filters, key, range_end, start_revision, watch_id } = create_request as {
-      readonly filters?: ReadonlyArray<string>
-      readonly key: Buffer
-      readonly range_end?: Buffer
-      readonly start_revision?: string
-      readonly watch_id?: string
     }
     const cancel_reason = watcher.refusal()
     if (cancel_reason !== undefined) {
       return watcher.tell({ header, watch_id: "-1", created: true, canceled: true, cancel_reason, events: [] })
     }
-    const id = this.between !== undefined || watch_id === undefined ? watcher.named++ : Number(watch_id)
+    const { watch_id } = create_request as Creating
+    if (this.between === undefined) {
+      return this.begin(
+        watcher,
+        watch_id === undefined ? watcher.named++ : Number(watch_id),
+        create_request as Creating
+      )
+    }
+    const id = watcher.named++
+    watcher.beginning.add(id)
+    this.timeline.in(this.between.beginsAfter(), () => {
+      const isWanted = watcher.beginning.delete(id) && this.watchers.has(watcher)
+      if (isWanted) this.begin(watcher, id, create_request as Creating)
+    })
+  }
+
+  private begin(watcher: Watcher, id: number, { filters, key, range_end, start_revision }: Creating): void {
+    const header = this.keys.header()
     const from = Number(start_revision ?? 0) || this.keys.revision + 1
     const answer = { header, watch_id: String(id), events: [] }
     watcher.tell({ ...answer, created: true, canceled: false })

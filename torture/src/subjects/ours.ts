@@ -26,6 +26,7 @@ import { RedisLockStore } from "effect-dlock-redis"
 import { Cluster, Redis } from "ioredis"
 import { now, type Outcome } from "../events.ts"
 import { isExclusive, mutex } from "../lockShape.ts"
+import { sectionsName, tally } from "../metrics.ts"
 import type { Address, Ask, Asking, Handle, Make, Operator, Subject } from "./subject.ts"
 
 const host = "127.0.0.1"
@@ -140,14 +141,16 @@ const frontOf = (
 const holdAll = (
   locker: Locker["Service"],
   { also = [], guard, key, timeout, ttl, way }: Ask,
-  body: (handle: Handle) => Effect.Effect<void>
+  body: (handle: Handle) => Effect.Effect<void>,
+  granted: (leases: ReadonlyArray<Lease>) => void
 ): Effect.Effect<boolean, Failure> => {
   const keys = [key, ...also]
-  const options = { ttl, guardGap: guard, ...(timeout !== undefined && { timeout }) }
+  const options = { ttl, guardGap: guard, name: sectionsName, ...(timeout !== undefined && { timeout }) }
   const run = (leases: Leases): Effect.Effect<void> =>
     Effect.gen(function*() {
       // Inside, each lock has a lease of its own.
       const { members } = leases as Leases & { readonly members: ReadonlyArray<Lease> }
+      if (way !== "scoped") granted(members)
       const handles: Array<Handle> = []
       for (const lease of members) handles.push(handleOf(lease, yield* lease.remaining, false))
       const [first, ...others] = handles
@@ -157,10 +160,14 @@ const holdAll = (
     case "with":
       return Effect.as(locker.withLocks(keys, run, options), true)
     case "try":
-      return Effect.map(locker.withLocksIfAvailable(keys, run, { ttl, guardGap: guard }), Option.isSome)
+      return Effect.map(
+        locker.withLocksIfAvailable(keys, run, { ttl, guardGap: guard, name: sectionsName }),
+        Option.isSome
+      )
     case "scoped":
       return Effect.scoped(Effect.gen(function*() {
         const leases = yield* locker.scopedAll(keys, options)
+        granted((leases as Leases & { readonly members: ReadonlyArray<Lease> }).members)
         yield* leases.whileHeld(run(leases))
         yield* leases.release
         yield* Effect.sleep(5)
@@ -224,26 +231,40 @@ export const subjectOf = (locker: Locker["Service"], onAsked: Operator["onAsked"
   once: ({ counts, key, slot, ttl }, run) =>
     Effect.provideService(Once.slot(key, slot, run, { counts, ttl }), Locker, locker),
   hold: (ask, body) => {
-    const { failed, guard, lock = mutex, timeout, ttl, way } = ask
-    const options = { ttl, guardGap: guard, ...(timeout !== undefined && { timeout }) }
+    const { also = [], failed, guard, lock = mutex, timeout, ttl, way } = ask
+    const options = { ttl, guardGap: guard, name: sectionsName, ...(timeout !== undefined && { timeout }) }
     const isWriter = lock.kind === "readWrite" && isExclusive(lock)
+    let isGranted = false
+    const granted = (leases: ReadonlyArray<AnyLease>) => {
+      isGranted = true
+      tally.granted(leases)
+    }
     const run: Run = (lease) =>
       Effect.flatMap(lease.remaining, (remaining) => body(handleOf(lease, remaining, isWriter)))
+    const counted: Run = (lease) =>
+      Effect.suspend(() => {
+        granted([lease])
+        return run(lease)
+      })
     const use = ({ hold, holdIfAvailable, take }: Front): Effect.Effect<boolean, Failure> =>
       way === "with"
-        ? Effect.as(hold(run, options), true)
+        ? Effect.as(hold(counted, options), true)
         : way === "try"
-        ? Effect.map(holdIfAvailable(run, { ttl, guardGap: guard }), Option.isSome)
+        ? Effect.map(holdIfAvailable(counted, { ttl, guardGap: guard, name: sectionsName }), Option.isSome)
         : Effect.scoped(Effect.gen(function*() {
           const lease = yield* take(options)
+          granted([lease])
           yield* lease.whileHeld(run(lease))
           // Early: its scope has something else to do.
           yield* lease.release
           yield* Effect.sleep(5)
           return true
         }))
-    const used = ask.also === undefined ? Effect.flatMap(frontOf(locker, ask), use) : holdAll(locker, ask, body)
-    return used.pipe(Effect.map((got) => got ? "done" as const : "busy" as const), settled(failed))
+    const used = ask.also === undefined
+      ? Effect.flatMap(frontOf(locker, ask), use)
+      : holdAll(locker, ask, body, granted)
+    const ended = Effect.onExit(used, (exit) => Effect.sync(() => tally.ended(1 + also.length, isGranted, exit)))
+    return ended.pipe(Effect.map((got) => got ? "done" as const : "busy" as const), settled(failed))
   }
 })
 

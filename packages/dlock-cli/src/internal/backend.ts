@@ -1,5 +1,7 @@
 import { Locker } from "effect-dlock/Locker"
 import type { LockBackendError } from "effect-dlock/LockError"
+import type { LockStore } from "effect-dlock/LockStore"
+import * as MemoryLockStore from "effect-dlock/MemoryLockStore"
 import * as StoreOptions from "effect-dlock/StoreOptions"
 import type { CommandContext } from "effect/cli/Command"
 import * as Config from "effect/Config"
@@ -80,3 +82,20 @@ export const lockerUnder = <E, R>(
       }
     })
   )
+
+/** The store of this call without a locker, for who speaks of claims. */
+export const store: Layer.Layer<LockStore, Config.ConfigError | LockBackendError, Root> = Layer.unwrap(
+  Effect.gen(function*() {
+    const name = yield* driver
+    const provider = yield* variables
+    const over = Layer.provide(ConfigProvider.layer(provider))
+    switch (name) {
+      case "redis":
+        return over((yield* Effect.promise(() => import("effect-dlock-redis"))).RedisLockStore.layerEnv)
+      case "etcd":
+        return over((yield* Effect.promise(() => import("effect-dlock-etcd"))).EtcdLockStore.layerEnv)
+      case "memory":
+        return MemoryLockStore.layer
+    }
+  })
+)

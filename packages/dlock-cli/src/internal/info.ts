@@ -22,11 +22,18 @@ export const toJson = (info: LockInfo): unknown => ({
       expiresInMs: Duration.toMillis(holder.expiresIn.value)
     }),
     foreign: holder.foreign,
-    revoked: holder.revoked
+    revoked: holder.revoked,
+    ...(Option.isSome(holder.traceparent) && { traceparent: holder.traceparent.value })
   })),
   holderCount: info.holderCount,
   permitsHeld: info.permitsHeld,
-  waiting: info.waiting,
+  waiting: info.waiting.map(({ holder, holds, metadata, permits, traceparent }) => ({
+    holder,
+    metadata,
+    permits,
+    holds,
+    ...(Option.isSome(traceparent) && { traceparent: traceparent.value })
+  })),
   queueLength: info.queueLength,
   ...(Option.isSome(info.lastToken) && { lastToken: String(info.lastToken.value) })
 })

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FiberSet } from "effect"
+import { TestClock } from "effect/testing"
 import type { IWatchRequest, IWatchResponse } from "etcd3"
 import type { Port } from "../../src/internal/client/port.ts"
 import { Watches } from "../../src/internal/client/watches.ts"
@@ -14,6 +15,7 @@ const setting = Effect.gen(function*() {
   let hear: (response: IWatchResponse) => void = () => {}
   let streams = 0
   const port = {
+    longest: 2_000,
     txn: () => Effect.succeed({ sentAt: 0n, value: {}, doubled: false }),
     watch: ({ onResponse }: Parameters<Port["watch"]>[0]) =>
       Effect.sync(() => {
@@ -31,6 +33,9 @@ const setting = Effect.gen(function*() {
     tell,
     streams: () => streams,
     created: () => sent.flatMap(({ create_request }) => create_request ?? []),
+    /** The keys of the watches that were requested, in their order, on all streams. */
+    requested: () =>
+      sent.flatMap(({ create_request }) => create_request === undefined ? [] : String(create_request.key)),
     answer: (id: number, revision: number, deleted?: number, ofKey = key) =>
       hear({
         watch_id: String(id),
@@ -101,7 +106,7 @@ describe("a server that names watches itself", () => {
       assert.deepStrictEqual(told, ["k deleted"])
     }).pipe(Effect.scoped))
 
-  it.effect("has an event told to the watch that it concerns, since a proxy may answer out of order", () =>
+  it.effect("has an event told to the watch that it concerns, if it mixed the watches up", () =>
     Effect.gen(function*() {
       const { answer, sent, tell, told, watches } = yield* setting
       const stop = watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))
@@ -193,10 +198,95 @@ describe("a server that names watches itself", () => {
     }).pipe(Effect.scoped))
 })
 
+/** The id that this process requests for the watch with this number. */
+const asked = (nth: number) => 1_000_000_000 + nth
+
+describe("watches that begin in one moment", () => {
+  const begin = (watches: Watches, ...names: ReadonlyArray<string>) =>
+    names.map((name) => watches.add({ key: Buffer.from(name) }, 7n, () => {}, () => {}))
+
+  it.effect("are requested together, once a server has shown that it uses the requested ids", () =>
+    Effect.gen(function*() {
+      const { answer, requested, watches } = yield* setting
+      begin(watches, "a", "b", "c")
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(requested(), ["a"])
+      answer(asked(1), 7)
+      assert.deepStrictEqual(requested(), ["a", "b", "c"])
+      begin(watches, "d")
+      assert.deepStrictEqual(requested(), ["a", "b", "c", "d"], "nobody waits for an answer any more")
+    }).pipe(Effect.scoped))
+
+  it.effect("are requested one after the other of a proxy, which answers in no order", () =>
+    Effect.gen(function*() {
+      const { answer, requested, watches } = yield* setting
+      begin(watches, "a", "b", "c")
+      yield* Effect.yieldNow
+      answer(0, 7)
+      assert.deepStrictEqual(requested(), ["a", "b"])
+      answer(1, 7)
+      assert.deepStrictEqual(requested(), ["a", "b", "c"])
+      begin(watches, "d")
+      assert.deepStrictEqual(requested(), ["a", "b", "c"])
+      answer(2, 7)
+      assert.deepStrictEqual(requested(), ["a", "b", "c", "d"])
+    }).pipe(Effect.scoped))
+
+  it.effect("let those go first that must report without delay", () =>
+    Effect.gen(function*() {
+      const { answer, requested, tell, watches } = yield* setting
+      begin(watches, "a", "b", "c")
+      yield* Effect.yieldNow
+      watches.add({ key }, 7n, tell("deleted"), tell("doubt"), tell("begun"))
+      answer(0, 7)
+      answer(1, 7)
+      assert.deepStrictEqual(requested(), ["a", "k", "b"])
+    }).pipe(Effect.scoped))
+
+  it.effect("are not requested if they have ended before it was their turn", () =>
+    Effect.gen(function*() {
+      const { answer, requested, sent, watches } = yield* setting
+      const [, stop] = begin(watches, "a", "b", "c")
+      yield* Effect.yieldNow
+      stop!()
+      answer(0, 7)
+      assert.deepStrictEqual(requested(), ["a", "c"])
+      assert.strictEqual(sent.length, 2)
+    }).pipe(Effect.scoped))
+
+  it.effect("go on when one of them is refused", () =>
+    Effect.gen(function*() {
+      const { answer, refuse, requested, watches } = yield* setting
+      begin(watches, "a", "b", "c")
+      yield* Effect.yieldNow
+      answer(0, 7)
+      refuse("")
+      assert.deepStrictEqual(requested(), ["a", "b", "c"])
+    }).pipe(Effect.scoped))
+
+  it.effect("get a new stream when one of them has no answer in time", () =>
+    Effect.gen(function*() {
+      const { answer, requested, streams, watches } = yield* setting
+      begin(watches, "a", "b", "c")
+      yield* Effect.yieldNow
+      yield* TestClock.adjust(1_900)
+      answer(0, 7)
+      yield* TestClock.adjust(1_900)
+      assert.strictEqual(streams(), 1, "each has a time of its own")
+      yield* TestClock.adjust(300)
+      assert.strictEqual(streams(), 2)
+      assert.deepStrictEqual(requested(), ["a", "b", "a"])
+      for (const id of [0, 1, 2]) answer(id, 7)
+      assert.deepStrictEqual(requested(), ["a", "b", "a", "b", "c"])
+      yield* TestClock.adjust(10_000)
+      assert.strictEqual(streams(), 2, "answered in time")
+    }).pipe(Effect.scoped))
+})
+
 describe("a watch that is refused", () => {
   it.effect("is asked for once more on another stream, since the token of the first may have run out", () =>
     Effect.gen(function*() {
-      const { answer, created, refuse, streams, tell, told, watches } = yield* setting
+      const { answer, refuse, requested, streams, tell, told, watches } = yield* setting
       watches.add({ key }, 7n, tell("k deleted"), tell("doubt"))
       yield* Effect.yieldNow
       answer(0, 7)
@@ -204,8 +294,8 @@ describe("a watch that is refused", () => {
       refuse("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token")
       yield* Effect.yieldNow
       assert.strictEqual(streams(), 2)
-      assert.deepStrictEqual(created().map(({ key }) => String(key)), ["k", "other", "k", "other"])
       answer(0, 9)
+      assert.deepStrictEqual(requested(), ["k", "other", "k", "other"])
       answer(1, 9)
       answer(1, 10, 10, other)
       assert.deepStrictEqual(told, ["other deleted"])

@@ -29,6 +29,9 @@ import { about, renamed } from "./options/request.ts"
 import type { CallTimeouts, Restore } from "./scheduling/callTimeouts.ts"
 import { fromNanos, type Time } from "./scheduling/time.ts"
 import type { Events } from "./telemetry/events.ts"
+import { type CallOutcome, outcomeOf } from "./telemetry/meters.ts"
+import type { AcquireTrace } from "./telemetry/spans.ts"
+import type { Reminder, StillWaiting } from "./telemetry/stillWaiting.ts"
 import * as Timing from "./timing.ts"
 
 export interface Acquired {
@@ -36,6 +39,8 @@ export interface Acquired {
   readonly granted: Granted
   /** Read before the request of `granted.confirmedAt` was sent. */
   readonly wallClockLead: number
+  /** When the grant was there. */
+  readonly at: number
 }
 
 /**
@@ -47,6 +52,8 @@ export interface Further {
 }
 
 export interface Waiting extends Omit<Queued, "granted"> {
+  /** The key that is waited for, if it is one of several. */
+  readonly key?: string
   readonly granted: Effect.Effect<Granted | Gone | Further, LockBackendError>
 }
 
@@ -56,6 +63,8 @@ export type Reply = Exclude<Answer, Queued> | Waiting | Further
 export interface Requests {
   readonly request: (claim: Claim, mode: "queue" | "try") => Effect.Effect<Reply, LockBackendError>
   readonly heardAt: (claim: Claim) => bigint | undefined
+  /** Whether it reports its calls to the store itself, as several locks do. */
+  readonly isMeasured?: boolean
 }
 
 /** What all acquires of a locker share. */
@@ -66,6 +75,9 @@ export interface AcquireContext {
   readonly admission: Admission
   readonly withdrawals: Pick<Withdrawals, "before" | "giveUp">
   readonly events: Events
+  readonly stillWaiting: StillWaiting
+  /** Absent if the caller is not traced. */
+  readonly trace?: AcquireTrace
   /** Looks for a deadlock when a claim has timed out. Absent if the caller holds nothing. */
   readonly findDeadlock?: (awaited: Deadlock.Awaited) => Effect.Effect<Deadlock.Circle | undefined>
 }
@@ -149,16 +161,17 @@ export const acquire = (
 ): Effect.Effect<Acquired | undefined, Failure> => {
   const { time, withdrawals } = means
   const asking = { ...means, key, mode, startedAt, until: startedAt + timeout, restore }
-  const wallClockLead = time.wallClockLead()
-  const asked = (asking: Asking) =>
-    ask(asking, claim, (answer) =>
-      answer._tag === "Granted" && isTimely(time, answer, wallClockLead)
-        ? Effect.succeed<Acquired>({ claim, granted: answer, wallClockLead })
+  const now = time.now()
+  const wallClockLead = time.wallClockLead(now)
+  const asked = (asking: Asking, sentAt: number) =>
+    ask(asking, claim, sentAt, (answer, at) =>
+      answer._tag === "Granted" && isTimely(time, answer, wallClockLead, at)
+        ? Effect.succeed<Acquired>({ claim, granted: answer, wallClockLead, at })
         : untilGranted(asking, claim, answer, wallClockLead), goOut)
   const before = withdrawals.before(claim.key)
-  if (before === undefined) return asked(time.now() - startedAt > leeway ? inAll(asking) : asking)
+  if (before === undefined) return asked(now - startedAt > leeway ? inAll(asking) : asking, now)
   return Effect.matchCauseEffect(behind(asking, claim, before), {
-    onSuccess: () => asked(inAll(asking)),
+    onSuccess: () => asked(inAll(asking), time.now()),
     onFailure: (cause) => {
       goOut(false)
       return Effect.failCause(cause)
@@ -191,9 +204,8 @@ const behind = (
 }
 
 /** Whether the grant arrived before its deadline, and the wall clock did not jump meanwhile. */
-const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallClockLead: number): boolean => {
+const isTimely = (time: Time, { confirmedAt, ttl }: Granted, wallClockLead: number, now: number): boolean => {
   const millis = Duration.toMillis(ttl)
-  const now = time.now()
   return now < fromNanos(confirmedAt) + millis && time.wallClockLead(now) - wallClockLead <= millis
 }
 
@@ -212,6 +224,7 @@ const untilGranted = Effect.fnUntraced(function*(
   let until = Infinity
   let lost = 0
   let isLast = false
+  let reminder: Reminder | undefined
   /** The id that has its place. Its place is not counted again, because claims before it may come back to life. */
   let placed: string | undefined
   while (true) {
@@ -227,7 +240,14 @@ const untilGranted = Effect.fnUntraced(function*(
       }
       placed = claim.id
       const since = time.now()
-      answer = yield* wait(asking, claim, answer, askedAt)
+      const queued: Waiting = answer
+      asking.trace?.queued(queued)
+      reminder = asking.stillWaiting.begin(reminder, queued.key ?? key, asking.startedAt, queued.ahead)
+      answer = yield* Effect.ensuring(
+        wait(asking, claim, queued, askedAt),
+        Effect.sync(() => asking.stillWaiting.end(reminder))
+      )
+      if (answer._tag === "Granted") asking.trace?.waited(queued.ahead())
       // The claim kept its place for a while, so an earlier failure and this one are not in a row.
       if (time.now() - since > pause) {
         until = Infinity
@@ -235,11 +255,13 @@ const untilGranted = Effect.fnUntraced(function*(
       }
     }
     switch (answer._tag) {
-      case "Granted":
-        if (isTimely(time, answer, wallClockLead)) return { claim, granted: answer, wallClockLead }
+      case "Granted": {
+        const at = time.now()
+        if (isTimely(time, answer, wallClockLead, at)) return { claim, granted: answer, wallClockLead, at }
         // The grant came too late. A repeat under the same id either extends it or finds the claim queued.
-        if (time.now() - askedAt >= Duration.toMillis(answer.ttl)) isLast = false
+        if (at - askedAt >= Duration.toMillis(answer.ttl)) isLast = false
         break
+      }
       case "Further":
         break
       case "Busy":
@@ -281,7 +303,7 @@ const untilGranted = Effect.fnUntraced(function*(
     }
     isLast = askedAt >= asking.until
     wallClockLead = time.wallClockLead(askedAt)
-    answer = yield* ask({ ...asking, isAnswered: answer._tag !== "Gone" }, claim, Effect.succeed)
+    answer = yield* ask({ ...asking, isAnswered: answer._tag !== "Gone" }, claim, askedAt, Effect.succeed)
   }
 })
 
@@ -318,21 +340,31 @@ const named = (holder: string | undefined): Pick<LockTimeout, "holder" | "metada
 const ask = <A, E>(
   asking: Asking,
   claim: Claim,
-  then: (answer: Reply) => Effect.Effect<A, E>,
+  sentAt: number,
+  then: (answer: Reply, now: number) => Effect.Effect<A, E>,
   goOut?: (isAnswered: boolean) => void
-): Effect.Effect<A, E | LockBackendError | LockTimeout> =>
-  Effect.matchCauseEffect(send(asking, claim), {
+): Effect.Effect<A, E | LockBackendError | LockTimeout> => {
+  const { events, key, time } = asking
+  return Effect.matchCauseEffect(send(asking, claim, sentAt), {
     onSuccess: (answer) => {
-      asking.events.answered(asking.key)
+      const now = time.now()
+      noteCall(asking, now - sentAt, "answered")
+      events.answered(key)
       if ("capacityInUse" in answer) tellOfCapacity(asking, claim, answer.capacityInUse)
       goOut?.(true)
-      return then(answer)
+      return then(answer, now)
     },
     onFailure: (cause) => {
+      noteCall(asking, time.now() - sentAt, outcomeOf(cause))
       goOut?.(false)
-      return Effect.flatMap(askAgain(asking, claim, cause), then)
+      return Effect.flatMap(askAgain(asking, claim, cause), (answer) => then(answer, time.now()))
     }
   })
+}
+
+const noteCall = ({ events, store }: Asking, millis: number, outcome: CallOutcome): void => {
+  if (store.isMeasured !== true) events.called("acquire", millis, outcome)
+}
 
 const tellOfCapacity = ({ events, key }: Asking, { capacity }: Claim, inUse: number | undefined): void => {
   if (inUse !== undefined) events.capacityDiffers(key, capacity, inUse)
@@ -342,12 +374,12 @@ const tellOfCapacity = ({ events, key }: Asking, { capacity }: Claim, inUse: num
  * Limits a call by the caller's time. The time limit of the call itself belongs to the store, if the store is
  * `bounded`.
  */
-const send = (asking: Asking, claim: Claim): Effect.Effect<Reply, LockBackendError> => {
-  const { timeouts, mode, restore, store, time, until } = asking
+const send = (asking: Asking, claim: Claim, now: number): Effect.Effect<Reply, LockBackendError> => {
+  const { timeouts, mode, restore, store, until } = asking
   const call = store.request(claim, mode)
   const limit = mode === "try" ? Math.min(callLimit(claim), Timing.tryPatience) : patienceWith(claim)
   if (until === Infinity) return timeouts.limitUnlessBounded(call, limit, Effect.fail(silent), restore)
-  const late = time.now() - until
+  const late = now - until
   // A caller that was paused is late in any case. Any other caller must not be.
   const left = Math.max(-late, late < mostLate ? Math.min(leeway, mostLate - late) : leeway)
   // A caller that ran out of time says nothing about the backend.
@@ -396,9 +428,11 @@ const askAgain = Effect.fnUntraced(function*(
       if (mode === "queue" && (error === crowdedOut || isLate)) return yield* crowded(asking)
       return yield* Effect.failCause(Cause.map(paused.cause, about(key)))
     }
+    const sentAt = time.now()
     const answer = yield* Effect.exit(
-      timeouts.limit(store.request(claim, mode), Math.max(0, until - time.now()), Effect.fail(silent), restore)
+      timeouts.limit(store.request(claim, mode), Math.max(0, until - sentAt), Effect.fail(silent), restore)
     )
+    noteCall(asking, time.now() - sentAt, Exit.isSuccess(answer) ? "answered" : outcomeOf(answer.cause))
     if (Exit.isSuccess(answer)) {
       events.answered(key)
       return answer.value

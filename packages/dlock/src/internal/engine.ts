@@ -8,6 +8,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as Tracer from "effect/Tracer"
 import { Lease } from "../Lease.ts"
 import { Leases } from "../Leases.ts"
 import { LockAdmin } from "../LockAdmin.ts"
@@ -46,7 +47,11 @@ import * as Time from "./scheduling/time.ts"
 import { Several, type SeveralContext, type Wanted } from "./several.ts"
 import { Events } from "./telemetry/events.ts"
 import { Log } from "./telemetry/log.ts"
+import type { Meter, Waiter } from "./telemetry/meter.ts"
+import { type Candidate as MeasuredCandidate, Meters } from "./telemetry/meters.ts"
 import { Outage } from "./telemetry/outage.ts"
+import * as Spans from "./telemetry/spans.ts"
+import { StillWaiting } from "./telemetry/stillWaiting.ts"
 import { StoreRoom } from "./telemetry/storeRoom.ts"
 import { longestRelease } from "./timing.ts"
 
@@ -98,6 +103,8 @@ export interface Engine {
   readonly used: (key: string, shape: Shape) => Effect.Effect<number, LockBackendError>
   /** The calls about locks as seen from outside. */
   readonly admin: AdminCalls
+  /** The candidates for a leadership that metrics tell of. */
+  readonly candidates: (name: string) => Set<MeasuredCandidate>
 }
 
 /** What the caller gets: a lease of its own, or a view of the one that it has. */
@@ -110,7 +117,11 @@ export type Program<A, E, R> = Effect.Effect<A, E, R> | ((lease: HeldLease) => E
  * Makes an engine over the store in the context. It takes each claim through all its steps: request, grant, renewals,
  * release.
  */
-export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
+export const make = (settings: Settings): Effect.Effect<Engine, never, LockStore | Scope.Scope> =>
+  // What it does in the background belongs to no trace.
+  Spans.untraced(build(settings))
+
+const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   Engine,
   never,
   LockStore | Scope.Scope
@@ -119,6 +130,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   // A member of the contract that is forgotten here is a compile error, also an optional one.
   const store: Omit<
     Required<LockStore["Service"]>,
+    | "backend"
     | "bounded"
     | "telemetry"
     | "shrink"
@@ -149,7 +161,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   const outage = given.telemetry instanceof StoreRoom
     ? given.telemetry.outage
     : new Outage(log, time, "The lock store")
-  const events = new Events(log, outage, time, fork)
+  const meters = new Meters(time, context, given.backend ?? "custom")
+  const events = new Events(log, outage, time, meters, fork)
   yield* Effect.addFinalizer(() => Effect.sync(() => events.close()))
   const withdrawals = new Withdrawals({
     store: {
@@ -165,7 +178,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     fork: run
   })
   const admission = new Admission(time, events, fork)
-  const acquireContext = { store, time, timeouts, admission, withdrawals, events }
+  const stillWaiting = new StillWaiting(settings.warnAfter, time, log, fork)
+  yield* Effect.addFinalizer(() => Effect.sync(() => stillWaiting.close()))
+  const acquireContext = { store, time, timeouts, admission, withdrawals, events, stillWaiting }
+  /** The same for candidates, who stand for as long as another one leads. */
+  const standing = { ...acquireContext, stillWaiting: new StillWaiting(Infinity, time, log, fork) }
   const revocations = new Revocations(time, events, log, fork)
   const renewals = new Renewals(time, timeouts, store, events, log, admission, revocations, fork)
   const caps = new HoldCaps(time, events, log, fork)
@@ -181,7 +198,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     fork: run,
     store: given,
     onLost: (lease, loss) => {
-      events.lost(loss)
+      events.lost(lease, loss)
       if (lease.isRunningOut) renewals.letRunOut(lease)
       else if (lease.isKept) fork(keepWhileEnding(lease))
       // The holder has the guard gap for its clean-up. After it others need not wait for the ttl.
@@ -198,10 +215,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       letGo(lease, expiry)
     },
     letRunOut: (lease) => renewals.letRunOut(lease),
-    releaseLease: (lease) => {
+    releaseLease: (lease, now = time.now()) => {
       renewals.remove(lease)
       Nesting.leave(lease)
-      const given = releaseLease(withdrawals, lease)
+      const released = releaseLease(withdrawals, lease, now)
+      const given = lease.trace === undefined ? released : Spans.untraced(released)
       // The release does not wait for this withdrawal: the backend was silent a moment ago and may still be.
       return lease.hasLeftover ? Effect.andThen(given, Effect.sync(() => void fork(withdrawLeftover(lease)))) : given
     },
@@ -300,6 +318,12 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     readonly mode: "queue" | "try"
     readonly startedAt: number
     readonly context: Context.Context<never>
+    /** What waits for the locks of the call, by their keys, if it had to wait for its turn to ask for them. */
+    waiters: Map<string, Waiter> | undefined
+    /** The sampled span of the caller. Absent if it is not traced. */
+    readonly parent: Tracer.AnySpan | undefined
+    /** Its span `dlock.acquire`, once it has begun. */
+    trace: Spans.AcquireTrace | undefined
   }
 
   /** One lock of a call. */
@@ -314,31 +338,96 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
    * reported before the wait. While a call waits, only its fiber and this record are kept.
    */
   const admitted = <A, E, R>(
-    { context, mode, startedAt }: Call,
+    call: Call,
     locks: ReadonlyArray<Asked>,
     inside: Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> => {
+    const { context, mode, startedAt } = call
     const { key, terms: { timeout } } = locks[0]!
     if (admission.isOpen(startedAt, timeout)) return inside
     const parent = Nesting.innermost(context)
-    let isHeld = true
+    const missing: Array<Asked> = []
     for (const asked of locks) {
       const found = findOwn(asked, parent, context)
       if (found !== undefined && !(found instanceof HeldLease)) return Effect.fail(found)
-      isHeld = isHeld && found !== undefined
+      if (found === undefined) missing.push(asked)
     }
-    return isHeld
-      ? inside
-      : throughAdmission(
-        acquireContext,
-        key,
-        mode,
-        startedAt,
-        timeout,
-        inside,
-        locks.length > 1 ? locks.length : undefined
-      )
+    if (missing.length === 0) return inside
+    const wanted = locks.length > 1 ? locks.length : undefined
+    const waits = Effect.suspend(() => {
+      call.waiters = new Map(missing.map((asked) => [asked.key, waiterOf(asked, startedAt)]))
+      return throughAdmission(acquireContext, key, mode, startedAt, timeout, inside, wanted)
+    })
+    const ended = Effect.onExit(waits, (exit) =>
+      Effect.sync(() => {
+        call.trace?.notGranted(time.now())
+        // Those that asked have ended.
+        for (const waiter of call.waiters?.values() ?? []) {
+          if (!waiter.isWaiting) continue
+          if (Exit.isFailure(exit)) events.notGranted(waiter, exit.cause)
+          else waiter.meter.forget(waiter)
+        }
+      }))
+    return traced(call, missing, () => ended)
   }
+
+  /** Runs the acquire of these locks under its span, if its caller is traced. */
+  const traced = <A, E, R>(
+    call: Call,
+    locks: ReadonlyArray<Asked>,
+    run: () => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> => {
+    const { parent, trace } = call
+    if (parent === undefined || trace !== undefined) return run()
+    const keys = locks.map(({ key }) => key)
+    const [{ shape: { kind } }] = locks as readonly [Asked]
+    const names = new Set(keys.map((key) => settings.prefix + key))
+    const findLocalHolder = () =>
+      renewals.all().find(({ claim, state, trace }) => state === "held" && trace !== undefined && names.has(claim.key))
+        ?.trace?.traceparent
+    const subject = { keys, kind: locks.every(({ shape }) => shape.kind === kind) ? kind : "several" }
+    return Spans.acquiring({ ...call, parent }, subject, findLocalHolder, (trace) => {
+      call.trace = trace
+      return run()
+    })
+  }
+
+  /** Begins the span of a hold, which ends with the lease. */
+  const beginHold = <L extends HeldLease | LeaseGroup>(
+    trace: Spans.AcquireTrace,
+    lease: L,
+    now: number
+  ): Effect.Effect<L> =>
+    Effect.map(trace.granted(now, lease instanceof HeldLease ? lease.fencingToken : undefined), (held) => {
+      lease.trace = held
+      if (lease instanceof LeaseGroup) { for (const own of lease.own) own.trace = held }
+      lease.whenEnded(() => held.end(lease.loss))
+      return lease
+    })
+
+  /** What waits for each missing lock of a call. A call that asks anew waits since its beginning. */
+  const waitersOf = (call: Call, missing: ReadonlyArray<Asked>): ReadonlyMap<string, Waiter> => {
+    const before = call.waiters ?? new Map<string, Waiter>()
+    call.waiters = new Map(
+      missing.map((asked) => [asked.key, before.get(asked.key) ?? meterOf(asked).begin(call.startedAt)])
+    )
+    for (const [key, waiter] of before) if (!call.waiters.has(key)) waiter.meter.forget(waiter)
+    return call.waiters
+  }
+
+  const meterOf = ({ shape, terms }: Asked): Meter => meters.of(shape.kind, terms.name)
+
+  const waiterOf = (asked: Asked, startedAt: number): Waiter =>
+    asked.shape.isLeadership ? meterOf(asked).stand(startedAt) : meterOf(asked).begin(startedAt)
+
+  const callOf = (fiber: Fiber.Fiber<unknown, unknown>, mode: "queue" | "try"): Call => ({
+    mode,
+    startedAt: time.now(),
+    context: fiber.context,
+    waiters: undefined,
+    parent: Spans.parentOf(fiber),
+    trace: undefined
+  })
 
   /** Checks the key and the options of a call, and runs `inside` when the locker admits it. */
   const ask = <A, E, R>(
@@ -348,8 +437,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     mode: "queue" | "try",
     inside: (call: Call, asked: Asked) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> =>
-    Effect.withFiber(({ context }): Effect.Effect<A, E | AcquireError, R> => {
-      const call = { mode, startedAt: time.now(), context }
+    Effect.withFiber((fiber): Effect.Effect<A, E | AcquireError, R> => {
+      const call = callOf(fiber, mode)
       const defaults = mode === "queue" ? usual : usualTry
       const terms = Request.parse(settings, defaults, key, options, mode === "queue", shape.kind)
       if (terms instanceof InvalidLockRequest) return Effect.fail(terms)
@@ -364,8 +453,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     mode: "queue" | "try",
     inside: (call: Call, locks: ReadonlyArray<Asked>) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | AcquireError, R> =>
-    Effect.withFiber(({ context }): Effect.Effect<A, E | AcquireError, R> => {
-      const call = { mode, startedAt: time.now(), context }
+    Effect.withFiber((fiber): Effect.Effect<A, E | AcquireError, R> => {
+      const call = callOf(fiber, mode)
       const parsed = Wants.parse(engine, wants)
       if (parsed instanceof InvalidLockRequest) return Effect.fail(parsed)
       const defaults = mode === "queue" ? usual : usualTry
@@ -436,10 +525,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
    * lease reaches its caller before an interruption can stop anything.
    */
   const hold = (
-    { context, mode, startedAt }: Call,
+    call: Call,
     asked: Asked,
     restore: Restore
   ): Effect.Effect<AnyLease | undefined, AcquireError> => {
+    const { context, mode, startedAt, trace, waiters } = call
     const { key, shape, terms } = asked
     const parent = Nesting.innermost(context)
     const own = findOwn(asked, parent, context)
@@ -449,44 +539,56 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
         : Effect.succeed(cappedView(reenter(own, asked, parent, context), terms))
     }
     if (own !== undefined) return Effect.fail(own)
+    if (call.parent !== undefined && trace === undefined) {
+      return traced(call, [asked], () => hold(call, asked, restore))
+    }
     if (Duration.toMillis(terms.ttl) < shortTtl) events.ttlTooShort(key, Duration.toMillis(terms.ttl))
     const held = heldBy(context, parent, mode)
+    const told = trace === undefined ? terms : Request.traced(terms, trace.traceparent)
     const claim = Request.claimOf(
       settings,
       key,
       shape,
-      held === undefined ? terms : Request.holding(terms, namesOf(held)),
+      held === undefined ? told : Request.holding(told, namesOf(held)),
       parent && Nesting.elsewhere(parent, given)
     )
+    const waiter = waiters?.get(key) ?? waiterOf(asked, startedAt)
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
-    const means = held === undefined ? acquireContext : {
-      ...acquireContext,
-      findDeadlock: (awaited: Deadlock.Awaited) => findDeadlock([awaited], held)
+    const asAll = shape.isLeadership ? standing : acquireContext
+    const means = held === undefined && trace === undefined ? asAll : {
+      ...asAll,
+      ...(trace !== undefined && { trace }),
+      ...(held !== undefined && { findDeadlock: (awaited: Deadlock.Awaited) => findDeadlock([awaited], held) })
     }
     const granted = acquire(means, key, claim, terms.timeout, mode, startedAt, goOut, restore)
-    return Effect.matchCauseEffect(granted, {
+    return Effect.matchCauseEffect(trace === undefined ? granted : Spans.untraced(granted), {
       onSuccess: (acquired): Effect.Effect<HeldLease | undefined, AcquireError> => {
         if (acquired === undefined) {
-          events.foundHeld(key, startedAt)
+          trace?.notGranted(time.now())
+          events.foundHeld(waiter)
           return Effect.undefined
         }
-        const { claim, granted, wallClockLead } = acquired
+        const { at, claim, granted, wallClockLead } = acquired
         // The locker's timers have stopped, so nothing would notice the end of this lease.
         if (closed) {
+          const cause = Cause.fail(gone(key))
+          events.notGranted(waiter, cause)
           return Effect.andThen(
             withdrawals.giveUp(claim, longestGivingUp(startedAt, terms.timeout)),
-            Effect.fail(gone(key))
+            Effect.failCause(cause)
           )
         }
         const lease = new HeldLease(host, key, claim, granted, wallClockLead, parent)
         lease.callersScope = Context.getOrUndefined(context, Scope.Scope)
         renewals.add(lease)
-        events.granted(key, lease.fencingToken, startedAt, lease.grantedAt)
-        return Effect.succeed(capped(lease, terms))
+        events.granted(lease, waiter, at)
+        capped(lease, terms)
+        return trace === undefined ? Effect.succeed(lease) : beginHold(trace, lease, at)
       },
       onFailure: (cause) => {
-        events.notGranted(key, Option.getOrUndefined(Cause.findErrorOption(cause)), startedAt)
+        trace?.notGranted(time.now())
+        events.notGranted(waiter, cause)
         return Effect.failCause(cause)
       }
     })
@@ -561,7 +663,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     locks: ReadonlyArray<Asked>,
     restore: Restore
   ): Effect.Effect<LeaseGroup | undefined, AcquireError> => {
-    const { context, mode, startedAt } = call
+    const { context, mode, startedAt, trace } = call
     const parent = Nesting.innermost(context)
     const inside = parent && Nesting.elsewhere(parent, given)
     const held = heldBy(context, parent, mode)
@@ -571,10 +673,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       if (own instanceof HeldLease) entered.set(asked.key, own)
       else if (own !== undefined) return Effect.fail(own)
     }
-    const wanted = locks.flatMap(({ key, shape, terms }): Wanted | [] => {
-      if (entered.has(key)) return []
+    const missing = locks.filter((asked) => !entered.has(asked.key))
+    const wanted = missing.map(({ key, shape, terms }): Wanted => {
       if (Duration.toMillis(terms.ttl) < shortTtl) events.ttlTooShort(key, Duration.toMillis(terms.ttl))
-      const holding = held === undefined ? terms : Request.holding(terms, namesOf(held))
+      const told = Request.traced(terms, trace?.traceparent)
+      const holding = held === undefined ? told : Request.holding(told, namesOf(held))
       return {
         key,
         name: settings.prefix + key,
@@ -596,6 +699,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       const { reentry } = locks[0]!.terms
       return reentry instanceof InvalidLockRequest ? Effect.fail(reentry) : Effect.succeed(group([]))
     }
+    if (call.parent !== undefined && trace === undefined) {
+      return traced(call, missing, () => holdAll(call, locks, restore))
+    }
+    const waiters = waitersOf(call, missing)
     const several = new Several(severalContext, wanted, entered.size)
     const look = admission.enter()
     const goOut = (isAnswered: boolean) => admission.leave(look, isAnswered)
@@ -606,6 +713,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       ...acquireContext,
       store: several,
       withdrawals: several,
+      ...(trace !== undefined && { trace }),
       // While it waits for some of the locks, it holds the others.
       ...(given.waiting !== undefined && {
         findDeadlock: () => {
@@ -615,14 +723,24 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
         }
       })
     }
-    return Effect.matchCauseEffect(acquire(means, key, asOne, timeout, mode, startedAt, goOut, restore), {
+    const granted = acquire(means, key, asOne, timeout, mode, startedAt, goOut, restore)
+    return Effect.matchCauseEffect(trace === undefined ? granted : Spans.untraced(granted), {
       onSuccess: (acquired): Effect.Effect<LeaseGroup | undefined, AcquireError> => {
         if (acquired === undefined) {
-          events.foundHeld(key, startedAt)
+          trace?.notGranted(time.now())
+          for (const [key, waiter] of waiters) {
+            if (key === several.refusedKey) events.foundHeld(waiter)
+            else waiter.meter.forget(waiter)
+          }
           return Effect.undefined
         }
         if (closed) {
-          return Effect.andThen(several.giveUp(asOne, longestGivingUp(startedAt, timeout)), Effect.fail(gone(key)))
+          const cause = Cause.fail(gone(key))
+          for (const waiter of waiters.values()) events.notGranted(waiter, cause)
+          return Effect.andThen(
+            several.giveUp(asOne, longestGivingUp(startedAt, timeout)),
+            Effect.failCause(cause)
+          )
         }
         // A lock that the caller held before may have ended during the wait, or one of the others in this very moment. Then
         // nothing has run yet, so all are asked for anew.
@@ -641,13 +759,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
           outer = lease
           lease.callersScope = Context.getOrUndefined(context, Scope.Scope)
           lease.host = host
-          events.granted(lease.key, lease.fencingToken, startedAt, lease.grantedAt)
+          events.granted(lease, waiters.get(lease.key)!, now)
         }
-        return Effect.succeed(group(leases))
+        return trace === undefined ? Effect.succeed(group(leases)) : beginHold(trace, group(leases), now)
       },
       onFailure: (cause) => {
+        trace?.notGranted(time.now())
         const explained = Cause.map(cause, (error) => several.explain(error))
-        events.notGranted(key, Option.getOrUndefined(Cause.findErrorOption(explained)), startedAt)
+        for (const waiter of waiters.values()) events.notGranted(waiter, explained)
         return Effect.failCause(explained)
       }
     })
@@ -682,7 +801,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   }
 
   const endOf = (lease: AnyLease | LeaseGroup): Effect.Effect<void> =>
-    lease instanceof HeldLease ? Effect.suspend(() => host.releaseLease(lease)) : lease.ended
+    lease instanceof HeldLease
+      ? Effect.suspend(() => host.releaseLease(lease))
+      : lease.trace === undefined
+      ? lease.ended
+      : Spans.untraced(lease.ended)
 
   const section: Engine["section"] = (key, shape, program, options, mode) =>
     ask(key, shape, options, mode, (call, asked) => {
@@ -713,11 +836,17 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       Effect.flatMap(hold(restore), (lease) => {
         if (lease === undefined) return Effect.succeedNone
         // A service such as `Lease` is an effect that is also a function, so `isEffect` must be asked first.
-        const body = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
+        const plain = Effect.suspend(() => Effect.isEffect(program) ? program : program(lease))
+        const { trace } = lease
+        const body = trace === undefined
+          ? plain
+          : Effect.withParentSpan(plain, trace.span, { captureStackTrace: false })
         return Effect.flatMap(runSection(lease, service, body, restore), (exit) => {
-          const settled = reportLoss(lease, exit)
+          const now = time.now()
+          const settled = reportLoss(lease, exit, now)
           // The lease of a mutex ends without another step.
-          const released = lease instanceof HeldLease ? host.releaseLease(lease) : lease.ended
+          if (trace !== undefined) trace.exit = exit
+          const released = lease instanceof HeldLease ? host.releaseLease(lease, now) : endOf(lease)
           return Effect.asSome(Effect.andThen(released, settled))
         })
       })
@@ -798,7 +927,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     sectionAll,
     records,
     used,
-    admin
+    admin,
+    candidates: (name) => meters.candidates(name)
   }
   return engine
 })

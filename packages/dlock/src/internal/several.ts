@@ -1,6 +1,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import {
   type AcquireError,
   CapacityMismatch,
@@ -18,6 +19,7 @@ import { about } from "./options/request.ts"
 import { fromNanos, type Time } from "./scheduling/time.ts"
 import { callBack } from "./telemetry/callBack.ts"
 import type { Events } from "./telemetry/events.ts"
+import { outcomeOf } from "./telemetry/meters.ts"
 
 /** One of several locks that are acquired together. */
 export interface Wanted {
@@ -120,6 +122,8 @@ export class Several implements Requests, Pick<Withdrawals, "before" | "giveUp">
       return group === undefined ? Effect.succeed(this.granted(attempt)) : this.ask(attempt, group, mode)
     })
 
+  readonly isMeasured = true
+
   readonly heardAt = (_claim: Claim): bigint | undefined => {
     const next = this.attempt && this.firstMissing(this.attempt)
     return this.context.store.heardAt?.(next?.claim ?? this.wanted[0]!.claim())
@@ -143,6 +147,11 @@ export class Several implements Requests, Pick<Withdrawals, "before" | "giveUp">
         lease === undefined && queued !== undefined ? { claim, ahead: queued.ahead } : []
       )
     }
+  }
+
+  /** The key of the lock that was in the way when a request was refused. */
+  get refusedKey(): string | undefined {
+    return this.refused?.wanted.key
   }
 
   /** Whether all locks are there and still held. */
@@ -205,8 +214,9 @@ export class Several implements Requests, Pick<Withdrawals, "before" | "giveUp">
     group: ReadonlyArray<Member>,
     mode: "queue" | "try"
   ): Effect.Effect<Reply, LockBackendError> {
-    const { store, time } = this.context
-    const wallClockLead = time.wallClockLead()
+    const { events, store, time } = this.context
+    const sentAt = time.now()
+    const wallClockLead = time.wallClockLead(sentAt)
     for (const member of group) {
       member.isAsked = true
       member.queued = undefined
@@ -216,7 +226,14 @@ export class Several implements Requests, Pick<Withdrawals, "before" | "giveUp">
     const asked: Effect.Effect<ReadonlyArray<Answer>, LockBackendError> = claims.length === 1
       ? Effect.map(store.request(first!, mode), (answer) => [answer])
       : store.requestAll!(claims, mode)
-    return Effect.flatMap(asked, (answers) => this.take(attempt, group, answers, wallClockLead))
+    const measured = Effect.onExit(
+      asked,
+      (exit) =>
+        Effect.sync(() =>
+          events.called("acquire", time.now() - sentAt, Exit.isSuccess(exit) ? "answered" : outcomeOf(exit.cause))
+        )
+    )
+    return Effect.flatMap(measured, (answers) => this.take(attempt, group, answers, wallClockLead))
   }
 
   private take(
@@ -260,6 +277,7 @@ export class Several implements Requests, Pick<Withdrawals, "before" | "giveUp">
     if (next === undefined) return Effect.succeed(this.soFar(attempt))
     return Effect.succeed({
       _tag: "Queued",
+      key: next.wanted.key,
       place: next.queued!.place,
       ahead: () => this.ahead(next),
       granted: this.wait(attempt, waiting, wallClockLead)

@@ -22,6 +22,7 @@ import { revoking, revokingShared, revokingShrunk } from "./conformance/revoking
 import { runs } from "./conformance/runs.ts"
 import { several } from "./conformance/several.ts"
 import { shrinking } from "./conformance/shrinking.ts"
+import { sharedTraces, traces } from "./conformance/traces.ts"
 import { sharedWaitingClaims, waitingClaims } from "./conformance/waiting.ts"
 import { weights } from "./conformance/weights.ts"
 
@@ -120,6 +121,8 @@ export const cases = (options: Options): ReadonlyArray<Case> => {
     options.several === false ? [] : several,
     options.waiting === false ? [] : waitingClaims,
     options.waiting === false || options.weights === false ? [] : sharedWaitingClaims,
+    traces,
+    options.weights === false ? [] : sharedTraces,
     options.nesting === false ? [] : nesting,
     options.runs === false ? [] : runs,
     options.contended === false ? [] : contention,

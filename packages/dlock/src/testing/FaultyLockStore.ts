@@ -340,6 +340,7 @@ export const make = (
 
     return {
       store: LockStore.of({
+        ...(behind.backend !== undefined && { backend: behind.backend }),
         request,
         renew,
         withdraw,

@@ -3,26 +3,36 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 
 const units: Readonly<Record<string, number>> = {
+  "": 1_000,
   ms: 1,
   s: 1_000,
   m: 60_000,
-  min: 60_000,
   h: 3_600_000,
   d: 86_400_000
 }
 
-/** Reads `10s`, `1h30m`, `500ms`, and what Effect reads (`10 seconds`). A number needs its unit. */
-export const parse = (text: string): Option.Option<Duration.Duration> => {
-  const parts = Array.from(text.matchAll(/(\d+(?:\.\d+)?)(ms|min|[smhd])/gy))
+/**
+ * Reads a duration as fingers write it: `90s`, `15m`, `1h30m`, a plain number of seconds as for `flock -w`, or the words
+ * of the library's options, such as `5 seconds`.
+ */
+export const parse = (text: string): Duration.Duration | undefined => {
+  const parts = Array.from(text.matchAll(/(\d+(?:\.\d+)?)(ms|[smhd]|$)/g))
   if (parts.length > 0 && parts.map(([part]) => part).join("") === text) {
-    return Option.some(Duration.millis(parts.reduce((sum, [, count, unit]) => sum + Number(count) * units[unit!]!, 0)))
+    return Duration.millis(parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * units[unit!]!, 0))
   }
-  return /^\d+(\.\d+)?$/.test(text) ? Option.none() : Duration.fromInput(text as Duration.Input)
+  return Option.getOrUndefined(Duration.fromInput(text as Duration.Input))
 }
 
-/** A flag for a time. */
-export const duration = (name: string) =>
+/** A flag whose value is a duration. */
+export const durationFlag = (name: string): Flag.Flag<Duration.Duration> =>
   Flag.String(name).pipe(
-    Flag.withMetavar("<duration>"),
-    Flag.filterMap(parse, () => "a time with its unit, like 10s or 1h30m")
+    Flag.withMetavar("duration"),
+    Flag.mapTryCatch(
+      (text) => {
+        const duration = parse(text)
+        if (duration === undefined) throw new Error()
+        return duration
+      },
+      () => `--${name} must be a duration: 30s, 15m, 1h30m, or a number of seconds`
+    )
   )

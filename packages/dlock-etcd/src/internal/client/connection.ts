@@ -200,7 +200,7 @@ const inner = within({ compare: [isAbsent], success: [read], failure: [read, rea
  * transaction has as many operations as acquiring a lock that is held by others, so that a server with a lower `--max-txn-ops`
  * refuses now and not later.
  */
-const probe: ITxnRequest = {
+export const probe: ITxnRequest = {
   compare: [isAbsent, isAbsent],
   success: [within({ compare: [isAbsent], success: [inner], failure: [inner] })],
   failure: [read]

@@ -59,22 +59,30 @@ interface Watch extends Target {
  * refuses the watch because it no longer knows.
  *
  * A server uses the watch ids that this process requests. A proxy does not: it chooses ids, and answers only nearly in the
- * order of the requests, so one watch may be taken for another. Each event is therefore compared with its watch, and an event
- * for another watch is passed on. Behind a proxy even an event that fits may be another watch's, so it does not prove that no
- * earlier event is missing.
+ * order of the requests. If two requests were unanswered, one watch could be taken for the other, and the end of one would
+ * silence the other. So behind a proxy, the next watch is requested when the last one is answered. The first answer on a stream
+ * shows whose ids it uses. Until then the others wait too.
+ *
+ * Still each event is compared with its watch, and an event for another watch is passed on. Behind a proxy even an event that
+ * fits may be another watch's, so it does not prove that no earlier event is missing.
  */
 export class Watches {
   private readonly watches = new Set<Watch>()
   private readonly byId = new Map<string, Watch>()
-  /** Watches that were requested on the current stream and have no id there yet, in the order of the requests. */
-  private unnamed: Array<Watch> = []
+  /** Watches that were requested on the current stream and have no answer there yet, in the order of the requests. */
+  private unanswered: Array<Watch> = []
+  /** Watches that wait to be requested on the current stream. Those that must report without delay go first. */
+  private urgent: Array<Watch> = []
+  private others: Array<Watch> = []
   private readonly port: Port
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private stream: WatchStream | undefined
   /** The current stream sent an event to the wrong watch, so its ids are not reliable. */
   private isMixedUp = false
-  /** The current stream chose an id other than the requested one. */
-  private namesItself = false
+  /** Whose ids the current stream uses. `undefined` until it has answered. */
+  private ids: "requested" | "its own" | undefined
+  /** Replaces the current stream if a request for which others wait is not answered. */
+  private limit: Fiber.Fiber<void> | undefined
   private lastAsked = 0
   /** How many watches the server keeps although this process no longer wants them. */
   private unwanted = 0
@@ -126,8 +134,28 @@ export class Watches {
   }
 
   private create(stream: WatchStream, watch: Watch): void {
+    if (this.mustWait()) (watch.onBegin === undefined ? this.others : this.urgent).push(watch)
+    else this.request(stream, watch)
+  }
+
+  private mustWait(): boolean {
+    return this.ids !== "requested" && this.unanswered.length > 0
+  }
+
+  /** Requests the watches that waited for an answer: all of them, or the next one. */
+  private requestNext(): void {
+    const { others, stream, urgent } = this
+    while (stream !== undefined && !this.mustWait()) {
+      const watch = urgent.shift() ?? others.shift()
+      if (watch === undefined) return
+      if (this.watches.has(watch)) this.request(stream, watch)
+    }
+  }
+
+  private request(stream: WatchStream, watch: Watch): void {
     const { from, key, onBegin, puts, rangeEnd } = watch
-    this.unnamed.push(watch)
+    this.unanswered.push(watch)
+    if (this.ids !== "requested") this.limit = this.fork(Effect.delay(this.replaceStream, this.port.longest))
     // Higher than the ids that a proxy chooses.
     watch.asked = String(leastName + ++this.lastAsked)
     stream.send({
@@ -140,6 +168,13 @@ export class Watches {
       } as never
     })
   }
+
+  /** The answer may never come, and the ids on the stream are not reliable if the next request does not wait for it. */
+  private readonly replaceStream = Effect.sync(() => {
+    this.limit = undefined
+    this.dropStream()?.close()
+    this.reopenLater()
+  })
 
   private cancel(id: string): void {
     this.byId.delete(id)
@@ -196,9 +231,13 @@ export class Watches {
     const { stream } = this
     this.stream = undefined
     this.isMixedUp = false
-    this.namesItself = false
+    this.ids = undefined
+    this.limit?.interruptUnsafe()
+    this.limit = undefined
     this.unwanted = 0
-    this.unnamed = []
+    this.unanswered = []
+    this.urgent = []
+    this.others = []
     this.byId.clear()
     for (const watch of this.watches) watch.id = undefined
     return stream
@@ -213,6 +252,7 @@ export class Watches {
   private receive(response: Response): void {
     this.pause = leastPause
     const watch = response.created ? this.named(response) : this.byId.get(String(response.watch_id))
+    this.requestNext()
     if (watch === undefined) {
       if (this.isMixedUp) this.passOnToOthers(response.events)
       return
@@ -242,16 +282,16 @@ export class Watches {
       // The event is about an earlier claim with this key, and was sent to the wrong watch.
       if (revision < from) continue
       // Behind a proxy this may be another watch's event. The watch's own may be about more keys of that revision.
-      watch.from = this.namesItself ? revision : revision + 1n
+      watch.from = this.ids === "its own" ? revision : revision + 1n
       if (reports(watch, event)) deletions.push({ key: event.kv.key.toString(), revision, value: event.kv.value })
     }
-    if (deletions.length > 0) watch.onDelete(deletions, this.namesItself)
+    if (deletions.length > 0) watch.onDelete(deletions, this.ids === "its own")
     this.passOnToOthers(strange)
   }
 
   /**
-   * Passes events to the watches that they are for: a proxy may answer out of order, so that one watch is taken for another. A
-   * watch gets them even if it has not received its own earlier events yet.
+   * Passes events to the watches that they are for, in case one watch was taken for another. A watch gets them even if it has not
+   * received its own earlier events yet.
    */
   private passOnToOthers(events: Response["events"]): void {
     for (const watch of Array.from(this.watches)) {
@@ -264,12 +304,15 @@ export class Watches {
 
   /** The watch that this `created` response answers, if that watch is still wanted. */
   private named(response: Response): Watch | undefined {
-    const watch = this.unnamed.shift()
+    const watch = this.unanswered.shift()
     if (watch === undefined) return undefined
+    this.limit?.interruptUnsafe()
+    this.limit = undefined
     if (!response.canceled) {
       watch.isRefused = false
       watch.id = String(response.watch_id)
-      if (watch.id !== watch.asked) this.namesItself = true
+      if (watch.id !== watch.asked) this.ids = "its own"
+      else this.ids ??= "requested"
       if (this.watches.has(watch)) this.byId.set(watch.id, watch)
       else this.cancel(watch.id)
     } else if (!watch.isRefused && this.watches.has(watch) && mayBeOfToken(response.cancel_reason)) {

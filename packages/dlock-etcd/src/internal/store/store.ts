@@ -242,6 +242,7 @@ export const makeWithAdmin = Effect.fnUntraced(function*(port: Port, mostListene
         onFailure: backendError("acquire"),
         onSuccess: ({ value }) => Shared.readWaiting(value)
       }),
+    backend: "etcd",
     bounded: true,
     heardAt: () => port.heardAt(),
     telemetry,

@@ -15,7 +15,7 @@ import { listenOnEach, newInbox } from "./inbox.ts"
 import { sendInBatches } from "./ioredis/batching.ts"
 import { type Common, connect, connectSubscriber, isCluster, library, type Limits } from "./ioredis/clients.ts"
 import * as Command from "./ioredis/command.ts"
-import { lacking } from "./permissions.ts"
+import { lacking, toListen } from "./permissions.ts"
 import type { Ask, Port } from "./port.ts"
 import { decoded } from "./reply.ts"
 import { type Client, Window } from "./window/window.ts"
@@ -75,7 +75,7 @@ export const open: (
     // Without the permission to subscribe, the layer fails.
     yield* Effect.tryPromise({ try: () => subscriber.subscribe(inbox), catch: sanitized }).pipe(
       Effect.catchIf((error) => !isReply(error), () => Effect.sync(() => subscriber.disconnect(true))),
-      Effect.mapError((error) => notConnected(lacking(["+subscribe", "&dlock:inbox:*"], error), false))
+      Effect.mapError((error) => notConnected(lacking(toListen, error), false))
     )
     listenOnEach(subscriber, inbox, tellReconnect, telemetry)
     const send: Client["send"] = isCluster(commands)
@@ -157,7 +157,8 @@ export const open: (
   }
 )
 
-const describe = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
+/** A server, and how to ask it something outside the scripts. */
+export const describe = (limit: number) => (server: Redis): { readonly name: string; readonly ask: Ask } => ({
   name: server.options.sentinels
     ? server.options.name!
     : server.options.path ?? `${server.options.host}:${server.options.port}`,

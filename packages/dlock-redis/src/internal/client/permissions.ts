@@ -3,7 +3,7 @@
 import type { LockBackendError } from "effect-dlock/LockError"
 import * as Effect from "effect/Effect"
 import { notConnected } from "./failure.ts"
-import type { Port } from "./port.ts"
+import type { Ask, Port } from "./port.ts"
 
 /**
  * Calls every command of the scripts without writing anything: the key does not exist, and the conditions do not hold.
@@ -58,22 +58,43 @@ return refused
 export const lacking = (permissions: ReadonlyArray<string>, cause?: Error): Error =>
   new Error(`NOPERM the user lacks ${permissions.join(" ")}`, cause && { cause })
 
-const isRefused = (error: Error): boolean => /\bNOPERM\b|unknown command/i.test(error.message)
+export const isRefused = (error: Error): boolean => /\bNOPERM\b|unknown command/i.test(error.message)
+
+/** What the subscription to the inbox needs. */
+export const toListen: ReadonlyArray<string> = ["+subscribe", "&dlock:inbox:*"]
+
+/** The permissions that the user lacks at one server, of those that the scripts and the layer need. */
+export const missing = (
+  ask: Ask,
+  inbox: string,
+  { waitReplicas = 0 }: { readonly waitReplicas?: number } = {}
+): Effect.Effect<ReadonlyArray<string>> => {
+  const may = (permission: string, ...command: [string, ...Array<string>]) =>
+    Effect.match(ask(...command), {
+      onSuccess: (reply) => Array.isArray(reply) ? reply.map(String) : [],
+      onFailure: ({ cause }) => isRefused(cause) ? [permission] : []
+    })
+  return Effect.map(
+    Effect.all([
+      may("+eval", "EVAL", probe, "0", inbox, "dlock:\0p"),
+      may("+evalsha", "EVALSHA", "0".repeat(40), "0"),
+      may("+ping", "PING"),
+      may("+info", "INFO", "server"),
+      ...(waitReplicas > 0 ? [may("+wait", "WAIT", "0", "1")] : [])
+    ], { concurrency: "unbounded" }),
+    (lists) => lists.flat()
+  )
+}
 
 /** Fails if the user of this connection lacks a permission that the scripts, the inbox or the layer need. */
 export const check = (port: Port): Effect.Effect<void, LockBackendError> =>
-  Effect.forEach(port.servers(), ({ ask }) =>
-    Effect.gen(function*() {
-      const may = (permission: string, ...command: [string, ...Array<string>]) =>
-        Effect.match(ask(...command), {
-          onSuccess: (reply) => Array.isArray(reply) ? reply.map(String) : [],
-          onFailure: ({ cause }) => isRefused(cause) ? [permission] : []
-        })
-      const missing = yield* Effect.all([
-        may("+eval", "EVAL", probe, "0", port.inbox, "dlock:\0p"),
-        may("+evalsha", "EVALSHA", "0".repeat(40), "0"),
-        may("+ping", "PING"),
-        may("+info", "INFO", "server")
-      ], { concurrency: "unbounded" })
-      if (missing.flat().length > 0) return yield* Effect.fail(notConnected(lacking(missing.flat()), false))
-    }), { discard: true, concurrency: "unbounded" })
+  Effect.forEach(
+    port.servers(),
+    ({ ask }) =>
+      Effect.flatMap(missing(ask, port.inbox), (lists) =>
+        lists.length > 0 ? Effect.fail(notConnected(lacking(lists), false)) : Effect.void),
+    {
+      discard: true,
+      concurrency: "unbounded"
+    }
+  )

@@ -1,7 +1,7 @@
 /** The claims that wait for one lock. */
 
 import type { Item } from "effect-dlock/DeadlineHeap"
-import type { Ahead } from "effect-dlock/LockStore"
+import { type Ahead, withoutHeld } from "effect-dlock/LockStore"
 import type { Holder, Queued } from "../protocol/index.ts"
 import type { LockKeys } from "../protocol/keys.ts"
 import * as Timing from "./timing.ts"
@@ -90,7 +90,7 @@ export class QueueGroup implements Item {
     if (!isForemost) return
     const seenBefore = this.seen
     this.seen = holder === undefined || holder.foreign || tracked.claim.kind !== "mutex" ? undefined : String(floor)
-    if (seenBefore !== undefined && this.seen !== seenBefore && holder?.label === tracked.claim.holder) {
+    if (seenBefore !== undefined && this.seen !== seenBefore && isOfOneProcess(holder, tracked)) {
       this.askThoseNear(sentAt)
     }
     this.peekAt = this.seen === undefined ? Infinity : soonBefore(sentAt, periodOf(tracked))
@@ -276,6 +276,10 @@ export const aheadIn = ({ holder, length, place }: Queued): Ahead => ({
   place,
   waiting: length
 })
+
+/** Whether the holder has the name and the metadata of this claim. */
+const isOfOneProcess = (holder: Holder | undefined, { claim }: TrackedClaim): boolean =>
+  holder !== undefined && withoutHeld(holder.label) === withoutHeld(claim.holder)
 
 /**
  * The holder's label, or `undefined` for a client of another library, which may store a secret where our claims store a

@@ -637,6 +637,7 @@ export const make = Effect.fnUntraced(function*(port: Port, options: StoreOption
           onSuccess: ({ value }) => value
         }
       ),
+    backend: "redis",
     bounded: true,
     heardAt: (claim) => port.heardAt(registry.keysOf(claim).lock),
     telemetry: port.telemetry,

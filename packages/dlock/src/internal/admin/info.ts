@@ -20,7 +20,7 @@ export const infoOf = (state: LockState, prefix: string): LockInfo => ({
 
 const holderOf = ({ expiresIn, holder, isForeign, isRevoked, permits, since, token }: HolderState): HolderInfo => ({
   // What a client of another library wrote is no name of ours.
-  ...(isForeign ? { holder, metadata: {} } : ownerOf(holder)),
+  ...(isForeign ? { holder, metadata: {}, traceparent: Option.none() } : ownerOf(holder)),
   token,
   permits,
   since: Option.flatMap(Option.fromUndefinedOr(since), (millis) => DateTime.make(millis)),
@@ -40,6 +40,6 @@ const waiterOf = ({ holder, permits }: WaiterState, prefix: string): WaiterInfo 
 })
 
 const ownerOf = (holder: string) => {
-  const { metadata, name } = Owner.decode(holder)
-  return { holder: name, metadata: metadata ?? {} }
+  const { metadata, name, traceparent } = Owner.decode(holder)
+  return { holder: name, metadata: metadata ?? {}, traceparent: Option.fromUndefinedOr(traceparent) }
 }

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { OwnershipLost } from "../../LockError.ts"
+import type { Engine } from "../engine.ts"
 import type { HeldLease } from "../lease/heldLease.ts"
 import * as Timing from "../timing.ts"
 
@@ -77,6 +78,12 @@ export class Candidate {
   get state(): CandidateState {
     return this.term?.state ?? "standing"
   }
+
+  /** Unlike `state`, it ends no lease whose deadline has passed: it is asked by who reads the metrics. */
+  get isLeading(): boolean {
+    const lease = this.term?.lease
+    return lease !== undefined && lease.state === "held" && lease.host.time.now() < lease.deadline
+  }
 }
 
 /** The candidates of each locker, by the name that they stand for. */
@@ -84,7 +91,7 @@ const candidates = new WeakMap<object, Map<string, Set<Candidate>>>()
 
 /** Remembers a candidate of a locker for as long as an effect runs. */
 export const asCandidate = <A, E, R>(
-  locker: object,
+  locker: Engine,
   name: string,
   use: (candidate: Candidate) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
@@ -96,11 +103,14 @@ export const asCandidate = <A, E, R>(
       let all = byName.get(name)
       if (all === undefined) byName.set(name, all = new Set())
       all.add(candidate)
-      return { all, byName, candidate }
+      const measured = locker.candidates(name)
+      measured.add(candidate)
+      return { all, byName, candidate, measured }
     }),
     ({ candidate }) => use(candidate),
-    ({ all, byName, candidate }) =>
+    ({ all, byName, candidate, measured }) =>
       Effect.sync(() => {
+        measured.delete(candidate)
         all.delete(candidate)
         if (all.size === 0 && byName.get(name) === all) byName.delete(name)
       })

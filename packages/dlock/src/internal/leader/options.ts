@@ -6,6 +6,7 @@ import type { TryLockOptions } from "../../LockOptions.ts"
 import { duration, year } from "../../StoreOptions.ts"
 import { invalidRequest } from "../options/invalidRequest.ts"
 import * as Request from "../options/request.ts"
+import * as Rules from "../options/rules.ts"
 import type { Settings } from "../options/settings.ts"
 import type { Check } from "./health.ts"
 
@@ -37,7 +38,9 @@ export const parse = (
     if (options !== undefined && (typeof options !== "object" || options === null)) {
       return invalid("options", "must be an object")
     }
-    const { cooldown, healthy, restart, ...lock } = options ?? {}
+    const { cooldown, healthy, restart, ...given } = options ?? {}
+    // It is counted under its own name, as the metric of who leads has it. A key that is no such name is counted under none.
+    const lock = given.name !== undefined || Result.isFailure(Rules.name(name)) ? given : { ...given, name }
     if ("reentrant" in lock) return invalid("reentrant", "is not an option of a leader")
     const parsed = Request.parse(settings, Request.usual(settings), name, lock, false, "mutex")
     if (parsed instanceof InvalidLockRequest) return Effect.fail(parsed)

@@ -10,7 +10,7 @@ import type { Engine } from "../engine.ts"
 import type { HeldLease } from "../lease/heldLease.ts"
 import type { Outside } from "../lease/section.ts"
 import type { Program } from "../mutex.ts"
-import { mutex } from "../options/request.ts"
+import { leadership } from "../options/request.ts"
 import * as Log from "../telemetry/log.ts"
 import * as Timing from "../timing.ts"
 import { asCandidate, type Candidate, Term } from "./candidate.ts"
@@ -93,7 +93,7 @@ const lead = <A, E, R>(
         }
         return Effect.isEffect(program) ? program : program(lease)
       })
-    return engine.section(name, mutex, elected, options, "queue").pipe(
+    return engine.section(name, leadership, elected, options, "queue").pipe(
       Effect.map((result) => (result as Option.Some<A>).value),
       Effect.exit,
       Effect.map((exit) => ({ exit: exit as Exit.Exit<A, E | TryError | OwnershipLost>, term })),

@@ -12,7 +12,9 @@ import * as Owner from "../options/owner.ts"
 import type { Item } from "../scheduling/deadlineHeap.ts"
 import { fromNanos, type Time } from "../scheduling/time.ts"
 import { callBack } from "../telemetry/callBack.ts"
-import type { Events } from "../telemetry/events.ts"
+import type { Events, Measured } from "../telemetry/events.ts"
+import type { Meter } from "../telemetry/meter.ts"
+import type { HoldTrace } from "../telemetry/spans.ts"
 import * as Timing from "../timing.ts"
 import { contended } from "./contention.ts"
 import { revocation, type Revoker } from "./revocations.ts"
@@ -32,8 +34,8 @@ export interface LeaseHost {
   readonly onKeptNoLonger: (lease: HeldLease, reason: LossReason | undefined) => void
   /** Ends the renewals of a claim that is kept, and waits for its deadline. */
   readonly letRunOut: (lease: HeldLease) => void
-  /** Releases the lease for its holder: marks it as released, stops its renewals, and withdraws its claim. */
-  readonly releaseLease: (lease: HeldLease) => Effect.Effect<void>
+  /** Releases the lease for its holder, at the present time `now`: marks it as released, stops its renewals, and withdraws its claim. */
+  readonly releaseLease: (lease: HeldLease, now?: number) => Effect.Effect<void>
   /** Gives back all permits of the lease but `permits`. */
   readonly shrink: (lease: HeldLease, permits: number) => Effect.Effect<void, OwnershipLost | LockNotHeld>
   /** Waits until another claim waits behind the claim of the lease. */
@@ -84,7 +86,7 @@ const remainsAfter: { readonly [Reason in LossReason]: Remains } = {
  * A lease that is lost because of its `maxHold` or of a revocation keeps its claim for a while, so that nobody gets in
  * beside the program that is being interrupted.
  */
-export class HeldLease implements Item, Held, SharedLease, Enclosing {
+export class HeldLease implements Item, Held, Measured, SharedLease, Enclosing {
   readonly key: string
   /** The claim as it is now: a shrink leaves it fewer permits. */
   claim: Claim
@@ -109,6 +111,10 @@ export class HeldLease implements Item, Held, SharedLease, Enclosing {
   /** The scope that releases the lease when it closes. Absent if a section holds it. */
   scope: Scope.Closeable | undefined
   callersScope: Scope.Scope | undefined
+  meter: Meter | undefined
+  acquiredAt = 0
+  /** Absent if its caller is not traced. */
+  trace: HoldTrace | undefined
 
   // The heap writes these two fields.
   dueAt = 0

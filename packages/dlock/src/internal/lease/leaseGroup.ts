@@ -7,6 +7,7 @@ import type { Leases } from "../../Leases.ts"
 import { LockNotHeld, type OwnershipLost } from "../../LockError.ts"
 import type { Revocation } from "../../LockStore.ts"
 import type { Time } from "../scheduling/time.ts"
+import type { HoldTrace } from "../telemetry/spans.ts"
 import { HeldLease } from "./heldLease.ts"
 import type { LeaseView } from "./leaseView.ts"
 import { type Ending, whileHeld } from "./section.ts"
@@ -31,6 +32,8 @@ export class LeaseGroup implements Ending, Leases {
   readonly leases: ReadonlyArray<HeldLease>
   /** The scope that releases the leases when it closes. Absent if a section holds them. */
   scope: Scope.Closeable | undefined
+  /** Absent if its caller is not traced. */
+  trace: HoldTrace | undefined
   private isReleased = false
 
   constructor(host: GroupHost, holder: string, members: ReadonlyArray<HeldLease | LeaseView>, outer?: Leases) {

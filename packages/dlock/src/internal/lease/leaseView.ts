@@ -24,6 +24,8 @@ export class LeaseView implements Ending, SharedLease, Enclosing {
   readonly depth: number
   readonly callersScope: Scope.Scope | undefined
   readonly permits = 1
+  /** The span of the outer lease is that of the view too. */
+  readonly trace = undefined
   /** The scope that ends the view when it closes. Absent if a section has it. */
   scope: Scope.Closeable | undefined
   private isReleased = false
@@ -88,7 +90,7 @@ export class LeaseView implements Ending, SharedLease, Enclosing {
     if (!this.check(now)) return
     const { events } = this.host
     this.ownLoss = this.lossBy("MaxHold")
-    events.lost(this.ownLoss)
+    events.lostByView(this.ownLoss)
     for (const observer of Array.from(this.observers)) callBack(events, observer, this.key)
   }
 

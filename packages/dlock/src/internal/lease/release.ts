@@ -10,6 +10,7 @@ import type { CallTimeouts } from "../scheduling/callTimeouts.ts"
 import type { Time } from "../scheduling/time.ts"
 import { callBack } from "../telemetry/callBack.ts"
 import type { Events } from "../telemetry/events.ts"
+import { outcomeOf } from "../telemetry/meters.ts"
 import * as Timing from "../timing.ts"
 import type { HeldLease } from "./heldLease.ts"
 import * as Nesting from "./nesting.ts"
@@ -19,10 +20,8 @@ import * as Nesting from "./nesting.ts"
  * renewal in flight is awaited before the withdrawal, so that no renewal is answered after the release was sent. A lost
  * lease is not released again.
  */
-export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease): Effect.Effect<void> => {
-  const now = lease.host.time.now()
-  return endHold(lease, now) ? withdrawEnded(withdrawals, lease, now) : lease.stopRenewal
-}
+export const releaseLease = (withdrawals: Withdrawals, lease: HeldLease, now: number): Effect.Effect<void> =>
+  endHold(lease, now) ? withdrawEnded(withdrawals, lease, now) : lease.stopRenewal
 
 /** Releases leases that were acquired together. Those that have nothing to wait for are withdrawn together. */
 export const releaseLeases = (withdrawals: Withdrawals, leases: ReadonlyArray<HeldLease>): Effect.Effect<void> => {
@@ -41,7 +40,8 @@ export const releaseLeases = (withdrawals: Withdrawals, leases: ReadonlyArray<He
 /** Returns whether the lease was held. */
 const endHold = (lease: HeldLease, now: number): boolean => {
   if (!lease.endHold(now)) return false
-  lease.host.events.released(lease.key, lease.fencingToken, lease.grantedAt)
+  // A lost lease whose claim was kept has counted as lost.
+  if (lease.state === "released") lease.host.events.released(lease, now)
   return true
 }
 
@@ -148,13 +148,18 @@ export class Withdrawals {
   releaseAt(now: number, key: string, claim: Claim): Effect.Effect<void> {
     const until = now + limitOf(claim)
     if (this.silent) return this.releaseBehind(key, claim, this.withdraw(claim), until)
+    const { events, time } = this.means
     return Effect.matchCauseEffect(this.send(claim), {
       onSuccess: (withdrawn) => {
+        events.called("release", time.now() - now, "answered")
         this.heard(withdrawn)
-        this.means.events.answered(key)
+        events.answered(key)
         return Effect.void
       },
-      onFailure: (cause) => this.releaseAgain(key, claim, until, cause)
+      onFailure: (cause) => {
+        events.called("release", time.now() - now, outcomeOf(cause))
+        return this.releaseAgain(key, claim, until, cause)
+      }
     })
   }
 
@@ -178,15 +183,19 @@ export class Withdrawals {
     const { events, store, time, timeouts } = this.means
     const claims = leases.map(({ claim }) => claim)
     const limit = Math.min(...claims.map(limitOf))
-    const until = time.now() + limit
+    const sentAt = time.now()
+    const until = sentAt + limit
     const unanswered = Effect.succeed(claims.map(() => silent))
     const sent = timeouts.limitUnlessBounded<ReadonlyArray<LockBackendError | Withdrawn>, never>(
       Effect.suspend(() => store.withdrawAll!(claims)),
       limit,
       unanswered
     )
-    return Effect.flatMap(Effect.exit(sent), (exit) =>
-      Effect.forEach(leases, ({ claim, key }, index) => {
+    return Effect.flatMap(Effect.exit(sent), (exit) => {
+      const isAnswered = Exit.isSuccess(exit) && exit.value.some((answer) => typeof answer === "string")
+      const outcome = isAnswered ? "answered" : Exit.isSuccess(exit) ? "failed" : outcomeOf(exit.cause)
+      events.called("release", time.now() - sentAt, outcome)
+      return Effect.forEach(leases, ({ claim, key }, index) => {
         const answer = Exit.isSuccess(exit) ? exit.value[index] ?? silent : exit.cause
         if (typeof answer !== "string") {
           return this.releaseAgain(key, claim, until, Cause.isCause(answer) ? answer : Cause.fail(answer))
@@ -194,7 +203,8 @@ export class Withdrawals {
         this.heard(answer)
         events.answered(key)
         return Effect.void
-      }, { concurrency: "unbounded", discard: true }))
+      }, { concurrency: "unbounded", discard: true })
+    })
   }
 
   /** Goes on with a release that failed. */
@@ -320,13 +330,19 @@ export class Withdrawals {
 
   private withdraw(claim: Claim): Withdrawal {
     return Effect.suspend(() => {
-      const hasty = this.means.time.now() + limitOf(claim)
+      const { events, time } = this.means
+      const sentAt = time.now()
+      const hasty = sentAt + limitOf(claim)
       return Effect.matchCauseEffect(this.send(claim), {
         onSuccess: (withdrawn): Withdrawal => {
+          events.called("release", time.now() - sentAt, "answered")
           this.heard(withdrawn)
           return Effect.succeed(withdrawn)
         },
-        onFailure: (cause) => this.again(claim, hasty, cause)
+        onFailure: (cause) => {
+          events.called("release", time.now() - sentAt, outcomeOf(cause))
+          return this.again(claim, hasty, cause)
+        }
       })
     })
   }
@@ -364,13 +380,15 @@ export class Withdrawals {
     isPassing: (cause: Failed) => boolean,
     failed: Failed
   ): Effect.fn.Return<Failed | Withdrawn> {
-    const { timeouts, store, time } = this.means
+    const { events, timeouts, store, time } = this.means
     let cause = failed
     while (isPassing(cause)) {
       const millis = pause()
       if (this.closed || time.now() + millis >= until) break
       yield* time.sleep(millis)
+      const sentAt = time.now()
       const answer = yield* Effect.exit(timeouts.limit(store.withdraw(claim), limitOf(claim), Effect.fail(silent)))
+      events.called("release", time.now() - sentAt, Exit.isSuccess(answer) ? "answered" : outcomeOf(answer.cause))
       if (Exit.isSuccess(answer)) {
         this.heard(answer.value)
         return answer.value

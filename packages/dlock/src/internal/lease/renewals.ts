@@ -1,3 +1,4 @@
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
@@ -138,7 +139,8 @@ export class Renewals {
         limit = Math.min(limit, lease.renewalTimeout)
         firstDeadline = Math.min(firstDeadline, lease.deadline)
       }
-      const wallClockLead = this.time.wallClockLead()
+      const sentAt = this.time.now()
+      const wallClockLead = this.time.wallClockLead(sentAt)
       // A second limit: the store should limit its own calls. A call that ignores its interruption is not awaited.
       return this.timeouts.limit<ReadonlyArray<Renewal>, never>(
         this.store.renew(leases),
@@ -152,9 +154,14 @@ export class Renewals {
             const answer = answers[index] ?? unknown("no answer in time")
             lease.endRenewal()
             this.settle(lease, answer, wallClockLead, firstDeadline)
-            if (answer._tag === "Unknown") failures.push(answer.error)
+            if (answer._tag === "Unknown") {
+              failures.push(answer.error)
+              this.events.notRenewed(lease)
+            }
           })
           const { key } = leases[0]!
+          const outcome = failures.length < leases.length ? "answered" : "failed"
+          this.events.called("renew", this.time.now() - sentAt, outcome)
           if (failures.length < leases.length) this.events.answered(key)
           if (failures.length > 0) this.events.renewalFailed(key, failures[0]!, failures.length)
           // This comes last: the fibers that wait for the latch run at once, and may keep the thread busy.
@@ -164,16 +171,11 @@ export class Renewals {
     })
   }
 
-  private confirm(lease: HeldLease, sentAt: number, wallClockLead: number): void {
-    lease.confirm(sentAt, wallClockLead)
-    this.events.renewed(lease.key, lease.fencingToken, sentAt)
-  }
-
   /** Applies the answer to a call that is no renewal. The next renewal of the claim stays scheduled as it is. */
   take(lease: HeldLease, answer: Renewal, wallClockLead: number): void {
     if (answer._tag !== "Confirmed") return this.settle(lease, answer, wallClockLead, lease.deadline)
     if (!lease.check(this.time.now())) return
-    this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)
+    lease.confirm(fromNanos(answer.confirmedAt), wallClockLead)
     if (answer.revocation !== undefined) this.revocations.ask(lease, answer.revocation)
   }
 
@@ -186,7 +188,8 @@ export class Renewals {
     if (!lease.isToRenew(now)) return
     switch (answer._tag) {
       case "Confirmed":
-        this.confirm(lease, fromNanos(answer.confirmedAt), wallClockLead)
+        this.events.renewed(lease, lease.deadline - now, Duration.toMillis(lease.ttl))
+        lease.confirm(fromNanos(answer.confirmedAt), wallClockLead)
         // A store may confirm with an older request. That is no reason to renew again without a pause.
         this.add(lease, now + lease.retryAfter)
         if (answer.revocation !== undefined) this.revocations.ask(lease, answer.revocation)

@@ -59,8 +59,12 @@ export const runSection = <A, E, R>(
   })
 
 /** The result of a section: the program's exit, unless the lease was lost before the program ended. */
-export const reportLoss = <A, E>(lease: Ending, exit: Exit.Exit<A, E>): Exit.Exit<A, E | OwnershipLost> => {
-  if (lease.state === "held") lease.check(lease.host.time.now())
+export const reportLoss = <A, E>(
+  lease: Ending,
+  exit: Exit.Exit<A, E>,
+  now: number
+): Exit.Exit<A, E | OwnershipLost> => {
+  if (lease.state === "held") lease.check(now)
   return lease.loss === undefined ? exit : settled(exit, lease.loss)
 }
 
@@ -83,7 +87,8 @@ export const whileHeld = <L extends Ending, A, E, R>(
           "lost or released",
           (context) => Effect.runForkWith(context)(restore(effect), { uninterruptible: true })
         ),
-        (exit) => lease.state === "released" ? settled(exit, endOf(lease)) : reportLoss(lease, exit)
+        (exit) =>
+          lease.state === "released" ? settled(exit, endOf(lease)) : reportLoss(lease, exit, lease.host.time.now())
       )
     )
   )

@@ -1,18 +1,33 @@
 import { bytesOfUtf8, maxBytes } from "./keys.ts"
 
 /**
- * A holder: its name, the metadata of its request, and what it held when it asked. They are stored as one string, the
- * name and then the others as JSON, so that a store can keep it anywhere and a person can read it there.
+ * A holder: its name, the metadata of its request, the trace in which it asked, and what it held when it asked. They are
+ * stored as one string, the name and then the others, so that a store can keep it anywhere and a person can read it there.
  */
 export interface Owner {
   readonly name: string
   readonly metadata: Readonly<Record<string, string>> | undefined
+  /** The span of the request as a `traceparent` of the W3C, if the trace is sampled. */
+  readonly traceparent: string | undefined
   /** The names of locks that the caller already held. */
   readonly holds: ReadonlyArray<string>
 }
 
 export const encode = (name: string, metadata: Readonly<Record<string, string>> | undefined): string =>
   metadata === undefined ? name : `${name} ${JSON.stringify(metadata)}`
+
+/** Adds the span of the request. Call it before `withHeld`. */
+export const withTrace = (holder: string, traceparent: string): string => `${holder}${behindName}${traceparent}`
+
+/** A sampled span in the format of the W3C. `undefined` if a tracer has ids of its own kind. */
+export const traceparentOf = (traceId: string, spanId: string): string | undefined => {
+  const traceparent = `00-${traceId.padStart(32, "0")}-${spanId}-01`
+  return isTraceparent(traceparent) ? traceparent : undefined
+}
+
+/** An id of zeros only names no span. */
+const isTraceparent = (text: string): boolean =>
+  /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/.test(text)
 
 /** Adds what the caller already holds. Names that have no room are left out: a cut name would be another lock's. */
 export const withHeld = (holder: string, names: ReadonlyArray<string>): string => {
@@ -29,9 +44,10 @@ export const withHeld = (holder: string, names: ReadonlyArray<string>): string =
   return some.length === 0 ? holder : `${holder}${behindHolder}${JSON.stringify(some)}`
 }
 
-/** The same holder, without what it held. */
+/** The same holder, without what differs between the claims of one process: the span of the request, and what it held. */
 export const withoutHeld = (holder: string): string => {
-  const tab = holder.indexOf(behindHolder)
+  const trace = holder.indexOf(behindName)
+  const tab = trace === -1 ? holder.indexOf(behindHolder) : trace
   return tab === -1 ? holder : holder.slice(0, tab)
 }
 
@@ -39,19 +55,28 @@ export const withoutHeld = (holder: string): string => {
 export const mostHeld = 8
 
 /** A tab is neither in a name nor in JSON. */
+const behindName = "\ttrace "
 const behindHolder = "\tholds "
 
 /**
- * The inverse of `encode` and `withHeld`. A name never contains a brace. A string that they did not make is taken as a
- * name.
+ * The inverse of `encode`, `withTrace` and `withHeld`. A name never contains a brace. A string that they did not make is
+ * taken as a name.
  */
 export const decode = (holder: string): Owner => {
   const tab = holder.indexOf(behindHolder)
   const holds = tab === -1 ? undefined : parse(holder.slice(tab + behindHolder.length), isListOfTexts)
-  const named = holds === undefined ? holder : holder.slice(0, tab)
+  const asked = holds === undefined ? holder : holder.slice(0, tab)
+  const trace = asked.indexOf(behindName)
+  const told = trace === -1 ? undefined : asked.slice(trace + behindName.length)
+  const named = trace === -1 ? asked : asked.slice(0, trace)
   const brace = named.indexOf(" {")
   const metadata = brace === -1 ? undefined : parse(named.slice(brace + 1), isRecordOfTexts)
-  return { name: metadata === undefined ? named : named.slice(0, brace), metadata, holds: holds ?? [] }
+  return {
+    name: metadata === undefined ? named : named.slice(0, brace),
+    metadata,
+    traceparent: told !== undefined && isTraceparent(told) ? told : undefined,
+    holds: holds ?? []
+  }
 }
 
 const parse = <A>(json: string, isOne: (value: unknown) => value is A): A | undefined => {

@@ -30,6 +30,8 @@ export interface Terms {
   readonly maxHold: number
   /** How many claims may wait before this one. Absent means no limit. */
   readonly maxQueue: number | undefined
+  /** Under which name the lock is counted. Absent means under none. */
+  readonly name: string | undefined
 }
 
 /** The terms of a call without options. */
@@ -39,7 +41,8 @@ export const usual = ({ guardGap, holder, maxHold, timeout, ttl }: Settings): Te
   holder,
   timeout,
   maxHold,
-  maxQueue: undefined
+  maxQueue: undefined,
+  name: undefined
 })
 
 /** The parser of each option. A missing option is a compile error. */
@@ -50,7 +53,8 @@ export const parsers = {
   metadata: Rules.metadata,
   reentrant: Rules.reentrant,
   maxHold: Rules.maxHold,
-  maxQueue: Rules.maxQueue
+  maxQueue: Rules.maxQueue,
+  name: Rules.name
 } satisfies {
   readonly [Name in keyof LockOptions]-?: Parser<unknown>
 }
@@ -69,7 +73,8 @@ const isOfClaim: Readonly<Record<keyof LockOptions, boolean>> = {
   metadata: true,
   reentrant: false,
   maxHold: false,
-  maxQueue: false
+  maxQueue: false,
+  name: false
 }
 
 /** Whether a call has an option. Permits are never re-entered. */
@@ -112,7 +117,7 @@ export const parse = (
     if (Result.isFailure(parsed)) return invalid(option, parsed.failure)
     read[option] = parsed.success
   }
-  const { guardGap, maxHold, maxQueue, metadata, reentrant, timeout, ttl, ...unused } = read as Read
+  const { guardGap, maxHold, maxQueue, metadata, name, reentrant, timeout, ttl, ...unused } = read as Read
   // An option that is parsed but not used is a compile error.
   unused satisfies Record<string, never>
   const granted = ttl === undefined ? usual.ttl : Duration.millis(ttl)
@@ -123,7 +128,8 @@ export const parse = (
     holder: metadata === undefined ? usual.holder : Owner.encode(usual.holder, metadata),
     timeout: timeout ?? usual.timeout,
     maxHold: maxHold ?? usual.maxHold,
-    maxQueue
+    maxQueue,
+    name
   }
   if (reentrant !== true) return terms
   // Inherited options are those of the lock, which count where it is acquired.
@@ -162,9 +168,14 @@ export const withDefaults = <Options extends TryLockOptions>(
 }
 
 /** The kind of a lock, how many permits a claim on it needs, and how many its key has. */
-export type Shape = Pick<Claim, "kind" | "permits" | "capacity" | "onCapacityChange">
+export interface Shape extends Pick<Claim, "kind" | "permits" | "capacity" | "onCapacityChange"> {
+  /** Whether it is a leadership, for which candidates stand for days. Nobody is waiting for anything then. */
+  readonly isLeadership?: true
+}
 
 export const mutex: Shape = { kind: "mutex", permits: 1, capacity: 1 }
+
+export const leadership: Shape = { ...mutex, isLeadership: true }
 
 /** Makes a claim with a new id. Its kind, permits and capacity are those of the lock, so every store can grant it. */
 export const claimOf = (
@@ -188,17 +199,21 @@ export const claimOf = (
   ...(inside !== undefined && { inside })
 })
 
-/** A term that reaches neither the claim, the caller's timeout, the cap of its lease nor a re-entry is a compile error here. */
-type UsedTerms =
-  [Exclude<keyof Terms, "guardGap" | "holder" | "reentry" | "ttl" | "timeout" | "maxHold" | "maxQueue">] extends [never]
-    ? Terms
-    : never
+/** A term that reaches neither the claim, the caller's timeout, the cap of its lease, its metrics nor a re-entry is a compile error here. */
+type UsedTerms = [
+  Exclude<keyof Terms, "guardGap" | "holder" | "reentry" | "ttl" | "timeout" | "maxHold" | "maxQueue" | "name">
+] extends [never] ? Terms
+  : never
 
 /** The same terms for a caller that already holds locks, of which others are to know the names. */
 export const holding = (terms: Terms, names: ReadonlyArray<string>): Terms => ({
   ...terms,
   holder: Owner.withHeld(terms.holder, names)
 })
+
+/** The same terms for a caller in a sampled trace. Others find that trace by the holder. */
+export const traced = (terms: Terms, traceparent: string | undefined): Terms =>
+  traceparent === undefined ? terms : { ...terms, holder: Owner.withTrace(terms.holder, traceparent) }
 
 /** The same claim under a new id. */
 export const renamed = (claim: Claim): Claim => ({ ...claim, id: freshId() })

@@ -17,7 +17,16 @@ export const timeout: Parser<number> = duration(0)
 /** `Infinity` means no limit, which lifts the locker's own. */
 export const maxHold: Parser<number> = duration(1)
 
+/** `Infinity` means never. */
+export const warnAfter: Parser<number> = duration(1)
+
 export const maxQueue: Parser<number> = integer(0, 2 ** 31 - 1)
+
+/** The name of a holder, or of a lock in metrics. */
+export const name: Parser<string> = (value) =>
+  typeof value === "string" && /^[^{}\0-\x1f]{1,200}$/.test(value)
+    ? Result.succeed(value)
+    : Result.fail("must be 1 to 200 characters, without braces and control characters")
 
 /** How long a holder that is asked to leave may stay. */
 export const grace: Parser<number> = duration(0, year)

@@ -1,7 +1,6 @@
 import type * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
 import type { LockerOptions } from "../../LockOptions.ts"
 import * as StoreOptions from "../../StoreOptions.ts"
 import * as Owner from "./owner.ts"
@@ -18,25 +17,23 @@ export interface Settings {
   readonly timeout: number
   /** The same for the time for which a lock is held. */
   readonly maxHold: number
+  /** After how many milliseconds a caller that still waits is logged. `Infinity` means never. */
+  readonly warnAfter: number
 }
-
-const holder: StoreOptions.Parser<string> = (value) =>
-  typeof value === "string" && /^[^{}\0-\x1f]{1,200}$/.test(value)
-    ? Result.succeed(value)
-    : Result.fail("must be 1 to 200 characters, without braces and control characters")
 
 /** The fields of the options, with the variables that every backend reads. A missing option is a compile error. */
 export const fields = {
   prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix, "DLOCK_PREFIX"),
   defaultTtl: StoreOptions.withDefault(Rules.ttl, 30_000, "DLOCK_DEFAULT_TTL"),
   guardGap: StoreOptions.optional(Rules.guardGap, "DLOCK_GUARD_GAP"),
-  holder: StoreOptions.optional(holder, "DLOCK_HOLDER"),
+  holder: StoreOptions.optional(Rules.name, "DLOCK_HOLDER"),
   defaultTimeout: StoreOptions.withDefault(Rules.timeout, Infinity, "DLOCK_DEFAULT_TIMEOUT"),
-  maxHold: StoreOptions.withDefault(Rules.maxHold, Infinity, "DLOCK_MAX_HOLD")
+  maxHold: StoreOptions.withDefault(Rules.maxHold, Infinity, "DLOCK_MAX_HOLD"),
+  warnAfter: StoreOptions.withDefault(Rules.warnAfter, 10_000, "DLOCK_WARN_AFTER")
 } satisfies StoreOptions.Fields<LockerOptions>
 
 const settingsOf = (parsed: StoreOptions.Parsed<typeof fields>): Settings => {
-  const { defaultTimeout, defaultTtl, guardGap, holder, maxHold, prefix, ...unused } = parsed
+  const { defaultTimeout, defaultTtl, guardGap, holder, maxHold, prefix, warnAfter, ...unused } = parsed
   // An option that is parsed but not used is a compile error.
   unused satisfies Record<string, never>
   return {
@@ -45,7 +42,8 @@ const settingsOf = (parsed: StoreOptions.Parsed<typeof fields>): Settings => {
     guardGap: guardGap === undefined ? undefined : Duration.millis(guardGap),
     holder: holder ?? Owner.ofThisProcess(),
     timeout: defaultTimeout,
-    maxHold
+    maxHold,
+    warnAfter
   }
 }
 

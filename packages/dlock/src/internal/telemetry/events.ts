@@ -1,20 +1,31 @@
+import type * as Cause from "effect/Cause"
 import type * as Effect from "effect/Effect"
-import type { AcquireError, LockBackendError, LossReason, OwnershipLost } from "../../LockError.ts"
+import type { LockBackendError, LossReason, OwnershipLost } from "../../LockError.ts"
 import type { Time } from "../scheduling/time.ts"
 import { GroupedLog } from "./groupedLog.ts"
 import type { Log } from "./log.ts"
+import type { Meter, Waiter } from "./meter.ts"
+import type { CallOutcome, Meters, StoreOperation } from "./meters.ts"
 import { type Outage, wordsOf } from "./outage.ts"
 
+/** What a lease keeps for the metrics. */
+export interface Measured {
+  /** Absent until its caller has it. */
+  meter: Meter | undefined
+  /** When its caller got it. */
+  acquiredAt: number
+}
+
 /**
- * Every event of a lock, one method for each. Only these methods decide what is logged. A method that logs nothing is
- * the place for a metric or a span event.
+ * Every event of a lock, one method for each. Only these methods decide what is logged and what is measured.
  *
- * Tokens are fencing tokens. Times are milliseconds of the monotonic clock (`Time.now`), and durations are
- * milliseconds.
+ * Times are milliseconds of the monotonic clock (`Time.now`), and durations are milliseconds.
  */
 export class Events {
   private readonly log: Log
   private readonly outage: Outage
+  private readonly time: Time
+  private readonly meters: Meters
   private readonly losses: GroupedLog
   private readonly longHolds: GroupedLog
   private readonly revocations: GroupedLog
@@ -22,24 +33,41 @@ export class Events {
   private isUnshrinkableTold = false
   private readonly toldOfCapacity = new Set<string>()
 
-  constructor(log: Log, outage: Outage, time: Time, fork: (effect: Effect.Effect<void>) => unknown) {
+  constructor(
+    log: Log,
+    outage: Outage,
+    time: Time,
+    meters: Meters,
+    fork: (effect: Effect.Effect<void>) => unknown
+  ) {
     this.log = log
     this.outage = outage
+    this.time = time
+    this.meters = meters
     this.losses = new GroupedLog(log, time, fork, "also lost")
     this.longHolds = new GroupedLog(log, time, fork, "also")
     this.revocations = new GroupedLog(log, time, fork, "also asked to leave")
   }
 
-  // Acquire. `startedAt` is the time of the call.
+  // Acquire.
 
-  /** A lock was granted. `confirmedAt` is when the request was sent that the grant counts from. */
-  granted(_key: string, _token: bigint, _startedAt: number, _confirmedAt: number): void {}
+  /** The caller got a lock, at the time `now`. */
+  granted(lease: Measured, waiter: Waiter, now: number): void {
+    const { meter } = waiter
+    lease.meter = meter
+    lease.acquiredAt = now
+    meter.grant(waiter, now)
+  }
 
   /** A caller that does not wait found the lock held. */
-  foundHeld(_key: string, _startedAt: number): void {}
+  foundHeld(waiter: Waiter): void {
+    waiter.meter.refuse(waiter)
+  }
 
-  /** An acquire ended without a lock. `why` is absent if it was interrupted or died of a defect. */
-  notGranted(_key: string, _why: AcquireError | undefined, _startedAt: number): void {}
+  /** An acquire ended without a lock. */
+  notGranted(waiter: Waiter, cause: Cause.Cause<unknown>): void {
+    waiter.meter.fail(waiter, cause, this.time.now())
+  }
 
   /** A request for a lock was not answered, and will be sent again. */
   acquireUnanswered(key: string, error: LockBackendError): void {
@@ -83,8 +111,15 @@ export class Events {
 
   // Renewal.
 
-  /** A renewal that was sent at `sentAt` confirmed a lock. */
-  renewed(_key: string, _token: bigint, _sentAt: number): void {}
+  /** A renewal confirmed a lock when `left` of its `ttl` were left. */
+  renewed({ meter }: Measured, left: number, ttl: number): void {
+    meter?.renew(left, ttl)
+  }
+
+  /** A renewal of this lock failed. It will be sent again. */
+  notRenewed({ meter }: Measured): void {
+    meter?.failRenewal()
+  }
 
   /** A call with the renewals of `count` locks was not answered. They will be sent again. */
   renewalFailed(key: string, error: LockBackendError, count: number): void {
@@ -139,8 +174,10 @@ export class Events {
 
   // Release and loss.
 
-  /** The holder released the lock. `grantedAt` is when the request was sent that the grant counted from. */
-  released(_key: string, _token: bigint, _grantedAt: number): void {}
+  /** The holder released the lock at the time `now`. */
+  released({ acquiredAt, meter }: Measured, now: number): void {
+    meter?.release(acquiredAt, now)
+  }
 
   /** A release was not answered, and will be sent again. */
   releaseUnanswered(key: string, error: LockBackendError): void {
@@ -164,11 +201,22 @@ export class Events {
   }
 
   /** A lock was lost. */
-  lost(loss: OwnershipLost): void {
+  lost({ acquiredAt, meter }: Measured, loss: OwnershipLost): void {
+    meter?.lose(acquiredAt, this.time.now(), loss.reason)
+    this.losses.add(loss)
+  }
+
+  /** A section that had entered a lock again lost it. The lock itself is still held. */
+  lostByView(loss: OwnershipLost): void {
     this.losses.add(loss)
   }
 
   // The backend.
+
+  /** A call to the store has ended. */
+  called(operation: StoreOperation, millis: number, outcome: CallOutcome): void {
+    this.meters.called(operation, millis, outcome)
+  }
 
   /** The backend answered a call. A refusal is an answer too. */
   answered(key: string): void {

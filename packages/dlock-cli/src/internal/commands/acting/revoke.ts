@@ -9,7 +9,7 @@ import * as Backend from "../../backend.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
 import { quoted } from "../../info.ts"
-import { duration } from "../../options/duration.ts"
+import { durationFlag } from "../../options/duration.ts"
 import { key } from "../../options/key.ts"
 import { token } from "../../options/token.ts"
 import { write } from "../../output.ts"
@@ -22,7 +22,7 @@ export const revoke = Command.make(
   {
     key,
     token,
-    grace: duration("grace").pipe(
+    grace: durationFlag("grace").pipe(
       Flag.withDescription("How long the holder may stay after it is asked to leave. Default: 0s"),
       Flag.withDefault(Duration.zero)
     ),

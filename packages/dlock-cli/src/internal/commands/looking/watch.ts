@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Backend from "../../backend.ts"
-import { duration } from "../../options/duration.ts"
+import { durationFlag } from "../../options/duration.ts"
 import { keysUnder } from "../../options/prefix.ts"
 import { jsonOf, writeLines } from "../../output.ts"
 import { quietly } from "../../quiet.ts"
@@ -28,7 +28,7 @@ export const watch = Command.make(
       Flag.withDefault(false),
       Flag.withoutNegation
     ),
-    every: duration("every").pipe(
+    every: durationFlag("every").pipe(
       Flag.withDescription(
         "The pause between two passes over all locks, at least four times as long as a pass took. Default: 1s"
       ),

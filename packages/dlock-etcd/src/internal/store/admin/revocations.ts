@@ -91,8 +91,8 @@ export class Revocations {
   }
 
   /**
-   * Takes the marks that a beat has found. The bell has rung for them, so a watch that has not told of them may be deaf: a proxy may
-   * have ended it for another one. It begins anew.
+   * Takes the marks that a beat has found. The bell has rung for them, so a watch that has not told of them may be deaf. It begins
+   * anew.
    */
   takeInBeat(marks: ReadonlyArray<string>): Effect.Effect<void> {
     return Effect.suspend(() => {
