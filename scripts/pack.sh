@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds and packs the packages, lints the tarballs, then installs them in an empty project, by npm and by pnpm, and runs a
-# program there. The tarballs stay where the last line says.
+# program and the command line there. Bundles the command line into one file. All of it stays where the last lines say.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -28,6 +28,8 @@ peers=$(node -p '
   const theirs = Array.from(names).filter((name) => devDependencies[name]?.startsWith("workspace:") !== true)
   theirs.concat("@types/node").map((name) => `${name}@${devDependencies[name]}`).join(" ")
 ')
+# They are released together.
+version=$(node -p 'require("./packages/dlock-cli/package.json").version')
 for client in npm pnpm; do
   project=.cache/consumer/$client
   mkdir -p "$project"
@@ -36,15 +38,34 @@ for client in npm pnpm; do
     cd "$project"
     echo '{ "private": true, "type": "module" }' >package.json
     # As docs/install.md says of pnpm: one of etcd3's dependencies has an install script, which nobody needs.
-    printf 'allowBuilds:\n  protobufjs: false\n' >pnpm-workspace.yaml
+    # The command line depends on packages that pnpm would otherwise look for in the registry.
+    {
+      printf 'allowBuilds:\n  protobufjs: false\noverrides:\n'
+      for tarball in ../../pack/*.tgz; do
+        printf '  %s: file:%s\n' "$(basename "$tarball" "-$version.tgz")" "$tarball"
+      done
+    } >pnpm-workspace.yaml
     case $client in
       npm) npm install --silent --no-audit --no-fund ../../pack/*.tgz $peers </dev/null ;;
       pnpm) pnpm add --silent --config.minimumReleaseAge=0 ../../pack/*.tgz $peers </dev/null ;;
     esac
     node main.ts
     tsc --ignoreConfig --noEmit --strict --target es2023 --module nodenext --types node --skipLibCheck main.ts imports.ts
+    # The command line, as its documents say. No server is needed for what it does here.
+    case $client in
+      npm) dlock() { npx effect-dlock-cli "$@"; } ;;
+      pnpm) dlock() { pnpm exec dlock "$@"; } ;;
+    esac
+    [ "$(dlock --version)" = "$version" ]
+    dlock inspect a --driver memory --json | grep -q '"key":"a","holders":\[\]'
+    [ -s node_modules/effect-dlock-cli/man/dlock.1 ]
     echo "by $client: installed, loaded, checked and locked"
   )
 done
+node scripts/bundle.ts
+bundled=$(mktemp -d)
+cp .cache/bundle/dlock.mjs "$bundled/"
+[ "$(cd "$bundled" && ./dlock.mjs --version)" = "$version" ]
+rm -r "$bundled"
 echo "the tarballs are in .cache/pack:"
 ls .cache/pack

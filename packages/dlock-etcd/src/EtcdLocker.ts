@@ -233,13 +233,33 @@ export interface TokenEpoch {
  * @since 0.1.0
  */
 export const raiseTokenEpoch = ({ above, prefix, ...rest }: RaiseOptions): Effect.Effect<TokenEpoch, Failure> =>
-  Effect.all([StoreOptions.parse(raiseFields, { above, prefix }), Options.parse(rest)]).pipe(
-    Effect.flatMap(([raise, settings]) =>
-      Effect.flatMap(
-        Connection.open(settings),
-        (port) => Effect.mapError(Epochs.raise(port, raise.prefix, raise.above), backendError("raise"))
-      )
-    ),
+  Effect.flatMap(
+    Effect.all([StoreOptions.parse(raiseFields, { above, prefix }), Options.parse(rest)]),
+    ([raise, settings]) => raiseOver(settings, raise)
+  )
+
+/**
+ * Does the same as `raiseTokenEpoch`, with all that a locker reads from the environment (see `layerEnv`), `DLOCK_PREFIX`
+ * included.
+ *
+ * @category fencing
+ * @since 0.1.0
+ */
+export const raiseTokenEpochEnv = (
+  { above }: Pick<RaiseOptions, "above">
+): Effect.Effect<TokenEpoch, Failure> =>
+  Effect.gen(function*() {
+    const { prefix } = yield* StoreOptions.environment({ prefix: raiseFields.prefix })
+    const raise = yield* StoreOptions.parse(raiseFields, { above, prefix })
+    return yield* raiseOver(yield* Options.fromEnvironment, raise)
+  })
+
+const raiseOver = (
+  settings: Options.Settings,
+  { above, prefix }: { readonly above: bigint; readonly prefix: string }
+): Effect.Effect<TokenEpoch, Failure> =>
+  Connection.open(settings).pipe(
+    Effect.flatMap((port) => Effect.mapError(Epochs.raise(port, prefix, above), backendError("raise"))),
     Effect.scoped
   )
 
@@ -249,5 +269,5 @@ const raiseFields = {
       ? Result.succeed(value)
       : Result.fail("must be a bigint from 0 to 2^63 - 2^53")
   ),
-  prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix)
+  prefix: StoreOptions.withDefault(StoreOptions.prefix, StoreOptions.defaultPrefix, "DLOCK_PREFIX")
 } satisfies StoreOptions.Fields<Omit<RaiseOptions, keyof EtcdLockStore.EtcdLockStoreOptions>>

@@ -10,7 +10,8 @@ test("the public names are these", () => {
     "layerClient",
     "layerConfig",
     "layerEnv",
-    "raiseTokenEpoch"
+    "raiseTokenEpoch",
+    "raiseTokenEpochEnv"
   ])
   expect(Object.keys(root.EtcdLockStore).sort()).toEqual(["layer", "layerClient", "layerEnv"])
 })

@@ -59,8 +59,15 @@ export const driver: Effect.Effect<Driver, Config.ConfigError, Root> = Effect.ge
 })
 
 /** The locker of this call. The client of the other backend is not loaded. */
-export const locker: Layer.Layer<Locker, Config.ConfigError | LockBackendError, Root> = Layer
-  .unwrap(
+export const locker: Layer.Layer<Locker, Config.ConfigError | LockBackendError, Root> = Layer.suspend(() =>
+  lockerUnder(variables)
+)
+
+/** The same, with variables of the caller's. */
+export const lockerUnder = <E, R>(
+  variables: Effect.Effect<ConfigProvider.ConfigProvider, E, R>
+): Layer.Layer<Locker, Config.ConfigError | LockBackendError | E, Root | R> =>
+  Layer.unwrap(
     Effect.gen(function*() {
       const name = yield* driver
       const provider = yield* variables

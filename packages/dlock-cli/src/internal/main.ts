@@ -1,3 +1,4 @@
+import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -19,6 +20,8 @@ import { root } from "./commands/root.ts"
 import { bench } from "./commands/server/bench.ts"
 import { doctor } from "./commands/server/doctor.ts"
 import { type Failure, fromError } from "./failure.ts"
+import { presenter } from "./presenter.ts"
+import { linesShown } from "./shown.ts"
 import { version } from "./version.ts"
 
 /** The command `dlock` with all its subcommands. */
@@ -39,9 +42,10 @@ export const run = (args: ReadonlyArray<string>) => {
   const { child, own } = ChildCommand.split(args)
   return Command.runWith(command, { version })(own).pipe(
     Effect.provideService(ChildCommand.ChildCommand, child),
+    Effect.provideService(CliOutput.Presenter, presenter),
     Effect.catch((error): Effect.Effect<never, Failure> => {
       const failure = fromError(error)
-      const told = failure.message === "" ? Effect.void : Console.error(`dlock: ${failure.message}`)
+      const told = failure.message === "" ? Effect.void : Console.error(`dlock: ${linesShown(failure.message)}`)
       return Effect.andThen(told, Effect.fail(failure))
     })
   )

@@ -1,5 +1,7 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
 import { root } from "./commands/root.ts"
 
 /**
@@ -7,4 +9,31 @@ import { root } from "./commands/root.ts"
  * `None` is absent, and a duration is milliseconds.
  */
 export const write = <A>(value: A, json: (value: A) => unknown, text: (value: A) => string) =>
-  Effect.flatMap(root, (flags) => Console.log(flags.json ? JSON.stringify(json(value)) : text(value)))
+  Effect.flatMap(root, (flags) => Console.log(flags.json ? jsonOf(json(value)) : text(value)))
+
+/** JSON in one line that a terminal may show: what could act on it is escaped, which changes no value. */
+export const jsonOf = (value: unknown): string => JSON.stringify(value).replaceAll(unsafe, escapeOf)
+
+/** What JSON leaves as it is: control characters above ASCII, format characters, separators of lines. */
+const unsafe = /[\x7f-\x9f\p{Cf}\p{Zl}\p{Zp}]/gu
+
+const escapeOf = (character: string): string =>
+  Array.from(
+    { length: character.length },
+    (_, nth) => `\\u${character.charCodeAt(nth).toString(16).padStart(4, "0")}`
+  ).join("")
+
+/**
+ * Writes lines as they come, no faster than they are read. When nobody reads on (`| head`), the stream ends, and that is no
+ * error.
+ */
+export const writeLines = <E, R>(lines: Stream.Stream<string, E, R>) =>
+  Effect.flatMap(
+    Stdio.Stdio,
+    (stdio) => Stream.run(Stream.map(Stream.chunks(lines), (some) => `${some.join("\n")}\n`), stdio.stdout())
+  ).pipe(
+    Effect.catchIf(isNobodyReading, () => Effect.void)
+  )
+
+const isNobodyReading = (error: unknown): boolean =>
+  error instanceof Error && error.cause instanceof Error && (error.cause as NodeJS.ErrnoException).code === "EPIPE"

@@ -14,7 +14,8 @@ export const root = Command.make("dlock").pipe(
     ),
     json: Flag.Boolean("json").pipe(
       Flag.withDescription("Write JSON: one value, or one line for each of a list"),
-      Flag.withDefault(false)
+      Flag.withDefault(false),
+      Flag.withoutNegation
     )
   }),
   Command.withDescription("Distributed locks on Redis, Valkey and etcd: hold them, look at them, free them")

@@ -1,10 +1,91 @@
+import { Locker } from "effect-dlock/Locker"
 import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Backend from "../../backend.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
+import { quoted } from "../../info.ts"
+import { durationFlag } from "../../options/duration.ts"
+import { key } from "../../options/key.ts"
+import { token } from "../../options/token.ts"
+import { write } from "../../output.ts"
+import { quietly } from "../../quiet.ts"
+import { timeOf } from "../../text/units.ts"
+import { refuseWithoutToken } from "./holders.ts"
 
 export const revoke = Command.make(
   "revoke",
-  {},
-  () => Effect.fail(new Failure({ message: "not built yet", exitCode: exitCodes.defect }))
+  {
+    key,
+    token,
+    grace: durationFlag("grace").pipe(
+      Flag.withDescription("How long the holder may stay after it is asked to leave. Default: 0s"),
+      Flag.withDefault(Duration.zero)
+    ),
+    why: Flag.String("why").pipe(
+      Flag.withDescription("The reason, for the holder's log"),
+      Flag.optional
+    )
+  },
+  ({ grace, key, token, why }) =>
+    Effect.gen(function*() {
+      if (Option.isNone(token)) return yield* refuseWithoutToken(key, "revoke")
+      const options = { token: token.value, grace, ...(Option.isSome(why) && { why: why.value }) }
+      const answer = yield* Locker.revoke(key, options)
+      const { expiresIn, isForeign } = answer === "running"
+        ? yield* stillThere(key, token.value)
+        : { expiresIn: undefined, isForeign: false }
+      const told = { answer, ...(expiresIn !== undefined && { endsWithinMs: expiresIn }) }
+      yield* write(told, (value) => value, () => textOf(answer, expiresIn))
+      if (isForeign) {
+        yield* Console.error(
+          "dlock: another library holds the lock, which cannot be asked to leave. If its program is gone:\n" +
+            `  dlock break ${quoted(key)} --token ${token.value} --yes-two-may-run`
+        )
+      }
+      if (answer === "notHeld") return yield* new Failure({ message: "", exitCode: exitCodes.no })
+    }).pipe(Effect.provide(Backend.locker), quietly)
+).pipe(
+  Command.withDescription(
+    "Ask a holder to leave, and end its hold, without letting two in. Wait until it has ended, at most for the grace and a guard " +
+      "gap. Exit 0: it has ended, or runs out by itself, as is said. Exit 1: no hold has this token now, nothing was changed"
+  ),
+  Command.withShortDescription("End a hold without letting two in"),
+  Command.withExamples([
+    { command: "dlock revoke nightly-report", description: "Show who holds it, and the command that ends the hold" },
+    {
+      command: "dlock revoke nightly-report --token 1764600000123456 --grace 10s --why 'it hangs'",
+      description: "Give the holder ten seconds, then end its hold"
+    }
+  ])
 )
+
+/** How long the hold lasts at most, if the backend tells. */
+const stillThere = (key: string, token: bigint) =>
+  Effect.map(Locker.inspect(key), ({ holders }) => {
+    const hold = holders.find((holder) => holder.token === token)
+    const expiresIn = hold === undefined ? Option.none() : Option.filter(hold.expiresIn, Duration.isFinite)
+    return {
+      expiresIn: Option.getOrUndefined(Option.map(expiresIn, Duration.toMillis)),
+      isForeign: hold?.foreign === true
+    }
+  })
+
+const textOf = (answer: "released" | "running" | "notHeld", expiresIn: number | undefined): string => {
+  switch (answer) {
+    case "released":
+      return "released: the hold has ended"
+    case "running":
+      return expiresIn === undefined
+        ? "running: its program has not ended yet, or does not answer. The lock is kept until then"
+        : `running: its program has not ended yet, or does not answer. The hold runs out in at most ${
+          timeOf(expiresIn)
+        }`
+    case "notHeld":
+      return "notHeld: no hold with this token has the lock now. Nothing was changed"
+  }
+}
