@@ -19,13 +19,14 @@ const tools: Readonly<Record<string, { readonly run: Tool; readonly tries?: Tool
     tries: (key, command) => ["flock", "-n", Path.join(folder, key), ...command]
   },
   "etcdctl lock": {
-    run: (key, command) => [etcdctlProgram(), "--endpoints", server.url, "lock", "--ttl", "2", key, ...command]
+    run: (key, command) => [etcdctlProgram(), "--endpoints", server.url, "lock", "--ttl", "2", "--", key, ...command]
   }
 }
 
-const sleep = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
+const sleep = (millis: number) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), millis))
 const begin = (command: ReadonlyArray<string>) => start(command, env)
-const pidOf = (started: Started) => until("it is in", () => Number(/^\d+/m.exec(started.stdout())?.[0]) || undefined)
+const pidOf = (started: Started) =>
+  until("it is in", () => Number(/^\d+$/m.exec(started.stdout())?.[0]) || undefined, 60_000)
 const kill = (pid: number) => isAlive(pid) && process.kill(pid, "SIGKILL")
 
 /** Whether another gets the lock within a time. */

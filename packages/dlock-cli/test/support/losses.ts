@@ -131,8 +131,17 @@ export const lose = async ({ env, server }: Target, count: number, from = 0): Pr
     seen,
     overlaps: overlaps(seen),
     closest: Math.min(...seen.slice(1).map(({ from }, index) => Number(from - seen[index]!.to) / 1e6)),
-    alive: seen.flatMap(({ pids }) => Array.from(pids)).filter(isAlive),
+    alive: seen.flatMap(({ pids }) => Array.from(pids)).filter((pid) => isStillInside(pid, file)),
     codes
+  }
+}
+
+/** Whether this process is one of ours: its number may be that of another by now. */
+const isStillInside = (pid: number, file: string): boolean => {
+  try {
+    return isAlive(pid) && Fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(file)
+  } catch {
+    return false
   }
 }
 
