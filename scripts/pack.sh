@@ -58,6 +58,7 @@ for client in npm pnpm; do
     esac
     [ "$(dlock --version)" = "$version" ]
     dlock inspect a --driver memory --json | grep -q '"key":"a","holders":\[\]'
+    [ "$(dlock run a --driver memory -- echo held)" = held ]
     [ -s node_modules/effect-dlock-cli/man/dlock.1 ]
     echo "by $client: installed, loaded, checked and locked"
   )
