@@ -1,4 +1,7 @@
 import { recordLag } from "dlock-testing"
+import { Effect } from "effect"
+import { Locker } from "effect-dlock"
+import { RedisLocker } from "effect-dlock-redis"
 import * as Path from "node:path"
 import { expect, test } from "vitest"
 import { dlock, ended, groupOf, inside, isAlive, start, type Started, temporary, until } from "./support/dlock.ts"
@@ -89,6 +92,25 @@ test("a server that is away: TERM at the deadline, KILL within the guard gap, an
   }
   expect(await started.exited).toBe(76)
   expect(await obeying.exited).toBe(76)
+})
+
+test("a revoked lock: it says by whom, asks the command after the grace, and ends with 76", async () => {
+  const script = "trap 'echo asked; exit 0' TERM; echo in; while :; do sleep 0.02; done"
+  const started = dlock(env, "run", "revoked", "-c", script)
+  await until("it is in", () => started.stdout() === "in\n")
+  const revoke = Effect.gen(function*() {
+    const { holders: [holder] } = yield* Locker.inspect("revoked")
+    return yield* Locker.revoke("revoked", { token: holder!.token, grace: "500 millis", why: "maintenance" })
+  })
+  const from = performance.now()
+  const answer = await Effect.runPromise(
+    Effect.provide(revoke, RedisLocker.layer({ url: server().url, holder: "operator" }))
+  )
+  expect(performance.now() - from).toBeGreaterThan(450)
+  expect(answer).toBe("released")
+  expect(await started.exited).toBe(76)
+  expect(started.stdout()).toBe("in\nasked\n")
+  expect(started.stderr()).toContain("operator revokes the lock: maintenance")
 })
 
 test("--max-hold ends the command while the lock is held", async () => {
