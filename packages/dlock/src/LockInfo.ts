@@ -52,6 +52,11 @@ export interface WaiterInfo {
   readonly metadata: Readonly<Record<string, string>>
   /** How many permits it waits for. */
   readonly permits: number
+  /**
+   * The keys that its caller already held when it asked, at most eight, as far as the backend was told. By these one finds
+   * out afterwards who waits for whom.
+   */
+  readonly holds: ReadonlyArray<string>
 }
 
 /**

@@ -10,6 +10,7 @@ import {
   ReadWriteLock
 } from "effect-dlock"
 import { TestClock } from "effect/testing"
+import { infoOf } from "../src/internal/admin/info.ts"
 import { adminSetting, fork, lockerOver, outside } from "./support.ts"
 
 // The ttl of these locks is 9 s and their guard gap 0.9 s, and they are renewed every 3 s.
@@ -56,10 +57,11 @@ describe("inspect", () => {
         }],
         holderCount: 1,
         permitsHeld: 1,
-        waiting: [{ holder: "shop", metadata: { pod: "b" }, permits: 1 }, {
+        waiting: [{ holder: "shop", metadata: { pod: "b" }, permits: 1, holds: [] }, {
           holder: "shop",
           metadata: {},
-          permits: 1
+          permits: 1,
+          holds: []
         }],
         queueLength: 2,
         lastToken: Option.some(token)
@@ -67,14 +69,21 @@ describe("inspect", () => {
       assert.deepStrictEqual(info, expected)
     }))
 
-  it.effect("tells nothing of what a caller holds besides", () =>
+  it.effect("tells what a caller that waits holds besides, by the keys of this locker", () =>
     Effect.gen(function*() {
       const { locker, operator } = yield* adminSetting({ holder: "shop" })
       yield* holding(operator, "other")
-      yield* fork(outside(locker.withLock("secret", locker.withLock("other", Effect.never))))
+      yield* fork(outside(locker.withLock("mine", locker.withLock("other", Effect.never))))
       const info = yield* operator.inspect("other")
-      assert.deepStrictEqual(info.waiting, [{ holder: "shop", metadata: {}, permits: 1 }])
+      assert.deepStrictEqual(info.waiting, [{ holder: "shop", metadata: {}, permits: 1, holds: ["mine"] }])
     }))
+
+  it("tells nothing of locks under another prefix", () => {
+    const waiter = { holder: "shop\tholds [\"p:mine\",\"theirs:x\"]", permits: 1 }
+    const state = { key: "p:other", kind: "mutex", capacity: 1, holders: [], holderCount: 0, permitsHeld: 0 } as const
+    const info = infoOf({ ...state, waiting: [waiter], queueLength: 1, lastToken: undefined }, "p:")
+    assert.deepStrictEqual(info.waiting, [{ holder: "shop", metadata: {}, permits: 1, holds: ["mine"] }])
+  })
 
   it.effect("tells of a free lock, of permits, of readers and of a writer", () =>
     Effect.gen(function*() {

@@ -13,7 +13,7 @@ export const infoOf = (state: LockState, prefix: string): LockInfo => ({
   holders: state.holders.map(holderOf),
   holderCount: state.holderCount,
   permitsHeld: state.permitsHeld,
-  waiting: state.waiting.map(waiterOf),
+  waiting: state.waiting.map((waiter) => waiterOf(waiter, prefix)),
   queueLength: state.queueLength,
   lastToken: Option.fromUndefinedOr(state.lastToken)
 })
@@ -32,7 +32,12 @@ const holderOf = ({ expiresIn, holder, isForeign, isRevoked, permits, since, tok
   revoked: isRevoked
 })
 
-const waiterOf = ({ holder, permits }: WaiterState): WaiterInfo => ({ ...ownerOf(holder), permits })
+const waiterOf = ({ holder, permits }: WaiterState, prefix: string): WaiterInfo => ({
+  ...ownerOf(holder),
+  permits,
+  // Of a lock under another prefix this locker can tell nothing.
+  holds: Owner.decode(holder).holds.flatMap((name) => name.startsWith(prefix) ? [name.slice(prefix.length)] : [])
+})
 
 const ownerOf = (holder: string) => {
   const { metadata, name } = Owner.decode(holder)
