@@ -44,7 +44,9 @@ const unpacked = async (): Promise<string> => {
   const temporary = Fs.mkdtempSync(`${folder}.`)
   // The package unpacks into the system's temporary folder, and keeps for ever what it finds there, whole or not.
   const program = `import { inflate } from "@sparticuz/chromium"
-for (const name of ["chromium.br", "al2023.tar.br", "fonts.tar.br"]) await inflate(${JSON.stringify(`${packed}/`)} + name)`
+for (const name of ["chromium.br", "al2023.tar.br", "fonts.tar.br"]) await inflate(${
+    JSON.stringify(`${packed}/`)
+  } + name)`
   await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program], {
     cwd: Path.join(root, "testing"),
     env: { ...process.env, TMPDIR: temporary }

@@ -105,13 +105,24 @@ export interface Edge {
   readonly holder: string
   readonly id: number
   readonly key: string
+  /** Whether this never ends by itself. */
+  readonly isDeadlocked: boolean
+}
+
+/** A hold of a circle. Its holder waits for the key of the next step; that of the last step for the key of the first. */
+export interface Step {
+  readonly holder: string
+  readonly id: number
+  readonly key: string
   readonly token: string
+  /** Whether it is the one to revoke: the one with the least work to lose. */
+  readonly isYoungest: boolean
 }
 
 /** Who waits for whom, as much of it as can be drawn. */
 export interface Waits {
-  /** Each is a circle: every edge's holder is the waiter of the next, and the last one's that of the first. */
-  readonly cycles: ReadonlyArray<ReadonlyArray<Edge>>
+  readonly cycles: ReadonlyArray<ReadonlyArray<Step>>
+  readonly cycleCount: number
   readonly edges: ReadonlyArray<Edge>
   readonly edgeCount: number
   /** Those that most others wait for, directly or not. */
