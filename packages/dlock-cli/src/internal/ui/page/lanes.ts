@@ -66,7 +66,7 @@ export const Lanes = ({ deadlocked, revision, selected, store }: LanesProps) => 
       h(
         "h2",
         { id: "lanes-title" },
-        selected === undefined ? "The last three minutes" : "The last three minutes of this lock"
+        selected === undefined ? "Who held what, and when" : "Who held this lock, and when"
       ),
       h(
         "ul",
@@ -176,8 +176,10 @@ const paint = (
   pen.setTransform(scale, 0, 0, scale, 0, 0)
   pen.clearRect(0, 0, width, height)
   const now = store.now()
-  const start = now - historyMs
-  const x = (at: number) => Math.max(0, Math.min(width, (at - start) / historyMs * width))
+  // As far back as somebody has looked.
+  const span = spans.find((span) => now - store.since <= span) ?? historyMs
+  const start = now - span
+  const x = (at: number) => Math.max(0, Math.min(width, (at - start) / span * width))
 
   pen.font = "11px system-ui, sans-serif"
   pen.textBaseline = "middle"
@@ -186,13 +188,13 @@ const paint = (
   const unknown = x(store.since)
   pen.fillStyle = colour("unknown")
   pen.fillRect(0, 0, unknown, bottom)
-  for (let back = 0; back <= historyMs; back += 30_000) {
+  for (let back = 0; back <= span; back += span / 6) {
     const at = Math.round(x(now - back)) - (back === 0 ? 0.5 : -0.5)
     pen.fillStyle = colour("line")
     pen.fillRect(at, 0, 1, bottom)
     pen.fillStyle = colour("muted")
-    const text = back === 0 ? "now" : width < 420 && back % 60_000 !== 0 ? "" : `−${back / 1_000} s`
-    pen.textAlign = back === 0 ? "right" : back === historyMs ? "left" : "center"
+    const text = back === 0 ? "now" : width < 420 && back % (span / 3) !== 0 ? "" : `−${back / 1_000} s`
+    pen.textAlign = back === 0 ? "right" : back === span ? "left" : "center"
     pen.fillText(text, at, bottom + axisHeight / 2 + 2)
   }
 
@@ -211,18 +213,28 @@ const paint = (
       pen.stroke()
       pen.setLineDash([])
     }
-    for (const stay of stays) if (stay.isHeld) paintHold(pen, stay, x, y, now, colour, stay.id === selected)
+    const held = stays.filter(({ isHeld }) => isHeld)
+    const open = held.filter(({ to }) => to === undefined)
+    for (const stay of held) {
+      // Those that it holds at once lie on top of each other.
+      const others = stay === open.at(-1) ? open.length - 1 : 0
+      paintHold(pen, stay, { x, y, now, colour, others, isSelected: stay.id === selected })
+    }
   })
 }
 
 const paintHold = (
   pen: CanvasRenderingContext2D,
   { end, from, key, to }: Stay,
-  x: (at: number) => number,
-  y: number,
-  now: number,
-  colour: (name: string) => string,
-  isSelected: boolean
+  { colour, isSelected, now, others, x, y }: {
+    readonly x: (at: number) => number
+    readonly y: number
+    readonly now: number
+    readonly colour: (name: string) => string
+    /** How many more it holds at the same time. */
+    readonly others: number
+    readonly isSelected: boolean
+  }
 ): void => {
   const left = x(from)
   const right = Math.max(left + 2, x(to ?? now))
@@ -258,10 +270,15 @@ const paintHold = (
   pen.clip()
   pen.fillStyle = colour("text")
   pen.textAlign = "left"
-  const text = isSelected && to !== undefined ? durationOf(to - from) : clipped(key, Math.floor(room / 6))
+  const more = others > 0 ? ` and ${others} more` : ""
+  const name = isSelected ? durationOf((to ?? now) - from) : clipped(key, Math.floor(room / 6) - more.length)
+  const text = name + more
   pen.fillText(text, left + 6, y + laneHeight / 2)
   pen.restore()
 }
+
+/** Milliseconds that the lanes may show. */
+const spans = [30_000, 60_000, historyMs]
 
 const mostLanes = 14
 const laneHeight = 26

@@ -23,6 +23,7 @@ export const Table = (props: TableProps) => {
   const [height, setHeight] = useState(400)
   const [active, setActive] = useState<string>()
   const rowHeight = isNarrow ? 60 : 36
+  const headHeight = isNarrow ? 0 : 31
 
   useLayoutEffect(() => {
     const element = view.current!
@@ -40,7 +41,7 @@ export const Table = (props: TableProps) => {
     setActive(nameOf(items[to]!))
     const element = view.current!
     if (to * rowHeight < element.scrollTop) element.scrollTop = to * rowHeight
-    const bottom = (to + 1) * rowHeight - element.clientHeight
+    const bottom = (to + 1) * rowHeight - element.clientHeight + headHeight
     if (bottom > element.scrollTop) element.scrollTop = bottom
   }
 
@@ -93,7 +94,7 @@ export const Table = (props: TableProps) => {
     if (item.type === "group") {
       return h("div", {
         ...common,
-        class: `row group${isActive ? " active" : ""}`,
+        class: `row group depth-${Math.min(item.depth, 4)}${isActive ? " active" : ""}`,
         "aria-expanded": item.isOpen,
         onClick: () => {
           setActive(nameOf(item))
@@ -103,7 +104,9 @@ export const Table = (props: TableProps) => {
     }
     return h("div", {
       ...common,
-      class: `row lock${isActive ? " active" : ""}${selected === item.lock.id ? " selected" : ""}`,
+      class: `row lock depth-${Math.min(item.depth, 4)}${isActive ? " active" : ""}${
+        selected === item.lock.id ? " selected" : ""
+      }`,
       "aria-selected": selected === item.lock.id,
       onClick: () => {
         setActive(nameOf(item))
@@ -126,26 +129,26 @@ export const Table = (props: TableProps) => {
     },
     h(
       "div",
-      { role: "rowgroup", class: "head" },
-      h(
-        "div",
-        { role: "row", class: "row", "aria-rowindex": 1 },
-        ["Key", "Holder", "Held for", "Time left", "Waiting"].map((title) =>
-          h("div", { role: "columnheader", class: "cell", key: title }, title)
-        )
-      )
-    ),
-    h(
-      "div",
       {
         class: "rows",
-        role: "rowgroup",
+        role: "presentation",
         ref: view,
         // What scrolls would be a stop of its own for the Tab key.
         tabIndex: -1,
         onScroll: () => setTop(view.current!.scrollTop)
       },
-      h("div", { class: "sizer", role: "presentation", style: { height: `${items.length * rowHeight}px` } }, rows)
+      h(
+        "div",
+        { role: "rowgroup", class: "head" },
+        h(
+          "div",
+          { role: "row", class: "row", "aria-rowindex": 1 },
+          ["Key", "Holder", "Held for", "Time left", "Waiting"].map((title) =>
+            h("div", { role: "columnheader", class: "cell", key: title }, title)
+          )
+        )
+      ),
+      h("div", { class: "sizer", role: "rowgroup", style: { height: `${items.length * rowHeight}px` } }, rows)
     )
   )
 }
@@ -156,10 +159,10 @@ const nameOf = (item: Item): string =>
 const cell = (name: string, ...children: Array<ComponentChildren>) =>
   h("div", { role: "gridcell", class: `cell ${name}`, key: name }, children)
 
-const groupCells = ({ depth, isOpen, locks, path, trouble, waiting }: Group) => [
+const groupCells = ({ isOpen, locks, path, trouble, waiting }: Group) => [
   h(
     "div",
-    { role: "gridcell", class: `cell key depth-${Math.min(depth, 4)}`, key: "key" },
+    { role: "gridcell", class: "cell key", key: "key" },
     h("span", { class: `chevron${isOpen ? " open" : ""}`, "aria-hidden": "true" }),
     h("bdi", { class: "text mono", title: path }, path)
   ),
@@ -172,12 +175,12 @@ const groupCells = ({ depth, isOpen, locks, path, trouble, waiting }: Group) => 
   )
 ]
 
-const lockCells = ({ depth, lock, said }: Leaf, now: number, isDeadlocked: boolean) => {
+const lockCells = ({ lock, said }: Leaf, now: number, isDeadlocked: boolean) => {
   const [hold] = lock.holders
   return [
     h(
       "div",
-      { role: "gridcell", class: `cell key depth-${Math.min(depth, 4)}`, key: "key" },
+      { role: "gridcell", class: "cell key", key: "key" },
       h("span", { class: `dot ${toneOf(lock, isDeadlocked)}`, "aria-hidden": "true" }),
       h(
         "bdi",
@@ -204,7 +207,7 @@ const lockCells = ({ depth, lock, said }: Leaf, now: number, isDeadlocked: boole
     cell("age", hold === undefined ? "" : `${hold.isFromKnown ? "" : "≥ "}${roughly(now - hold.from)}`),
     cell("left", hold === undefined ? "" : h(Left, { hold, now })),
     cell(
-      "queue",
+      "behind",
       lock.queueLength > 0 && h("span", { class: "count" }, lock.queueLength.toLocaleString("en")),
       lock.queueLength > 0 && h("bdi", { class: "text muted" }, lock.waiting[0]?.holder)
     )

@@ -9,7 +9,7 @@ export interface WaitsProps {
 
 /** Who waits for whom: circles in red, then those in whose way most others are. */
 export const Waits = ({ onSelect, waits }: WaitsProps) => {
-  const rows = forestOf(waits.edges)
+  const rows = forestOf(withoutCircles(waits))
   return h(
     "section",
     { class: "card waits", "aria-labelledby": "waits-title" },
@@ -31,7 +31,7 @@ export const Waits = ({ onSelect, waits }: WaitsProps) => {
 const Circle = (
   { circle, onSelect }: { readonly circle: ReadonlyArray<Step>; readonly onSelect: (id: number) => void }
 ) => {
-  const height = circle.length * stepHeight
+  const height = (circle.length - 1) * stepHeight + boxHeight + 22
   const middle = (index: number) => index * stepHeight + boxHeight / 2 + 2
   const youngest = circle.find(({ isYoungest }) => isYoungest)!
   return h(
@@ -65,16 +65,20 @@ const Circle = (
           h("path", { class: "edge", d: line }),
           h("path", { class: "edge", d: tip }),
           h("rect", { class: "box", x: 1, y: y - boxHeight / 2, width: width - 64, height: boxHeight, rx: 6 }),
-          h("text", { class: "label name", x: 12, y: y - 5 }, h("title", null, step.holder), clipped(step.holder, 34)),
+          h("text", { class: "label name", x: 12, y: y - 3 }, h("title", null, step.holder), clipped(step.holder, 34)),
           h(
             "text",
-            { class: "label mono small", x: 12, y: y + 11 },
+            { class: "label mono small", x: 12, y: y + 13 },
             h("title", null, step.key),
             `holds ${clipped(step.key, 34)}`
           ),
-          !isLast && h(
+          h(
             "text",
-            { class: "label small wants", x: x + 12, y: y + boxHeight / 2 + (stepHeight - boxHeight) / 2 + 4 },
+            {
+              class: "label small wants",
+              x: isLast ? 12 : x + 12,
+              y: y + boxHeight / 2 + (isLast ? 14 : (stepHeight - boxHeight) / 2 + 4)
+            },
             h("title", null, next.key),
             `waits for ${clipped(next.key, 32)}`
           )
@@ -99,7 +103,6 @@ interface Row {
   readonly depth: number
   readonly edge: Edge | undefined
   readonly more: number
-  readonly parent: number
 }
 
 const Forest = ({ onSelect, rows }: { readonly rows: ReadonlyArray<Row>; readonly onSelect: (id: number) => void }) =>
@@ -133,7 +136,17 @@ const Forest = ({ onSelect, rows }: { readonly rows: ReadonlyArray<Row>; readonl
     )
   )
 
-/** The edges as trees: below each holder those that wait for it. Circles are drawn by themselves. */
+/** The edges that no circle shows. */
+const withoutCircles = ({ cycles, edges }: Known): ReadonlyArray<Edge> => {
+  const drawn = new Set(
+    cycles.flatMap((circle) =>
+      circle.map(({ holder }, index) => `${circle[(index + 1) % circle.length]!.id} ${holder}`)
+    )
+  )
+  return edges.filter(({ id, waiter }) => !drawn.has(`${id} ${waiter}`))
+}
+
+/** The edges as trees: below each holder those that wait for it. */
 const forestOf = (edges: ReadonlyArray<Edge>): ReadonlyArray<Row> => {
   const waitersOf = new Map<string, Array<Edge>>()
   const waiters = new Set<string>()
@@ -145,22 +158,22 @@ const forestOf = (edges: ReadonlyArray<Edge>): ReadonlyArray<Row> => {
   }
   const rows: Array<Row> = []
   const seen = new Set<string>()
-  const add = (name: string, edge: Edge | undefined, depth: number, parent: number): void => {
+  const add = (name: string, edge: Edge | undefined, depth: number): void => {
     const own = seen.has(name) ? [] : waitersOf.get(name) ?? []
     seen.add(name)
     const shown = depth < deepest ? own.slice(0, mostBelow) : []
-    const index = rows.push({ name, depth, edge, more: own.length - shown.length, parent }) - 1
-    for (const next of shown) if (rows.length < mostRows) add(next.waiter, next, depth + 1, index)
+    rows.push({ name, depth, edge, more: own.length - shown.length })
+    for (const next of shown) if (rows.length < mostRows) add(next.waiter, next, depth + 1)
   }
   const roots = Array.from(waitersOf.keys()).filter((name) => !waiters.has(name))
-  for (const name of roots) if (rows.length < mostRows) add(name, undefined, 0, -1)
+  for (const name of roots) if (rows.length < mostRows) add(name, undefined, 0)
   return rows
 }
 
 // Of the drawing, in its own units.
 const width = 340
-const boxHeight = 38
-const stepHeight = 68
+const boxHeight = 42
+const stepHeight = 72
 
 const deepest = 4
 const mostBelow = 6
