@@ -5,7 +5,7 @@ import { DistributedSemaphore, type Locker, withLock } from "effect-dlock"
 import { EtcdLocker } from "effect-dlock-etcd"
 import { RedisLocker } from "effect-dlock-redis"
 
-/** What a caller is told. It holds `hold` and then, if there is a `then`, waits for that too, until it is told to release. */
+/** What a caller is told. It holds `hold` until it is told to release it; with a `then`, it waits for that too when told to. */
 export type Order =
   | {
     readonly hold: string
@@ -15,6 +15,7 @@ export type Order =
     /** The capacity of a semaphore. */
     readonly of?: number
   }
+  | { readonly proceed: string }
   | { readonly release: string }
 
 /** What a caller reports. */
@@ -27,25 +28,30 @@ const layer: Layer.Layer<Locker, unknown> = driver === "etcd"
   ? EtcdLocker.layer({ hosts: [url], ...options })
   : RedisLocker.layer({ url, ...options })
 const runtime = ManagedRuntime.make(layer)
-const releases = new Map<string, Deferred.Deferred<void>>()
+const gates = new Map<string, Deferred.Deferred<void>>()
+const gate = (name: string) => {
+  const one = Deferred.makeUnsafe<void>()
+  gates.set(name, one)
+  return Deferred.await(one)
+}
+const open = (name: string) => {
+  const one = gates.get(name)
+  if (one !== undefined) Deferred.doneUnsafe(one, Effect.void)
+}
 
 onMessage((message) => {
   const order = message as Order
-  if ("release" in order) {
-    const release = releases.get(order.release)
-    if (release !== undefined) Deferred.doneUnsafe(release, Effect.void)
-    return
-  }
+  if ("release" in order) return open(`release ${order.release}`)
+  if ("proceed" in order) return open(`proceed ${order.proceed}`)
   const { hold, metadata, of, then, ttl } = order
-  const release = Deferred.makeUnsafe<void>()
-  releases.set(hold, release)
+  const untilReleased = gate(`release ${hold}`)
+  const untilTold = gate(`proceed ${hold}`)
   const inside = (key: string, inner: Effect.Effect<void, unknown, Locker>) =>
     Effect.andThen(Effect.sync(() => report({ held: key } satisfies Report)), inner)
-  const untilReleased = Deferred.await(release)
   const asked = { metadata, ttl }
   const work = inside(
     hold,
-    then === undefined ? untilReleased : withLock(then, inside(then, untilReleased), asked)
+    then === undefined ? untilReleased : Effect.andThen(untilTold, withLock(then, inside(then, untilReleased), asked))
   )
   const section = of === undefined
     ? withLock(hold, work, asked)

@@ -39,6 +39,8 @@ await of("report-7c9f").hold("nightly-report", { ttl: 6_000, metadata: { host: "
 for (const name of ["report-2b1e", "mail-3f08", "stock-77b2"]) of(name).order({ hold: "nightly-report" })
 await of("stock-5e10").hold("inventory:shelf/12", { then: "inventory:shelf/40" })
 await of("stock-77b2").hold("inventory:shelf/40", { then: "inventory:shelf/12" })
+of("stock-5e10").order({ proceed: "inventory:shelf/12" })
+of("stock-77b2").order({ proceed: "inventory:shelf/40" })
 for (const [index, name] of names.slice(2, 6).entries()) {
   await of(name).hold("api:partner-quota", { of: 3 }).catch(() => {})
   if (index === 2) break

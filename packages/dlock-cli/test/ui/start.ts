@@ -12,12 +12,16 @@ const program = Path.resolve(import.meta.dirname, "../../src/dlock.ts")
 export interface Ui {
   /** The address that it has printed, with the word. */
   readonly url: string
+  readonly isReadOnly: boolean | undefined
   readonly pid: number
   readonly port: number
   readonly word: string
   readonly errors: () => string
   readonly stop: () => Promise<number | null>
 }
+
+const running = new Set<ChildProcess>()
+process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")))
 
 /** Starts the program as a user does, and waits until it has printed its address. */
 export const startUi = async (driver: Driver, url: string, args: ReadonlyArray<string> = []): Promise<Ui> => {
@@ -26,7 +30,8 @@ export const startUi = async (driver: Driver, url: string, args: ReadonlyArray<s
     env: { ...withoutLocks(process.env), ...address },
     stdio: ["ignore", "pipe", "pipe"]
   })
-  process.once("exit", () => child.kill("SIGKILL"))
+  running.add(child)
+  child.once("exit", () => running.delete(child))
   const ended = new Promise<number | null>((resolve) => child.once("exit", resolve))
   let errors = ""
   child.stderr!.on("data", (chunk: Buffer) => errors += chunk)
@@ -38,9 +43,14 @@ export const startUi = async (driver: Driver, url: string, args: ReadonlyArray<s
     })
     void ended.then((code) => reject(new Error(`dlock ui ended with ${code}: ${errors}`)))
   })
-  const { pathname, port } = new URL(line)
+  // With --json it is JSON.
+  const { isReadOnly, url: printed } = line.startsWith("{")
+    ? JSON.parse(line) as { readonly url: string; readonly isReadOnly: boolean }
+    : { url: line, isReadOnly: undefined }
+  const { pathname, port } = new URL(printed)
   return {
-    url: line,
+    url: printed,
+    isReadOnly,
     pid: child.pid!,
     port: Number(port),
     word: pathname.split("/")[1]!,
@@ -59,6 +69,8 @@ const withoutLocks = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
 export interface Caller {
   readonly worker: Worker<Report>
   readonly order: (order: Order) => void
+  /** Waits until it holds a lock that it was told to hold. */
+  readonly held: (key: string) => Promise<void>
   /** Holds a lock, and waits until it does. */
   readonly hold: (key: string, more?: Omit<Extract<Order, { readonly hold: string }>, "hold">) => Promise<void>
 }
@@ -68,12 +80,16 @@ export const startCaller = (driver: Driver, url: string, holder: string, prefix 
   const worker = startWorker<Report>(Path.join(import.meta.dirname, "caller.ts"), {
     args: [driver, url, holder, prefix]
   })
+  const held = async (key: string) => {
+    await worker.waitFor((report) => "held" in report && report.held === key, 15_000)
+  }
   return {
     worker,
     order: (order) => worker.send(order),
-    hold: async (key, more) => {
+    held,
+    hold: (key, more) => {
       worker.send({ hold: key, ...more })
-      await worker.waitFor((report) => "held" in report && report.held === key, 15_000)
+      return held(key)
     }
   }
 }

@@ -39,6 +39,8 @@ export class Board {
   private waits: Waits & { readonly version: number } = { version: 1, ...Graph.nothingWaits }
   private areWaitsOld = false
   private circles = new Set<string>()
+  /** The holds that were asked to leave from here. */
+  private readonly asked = new Set<string>()
   private handOvers = 0
   private losses = 0
   private told = { handOvers: 0, others: 0 }
@@ -106,6 +108,16 @@ export class Board {
   /** An event that a caller knows of. */
   happened(now: number, kind: HappeningKind, text: string, id: number): void {
     this.tell(now, kind, text, { id, key: shown(this.keys.get(id) ?? "") })
+  }
+
+  /** A page asks the holder of this token to leave. It may have left before the next reading. */
+  ask(id: number, token: string): void {
+    this.asked.add(`${id} ${token}`)
+  }
+
+  /** What the page asked for did not happen. */
+  unask(id: number, token: string): void {
+    this.asked.delete(`${id} ${token}`)
   }
 
   keyOf(id: number): string | undefined {
@@ -206,7 +218,8 @@ export class Board {
   }
 
   private endHold(sighting: Sighting, hold: Hold, id: number, now: number, next?: Hold): void {
-    const end = endOf(hold, now, this.isSeenThroughout)
+    const isAsked = this.asked.delete(`${id} ${hold.token}`)
+    const end = isAsked ? "revoked" : endOf(hold, now, this.isSeenThroughout)
     const about = { id, key: shown(sighting.key), holder: hold.holder }
     const isExpired = end === "lost" && hold.expiresAt !== undefined
     const to = isExpired ? Math.min(now, hold.expiresAt) : now

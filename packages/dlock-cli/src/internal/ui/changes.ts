@@ -25,9 +25,11 @@ export const revoke = (
   { graceMs, id, token, why }: typeof RevokeRequest.Type
 ): Effect.Effect<Answer, Failure, Locker> =>
   withKey(polling, id, (key) =>
-    Effect.map(
-      Locker.revoke(key, { token: BigInt(token), grace: graceMs, ...(why !== "" && { why }) }),
-      (outcome) => ({ outcome, text: revoked[outcome] })
+    polling.ask(id, token).pipe(
+      Effect.andThen(Locker.revoke(key, { token: BigInt(token), grace: graceMs, ...(why !== "" && { why }) })),
+      Effect.tap((outcome) => outcome === "notHeld" ? polling.unask(id, token) : Effect.void),
+      Effect.tapError(() => polling.unask(id, token)),
+      Effect.map((outcome) => ({ outcome, text: revoked[outcome] }))
     ))
 
 const revoked = {

@@ -16,6 +16,9 @@ export interface Polling {
   /** Reads one lock anew. `None` if the id is not known (any more). */
   readonly details: (id: number) => Effect.Effect<Option.Option<Details>, LockBackendError | InvalidLockRequest>
   readonly keyOf: (id: number) => string | undefined
+  /** A hold is asked to leave from here. It is known by its token, also when it has left before the next reading. */
+  readonly ask: (id: number, token: string) => Effect.Effect<void>
+  readonly unask: (id: number, token: string) => Effect.Effect<void>
   readonly happened: (kind: HappeningKind, text: string, id: number) => Effect.Effect<void>
 }
 
@@ -92,6 +95,8 @@ export const make = Effect.fnUntraced(function*(
     })),
     details: (id) => Cache.get(details, id),
     keyOf: (id) => board.keyOf(id),
+    ask: (id, token) => Effect.sync(() => board.ask(id, token)),
+    unask: (id, token) => Effect.sync(() => board.unask(id, token)),
     happened: (kind, text, id) => Effect.sync(() => board.happened(now(), kind, text, id))
   }
 })

@@ -59,17 +59,18 @@ export const ui = Command.make("ui", {
       about: { driver, keyPrefix: shown(keyPrefix), within: shown(within), isReadOnly, version }
     })
     const url = yield* HttpServer.addressFormattedWith((address) => Effect.succeed(`${address}/${word}/`))
-    yield* write({ url, isReadOnly }, (page) => page, (page) => page.url)
     yield* Console.error(
       isReadOnly
         ? "dlock: the page changes nothing. Whoever has its address sees all locks. Ctrl-C ends it."
         : "dlock: whoever has the address of the page can take locks away. Ctrl-C ends it."
     )
+    yield* write({ url, isReadOnly }, (page) => page, (page) => page.url)
     if (open) yield* openInBrowser(url)
     return yield* Effect.never
   }).pipe(
-    Effect.provide(Layer.merge(Backend.locker, listening(port))),
-    Effect.scoped
+    // The pages end before the server and the locker that they use.
+    Effect.scoped,
+    Effect.provide(Layer.merge(Backend.locker, listening(port)))
   )).pipe(
     Command.withDescription("Show the locks on a page in the browser, live"),
     Command.withExamples([

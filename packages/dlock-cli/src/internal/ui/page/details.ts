@@ -1,5 +1,5 @@
 import { type ComponentChildren, h } from "preact"
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import { detailsOf } from "./connection.ts"
 import type { Details as Known, Hold, Lock, Pairs } from "./protocol.ts"
 import type { Store } from "./store.ts"
@@ -20,8 +20,9 @@ export const Details = ({ id, onBreak, onClose, onRevoke, store }: DetailsProps)
   const [problem, setProblem] = useState<string>()
   const heading = useRef<HTMLHeadingElement>(null)
 
+  // At once: a key that is pressed next is for the details.
+  useLayoutEffect(() => heading.current?.focus(), [id])
   useEffect(() => {
-    heading.current?.focus()
     let isOver = false
     let timer: ReturnType<typeof setTimeout>
     const read = async () => {

@@ -1,5 +1,5 @@
 import { type ComponentChildren, h } from "preact"
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useLayoutEffect, useRef, useState } from "preact/hooks"
 import { breakLock, revoke } from "./connection.ts"
 import { cross } from "./details.ts"
 import type { Answer, Hold, Lock } from "./protocol.ts"
@@ -116,7 +116,7 @@ const Dialog = (props: FrameProps) => {
   const element = useRef<HTMLDialogElement>(null)
   const [isBusy, setBusy] = useState(false)
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     element.current!.showModal()
     element.current!.querySelector<HTMLElement>("input")?.focus()
   }, [])
