@@ -23,8 +23,8 @@ export interface Polling {
 }
 
 /**
- * Reads the list again and again while at least one page is open: once for all pages, at most once a second, and never for
- * more than a tenth of the time.
+ * Reads the list again and again while at least one page is open: once for all pages, at most once a second, for a
+ * tenth of the time if that is every five seconds or more often, and never for more than half of it.
  */
 export const make = Effect.fnUntraced(function*(
   within: string
@@ -46,7 +46,7 @@ export const make = Effect.fnUntraced(function*(
       board.fail(now(), result.failure.message)
       return Math.max(retryAfter, tookMs)
     }
-    const everyMs = Math.max(readEvery, tookMs * 10)
+    const everyMs = Math.max(readEvery, tookMs * 2, Math.min(tookMs * 10, longestPause))
     board.end(now(), { tookMs, everyMs })
     return everyMs - tookMs
   })
@@ -104,6 +104,7 @@ export const make = Effect.fnUntraced(function*(
 // Milliseconds.
 
 const readEvery = 1_000
+const longestPause = 5_000
 const pace = 250
 const retryAfter = 1_000
 /** A page that hears nothing for much longer than this says so. */

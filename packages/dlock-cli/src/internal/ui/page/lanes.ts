@@ -18,6 +18,8 @@ interface Lane {
   readonly holder: string
   readonly stays: ReadonlyArray<Stay>
   readonly weight: number
+  /** How many locks it holds now. */
+  readonly held: number
 }
 
 export interface LanesProps {
@@ -31,7 +33,7 @@ export interface LanesProps {
 export const Lanes = ({ deadlocked, revision, selected, store }: LanesProps) => {
   const canvas = useRef<HTMLCanvasElement>(null)
   const all = useMemo(() => lanesOf(store, selected, deadlocked), [revision, selected, deadlocked])
-  const lanes = all.slice(0, mostLanes)
+  const lanes = useMemo(() => all.slice(0, mostLanes).map(cut), [all])
 
   useEffect(() => {
     const element = canvas.current
@@ -85,12 +87,12 @@ export const Lanes = ({ deadlocked, revision, selected, store }: LanesProps) => 
         h(
           "ol",
           { class: "lane-names" },
-          lanes.map(({ holder, stays }) =>
+          lanes.map(({ held, holder, stays }) =>
             h(
               "li",
               { key: holder, title: holder },
               h("bdi", { class: "text" }, holder),
-              h("span", { class: "hidden" }, said(stays))
+              h("span", { class: "hidden" }, said(stays, held))
             )
           )
         ),
@@ -111,11 +113,18 @@ export const Lanes = ({ deadlocked, revision, selected, store }: LanesProps) => 
   )
 }
 
-const said = (stays: ReadonlyArray<Stay>): string => {
-  const held = stays.filter(({ isHeld, to }) => isHeld && to === undefined).length
+const said = (stays: ReadonlyArray<Stay>, held: number): string => {
   const waits = stays.filter(({ isHeld, to }) => !isHeld && to === undefined).length
   const lost = stays.filter(({ end }) => end === "lost").length
   return ` holds ${held}, waits for ${waits}, lost ${lost}`
+}
+
+/** A lane with as many stays as can be told apart: of hundreds those that went wrong, and the latest. */
+const cut = (lane: Lane): Lane => {
+  if (lane.stays.length <= mostStays) return lane
+  const important = (stay: Stay) => stay.end === "other" ? stay.to ?? Number.MAX_SAFE_INTEGER : Number.MAX_VALUE
+  const kept = lane.stays.toSorted((one, other) => important(other) - important(one)).slice(0, mostStays)
+  return { ...lane, stays: kept.sort((one, other) => one.from - other.from) }
 }
 
 /** All lanes, those to look at first. */
@@ -145,7 +154,12 @@ const lanesOf = (store: Store, selected: number | undefined, deadlocked: Readonl
     }
     for (const { from, holder } of waiting) add(holder, { key, id, isHeld: false, from, to: undefined, end: "other" })
   }
-  const lanes = Array.from(stays, ([holder, own]) => ({ holder, stays: own, weight: weigh(own, deadlocked) }))
+  const lanes = Array.from(stays, ([holder, own]) => ({
+    holder,
+    stays: own,
+    weight: weigh(own, deadlocked),
+    held: own.filter(({ isHeld, to }) => isHeld && to === undefined).length
+  }))
   // The names decide among those that are as important, so that lanes do not change places all the time.
   return lanes.sort((one, other) => other.weight - one.weight || (one.holder < other.holder ? -1 : 1))
 }
@@ -198,7 +212,7 @@ const paint = (
     pen.fillText(text, at, bottom + axisHeight / 2 + 2)
   }
 
-  lanes.forEach(({ stays }, index) => {
+  lanes.forEach(({ held: count, stays }, index) => {
     const y = index * laneHeight
     pen.fillStyle = colour("line")
     pen.fillRect(0, y + laneHeight - 0.5, width, 0.5)
@@ -217,7 +231,7 @@ const paint = (
     const open = held.filter(({ to }) => to === undefined)
     for (const stay of held) {
       // Those that it holds at once lie on top of each other.
-      const others = stay === open.at(-1) ? open.length - 1 : 0
+      const others = stay === open.at(-1) ? count - 1 : 0
       paintHold(pen, stay, { x, y, now, colour, others, isSelected: stay.id === selected })
     }
   })
@@ -281,5 +295,6 @@ const paintHold = (
 const spans = [30_000, 60_000, historyMs]
 
 const mostLanes = 14
+const mostStays = 100
 const laneHeight = 26
 const axisHeight = 22
