@@ -36,11 +36,9 @@ describe.each(["redis", "etcd"] as const)("on %s", (driver) => {
 
   test("locks appear, change and vanish as they do at the server", async () => {
     const prefix = `ui-live-${driver}:`
-    const [page, one, other] = await Promise.all([
-      ui(driver, url(), ["--prefix", prefix]).then(({ url }) => openPage(browser, url)),
-      caller(driver, url(), "caller-one", prefix),
-      caller(driver, url(), "caller-two", prefix)
-    ])
+    const one = caller(driver, url(), "caller-one", prefix)
+    const other = caller(driver, url(), "caller-two", prefix)
+    const page = await openPage(browser, (await ui(driver, url(), ["--prefix", prefix])).url)
     await page.page.getByText("No lock is held, and nobody waits.").waitFor()
     await one.hold("stock:42", { metadata: { order: "4711" } })
     await page.row("stock:42").getByText("caller-one").waitFor({ timeout: patience })
@@ -98,8 +96,8 @@ test("callers that wait for one another are drawn in red, and the youngest hold 
   const one = caller("redis", redisUrl(), "caller-one", prefix)
   const two = caller("redis", redisUrl(), "caller-two", prefix)
   const page = await openPage(browser, (await ui("redis", redisUrl(), ["--prefix", prefix])).url)
-  await one.hold("first", { then: "second" })
-  await two.hold("second", { then: "first" })
+  await one.hold("first", { next: "second" })
+  await two.hold("second", { next: "first" })
   one.order({ proceed: "first" })
   const waits = page.section("Who waits for whom")
   await waits.getByText("waits for", { exact: true }).waitFor({ timeout: patience })

@@ -1,15 +1,15 @@
 /** A process that holds locks and waits for them, as the test tells it. */
 import { onMessage, report } from "dlock-testing/report"
-import { Deferred, Effect, Exit, Layer, ManagedRuntime } from "effect"
+import { Deferred, Effect, Exit, type Layer, ManagedRuntime } from "effect"
 import { DistributedSemaphore, type Locker, withLock } from "effect-dlock"
 import { EtcdLocker } from "effect-dlock-etcd"
 import { RedisLocker } from "effect-dlock-redis"
 
-/** What a caller is told. It holds `hold` until it is told to release it; with a `then`, it waits for that too when told to. */
+/** What a caller is told. It holds `hold` until it is told to release it; with a `next`, it waits for that too when told to. */
 export type Order =
   | {
     readonly hold: string
-    readonly then?: string
+    readonly next?: string
     readonly ttl?: number
     readonly metadata?: Readonly<Record<string, string>>
     /** The capacity of a semaphore. */
@@ -43,7 +43,7 @@ onMessage((message) => {
   const order = message as Order
   if ("release" in order) return open(`release ${order.release}`)
   if ("proceed" in order) return open(`proceed ${order.proceed}`)
-  const { hold, metadata, of, then, ttl } = order
+  const { hold, metadata, next, of, ttl } = order
   const untilReleased = gate(`release ${hold}`)
   const untilTold = gate(`proceed ${hold}`)
   const inside = (key: string, inner: Effect.Effect<void, unknown, Locker>) =>
@@ -51,7 +51,7 @@ onMessage((message) => {
   const asked = { metadata, ttl }
   const work = inside(
     hold,
-    then === undefined ? untilReleased : Effect.andThen(untilTold, withLock(then, inside(then, untilReleased), asked))
+    next === undefined ? untilReleased : Effect.andThen(untilTold, withLock(next, inside(next, untilReleased), asked))
   )
   const section = of === undefined
     ? withLock(hold, work, asked)

@@ -1,6 +1,6 @@
 /** Holds thousands of locks, and gives some of them up and takes them again each second, until it is stopped. */
 import { report } from "dlock-testing/report"
-import { Deferred, Effect, Layer, ManagedRuntime } from "effect"
+import { Deferred, Effect, type Layer, ManagedRuntime } from "effect"
 import { type Locker, withLock } from "effect-dlock"
 import { RedisLocker } from "effect-dlock-redis"
 

@@ -44,11 +44,11 @@ export const openPage = async (browser: Browser, url: string, look: Look = {}): 
 export const expectNoSideways = async (page: Page): Promise<void> => {
   const wide = await page.evaluate(() => {
     const width = document.documentElement.clientWidth
-    const isInScroller = (element: Element) => element.closest("svg") !== null
+    const isInDrawing = (element: Element): boolean => element.closest("svg") !== null
     return {
       scrolls: document.documentElement.scrollWidth - width,
       out: Array.from(document.querySelectorAll("body *"))
-        .filter((element) => !isInScroller(element) && element.closest(".hidden") === null)
+        .filter((element) => !isInDrawing(element) && element.closest(".hidden") === null)
         .filter((element) => element.getClientRects().length > 0 && element.getBoundingClientRect().right > width + 1)
         .filter((element) => {
           // What is cut off by an element around it is not seen.

@@ -50,11 +50,11 @@ const forBrowsers = (text: string, extension: string): string => {
 
 /** Node.js warns that this may change. Only the sources need it; what is published is built. */
 const withoutTypes = (text: string): string => {
-  const warn = process.emitWarning
+  const warn = Object.getOwnPropertyDescriptor(process, "emitWarning")!
   process.emitWarning = () => {}
   try {
     return Module.stripTypeScriptTypes(text)
   } finally {
-    process.emitWarning = warn
+    Object.defineProperty(process, "emitWarning", warn)
   }
 }

@@ -49,7 +49,7 @@ export const arrange = (
   deadlocked: ReadonlySet<number>
 ): ReadonlyArray<Item> => {
   const query = wish.query.trim().toLowerCase()
-  const isWanted = (lock: Lock) =>
+  const isWanted = (lock: Lock): boolean =>
     (wish.show === "all" || (wish.show === "contended" ? lock.queueLength > 0 : isTrouble(lock, deadlocked))) &&
     (query === "" || lock.key.toLowerCase().includes(query) ||
       lock.holders.some(({ holder }) => holder.toLowerCase().includes(query)) ||
@@ -62,7 +62,7 @@ export const arrange = (
       .map((lock) => ({ type: "lock", lock, depth: 0, said: 0 }))
   }
   const items: Array<Item> = []
-  const isOpenAtFirst = (count: number) => isFiltered || count <= mostOpenAtFirst
+  const isOpenAtFirst = (count: number): boolean => isFiltered || count <= mostOpenAtFirst
   group(wanted, 0, wanted.length, 0, 0, items, wish.toggled, isOpenAtFirst, deadlocked)
   return items
 }
