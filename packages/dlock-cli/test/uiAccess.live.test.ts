@@ -1,9 +1,11 @@
 import { recordLag } from "dlock-testing"
 import { redisUrl } from "dlock-testing/context"
+import { Redis } from "ioredis"
 import { execFile } from "node:child_process"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { openUpdates, type Reply, request } from "./ui/request.ts"
 import { startUi, type Ui } from "./ui/start.ts"
@@ -150,6 +152,33 @@ describe("with changes allowed", () => {
     expect(JSON.parse((await post("break", { id: 1_000_000, token: "1", confirmation: "" })).body))
       .toMatchObject({ outcome: "refused" })
   })
+})
+
+test("a lock is not broken by who did not type its key, nor revoked by a token that was not seen", async () => {
+  const client = new Redis(redisUrl())
+  await client.set(`${prefix}precious`, "somebody", "PX", 60_000)
+  const updates = await openUpdates(changing.url)
+  const seen = () => /"id":(\d+),"key":"precious".*?"token":"(\d+)"/.exec(updates.text())
+  while (seen() === null) await sleep(50)
+  const [, id, token] = seen()!
+  const post = async (path: string, body: unknown) =>
+    JSON.parse(
+      (await request(changing.port, `/${changing.word}/${path}`, {
+        method: "POST",
+        body,
+        headers: { origin: `http://127.0.0.1:${changing.port}` }
+      })).body
+    )
+  expect(await post("break", { id: Number(id), token, confirmation: "preciou" })).toMatchObject({ outcome: "refused" })
+  expect(await post("break", { id: Number(id), token: `${token}1`, confirmation: "precious" }))
+    .toMatchObject({ outcome: "notHeld" })
+  expect(await post("revoke", { id: Number(id), token: `${token}1`, graceMs: 0, why: "" }))
+    .toMatchObject({ outcome: "notHeld" })
+  expect(await client.get(`${prefix}precious`)).toBe("somebody")
+  expect(await post("break", { id: Number(id), token, confirmation: "precious" })).toMatchObject({ outcome: "broken" })
+  expect(await client.get(`${prefix}precious`)).toBe(null)
+  updates.close()
+  client.disconnect()
 })
 
 test("every answer, refusals too, has the headers that keep foreign code out", async () => {
