@@ -163,6 +163,12 @@ test("a circle is told once, and drawn for as long as it is there", () => {
 })
 
 describe("what a page is told", () => {
+  test("since when somebody looks", () => {
+    const { read, told } = start()
+    read(5_000)
+    expect(told()).toMatchObject({ at: 1_005_000, watchedSince: 1_000_000 })
+  })
+
   test("everything at first, then only what has changed", () => {
     const { read, told } = start()
     const locks = [lock("a", [holder(1, 10_000)]), lock("b", [holder(2, 10_000)])]

@@ -1,6 +1,6 @@
 /**
- * Draws the page: `node test/ui/pictures.ts FOLDER`. In it are the pictures of docs/ui.md, and those of each width and
- * colour to look at.
+ * Draws the page: `node packages/dlock-cli/test/ui/pictures.ts FOLDER`. The pictures of docs/ui.md are among them, by the
+ * same names (`docs` as the folder makes them anew there, and the others go to its subfolder `looks`, which is not kept).
  */
 import { startRedis } from "dlock-testing"
 import { startBrowser } from "dlock-testing/browser"
@@ -10,7 +10,8 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { type Caller, startCaller, startUi } from "./start.ts"
 
 const folder = process.argv[2] ?? "/tmp/dlock-ui"
-Fs.mkdirSync(folder, { recursive: true })
+const looks = Path.join(folder, "looks")
+Fs.mkdirSync(looks, { recursive: true })
 
 const redis = await startRedis()
 const names = ["report-7c9f", "report-2b1e", "billing-04aa", "billing-91d3", "stock-5e10", "stock-77b2", "mail-3f08"]
@@ -35,7 +36,7 @@ const open = async (url: string, size: keyof typeof sizes, colorScheme: "light" 
 await of("mail-3f08").hold("once:mail/digest")
 // The page is open from the beginning, as on a day on call.
 const watching = await open(ui.url, "desktop", "light")
-await of("report-7c9f").hold("nightly-report", { ttl: 6_000, metadata: { host: "eu-1", job: "report 2026-12-01" } })
+await of("report-7c9f").hold("nightly-report", { ttl: 16_000, metadata: { host: "eu-1", job: "report 2026-12-01" } })
 for (const name of ["report-2b1e", "mail-3f08", "stock-77b2"]) of(name).order({ hold: "nightly-report" })
 await of("stock-5e10").hold("inventory:shelf/12", { next: "inventory:shelf/40" })
 await of("stock-77b2").hold("inventory:shelf/40", { next: "inventory:shelf/12" })
@@ -55,48 +56,75 @@ for (let turn = 0; turn < 5; turn++) {
   const [one, other] = turn % 2 === 0 ? ["mail-3f08", "billing-04aa"] : ["billing-04aa", "mail-3f08"]
   await of(one!).hold("billing:ledger")
   of(other!).order({ hold: "billing:ledger" })
-  await sleep(2_500)
+  await sleep(1_600)
   of(one!).order({ release: "billing:ledger" })
-  await sleep(300)
+  await sleep(1_600)
   of(other!).order({ release: "billing:ledger" })
 }
 of("report-7c9f").worker.signal("SIGSTOP")
-await sleep(4_500)
+await of("billing-04aa").hold("billing:invoice/4712")
+await watching.getByRole("row", { name: /4712/ }).click()
+await watching.getByRole("button", { name: /^Revoke/ }).click()
+await watching.getByRole("button", { name: "Revoke", exact: true }).click()
+await watching.getByText("The lock was released.").waitFor()
+await watching.keyboard.press("Escape")
+await watching.getByText("not renewed", { exact: true }).first().waitFor({ timeout: 30_000 })
+await watching.getByText("The lock was released.").waitFor({ state: "detached" })
+
+// The pictures of the documents.
+await watching.evaluate(() => (document.activeElement as HTMLElement).blur())
+for (
+  const [name, colorScheme, width, height] of [["ui-light", "light", 1120, 740], [
+    "ui-dark",
+    "dark",
+    1120,
+    740
+  ]] as const
+) {
+  await watching.emulateMedia({ colorScheme })
+  await watching.setViewportSize({ width, height })
+  await sleep(700)
+  await watching.screenshot({ path: Path.join(folder, `${name}.png`) })
+}
+await watching.setViewportSize({ width: 390, height: 844 })
+await sleep(700)
+await watching.screenshot({ path: Path.join(folder, "ui-phone.png") })
+await watching.setViewportSize(sizes.desktop)
 
 for (const scheme of ["light", "dark"] as const) {
   for (const size of ["desktop", "phone"] as const) {
     const page = await open(ui.url, size, scheme)
     await sleep(1_500)
-    await page.screenshot({ path: Path.join(folder, `${size}-${scheme}.png`), fullPage: true })
+    await page.screenshot({ path: Path.join(looks, `${size}-${scheme}.png`), fullPage: true })
     await page.close()
   }
 }
 await watching.emulateMedia({ colorScheme: "light" })
-await watching.screenshot({ path: Path.join(folder, "long-light.png"), fullPage: true })
+await watching.screenshot({ path: Path.join(looks, "long-light.png"), fullPage: true })
 await watching.emulateMedia({ colorScheme: "dark" })
-await watching.screenshot({ path: Path.join(folder, "long-dark.png"), fullPage: true })
+await watching.screenshot({ path: Path.join(looks, "long-dark.png"), fullPage: true })
 await watching.getByRole("row", { name: /shelf\/12/ }).first().click()
 await sleep(1_500)
-await watching.screenshot({ path: Path.join(folder, "details-dark.png") })
+await watching.screenshot({ path: Path.join(looks, "details-dark.png") })
 await watching.getByRole("button", { name: /^Revoke/ }).first().click()
 await sleep(300)
-await watching.screenshot({ path: Path.join(folder, "revoke-dark.png") })
+await watching.screenshot({ path: Path.join(looks, "revoke-dark.png") })
 await watching.keyboard.press("Escape")
 await watching.emulateMedia({ colorScheme: "light" })
 await watching.getByRole("button", { name: /^Break/ }).first().click()
 await sleep(300)
-await watching.screenshot({ path: Path.join(folder, "break-light.png") })
+await watching.screenshot({ path: Path.join(looks, "break-light.png") })
 await watching.keyboard.press("Escape")
 const phone = await open(ui.url, "phone", "light")
 await phone.getByRole("row", { name: /shelf\/12/ }).first().click()
 await sleep(1_500)
-await phone.screenshot({ path: Path.join(folder, "details-phone.png") })
+await phone.screenshot({ path: Path.join(looks, "details-phone.png") })
 const nothing = await open(empty.url, "desktop", "light")
 await sleep(1_300)
-await nothing.screenshot({ path: Path.join(folder, "empty.png") })
+await nothing.screenshot({ path: Path.join(looks, "empty.png") })
 await redis.stop()
 await sleep(6_000)
-await watching.screenshot({ path: Path.join(folder, "away.png") })
+await watching.screenshot({ path: Path.join(looks, "away.png") })
 
 await browser.close()
 await Promise.all([ui.stop(), empty.stop()])

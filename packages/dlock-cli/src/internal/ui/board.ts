@@ -33,6 +33,7 @@ export class Board {
   /** Pages that know less than this begin anew. */
   private beginning = 1
   private reading = 0
+  private watchedSince = 0
   /** Whether the last readings followed each other without a gap. */
   private isSeenThroughout = false
   private status: Status & { readonly version: number } = { version: 1, backend: "starting", since: 0 }
@@ -56,6 +57,7 @@ export class Board {
     this.status = { version: this.version, backend: "starting", since: now }
     this.handOvers = this.losses = 0
     this.isSeenThroughout = false
+    this.watchedSince = now
   }
 
   /** A reading of the list begins. */
@@ -161,7 +163,8 @@ export class Board {
       ...((isWhole || this.waits.version > from) && { waits: this.waits }),
       status: this.status,
       handOvers: this.handOvers,
-      losses: this.losses
+      losses: this.losses,
+      watchedSince: this.watchedSince
     }
     const json = `${JSON.stringify(rest).slice(0, -1)},"locks":[${rows.map((row) => row.json).join(",")}]}`
     return { json, version: until, hasMore }

@@ -191,7 +191,7 @@ const paint = (
   pen.clearRect(0, 0, width, height)
   const now = store.now()
   // As far back as somebody has looked.
-  const span = spans.find((span) => now - store.since <= span) ?? historyMs
+  const span = spans.find((span) => now - store.watchedSince <= span) ?? historyMs
   const start = now - span
   const x = (at: number) => Math.max(0, Math.min(width, (at - start) / span * width))
 
@@ -199,7 +199,7 @@ const paint = (
   pen.textBaseline = "middle"
   const bottom = lanes.length * laneHeight
   // Before this nobody looked.
-  const unknown = x(store.since)
+  const unknown = x(store.watchedSince)
   pen.fillStyle = colour("unknown")
   pen.fillRect(0, 0, unknown, bottom)
   for (let back = 0; back <= span; back += span / 6) {

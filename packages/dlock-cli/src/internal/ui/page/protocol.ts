@@ -157,6 +157,8 @@ export interface Update {
   /** Of all hand-overs that were seen, of which only some are among the happenings. */
   readonly handOvers: number
   readonly losses: number
+  /** Since when somebody looks: what ended before is not known. */
+  readonly watchedSince: number
 }
 
 export interface RevokeRequest {

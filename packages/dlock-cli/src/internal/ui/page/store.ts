@@ -28,8 +28,7 @@ export class Store {
   status: Status = { backend: "starting", since: 0 }
   handOvers = 0
   losses = 0
-  /** When the page began to look, for what is only known from then on. */
-  since = 0
+  watchedSince = 0
   private lead: number | undefined
   private readonly listeners = new Set<() => void>()
   private isTelling = false
@@ -49,7 +48,6 @@ export class Store {
       this.spans = []
       this.isComplete = false
       this.composition++
-      this.since = update.at
     }
     for (const lock of update.locks) {
       if (!this.locks.has(lock.id)) this.composition++
@@ -65,6 +63,7 @@ export class Store {
     this.status = update.status
     this.handOvers = update.handOvers
     this.losses = update.losses
+    this.watchedSince = update.watchedSince
     if (!update.hasMore && update.status.backend !== "starting") this.isComplete = true
     this.revision++
     this.tell()

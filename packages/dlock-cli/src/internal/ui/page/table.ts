@@ -164,7 +164,7 @@ const groupCells = ({ isOpen, locks, path, trouble, waiting }: Group) => [
     "div",
     { role: "gridcell", class: "cell key", key: "key" },
     h("span", { class: `chevron${isOpen ? " open" : ""}`, "aria-hidden": "true" }),
-    h("bdi", { class: "text mono", title: path }, path)
+    h("bdi", { class: "text mono", title: path }, h("span", null, path))
   ),
   h(
     "div",
@@ -186,7 +186,7 @@ const lockCells = ({ lock, said }: Leaf, now: number, isDeadlocked: boolean) => 
         "bdi",
         { class: "text mono", title: lock.key },
         said > 0 && h("span", { class: "said" }, lock.key.slice(0, said)),
-        lock.key.slice(said)
+        h("span", null, lock.key.slice(said))
       ),
       isDeadlocked && h("span", { class: "badge red" }, "deadlock"),
       lock.kind !== undefined && lock.kind !== "mutex" &&
