@@ -181,6 +181,17 @@ test("a lock is not broken by who did not type its key, nor revoked by a token t
   client.disconnect()
 })
 
+test("a link on a foreign page leads to the page, and no foreign page gets anything else", async () => {
+  const foreign = { "sec-fetch-site": "cross-site" }
+  const link = { ...foreign, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" }
+  expect((await request(ui.port, `/${ui.word}/`, { headers: link })).status).toBe(200)
+  for (const path of paths) {
+    expect((await request(ui.port, `/${ui.word}/${path}`, { headers: foreign })).status).toBe(403)
+  }
+  const frame = { ...link, "sec-fetch-dest": "iframe" }
+  expect((await request(ui.port, `/${ui.word}/`, { headers: frame })).status).toBe(403)
+})
+
 test("every answer, refusals too, has the headers that keep foreign code out", async () => {
   const answers = await Promise.all([
     request(ui.port, `/${ui.word}/`),

@@ -14,7 +14,10 @@ beforeAll(async () => {
   redis = await startRedis()
   client = new Redis(redis.url)
   for (let index = 0; index < 100; index++) await client.set(`dlock:key-${index}`, "somebody", "PX", 600_000)
-  ui = await startUi("redis", redis.url)
+  // What is garbage is not what is kept.
+  const collect = "import v8 from 'node:v8';import vm from 'node:vm';v8.setFlagsFromString('--expose-gc');" +
+    "const gc=vm.runInNewContext('gc');setInterval(gc,500).unref()"
+  ui = await startUi("redis", redis.url, [], { NODE_OPTIONS: `--import "data:text/javascript,${collect}"` })
 })
 afterAll(async () => {
   await ui.stop()
@@ -43,13 +46,15 @@ const quiet = async () => {
   })
 }
 
-const isRead = (page: { readonly text: () => string }) => (): boolean => page.text().includes("\"backend\":\"up\"")
+const untilRead = (page: { readonly text: () => string }) =>
+  eventually("the list is read", () => page.text().includes("\"backend\":\"up\""))
 
 test("while no page is open nothing is asked, and several pages cost what one costs", async () => {
-  await quiet()
+  // What looked at the start is over.
+  await sleep(500)
   const before = await scans()
   const one = await openUpdates(ui.url)
-  await eventually("it is read", isRead(one))
+  await untilRead(one)
   const ofReading = await scans() - before
   expect(ofReading).toBeGreaterThan(0)
   const started = performance.now()
@@ -57,7 +62,7 @@ test("while no page is open nothing is asked, and several pages cost what one co
   const others = await Promise.all(Array.from({ length: 7 }, () => openUpdates(ui.url)))
   await eventually("it is read again", async () => await scans() >= start + 2 * ofReading)
   for (const page of others) {
-    await eventually("every page is told", isRead(page))
+    await untilRead(page)
     expect(new Set(page.text().match(/"key":"key-\d+"/g)).size).toBe(100)
   }
   const asked = await scans() - start
@@ -71,7 +76,7 @@ test("while no page is open nothing is asked, and several pages cost what one co
 
 test("several pages that look at one lock ask for it once", async () => {
   const page = await openUpdates(ui.url)
-  await eventually("it is read", isRead(page))
+  await untilRead(page)
   const id = /"id":(\d+),"key":"key-7"/.exec(page.text())![1]
   const evals = async () => {
     const stats = await client.info("commandstats")
@@ -89,7 +94,7 @@ test("several pages that look at one lock ask for it once", async () => {
 
 test("pages that read nothing hold nothing up, and nothing is kept for them", async () => {
   const memory = () => Number(/VmRSS:\s+(\d+)/.exec(Fs.readFileSync(`/proc/${ui.pid}/status`, "utf8"))![1]) / 1_024
-  const stuck = await Promise.all(Array.from({ length: 80 }, () => openUpdates(ui.url, true)))
+  const stuck = await Promise.all(Array.from({ length: 40 }, () => openUpdates(ui.url, true)))
   const reading = await openUpdates(ui.url)
   const change = async (round: number) => {
     const pipeline = client.pipeline()
@@ -102,14 +107,16 @@ test("pages that read nothing hold nothing up, and nothing is kept for them", as
     await change(number)
     await eventually("the page that reads is told of each round", () => timesTold() > before)
   }
-  await eventually("it is read", isRead(reading))
+  await untilRead(reading)
   // What the process needs anyway.
   for (let number = 0; number < 2; number++) await round(number)
+  await sleep(1_500)
   const before = memory()
   for (let number = 2; number < 7; number++) await round(number)
+  await sleep(1_500)
   const grown = memory() - before
   console.log(`the process has grown by ${grown.toFixed(0)} MB`)
-  // Each stuck page would keep some 300 KB of each round: 120 MB.
-  expect(grown).toBeLessThan(80)
+  // Each stuck page would keep some 300 KB of each round: 60 MB.
+  expect(grown).toBeLessThan(45)
   for (const page of [...stuck, reading]) page.close()
 })

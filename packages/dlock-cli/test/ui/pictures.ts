@@ -73,19 +73,10 @@ await watching.getByText("The lock was released.").waitFor({ state: "detached" }
 
 // The pictures of the documents.
 await watching.evaluate(() => (document.activeElement as HTMLElement).blur())
-for (
-  const [name, colorScheme, width, height] of [["ui-light", "light", 1120, 740], [
-    "ui-dark",
-    "dark",
-    1120,
-    740
-  ]] as const
-) {
-  await watching.emulateMedia({ colorScheme })
-  await watching.setViewportSize({ width, height })
-  await sleep(700)
-  await watching.screenshot({ path: Path.join(folder, `${name}.png`) })
-}
+await watching.setViewportSize({ width: 1120, height: 740 })
+await sleep(700)
+await watching.screenshot({ path: Path.join(folder, "ui-light.png") })
+await watching.emulateMedia({ colorScheme: "dark" })
 await watching.setViewportSize({ width: 390, height: 844 })
 await sleep(700)
 await watching.screenshot({ path: Path.join(folder, "ui-phone.png") })

@@ -24,10 +24,15 @@ const running = new Set<ChildProcess>()
 process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")))
 
 /** Starts the program as a user does, and waits until it has printed its address. */
-export const startUi = async (driver: Driver, url: string, args: ReadonlyArray<string> = []): Promise<Ui> => {
+export const startUi = async (
+  driver: Driver,
+  url: string,
+  args: ReadonlyArray<string> = [],
+  env: Readonly<Record<string, string>> = {}
+): Promise<Ui> => {
   const address = driver === "redis" ? { DLOCK_REDIS_URL: url } : { DLOCK_ETCD_HOSTS: url }
   const child: ChildProcess = spawn(process.execPath, [program, "ui", ...args], {
-    env: { ...withoutLocks(process.env), ...address },
+    env: { ...withoutLocks(process.env), ...address, ...env },
     stdio: ["ignore", "pipe", "pipe"]
   })
   running.add(child)

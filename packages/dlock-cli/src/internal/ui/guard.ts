@@ -19,8 +19,10 @@ export const refusal = (
   if (!isSame(request.url.split("/")[1]?.split("?")[0] ?? "", word)) {
     return refuse(403, "Open the address that `dlock ui` has printed: it has a word in it that is missing here.")
   }
-  const site = request.headers["sec-fetch-site"]
-  if (site !== undefined && site !== "same-origin" && site !== "none") return refuse(403, "A foreign page asks.")
+  const site = request.headers["sec-fetch-site"] ?? "none"
+  // A link to the page may stand on a foreign one, for example in a terminal in the browser.
+  const isLink = request.method === "GET" && request.headers["sec-fetch-dest"] === "document"
+  if (site !== "same-origin" && site !== "none" && !isLink) return refuse(403, "A foreign page asks.")
   if (request.method === "GET" || request.method === "HEAD") return undefined
   if (request.method !== "POST" || isReadOnly) {
     return HttpServerResponse.setHeader(
