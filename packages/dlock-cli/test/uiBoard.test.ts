@@ -13,6 +13,7 @@ const holder = (token: number, expiresIn: number, more: Partial<HolderInfo> = {}
   expiresIn: Option.some(Duration.millis(expiresIn)),
   foreign: false,
   revoked: false,
+  traceparent: Option.none(),
   ...more
 })
 
@@ -20,7 +21,8 @@ const waiter = (name: string, holds: ReadonlyArray<string> = []): WaiterInfo => 
   holder: name,
   metadata: {},
   permits: 1,
-  holds
+  holds,
+  traceparent: Option.none()
 })
 
 const lock = (

@@ -1,7 +1,6 @@
 /** A lock that is left behind on purpose: its process ends and does not release it. */
 import { Locker, type LockOptions } from "effect-dlock/Locker"
 import { type Claim, LockStore } from "effect-dlock/LockStore"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,21 +13,12 @@ import { Failure } from "../failure.ts"
 import type { Handle } from "./handle.ts"
 import { usage } from "./terms.ts"
 
-/** The store of this call. */
+/** The store of this call, unless it ends with the process. */
 const store = Layer.unwrap(
-  Effect.gen(function*() {
-    const name = yield* Backend.driver
-    const provider = yield* Backend.variables
-    const over = Layer.provide(ConfigProvider.layer(provider))
-    switch (name) {
-      case "redis":
-        return over((yield* Effect.promise(() => import("effect-dlock-redis"))).RedisLockStore.layerEnv)
-      case "etcd":
-        return over((yield* Effect.promise(() => import("effect-dlock-etcd"))).EtcdLockStore.layerEnv)
-      case "memory":
-        return yield* usage("a lock in memory ends with its process: choose --driver redis or --driver etcd")
-    }
-  })
+  Effect.flatMap(Backend.driver, (name) =>
+    name === "memory"
+      ? usage("a lock in memory ends with its process: choose --driver redis or --driver etcd")
+      : Effect.succeed(Backend.store))
 )
 
 export interface LeftLock extends Handle {

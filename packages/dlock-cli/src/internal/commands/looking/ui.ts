@@ -15,6 +15,7 @@ import * as Backend from "../../backend.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
 import { write } from "../../output.ts"
+import { quietly } from "../../quiet.ts"
 import { shown } from "../../shown.ts"
 import { makeWord } from "../../ui/guard.ts"
 import { openInBrowser } from "../../ui/open.ts"
@@ -70,7 +71,8 @@ export const ui = Command.make("ui", {
   }).pipe(
     // The pages end before the server and the locker that they use.
     Effect.scoped,
-    Effect.provide(Layer.merge(Backend.locker, listening(port)))
+    Effect.provide(Layer.merge(Backend.locker, listening(port))),
+    quietly
   )).pipe(
     Command.withDescription("Show the locks on a page in the browser, live"),
     Command.withExamples([
