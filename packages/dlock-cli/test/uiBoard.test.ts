@@ -221,8 +221,8 @@ describe("what a page is told", () => {
     const { read, told } = start()
     read(0, lock("a\u001b[31m\u202eb", [holder(1, 10_000, { holder: "\u0000\n" })]))
     expect(told().locks).toMatchObject([{
-      key: "a\\u{1b}[31m\\u{202e}b",
-      holders: [{ holder: "\\u{0}\\u{a}" }]
+      key: "a\\u001b[31m\\u202eb",
+      holders: [{ holder: "\\u0000\\n" }]
     }])
   })
 })

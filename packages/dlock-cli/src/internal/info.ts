@@ -23,7 +23,6 @@ export const toJson = (info: LockInfo): unknown => ({
     }),
     foreign: holder.foreign,
     revoked: holder.revoked,
-    ...(Option.isSome(holder.traceparent) && { traceparent: holder.traceparent.value }),
     ...(Option.isSome(holder.traceparent) && { traceparent: holder.traceparent.value })
   })),
   holderCount: info.holderCount,

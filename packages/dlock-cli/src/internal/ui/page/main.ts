@@ -1,5 +1,5 @@
 import { h, render } from "preact"
-import { useCallback, useEffect, useMemo, useState } from "preact/hooks"
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { arrange, isTrouble, type Order, type Show, sorted } from "./arrange.ts"
 import { follow } from "./connection.ts"
 import { Details } from "./details.ts"
@@ -22,7 +22,7 @@ const Page = ({ store }: { readonly store: Store }) => {
   const [toggled, setToggled] = useState<ReadonlyMap<string, boolean>>(new Map())
   const [selected, setSelected] = useState<number>()
   const [areHandOversShown, showHandOvers] = useState(true)
-  const [dialog, setDialog] = useState<Target & { readonly kind: "revoke" | "break" }>()
+  const [dialog, setDialog] = useState<Target & { readonly kind: "revoke" | "break"; readonly nth: number }>()
   const [answer, setAnswer] = useState<{ readonly text: string; readonly isBad: boolean }>()
   const isNarrow = useNarrow()
 
@@ -49,7 +49,9 @@ const Page = ({ store }: { readonly store: Store }) => {
     (path: string, isOpen: boolean) => setToggled((before) => new Map(before).set(path, isOpen)),
     []
   )
-  const open = (kind: "revoke" | "break") => (lock: Lock, hold: Hold) => setDialog({ kind, lock, hold })
+  const dialogs = useRef(0)
+  const open = (kind: "revoke" | "break") => (lock: Lock, hold: Hold) =>
+    setDialog({ kind, lock, hold, nth: ++dialogs.current })
   const told = (answer: Answer | Error) =>
     setAnswer(
       answer instanceof Error
@@ -157,7 +159,9 @@ const Page = ({ store }: { readonly store: Store }) => {
     dialog !== undefined &&
       h(dialog.kind === "revoke" ? RevokeDialog : BreakDialog, {
         ...dialog,
-        onClose: () => setDialog(undefined),
+        // The browser tells that a dialog closed a moment later, when the next one may be open: Esc, Enter.
+        key: dialog.nth,
+        onClose: () => setDialog((shown) => shown === dialog ? undefined : shown),
         onAnswer: told
       }),
     h(
