@@ -127,6 +127,27 @@ describe("what is counted of a call", () => {
       })
     ))
 
+  it.effect("a call for several locks waits no longer when what its caller holds has ended and refuses it", () =>
+    measured(({ count }) =>
+      Effect.gen(function*() {
+        const { locker, memory } = yield* setting()
+        const other = yield* lockerOver({ ...memory })
+        const holder = yield* fork(other.withLock("b", Effect.sleep("2500 millis")))
+        const caller = yield* fork(Effect.scoped(Effect.gen(function*() {
+          // Its cap ends it during the wait. Its claim is kept for a while, so the call can neither enter nor take the lock.
+          yield* locker.scoped("a", { maxHold: "2 seconds" })
+          return yield* Effect.flip(locker.withLocks(["a", "b"], Effect.void, { reentrant: true }))
+        })))
+        yield* TestClock.adjust("2 seconds")
+        assert.strictEqual(count(waiting), 1)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual((yield* Fiber.join(caller))._tag, "LockAlreadyHeld")
+        yield* Fiber.join(holder)
+        assert.deepStrictEqual([count(waiting), count(oldestWait)], [0, 0])
+        assert.strictEqual(count(wait, { outcome: "failed" }), 1)
+      })
+    ))
+
   it.effect("a call that waits for its turn to ask the store", () =>
     measured((metrics) =>
       Effect.gen(function*() {

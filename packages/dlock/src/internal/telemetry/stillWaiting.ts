@@ -34,7 +34,7 @@ export class StillWaiting {
   private readonly warnAfter: number
   private readonly lines: GroupedLog
   private readonly heap: DeadlineHeap<Reminder>
-  /** When each key was last told of. */
+  /** When each key was last told of, the oldest first. */
   private readonly toldAt = new Map<string, number>()
 
   constructor(
@@ -80,9 +80,8 @@ export class StillWaiting {
   }
 
   private tell({ ahead, key, startedAt }: Reminder, now: number): void {
-    const told = this.toldAt.get(key)
-    if (told !== undefined && now - told < this.warnAfter) return
     this.forgetOld(now)
+    if (this.toldAt.has(key)) return
     this.toldAt.set(key, now)
     const { holder, place, waiting } = ahead()
     const by = holder === undefined ? "a holder that is not known" : JSON.stringify(Owner.decode(holder).name)
@@ -95,12 +94,11 @@ export class StillWaiting {
     })
   }
 
-  /** A line is due at most once in `warnAfter` for each key, so most of what is old is never asked for again. */
+  /** What is old stands first, so this looks at nothing else: very many keys may be due at once. */
   private forgetOld(now: number): void {
-    if (this.toldAt.size < mostTold) return
-    for (const [key, at] of this.toldAt) if (now - at >= this.warnAfter) this.toldAt.delete(key)
+    for (const [key, at] of this.toldAt) {
+      if (now - at < this.warnAfter) return
+      this.toldAt.delete(key)
+    }
   }
 }
-
-/** How many keys are remembered before the old ones are forgotten. */
-const mostTold = 1_000
