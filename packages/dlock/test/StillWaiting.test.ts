@@ -63,6 +63,25 @@ describe("a caller that still waits", () => {
       })
     ))
 
+  it.effect("is told of no more if its wait ends while its line waits for others", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker, memory } = yield* setting()
+        const other = yield* lockerOver({ ...memory })
+        const holders = [
+          yield* fork(other.withLock("a", Effect.never)),
+          yield* fork(other.withLock("b", Effect.sleep("10300 millis")))
+        ]
+        const waiters = [yield* fork(locker.withLock("a", Effect.void))]
+        yield* TestClock.adjust(100)
+        waiters.push(yield* fork(locker.withLock("b", Effect.void)))
+        yield* TestClock.adjust("15 seconds")
+        assert.strictEqual(told(lines).length, 1)
+        assert.include(told(lines)[0], "for the lock \"a\"")
+        yield* Fiber.interruptAll([...holders, ...waiters])
+      })
+    ))
+
   it.effect("that lost its place and asked again has waited since its call", () =>
     withLogs((lines) =>
       Effect.gen(function*() {

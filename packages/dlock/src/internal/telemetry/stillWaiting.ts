@@ -79,7 +79,8 @@ export class StillWaiting {
     }
   }
 
-  private tell({ ahead, key, startedAt }: Reminder, now: number): void {
+  private tell(reminder: Reminder, now: number): void {
+    const { ahead, key, startedAt } = reminder
     this.forgetOld(now)
     if (this.toldAt.has(key)) return
     this.toldAt.set(key, now)
@@ -88,6 +89,10 @@ export class StillWaiting {
     const waited = `${Math.round(now - startedAt) / 1_000} s`
     this.lines.add({
       key,
+      // Lines of one second are told together, and the wait may end before that.
+      get isOver() {
+        return reminder.index === -1
+      },
       message: `A caller has waited ${waited} for the lock ${
         JSON.stringify(key)
       }, which is held by ${by}: ${place} of ${Math.max(1, waiting)} waiters come before it`
