@@ -250,6 +250,35 @@ describe("early warnings", () => {
       })
     ))
 
+  it.effect("the oldest wait is that of a call which asks for a lock anew that it held before", () =>
+    measured(({ count }) =>
+      Effect.gen(function*() {
+        const { locker, memory } = yield* setting()
+        const other = yield* lockerOver({ ...memory })
+        const shelf = yield* ReadWriteLock.make("shelf").pipe(Effect.provideService(Locker, locker))
+        const theirs = yield* ReadWriteLock.make("shelf").pipe(Effect.provideService(Locker, other))
+        const fibers = [yield* fork(theirs.withWriteLock(Effect.sleep("3 seconds")))]
+        fibers.push(yield* fork(other.withLock("c", Effect.sleep("10 seconds"))))
+        fibers.push(
+          yield* fork(Effect.scoped(Effect.gen(function*() {
+            const lease = yield* locker.scoped("a")
+            yield* fork(
+              Effect.delay(Effect.andThen(lease.release, other.withLock("a", Effect.sleep("9 seconds"))), 1_000)
+            )
+            yield* locker.withLocks(["a", Want.read(shelf)], Effect.void, { reentrant: true })
+          })))
+        )
+        yield* TestClock.adjust("2 seconds")
+        fibers.push(yield* fork(locker.withLock("c", Effect.void)))
+        yield* TestClock.adjust("2 seconds")
+        // Since the call, and not since the newer one.
+        assert.deepStrictEqual([count(waiting), count(oldestWait)], [2, 4_000])
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.joinAll(fibers)
+        assert.deepStrictEqual([count(waiting), count(oldestWait)], [0, 0])
+      })
+    ))
+
   it.effect("a candidate for a leadership is not one that waits, and is counted under the name that it stands for", () =>
     measured((metrics) =>
       Effect.gen(function*() {
