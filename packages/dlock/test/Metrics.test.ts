@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Context, Effect, Exit, Fiber, Layer, Metric, Option, Scope } from "effect"
 import {
   DistributedSemaphore,
@@ -459,6 +459,27 @@ describe("series", () => {
         assert.strictEqual(metrics.all().filter(({ id }) => id === held.id).length, 1)
         yield* Fiber.interruptAll(waiters)
         assert.strictEqual(metrics.count(waiting), 0)
+      })
+    ))
+
+  it.effect("of two copies of this library add up too", () =>
+    measured(({ count }) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        yield* locker.withLock("k", Effect.void)
+        vi.resetModules()
+        const copy = yield* Effect.promise(() => import("effect-dlock"))
+        assert.notStrictEqual(copy.Locker, Locker)
+        const theirs = Context.get(yield* Layer.build(copy.Locker.layerMemory), copy.Locker)
+        const holders = [yield* fork(theirs.withLock("k", Effect.sleep("3 seconds")))]
+        holders.push(yield* fork(locker.withLock("k", Effect.sleep("3 seconds"))))
+        const waiter = yield* fork(theirs.withLock("k", Effect.void))
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual([count(acquired), count(released), count(held)], [3, 1, 2])
+        assert.deepStrictEqual([count(waiting), count(oldestWait)], [1, 2_000])
+        yield* TestClock.adjust("2 seconds")
+        yield* Fiber.joinAll([...holders, waiter])
+        assert.deepStrictEqual([count(acquired), count(released), count(held)], [4, 4, 0])
       })
     ))
 
