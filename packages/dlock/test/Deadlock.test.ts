@@ -478,9 +478,24 @@ describe("the text of a holder", () => {
     assert.deepStrictEqual(Owner.decode(text).holds, [long, "short"])
   })
 
-  it("is a name where others wrote it", () => {
-    for (const text of ["x\tholds nonsense", "x\tholds {\"a\":1}", "x\tholds [1]", "x {1}", "x null", "x {\"a\":1}"]) {
-      assert.deepStrictEqual(Owner.decode(text), { name: text, metadata: undefined, traceparent: undefined, holds: [] })
+  it("is a name where others wrote it, up to what may stand behind a name", () => {
+    const nothing = { metadata: undefined, traceparent: undefined, holds: [] }
+    for (const text of ["x {1}", "x null", "x {\"a\":1}"]) {
+      assert.deepStrictEqual(Owner.decode(text), { name: text, ...nothing })
+    }
+    for (const part of ["holds nonsense", "holds {\"a\":1}", "holds [1]", "trace nonsense", "later 1", ""]) {
+      assert.deepStrictEqual(Owner.decode(`x\t${part}`), { name: "x", ...nothing })
+    }
+  })
+
+  it("of a later version keeps all that this one knows", () => {
+    const traceparent = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`
+    const known = Owner.withHeld(Owner.withTrace(Owner.encode("x", { job: "1" }), traceparent), ["y"])
+    const [name, trace, holds] = known.split("\t")
+    const owner = { name: "x", metadata: { job: "1" }, traceparent, holds: ["y"] }
+    for (const text of [known, `${known}\tlater 1`, `${name}\tlater 1\t${holds}\t${trace}`]) {
+      assert.deepStrictEqual(Owner.decode(text), owner)
+      assert.strictEqual(Owner.withoutHeld(text), name)
     }
   })
 })

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Context, Effect, Exit, Fiber, Layer, Metric, Option, Scope } from "effect"
 import {
   DistributedSemaphore,
@@ -127,6 +127,27 @@ describe("what is counted of a call", () => {
       })
     ))
 
+  it.effect("a call for several locks waits no longer when what its caller holds has ended and refuses it", () =>
+    measured(({ count }) =>
+      Effect.gen(function*() {
+        const { locker, memory } = yield* setting()
+        const other = yield* lockerOver({ ...memory })
+        const holder = yield* fork(other.withLock("b", Effect.sleep("2500 millis")))
+        const caller = yield* fork(Effect.scoped(Effect.gen(function*() {
+          // Its cap ends it during the wait. Its claim is kept for a while, so the call can neither enter nor take the lock.
+          yield* locker.scoped("a", { maxHold: "2 seconds" })
+          return yield* Effect.flip(locker.withLocks(["a", "b"], Effect.void, { reentrant: true }))
+        })))
+        yield* TestClock.adjust("2 seconds")
+        assert.strictEqual(count(waiting), 1)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual((yield* Fiber.join(caller))._tag, "LockAlreadyHeld")
+        yield* Fiber.join(holder)
+        assert.deepStrictEqual([count(waiting), count(oldestWait)], [0, 0])
+        assert.strictEqual(count(wait, { outcome: "failed" }), 1)
+      })
+    ))
+
   it.effect("a call that waits for its turn to ask the store", () =>
     measured((metrics) =>
       Effect.gen(function*() {
@@ -226,6 +247,35 @@ describe("early warnings", () => {
         assert.strictEqual(metrics.count(oldestWait), 4_000)
         yield* Fiber.interruptAll([second, holder])
         assert.strictEqual(metrics.count(oldestWait), 0)
+      })
+    ))
+
+  it.effect("the oldest wait is that of a call which asks for a lock anew that it held before", () =>
+    measured(({ count }) =>
+      Effect.gen(function*() {
+        const { locker, memory } = yield* setting()
+        const other = yield* lockerOver({ ...memory })
+        const shelf = yield* ReadWriteLock.make("shelf").pipe(Effect.provideService(Locker, locker))
+        const theirs = yield* ReadWriteLock.make("shelf").pipe(Effect.provideService(Locker, other))
+        const fibers = [yield* fork(theirs.withWriteLock(Effect.sleep("3 seconds")))]
+        fibers.push(yield* fork(other.withLock("c", Effect.sleep("10 seconds"))))
+        fibers.push(
+          yield* fork(Effect.scoped(Effect.gen(function*() {
+            const lease = yield* locker.scoped("a")
+            yield* fork(
+              Effect.delay(Effect.andThen(lease.release, other.withLock("a", Effect.sleep("9 seconds"))), 1_000)
+            )
+            yield* locker.withLocks(["a", Want.read(shelf)], Effect.void, { reentrant: true })
+          })))
+        )
+        yield* TestClock.adjust("2 seconds")
+        fibers.push(yield* fork(locker.withLock("c", Effect.void)))
+        yield* TestClock.adjust("2 seconds")
+        // Since the call, and not since the newer one.
+        assert.deepStrictEqual([count(waiting), count(oldestWait)], [2, 4_000])
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.joinAll(fibers)
+        assert.deepStrictEqual([count(waiting), count(oldestWait)], [0, 0])
       })
     ))
 
@@ -409,6 +459,27 @@ describe("series", () => {
         assert.strictEqual(metrics.all().filter(({ id }) => id === held.id).length, 1)
         yield* Fiber.interruptAll(waiters)
         assert.strictEqual(metrics.count(waiting), 0)
+      })
+    ))
+
+  it.effect("of two copies of this library add up too", () =>
+    measured(({ count }) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        yield* locker.withLock("k", Effect.void)
+        vi.resetModules()
+        const copy = yield* Effect.promise(() => import("effect-dlock"))
+        assert.notStrictEqual(copy.Locker, Locker)
+        const theirs = Context.get(yield* Layer.build(copy.Locker.layerMemory), copy.Locker)
+        const holders = [yield* fork(theirs.withLock("k", Effect.sleep("3 seconds")))]
+        holders.push(yield* fork(locker.withLock("k", Effect.sleep("3 seconds"))))
+        const waiter = yield* fork(theirs.withLock("k", Effect.void))
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual([count(acquired), count(released), count(held)], [3, 1, 2])
+        assert.deepStrictEqual([count(waiting), count(oldestWait)], [1, 2_000])
+        yield* TestClock.adjust("2 seconds")
+        yield* Fiber.joinAll([...holders, waiter])
+        assert.deepStrictEqual([count(acquired), count(released), count(held)], [4, 4, 0])
       })
     ))
 

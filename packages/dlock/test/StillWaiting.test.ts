@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
 import { Leader, LockBackendError, Locker, MemoryLockStore } from "effect-dlock"
 import { TestClock } from "effect/testing"
@@ -60,6 +60,25 @@ describe("a caller that still waits", () => {
         yield* TestClock.adjust("1 minute")
         assert.deepStrictEqual(lines, [])
         yield* Fiber.interrupt(holder)
+      })
+    ))
+
+  it.effect("is told of no more if its wait ends while its line waits for others", () =>
+    withLogs((lines) =>
+      Effect.gen(function*() {
+        const { locker, memory } = yield* setting()
+        const other = yield* lockerOver({ ...memory })
+        const holders = [
+          yield* fork(other.withLock("a", Effect.never)),
+          yield* fork(other.withLock("b", Effect.sleep("10300 millis")))
+        ]
+        const waiters = [yield* fork(locker.withLock("a", Effect.void))]
+        yield* TestClock.adjust(100)
+        waiters.push(yield* fork(locker.withLock("b", Effect.void)))
+        yield* TestClock.adjust("15 seconds")
+        assert.strictEqual(told(lines).length, 1)
+        assert.include(told(lines)[0], "for the lock \"a\"")
+        yield* Fiber.interruptAll([...holders, ...waiters])
       })
     ))
 
@@ -160,6 +179,28 @@ describe("ten thousand callers that wait", () => {
         yield* TestClock.adjust("15 seconds")
         assert.isAtMost(told(lines).length, 2)
         assert.match(told(lines)[0]!, /; callers also wait for: "k\d+", "k\d+", "k\d+", "k\d+" and 1995 others$/)
+        yield* Fiber.interruptAll([...holders, ...waiters])
+      })
+    ))
+
+  it.effect("for as many locks do not make it look through all of them for each one", () =>
+    withLogs(() =>
+      Effect.gen(function*() {
+        const { locker, memory } = yield* setting()
+        const other = yield* lockerOver({ ...memory }, { defaultTtl: "1 hour" })
+        const keys = Array.from({ length: 3_000 }, (_, index) => `k${index}`)
+        const holders = yield* Effect.forEach(keys, (key) => fork(other.withLock(key, Effect.never)))
+        const waiters = yield* Effect.forEach(keys, (key) => fork(locker.withLock(key, Effect.void)))
+        yield* TestClock.adjust("9 seconds")
+        let steps = 0
+        const entries = Map.prototype[Symbol.iterator]
+        vi.spyOn(Map.prototype, Symbol.iterator).mockImplementation(function(this: Map<unknown, unknown>) {
+          const all = entries.call(this)
+          const next = all.next.bind(all)
+          return Object.assign(all, { next: () => (steps++, next()) })
+        })
+        yield* Effect.ensuring(TestClock.adjust("2 seconds"), Effect.sync(() => vi.restoreAllMocks()))
+        assert.isAtMost(steps, 10 * keys.length)
         yield* Fiber.interruptAll([...holders, ...waiters])
       })
     ))

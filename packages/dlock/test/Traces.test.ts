@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Option, Scope, Tracer } from "effect"
-import { DistributedSemaphore, type LockBackendError, MemoryLockStore, Want } from "effect-dlock"
+import { Deferred, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Tracer } from "effect"
+import { DistributedSemaphore, type LockBackendError, Locker, MemoryLockStore, ReadWriteLock, Want } from "effect-dlock"
 import { TestClock } from "effect/testing"
 import * as Owner from "../src/internal/options/owner.ts"
 import { its } from "./leaderSupport.ts"
@@ -295,6 +295,100 @@ describe("a caller that waits is linked to the holder in its way", () => {
         assert.deepStrictEqual(linksOf(second), [first.spanId])
       })
     ))
+
+  it.effect("and to none of those who come in with it", () =>
+    recorded((spans) =>
+      Effect.gen(function*() {
+        const { locker } = yield* setting()
+        const { withReadLock, withWriteLock } = yield* ReadWriteLock.make("k").pipe(
+          Effect.provideService(Locker, locker)
+        )
+        const writer = yield* fork(withWriteLock(Effect.sleep("1 second")))
+        const readers = yield* Effect.forEach(
+          ["a", "b", "c"],
+          (name) => fork(request(name)(withReadLock(Effect.sleep("1 second"))))
+        )
+        yield* TestClock.adjust("5 seconds")
+        yield* Fiber.joinAll([writer, ...readers])
+        assert.deepStrictEqual(named(spans, "dlock.acquire").map(linksOf), [[], [], []])
+      })
+    ))
+})
+
+/** Runs an effect with a tracer whose spans throw where this says so. */
+const broken = <A, E, R>(
+  throws: { readonly span?: string; readonly on?: "attribute" | "addLinks" | "end" },
+  body: Effect.Effect<A, E, R>
+) =>
+  Effect.withTracer(
+    body,
+    Tracer.make({
+      span: (options) => {
+        if (options.name === throws.span) throw new Error("the tracer is broken")
+        const span = new Tracer.NativeSpan(options)
+        if (!options.name.startsWith("dlock") || throws.on === undefined) return span
+        return Object.assign(span, {
+          [throws.on]: (what: unknown) => {
+            // These are noted while the span is made, when there is no lock yet.
+            if (!["dlock.key", "dlock.keys", "dlock.kind"].includes(String(what))) {
+              throw new Error("the tracer is broken")
+            }
+          }
+        })
+      }
+    })
+  )
+
+describe("a tracer that throws", () => {
+  const ways = [{ span: "dlock.hold" }, { on: "attribute" }, { on: "addLinks" }, { on: "end" }] as const
+  for (const throws of ways) {
+    it.effect(`at ${"on" in throws ? throws.on : "the begin of a hold"} leaves no lock behind`, () =>
+      Effect.provide(
+        Effect.gen(function*() {
+          const { locker, memory } = yield* setting()
+          const other = yield* lockerOver({ ...memory })
+          yield* broken(
+            throws,
+            Effect.gen(function*() {
+              const holder = yield* fork(request("a")(locker.withLock("k", Effect.sleep("1 second"))))
+              const waiter = yield* fork(request("b")(locker.withLock("k", Effect.succeed("in"))))
+              const group = yield* fork(request("c")(locker.withLocks(["k", "l"], Effect.succeed("in"))))
+              yield* TestClock.adjust("2 seconds")
+              assert.deepStrictEqual(yield* Fiber.joinAll([waiter, group]), ["in", "in"])
+              yield* Fiber.join(holder)
+            })
+          )
+          for (const key of ["k", "l"]) assert.isTrue(Option.isSome(yield* other.withLockIfAvailable(key, Effect.void)))
+        }),
+        Logger.layer([])
+      ))
+  }
+
+  it.effect("ends the span of a hold that is lost while it is made", () => {
+    const scope = Scope.makeUnsafe()
+    const spans: Array<Tracer.Span> = []
+    const tracer = Tracer.make({
+      span: (options) => {
+        if (options.name === "dlock.hold") {
+          Effect.runSync(Effect.exit(Effect.forkDetach(Scope.close(scope, Exit.void), { startImmediately: true })))
+        }
+        const span = new Tracer.NativeSpan(options)
+        spans.push(span)
+        return span
+      }
+    })
+    return Effect.gen(function*() {
+      const { memory } = yield* setting()
+      const locker = yield* Scope.provide(lockerOver({ ...memory }), scope)
+      yield* fork(Effect.exit(Effect.withTracer(request("a")(locker.withLock("k", Effect.never)), tracer)))
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(spans.map(({ name, status }) => [name, status._tag]), [
+        ["a", "Ended"],
+        ["dlock.acquire", "Ended"],
+        ["dlock.hold", "Ended"]
+      ])
+    })
+  })
 })
 
 describe("the trace of a holder", () => {

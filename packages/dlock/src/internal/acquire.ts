@@ -18,6 +18,7 @@ import {
   type Full,
   type Gone,
   type Granted,
+  isExclusive,
   type Queued,
   type Withdrawn
 } from "../LockStore.ts"
@@ -54,6 +55,8 @@ export interface Further {
 export interface Waiting extends Omit<Queued, "granted"> {
   /** The key that is waited for, if it is one of several. */
   readonly key?: string
+  /** Whether nobody may hold that lock beside the caller. Absent if it is not one of several: then the claim tells. */
+  readonly isExclusive?: boolean
   readonly granted: Effect.Effect<Granted | Gone | Further, LockBackendError>
 }
 
@@ -247,7 +250,9 @@ const untilGranted = Effect.fnUntraced(function*(
         wait(asking, claim, queued, askedAt),
         Effect.sync(() => asking.stillWaiting.end(reminder))
       )
-      if (answer._tag === "Granted") asking.trace?.waited(queued.ahead())
+      // Of a lock that others may hold too, those who hold it now may have come in with this caller.
+      const isAlone = queued.isExclusive ?? isExclusive(claim)
+      if (answer._tag === "Granted" && isAlone) asking.trace?.waited(queued.ahead())
       // The claim kept its place for a while, so an earlier failure and this one are not in a row.
       if (time.now() - since > pause) {
         until = Infinity

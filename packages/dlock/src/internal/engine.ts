@@ -358,7 +358,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       call.waiters = new Map(missing.map((asked) => [asked.key, waiterOf(asked, startedAt)]))
       return throughAdmission(acquireContext, key, mode, startedAt, timeout, inside, wanted)
     })
-    const ended = Effect.onExit(waits, (exit) =>
+    return traced(call, missing, () => untilEnd(call, waits))
+  }
+
+  /** Ends what still waits for a lock when the call ends, whatever ends it. */
+  const untilEnd = <A, E, R>(call: Call, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.onExit(effect, (exit) =>
       Effect.sync(() => {
         call.trace?.notGranted(time.now())
         // Those that asked have ended.
@@ -368,8 +373,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           else waiter.meter.forget(waiter)
         }
       }))
-    return traced(call, missing, () => ended)
-  }
 
   /** Runs the acquire of these locks under its span, if its caller is traced. */
   const traced = <A, E, R>(
@@ -399,9 +402,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     now: number
   ): Effect.Effect<L> =>
     Effect.map(trace.granted(now, lease instanceof HeldLease ? lease.fencingToken : undefined), (held) => {
+      if (held === undefined) return lease
       lease.trace = held
       if (lease instanceof LeaseGroup) { for (const own of lease.own) own.trace = held }
-      lease.whenEnded(() => held.end(lease.loss))
+      // It may have been lost while the tracer made the span, and tells nobody of its end again.
+      if (lease.state === "held") lease.whenEnded(() => held.end(lease.loss))
+      else held.end(lease.loss)
       return lease
     })
 
@@ -750,7 +756,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           return own === undefined || (own.check(now) && Nesting.mayReenter(own, shape, true))
         }
         if (!several.isHeld() || !locks.every(isStill)) {
-          return Effect.andThen(several.giveUp(asOne, longestRelease), holdAll(call, locks, restore))
+          const anew = Effect.suspend(() => holdAll(call, locks, restore))
+          // What the caller holds now may refuse the call before it asks.
+          return untilEnd(call, Effect.andThen(several.giveUp(asOne, longestRelease), anew))
         }
         const leases = several.takeLeases()
         let outer = parent

@@ -10,7 +10,17 @@ import {
   type LockBackendError,
   LockTimeout
 } from "../LockError.ts"
-import type { Ahead, Answer, Claim, Gone, Granted, LockStore, Queued, Withdrawn } from "../LockStore.ts"
+import {
+  type Ahead,
+  type Answer,
+  type Claim,
+  type Gone,
+  type Granted,
+  isExclusive,
+  type LockStore,
+  type Queued,
+  type Withdrawn
+} from "../LockStore.ts"
 import { fullQueue, type Further, type Reply, type Requests } from "./acquire.ts"
 import type { Awaited } from "./deadlock.ts"
 import type { HeldLease } from "./lease/heldLease.ts"
@@ -278,6 +288,7 @@ export class Several implements Requests, Pick<Withdrawals, "before" | "giveUp">
     return Effect.succeed({
       _tag: "Queued",
       key: next.wanted.key,
+      isExclusive: isExclusive(next.claim),
       place: next.queued!.place,
       ahead: () => this.ahead(next),
       granted: this.wait(attempt, waiting, wallClockLead)

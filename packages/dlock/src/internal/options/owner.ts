@@ -46,36 +46,35 @@ export const withHeld = (holder: string, names: ReadonlyArray<string>): string =
 
 /** The same holder, without what differs between the claims of one process: the span of the request, and what it held. */
 export const withoutHeld = (holder: string): string => {
-  const trace = holder.indexOf(behindName)
-  const tab = trace === -1 ? holder.indexOf(behindHolder) : trace
+  const tab = holder.indexOf("\t")
   return tab === -1 ? holder : holder.slice(0, tab)
 }
 
 /** How many of the locks that a caller holds are named at most. */
 export const mostHeld = 8
 
-/** A tab is neither in a name nor in JSON. */
-const behindName = "\ttrace "
-const behindHolder = "\tholds "
+// A tab is neither in a name nor in JSON.
+const traceSays = "trace "
+const holdsSays = "holds "
+const behindName = `\t${traceSays}`
+const behindHolder = `\t${holdsSays}`
 
 /**
  * The inverse of `encode`, `withTrace` and `withHeld`. A name never contains a brace. A string that they did not make is
- * taken as a name.
+ * taken as a name, up to its first tab: a later version of this library may tell more behind it.
  */
 export const decode = (holder: string): Owner => {
-  const tab = holder.indexOf(behindHolder)
-  const holds = tab === -1 ? undefined : parse(holder.slice(tab + behindHolder.length), isListOfTexts)
-  const asked = holds === undefined ? holder : holder.slice(0, tab)
-  const trace = asked.indexOf(behindName)
-  const told = trace === -1 ? undefined : asked.slice(trace + behindName.length)
-  const named = trace === -1 ? asked : asked.slice(0, trace)
+  const [named = "", ...parts] = holder.split("\t")
   const brace = named.indexOf(" {")
   const metadata = brace === -1 ? undefined : parse(named.slice(brace + 1), isRecordOfTexts)
+  const said = (what: string): string | undefined => parts.find((part) => part.startsWith(what))?.slice(what.length)
+  const trace = said(traceSays)
+  const holds = said(holdsSays)
   return {
     name: metadata === undefined ? named : named.slice(0, brace),
     metadata,
-    traceparent: told !== undefined && isTraceparent(told) ? told : undefined,
-    holds: holds ?? []
+    traceparent: trace !== undefined && isTraceparent(trace) ? trace : undefined,
+    holds: (holds !== undefined && parse(holds, isListOfTexts)) || []
   }
 }
 

@@ -267,6 +267,10 @@ const mostTold = 1_000
 export const observerThrew = (log: Log, error: unknown, key?: string): void =>
   log.error("A callback at the end of a fiber threw an error: look for a Fiber.addObserver that throws", error, { key })
 
+/** The tracer of the program, or what it exports to, threw. The lock is held or waited for all the same. */
+export const tracerThrew = (log: Log, error: unknown): void =>
+  log.error("The tracer threw an error, so a span of a lock is wrong or missing", error)
+
 /** The callback of a timer threw. The timer continues. */
 export const timerBroke = (log: Log, defect: unknown): void =>
   log.error("A timer callback of dlock or its store threw an error. The timer continues", defect)

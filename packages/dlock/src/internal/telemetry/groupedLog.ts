@@ -6,6 +6,8 @@ import type { Log } from "./log.ts"
 interface Line {
   readonly key: string
   readonly message: string
+  /** Whether what it says is over, so that it need not be told any more. */
+  readonly isOver?: boolean
 }
 
 /**
@@ -37,9 +39,9 @@ export class GroupedLog {
 
   /** Logs the lines that are not logged yet. */
   flush(): void {
-    const [first, ...others] = this.untold
-    if (first === undefined) return
+    const [first, ...others] = this.untold.filter(({ isOver }) => isOver !== true)
     this.untold = []
+    if (first === undefined) return
     const keys = others.slice(0, 4).map(({ key }) => JSON.stringify(key)).join(", ")
     const more = others.length > 4 ? ` and ${others.length - 4} others` : ""
     this.log.warn(others.length === 0 ? first.message : `${first.message}; ${this.also}: ${keys}${more}`, {

@@ -37,11 +37,16 @@ export class Waiters {
 
   add(waiter: Waiter): void {
     waiter.isListed = true
-    const { last } = this
-    waiter.previous = last
-    if (last === undefined) this.first = waiter
-    else last.next = waiter
-    this.last = waiter
+    let before = this.last
+    // A call that asks anew may have waited for longer than those that came meanwhile.
+    while (before !== undefined && isBefore(waiter, before)) before = before.previous
+    const next = before === undefined ? this.first : before.next
+    waiter.previous = before
+    waiter.next = next
+    if (before === undefined) this.first = waiter
+    else before.next = waiter
+    if (next === undefined) this.last = waiter
+    else next.previous = waiter
     this.size++
   }
 
@@ -66,6 +71,10 @@ export class Waiters {
     return first === undefined ? 0 : Math.max(0, first.meter.time.now() - first.startedAt)
   }
 }
+
+/** Whether one waiter has waited for longer than another. Times by different clocks cannot be compared. */
+const isBefore = (one: Waiter, other: Waiter): boolean =>
+  one.startedAt < other.startedAt && one.meter.time === other.meter.time
 
 /** The metrics of the locks of one kind and one name. It finds each series once, so that an update is one call. */
 export class Meter {

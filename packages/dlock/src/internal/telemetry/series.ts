@@ -51,8 +51,11 @@ export class Distribution {
   }
 }
 
-/** What was made for a series, by the function that reads it. */
-const sources = new WeakMap<object, object>()
+/**
+ * Where the function that reads a series keeps what it reads. Not in a map of this module: a process may have several
+ * copies of this library, and the series of one must not take the place of another's. The number changes with what is kept.
+ */
+const source = Symbol.for("effect-dlock/metrics/1")
 
 /**
  * Finds what a series is read from, or makes it. All lockers with the same attributes in one registry share it, so that
@@ -67,13 +70,12 @@ const share = <Source extends object, State>(
 ): Source => {
   const measured = Metric.withAttributes(metric, attributes)
   const existing = Context.get(context, Metric.MetricRegistry).get(keyOf(measured, context))
-  const known = existing && sources.get(existing.hooks.get)
-  if (known !== undefined) return known as Source
-  const source = make()
-  const get = () => read(source)
-  sources.set(get, source)
+  const known = existing?.hooks.get as { (): State; readonly [source]?: Source } | undefined
+  if (known?.[source] !== undefined) return known[source]
+  const made = make()
+  const get = Object.assign(() => read(made), { [source]: made })
   Metric.registerUnsafe(measured, context, { get, update: nothing, modify: nothing })
-  return source
+  return made
 }
 
 const nothing = (): void => {}

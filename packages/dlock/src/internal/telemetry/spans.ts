@@ -8,6 +8,8 @@ import * as Tracer from "effect/Tracer"
 import type { OwnershipLost } from "../../LockError.ts"
 import type { Ahead, Queued } from "../../LockStore.ts"
 import * as Owner from "../options/owner.ts"
+import { tracerThrew } from "./events.ts"
+import { Log } from "./log.ts"
 
 /** What the spans of a call are about. */
 interface Subject {
@@ -57,20 +59,29 @@ export class AcquireTrace {
    * holder does is beside it in the same trace.
    */
   get traceparent(): string | undefined {
-    const { sampled, spanId, traceId } = this.span
-    return sampled ? Owner.traceparentOf(traceId, spanId) : undefined
+    return safely(this.context, () => {
+      const { sampled, spanId, traceId } = this.span
+      return sampled ? Owner.traceparentOf(traceId, spanId) : undefined
+    })
   }
 
   /** The caller waits in the queue. */
   queued({ ahead, place }: Pick<Queued, "ahead" | "place">): void {
     if (this.linked !== undefined) return
-    this.span.attribute("dlock.place", place)
+    this.note("dlock.place", place)
     this.link(ahead())
   }
 
-  /** The caller waits no longer. If somebody else was in the way in the end, there is a link to that one too. */
+  /**
+   * The caller waits no longer. If somebody else was in the way in the end, there is a link to that one too. Do not call it for
+   * a lock that others may hold beside the caller: who holds it now may have come in with the caller.
+   */
   waited(ahead: Ahead): void {
     this.link(ahead)
+  }
+
+  private note(attribute: string, value: unknown): void {
+    safely(this.context, () => this.span.attribute(attribute, value))
   }
 
   private link({ holder }: Ahead): void {
@@ -80,26 +91,33 @@ export class AcquireTrace {
     const span = spanOf(traceparent)
     if (span === undefined) return
     this.linked = traceparent
-    this.span.addLinks([{ span, attributes: { "dlock.link": "holder" } }])
+    safely(this.context, () => this.span.addLinks([{ span, attributes: { "dlock.link": "holder" } }]))
   }
 
-  /** The call got its locks. Ends the span, and begins that of the hold. */
-  granted(now: number, token?: bigint): Effect.Effect<HoldTrace> {
+  /** The call got its locks. Ends the span, and begins that of the hold. Absent if the tracer makes none. */
+  granted(now: number, token?: bigint): Effect.Effect<HoldTrace | undefined> {
     return Effect.suspend(() => {
       const attributes = { ...attributesOf(this.subject), ...(token !== undefined && { "dlock.token": String(token) }) }
-      this.span.attribute("dlock.waited_ms", now - this.startedAt)
-      if (token !== undefined) this.span.attribute("dlock.token", String(token))
-      end(this.span, Exit.void, this.context)
-      return Effect.map(
-        Effect.makeSpan("dlock.hold", { parent: this.parent, attributes }),
-        (span) => new HoldTrace(span, this.context, this.traceparent)
-      )
+      this.note("dlock.waited_ms", now - this.startedAt)
+      if (token !== undefined) this.note("dlock.token", String(token))
+      this.end(Exit.void)
+      return Effect.matchCause(Effect.makeSpan("dlock.hold", { parent: this.parent, attributes }), {
+        onSuccess: (span) => new HoldTrace(span, this.context, this.traceparent),
+        onFailure: (cause) => {
+          tracerThrew(new Log(this.context), cause)
+          return undefined
+        }
+      })
     })
   }
 
-  /** The call ends without its locks. */
+  /** The call ends without its locks. A call that had them has told how long it waited. */
   notGranted(now: number): void {
-    this.span.attribute("dlock.waited_ms", now - this.startedAt)
+    if (this.span.status._tag !== "Ended") this.note("dlock.waited_ms", now - this.startedAt)
+  }
+
+  end(exit: Exit.Exit<unknown, unknown>): void {
+    end(this.span, exit, this.context)
   }
 }
 
@@ -123,10 +141,24 @@ export class HoldTrace {
   }
 }
 
-const end = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): void => {
-  if (span.status._tag === "Ended") return
-  const isTimed = Context.get(context, References.TracerTimingEnabled)
-  span.end(isTimed ? Context.get(context, Clock.Clock).currentTimeNanosUnsafe() : 0n, exit)
+const end = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): void =>
+  safely(context, () => {
+    if (span.status._tag === "Ended") return
+    const isTimed = Context.get(context, References.TracerTimingEnabled)
+    span.end(isTimed ? Context.get(context, Clock.Clock).currentTimeNanosUnsafe() : 0n, exit)
+  })
+
+/**
+ * Runs a call to the tracer. An error of the tracer, or of what it exports to, is logged: it must not end a call that has
+ * just got its lock, because nobody would release that.
+ */
+const safely = <A>(context: Context.Context<never>, call: () => A): A | undefined => {
+  try {
+    return call()
+  } catch (error) {
+    tracerThrew(new Log(context), error)
+    return undefined
+  }
 }
 
 const attributesOf = ({ keys, kind }: Subject): Record<string, unknown> => ({
@@ -146,10 +178,15 @@ export const acquiring = <A, E, R>(
   localHolder: () => string | undefined,
   run: (trace: AcquireTrace) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.useSpan(
-    "dlock.acquire",
-    { parent: call.parent, attributes: attributesOf(subject) },
-    (span) => run(new AcquireTrace(span, call.parent, subject, call.context, call.startedAt, localHolder))
+  // The span ends whatever ends the call. `Effect.useSpan` would end a call that has its lock with an error of the tracer.
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.makeSpan("dlock.acquire", { parent: call.parent, attributes: attributesOf(subject) }),
+      (span) => {
+        const trace = new AcquireTrace(span, call.parent, subject, call.context, call.startedAt, localHolder)
+        return Effect.onExit(restore(Effect.suspend(() => run(trace))), (exit) => Effect.sync(() => trace.end(exit)))
+      }
+    )
   )
 
 /** The renewals and the calls of a lock have no spans of their own. */

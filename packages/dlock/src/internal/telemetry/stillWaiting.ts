@@ -34,7 +34,7 @@ export class StillWaiting {
   private readonly warnAfter: number
   private readonly lines: GroupedLog
   private readonly heap: DeadlineHeap<Reminder>
-  /** When each key was last told of. */
+  /** When each key was last told of, the oldest first. */
   private readonly toldAt = new Map<string, number>()
 
   constructor(
@@ -79,28 +79,31 @@ export class StillWaiting {
     }
   }
 
-  private tell({ ahead, key, startedAt }: Reminder, now: number): void {
-    const told = this.toldAt.get(key)
-    if (told !== undefined && now - told < this.warnAfter) return
+  private tell(reminder: Reminder, now: number): void {
+    const { ahead, key, startedAt } = reminder
     this.forgetOld(now)
+    if (this.toldAt.has(key)) return
     this.toldAt.set(key, now)
     const { holder, place, waiting } = ahead()
     const by = holder === undefined ? "a holder that is not known" : JSON.stringify(Owner.decode(holder).name)
     const waited = `${Math.round(now - startedAt) / 1_000} s`
     this.lines.add({
       key,
+      // Lines of one second are told together, and the wait may end before that.
+      get isOver() {
+        return reminder.index === -1
+      },
       message: `A caller has waited ${waited} for the lock ${
         JSON.stringify(key)
       }, which is held by ${by}: ${place} of ${Math.max(1, waiting)} waiters come before it`
     })
   }
 
-  /** A line is due at most once in `warnAfter` for each key, so most of what is old is never asked for again. */
+  /** What is old stands first, so this looks at nothing else: very many keys may be due at once. */
   private forgetOld(now: number): void {
-    if (this.toldAt.size < mostTold) return
-    for (const [key, at] of this.toldAt) if (now - at >= this.warnAfter) this.toldAt.delete(key)
+    for (const [key, at] of this.toldAt) {
+      if (now - at < this.warnAfter) return
+      this.toldAt.delete(key)
+    }
   }
 }
-
-/** How many keys are remembered before the old ones are forgotten. */
-const mostTold = 1_000
