@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Failure } from "../failure.ts"
 import { shown } from "../shown.ts"
-import { Child } from "./child.ts"
+import { Child, type Held } from "./child.ts"
 import { environment, type Told } from "./command.ts"
 import type { Signals } from "./signals.ts"
 import { uptime } from "./uptime.ts"
@@ -30,8 +30,10 @@ export interface Job {
  */
 export const underLock = (lease: Under, { command, guardGap, signals, ttl }: Job): Effect.Effect<number, Failure> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.suspend(() => {
-      const child = new Child(command, environment(lease), guardGap)
+    Effect.flatMap(heldOf(lease), (held) => {
+      // This process was stopped since the grant: its loss is on the way, and ends this.
+      if (held.remaining <= 0) return restore(Effect.never)
+      const child = new Child(command, environment(lease), guardGap, held)
       child.onGuardianGone = () =>
         void process.stderr.write(
           "dlock: the guardian of the command has been ended: if dlock is killed too, nobody ends the command\n"
@@ -40,12 +42,8 @@ export const underLock = (lease: Under, { command, guardGap, signals, ttl }: Job
       const onStop = () => void process.stderr.write("dlock: goes on, because a lock cannot be suspended\n")
       if (!child.isOnTerminal) process.on("SIGTSTP", onStop)
       const ended = Effect.tryPromise({ try: () => child.ended, catch: (error) => error as Failure })
-      const extend = Effect.suspend(() => {
-        const at = uptime()
-        const now = performance.now()
-        return Effect.map(lease.remaining, (left) => child.extend(at, now, Duration.toMillis(left)))
-      })
-      const told = Effect.andThen(extend, Effect.forever(Effect.delay(extend, ttl * toldEach)))
+      const extend = Effect.map(heldOf(lease), (held) => child.extend(held))
+      const told = Effect.forever(Effect.delay(extend, ttl * toldEach))
       const revoked = Effect.flatMap(lease.revocation, tellRevocation)
       const beside = Effect.all([told, revoked], { concurrency: "unbounded", discard: true })
       return restore(Effect.raceFirst(ended, Effect.andThen(beside, Effect.never))).pipe(
@@ -55,6 +53,13 @@ export const underLock = (lease: Under, { command, guardGap, signals, ttl }: Job
       )
     })
   )
+
+const heldOf = (lease: Under): Effect.Effect<Held> =>
+  Effect.suspend(() => {
+    const at = uptime()
+    const now = performance.now()
+    return Effect.map(lease.remaining, (left) => ({ at, now, remaining: Duration.toMillis(left) }))
+  })
 
 /** After which part of the ttl the guardian hears of the deadline again. A renewal moves it after a third. */
 const toldEach = 1 / 12
