@@ -64,11 +64,13 @@ export const leave = (key: string, options: LockOptions & { readonly ttl: Durati
       const context = yield* Layer.buildWithScope(Layer.provideMerge(Locker.layerEnv, noting), scope)
       return yield* Effect.gen(function*() {
         const lease = yield* Locker.scoped(key, options)
-        const { request } = yield* LockStore
-        // A lock that was waited for is granted from the last sign of life on. Asked for again, it begins now.
+        const { renew } = yield* LockStore
+        // A lock that was waited for is granted from the last sign of life on. Renewed, its time begins now. A repeated
+        // request would not do: on etcd it finds the claim, and confirms nothing.
         const at = yield* DateTime.now
-        const answer = yield* request(last!, "try")
-        if (answer._tag !== "Granted") return yield* Effect.fail(takenAway)
+        const [renewal] = yield* renew([{ claim: last!, fencingToken: lease.fencingToken }])
+        if (renewal?._tag === "Unknown") return yield* Effect.fail(renewal.error)
+        if (renewal?._tag !== "Confirmed") return yield* Effect.fail(takenAway)
         const until = DateTime.addDuration(at, options.ttl)
         return { key, token: lease.fencingToken, holder: lease.holder, until } satisfies LeftLock
       }).pipe(Effect.provideContext(context), Scope.provide(scope))
