@@ -1,6 +1,6 @@
 import { recordLag, type Server, startEtcd, startRedis } from "dlock-testing"
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest"
-import { dlock, endAll, ended, until } from "./support/dlock.ts"
+import { dlock, endAll, ended, program, start, until } from "./support/dlock.ts"
 
 afterEach(endAll)
 
@@ -51,6 +51,37 @@ describe.each(["redis", "etcd"] as const)("on %s", (driver) => {
     expect(late).toBeLessThan((driver === "redis" ? 500 : 2_500) + lag.max())
     expect((await ended(env, "give", first.handle)).code).toBe(1)
     expect((await ended(env, "run", "-n", "timed", "--", "true")).code).toBe(75)
+  })
+
+  test("a lock that was waited for lasts its whole time from then on", async () => {
+    const holder = dlock(env, "run", "waited", "-c", "read line")
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    const taking = dlock(env, "take", "waited", "--for", "60s", "-w", "20s")
+    await new Promise((resolve) => setTimeout(resolve, 3_000))
+    holder.type("\n")
+    expect(await taking.exited).toBe(0)
+    const { stdout } = await ended(env, "inspect", "waited", "--json")
+    const { holders: [hold] } = JSON.parse(stdout) as { readonly holders: ReadonlyArray<{ expiresInMs: number }> }
+    // etcd tells whole seconds, and the program has started meanwhile.
+    expect(hold!.expiresInMs).toBeGreaterThan(58_000)
+  })
+
+  test("a lock whose handle cannot be written is released", async () => {
+    const taken = start([
+      "sh",
+      "-c",
+      `"$@" >/dev/full`,
+      "sh",
+      process.execPath,
+      program,
+      "take",
+      "lost",
+      "--for",
+      "60s"
+    ], env)
+    expect(await taken.exited).toBe(74)
+    expect(taken.stderr()).toContain("cannot be written")
+    expect((await ended(env, "run", "-n", "lost", "--", "true")).code).toBe(0)
   })
 })
 
