@@ -86,6 +86,20 @@ describe.each(["redis", "etcd"] as const)("on %s", (driver) => {
   })
 })
 
+test("on another server that gave the same token, a handle gives nothing", async () => {
+  const servers = [await startEtcd(), await startEtcd()] as const
+  onTestFinished(async () => void (await Promise.all(servers.map((server) => server.stop()))))
+  const here = { DLOCK_ETCD_HOSTS: servers[0].url }
+  const there = { DLOCK_ETCD_HOSTS: servers[1].url }
+  const taken = await ended(here, "take", "deploy", "--for", "60s", "--json")
+  const { handle, token } = JSON.parse(taken.stdout) as { readonly handle: string; readonly token: string }
+  const other = await ended(there, "take", "deploy", "--for", "60s", "--json")
+  expect(JSON.parse(other.stdout)).toMatchObject({ token })
+  expect((await ended(there, "give", handle)).code).toBe(1)
+  expect((await ended(there, "run", "-n", "deploy", "--", "true")).code).toBe(75)
+  expect((await ended(here, "give", handle)).code).toBe(0)
+})
+
 test("a handle that is cut is refused", async () => {
   const { code, stderr } = await ended({}, "give", "123-")
   expect(code).toBe(64)

@@ -1,9 +1,10 @@
 import * as Effect from "effect/Effect"
+import * as Backend from "../backend.ts"
 import { Failure } from "../failure.ts"
 import { ensureRunnable } from "../process/command.ts"
 import { withSignals } from "../process/signals.ts"
 import type { Job } from "../process/underLock.ts"
-import { sayingFailures } from "./saying.ts"
+import { say, sayingFailures } from "./saying.ts"
 import type { Terms } from "./terms.ts"
 
 /**
@@ -16,8 +17,17 @@ export const withJob = <E, R>(
   hold: (job: Job) => Effect.Effect<number, E, R>
 ) =>
   Effect.andThen(
-    ensureRunnable(command),
+    Effect.andThen(ensureRunnable(command), tellMemory),
     sayingFailures(withSignals((signals) => hold({ command, guardGap, ttl, signals })))
   ).pipe(
     Effect.flatMap((code) => code === 0 ? Effect.void : Effect.fail(new Failure({ message: "", exitCode: code })))
   )
+
+/** Somebody may have left the driver of a test in the environment. */
+const tellMemory = Effect.flatMap(
+  Backend.driver,
+  (driver) =>
+    driver === "memory"
+      ? say("the lock is in the memory of this process alone, and keeps nobody out", { outcome: "memory" })
+      : Effect.void
+)

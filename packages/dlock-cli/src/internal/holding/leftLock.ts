@@ -11,7 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Backend from "../backend.ts"
 import { exitCodes } from "../exitCodes.ts"
 import { Failure } from "../failure.ts"
-import type { Handle } from "./handle.ts"
+import type { Hold } from "./handle.ts"
 import { usage } from "./terms.ts"
 
 /** The store of this call. */
@@ -31,8 +31,7 @@ const store = Layer.unwrap(
   })
 )
 
-export interface LeftLock extends Handle {
-  readonly holder: string
+export interface LeftLock extends Hold {
   readonly until: DateTime.Utc
 }
 
