@@ -9,7 +9,7 @@ import { useRedis } from "./support/redis.ts"
 
 afterEach(endAll)
 
-const { env } = useRedis()
+const { env, server } = useRedis()
 
 /** The guardian of a group: what the command has not started. */
 const guardianOf = (group: number): number =>
@@ -147,4 +147,20 @@ test("nobody reads what dlock says: its command goes on, and has its exit code",
   )
   expect(await started.exited).toBe(7)
   expect(started.stdout()).toBe("in\n")
+})
+
+test("a signal during the release: the exit code is that of the command, which had ended before", async () => {
+  const started = dlock(env, "run", "released", "-c", "echo $$; read line; exit 5")
+  const group = await until("it is in", () => Number(started.stdout()) || undefined)
+  server().signal("SIGSTOP")
+  try {
+    started.type("\n")
+    await until("it has ended", () => !isAlive(group))
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    started.signal("SIGTERM")
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  } finally {
+    server().signal("SIGCONT")
+  }
+  expect(await started.exited).toBe(5)
 })

@@ -18,7 +18,17 @@ export const withJob = <E, R>(
 ) =>
   Effect.andThen(
     Effect.andThen(ensureRunnable(command), tellMemory),
-    sayingFailures(withSignals((signals) => hold({ command, guardGap, ttl, signals })))
+    Effect.suspend(() => {
+      let ended: number | undefined
+      const onEnded = (code: number) => void (ended = code)
+      return sayingFailures(withSignals((signals) => hold({ command, guardGap, ttl, signals, onEnded }))).pipe(
+        // A signal that comes during the release is too late for the command, whose exit code it is.
+        Effect.catchIf(
+          (error) => error instanceof Failure && error.message === "" && ended !== undefined,
+          () => Effect.succeed(ended!)
+        )
+      )
+    })
   ).pipe(
     Effect.flatMap((code) => code === 0 ? Effect.void : Effect.fail(new Failure({ message: "", exitCode: code })))
   )

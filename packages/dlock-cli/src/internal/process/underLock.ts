@@ -18,6 +18,8 @@ export interface Under extends Told {
 export interface Job {
   readonly command: ReadonlyArray<string>
   readonly signals: Signals
+  /** Hears the exit code, before the lock is released. */
+  readonly onEnded: (code: number) => void
   /** In milliseconds. */
   readonly ttl: number
   /** In milliseconds. */
@@ -28,7 +30,10 @@ export interface Job {
  * Runs a command under a lease that is held, and returns its exit code when its whole group has ended. Its interruption
  * asks the group to end, and kills it when three quarters of the guard gap are over.
  */
-export const underLock = (lease: Under, { command, guardGap, signals, ttl }: Job): Effect.Effect<number, Failure> =>
+export const underLock = (
+  lease: Under,
+  { command, guardGap, onEnded, signals, ttl }: Job
+): Effect.Effect<number, Failure> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(heldOf(lease), (held) => {
       // This process was stopped since the grant: its loss is on the way, and ends this.
@@ -49,7 +54,8 @@ export const underLock = (lease: Under, { command, guardGap, signals, ttl }: Job
       return restore(Effect.raceFirst(ended, Effect.andThen(beside, Effect.never))).pipe(
         Effect.onInterrupt(() => child.stop),
         Effect.ensuring(Effect.sync(() => process.removeListener("SIGTSTP", onStop))),
-        signals.passTo((signal) => child.signal(signal))
+        signals.passTo((signal) => child.signal(signal)),
+        Effect.tap((code) => Effect.sync(() => onEnded(code)))
       )
     })
   )
