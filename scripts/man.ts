@@ -94,6 +94,7 @@ const exits: ReadonlyArray<readonly [code: string, meaning: string]> = [
   ["64", "The arguments make no sense, or a confirmation is missing."],
   ["69", "The server does not answer, or refuses."],
   ["70", "A defect of dlock."],
+  ["74", "take: the handle cannot be written, and the lock is released."],
   ["75", "The lock is held by another."],
   ["76", "The lock was lost while the command ran."],
   ["78", "A variable of the configuration is missing or invalid."],

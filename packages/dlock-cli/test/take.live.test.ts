@@ -1,6 +1,6 @@
 import { recordLag, type Server, startEtcd, startRedis } from "dlock-testing"
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest"
-import { dlock, endAll, ended, until } from "./support/dlock.ts"
+import { dlock, endAll, ended, program, start, until } from "./support/dlock.ts"
 
 afterEach(endAll)
 
@@ -52,6 +52,52 @@ describe.each(["redis", "etcd"] as const)("on %s", (driver) => {
     expect((await ended(env, "give", first.handle)).code).toBe(1)
     expect((await ended(env, "run", "-n", "timed", "--", "true")).code).toBe(75)
   })
+
+  test("a lock that was waited for lasts its whole time from then on", async () => {
+    const holder = dlock(env, "run", "waited", "-c", "read line")
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    const taking = dlock(env, "take", "waited", "--for", "90s", "-w", "20s", "--json")
+    await new Promise((resolve) => setTimeout(resolve, 4_000))
+    holder.type("\n")
+    expect(await taking.exited).toBe(0)
+    const { expiresAt } = JSON.parse(taking.stdout()) as { readonly expiresAt: string }
+    const { stdout } = await ended(env, "inspect", "waited", "--json")
+    const { holders: [hold] } = JSON.parse(stdout) as { readonly holders: ReadonlyArray<{ expiresInMs: number }> }
+    // etcd tells whole seconds.
+    expect(Date.now() + hold!.expiresInMs).toBeGreaterThan(Date.parse(expiresAt) - 1_100)
+  })
+
+  test("a lock whose handle cannot be written is released", async () => {
+    const taken = start([
+      "sh",
+      "-c",
+      `"$@" >/dev/full`,
+      "sh",
+      process.execPath,
+      program,
+      "take",
+      "lost",
+      "--for",
+      "60s"
+    ], env)
+    expect(await taken.exited).toBe(74)
+    expect(taken.stderr()).toContain("cannot be written")
+    expect((await ended(env, "run", "-n", "lost", "--", "true")).code).toBe(0)
+  })
+})
+
+test("on another server that gave the same token, a handle gives nothing", async () => {
+  const servers = [await startEtcd(), await startEtcd()] as const
+  onTestFinished(async () => void (await Promise.all(servers.map((server) => server.stop()))))
+  const here = { DLOCK_ETCD_HOSTS: servers[0].url }
+  const there = { DLOCK_ETCD_HOSTS: servers[1].url }
+  const taken = await ended(here, "take", "deploy", "--for", "60s", "--json")
+  const { handle, token } = JSON.parse(taken.stdout) as { readonly handle: string; readonly token: string }
+  const other = await ended(there, "take", "deploy", "--for", "60s", "--json")
+  expect(JSON.parse(other.stdout)).toMatchObject({ token })
+  expect((await ended(there, "give", handle)).code).toBe(1)
+  expect((await ended(there, "run", "-n", "deploy", "--", "true")).code).toBe(75)
+  expect((await ended(here, "give", handle)).code).toBe(0)
 })
 
 test("a handle that is cut is refused", async () => {

@@ -2,7 +2,10 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import * as Fs from "node:fs"
 import { root } from "./commands/root.ts"
+import { exitCodes } from "./exitCodes.ts"
+import { Failure } from "./failure.ts"
 
 /**
  * Writes a value as JSON if the call asks for that, and otherwise as the text for people. In JSON a bigint is a string, a
@@ -10,6 +13,29 @@ import { root } from "./commands/root.ts"
  */
 export const write = <A>(value: A, json: (value: A) => unknown, text: (value: A) => string) =>
   Effect.flatMap(root, (flags) => Console.log(flags.json ? jsonOf(json(value)) : text(value)))
+
+/** The same, and fails if the text cannot be written to its end: the answer is needed, and cannot be had twice. */
+export const writeAtOnce = <A>(value: A, json: (value: A) => unknown, text: (value: A) => string) =>
+  Effect.flatMap(root, (flags) =>
+    Effect.try({
+      try: () => writeAll(`${flags.json ? jsonOf(json(value)) : text(value)}\n`),
+      catch: (error) =>
+        new Failure({
+          message: `the answer cannot be written to stdout: ${error instanceof Error ? error.message : String(error)}`,
+          exitCode: exitCodes.notWritten
+        })
+    }))
+
+const writeAll = (text: string): void => {
+  for (let rest = Buffer.from(text); rest.length > 0;) {
+    try {
+      rest = rest.subarray(Fs.writeSync(1, rest))
+    } catch (error) {
+      // A full pipe that another program made not to block.
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error
+    }
+  }
+}
 
 /** JSON in one line that a terminal may show: what could act on it is escaped, which changes no value. */
 export const jsonOf = (value: unknown): string => JSON.stringify(value).replaceAll(unsafe, escapeOf)

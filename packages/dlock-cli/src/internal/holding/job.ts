@@ -1,9 +1,10 @@
 import * as Effect from "effect/Effect"
+import * as Backend from "../backend.ts"
 import { Failure } from "../failure.ts"
 import { ensureRunnable } from "../process/command.ts"
 import { withSignals } from "../process/signals.ts"
 import type { Job } from "../process/underLock.ts"
-import { sayingFailures } from "./saying.ts"
+import { say, sayingFailures } from "./saying.ts"
 import type { Terms } from "./terms.ts"
 
 /**
@@ -16,8 +17,27 @@ export const withJob = <E, R>(
   hold: (job: Job) => Effect.Effect<number, E, R>
 ) =>
   Effect.andThen(
-    ensureRunnable(command),
-    sayingFailures(withSignals((signals) => hold({ command, guardGap, ttl, signals })))
+    Effect.andThen(ensureRunnable(command), tellMemory),
+    Effect.suspend(() => {
+      let ended: number | undefined
+      const onEnded = (code: number) => void (ended = code)
+      return sayingFailures(withSignals((signals) => hold({ command, guardGap, ttl, signals, onEnded }))).pipe(
+        // A signal that comes during the release is too late for the command, whose exit code it is.
+        Effect.catchIf(
+          (error) => error instanceof Failure && error.message === "" && ended !== undefined,
+          () => Effect.succeed(ended!)
+        )
+      )
+    })
   ).pipe(
     Effect.flatMap((code) => code === 0 ? Effect.void : Effect.fail(new Failure({ message: "", exitCode: code })))
   )
+
+/** Somebody may have left the driver of a test in the environment. */
+const tellMemory = Effect.flatMap(
+  Backend.driver,
+  (driver) =>
+    driver === "memory"
+      ? say("the lock is in the memory of this process alone, and keeps nobody out", { outcome: "memory" })
+      : Effect.void
+)

@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Backend from "../backend.ts"
 import { exitCodes } from "../exitCodes.ts"
 import { Failure } from "../failure.ts"
-import type { Handle } from "./handle.ts"
+import type { Hold } from "./handle.ts"
 import { usage } from "./terms.ts"
 
 /** The store of this call, unless it ends with the process. */
@@ -21,8 +21,7 @@ const store = Layer.unwrap(
       : Effect.succeed(Backend.store))
 )
 
-export interface LeftLock extends Handle {
-  readonly holder: string
+export interface LeftLock extends Hold {
   readonly until: DateTime.Utc
 }
 
@@ -54,11 +53,13 @@ export const leave = (key: string, options: LockOptions & { readonly ttl: Durati
       const context = yield* Layer.buildWithScope(Layer.provideMerge(Locker.layerEnv, noting), scope)
       return yield* Effect.gen(function*() {
         const lease = yield* Locker.scoped(key, options)
-        const { request } = yield* LockStore
-        // A lock that was waited for is granted from the last sign of life on. Asked for again, it begins now.
+        const { renew } = yield* LockStore
+        // A lock that was waited for is granted from the last sign of life on. Renewed, its time begins now. A repeated
+        // request would not do: on etcd it finds the claim, and confirms nothing.
         const at = yield* DateTime.now
-        const answer = yield* request(last!, "try")
-        if (answer._tag !== "Granted") return yield* Effect.fail(takenAway)
+        const [renewal] = yield* renew([{ claim: last!, fencingToken: lease.fencingToken }])
+        if (renewal?._tag === "Unknown") return yield* Effect.fail(renewal.error)
+        if (renewal?._tag !== "Confirmed") return yield* Effect.fail(takenAway)
         const until = DateTime.addDuration(at, options.ttl)
         return { key, token: lease.fencingToken, holder: lease.holder, until } satisfies LeftLock
       }).pipe(Effect.provideContext(context), Scope.provide(scope))

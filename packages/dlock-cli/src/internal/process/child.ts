@@ -27,6 +27,29 @@ const longestPause = 250
 const longestStart = 1_000
 
 /**
+ * Whether this `dlock` is itself inside a command of another. If that one loses its lock, it kills this process, but not our
+ * command, which has a group of its own. So the end of this process must be the end of the command, at once: the guard gap
+ * of the other lock may be nearly over.
+ */
+const isNested = (env: NodeJS.ProcessEnv): boolean =>
+  env["DLOCK_KEY"] !== undefined && env["DLOCK_HOLDER"] !== undefined
+
+/** Two readings of a deadline are the same deadline within that many milliseconds: each tells the guardian to start anew. */
+const sameWithin = 5
+
+/**
+ * How long a lock is held if nothing confirms it, in milliseconds. Both clocks were read before it, so that a stop of this
+ * process in between makes the deadline no later.
+ */
+export interface Held {
+  /** As `uptime` says. */
+  readonly at: number
+  /** As `performance` says. */
+  readonly now: number
+  readonly remaining: number
+}
+
+/**
  * A command that runs under a lock, in a process group of its own, with a guardian in that group.
  */
 export class Child {
@@ -42,22 +65,31 @@ export class Child {
   /** The signals that came before the group could receive them. */
   private pending: Array<NodeJS.Signals> = []
   /** The deadline that the guardian was told last, on the clock of `performance`. */
-  private deadline = Infinity
+  private deadline: number
   private isStopping = false
   private hasEnded = false
   private isSuspended = false
 
-  constructor(command: ReadonlyArray<string>, env: Readonly<Record<string, string>>, guardGap: number) {
+  constructor(
+    command: ReadonlyArray<string>,
+    environment: Readonly<Record<string, string>>,
+    guardGap: number,
+    held: Held
+  ) {
     this.guardGap = guardGap
     this.isOnTerminal = Terminal.isOurs()
-    const grace = String(hundredths(guardGap * killedAfter))
-    const args = [grace, ...Command.words(command, env)]
+    this.deadline = held.now + held.remaining
+    const { env, script } = Command.handOver(environment)
+    const start = Guardian.start + script
+    const { askAt, killAt } = this.momentsOf(held)
+    const grace = isNested(process.env) ? 0 : hundredths(guardGap * killedAfter)
+    const args = [grace, askAt, killAt].map(String).concat(command)
     this.process = this.isOnTerminal
-      ? spawn("sh", ["-m", "-c", Terminal.launch, "dlock", Guardian.start, ...args], {
+      ? spawn("sh", ["-m", "-c", Terminal.launch, "dlock", start, "dlock", ...args], {
         env,
         stdio: ["inherit", "inherit", "inherit", "pipe", "pipe"]
       })
-      : spawn("sh", ["-c", Guardian.start, "dlock", ...args], {
+      : spawn("sh", ["-c", start, "dlock", ...args], {
         env,
         detached: true,
         stdio: ["inherit", "inherit", "inherit", "pipe"]
@@ -165,18 +197,20 @@ export class Child {
     else signalGroup(this.group, signal)
   }
 
-  /**
-   * Tells the guardian how long the lock is held if nothing confirms it. `at` and `now` were read before `remaining`, so
-   * that a stop of this process in between makes the deadline no later.
-   */
-  extend(at: number, now: number, remaining: number): void {
-    const deadline = now + remaining
-    if (this.isStopping || remaining <= 0 || deadline === this.deadline) return
+  /** Tells the guardian how long the lock is held if nothing confirms it. */
+  extend(held: Held): void {
+    const deadline = held.now + held.remaining
+    if (this.isStopping || held.remaining <= 0 || Math.abs(deadline - this.deadline) < sameWithin) return
     this.deadline = deadline
-    this.control.write(Guardian.until(
-      at + hundredths(remaining + this.guardGap * guardianAsksAfter),
-      at + hundredths(remaining + this.guardGap * killedAfter)
-    ))
+    const { askAt, killAt } = this.momentsOf(held)
+    this.control.write(Guardian.until(askAt, killAt))
+  }
+
+  private momentsOf({ at, remaining }: Held): { readonly askAt: number; readonly killAt: number } {
+    return {
+      askAt: at + hundredths(remaining + this.guardGap * guardianAsksAfter),
+      killAt: at + hundredths(remaining + this.guardGap * killedAfter)
+    }
   }
 
   /** Asks the group to end, and kills it when three quarters of the guard gap after the deadline are over. */

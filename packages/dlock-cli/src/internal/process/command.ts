@@ -68,13 +68,34 @@ const isSecret = (name: string, value: string): boolean =>
   name.startsWith("DLOCK_") &&
   (/PASSWORD|TOKEN|SECRET/.test(name) || /:\/\/[^/\s]*:[^/\s]*@/.test(value) || /[?&]password=/.test(value))
 
+/** What a shell that becomes a command is given: the last lines of its script, and its environment. */
+export interface HandedOver {
+  readonly script: string
+  readonly env: Readonly<Record<string, string>>
+}
+
+/** Names that a shell could not have made itself are not taken over by it, and some it sets for its own use. */
+const isKept = (name: string): boolean =>
+  /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !["IFS", "LINENO", "OPTIND", "PPID"].includes(name)
+
 /**
- * The words of a command for a shell that becomes it. A shell takes over only variables whose names it could have made
- * itself: `env` sets the others.
+ * Hands an environment over to a command through a shell, which keeps most variables: `env` sets the others. Their values
+ * come in variables too, since everybody on the machine can read the arguments of the guardian.
  */
-export const words = (command: ReadonlyArray<string>, env: Readonly<Record<string, string>>): ReadonlyArray<string> => {
-  const others = Object.entries(env).flatMap(([name, value]) =>
-    /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) ? [] : [`${name}=${value}`]
-  )
-  return others.length === 0 ? command : ["env", ...others, ...command]
+export const handOver = (env: Readonly<Record<string, string>>): HandedOver => {
+  const kept: Record<string, string> = {}
+  const carriers: Array<string> = []
+  for (const [name, value] of Object.entries(env)) {
+    if (isKept(name)) kept[name] = value
+    else {
+      const carrier = `dlock_variable_${carriers.length}`
+      carriers.push(carrier)
+      kept[carrier] = `${name}=${value}`
+    }
+  }
+  const words = carriers.map((carrier) => `"$${carrier}"`).join(" ")
+  const script = carriers.length === 0
+    ? `exec "$@"\n`
+    : `set -- env ${words} "$@"\nunset ${carriers.join(" ")}\nexec "$@"\n`
+  return { script, env: kept }
 }

@@ -6,50 +6,59 @@
  * has, and ends the group when that end closes, or at the moment that `dlock` named last.
  */
 
+import { exitCodes } from "../exitCodes.ts"
+
 /** All that the shells do, in words that every POSIX shell knows. */
 const functions = `
 now() {
-  if read -r up _ 2>/dev/null </proc/uptime; then up=\${up%.*}\${up#*.}; else up=0; fi
+  if read -r up _ 2>/dev/null </proc/uptime; then up=$((\${up%.*} * 100 + 1\${up#*.} - 100)); else up=0; fi
 }
 pause() {
-  now
-  left=$(($1 - up))
-  if [ "$left" -le 0 ]; then return; fi
-  hundredths=$((left % 100))
-  if [ "$hundredths" -lt 10 ]; then hundredths=0$hundredths; fi
-  sleep "$((left / 100)).$hundredths" &
-  sleeping=$!
-  wait "$sleeping"
+  while now; left=$(($1 - up)); [ "$left" -gt 0 ]; do
+    hundredths=$((left % 100))
+    if [ "$hundredths" -lt 10 ]; then hundredths=0$hundredths; fi
+    sleep "$((left / 100)).$hundredths" &
+    sleeping=$!
+    wait "$sleeping"
+    sleeping=
+    if [ "$up" -eq 0 ]; then return; fi
+  done
 }
 alarm() {
   sleeping=
-  trap 'if [ -n "$sleeping" ]; then kill -KILL "$sleeping"; fi; exit' ALRM
+  trap 'if [ -n "$sleeping" ]; then kill -KILL "$sleeping"; wait "$sleeping"; fi; exit' ALRM
   if [ "$1" != - ]; then
     pause "$1"
+    guarded
     kill -TERM 0
   fi
   pause "$2"
+  guarded
   kill -KILL 0
 }
+guarded() {
+  read -r _ _ _ is _ 2>/dev/null </proc/self/stat || return 0
+  if [ "$is" != "$guardian" ]; then exit; fi
+}
 guard() {
-  alarm=
-  ask=0
-  by=
+  read -r guardian _ 2>/dev/null </proc/self/stat
+  ask=$2
+  by=$3
+  alarm "$ask" "$by" &
+  alarm=$!
   while read -r word first second; do
-    if [ -n "$alarm" ]; then
-      kill -ALRM "$alarm"
-      wait "$alarm"
-    fi
+    kill -ALRM "$alarm"
+    wait "$alarm"
     if [ "$word" != until ]; then exit; fi
     ask=$first
     by=$second
     alarm "$ask" "$by" &
     alarm=$!
   done
-  if [ -n "$alarm" ]; then kill -ALRM "$alarm"; fi
+  kill -ALRM "$alarm"
   now
-  at=$((up + gap))
-  if [ -n "$by" ] && [ "$by" -lt "$at" ]; then at=$by; fi
+  at=$((up + $1))
+  if [ "$by" -lt "$at" ]; then at=$by; fi
   if [ "$ask" != - ]; then kill -TERM 0; fi
   pause "$at"
   kill -KILL 0
@@ -61,25 +70,26 @@ const ignored = "HUP INT QUIT TERM USR1 USR2 TSTP TTIN TTOU"
 /**
  * Starts the guardian and becomes the command, so that no shell stands between the command and its caller. The guardian is
  * a child of nobody here: a command that waits for all its children must not wait for it. Arguments: the grace of a command
- * whose \`dlock\` is gone, in hundredths of a second, then the command.
+ * whose \`dlock\` is gone, in hundredths of a second, the two moments of \`until\`, then the command.
  *
- * It tells the two pids when a signal that meets the group would end it: before that, a signal could be lost.
+ * The guardian knows the deadline before it reads a line, and the command does not begin after it: \`dlock\` may be stopped
+ * between its look at the lease and its first line, or the machine may be so busy that this shell comes late.
+ *
+ * The shell that becomes the command sets no variable of its own: the command would see it, if its caller exported one of
+ * the same name.
  */
 export const start = `${functions}
-gap=$1
-shift
-trap '' ${ignored}
-guardian=$(
+echo "$$ $(
+  trap '' ${ignored}
   (
     exec <&3 3<&- 4<&- >/dev/null 2>&1
-    guard
+    guard "$@"
   ) &
   echo $!
-)
-trap - ${ignored}
-echo "$$ $guardian" >&3
+)" >&3
 exec 3<&- 4<&-
-exec "$@"
+if (now; [ "$up" -ne 0 ] && [ "$up" -ge "$2" ]); then exit ${exitCodes.lost}; fi
+shift 3
 `
 
 /** What the guardian is told: when to ask the group to end, or that \`dlock\` did, and when to end it. */

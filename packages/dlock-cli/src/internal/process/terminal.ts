@@ -7,13 +7,12 @@ import * as Fs from "node:fs"
 
 /**
  * Runs the command as its foreground job. When the job has stopped or ended, the shell tells its exit code and, if it has
- * stopped, its pid, and waits for an order. Arguments: the script that starts a command, then the arguments of that script.
+ * stopped, its pid, and waits for an order. Arguments: the script that starts a command,
+ * its name, then its arguments.
  */
 export const launch = `
-start=$1
-shift
-modes=$(stty -g 2>/dev/null)
-sh -c "$start" dlock "$@"
+dlock_modes=$(stty -g 2>/dev/null)
+sh -c "$@"
 code=$?
 while :; do
   echo "code $code" >&4
@@ -26,7 +25,7 @@ while :; do
     *) break ;;
   esac
 done
-if [ "$code" -gt 128 ] && [ -n "$modes" ]; then stty "$modes" 2>/dev/null; fi
+if [ "$code" -gt 128 ] && [ -n "$dlock_modes" ]; then stty "$dlock_modes" 2>/dev/null; fi
 exit "$code"
 `
 

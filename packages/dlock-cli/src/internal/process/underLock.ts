@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Failure } from "../failure.ts"
 import { shown } from "../shown.ts"
-import { Child } from "./child.ts"
+import { Child, type Held } from "./child.ts"
 import { environment, type Told } from "./command.ts"
 import type { Signals } from "./signals.ts"
 import { uptime } from "./uptime.ts"
@@ -18,6 +18,8 @@ export interface Under extends Told {
 export interface Job {
   readonly command: ReadonlyArray<string>
   readonly signals: Signals
+  /** Hears the exit code, before the lock is released. */
+  readonly onEnded: (code: number) => void
   /** In milliseconds. */
   readonly ttl: number
   /** In milliseconds. */
@@ -28,10 +30,15 @@ export interface Job {
  * Runs a command under a lease that is held, and returns its exit code when its whole group has ended. Its interruption
  * asks the group to end, and kills it when three quarters of the guard gap are over.
  */
-export const underLock = (lease: Under, { command, guardGap, signals, ttl }: Job): Effect.Effect<number, Failure> =>
+export const underLock = (
+  lease: Under,
+  { command, guardGap, onEnded, signals, ttl }: Job
+): Effect.Effect<number, Failure> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.suspend(() => {
-      const child = new Child(command, environment(lease), guardGap)
+    Effect.flatMap(heldOf(lease), (held) => {
+      // This process was stopped since the grant: its loss is on the way, and ends this.
+      if (held.remaining <= 0) return restore(Effect.never)
+      const child = new Child(command, environment(lease), guardGap, held)
       child.onGuardianGone = () =>
         void process.stderr.write(
           "dlock: the guardian of the command has been ended: if dlock is killed too, nobody ends the command\n"
@@ -40,21 +47,25 @@ export const underLock = (lease: Under, { command, guardGap, signals, ttl }: Job
       const onStop = () => void process.stderr.write("dlock: goes on, because a lock cannot be suspended\n")
       if (!child.isOnTerminal) process.on("SIGTSTP", onStop)
       const ended = Effect.tryPromise({ try: () => child.ended, catch: (error) => error as Failure })
-      const extend = Effect.suspend(() => {
-        const at = uptime()
-        const now = performance.now()
-        return Effect.map(lease.remaining, (left) => child.extend(at, now, Duration.toMillis(left)))
-      })
-      const told = Effect.andThen(extend, Effect.forever(Effect.delay(extend, ttl * toldEach)))
+      const extend = Effect.map(heldOf(lease), (held) => child.extend(held))
+      const told = Effect.forever(Effect.delay(extend, ttl * toldEach))
       const revoked = Effect.flatMap(lease.revocation, tellRevocation)
       const beside = Effect.all([told, revoked], { concurrency: "unbounded", discard: true })
       return restore(Effect.raceFirst(ended, Effect.andThen(beside, Effect.never))).pipe(
         Effect.onInterrupt(() => child.stop),
         Effect.ensuring(Effect.sync(() => process.removeListener("SIGTSTP", onStop))),
-        signals.passTo((signal) => child.signal(signal))
+        signals.passTo((signal) => child.signal(signal)),
+        Effect.tap((code) => Effect.sync(() => onEnded(code)))
       )
     })
   )
+
+const heldOf = (lease: Under): Effect.Effect<Held> =>
+  Effect.suspend(() => {
+    const at = uptime()
+    const now = performance.now()
+    return Effect.map(lease.remaining, (left) => ({ at, now, remaining: Duration.toMillis(left) }))
+  })
 
 /** After which part of the ttl the guardian hears of the deadline again. A renewal moves it after a third. */
 const toldEach = 1 / 12

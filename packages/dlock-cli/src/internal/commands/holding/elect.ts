@@ -37,8 +37,10 @@ export const elect = Command.make("elect", {
     const command = yield* commandOf(given.shell)
     const terms = yield* termsOf(given)
     const options = { ...terms.options, ...(Option.isSome(cooldown) && { cooldown: cooldown.value }) }
-    return yield* withJob(command, terms, (job) =>
-      Leader.run(name, (lease) =>
+    return yield* withJob(command, terms, (given) => {
+      // The end of the command is not that of dlock, if it stands again.
+      const job = isEndingWithCommand ? given : { ...given, onEnded: () => {} }
+      return Leader.run(name, (lease) =>
         Effect.gen(function*() {
           const term = String(lease.fencingToken)
           yield* say(`${shown(name)}: leads in term ${term}`, { outcome: "elected", name, term })
@@ -52,7 +54,8 @@ export const elect = Command.make("elect", {
             exitCode: code
           })
           return yield* Leader.resign
-        }), options).pipe(Effect.provide(Backend.locker)))
+        }), options).pipe(Effect.provide(Backend.locker))
+    })
   })).pipe(
     Command.withDescription("Run a command in one process of a fleet, the leader, and elsewhere when that ends"),
     Command.withExamples([

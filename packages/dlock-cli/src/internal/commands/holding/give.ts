@@ -19,13 +19,17 @@ export const give = Command.make("give", {
       const hold = Handle.decode(handle)
       if (hold === undefined) return yield* usage("this is no handle of dlock take: is it whole?")
       const { key, token } = hold
-      const isGiven = yield* Effect.provide(Locker.breakLock(key, { token }), Backend.locker)
+      const isGiven = yield* Effect.gen(function*() {
+        const { holders } = yield* Locker.inspect(key)
+        const isHeld = holders.some((one) => one.token === token && Handle.isOf(hold, { key, ...one }))
+        return isHeld && (yield* Locker.breakLock(key, { token }))
+      }).pipe(Effect.provide(Backend.locker))
       if (!isGiven) {
         return yield* Effect.fail(
           new Failure({
             message: `${
               shown(key)
-            } is not held any more with token ${token}: its time was over, or it was given before`,
+            } is not held any more with token ${token}: its time was over, it was given before, or it is of another server or prefix`,
             exitCode: exitCodes.no
           })
         )

@@ -1,3 +1,4 @@
+import { Locker } from "effect-dlock/Locker"
 import { LockTimeout } from "effect-dlock/LockError"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -14,7 +15,7 @@ import { timeoutOf } from "../../holding/terms.ts"
 import { durationFlag } from "../../options/duration.ts"
 import * as Holding from "../../options/holding.ts"
 import { key } from "../../options/key.ts"
-import { write } from "../../output.ts"
+import { writeAtOnce } from "../../output.ts"
 import { withSignals } from "../../process/signals.ts"
 
 export const take = Command.make("take", {
@@ -39,7 +40,7 @@ export const take = Command.make("take", {
           (timeout) => Effect.provide(failBusy([key], conflict, timeout), Backend.locker)
         )
       )
-      yield* write(
+      yield* writeAtOnce(
         taken,
         ({ holder, key, token, until }) => ({
           handle: Handle.encode(taken),
@@ -50,6 +51,11 @@ export const take = Command.make("take", {
           expiresAt: DateTime.formatIso(until)
         }),
         Handle.encode
+      ).pipe(
+        // A lock whose handle nobody has would stand until its end.
+        Effect.tapError(() =>
+          Effect.ignore(Effect.provide(Locker.breakLock(key, { token: taken.token }), Backend.locker))
+        )
       )
       // The end of the locker would release the lock.
       return yield* Effect.sync(() => process.exit(0))
