@@ -12,6 +12,8 @@ export const exitCodes = {
   unavailable: 69,
   /** A defect of `dlock`. */
   defect: 70,
+  /** The answer could not be written. */
+  notWritten: 74,
   /** The lock is held by another: the call does not wait, or has waited long enough. */
   busy: 75,
   /** The lock was lost while the command ran. */

@@ -1,15 +1,17 @@
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import { PlatformError } from "effect/PlatformError"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import { root } from "./commands/root.ts"
+import { exitCodes } from "./exitCodes.ts"
+import { Failure } from "./failure.ts"
 
 /**
  * Writes a value as JSON if the call asks for that, and otherwise as the text for people. In JSON a bigint is a string, a
  * `None` is absent, and a duration is milliseconds.
  */
 export const write = <A>(value: A, json: (value: A) => unknown, text: (value: A) => string) =>
-  Effect.flatMap(root, (flags) => Console.log(flags.json ? jsonOf(json(value)) : text(value)))
+  Effect.flatMap(root, (flags) => writeLines(Stream.succeed(flags.json ? jsonOf(json(value)) : text(value))))
 
 /** JSON in one line that a terminal may show: what could act on it is escaped, which changes no value. */
 export const jsonOf = (value: unknown): string => JSON.stringify(value).replaceAll(unsafe, escapeOf)
@@ -32,8 +34,14 @@ export const writeLines = <E, R>(lines: Stream.Stream<string, E, R>) =>
     Stdio.Stdio,
     (stdio) => Stream.run(Stream.map(Stream.chunks(lines), (some) => `${some.join("\n")}\n`), stdio.stdout())
   ).pipe(
-    Effect.catchIf(isNobodyReading, () => Effect.void)
+    Effect.catchIf(isOfStdout, (error) => {
+      const cause = error instanceof Error ? error.cause : undefined
+      if ((cause as NodeJS.ErrnoException | undefined)?.code === "EPIPE") return Effect.void
+      const why = cause instanceof Error ? cause.message : String(error)
+      return Effect.fail(
+        new Failure({ message: `stdout cannot be written: ${why}`, exitCode: exitCodes.notWritten })
+      )
+    })
   )
 
-const isNobodyReading = (error: unknown): boolean =>
-  error instanceof Error && error.cause instanceof Error && (error.cause as NodeJS.ErrnoException).code === "EPIPE"
+const isOfStdout = (error: unknown): boolean => error instanceof PlatformError && error.reason.module === "Stdio"

@@ -1,15 +1,15 @@
 import { Locker } from "effect-dlock/Locker"
 import type { LockInfo } from "effect-dlock/LockInfo"
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Backend from "../../backend.ts"
+import { commandLine } from "../../commandLine.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
-import { metadataOf, quoted } from "../../info.ts"
+import { metadataOf } from "../../info.ts"
 import { keysUnder } from "../../options/prefix.ts"
-import { jsonOf } from "../../output.ts"
+import { jsonOf, writeLines } from "../../output.ts"
 import { quietly } from "../../quiet.ts"
 import { shown } from "../../shown.ts"
 import { type Style, style } from "../../text/style.ts"
@@ -28,8 +28,10 @@ export const deadlocks = Command.make(
       const circles = yield* confirmed(suspects)
       const { json } = yield* root
       const paint = yield* style
-      if (circles.length === 0 && !json) yield* Console.log("no deadlock")
-      for (const circle of circles) yield* Console.log(json ? jsonOf(toJson(circle)) : toText(circle, paint))
+      const commandOf = yield* commandLine
+      const none = json ? [] : ["no deadlock"]
+      const lines = circles.map((circle) => json ? jsonOf(toJson(circle)) : toText(circle, paint, commandOf))
+      yield* writeLines(Stream.fromIterable(circles.length === 0 ? none : lines))
       if (circles.length > 0) return yield* new Failure({ message: "", exitCode: exitCodes.no })
     }).pipe(Effect.provide(Backend.locker), quietly)
 ).pipe(
@@ -70,7 +72,7 @@ const toJson = (circle: Circle) => ({
 })
 
 /** A picture of arrows, and which hold to revoke. */
-const toText = (circle: Circle, style: Style): string => {
+const toText = (circle: Circle, style: Style, commandOf: Effect.Success<typeof commandLine>): string => {
   const revoked = youngest(circle)
   const lines = circle.flatMap(({ holder, key, waiter }, nth) => {
     const metadata = metadataOf(waiter.metadata)
@@ -87,7 +89,7 @@ const toText = (circle: Circle, style: Style): string => {
     ),
     ...lines,
     "The hold that was granted last has the least work to lose:",
-    `  dlock revoke ${quoted(revoked.key)} --token ${revoked.holder.token}`,
+    `  ${commandOf("revoke", revoked.key, revoked.holder.token)}`,
     ""
   ].join("\n")
 }
