@@ -3,6 +3,7 @@ import { DistributedSemaphore, Locker, withLock } from "effect-dlock"
 import { EtcdLocker } from "effect-dlock-etcd"
 import { RedisLocker } from "effect-dlock-redis"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
@@ -134,6 +135,23 @@ describe.each(["redis", "etcd"] as const)("on %s", (name) => {
     const revoked = await dlock(variables, "revoke", found.revoke.key, "--token", found.revoke.token)
     expect(revoked).toMatchObject({ code: 0, stdout: "released: the hold has ended\n" })
     expect(await dlock(variables, "deadlocks")).toMatchObject({ code: 0, stdout: "no deadlock\n" })
+  })
+
+  testOnce?.("deadlocks says of which locks not all that wait are told", async () => {
+    const crowd = runtime.runFork(
+      Effect.forEach(
+        Array.from({ length: 102 }),
+        () => Locker.use((locker) => locker.withLock("crowd", Effect.never)),
+        {
+          concurrency: "unbounded"
+        }
+      )
+    )
+    await run(untilQueued("crowd", 101))
+    const told = await dlock(variables, "deadlocks", "crowd")
+    expect(told).toMatchObject({ code: 0, stdout: "no deadlock among those that are told\n" })
+    expect(told.stderr).toContain("(crowd)")
+    await Effect.runPromise(Fiber.interrupt(crowd))
   })
 
   testOnce?.("revoke without a token shows who holds it and the command, and changes nothing", async () => {

@@ -45,6 +45,16 @@ const told = (infos: ReadonlyArray<LockInfo>) =>
   waitsFor(infos).cycles.map((circle) => circle.map(({ holder, key }) => `${holder.holder} has ${key}`))
 
 describe("a circle", () => {
+  test("is found, once, where thousands wait behind it, each behind the one before", () => {
+    const nameOf = (nth: number) => String(nth).padStart(6, "0")
+    const locks = Array.from({ length: 20_000 }, (_, nth) =>
+      lock(nameOf(nth), [`h${nth}`], {
+        [`h${nth + 1}`]: [nameOf(nth + 1)],
+        ...(nth === 1 && { h0: [nameOf(0)] })
+      }))
+    expect(told(locks)).toEqual([["h0 has 000000", "h1 has 000001"]])
+  })
+
   test("of two, of three, and two that have nothing to do with one another, each once", () => {
     expect(told([lock("a", ["one"], { two: ["b"] }), lock("b", ["two"], { one: ["a"] })])).toEqual([
       ["one has a", "two has b"]

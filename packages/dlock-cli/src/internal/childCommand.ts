@@ -17,7 +17,13 @@ export const split = (
 ): { readonly own: ReadonlyArray<string>; readonly child: ReadonlyArray<string> } => {
   const end = args.indexOf("--")
   const own = end === -1 ? args : args.slice(0, end)
-  return end === -1 || !own.some((arg) => running.includes(arg))
+  return end === -1 || !running.includes(subcommandOf(own) ?? "")
     ? { own: args, child: [] }
     : { own, child: args.slice(end + 1) }
 }
+
+/** The shared flags that may stand before the subcommand, with a word of their own. */
+const valued = ["--driver", "--prefix", "--log-level"]
+
+const subcommandOf = (args: ReadonlyArray<string>): string | undefined =>
+  args.find((arg, nth) => !arg.startsWith("-") && !valued.includes(args[nth - 1] ?? ""))

@@ -38,16 +38,6 @@ export const toJson = (info: LockInfo): unknown => ({
   ...(Option.isSome(info.lastToken) && { lastToken: String(info.lastToken.value) })
 })
 
-/** The key as one word of a shell command. */
-export const quoted = (key: string): string => {
-  if (/^[\w@%+=:,./-]+$/.test(key)) return key
-  const text = shown(key)
-  if (text === key) return `'${key.replaceAll("'", `'\\''`)}'`
-  // bash and zsh know the escapes of this form.
-  const escaped = text.replaceAll(/\\u\{([^}]+)\}/g, (_, code: string) => `\\U${code.padStart(8, "0")}`)
-  return `$'${escaped.replaceAll("'", "\\'")}'`
-}
-
 /** `pod=a job=b` */
 export const metadataOf = (metadata: Readonly<Record<string, string>>): string =>
   Object.entries(metadata).map(([name, value]) => `${shown(name)}=${shown(value)}`).join(" ")

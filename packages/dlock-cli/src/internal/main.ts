@@ -19,7 +19,8 @@ import { watch } from "./commands/looking/watch.ts"
 import { root } from "./commands/root.ts"
 import { bench } from "./commands/server/bench.ts"
 import { doctor } from "./commands/server/doctor.ts"
-import { type Failure, fromError } from "./failure.ts"
+import { exitCodes } from "./exitCodes.ts"
+import { Failure, fromError } from "./failure.ts"
 import { presenter } from "./presenter.ts"
 import { linesShown } from "./shown.ts"
 import { version } from "./version.ts"
@@ -47,6 +48,15 @@ export const run = (args: ReadonlyArray<string>) => {
       const failure = fromError(error)
       const told = failure.message === "" ? Effect.void : Console.error(`dlock: ${linesShown(failure.message)}`)
       return Effect.andThen(told, Effect.fail(failure))
+    }),
+    // Without this a defect would end with 1, which means "no", and say nothing.
+    Effect.catchDefect((defect): Effect.Effect<never, Failure> => {
+      const text = defect instanceof Error ? defect.stack ?? defect.message : String(defect)
+      const failure = new Failure({ message: text, exitCode: exitCodes.defect })
+      return Effect.andThen(
+        Console.error(`dlock: this is a defect of dlock, please report it: ${linesShown(text)}`),
+        Effect.fail(failure)
+      )
     })
   )
 }

@@ -1,5 +1,5 @@
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import { PlatformError } from "effect/PlatformError"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
@@ -12,7 +12,7 @@ import { Failure } from "./failure.ts"
  * `None` is absent, and a duration is milliseconds.
  */
 export const write = <A>(value: A, json: (value: A) => unknown, text: (value: A) => string) =>
-  Effect.flatMap(root, (flags) => Console.log(flags.json ? jsonOf(json(value)) : text(value)))
+  Effect.flatMap(root, (flags) => writeLines(Stream.succeed(flags.json ? jsonOf(json(value)) : text(value))))
 
 /** The same, and fails if the text cannot be written to its end: the answer is needed, and cannot be had twice. */
 export const writeAtOnce = <A>(value: A, json: (value: A) => unknown, text: (value: A) => string) =>
@@ -58,8 +58,14 @@ export const writeLines = <E, R>(lines: Stream.Stream<string, E, R>) =>
     Stdio.Stdio,
     (stdio) => Stream.run(Stream.map(Stream.chunks(lines), (some) => `${some.join("\n")}\n`), stdio.stdout())
   ).pipe(
-    Effect.catchIf(isNobodyReading, () => Effect.void)
+    Effect.catchIf(isOfStdout, (error) => {
+      const cause = error instanceof Error ? error.cause : undefined
+      if ((cause as NodeJS.ErrnoException | undefined)?.code === "EPIPE") return Effect.void
+      const why = cause instanceof Error ? cause.message : String(error)
+      return Effect.fail(
+        new Failure({ message: `stdout cannot be written: ${why}`, exitCode: exitCodes.notWritten })
+      )
+    })
   )
 
-const isNobodyReading = (error: unknown): boolean =>
-  error instanceof Error && error.cause instanceof Error && (error.cause as NodeJS.ErrnoException).code === "EPIPE"
+const isOfStdout = (error: unknown): boolean => error instanceof PlatformError && error.reason.module === "Stdio"

@@ -6,8 +6,15 @@ import { displayWidth } from "effect/cli/CliOutput"
  */
 export const shown = (text: string): string => text.replaceAll(unsafe, escapeOf)
 
-/** A message of several lines, each of them as a terminal may show it. */
-export const linesShown = (text: string): string => text.split("\n").map(shown).join("\n")
+/**
+ * A message of several lines, each of them as a terminal may show it. A backslash stays as it is: what a server said has
+ * passed above before it is part of a message, and a command to copy must not become another one.
+ */
+export const linesShown = (text: string): string =>
+  text.replaceAll(unsafe, (character) => character === "\n" || character === "\\" ? character : escapeOf(character))
+
+/** Whether a character is shown as it is. */
+export const isShown = (character: string): boolean => shown(character) === character
 
 /**
  * Control characters (C0, DEL, C1), line and paragraph separators, lone surrogates, private and unassigned characters, and

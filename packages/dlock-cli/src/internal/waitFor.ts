@@ -119,9 +119,10 @@ const circlesAmong = (
 ): ReadonlyArray<ReadonlyArray<Step>> => {
   const found: Array<ReadonlyArray<Step>> = []
   const told = new Set<string>()
-  for (const key of Array.from(stuck).toSorted()) {
+  const within = withoutTails(stuck, holds)
+  for (const key of Array.from(within).toSorted()) {
     if (told.has(key)) continue
-    const circle = shortestCircle(key, stuck, holds)
+    const circle = shortestCircle(key, within, holds)
     if (circle === undefined) continue
     for (const step of circle) told.add(step.key)
     found.push(circle)
@@ -129,30 +130,61 @@ const circlesAmong = (
   return found
 }
 
+/** The keys without those that only wait behind a circle, of which there may be very many. */
+const withoutTails = (
+  stuck: ReadonlySet<string>,
+  holds: ReadonlyMap<string, ReadonlyArray<Hold>>
+): ReadonlySet<string> => {
+  const left = new Set(stuck)
+  const nextOf = (key: string): ReadonlyArray<string> =>
+    (holds.get(key) ?? []).flatMap(({ waits }) => waits.map((wait) => wait.key)).filter((next) => stuck.has(next))
+  /** How many ways lead to a key. */
+  const ways = new Map<string, number>()
+  for (const key of stuck) for (const next of nextOf(key)) ways.set(next, (ways.get(next) ?? 0) + 1)
+  const toDrop = Array.from(stuck).filter((key) => !ways.has(key))
+  for (let key = toDrop.pop(); key !== undefined; key = toDrop.pop()) {
+    left.delete(key)
+    for (const next of nextOf(key)) {
+      const rest = ways.get(next)! - 1
+      ways.set(next, rest)
+      if (rest === 0) toDrop.push(next)
+    }
+  }
+  return left
+}
+
+/** A step on the way from a key, and the one before it. */
+interface Way {
+  readonly step: Step
+  readonly before: Way | undefined
+}
+
 /** Looks from the key to what its holders wait for, level by level. */
 const shortestCircle = (
   start: string,
-  stuck: ReadonlySet<string>,
+  within: ReadonlySet<string>,
   holds: ReadonlyMap<string, ReadonlyArray<Hold>>
 ): ReadonlyArray<Step> | undefined => {
   const seen = new Set([start])
-  let level: ReadonlyArray<{ readonly key: string; readonly path: ReadonlyArray<Step> }> = [{ key: start, path: [] }]
-  while (level.length > 0) {
-    const next: Array<{ readonly key: string; readonly path: ReadonlyArray<Step> }> = []
-    for (const { key, path } of level) {
-      for (const { holder, waits } of holds.get(key) ?? []) {
-        for (const wait of waits) {
-          const steps = [...path, { key, holder, waiter: wait.waiter }]
-          if (wait.key === start) return steps
-          if (seen.has(wait.key) || !stuck.has(wait.key)) continue
-          seen.add(wait.key)
-          next.push({ key: wait.key, path: steps })
-        }
+  const toVisit: Array<{ readonly key: string; readonly before: Way | undefined }> = [{ key: start, before: undefined }]
+  for (const { before, key } of toVisit) {
+    for (const { holder, waits } of holds.get(key) ?? []) {
+      for (const wait of waits) {
+        const way: Way = { step: { key, holder, waiter: wait.waiter }, before }
+        if (wait.key === start) return stepsOf(way)
+        if (seen.has(wait.key) || !within.has(wait.key)) continue
+        seen.add(wait.key)
+        toVisit.push({ key: wait.key, before: way })
       }
     }
-    level = next
   }
   return undefined
+}
+
+const stepsOf = (last: Way): ReadonlyArray<Step> => {
+  const steps: Array<Step> = []
+  for (let way: Way | undefined = last; way !== undefined; way = way.before) steps.push(way.step)
+  return steps.reverse()
 }
 
 /**

@@ -4,9 +4,9 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Backend from "../../backend.ts"
+import { commandLine } from "../../commandLine.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
-import { quoted } from "../../info.ts"
 import { key } from "../../options/key.ts"
 import { token } from "../../options/token.ts"
 import { write } from "../../output.ts"
@@ -26,8 +26,14 @@ export const breakCommand = Command.make(
   },
   ({ key, token, yes }) =>
     Effect.gen(function*() {
-      if (Option.isNone(token)) return yield* refuseWithoutToken(key, "break", " --yes-two-may-run")
-      if (!yes) return yield* new Failure({ message: explanation(key, token.value), exitCode: exitCodes.usage })
+      if (Option.isNone(token)) return yield* refuseWithoutToken(key, "break")
+      if (!yes) {
+        const commandOf = yield* commandLine
+        return yield* new Failure({
+          message: explanation(commandOf("revoke", key, token.value), commandOf("break", key, token.value)),
+          exitCode: exitCodes.usage
+        })
+      }
       const isBroken = yield* Locker.breakLock(key, { token: token.value })
       yield* write(
         isBroken ? "broken" : "notHeld",
@@ -51,10 +57,10 @@ export const breakCommand = Command.make(
   }])
 )
 
-const explanation = (key: string, token: bigint): string =>
+const explanation = (revokeCommand: string, breakCommand: string): string =>
   `break deletes the hold and lets the next one in at once. If the program of the holder still runs, two run, and only the ` +
   `fencing token protects what the lock protects. Nothing was changed.\n` +
   `To end the hold without letting two in:\n` +
-  `  dlock revoke ${quoted(key)} --token ${token}\n` +
+  `  ${revokeCommand}\n` +
   `If that program is surely gone, or two may run:\n` +
-  `  dlock break ${quoted(key)} --token ${token} --yes-two-may-run`
+  `  ${breakCommand}`

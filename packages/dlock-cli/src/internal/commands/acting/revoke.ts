@@ -6,9 +6,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Backend from "../../backend.ts"
+import { commandLine } from "../../commandLine.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
-import { quoted } from "../../info.ts"
 import { durationFlag } from "../../options/duration.ts"
 import { key } from "../../options/key.ts"
 import { token } from "../../options/token.ts"
@@ -40,11 +40,11 @@ export const revoke = Command.make(
         ? yield* stillThere(key, token.value)
         : { expiresIn: undefined, isForeign: false }
       const told = { answer, ...(expiresIn !== undefined && { endsWithinMs: expiresIn }) }
-      yield* write(told, (value) => value, () => textOf(answer, expiresIn))
+      yield* write(told, (value) => value, () => textOf(answer, expiresIn, isForeign))
       if (isForeign) {
         yield* Console.error(
           "dlock: another library holds the lock, which cannot be asked to leave. If its program is gone:\n" +
-            `  dlock break ${quoted(key)} --token ${token.value} --yes-two-may-run`
+            `  ${(yield* commandLine)("break", key, token.value)}`
         )
       }
       if (answer === "notHeld") return yield* new Failure({ message: "", exitCode: exitCodes.no })
@@ -70,16 +70,22 @@ const stillThere = (key: string, token: bigint) =>
     const hold = holders.find((holder) => holder.token === token)
     const expiresIn = hold === undefined ? Option.none() : Option.filter(hold.expiresIn, Duration.isFinite)
     return {
-      expiresIn: Option.getOrUndefined(Option.map(expiresIn, Duration.toMillis)),
+      // A client of another library may renew its hold as long as it likes.
+      expiresIn: hold?.foreign === true ? undefined : Option.getOrUndefined(Option.map(expiresIn, Duration.toMillis)),
       isForeign: hold?.foreign === true
     }
   })
 
-const textOf = (answer: "released" | "running" | "notHeld", expiresIn: number | undefined): string => {
+const textOf = (
+  answer: "released" | "running" | "notHeld",
+  expiresIn: number | undefined,
+  isForeign: boolean
+): string => {
   switch (answer) {
     case "released":
       return "released: the hold has ended"
     case "running":
+      if (isForeign) return "running: another library holds the lock. Nothing was changed"
       return expiresIn === undefined
         ? "running: its program has not ended yet, or does not answer. The lock is kept until then"
         : `running: its program has not ended yet, or does not answer. The hold runs out in at most ${

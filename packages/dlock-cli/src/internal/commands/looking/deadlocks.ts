@@ -5,14 +5,16 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Backend from "../../backend.ts"
+import { commandLine } from "../../commandLine.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
-import { metadataOf, quoted } from "../../info.ts"
+import { metadataOf } from "../../info.ts"
 import { keysUnder } from "../../options/prefix.ts"
-import { jsonOf } from "../../output.ts"
+import { jsonOf, writeLines } from "../../output.ts"
 import { quietly } from "../../quiet.ts"
-import { shown } from "../../shown.ts"
+import { clipped, shown } from "../../shown.ts"
 import { type Style, style } from "../../text/style.ts"
+import { counted } from "../../text/units.ts"
 import { type Step, waitsFor, youngest } from "../../waitFor.ts"
 import { root } from "../root.ts"
 
@@ -24,12 +26,25 @@ export const deadlocks = Command.make(
   ({ keys }) =>
     Effect.gen(function*() {
       const waitedFor = Stream.filter(Locker.list(keys), ({ queueLength }) => queueLength > 0)
-      const suspects = waitsFor(yield* Stream.runCollect(waitedFor)).cycles
+      const infos = yield* Stream.runCollect(waitedFor)
+      const suspects = waitsFor(infos).cycles
       const circles = yield* confirmed(suspects)
       const { json } = yield* root
       const paint = yield* style
-      if (circles.length === 0 && !json) yield* Console.log("no deadlock")
-      for (const circle of circles) yield* Console.log(json ? jsonOf(toJson(circle)) : toText(circle, paint))
+      const commandOf = yield* commandLine
+      const isAllTold = infos.every(areAllTold)
+      const none = json ? [] : [isAllTold ? "no deadlock" : "no deadlock among those that are told"]
+      const lines = circles.map((circle) => json ? jsonOf(toJson(circle)) : toText(circle, paint, commandOf))
+      yield* writeLines(Stream.fromIterable(circles.length === 0 ? none : lines))
+      if (!isAllTold) {
+        const keys = infos.filter((info) => !areAllTold(info)).map(({ key }) => clipped(key, 60))
+        yield* Console.error(
+          `dlock: very many hold or wait for ${
+            counted(keys.length, "lock")
+          }, of whom only the first are told: a deadlock of ` +
+            `the others is not seen (${keys.slice(0, 3).join(", ")}${keys.length > 3 ? ", …" : ""})`
+        )
+      }
       if (circles.length > 0) return yield* new Failure({ message: "", exitCode: exitCodes.no })
     }).pipe(Effect.provide(Backend.locker), quietly)
 ).pipe(
@@ -42,6 +57,10 @@ export const deadlocks = Command.make(
     { command: "dlock deadlocks orders: --json", description: "Only among the locks of the orders, for a script" }
   ])
 )
+
+/** Whether everybody is known who holds the lock or waits for it. */
+const areAllTold = ({ holderCount, holders, queueLength, waiting }: LockInfo): boolean =>
+  holderCount <= holders.length && queueLength <= waiting.length
 
 /**
  * The circles that are still there. A list takes time, and what it tells of two locks may never have been true at one
@@ -70,7 +89,7 @@ const toJson = (circle: Circle) => ({
 })
 
 /** A picture of arrows, and which hold to revoke. */
-const toText = (circle: Circle, style: Style): string => {
+const toText = (circle: Circle, style: Style, commandOf: Effect.Success<typeof commandLine>): string => {
   const revoked = youngest(circle)
   const lines = circle.flatMap(({ holder, key, waiter }, nth) => {
     const metadata = metadataOf(waiter.metadata)
@@ -87,7 +106,7 @@ const toText = (circle: Circle, style: Style): string => {
     ),
     ...lines,
     "The hold that was granted last has the least work to lose:",
-    `  dlock revoke ${quoted(revoked.key)} --token ${revoked.holder.token}`,
+    `  ${commandOf("revoke", revoked.key, revoked.holder.token)}`,
     ""
   ].join("\n")
 }

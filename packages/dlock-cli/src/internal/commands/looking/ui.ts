@@ -30,6 +30,7 @@ export const ui = Command.make("ui", {
   ),
   port: Flag.Int("port").pipe(
     Flag.withDescription("The port on 127.0.0.1. 0: one that is free"),
+    Flag.filter((port) => port >= 0 && port <= 65_535, () => "from 0 to 65535"),
     Flag.withDefault(0)
   ),
   allowChanges: Flag.Boolean("allow-changes").pipe(
