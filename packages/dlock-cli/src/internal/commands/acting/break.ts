@@ -41,8 +41,8 @@ export const breakCommand = Command.make(
     }).pipe(Effect.provide(Backend.locker), quietly)
 ).pipe(
   Command.withDescription(
-    "Delete a hold at once, although its program may still be at work: two may run then. It is for the client of another " +
-      "library that is gone. For everything else use revoke. Exit 1: no hold has this token now, nothing was changed"
+    "Delete a hold at once, although its program may still be at work: two may run then. It is for a holder that is surely " +
+      "gone. For everything else use revoke. Exit 1: no hold has this token now, nothing was changed"
   ),
   Command.withShortDescription("Delete a hold at once, so that two may run"),
   Command.withExamples([{

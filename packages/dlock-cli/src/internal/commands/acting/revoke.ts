@@ -40,11 +40,14 @@ export const revoke = Command.make(
         ? yield* stillThere(key, token.value)
         : { expiresIn: undefined, isForeign: false }
       const told = { answer, ...(expiresIn !== undefined && { endsWithinMs: expiresIn }) }
-      yield* write(told, (value) => value, () => textOf(answer, expiresIn))
-      if (isForeign) {
+      yield* write(told, (value) => value, () => textOf(answer, expiresIn, isForeign))
+      if (answer === "running") {
         yield* Console.error(
-          "dlock: another library holds the lock, which cannot be asked to leave. If its program is gone:\n" +
-            `  dlock break ${quoted(key)} --token ${token.value} --yes-two-may-run`
+          `dlock: ${
+            isForeign
+              ? "another library holds the lock, which cannot be asked to leave. If its program is gone"
+              : "the next one is in sooner if you end the program yourself, and then, when it is surely gone"
+          }:\n  dlock break ${quoted(key)} --token ${token.value} --yes-two-may-run`
         )
       }
       if (answer === "notHeld") return yield* new Failure({ message: "", exitCode: exitCodes.no })
@@ -75,16 +78,22 @@ const stillThere = (key: string, token: bigint) =>
     }
   })
 
-const textOf = (answer: "released" | "running" | "notHeld", expiresIn: number | undefined): string => {
+const textOf = (
+  answer: "released" | "running" | "notHeld",
+  expiresIn: number | undefined,
+  isForeign: boolean
+): string => {
   switch (answer) {
     case "released":
       return "released: the hold has ended"
     case "running":
-      return expiresIn === undefined
-        ? "running: its program has not ended yet, or does not answer. The lock is kept until then"
-        : `running: its program has not ended yet, or does not answer. The hold runs out in at most ${
-          timeOf(expiresIn)
-        }`
+      return `running: its program has not ended yet, or does not answer. ${
+        expiresIn !== undefined
+          ? `The hold runs out in at most ${timeOf(expiresIn)}`
+          : isForeign
+          ? "The lock is kept until then"
+          : "The hold runs out by itself, at the latest a ttl and a guard gap after the grace"
+      }`
     case "notHeld":
       return "notHeld: no hold with this token has the lock now. Nothing was changed"
   }

@@ -34,7 +34,8 @@ export const deadlocks = Command.make(
     }).pipe(Effect.provide(Backend.locker), quietly)
 ).pipe(
   Command.withDescription(
-    "Show callers that wait for one another, who never go on by themselves. Exit 1 if there are any"
+    "Show callers that wait for one another, who never go on by themselves. Exit 1 if there are any. Not seen is a dlock that " +
+      "the command of another dlock calls: of those see dlock list --waiting"
   ),
   Command.withShortDescription("Show callers that wait for one another"),
   Command.withExamples([
