@@ -25,9 +25,14 @@ test("durations as fingers write them", () => {
 
 test("a handle names a key and a token, whatever the key contains, in letters that no shell changes", () => {
   for (const key of ["a", "reports/daily", "{shop}:stock $(rm)", "ключ 🔑", "-n"]) {
-    const text = Handle.encode({ key, token: 1796142898812918n })
+    const hold = { key, token: 1796142898812918n, holder: "ci:1" }
+    const text = Handle.encode(hold)
     expect(text).toMatch(/^\d[\w-]+$/)
-    expect(Handle.decode(text)).toEqual({ key, token: 1796142898812918n })
+    const handle = Handle.decode(text)!
+    expect(handle).toMatchObject({ key, token: 1796142898812918n })
+    expect(Handle.isOf(handle, hold)).toBe(true)
+    // Another server may give the same token.
+    expect(Handle.isOf(handle, { ...hold, holder: "ci:2" })).toBe(false)
   }
   expect(["", "12", "12-", "x-YQ", "12-YQ==", "12-Y", " 12-YQ"].map(Handle.decode)).toEqual(Array.from({ length: 7 }))
 })

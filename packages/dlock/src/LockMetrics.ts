@@ -232,7 +232,7 @@ export const oldestWait: Metric.Gauge<number> = Metric.gauge("dlock_oldest_wait"
 })
 
 /**
- * Whether this process leads: 1 or 0. There is one series for each name for which this process has stood.
+ * Whether this process leads: 1 or 0. There is one series for each name for which this process stands now.
  *
  * @category gauges
  * @since 0.1.0

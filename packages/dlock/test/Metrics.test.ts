@@ -293,7 +293,11 @@ describe("early warnings", () => {
         yield* Fiber.interrupt(leader)
         assert.strictEqual(metrics.count(acquired, { lock: "mailer" }), 2)
         assert.strictEqual(metrics.count(held, { lock: "mailer" }), 1)
+        const leads = () => metrics.all().filter(({ id }) => id === LockMetrics.leader.id)
+        assert.strictEqual(leads().length, 1)
         yield* Fiber.interrupt(candidate)
+        // Nobody stands here any more, which is no leadership without a leader.
+        assert.deepStrictEqual(leads(), [])
       })
     ))
 

@@ -86,7 +86,7 @@ type Place = WaiterInfo & { readonly place: number }
 
 const waiterColumns = (info: LockInfo, style: Style): ReadonlyArray<Table.Column<Place>> => [
   { title: "PLACE", cell: ({ place }) => String(place), most: 6, isRight: true },
-  { title: "WAITS", cell: ({ holder }) => shown(holder), most: 60 },
+  { title: "WAITER", cell: ({ holder }) => shown(holder), most: 60 },
   ...(Option.getOrUndefined(info.kind) === "semaphore"
     ? [{ title: "PERMITS", cell: ({ permits }: Place) => String(permits), most: 10, isRight: true }]
     : []),

@@ -103,8 +103,8 @@ export interface Engine {
   readonly used: (key: string, shape: Shape) => Effect.Effect<number, LockBackendError>
   /** The calls about locks as seen from outside. */
   readonly admin: AdminCalls
-  /** The candidates for a leadership that metrics tell of. */
-  readonly candidates: (name: string) => Set<MeasuredCandidate>
+  /** Lets metrics tell of a candidate for a leadership, until the returned function is called. */
+  readonly stand: (name: string, candidate: MeasuredCandidate) => () => void
 }
 
 /** What the caller gets: a lease of its own, or a view of the one that it has. */
@@ -936,7 +936,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     records,
     used,
     admin,
-    candidates: (name) => meters.candidates(name)
+    stand: (name, candidate) => meters.stand(name, candidate)
   }
   return engine
 })

@@ -9,10 +9,12 @@ const reserve = 10
 const usual = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600]
 
 /** The shortest usual ttl, in seconds, in which a renewal may take ten times as long as it took here. */
-export const leastTtl = ({ renewal }: Measured): number | undefined => {
+export const leastTtl = ({ renewal }: Measured, driver: string): number | undefined => {
   if (renewal === undefined) return undefined
   const least = renewal.p99Ms * 6 * reserve / 1_000
-  return usual.find((seconds) => seconds >= least) ?? Math.ceil(least)
+  // etcd has no shorter leases.
+  const shortest = driver === "etcd" ? 2 : 1
+  return usual.find((seconds) => seconds >= least && seconds >= shortest) ?? Math.ceil(least)
 }
 
 const rounded = (value: number): number => Number(value.toPrecision(4))
@@ -32,7 +34,7 @@ const sectionsJson = (sections: Sections) => ({
 
 export const toJson = (measured: Measured, driver: string): unknown => {
   const { alone, handOver, renewal, together } = measured
-  const ttl = leastTtl(measured)
+  const ttl = leastTtl(measured, driver)
   return {
     driver,
     ...(alone !== undefined && { alone: sectionsJson(alone) }),
@@ -52,7 +54,7 @@ export const toText = (measured: Measured, driver: string, style: Style): string
   const { alone, handOver, renewal, together } = measured
   const row = (name: string, times: Times | undefined, rate = "") =>
     times === undefined ? [] : [`${name.padEnd(44)}${timesText(times)}  ${rate}`.trimEnd()]
-  const ttl = leastTtl(measured)
+  const ttl = leastTtl(measured, driver)
   const lines = [
     style.dim(
       `${`${driver}, from this machine`.padEnd(44)}${"half".padStart(8)}  ${"99 %".padStart(8)}  ${

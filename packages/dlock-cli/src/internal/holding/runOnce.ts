@@ -1,4 +1,5 @@
 import * as Once from "effect-dlock/Once"
+import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -38,15 +39,23 @@ export const runOnce = ({ command, conflict, counts, every, key, terms }: OnceJo
         onSome: Effect.succeed,
         onNone: () => {
           const exitCode = Option.getOrElse(conflict, () => 0)
-          return Effect.as(
-            say(`${shown(key)} is skipped: it has run within the time, or is running`, {
-              outcome: "skipped",
-              key,
-              exitCode
-            }),
-            exitCode
-          )
+          return Effect.gen(function*() {
+            // Only for the words: an error here is none of the job.
+            const last = Option.flatten(yield* Effect.option(Once.lastRun(key)))
+            yield* say(
+              `${shown(key)} is skipped: it has run within the time, or is running${
+                Option.match(last, { onNone: () => "", onSome: (last) => `. The last run: ${about(last)}` })
+              }`,
+              { outcome: "skipped", key, exitCode }
+            )
+            return exitCode
+          })
         }
       })),
       Effect.provide(Backend.locker)
     ))
+
+const about = ({ endedAt, holder, outcome, startedAt }: Once.LastRun): string =>
+  `by ${shown(holder)} since ${DateTime.formatIso(startedAt)}${
+    Option.isNone(endedAt) ? ", not ended" : ` until ${DateTime.formatIso(endedAt.value)}`
+  }${Option.match(outcome, { onNone: () => "", onSome: (outcome) => `, ${outcome}` })}`

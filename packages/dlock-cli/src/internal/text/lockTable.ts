@@ -30,7 +30,7 @@ const columns = (style: Style, now: number): ReadonlyArray<Table.Column<LockInfo
   {
     title: "TIME LEFT",
     cell: ({ holders: [first] }) => first === undefined ? "–" : left(first.expiresIn),
-    most: 10
+    most: 12
   },
   {
     title: "WAITING",
@@ -45,7 +45,7 @@ const columns = (style: Style, now: number): ReadonlyArray<Table.Column<LockInfo
 const mostSorted = 1_000
 
 /** How wide the columns are when not all rows are known. */
-const usualWidths = [40, 10, 24, 20, 12, 10, 8]
+const usualWidths = [40, 10, 24, 20, 12, 12, 8]
 
 /** The lines of the table. It holds at most a thousand locks at a time. */
 export const asTable = <E, R>(locks: Stream.Stream<LockInfo, E, R>, style: Style): Stream.Stream<string, E, R> =>

@@ -104,7 +104,8 @@ export interface Leadership {
 
 export const leadershipFinding = ({ leaders, seconds, terms }: Leadership, met: ReadonlyArray<Member>): Finding => {
   const changes = met.flatMap(({ metrics }) => metrics?.value("etcd_server_leader_changes_seen_total") ?? [])
-  const since = changes.length === 0 ? "" : `; ${Math.max(...changes)} changes since the members' start`
+  const most = Math.max(...changes)
+  const since = changes.length === 0 ? "" : `; ${most} ${most === 1 ? "change" : "changes"} since the members' start`
   return leaders.size > 1 || terms.size > 1
     ? {
       check: "leadership",

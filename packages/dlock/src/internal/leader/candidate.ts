@@ -103,14 +103,12 @@ export const asCandidate = <A, E, R>(
       let all = byName.get(name)
       if (all === undefined) byName.set(name, all = new Set())
       all.add(candidate)
-      const measured = locker.candidates(name)
-      measured.add(candidate)
-      return { all, byName, candidate, measured }
+      return { all, byName, candidate, leave: locker.stand(name, candidate) }
     }),
     ({ candidate }) => use(candidate),
-    ({ all, byName, candidate, measured }) =>
+    ({ all, byName, candidate, leave }) =>
       Effect.sync(() => {
-        measured.delete(candidate)
+        leave()
         all.delete(candidate)
         if (all.size === 0 && byName.get(name) === all) byName.delete(name)
       })

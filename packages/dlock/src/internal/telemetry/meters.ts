@@ -1,5 +1,6 @@
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
+import * as Metric from "effect/Metric"
 import type { LockKind } from "../../LockError.ts"
 import * as LockMetrics from "../../LockMetrics.ts"
 import type { Time } from "../scheduling/time.ts"
@@ -65,13 +66,22 @@ export class Meters {
     calls.add(millis)
   }
 
-  /** Candidates for a leadership, of all lockers with the same attributes. */
-  candidates(name: string): Set<Candidate> {
+  /**
+   * A candidate stands for a leadership, together with those of all lockers with the same attributes. It returns what ends
+   * that. The last one takes the series along: a process in which nobody stands says nothing about who leads.
+   */
+  stand(name: string, candidate: Candidate): () => void {
     const attributes = { backend: this.backend, kind: "mutex", lock: this.label(name) }
-    return gauge(LockMetrics.leader, attributes, this.context, () => new Set<Candidate>(), (candidates) => {
+    const candidates = gauge(LockMetrics.leader, attributes, this.context, () => new Set<Candidate>(), (candidates) => {
       for (const candidate of candidates) if (candidate.isLeading) return 1
       return 0
     })
+    candidates.add(candidate)
+    return () => {
+      if (candidates.delete(candidate) && candidates.size === 0) {
+        Metric.removeUnsafe(Metric.withAttributes(LockMetrics.leader, attributes), this.context)
+      }
+    }
   }
 }
 

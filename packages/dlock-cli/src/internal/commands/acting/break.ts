@@ -4,13 +4,13 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Backend from "../../backend.ts"
-import { commandLine } from "../../commandLine.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
 import { key } from "../../options/key.ts"
 import { token } from "../../options/token.ts"
 import { write } from "../../output.ts"
 import { quietly } from "../../quiet.ts"
+import { commandLine } from "../../text/commandLine.ts"
 import { refuseWithoutToken } from "./holders.ts"
 
 export const breakCommand = Command.make(
@@ -47,8 +47,8 @@ export const breakCommand = Command.make(
     }).pipe(Effect.provide(Backend.locker), quietly)
 ).pipe(
   Command.withDescription(
-    "Delete a hold at once, although its program may still be at work: two may run then. It is for the client of another " +
-      "library that is gone. For everything else use revoke. Exit 1: no hold has this token now, nothing was changed"
+    "Delete a hold at once, although its program may still be at work: two may run then. It is for a holder that is surely " +
+      "gone. For everything else use revoke. Exit 1: no hold has this token now, nothing was changed"
   ),
   Command.withShortDescription("Delete a hold at once, so that two may run"),
   Command.withExamples([{

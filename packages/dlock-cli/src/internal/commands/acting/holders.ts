@@ -2,10 +2,10 @@ import { Locker } from "effect-dlock/Locker"
 import type { LockInfo } from "effect-dlock/LockInfo"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { commandLine } from "../../commandLine.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
 import * as Info from "../../info.ts"
+import { commandLine } from "../../text/commandLine.ts"
 import { counted } from "../../text/units.ts"
 
 /**

@@ -6,7 +6,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Backend from "../../backend.ts"
-import { commandLine } from "../../commandLine.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
 import { durationFlag } from "../../options/duration.ts"
@@ -14,6 +13,7 @@ import { key } from "../../options/key.ts"
 import { token } from "../../options/token.ts"
 import { write } from "../../output.ts"
 import { quietly } from "../../quiet.ts"
+import { commandLine } from "../../text/commandLine.ts"
 import { timeOf } from "../../text/units.ts"
 import { refuseWithoutToken } from "./holders.ts"
 
@@ -41,10 +41,13 @@ export const revoke = Command.make(
         : { expiresIn: undefined, isForeign: false }
       const told = { answer, ...(expiresIn !== undefined && { endsWithinMs: expiresIn }) }
       yield* write(told, (value) => value, () => textOf(answer, expiresIn, isForeign))
-      if (isForeign) {
+      if (answer === "running") {
         yield* Console.error(
-          "dlock: another library holds the lock, which cannot be asked to leave. If its program is gone:\n" +
-            `  ${(yield* commandLine)("break", key, token.value)}`
+          `dlock: ${
+            isForeign
+              ? "another library holds the lock, which cannot be asked to leave. If its program is gone"
+              : "the next one is in sooner if you end the program yourself, and then, when it is surely gone"
+          }:\n  ${(yield* commandLine)("break", key, token.value)}`
         )
       }
       if (answer === "notHeld") return yield* new Failure({ message: "", exitCode: exitCodes.no })
@@ -86,11 +89,11 @@ const textOf = (
       return "released: the hold has ended"
     case "running":
       if (isForeign) return "running: another library holds the lock. Nothing was changed"
-      return expiresIn === undefined
-        ? "running: its program has not ended yet, or does not answer. The lock is kept until then"
-        : `running: its program has not ended yet, or does not answer. The hold runs out in at most ${
-          timeOf(expiresIn)
-        }`
+      return `running: its program has not ended yet, or does not answer. ${
+        expiresIn === undefined
+          ? "The hold runs out by itself, at the latest a ttl and a guard gap after the grace"
+          : `The hold runs out in at most ${timeOf(expiresIn)}`
+      }`
     case "notHeld":
       return "notHeld: no hold with this token has the lock now. Nothing was changed"
   }

@@ -17,6 +17,7 @@ import * as Holding from "../../options/holding.ts"
 import { key } from "../../options/key.ts"
 import { writeAtOnce } from "../../output.ts"
 import { withSignals } from "../../process/signals.ts"
+import { quietly } from "../../quiet.ts"
 
 export const take = Command.make("take", {
   key,
@@ -37,7 +38,8 @@ export const take = Command.make("take", {
       }).pipe(
         Effect.catchIf(
           (error) => error instanceof LockTimeout,
-          (timeout) => Effect.provide(failBusy([key], conflict, timeout), Backend.locker)
+          // What the library warns of was said by the first store.
+          (timeout) => quietly(Effect.provide(failBusy([key], conflict, timeout), Backend.locker))
         )
       )
       yield* writeAtOnce(

@@ -5,7 +5,6 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Backend from "../../backend.ts"
-import { commandLine } from "../../commandLine.ts"
 import { exitCodes } from "../../exitCodes.ts"
 import { Failure } from "../../failure.ts"
 import { metadataOf } from "../../info.ts"
@@ -13,6 +12,7 @@ import { keysUnder } from "../../options/prefix.ts"
 import { jsonOf, writeLines } from "../../output.ts"
 import { quietly } from "../../quiet.ts"
 import { clipped, shown } from "../../shown.ts"
+import { commandLine } from "../../text/commandLine.ts"
 import { type Style, style } from "../../text/style.ts"
 import { counted } from "../../text/units.ts"
 import { type Step, waitsFor, youngest } from "../../waitFor.ts"
@@ -49,7 +49,8 @@ export const deadlocks = Command.make(
     }).pipe(Effect.provide(Backend.locker), quietly)
 ).pipe(
   Command.withDescription(
-    "Show callers that wait for one another, who never go on by themselves. Exit 1 if there are any"
+    "Show callers that wait for one another, who never go on by themselves. Exit 1 if there are any. Not seen is a dlock that " +
+      "the command of another dlock calls: of those see dlock list --waiting"
   ),
   Command.withShortDescription("Show callers that wait for one another"),
   Command.withExamples([

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { root } from "./commands/root.ts"
-import { isShown } from "./shown.ts"
+import { root } from "../commands/root.ts"
+import { isShown } from "../shown.ts"
 
 /**
  * A text of anybody's as one word of a shell, safe to show. Where it has characters that are not shown, it is in the form
