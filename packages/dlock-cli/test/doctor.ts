@@ -1,6 +1,6 @@
 /** Runs `dlock doctor`, in this process or in one of its own. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { ConfigProvider, Console, Effect } from "effect"
+import { ConfigProvider, Console, Effect, Sink, Stdio } from "effect"
 import { run } from "effect-dlock-cli"
 import type { Finding } from "effect-dlock/Diagnosis"
 import { execFile } from "node:child_process"
@@ -28,8 +28,11 @@ export const inProcess = async (env: Variables, ...args: ReadonlyArray<string>):
     log: (...words: ReadonlyArray<unknown>) => void out.push(words.join(" ")),
     error: (...words: ReadonlyArray<unknown>) => void err.push(words.join(" "))
   })
+  const stdout = () =>
+    Sink.forEach((text: string | Uint8Array) => Effect.sync(() => void out.push(String(text).trimEnd())))
   const exitCode = await run(["doctor", ...(args.includes("--for") ? [] : shortly), ...args]).pipe(
     Effect.match({ onSuccess: () => 0, onFailure: ({ exitCode }) => exitCode }),
+    Effect.provide(Stdio.layerTest({ stdout })),
     Effect.provide(NodeServices.layer),
     Effect.provideService(Console.Console, console),
     Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnv({ env: { ...calm, ...env } })),

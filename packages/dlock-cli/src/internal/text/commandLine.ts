@@ -16,7 +16,7 @@ export const quoted = (text: string): string => {
     return `'${text.replaceAll("'", `'\\''`)}'`
   }
   // Behind an escaped quote, an interactive bash takes an exclamation mark for one of its history.
-  const isPlain = (character: string) => isShown(character) && !/['!\\]/.test(character)
+  const isPlain = (character: string): boolean => isShown(character) && !/['!\\]/.test(character)
   return `$'${characters.map((character) => isPlain(character) ? character : bytesOf(character)).join("")}'`
 }
 
