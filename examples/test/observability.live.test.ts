@@ -87,9 +87,30 @@ describe("the observed service", () => {
         const names = Array.from(new Set(spans.map(({ name }) => name))).filter((name) => name.startsWith("dlock."))
         assert.deepStrictEqual(names.toSorted(), ["dlock.acquire", "dlock.hold"])
 
+        // A counter has risen if it was seen before.
+        yield* until(
+          "the first scrapes",
+          Effect.map(
+            Effect.promise(() => {
+              const now = Date.now() / 1_000
+              return fleet.prometheus.query("dlock_renewal_failures_total", { from: now, to: now, step: 1 })
+            }),
+            (series) => Fleet.instances.filter((name) => !series.some(({ labels }) => labels.instance === name))
+          )
+        )
         // South's renewals are answered late, and then not at all. A leader that is frozen loses its lock.
         yield* Fleet.flakyLine(fleet, 1)
-        yield* Fleet.deadLine(fleet)
+        // South holds a lock for long most of the time. If it held none, its line is cut again.
+        const failures = Effect.map(
+          Effect.promise(async () => (await fetch(fleet.metricsUrls.south)).text()),
+          (page) =>
+            Array.from(page.matchAll(/^dlock_renewal_failures_total\{.*\} (\d+)/gm), ([, count]) => Number(count))
+        )
+        const before = (yield* failures).join()
+        yield* Effect.repeat(Effect.andThen(Fleet.deadLine(fleet), failures), {
+          until: (counts) => counts.join() !== before,
+          times: 4
+        })
         yield* Effect.flatMap(Fleet.leader(fleet), (leader) => Fleet.freeze(fleet, leader))
 
         const pages = yield* Effect.forEach(
