@@ -17,7 +17,8 @@ const crowds = [
   "packages/dlock-etcd/test/refusals.live.test.ts",
   "packages/dlock-etcd/test/localQueue.live.test.ts",
   "packages/dlock-etcd/test/adminLoad.live.test.ts",
-  "packages/dlock-redis/test/crowds.live.test.ts"
+  "packages/dlock-redis/test/crowds.live.test.ts",
+  "packages/dlock-redis/test/sharedLocks.live.test.ts"
 ]
 
 /** The live tests that the older line of the Redis client runs too; with DLOCK_LINES=all, every one. */
