@@ -1,3 +1,5 @@
+import type * as EtcdBackend from "effect-dlock-etcd"
+import type * as RedisBackend from "effect-dlock-redis"
 import { Locker } from "effect-dlock/Locker"
 import type { LockBackendError } from "effect-dlock/LockError"
 import type { LockStore } from "effect-dlock/LockStore"
@@ -58,7 +60,44 @@ export const driver: Effect.Effect<Driver, Config.ConfigError, Root> = Effect.ge
   ))
 })
 
-/** The locker of this call. The client of the other backend is not loaded. */
+/** The prefix of the keys of this call. */
+export const keyPrefix: Effect.Effect<string, Config.ConfigError, Root> = Effect.flatMap(
+  variables,
+  (provider) =>
+    Effect.provideService(
+      Config.withDefault(Config.String("DLOCK_PREFIX"), StoreOptions.defaultPrefix),
+      ConfigProvider.ConfigProvider,
+      provider
+    )
+)
+
+/** The layer of the driver of this call, over these variables. The client of the other backend is not loaded. */
+const ofDriver = <A, E, R>(
+  variables: Effect.Effect<ConfigProvider.ConfigProvider, E, R>,
+  layers: {
+    readonly redis: (
+      client: typeof RedisBackend
+    ) => Layer.Layer<A, Config.ConfigError | LockBackendError>
+    readonly etcd: (client: typeof EtcdBackend) => Layer.Layer<A, Config.ConfigError | LockBackendError>
+    readonly memory: Layer.Layer<A>
+  }
+): Layer.Layer<A, Config.ConfigError | LockBackendError | E, Root | R> =>
+  Layer.unwrap(
+    Effect.gen(function*() {
+      const name = yield* driver
+      const over = Layer.provide(ConfigProvider.layer(yield* variables))
+      switch (name) {
+        case "redis":
+          return over(layers.redis(yield* Effect.promise(() => import("effect-dlock-redis"))))
+        case "etcd":
+          return over(layers.etcd(yield* Effect.promise(() => import("effect-dlock-etcd"))))
+        case "memory":
+          return layers.memory
+      }
+    })
+  )
+
+/** The locker of this call. */
 export const locker: Layer.Layer<Locker, Config.ConfigError | LockBackendError, Root> = Layer.suspend(() =>
   lockerUnder(variables)
 )
@@ -67,35 +106,15 @@ export const locker: Layer.Layer<Locker, Config.ConfigError | LockBackendError, 
 export const lockerUnder = <E, R>(
   variables: Effect.Effect<ConfigProvider.ConfigProvider, E, R>
 ): Layer.Layer<Locker, Config.ConfigError | LockBackendError | E, Root | R> =>
-  Layer.unwrap(
-    Effect.gen(function*() {
-      const name = yield* driver
-      const provider = yield* variables
-      const over = Layer.provide(ConfigProvider.layer(provider))
-      switch (name) {
-        case "redis":
-          return over((yield* Effect.promise(() => import("effect-dlock-redis"))).RedisLockerLive)
-        case "etcd":
-          return over((yield* Effect.promise(() => import("effect-dlock-etcd"))).EtcdLockerLive)
-        case "memory":
-          return Locker.layerMemory
-      }
-    })
-  )
+  ofDriver(variables, {
+    redis: ({ RedisLockerLive }) => RedisLockerLive,
+    etcd: ({ EtcdLockerLive }) => EtcdLockerLive,
+    memory: Locker.layerMemory
+  })
 
 /** The store of this call without a locker, for who speaks of claims. */
-export const store: Layer.Layer<LockStore, Config.ConfigError | LockBackendError, Root> = Layer.unwrap(
-  Effect.gen(function*() {
-    const name = yield* driver
-    const provider = yield* variables
-    const over = Layer.provide(ConfigProvider.layer(provider))
-    switch (name) {
-      case "redis":
-        return over((yield* Effect.promise(() => import("effect-dlock-redis"))).RedisLockStore.layerEnv)
-      case "etcd":
-        return over((yield* Effect.promise(() => import("effect-dlock-etcd"))).EtcdLockStore.layerEnv)
-      case "memory":
-        return MemoryLockStore.layer
-    }
-  })
-)
+export const store: Layer.Layer<LockStore, Config.ConfigError | LockBackendError, Root> = ofDriver(variables, {
+  redis: ({ RedisLockStore }) => RedisLockStore.layerEnv,
+  etcd: ({ EtcdLockStore }) => EtcdLockStore.layerEnv,
+  memory: MemoryLockStore.layer
+})

@@ -3,8 +3,6 @@ import { Locker } from "effect-dlock/Locker"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Config from "effect/Config"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as HttpServer from "effect/http/HttpServer"
@@ -44,12 +42,7 @@ export const ui = Command.make("ui", {
 }, ({ allowChanges, open, port, within }) =>
   Effect.gen(function*() {
     const driver = yield* Backend.driver
-    const provider = yield* Backend.variables
-    const keyPrefix = yield* Effect.provideService(
-      Config.String("DLOCK_PREFIX").pipe(Config.withDefault("dlock:")),
-      ConfigProvider.ConfigProvider,
-      provider
-    )
+    const keyPrefix = yield* Backend.keyPrefix
     // What a page could only tell later is told now: no server, no permission, a prefix that makes no sense.
     yield* Stream.runHead(Locker.list(within))
     const polling = yield* Polling.make(within)

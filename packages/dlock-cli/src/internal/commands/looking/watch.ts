@@ -1,9 +1,6 @@
-import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as Config from "effect/Config"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -41,15 +38,10 @@ export const watch = Command.make(
       const { canAnimate, canPrompt } = yield* TerminalCapabilities.TerminalCapabilities
       const sights = exact ? ofKey(keys) : inPasses(keys, Math.max(100, Duration.toMillis(every)))
       if (json || !canAnimate || !canPrompt) return yield* writeLines(linesOf(sights, json))
-      const prefix = yield* Effect.provideService(
-        Config.withDefault(Config.String("DLOCK_PREFIX"), StoreOptions.defaultPrefix),
-        ConfigProvider.ConfigProvider,
-        yield* Backend.variables
-      )
       const what = keys === "" ? "" : `  ${exact ? "" : "keys "}${shown(keys)}`
       yield* live({
         sights,
-        where: `${yield* Backend.driver}  prefix ${shown(prefix)}${what}`,
+        where: `${yield* Backend.driver}  prefix ${shown(yield* Backend.keyPrefix)}${what}`,
         selected: exact ? keys : undefined
       })
     }).pipe(Effect.provide(Backend.locker), quietly)

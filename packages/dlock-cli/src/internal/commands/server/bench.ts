@@ -1,8 +1,6 @@
 import { Locker } from "effect-dlock/Locker"
-import * as StoreOptions from "effect-dlock/StoreOptions"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
@@ -57,9 +55,7 @@ export const bench = Command.make(
 /** The same variables, with a prefix under the usual one that nobody else uses. */
 const scratchVariables = Effect.gen(function*() {
   const provider = yield* Backend.variables
-  const prefix = Config.withDefault(Config.String("DLOCK_PREFIX"), StoreOptions.defaultPrefix)
-  const usual = yield* Effect.provideService(prefix, ConfigProvider.ConfigProvider, provider)
-  const scratch = `${usual}dlock-bench-${Crypto.randomUUID().slice(0, 8)}:`
+  const scratch = `${yield* Backend.keyPrefix}dlock-bench-${Crypto.randomUUID().slice(0, 8)}:`
   return ConfigProvider.orElse(ConfigProvider.fromEnv({ env: { DLOCK_PREFIX: scratch } }), provider)
 })
 
